@@ -1,0 +1,79 @@
+package pipeline
+
+import "github.com/vigie-io/vigie/pkg/series"
+
+// Grain says what one rollup row stands for.
+type Grain uint8
+
+const (
+	// GrainSeries is one series and pane.
+	GrainSeries Grain = 0
+	// GrainService is the pre-merged grouping of one metric and service (series id zero).
+	GrainService Grain = 1
+)
+
+// Rollups is the columnar block of one epoch and destination: row i is the i-th element of every slice.
+// Sketch holds one state per row, one after the other (ClickHouse's layout of an AggregateFunction column).
+type Rollups struct {
+	Grain    []Grain
+	Tenant   []string
+	Metric   []string
+	Service  []string
+	Series   []series.ID
+	Pane     []uint32 // start of the pane, Unix seconds
+	Count    []uint64
+	Sum      []float64
+	Min      []float64
+	Max      []float64
+	LastTime []int64 // Unix nanoseconds of Last, 0 when the row carries no level
+	Last     []float64
+	LastHist []string // a cumulative native histogram's bytes (docs/format/histogram.md), "" when none
+	Sketch   []byte
+}
+
+// SeriesRows announces series: labels and type, once per task and life time and again every refresh.
+type SeriesRows struct {
+	Tenant   []string
+	Metric   []string
+	Service  []string
+	ID       []series.ID
+	Kind     []uint8 // events.Kind
+	Native   []bool  // the series carries native histograms
+	Unit     []string
+	Help     []string
+	Labels   []series.Labels
+	LastSeen []uint32 // Unix seconds, event time
+}
+
+// ProgressRows tell readers how far the results reach. A row with Tenant "" says that every record of the
+// partition appended before Time has been processed; a row with a tenant gives its watermark in event time.
+type ProgressRows struct {
+	Topic     []string
+	Partition []int32
+	Tenant    []string
+	Time      []int64 // Unix milliseconds
+	Updated   []int64 // Unix milliseconds, processing time
+}
+
+// Encoder turns rows into the bytes of one ClickHouse native block, appended to dst.
+// Implementations keep no reference to rows and are safe for concurrent use.
+type Encoder interface {
+	EncodeRollups(dst []byte, rows *Rollups) ([]byte, error)
+	EncodeSeries(dst []byte, rows *SeriesRows) ([]byte, error)
+	EncodeProgress(dst []byte, rows *ProgressRows) ([]byte, error)
+}
+
+// Destinations of result records: the ingest tables, one record = one block = one INSERT.
+const (
+	TableRollups  = "ingest_rollups"
+	TableSeries   = "ingest_series"
+	TableProgress = "ingest_progress"
+)
+
+// Headers of a result record.
+const (
+	HeaderTable  = "vigie-table"  // one of the Table constants
+	HeaderFormat = "vigie-format" // "native/1"
+	HeaderRows   = "vigie-rows"   // decimal
+	HeaderCount  = "vigie-count"  // decimal: sum of Count over GrainSeries rows, for audits
+)
