@@ -1,0 +1,73 @@
+package pipeline
+
+import (
+	"context"
+
+	"github.com/vigie-io/vigie/pkg/events"
+)
+
+// Partition names one source partition.
+type Partition struct {
+	Topic     string
+	Partition int32
+}
+
+// Header is one Kafka record header.
+type Header struct {
+	Key   string
+	Value []byte
+}
+
+// Record is one source record. Its slices are valid until the next Poll.
+type Record struct {
+	Offset    int64
+	Timestamp int64 // Unix nanoseconds, the producer's
+	Key       []byte
+	Value     []byte // nil for a tombstone
+	Headers   []Header
+}
+
+// Chunk is a run of records of one partition, in offset order.
+type Chunk struct {
+	Partition Partition
+	Signal    events.Signal
+	Records   []Record
+}
+
+// Reach says how far one assigned partition has been polled.
+type Reach struct {
+	Partition Partition
+	Signal    events.Signal
+	Lag       int64 // records between the last one polled and the last stable offset
+	Through   int64 // Unix ms: every record appended before it has been returned by Poll; 0 when unknown
+}
+
+// Fetch is what one Poll returned. Assigned lists every partition the session owns now, also those without
+// records; a partition that is missing has been revoked and its task must go.
+type Fetch struct {
+	Chunks   []Chunk
+	Assigned []Reach
+}
+
+// Message is one record to produce inside the epoch's transaction.
+type Message struct {
+	Topic     string
+	Partition int32 // -1: by key
+	Key       []byte
+	Value     []byte
+	Headers   []Header
+}
+
+// Session is one worker's transactional consumer and producer: what it polls, produces and commits becomes
+// visible together or not at all. One goroutine uses it.
+type Session interface {
+	// Poll waits for records until ctx ends, and returns what came (an empty Fetch at the deadline is no error).
+	// An error is fatal: the worker closes the session and starts anew.
+	Poll(ctx context.Context) (Fetch, error)
+	// Commit produces messages and commits the offsets of everything polled, in one transaction. It returns
+	// false when the transaction was aborted (a rebalance): nothing of it is visible, and Poll continues from
+	// the last committed offsets, so the worker must forget what it accumulated since. An error is fatal.
+	Commit(ctx context.Context, messages []Message) (committed bool, err error)
+	// ResultPartition is the results partition of this worker (its slot modulo the partitions there are).
+	ResultPartition() int32
+}
