@@ -1,12 +1,17 @@
 // Package series identifies time series: sorted labels, their canonical bytes, and a stable id.
 //
 // A series is (kind, metric name, labels) inside one tenant. Its canonical key is a byte string that two
-// equal series share and two different series never do. Its ID is a 128-bit hash of that key: the low
-// 64 bits index in-process tables, which always compare the whole key on a hit; all 128 bits are the
-// identity in storage, where no key can be compared.
+// equal series share and two different series never do (docs/format/series.md). Its ID is a 128-bit hash of
+// that key: the low 64 bits index in-process tables, which always compare the whole key on a hit (Table); all
+// 128 bits are the identity in storage, where no key can be compared.
 //
 // The package does not know tenants, samples or storage.
 package series
+
+import (
+	"cmp"
+	"fmt"
+)
 
 // Label is one name and value. Both are valid UTF-8; Name is not empty.
 type Label struct {
@@ -18,6 +23,20 @@ type Label struct {
 type Labels []Label
 
 // ID is the identity of a series in storage: the 128-bit hash of its canonical key.
+// The zero ID names no series: rows that stand for a group of series carry it.
 type ID struct {
 	Hi, Lo uint64
+}
+
+// Compare orders IDs as unsigned 128-bit numbers (ClickHouse's order of UInt128): -1, 0 or +1.
+func (id ID) Compare(other ID) int {
+	if c := cmp.Compare(id.Hi, other.Hi); c != 0 {
+		return c
+	}
+	return cmp.Compare(id.Lo, other.Lo)
+}
+
+// String is the number in 32 lower-case hexadecimal digits.
+func (id ID) String() string {
+	return fmt.Sprintf("%016x%016x", id.Hi, id.Lo)
 }
