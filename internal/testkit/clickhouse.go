@@ -1,0 +1,96 @@
+package testkit
+
+import (
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/vigie-io/vigie/internal/devstack"
+)
+
+// EnvClickHouse is the HTTP address of a ClickHouse server to test against instead of an embedded one.
+const EnvClickHouse = "VIGIE_TEST_CLICKHOUSE"
+
+// Server is a ClickHouse server that one test has to itself.
+type Server struct {
+	// HTTPAddr and NativeAddr are IP:port; NativeAddr is "" for an outside server.
+	HTTPAddr, NativeAddr string
+
+	t      testing.TB
+	engine *devstack.ClickHouse // nil for an outside server
+}
+
+// ClickHouse starts a server with an empty data directory and the users of usersXML (nil: one user `default`, without
+// password, who may do everything), and ends it with the test. With VIGIE_TEST_CLICKHOUSE set it gives that server
+// instead, data and all, and skips tests that need users of their own.
+func ClickHouse(t testing.TB, usersXML []byte) *Server {
+	t.Helper()
+	if addr := os.Getenv(EnvClickHouse); addr != "" {
+		if usersXML != nil {
+			t.Skipf("needs a users.xml of its own, which the server of %s does not take", EnvClickHouse)
+		}
+		return &Server{HTTPAddr: addr, t: t}
+	}
+	lib, err := devstack.EnsureClickHouse(t.Context(), "", func(line string) { t.Log(line) })
+	if err != nil {
+		Missing(t, "ClickHouse", err.Error())
+	}
+	engine := startClickHouse(t, lib, usersXML)
+	return &Server{HTTPAddr: engine.HTTPAddr(), NativeAddr: engine.NativeAddr(), t: t, engine: engine}
+}
+
+// startClickHouse tries again with other ports when somebody took one between its choice and its use.
+func startClickHouse(t testing.TB, lib string, usersXML []byte) *devstack.ClickHouse {
+	t.Helper()
+	dir := filepath.Join(t.TempDir(), "clickhouse")
+	for attempt := 1; ; attempt++ {
+		ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+		defer cancel()
+		engine, err := devstack.StartClickHouse(ctx, devstack.ClickHouseConfig{
+			Dir: dir, HTTPAddr: FreeAddr(t), NativeAddr: FreeAddr(t), UsersXML: usersXML, Lib: lib, Log: Log(t),
+		})
+		if err == nil {
+			t.Cleanup(func() { _ = engine.Close() })
+			return engine
+		}
+		if !errors.Is(err, syscall.EADDRINUSE) || attempt == 3 {
+			t.Fatal(err)
+		}
+	}
+}
+
+// URL is the server's HTTP address as a URL, without a trailing slash.
+func (s *Server) URL() string { return "http://" + s.HTTPAddr }
+
+// Pid is the process id of the server; it changes with every restart.
+func (s *Server) Pid() int {
+	s.needEmbedded()
+	return s.engine.Pid()
+}
+
+// Kill ends the server as a crash would; it stays down until Restart.
+func (s *Server) Kill() {
+	s.t.Helper()
+	s.needEmbedded()
+	s.engine.Kill()
+}
+
+// Restart starts the server again, on the same addresses with its data, and stops it in order first if it runs.
+func (s *Server) Restart() {
+	s.t.Helper()
+	s.needEmbedded()
+	if err := s.engine.Restart(context.Background()); err != nil {
+		s.t.Fatal(err)
+	}
+}
+
+func (s *Server) needEmbedded() {
+	if s.engine == nil {
+		s.t.Helper()
+		s.t.Skipf("stops and starts its server, which the one of %s does not allow", EnvClickHouse)
+	}
+}
