@@ -1,0 +1,56 @@
+# The two commands a newcomer needs are `make run` and `make test`.
+.DEFAULT_GOAL := help
+
+GO ?= go
+# Packages whose tests also run under the race detector: the ones that start goroutines or share memory.
+RACE := ./pkg/... ./internal/auth/... ./internal/ingest/... ./internal/kafka/... ./internal/pipeline/... \
+	./internal/sink/... ./internal/tenants/... ./internal/units/... ./internal/demo/... ./internal/live/...
+TEST_TIMEOUT ?= 20m
+VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
+BUILD := CGO_ENABLED=0 $(GO) build -trimpath -ldflags '-s -w -X main.version=$(VERSION)'
+
+.PHONY: help run test race build fmt lint bench docs clean
+
+help: ## Show what can be made
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
+
+run: build ## Build and run the whole of Vigie on this machine, fed with live data (Ctrl-C ends it)
+	@./bin/vigie dev
+
+test: ## Run every test against real parts: ClickHouse, a Kafka broker, the built programs
+	CGO_ENABLED=0 $(GO) vet ./...
+	CGO_ENABLED=0 $(GO) test -timeout $(TEST_TIMEOUT) ./...
+	@$(MAKE) --no-print-directory race
+
+race: ## Run the tests of concurrent packages under the race detector (needs a C compiler)
+	@if command -v cc >/dev/null 2>&1; then \
+		echo 'CGO_ENABLED=1 $(GO) test -race -short -timeout $(TEST_TIMEOUT) $(RACE)'; \
+		CGO_ENABLED=1 $(GO) test -race -short -timeout $(TEST_TIMEOUT) $(RACE); \
+	elif [ -n "$$CI" ]; then \
+		echo 'FAIL: no C compiler (cc) found, and the race detector needs one' >&2; exit 1; \
+	else \
+		echo '*** SKIPPED: the race detector needs a C compiler (cc), and there is none ***' >&2; \
+	fi
+
+build: ## Build the programs into bin/
+	@mkdir -p bin
+	@echo 'building bin/vigie, bin/ingest, bin/stream, bin/query (the first build takes some minutes)'
+	@$(BUILD) -o bin/ ./cmd/...
+
+fmt: ## Format the Go sources
+	$(GO) fmt ./...
+
+lint: ## Check with gofmt, vet and staticcheck
+	@unformatted=$$(gofmt -l cmd internal pkg migrations); \
+		if [ -n "$$unformatted" ]; then echo "not formatted (make fmt): $$unformatted" >&2; exit 1; fi
+	CGO_ENABLED=0 $(GO) vet ./...
+	CGO_ENABLED=0 $(GO) tool staticcheck ./...
+
+bench: ## Run the benchmarks of the pure packages and the pipeline
+	CGO_ENABLED=0 $(GO) test -run '^$$' -bench . -benchmem ./pkg/... ./internal/pipeline/... ./internal/clickhouse/...
+
+docs: ## Write the generated documents anew (docs/configuration.md)
+	CGO_ENABLED=0 $(GO) test -run TestReference ./internal/config -update
+
+clean: ## Remove what was built (data in .vigie stays; remove it by hand)
+	rm -rf bin
