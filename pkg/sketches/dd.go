@@ -1,0 +1,206 @@
+package sketches
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"math"
+)
+
+// ErrState means that bytes are not a quantilesDD state that this package could have written or merged.
+var ErrState = errors.New("decode quantilesDD state")
+
+// Flags of the state (docs/format/sketch.md).
+const (
+	flagMapping    = 0x02 // logarithmic mapping: γ and offset follow
+	flagPositive   = 0x01
+	flagNegative   = 0x03
+	flagZero       = 0x04
+	flagSparse     = 0x04 // pairs of (distance from the bucket before, count)
+	flagContiguous = 0x0C // first bucket, step, counts
+)
+
+// AppendDD appends the state of ClickHouse's quantilesDD that holds this sketch: the bytes
+// of one value of an AggregateFunction column in Native and RowBinary, which have no length in front.
+// ClickHouse's bucket numbers are ours. The same content gives the same bytes, however it came together.
+func (s *Sketch) AppendDD(dst []byte) []byte {
+	dst = append(dst, flagMapping)
+	dst = appendFloat(dst, Gamma)
+	dst = appendFloat(dst, 0)
+	dst = append(dst, flagPositive)
+	dst = appendStore(dst, &s.positive)
+	dst = append(dst, flagNegative)
+	dst = appendStore(dst, s.negative)
+	dst = append(dst, flagZero)
+	return appendFloat(dst, s.zero)
+}
+
+// DecodeDD replaces the sketch by the state at the beginning of src and returns the length of that state.
+// It takes what AppendDD writes and what ClickHouse makes of it by merging; for anything else, another γ
+// included, it returns an error wrapping ErrState and leaves the sketch empty. Counts in Clamped are not part
+// of a state. src is not retained.
+func (s *Sketch) DecodeDD(src []byte) (n int, err error) {
+	s.Reset()
+	d := decoder{rest: src}
+	d.expect(flagMapping, "mapping")
+	if gamma, offset := d.float(), d.float(); d.err == nil && (gamma != Gamma || offset != 0) {
+		d.fail("mapping γ %v offset %v: want γ %v offset 0; write the column type with the literal %v", gamma, offset, Gamma, Alpha)
+	}
+	d.expect(flagPositive, "positive store")
+	d.store(func(i int32, n float64) { s.positive.add(i, n) })
+	d.expect(flagNegative, "negative store")
+	d.store(func(i int32, n float64) { s.negatives().add(i, n) })
+	d.expect(flagZero, "zero count")
+	s.zero = d.count()
+	if d.err != nil {
+		s.Reset()
+		return 0, d.err
+	}
+	return len(src) - len(d.rest), nil
+}
+
+func appendStore(dst []byte, st *store) []byte {
+	used, least, greatest := st.extent()
+	width := int(greatest-least) + 1
+	// A sparse bucket costs its count and mostly one byte more; a contiguous one its count, empty or not.
+	if used == 0 || 9*used < 8*width {
+		dst = append(dst, flagSparse)
+		dst = binary.AppendUvarint(dst, uint64(used))
+		previous := int32(0)
+		for i, n := range st.all() {
+			dst = binary.AppendVarint(dst, int64(i-previous))
+			dst = appendFloat(dst, n)
+			previous = i
+		}
+		return dst
+	}
+	dst = append(dst, flagContiguous)
+	dst = binary.AppendUvarint(dst, uint64(width))
+	dst = binary.AppendVarint(dst, int64(least))
+	dst = binary.AppendVarint(dst, 1)
+	next := least
+	for i, n := range st.all() {
+		for ; next < i; next++ {
+			dst = appendFloat(dst, 0)
+		}
+		dst = appendFloat(dst, n)
+		next++
+	}
+	return dst
+}
+
+func appendFloat(dst []byte, v float64) []byte {
+	return binary.LittleEndian.AppendUint64(dst, math.Float64bits(v))
+}
+
+// decoder reads a state; after the first error it reads zeros.
+type decoder struct {
+	rest []byte
+	err  error
+}
+
+func (d *decoder) fail(format string, args ...any) {
+	if d.err == nil {
+		d.err = fmt.Errorf("%w: %s", ErrState, fmt.Sprintf(format, args...))
+	}
+	d.rest = nil
+}
+
+func (d *decoder) byte() byte {
+	if len(d.rest) == 0 {
+		d.fail("unexpected end")
+		return 0
+	}
+	b := d.rest[0]
+	d.rest = d.rest[1:]
+	return b
+}
+
+func (d *decoder) expect(flag byte, what string) {
+	if got := d.byte(); d.err == nil && got != flag {
+		d.fail("%s: got flag %#02x, want %#02x", what, got, flag)
+	}
+}
+
+func (d *decoder) float() float64 {
+	if len(d.rest) < 8 {
+		d.fail("unexpected end")
+		return 0
+	}
+	v := math.Float64frombits(binary.LittleEndian.Uint64(d.rest))
+	d.rest = d.rest[8:]
+	return v
+}
+
+func (d *decoder) count() float64 {
+	n := d.float()
+	if !(n >= 0) || math.IsInf(n, 1) {
+		d.fail("count %v: want a finite number of at least 0", n)
+		return 0
+	}
+	return n
+}
+
+func (d *decoder) uvarint() uint64 {
+	v, width := binary.Uvarint(d.rest)
+	if width <= 0 {
+		d.fail("unexpected end or overlong number")
+		return 0
+	}
+	d.rest = d.rest[width:]
+	return v
+}
+
+func (d *decoder) varint() int64 {
+	v, width := binary.Varint(d.rest)
+	if width <= 0 {
+		d.fail("unexpected end or overlong number")
+		return 0
+	}
+	d.rest = d.rest[width:]
+	return v
+}
+
+// store reads one store and calls add for every bucket with a count. The announced length allocates nothing:
+// the bytes must be there.
+func (d *decoder) store(add func(i int32, n float64)) {
+	contiguous := false
+	switch flag := d.byte(); flag {
+	case flagContiguous:
+		contiguous = true
+	case flagSparse:
+	default:
+		d.fail("store: got encoding %#02x, want %#02x or %#02x", flag, flagSparse, flagContiguous)
+	}
+	left := d.uvarint()
+	var at int64
+	if contiguous {
+		// ClickHouse writes an empty store so, with its greatest int as the first bucket.
+		first, step := d.varint(), d.varint()
+		if left > 0 && step != 1 {
+			d.fail("store: got a step of %d buckets, want 1", step)
+		}
+		at = first - 1
+	}
+	for ; left > 0 && d.err == nil; left-- {
+		distance := int64(1)
+		if !contiguous {
+			distance = d.varint()
+		}
+		// Bounding the distance keeps the sum from overflowing.
+		if distance > maxIndex-minIndex || distance < minIndex {
+			d.fail("store: got a distance of %d buckets, want %d to %d", distance, minIndex, maxIndex-minIndex)
+			return
+		}
+		at += distance
+		n := d.count()
+		if d.err != nil || n == 0 {
+			continue
+		}
+		if at < minIndex || at > maxIndex {
+			d.fail("store: got bucket %d, want %d to %d", at, minIndex, maxIndex)
+			return
+		}
+		add(int32(at), n)
+	}
+}
