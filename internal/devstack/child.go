@@ -3,8 +3,10 @@ package devstack
 import (
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
+	"os/signal"
 	"runtime"
 	"sync/atomic"
 	"syscall"
@@ -51,6 +53,21 @@ func MaybeChild() {
 		os.Exit(1)
 	}
 	os.Exit(0)
+}
+
+// waitForEnd returns when the parent is gone or closed this child's standard input, or when SIGTERM or SIGINT comes.
+func waitForEnd() {
+	signals := make(chan os.Signal, 1)
+	signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT)
+	orphaned := make(chan struct{})
+	go func() {
+		_, _ = io.Copy(io.Discard, os.Stdin)
+		close(orphaned)
+	}()
+	select {
+	case <-signals:
+	case <-orphaned:
+	}
 }
 
 // childCommand is this executable as a child with its own process group, so that a Ctrl-C at the terminal reaches

@@ -20,7 +20,7 @@ var ErrClosed = errors.New("the embedded ClickHouse is closed")
 
 const (
 	defaultMemory = 4 * units.Bytes(1<<30)
-	startTimeout  = 60 * time.Second       // a cold page cache on a slow disk reads 566 MB first
+	startTimeout  = 60 * time.Second        // a cold page cache on a slow disk reads 566 MB first
 	closeTimeout  = 3500 * time.Millisecond // of the 4 s that Close may take, the rest is for SIGKILL and clean-up
 	firstBackoff  = 250 * time.Millisecond
 	maxBackoff    = 10 * time.Second
@@ -97,13 +97,13 @@ func newClickHouse(ctx context.Context, cfg ClickHouseConfig) (*ClickHouse, erro
 	if err != nil {
 		return nil, fmt.Errorf("start ClickHouse: library: %w", err)
 	}
-	cfg.Dir = dir
+	cfg.Dir, cfg.Lib = dir, lib
 	lock, err := lockDir(ctx, "ClickHouse", dir)
 	if err != nil {
 		return nil, err
 	}
 	c := &ClickHouse{cfg: cfg, lock: lock, done: make(chan struct{}), changed: make(chan struct{}, 1)}
-	if err := c.checkAddrs(lib); err != nil {
+	if err := c.checkAddrs(); err != nil {
 		return nil, errors.Join(err, lock.Close())
 	}
 	if sandboxVersion() == 0 {
@@ -113,7 +113,8 @@ func newClickHouse(ctx context.Context, cfg ClickHouseConfig) (*ClickHouse, erro
 	return c, nil
 }
 
-func (c *ClickHouse) checkAddrs(lib string) error {
+// checkAddrs refuses addresses that cannot be bound now and takes the engine's arguments from the others.
+func (c *ClickHouse) checkAddrs() error {
 	http, err := probe("ClickHouse HTTP", c.cfg.HTTPAddr)
 	if err != nil {
 		return err
@@ -126,7 +127,7 @@ func (c *ClickHouse) checkAddrs(lib string) error {
 		return fmt.Errorf("listen ClickHouse on %s and %s: want the same IP in both", http, native)
 	}
 	c.host = http.Addr()
-	c.args = engineArgs{lib: lib, dir: c.cfg.Dir, httpPort: int(http.Port()), nativePort: int(native.Port())}
+	c.args = engineArgs{lib: c.cfg.Lib, dir: c.cfg.Dir, httpPort: int(http.Port()), nativePort: int(native.Port())}
 	return nil
 }
 

@@ -5,10 +5,10 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"os/signal"
 	"path/filepath"
 	"runtime"
 	"strconv"
+	"sync/atomic"
 	"syscall"
 	"time"
 	"unsafe"
@@ -93,7 +93,8 @@ func serveEngine(a engineArgs) error {
 	if err != nil {
 		return fmt.Errorf("run engine: %w", err)
 	}
-	go stopEngine(release)
+	var asked atomic.Bool
+	go stopEngine(release, &asked)
 
 	argv := cStrings("clickhouse",
 		"--path", a.dir,
@@ -105,29 +106,22 @@ func serveEngine(a engineArgs) error {
 	result := cmdline(int32(len(argv)-1), unsafe.Pointer(&argv[0]))
 	runtime.KeepAlive(argv)
 	runtime.KeepAlive(wait)
-	if result == nil {
-		return nil
+	if result != nil { // it is nil also after some failures
+		if text := resultError(result); text != "" {
+			return fmt.Errorf("run engine: %s", text)
+		}
 	}
-	if text := resultError(result); text != "" {
-		return fmt.Errorf("run engine: %s", text)
+	if !asked.Load() {
+		return errors.New("run engine: the server ended without being asked")
 	}
 	return nil
 }
 
-// stopEngine closes release when the parent is gone (end of standard input) or SIGTERM comes, and ends the process
-// the hard way when that has no effect.
-func stopEngine(release io.Closer) {
-	term := make(chan os.Signal, 1)
-	signal.Notify(term, syscall.SIGTERM, syscall.SIGINT)
-	orphaned := make(chan struct{})
-	go func() {
-		_, _ = io.Copy(io.Discard, os.Stdin)
-		close(orphaned)
-	}()
-	select {
-	case <-term:
-	case <-orphaned:
-	}
+// stopEngine closes release when the parent is gone or says so (both are the end of standard input) or SIGTERM comes,
+// and ends the process the hard way when that has no effect. It sets asked first.
+func stopEngine(release io.Closer, asked *atomic.Bool) {
+	waitForEnd()
+	asked.Store(true)
 	_ = release.Close()
 	time.Sleep(hardStop)
 	fmt.Fprintf(os.Stderr, "stop engine: not ended after %s, exiting\n", hardStop)

@@ -8,12 +8,11 @@ import (
 	"net/http"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"strings"
 	"time"
 )
 
-// process is one run of the engine child.
+// process is a running child that ends when its standard input does.
 type process struct {
 	cmd     *exec.Cmd
 	stdin   io.Closer // closing it asks the child to end
@@ -22,62 +21,20 @@ type process struct {
 	err     error // how it ended; to be read after exited is closed
 }
 
-// launch starts the engine once and waits until it answers on both ports.
-func (c *ClickHouse) launch(ctx context.Context) (*process, error) {
-	if err := c.prepare(); err != nil {
-		return nil, err
-	}
-	p, err := startProcess(c.args, c.lock)
-	if err != nil {
-		return nil, err
-	}
-	ctx, cancel := context.WithTimeoutCause(ctx, startTimeout, fmt.Errorf("no answer within %s", startTimeout))
-	defer cancel()
-	// Close must not wait for a start that hangs.
-	defer context.AfterFunc(c.ctx, cancel)()
-	if err := p.ready(ctx, "http://"+c.cfg.HTTPAddr+"/ping"); err != nil {
-		p.stop(0)
-		return nil, fmt.Errorf("start ClickHouse in %s: %w", c.cfg.Dir, err)
-	}
-	c.cfg.Log.Info("ClickHouse started", "http", c.cfg.HTTPAddr, "native", c.cfg.NativeAddr, "dir", c.cfg.Dir, "pid", p.cmd.Process.Pid)
-	return p, nil
-}
-
-// prepare makes the data directory fit for a start and checks that both ports are free.
-func (c *ClickHouse) prepare() error {
-	for part, addr := range map[string]string{"ClickHouse HTTP": c.cfg.HTTPAddr, "ClickHouse native": c.cfg.NativeAddr} {
-		if _, err := probe(part, addr); err != nil {
-			return err
-		}
-	}
-	// The database `system` lives in memory, so tables that a former run left on disk are in the way of its logs.
-	if err := os.RemoveAll(filepath.Join(c.cfg.Dir, "data", "system")); err != nil {
-		return fmt.Errorf("start ClickHouse: %w", err)
-	}
-	return writeEngineFiles(c.cfg.Dir, c.host.String(), c.cfg.Memory, c.cfg.UsersXML)
-}
-
-// startProcess starts the engine child. The child inherits the lock, so that no other process takes the directory
-// before it has ended.
-func startProcess(args engineArgs, lock *dirLock) (*process, error) {
-	cmd, err := childCommand(childClickHouse, nil, args.encode()...)
-	if err != nil {
-		return nil, err
-	}
-	console := filepath.Join(args.dir, consoleFile)
+// startProcess starts cmd with its output in the file at console, which starts empty.
+func startProcess(cmd *exec.Cmd, console string) (*process, error) {
 	output, err := os.OpenFile(console, os.O_CREATE|os.O_TRUNC|os.O_WRONLY|os.O_APPEND, 0o600)
 	if err != nil {
-		return nil, fmt.Errorf("start ClickHouse: %w", err)
+		return nil, err
 	}
 	defer output.Close() // the child has its own
-	cmd.Dir, cmd.Stdout, cmd.Stderr = args.dir, output, output
-	cmd.ExtraFiles = []*os.File{lock.file}
+	cmd.Stdout, cmd.Stderr = output, output
 	stdin, err := cmd.StdinPipe()
 	if err != nil {
-		return nil, fmt.Errorf("start ClickHouse: %w", err)
+		return nil, err
 	}
 	if err := cmd.Start(); err != nil {
-		return nil, fmt.Errorf("start ClickHouse: %w", err)
+		return nil, err
 	}
 	p := &process{cmd: cmd, stdin: stdin, console: console, exited: make(chan struct{})}
 	go func() {
@@ -106,7 +63,7 @@ func (p *process) ready(ctx context.Context, url string) error {
 		if err != nil {
 			continue
 		}
-		response.Body.Close()
+		_ = response.Body.Close()
 		if response.StatusCode == http.StatusOK {
 			return nil
 		}
@@ -138,9 +95,9 @@ func (p *process) kill() {
 func (p *process) failure() error {
 	how := "ended by itself"
 	if p.err != nil {
-		how = p.err.Error()
+		how = "ended with " + p.err.Error()
 	}
-	return fmt.Errorf("server process %s%s", how, p.tail())
+	return fmt.Errorf("the process %s%s", how, p.tail())
 }
 
 // tail is the end of the process's output, formatted to follow an error's text.
@@ -148,7 +105,7 @@ func (p *process) tail() string {
 	const lines, size = 12, 4 << 10
 	content, err := os.ReadFile(p.console)
 	if err != nil {
-		return "; its output " + p.console + " cannot be read: " + err.Error()
+		return "; its output cannot be read: " + err.Error()
 	}
 	if len(content) > size {
 		content = content[len(content)-size:]
@@ -159,4 +116,3 @@ func (p *process) tail() string {
 	}
 	return "; last lines of " + p.console + ":\n  " + strings.Join(all[max(0, len(all)-lines):], "\n  ")
 }
-

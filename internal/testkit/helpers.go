@@ -2,9 +2,11 @@ package testkit
 
 import (
 	"fmt"
+	"io"
 	"log/slog"
 	"net"
 	"os"
+	"sync"
 	"testing"
 	"time"
 )
@@ -68,7 +70,31 @@ func Eventually(t testing.TB, timeout time.Duration, check func() error) {
 	}
 }
 
-// Log is a logger that writes to the test's own output, at level Info.
+// Log is a logger that writes to the test's own output at level Info, and nowhere once the test has ended: a part may
+// log while it ends.
 func Log(t testing.TB) *slog.Logger {
-	return slog.New(slog.NewTextHandler(t.Output(), nil))
+	out := &testOutput{w: t.Output()}
+	t.Cleanup(out.close)
+	return slog.New(slog.NewTextHandler(out, nil))
+}
+
+type testOutput struct {
+	mu sync.Mutex
+	w  io.Writer // nil once the test has ended
+}
+
+// Write implements io.Writer.
+func (o *testOutput) Write(line []byte) (int, error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.w == nil {
+		return len(line), nil
+	}
+	return o.w.Write(line)
+}
+
+func (o *testOutput) close() {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.w = nil
 }

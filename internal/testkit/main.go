@@ -17,8 +17,7 @@ import (
 func Main(m *testing.M) {
 	devstack.MaybeChild()
 	code := m.Run()
-	closeShared()
+	sharedApache.close()
+	removeBinaries()
 	os.Exit(code)
 }
-
-func closeShared() {}

@@ -1,0 +1,220 @@
+package testkit
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	_ "embed"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/vigie-io/vigie/internal/devstack"
+)
+
+const (
+	apacheVersion = "4.3.1"
+	apacheSpace   = 200 << 20
+	apacheTime    = 60 * time.Second
+)
+
+// pom names Kafka and what it needs; jarSums is the SHA-256 of each file that comes of it, as sha256sum prints it.
+var (
+	//go:embed kafka/pom.xml
+	pom []byte
+	//go:embed kafka/jars.sha256
+	jarSums string
+)
+
+// missingError says that a machine lacks what a part needs, which is no fault of the code under test.
+type missingError struct{ error }
+
+// apache is the one Apache Kafka of a test binary.
+type apache struct {
+	once   sync.Once
+	addr   string
+	err    error
+	server *devstack.Tethered
+}
+
+var sharedApache apache
+
+// start starts the server at its first call, and gives the same answer ever after.
+func (a *apache) start(t testing.TB) (string, error) {
+	a.once.Do(func() {
+		jars, err := ensureApache(context.Background(), func(line string) { t.Log(line) })
+		if err != nil {
+			a.err = missingError{err}
+			return
+		}
+		for attempt := 0; attempt < 3; attempt++ { // somebody may take a port between its choice and its use
+			if a.err = a.launch(t, jars); a.err == nil {
+				return
+			}
+		}
+	})
+	return a.addr, a.err
+}
+
+// close ends the server, if it was started.
+func (a *apache) close() {
+	a.once.Do(func() {}) // no start after the end
+	if a.server != nil {
+		a.server.Stop()
+	}
+}
+
+// launch formats a new data directory and starts the server on free ports.
+func (a *apache) launch(t testing.TB, jars string) error {
+	java, err := exec.LookPath("java")
+	if err != nil {
+		return missingError{errors.New("java is not on PATH; install Java 17 or later (Debian: apt-get install default-jre-headless)")}
+	}
+	dir, err := os.MkdirTemp("", "vigie-kafka-")
+	if err != nil {
+		return err
+	}
+	addr, controller := FreeAddr(t), FreeAddr(t)
+	properties := filepath.Join(dir, "server.properties")
+	if err := os.WriteFile(properties, []byte(apacheProperties(dir, addr, controller)), 0o600); err != nil {
+		return err
+	}
+	base := []string{java, "-Xmx512m", "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn", "-cp", filepath.Join(jars, "*")}
+	format := exec.Command(java, append(base[1:len(base):len(base)], "kafka.tools.StorageTool", "format", "-t", "Vigie0test0cluster0id0A", "-c", properties)...)
+	if output, err := format.CombinedOutput(); err != nil {
+		return fmt.Errorf("format Apache Kafka's data directory: %w: %s", err, bytes.TrimSpace(output))
+	}
+	server, err := devstack.StartTethered(dir, filepath.Join(dir, "console.log"), append(base, "kafka.Kafka", properties)...)
+	if err != nil {
+		return err
+	}
+	if err := awaitKafka(server, addr); err != nil {
+		server.Stop()
+		return fmt.Errorf("start Apache Kafka on %s: %w", addr, err)
+	}
+	a.server, a.addr = server, addr
+	return nil
+}
+
+// apacheProperties is a KRaft node that is broker and controller at once.
+func apacheProperties(dir, addr, controller string) string {
+	return strings.Join([]string{
+		"process.roles=broker,controller",
+		"node.id=1",
+		"controller.quorum.voters=1@" + controller,
+		"listeners=PLAINTEXT://" + addr + ",CONTROLLER://" + controller,
+		"advertised.listeners=PLAINTEXT://" + addr,
+		"controller.listener.names=CONTROLLER",
+		"listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT",
+		"log.dirs=" + filepath.Join(dir, "data"),
+		"auto.create.topics.enable=false",
+		"default.replication.factor=1",
+		"offsets.topic.replication.factor=1",
+		"offsets.topic.num.partitions=8",
+		"transaction.state.log.replication.factor=1",
+		"transaction.state.log.min.isr=1",
+		"transaction.state.log.num.partitions=8",
+		"share.coordinator.state.topic.replication.factor=1",
+		"share.coordinator.state.topic.min.isr=1",
+		"group.initial.rebalance.delay.ms=0",
+		"",
+	}, "\n")
+}
+
+// awaitKafka returns when the broker at addr answers.
+func awaitKafka(server *devstack.Tethered, addr string) error {
+	client, err := kgo.NewClient(kgo.SeedBrokers(addr))
+	if err != nil {
+		return err
+	}
+	defer client.Close()
+	ctx, cancel := context.WithTimeout(context.Background(), apacheTime)
+	defer cancel()
+	for {
+		if err = client.Ping(ctx); err == nil {
+			return nil
+		}
+		select {
+		case <-server.Done():
+			return server.Failure()
+		case <-ctx.Done():
+			return fmt.Errorf("no answer within %s: %w", apacheTime, err)
+		case <-time.After(50 * time.Millisecond):
+		}
+	}
+}
+
+// ensureApache returns the folder with Kafka's jars, fetched by Maven the first time and checked against jarSums.
+func ensureApache(ctx context.Context, progress func(string)) (string, error) {
+	return devstack.EnsureCached(ctx, "", devstack.Part{
+		Name:  "kafka-" + apacheVersion,
+		Space: apacheSpace,
+		Valid: func(dir string) bool { return forEachJar(dir, jarThere) == nil },
+		Fetch: func(ctx context.Context, work string) (string, error) {
+			progress("fetching Apache Kafka " + apacheVersion + " once (44 MB)")
+			return fetchApache(ctx, work)
+		},
+	}, progress)
+}
+
+func fetchApache(ctx context.Context, work string) (string, error) {
+	maven, err := exec.LookPath("mvn")
+	if err != nil {
+		return "", errors.New("mvn is not on PATH; install Maven (Debian: apt-get install maven) or set " + EnvKafka + " to a running cluster")
+	}
+	if err := os.WriteFile(filepath.Join(work, "pom.xml"), pom, 0o644); err != nil {
+		return "", err
+	}
+	jars := filepath.Join(work, "lib")
+	cmd := exec.CommandContext(ctx, maven, "-q", "-B", "-C", "dependency:copy-dependencies", "-DoutputDirectory="+jars)
+	cmd.Dir = work
+	if output, err := cmd.CombinedOutput(); err != nil {
+		return "", fmt.Errorf("mvn: %w: %s; connect to the network, check Maven's settings, or set %s to a running cluster", err, bytes.TrimSpace(output), EnvKafka)
+	}
+	return jars, forEachJar(jars, checkJar)
+}
+
+// forEachJar calls f with each pinned jar's path and checksum until one errs.
+func forEachJar(dir string, f func(path, sum string) error) error {
+	for line := range strings.Lines(jarSums) {
+		sum, name, ok := strings.Cut(strings.TrimSpace(line), "  ")
+		if !ok {
+			panic("BUG: embedded jars.sha256: " + line)
+		}
+		if err := f(filepath.Join(dir, name), sum); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func jarThere(path, _ string) error {
+	_, err := os.Stat(path)
+	return err
+}
+
+func checkJar(path, sum string) error {
+	file, err := os.Open(path)
+	if err != nil {
+		return fmt.Errorf("check fetched jar: %w", err)
+	}
+	defer file.Close()
+	hash := sha256.New()
+	if _, err := io.Copy(hash, file); err != nil {
+		return fmt.Errorf("check fetched jar: %w", err)
+	}
+	if got := hex.EncodeToString(hash.Sum(nil)); got != sum {
+		return fmt.Errorf("check fetched jar %s: got SHA-256 %s, want %s", filepath.Base(path), got, sum)
+	}
+	return nil
+}
