@@ -1,0 +1,100 @@
+package promql
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"runtime"
+	"time"
+
+	"github.com/grafana/regexp"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/common/route"
+	"github.com/prometheus/prometheus/config"
+	"github.com/prometheus/prometheus/model/exemplar"
+	"github.com/prometheus/prometheus/model/labels"
+	"github.com/prometheus/prometheus/promql/parser"
+	"github.com/prometheus/prometheus/rules"
+	"github.com/prometheus/prometheus/storage"
+	"github.com/prometheus/prometheus/util/notifications"
+	apiv1 "github.com/prometheus/prometheus/web/api/v1"
+)
+
+// engineVersion is the Prometheus release whose language and API this is. Grafana decides by it what to offer.
+const engineVersion = "3.16.0"
+
+// newAPI mounts upstream's web/api/v1. Its constructor changes with nearly every release; nothing outside this
+// file may call it, and TestAPIMounts fails to compile or to answer when it did.
+func newAPI(s *Service) http.Handler {
+	api := apiv1.NewAPI(
+		s.QueryEngine(),
+		s.Queryable(),
+		nil, // appendables: nothing is written here
+		exemplars{},
+		func(context.Context) apiv1.ScrapePoolsRetriever { return nil },
+		func(context.Context) apiv1.TargetRetriever { return nil },
+		func(context.Context) apiv1.AlertmanagerRetriever { return nil },
+		func() config.Config { return config.DefaultConfig },
+		nil, // flags
+		apiv1.GlobalURLOptions{},
+		func(h http.HandlerFunc) http.HandlerFunc { return h },
+		nil, // TSDB statistics: /status/tsdb is not routed
+		"",
+		false, // admin
+		false, // search
+		0,
+		s.log,
+		func(context.Context) apiv1.RulesRetriever { return noRules{} },
+		0, 0, 0, // remote read is not routed
+		false,
+		regexp.MustCompile(`^$`), // no origin but ours
+		func() (apiv1.RuntimeInfo, error) {
+			return apiv1.RuntimeInfo{}, errors.New("not available: see /metrics on the admin address")
+		},
+		&apiv1.PrometheusVersion{Version: engineVersion, Revision: s.version, Branch: "vigie", GoVersion: runtime.Version()},
+		func() []notifications.Notification { return nil },
+		func() (<-chan notifications.Notification, func(), bool) { return nil, func() {}, false },
+		prometheus.NewRegistry(), prometheus.NewRegistry(),
+		nil, // statistics as upstream renders them
+		false, nil,
+		false, false, false,
+		s.cfg.Lookback,
+		false, false,
+		errorCode,
+		nil, // features: Grafana takes a server that lists any for Mimir
+		apiv1.OpenAPIOptions{},
+		parser.NewParser(parserOptions),
+		false,
+		time.Duration(0),
+	)
+	router := route.New()
+	api.Register(router)
+	return router
+}
+
+// errorCode gives a full line its own status; everything else is upstream's choice. The type of its first
+// argument is upstream's own and has no name here.
+func errorCode[N any](_ N, err error) (int, bool) {
+	var limit *LimitError
+	if errors.As(err, &limit) && limit.Limit == "query_concurrency" {
+		return http.StatusTooManyRequests, true
+	}
+	return 0, false
+}
+
+// exemplars has none: results keep no trace ids. Grafana asks at start-up, with milliseconds for seconds.
+type exemplars struct{}
+
+func (exemplars) ExemplarQuerier(context.Context) (storage.ExemplarQuerier, error) {
+	return exemplars{}, nil
+}
+
+func (exemplars) Select(int64, int64, ...[]*labels.Matcher) ([]exemplar.QueryResult, error) {
+	return []exemplar.QueryResult{}, nil
+}
+
+// noRules stands until rules are evaluated here.
+type noRules struct{}
+
+func (noRules) RuleGroups() []*rules.Group           { return nil }
+func (noRules) AlertingRules() []*rules.AlertingRule { return nil }

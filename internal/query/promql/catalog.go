@@ -1,0 +1,133 @@
+package promql
+
+import (
+	"slices"
+
+	"github.com/prometheus/prometheus/model/labels"
+
+	"github.com/vigie-io/vigie/pkg/events"
+)
+
+// facet is which PromQL series of a stored metric is meant.
+type facet uint8
+
+const (
+	whole  facet = iota // the metric under its own name
+	count               // <name>_count of a sketch
+	sum                 // <name>_sum of a sketch
+	bucket              // <name>_bucket{le} of a sketch
+)
+
+var derived = []struct {
+	facet  facet
+	suffix string
+}{{count, "_count"}, {sum, "_sum"}, {bucket, "_bucket"}}
+
+// target is one stored metric seen under one PromQL name.
+type target struct {
+	metric string // stored
+	facet  facet
+	kinds  kinds // of the stored metric's series that serve this facet
+}
+
+// kinds is a set of series kinds.
+type kinds uint8
+
+const (
+	kindSketch kinds = 1 << iota // windows with native histograms
+	kindDelta                    // windows with floats
+	kindLevel                    // samples: gauges and cumulative totals
+)
+
+func kindOf(kind events.Kind, native bool) kinds {
+	switch {
+	case kind == events.Observation, kind == events.Delta && native:
+		return kindSketch
+	case kind == events.Delta:
+		return kindDelta
+	}
+	return kindLevel
+}
+
+// catalog resolves PromQL names to stored metrics. It is immutable.
+type catalog struct {
+	metas   []Meta
+	names   []string // ascending
+	targets map[string][]target
+}
+
+// newCatalog gives every stored metric its own name, and every sketch its three derived ones. A stored metric
+// hides a derived one of the same name: what was sent is never replaced by what was computed.
+func newCatalog(metas []Meta) *catalog {
+	stored := make(map[string]kinds, len(metas))
+	for _, m := range metas {
+		stored[m.Metric] |= kindOf(m.Kind, m.Native)
+	}
+	c := &catalog{metas: metas, targets: make(map[string][]target, len(stored))}
+	for metric, k := range stored {
+		c.targets[metric] = append(c.targets[metric], target{metric, whole, k})
+		if k&kindSketch == 0 {
+			continue
+		}
+		for _, d := range derived {
+			if _, hidden := stored[metric+d.suffix]; !hidden {
+				c.targets[metric+d.suffix] = append(c.targets[metric+d.suffix], target{metric, d.facet, kindSketch})
+			}
+		}
+	}
+	for name := range c.targets {
+		c.names = append(c.names, name)
+	}
+	slices.Sort(c.names)
+	return c
+}
+
+// named is a target under the name it was found by.
+type named struct {
+	name string
+	target
+}
+
+// match returns the targets whose names meet every matcher on __name__, by name, and the other matchers.
+func (c *catalog) match(matchers []*labels.Matcher) (found []named, rest []*labels.Matcher) {
+	var byName []*labels.Matcher
+	for _, m := range matchers {
+		if m.Name == labels.MetricName {
+			byName = append(byName, m)
+		} else {
+			rest = append(rest, m)
+		}
+	}
+	names := c.names
+	if i := slices.IndexFunc(byName, func(m *labels.Matcher) bool { return m.Type == labels.MatchEqual }); i >= 0 {
+		names = []string{byName[i].Value}
+	}
+	for _, name := range names {
+		if !matchesAll(byName, name) {
+			continue
+		}
+		for _, t := range c.targets[name] {
+			found = append(found, named{name, t})
+		}
+	}
+	return found, rest
+}
+
+func matchesAll(ms []*labels.Matcher, value string) bool {
+	for _, m := range ms {
+		if !m.Matches(value) {
+			return false
+		}
+	}
+	return true
+}
+
+// kinds is what a selector may meet.
+func (c *catalog) kinds(matchers []*labels.Matcher) kinds {
+	var k kinds
+	found, _ := c.match(matchers)
+	for _, t := range found {
+		k |= t.kinds
+	}
+	return k
+}

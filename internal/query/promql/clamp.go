@@ -1,0 +1,75 @@
+package promql
+
+import (
+	"math"
+	"time"
+)
+
+const (
+	// staleProgress is when a partition that reports nothing stops holding everyone back: its worker is gone
+	// or the partition is.
+	staleProgress = 10 * time.Minute
+	// idleDelay is how far behind the partitions a tenant without newer events is taken to be.
+	idleDelay = 30 * time.Second
+	// unknownDelay is used when no partition has ever reported.
+	unknownDelay = 30 * time.Second
+)
+
+type partition struct {
+	topic  string
+	number int32
+}
+
+// watermark returns the latest time (Unix ms, a multiple of 10 s) up to which every window of the tenant is
+// complete: C is the least of the partitions' own rows, W the least over partitions of the tenant's row there
+// but not less than C − 30 s, and windows that end after min(C, W) may still change by events in order.
+// Rows not updated for ten minutes do not count, unless there are no others: then nothing newer was processed.
+func watermark(rows []Progress, now int64) int64 {
+	own := make(map[partition]int64)
+	tenant := make(map[partition]int64)
+	collect := func(since int64) {
+		for _, r := range rows {
+			if r.Tenant == "" && r.Updated >= since {
+				own[partition{r.Topic, r.Partition}] = r.Time
+			}
+		}
+	}
+	for _, r := range rows {
+		if r.Tenant != "" {
+			tenant[partition{r.Topic, r.Partition}] = r.Time
+		}
+	}
+	if collect(now - staleProgress.Milliseconds()); len(own) == 0 {
+		collect(math.MinInt64)
+	}
+	if len(own) == 0 {
+		return floor(now-unknownDelay.Milliseconds(), Tier10s.millis())
+	}
+	c := int64(math.MaxInt64)
+	for _, t := range own {
+		c = min(c, t)
+	}
+	w := c
+	for p := range own {
+		reached := c - idleDelay.Milliseconds()
+		if t, ok := tenant[p]; ok {
+			reached = max(reached, t)
+		}
+		w = min(w, reached)
+	}
+	return floor(w, Tier10s.millis())
+}
+
+func (t Tier) millis() int64 { return time.Duration(t).Milliseconds() }
+
+// floor rounds t down to a multiple of unit, also below zero.
+func floor(t, unit int64) int64 {
+	r := t % unit
+	if r < 0 {
+		r += unit
+	}
+	return t - r
+}
+
+// ceil rounds t up to a multiple of unit.
+func ceil(t, unit int64) int64 { return floor(t+unit-1, unit) }

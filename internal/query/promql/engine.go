@@ -1,0 +1,194 @@
+package promql
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/prometheus/prometheus/promql"
+	"github.com/prometheus/prometheus/promql/parser"
+	"github.com/prometheus/prometheus/storage"
+	"github.com/prometheus/prometheus/util/annotations"
+
+	"github.com/vigie-io/vigie/internal/query/slots"
+	"github.com/vigie-io/vigie/internal/tenants"
+)
+
+// lagWarning is how far the watermark may be behind the time asked for before the answer says so.
+const lagWarning = 5 * time.Minute
+
+// engine wraps upstream's: it moves a query to where its windows are complete and aligned, and bounds it.
+type engine struct {
+	service *Service
+	parser  parser.Parser
+
+	mu      sync.Mutex
+	engines map[int]*promql.Engine // by MaxSamples, of which there are as many as tenants have settings
+}
+
+var _ promql.QueryEngine = (*engine)(nil)
+
+func newEngine(s *Service) *engine {
+	return &engine{service: s, parser: parser.NewParser(parserOptions), engines: make(map[int]*promql.Engine)}
+}
+
+var parserOptions = parser.Options{}
+
+func (e *engine) upstream(maxSamples int) *promql.Engine {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	ng := e.engines[maxSamples]
+	if ng == nil {
+		ng = promql.NewEngine(promql.EngineOpts{
+			Logger:                   e.service.log,
+			MaxSamples:               maxSamples,
+			Timeout:                  24 * time.Hour, // the tenant's own timeout is in the context
+			LookbackDelta:            e.service.cfg.Lookback,
+			NoStepSubqueryIntervalFn: noStepSubquery,
+			EnableAtModifier:         true,
+			EnableNegativeOffset:     true,
+			EnablePerStepStats:       true,
+			UseStartTimestamps:       true,
+			Parser:                   e.parser,
+		})
+		e.engines[maxSamples] = ng
+	}
+	return ng
+}
+
+// NewInstantQuery evaluates at the last complete 10 s window at or before ts. The result carries that time.
+func (e *engine) NewInstantQuery(ctx context.Context, q storage.Queryable, opts promql.QueryOpts, qs string, ts time.Time) (promql.Query, error) {
+	return e.prepare(ctx, opts, qs, ts, ts, 0, func(ng *promql.Engine, opts promql.QueryOpts, start, _ time.Time, _ time.Duration) (promql.Query, error) {
+		return ng.NewInstantQuery(ctx, q, opts, qs, start)
+	})
+}
+
+// NewRangeQuery evaluates on a grid of whole windows that ends at the watermark.
+func (e *engine) NewRangeQuery(ctx context.Context, q storage.Queryable, opts promql.QueryOpts, qs string, start, end time.Time, step time.Duration) (promql.Query, error) {
+	return e.prepare(ctx, opts, qs, start, end, step, func(ng *promql.Engine, opts promql.QueryOpts, start, end time.Time, step time.Duration) (promql.Query, error) {
+		return ng.NewRangeQuery(ctx, q, opts, qs, start, end, step)
+	})
+}
+
+type build func(ng *promql.Engine, opts promql.QueryOpts, start, end time.Time, step time.Duration) (promql.Query, error)
+
+func (e *engine) prepare(ctx context.Context, opts promql.QueryOpts, qs string, start, end time.Time, step time.Duration, build build) (promql.Query, error) {
+	tenant, ok := tenants.FromContext(ctx)
+	if !ok {
+		return nil, errNoTenant
+	}
+	limits := e.service.limits(tenant)
+	ng := e.upstream(limits.QuerySamples)
+	lookback := e.service.cfg.Lookback
+	perStep := false
+	if opts != nil {
+		perStep = opts.EnablePerStepStats()
+		if asked := opts.LookbackDelta(); asked > 0 {
+			lookback = asked
+		}
+	}
+	// Rebuilding the options also drops a client's wish to leave start timestamps unused.
+	opts = promql.NewPrometheusQueryOpts(perStep, lookback, nil)
+	first, err := build(ng, opts, start, end, step)
+	if err != nil {
+		return nil, err
+	}
+	query := &query{Query: first, engine: e, tenant: tenant, limits: limits}
+	stmt := first.Statement().(*parser.EvalStmt)
+	if len(uses(stmt, noStepSubquery)) == 0 {
+		return query, nil // 1+1 is right at any time, Grafana asks at time=4
+	}
+	plan, catalog, err := e.service.read(ctx)
+	if err != nil {
+		query.failed = err
+		return query, nil
+	}
+	query.plan = plan
+	plan.valid = lookback.Milliseconds()
+
+	from, to, base := e.service.span(stmt, plan.now)
+	if to-from > limits.QueryRange.Milliseconds() {
+		query.failed = rangeLimit(limits.QueryRange)
+		return query, nil
+	}
+	grid := align(start.UnixMilli(), end.UnixMilli(), step.Milliseconds(), plan.clamp, base)
+	if query.warnings = lag(end.UnixMilli(), plan.clamp, plan.now); grid.start > grid.end {
+		query.nothing = true
+		return query, nil
+	}
+	for widest := Tier10s; ; {
+		aligned, err := build(ng, promql.NewPrometheusQueryOpts(perStep, lookback, nil), time.UnixMilli(grid.start), time.UnixMilli(grid.end), time.Duration(grid.step)*time.Millisecond)
+		if err != nil {
+			return nil, err
+		}
+		query.Query = aligned
+		stmt := aligned.Statement().(*parser.EvalStmt)
+		query.warnings.Merge(straighten(stmt.Expr, catalog))
+		wide := plan.apply(e.service, stmt, catalog)
+		if wide <= widest {
+			return query, nil
+		}
+		// Samples of wide windows lie far apart: what is valid for less than two of them would flicker.
+		widest = wide
+		lookback = max(lookback, 2*time.Duration(widest))
+	}
+}
+
+// lag tells the reader of an answer that it is older than asked for.
+func lag(asked, clamp, now int64) (warnings annotations.Annotations) {
+	warnings = annotations.Annotations{}
+	if behind := min(asked, now) - clamp; behind > lagWarning.Milliseconds() {
+		warnings.Add(fmt.Errorf("%w: windows are complete up to %s only, nothing later is shown (processing is %s behind)",
+			annotations.PromQLWarning, time.UnixMilli(clamp).UTC().Format(time.RFC3339), (time.Duration(behind) * time.Millisecond).Round(time.Second)))
+	}
+	return warnings
+}
+
+// query is an upstream query at its aligned times, bounded while it runs.
+type query struct {
+	promql.Query
+	engine   *engine
+	tenant   tenants.ID
+	limits   tenants.Limits
+	plan     *plan // nil when nothing is selected
+	warnings annotations.Annotations
+	nothing  bool  // the whole range lies after the watermark
+	failed   error // what went wrong before anything ran; not the query's own fault
+}
+
+func (q *query) Exec(ctx context.Context) *promql.Result {
+	if q.failed != nil {
+		return q.done(&promql.Result{Err: q.failed})
+	}
+	if q.nothing {
+		return q.done(&promql.Result{Value: promql.Matrix{}, Warnings: q.warnings})
+	}
+	ctx, cancel := context.WithTimeout(ctx, q.limits.QueryTimeout)
+	defer cancel()
+	release, err := q.engine.service.slots.Acquire(ctx, q.tenant)
+	if err != nil {
+		if errors.Is(err, slots.ErrFull) {
+			err = waitingLimit(q.limits.QueryConcurrency)
+		}
+		return q.done(&promql.Result{Err: err})
+	}
+	defer release()
+	if q.plan != nil {
+		ctx = q.plan.context(ctx)
+	}
+	result := q.Query.Exec(ctx)
+	if len(q.warnings) > 0 {
+		result.Warnings.Merge(q.warnings)
+	}
+	return q.done(result)
+}
+
+func (q *query) done(r *promql.Result) *promql.Result {
+	if r.Err != nil {
+		r.Err = nameLimit(r.Err, q.limits)
+		q.engine.service.metrics.failed(r.Err)
+	}
+	return r
+}

@@ -1,0 +1,135 @@
+package promql
+
+import (
+	"encoding/json"
+	"net/http"
+	"strconv"
+	"strings"
+
+	"github.com/vigie-io/vigie/internal/tenants"
+	"github.com/vigie-io/vigie/pkg/events"
+)
+
+// routes are the paths of Prometheus' HTTP API that mean something here, with their methods. Writing, remote
+// read, administration, scrape targets and the TSDB's own statistics do not.
+var routes = map[string]string{
+	"/query":              "GET POST",
+	"/query_range":        "GET POST",
+	"/query_exemplars":    "GET POST",
+	"/format_query":       "GET POST",
+	"/parse_query":        "GET POST",
+	"/labels":             "GET POST",
+	"/series":             "GET POST",
+	"/rules":              "GET",
+	"/alerts":             "GET",
+	"/status/buildinfo":   "GET",
+	"/notifications":      "GET",
+	"/label/:name/values": "GET",
+	"/metadata":           "GET",
+}
+
+// maxBody bounds a form.
+const maxBody = 1 << 20
+
+// Handler serves Prometheus' HTTP API below its prefix ("/query", not "/api/v1/query"). The request's context
+// carries the tenant.
+func (s *Service) Handler() http.Handler {
+	upstream := newAPI(s)
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		path := r.URL.Path
+		if strings.HasPrefix(path, "/label/") && strings.HasSuffix(path, "/values") {
+			path = "/label/:name/values"
+		}
+		methods, known := routes[path]
+		switch {
+		case strings.HasPrefix(path, "/search/"):
+			// Grafana then lists labels instead, for the rest of its session.
+			writeError(w, http.StatusServiceUnavailable, "unavailable", "search is not supported; use /labels and /label/<name>/values")
+		case !known:
+			writeError(w, http.StatusNotFound, "not_found", "there is no "+path+" here: see docs/query-api.md for what is served")
+		case r.Method == http.MethodOptions:
+			w.Header().Set("Allow", strings.ReplaceAll(methods, " ", ", ")+", OPTIONS")
+			w.WriteHeader(http.StatusNoContent)
+		case !strings.Contains(methods, r.Method):
+			w.Header().Set("Allow", strings.ReplaceAll(methods, " ", ", "))
+			writeError(w, http.StatusMethodNotAllowed, "bad_data", path+" takes "+strings.ReplaceAll(methods, " ", " or "))
+		case path == "/metadata":
+			s.serveMetadata(w, r)
+		default:
+			r.Body = http.MaxBytesReader(w, r.Body, maxBody)
+			upstream.ServeHTTP(w, r)
+		}
+	})
+}
+
+func writeError(w http.ResponseWriter, code int, kind, text string) {
+	writeJSON(w, code, map[string]string{"status": "error", "errorType": kind, "error": text})
+}
+
+func writeJSON(w http.ResponseWriter, code int, body any) {
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(code)
+	_ = json.NewEncoder(w).Encode(body) // the client has gone
+}
+
+// metadata is one entry of /metadata.
+type metadata struct {
+	Type string `json:"type"`
+	Help string `json:"help"`
+	Unit string `json:"unit"`
+}
+
+// serveMetadata answers from the stored metrics; upstream's handler would ask scrape targets.
+func (s *Service) serveMetadata(w http.ResponseWriter, r *http.Request) {
+	limit, err := number(r, "limit")
+	perMetric, err2 := number(r, "limit_per_metric")
+	if err != nil || err2 != nil {
+		writeError(w, http.StatusBadRequest, "bad_data", "limit and limit_per_metric: want whole numbers")
+		return
+	}
+	tenant, ok := tenants.FromContext(r.Context())
+	if !ok {
+		writeError(w, http.StatusInternalServerError, "internal", errNoTenant.Error())
+		return
+	}
+	c, err := s.catalog(r.Context(), tenant)
+	if err != nil {
+		writeError(w, http.StatusInternalServerError, "internal", err.Error())
+		return
+	}
+	data := make(map[string][]metadata)
+	for _, m := range c.metas {
+		if asked := r.FormValue("metric"); asked != "" && asked != m.Metric {
+			continue
+		}
+		list, seen := data[m.Metric]
+		if !seen && limit >= 0 && len(data) >= limit {
+			continue
+		}
+		if perMetric <= 0 || len(list) < perMetric {
+			data[m.Metric] = append(list, metadata{metadataType(m), m.Help, m.Unit})
+		}
+	}
+	writeJSON(w, http.StatusOK, map[string]any{"status": "success", "data": data})
+}
+
+// number reads an optional number; -1 when there is none.
+func number(r *http.Request, name string) (int, error) {
+	text := r.FormValue(name)
+	if text == "" {
+		return -1, nil
+	}
+	return strconv.Atoi(text)
+}
+
+func metadataType(m Meta) string {
+	switch {
+	case m.Kind == events.Gauge && m.Native:
+		return "gaugehistogram"
+	case m.Kind == events.Observation, m.Native:
+		return "histogram"
+	case m.Kind == events.Gauge:
+		return "gauge"
+	}
+	return "counter"
+}

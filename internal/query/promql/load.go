@@ -1,0 +1,466 @@
+package promql
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/prometheus/prometheus/model/histogram"
+	"github.com/prometheus/prometheus/model/labels"
+	"github.com/prometheus/prometheus/storage"
+	"github.com/prometheus/prometheus/util/annotations"
+
+	"github.com/vigie-io/vigie/internal/tenants"
+	"github.com/vigie-io/vigie/pkg/series"
+	"github.com/vigie-io/vigie/pkg/sketches"
+)
+
+// member is a stored series and the names under which a selector sees it.
+type member struct {
+	Series
+	targets []named
+}
+
+// members lists the stored series that a selector matches, at most limit+1.
+func (s *Service) members(ctx context.Context, tenant tenants.ID, c *catalog, matchers []*labels.Matcher, since int64, limit int) ([]member, error) {
+	found, rest := c.match(matchers)
+	if len(found) == 0 {
+		return nil, nil
+	}
+	// The le of derived buckets is ours: the database knows nothing of it.
+	stored, buckets := split(found, func(t named) bool { return t.facet != bucket })
+	withoutLe := slices.DeleteFunc(slices.Clone(rest), func(m *labels.Matcher) bool { return m.Name == labels.BucketLabel })
+	if len(withoutLe) == len(rest) {
+		return s.membersOf(ctx, tenant, found, rest, since, limit)
+	}
+	members, err := s.membersOf(ctx, tenant, stored, rest, since, limit)
+	if err != nil {
+		return nil, err
+	}
+	more, err := s.membersOf(ctx, tenant, buckets, withoutLe, since, limit)
+	return append(members, more...), err
+}
+
+func split(list []named, first func(named) bool) (yes, no []named) {
+	for _, t := range list {
+		if first(t) {
+			yes = append(yes, t)
+		} else {
+			no = append(no, t)
+		}
+	}
+	return yes, no
+}
+
+func (s *Service) membersOf(ctx context.Context, tenant tenants.ID, found []named, matchers []*labels.Matcher, since int64, limit int) ([]member, error) {
+	if len(found) == 0 {
+		return nil, nil
+	}
+	targets := make(map[string][]named)
+	var metrics []string
+	for _, t := range found {
+		if targets[t.metric] == nil {
+			metrics = append(metrics, t.metric)
+		}
+		targets[t.metric] = append(targets[t.metric], t)
+	}
+	list, err := s.store.Series(ctx, tenant, metrics, toStore(matchers), since, limit+1)
+	if err != nil {
+		return nil, s.storeError(ctx, tenant, "series", err)
+	}
+	members := make([]member, 0, len(list))
+	for _, one := range list {
+		var seen []named
+		for _, t := range targets[one.Metric] {
+			if t.kinds&kindOf(one.Kind, one.Native) != 0 {
+				seen = append(seen, t)
+			}
+		}
+		if len(seen) > 0 {
+			members = append(members, member{one, seen})
+		}
+	}
+	return members, nil
+}
+
+func toStore(matchers []*labels.Matcher) []Matcher {
+	list := make([]Matcher, len(matchers))
+	for i, m := range matchers {
+		list[i] = Matcher{Name: m.Name, Op: m.Type.String(), Value: m.Value}
+	}
+	return list
+}
+
+// load reads what one selector of a query sees.
+func (s *Service) load(ctx context.Context, hints *storage.SelectHints, matchers []*labels.Matcher) ([]storage.Series, annotations.Annotations, error) {
+	p, planned := planOf(ctx)
+	if !planned { // not through the engine wrapper
+		var err error
+		if p, err = s.newPlan(ctx); err != nil {
+			return nil, nil, err
+		}
+	}
+	c, err := s.catalog(ctx, p.tenant)
+	if err != nil {
+		return nil, nil, err
+	}
+	r := &reader{service: s, plan: p, hints: hints, bounds: s.bounds(leMatchers(matchers))}
+	r.from = max(hints.Start, p.now-s.cfg.Retention1h.Milliseconds())
+	r.to = min(hints.End, p.clamp)
+	r.tier = s.kept(r.from, p.now)
+	if len(matchers) > 0 {
+		if tier, chosen := p.tiers[matchers[0]]; chosen {
+			r.tier = tier
+		}
+	}
+	members, err := s.members(ctx, p.tenant, c, matchers, s.announced(r.from-s.cfg.ActivityHorizon.Milliseconds()), p.limits.QuerySeries)
+	if err != nil {
+		return nil, nil, err
+	}
+	if len(members) > p.limits.QuerySeries {
+		return nil, nil, seriesLimit(p.limits.QuerySeries)
+	}
+	s.metrics.series.Add(float64(len(members)))
+	if err := r.read(ctx, members); err != nil {
+		return nil, nil, s.storeError(ctx, p.tenant, "windows", err)
+	}
+	list := unique(r.list)
+	var warnings annotations.Annotations
+	if dropped := len(r.list) - len(list); dropped > 0 {
+		warnings.Add(fmt.Errorf("%w: %d series of %s were left out because others of another kind have the same labels; give metrics of different kinds different names",
+			annotations.PromQLWarning, dropped, c.describe(matchers)))
+	}
+	return list, warnings, nil
+}
+
+func (c *catalog) describe(matchers []*labels.Matcher) string {
+	for _, m := range matchers {
+		if m.Name == labels.MetricName {
+			return m.Value
+		}
+	}
+	return "the selector"
+}
+
+// unique sorts series by labels and leaves one of each: the first kind in the order observation, delta, gauge,
+// cumulative. The engine refuses a vector with two equal label sets.
+func unique(list []storage.Series) []storage.Series {
+	slices.SortStableFunc(list, func(a, b storage.Series) int { return labels.Compare(a.Labels(), b.Labels()) })
+	return slices.CompactFunc(slices.Clone(list), func(a, b storage.Series) bool { return labels.Equal(a.Labels(), b.Labels()) })
+}
+
+// reader gathers the series of one selector.
+type reader struct {
+	service  *Service
+	plan     *plan
+	hints    *storage.SelectHints
+	tier     Tier
+	from, to int64 // samples from..to are wanted, Unix ms, inclusive; to is not after the watermark
+	bounds   []le
+	list     []storage.Series
+}
+
+// group is what one read of the database can bring: series of one metric that need the same columns.
+type group struct {
+	metric string
+	kind   kinds
+}
+
+func (r *reader) read(ctx context.Context, members []member) error {
+	if r.from > r.to {
+		return nil
+	}
+	groups := make(map[group][]member)
+	var order []group
+	for _, m := range members {
+		g := group{m.Metric, kindOf(m.Kind, m.Native)}
+		if groups[g] == nil {
+			order = append(order, g)
+		}
+		groups[g] = append(groups[g], m)
+	}
+	slices.SortFunc(order, func(a, b group) int { return cmp.Or(cmp.Compare(a.kind, b.kind), cmp.Compare(a.metric, b.metric)) })
+	for _, g := range order {
+		list := groups[g]
+		slices.SortFunc(list, func(a, b member) int { return compareIDs(a.ID, b.ID) })
+		read := r.windows
+		if g.kind == kindLevel {
+			read = r.levels
+		}
+		if err := read(ctx, g, list); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func compareIDs(a, b series.ID) int {
+	return cmp.Or(cmp.Compare(a.Hi, b.Hi), cmp.Compare(a.Lo, b.Lo))
+}
+
+// grid lays windows of the tier over the wanted samples, from extra before them on. What the tier cannot give
+// because its last window is not complete comes from finer tiers; start timestamps make the seam invisible.
+func (r *reader) grid(extra int64) *grid {
+	width := r.tier.millis()
+	unit := max(width, Tier1m.millis())
+	g := &grid{}
+	at := floor(r.from-1, unit) - ceil(extra, unit)
+	add := func(tier Tier, to int64) {
+		if to = floor(to, tier.millis()); to > at {
+			g.segments = append(g.segments, segment{tier, at, to})
+			at = to
+		}
+	}
+	// A window that ends after the last wanted sample is needed to interpolate inside it.
+	add(r.tier, min(ceil(r.to, width), r.plan.clamp))
+	for _, finer := range []Tier{Tier1m, Tier10s} {
+		if finer < r.tier && at < r.to && r.service.keeps(finer, at, r.plan.now) {
+			add(finer, r.to)
+		}
+	}
+	return g
+}
+
+// windows reads delta series: sketches or sums.
+func (r *reader) windows(ctx context.Context, g group, members []member) error {
+	width := r.tier.millis()
+	horizon := max(r.service.cfg.ActivityHorizon.Milliseconds(), 2*width)
+	// Was a series active shortly before the range, it reads as zero from the start. At 10 s, a minute's
+	// resolution is enough to know; wider windows are few enough to read along.
+	probe, extra := r.tier == Tier10s && r.hints.Range < horizon, int64(0)
+	if r.tier > Tier10s && r.hints.Range < horizon {
+		extra = horizon
+	}
+	grid := r.grid(extra)
+	if len(grid.segments) == 0 {
+		return nil
+	}
+	grid.fill = max(horizon, r.hints.Range)
+
+	b := newWindowBuilder(r, grid, g, members)
+	if probe {
+		err := r.panes(ctx, g, members, segment{Tier1m, grid.from() - ceil(horizon, Tier1m.millis()), grid.from()}, PaneQuery{},
+			func(i int, p *Pane) error {
+				b.prior[i] = p.Start + Tier1m.millis()
+				return nil
+			})
+		if err != nil {
+			return err
+		}
+	}
+	for _, s := range grid.segments {
+		if err := r.panes(ctx, g, members, s, PaneQuery{Sketch: b.sketch}, b.add); err != nil {
+			return err
+		}
+	}
+	r.list = append(r.list, b.build()...)
+	return nil
+}
+
+// panes reads one segment and calls add with the position of the member that each pane belongs to.
+func (r *reader) panes(ctx context.Context, g group, members []member, s segment, q PaneQuery, add func(i int, p *Pane) error) error {
+	q.Metric, q.Tier, q.From, q.To = g.metric, s.tier, s.from, s.to
+	q.IDs = make([]series.ID, len(members))
+	for i, m := range members {
+		q.IDs[i] = m.ID
+	}
+	i, rows := 0, 0
+	err := r.service.store.Panes(ctx, r.plan.tenant, q, func(id series.ID, p *Pane) error {
+		for i < len(members) && compareIDs(members[i].ID, id) < 0 {
+			i++
+		}
+		if i == len(members) || members[i].ID != id {
+			return fmt.Errorf("read panes of %s: series %x not asked for or out of order", g.metric, id)
+		}
+		rows++
+		return add(i, p)
+	})
+	r.service.metrics.panes.WithLabelValues(time.Duration(s.tier).String()).Add(float64(rows))
+	return err
+}
+
+// windowBuilder turns panes into the series of every facet asked for.
+type windowBuilder struct {
+	reader  *reader
+	grid    *grid
+	kind    kinds
+	members []member
+	prior   []int64
+	starts  [][]int64
+	facets  [][]column // by member, as its targets
+	sketch  bool
+	scratch sketches.Sketch
+	counts  []float64
+}
+
+// column is the values of one facet of one series; buckets has one list per bound.
+type column struct {
+	values  []float64
+	hists   []*histogram.FloatHistogram
+	buckets [][]float64
+}
+
+func newWindowBuilder(r *reader, grid *grid, g group, members []member) *windowBuilder {
+	b := &windowBuilder{
+		reader: r, grid: grid, kind: g.kind, members: members,
+		prior:  make([]int64, len(members)),
+		starts: make([][]int64, len(members)),
+		facets: make([][]column, len(members)),
+	}
+	for i, m := range members {
+		b.prior[i] = never
+		b.facets[i] = make([]column, len(m.targets))
+		for j, t := range m.targets {
+			if t.facet == bucket {
+				b.facets[i][j].buckets = make([][]float64, len(r.bounds))
+			}
+			b.sketch = b.sketch || g.kind == kindSketch && (t.facet == whole || t.facet == bucket)
+		}
+	}
+	return b
+}
+
+func (b *windowBuilder) add(i int, p *Pane) error {
+	if b.sketch {
+		if err := decodeSketch(&b.scratch, p.Sketch); err != nil {
+			return err
+		}
+	}
+	weight := 0
+	for j, t := range b.members[i].targets {
+		c := &b.facets[i][j]
+		switch {
+		case t.facet == bucket:
+			b.addBuckets(c, p)
+			weight += len(c.buckets)
+		case t.facet == count:
+			c.values = append(c.values, float64(p.Count))
+			weight++
+		case t.facet == sum || b.kind == kindDelta:
+			c.values = append(c.values, p.Sum)
+			weight++
+		default:
+			h := windowHistogram(&b.scratch, p.Sum)
+			c.hists = append(c.hists, h)
+			weight += (h.Size() + 8) / 16
+		}
+	}
+	b.starts[i] = append(b.starts[i], p.Start)
+	return b.reader.plan.budget.take(weight)
+}
+
+func (b *windowBuilder) addBuckets(c *column, p *Pane) {
+	bounds := make([]float64, 0, len(b.reader.bounds))
+	for _, le := range b.reader.bounds {
+		bounds = append(bounds, le.bound)
+	}
+	b.counts = cumulate(b.counts[:0], &b.scratch, bounds)
+	for k, n := range b.counts {
+		c.buckets[k] = append(c.buckets[k], n)
+	}
+}
+
+// build leaves out what reads as nothing in the whole grid.
+func (b *windowBuilder) build() (list []storage.Series) {
+	for i, m := range b.members {
+		alive := b.prior[i] != never && b.grid.from() < b.prior[i]+b.grid.fill
+		if len(b.starts[i]) == 0 && !alive {
+			continue
+		}
+		for j, t := range m.targets {
+			c := b.facets[i][j]
+			one := windows{grid: b.grid, prior: b.prior[i], starts: b.starts[i], values: c.values, hists: c.hists}
+			if t.facet == bucket {
+				for k, le := range b.reader.bounds {
+					each := one
+					each.labels, each.values = seriesLabels(t.name, m.Labels, le.le), c.buckets[k]
+					list = append(list, &each)
+				}
+				continue
+			}
+			if t.facet == whole && b.kind == kindSketch && one.hists == nil {
+				one.hists = []*histogram.FloatHistogram{}
+			}
+			one.labels = seriesLabels(t.name, m.Labels, "")
+			list = append(list, &one)
+		}
+	}
+	return list
+}
+
+// levels reads gauges and cumulative totals.
+func (r *reader) levels(ctx context.Context, g group, members []member) error {
+	built := make([]levels, len(members))
+	for i, m := range members {
+		if m.Native {
+			built[i].hists = []*histogram.FloatHistogram{}
+		}
+	}
+	grid := r.grid(0)
+	// The pane that begins at the last wanted sample may hold it.
+	if n := len(grid.segments); n > 0 && grid.segments[n-1].tier == Tier10s {
+		grid.segments[n-1].to += Tier10s.millis()
+	}
+	for _, s := range grid.segments {
+		valid := max(r.plan.valid, 2*s.tier.millis())
+		err := r.panes(ctx, g, members, s, PaneQuery{Last: true}, func(i int, p *Pane) error {
+			return r.level(&built[i], &members[i], p, valid)
+		})
+		if err != nil {
+			return err
+		}
+	}
+	valid := max(r.plan.valid, 2*r.tier.millis())
+	for i, m := range members {
+		if len(built[i].times) == 0 {
+			continue
+		}
+		built[i].mark(r.to, valid)
+		for _, t := range m.targets {
+			one := built[i]
+			one.labels = seriesLabels(t.name, m.Labels, "")
+			r.list = append(r.list, &one)
+		}
+	}
+	return nil
+}
+
+func (r *reader) level(s *levels, m *member, p *Pane, valid int64) error {
+	t := floor(p.LastTime, int64(time.Millisecond)) / int64(time.Millisecond)
+	if p.LastTime == 0 || t > r.to {
+		return nil
+	}
+	if !m.Native {
+		s.add(t, p.Last, nil, valid)
+		return r.plan.budget.take(1)
+	}
+	if p.LastHist == "" || r.service.decode == nil {
+		return nil
+	}
+	decoded, err := r.service.decode(p.LastHist)
+	if err != nil {
+		return fmt.Errorf("decode histogram of %s: %w", m.Metric, err)
+	}
+	h := levelHistogram(decoded, m.Kind)
+	s.add(t, 0, h, valid)
+	return r.plan.budget.take((h.Size() + 8) / 16)
+}
+
+// seriesLabels are a stored series' labels under a PromQL name, with le in the place of its own when given.
+func seriesLabels(name string, stored series.Labels, le string) labels.Labels {
+	b := labels.NewScratchBuilder(len(stored) + 2)
+	b.Add(labels.MetricName, name)
+	for _, l := range stored {
+		if l.Name == labels.MetricName || le != "" && l.Name == labels.BucketLabel {
+			continue
+		}
+		b.Add(l.Name, l.Value)
+	}
+	if le != "" {
+		b.Add(labels.BucketLabel, le)
+	}
+	b.Sort()
+	return b.Labels()
+}

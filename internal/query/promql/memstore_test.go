@@ -1,0 +1,332 @@
+package promql_test
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"math"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/prometheus/model/labels"
+
+	"github.com/vigie-io/vigie/internal/query/promql"
+	"github.com/vigie-io/vigie/internal/tenants"
+	"github.com/vigie-io/vigie/pkg/events"
+	"github.com/vigie-io/vigie/pkg/series"
+	"github.com/vigie-io/vigie/pkg/sketches"
+)
+
+// event is what a test puts in: one observation, delta or sample.
+type event struct {
+	time  time.Time
+	value float64
+}
+
+type stored struct {
+	promql.Series
+	unit, help string
+	events     []event
+	hists      []string // beside events, for native levels
+}
+
+// memStore is the database of the tests: it keeps raw events and merges them into panes when asked, so that
+// tiers, corrections and retention come out as they do from materialized views.
+type memStore struct {
+	mu       sync.Mutex
+	series   map[tenants.ID][]*stored
+	progress map[tenants.ID][]promql.Progress
+	fail     error
+	reads    []promql.PaneQuery
+}
+
+var _ promql.Store = (*memStore)(nil)
+
+func newMemStore() *memStore {
+	return &memStore{series: make(map[tenants.ID][]*stored), progress: make(map[tenants.ID][]promql.Progress)}
+}
+
+// add puts events into a series, "name{a="b"}".
+func (m *memStore) add(t testing.TB, tenant tenants.ID, kind events.Kind, name string, ls map[string]string, evs ...event) *stored {
+	t.Helper()
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	var list []series.Label
+	for n, v := range ls {
+		list = append(list, series.Label{Name: n, Value: v})
+	}
+	sorted, err := series.Sort(list)
+	if err != nil {
+		t.Fatal(err)
+	}
+	id := series.Hash(series.AppendKey(nil, byte(kind), name, sorted))
+	for _, s := range m.series[tenant] {
+		if s.ID == id {
+			s.events = append(s.events, evs...)
+			return s
+		}
+	}
+	s := &stored{Series: promql.Series{ID: id, Metric: name, Kind: kind, Labels: sorted}, events: evs}
+	m.series[tenant] = append(m.series[tenant], s)
+	return s
+}
+
+// upTo sets the watermark.
+func (m *memStore) upTo(tenant tenants.ID, at, updated time.Time) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.progress[tenant] = []promql.Progress{
+		{Topic: "vigie.metrics.v1", Time: at.UnixMilli(), Updated: updated.UnixMilli()},
+		{Topic: "vigie.metrics.v1", Tenant: tenant, Time: at.UnixMilli(), Updated: updated.UnixMilli()},
+	}
+}
+
+func (m *memStore) Metas(_ context.Context, tenant tenants.ID, since int64) ([]promql.Meta, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	var list []promql.Meta
+	for _, s := range m.series[tenant] {
+		meta := promql.Meta{Metric: s.Metric, Kind: s.Kind, Native: s.Native, Unit: s.unit, Help: s.help}
+		if s.seen(since) && !slices.Contains(list, meta) {
+			list = append(list, meta)
+		}
+	}
+	return list, m.fail
+}
+
+func (s *stored) seen(since int64) bool {
+	return slices.ContainsFunc(s.events, func(e event) bool { return e.time.UnixMilli() >= since })
+}
+
+func (m *memStore) Series(_ context.Context, tenant tenants.ID, metrics []string, matchers []promql.Matcher, since int64, limit int) ([]promql.Series, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	var list []promql.Series
+	for _, s := range m.series[tenant] {
+		if slices.Contains(metrics, s.Metric) && s.seen(since) && s.meets(matchers) && (limit == 0 || len(list) < limit) {
+			list = append(list, s.Series)
+		}
+	}
+	return list, m.fail
+}
+
+var operators = map[string]labels.MatchType{
+	"=": labels.MatchEqual, "!=": labels.MatchNotEqual, "=~": labels.MatchRegexp, "!~": labels.MatchNotRegexp,
+}
+
+func (s *stored) meets(matchers []promql.Matcher) bool {
+	for _, m := range matchers {
+		if !labels.MustNewMatcher(operators[m.Op], m.Name, m.Value).Matches(s.Labels.Get(m.Name)) {
+			return false
+		}
+	}
+	return true
+}
+
+func (m *memStore) Panes(_ context.Context, tenant tenants.ID, q promql.PaneQuery, yield func(series.ID, *promql.Pane) error) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.reads = append(m.reads, q)
+	if m.fail != nil {
+		return m.fail
+	}
+	all := slices.Clone(m.series[tenant])
+	slices.SortFunc(all, func(a, b *stored) int {
+		return cmp.Or(cmp.Compare(a.ID.Hi, b.ID.Hi), cmp.Compare(a.ID.Lo, b.ID.Lo))
+	})
+	for _, s := range all {
+		if s.Metric != q.Metric || !slices.Contains(q.IDs, s.ID) {
+			continue
+		}
+		for _, p := range s.panes(q) {
+			if err := yield(s.ID, p); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+func (s *stored) panes(q promql.PaneQuery) []*promql.Pane {
+	width := time.Duration(q.Tier).Milliseconds()
+	panes := make(map[int64]*promql.Pane)
+	sketched := make(map[int64]*sketches.Sketch)
+	for i, e := range s.events {
+		start := e.time.UnixMilli() / width * width
+		if start < q.From || start >= q.To {
+			continue
+		}
+		p := panes[start]
+		if p == nil {
+			p = &promql.Pane{Start: start, Min: math.Inf(1), Max: math.Inf(-1)}
+			panes[start], sketched[start] = p, &sketches.Sketch{}
+		}
+		p.Count++
+		p.Sum += e.value
+		p.Min, p.Max = min(p.Min, e.value), max(p.Max, e.value)
+		sketched[start].Add(e.value)
+		if ns := e.time.UnixNano(); q.Last && s.Kind >= events.Gauge && ns >= p.LastTime {
+			p.LastTime, p.Last = ns, e.value
+			if s.hists != nil {
+				p.LastHist = s.hists[i]
+			}
+		}
+	}
+	var list []*promql.Pane
+	for start, p := range panes {
+		if q.Sketch {
+			p.Sketch = sketched[start].AppendDD(nil)
+		}
+		list = append(list, p)
+	}
+	slices.SortFunc(list, func(a, b *promql.Pane) int { return cmp.Compare(a.Start, b.Start) })
+	return list
+}
+
+func (m *memStore) Progress(_ context.Context, tenant tenants.ID) ([]promql.Progress, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.progress[tenant], m.fail
+}
+
+// server is a Service with a clock and the API in front.
+type server struct {
+	t       testing.TB
+	store   *memStore
+	now     time.Time
+	limits  tenants.Limits
+	cfg     promql.Config
+	options promql.Options
+	service *promql.Service
+	handler http.Handler
+}
+
+// epoch is a multiple of an hour, so that tests can count windows.
+var epoch = time.Date(2026, 11, 24, 12, 0, 0, 0, time.UTC)
+
+func newServer(t testing.TB, change ...func(*server)) *server {
+	t.Helper()
+	s := &server{t: t, store: newMemStore(), now: epoch.Add(2 * time.Hour), limits: tenants.DefaultConfig().Defaults, cfg: promql.DefaultConfig()}
+	s.limits.QueryRange = 1000 * 24 * time.Hour
+	for _, c := range change {
+		c(s)
+	}
+	s.options.Store = s.store
+	s.options.Limits = func(tenants.ID) tenants.Limits { return s.limits }
+	s.options.Registerer = prometheus.NewRegistry()
+	s.options.Now = func() time.Time { return s.now }
+	var err error
+	if s.service, err = promql.New(s.cfg, s.options); err != nil {
+		t.Fatal(err)
+	}
+	s.handler = s.service.Handler()
+	s.store.upTo("acme", s.now, s.now)
+	return s
+}
+
+// answer is the body of a query.
+type answer struct {
+	code   int
+	body   string
+	Status string
+	Error  string
+	Type   string `json:"errorType"`
+	Data   struct {
+		ResultType string
+		Result     json.RawMessage
+	}
+	Warnings, Infos []string
+}
+
+func (s *server) do(tenant tenants.ID, method, path string, form url.Values) answer {
+	s.t.Helper()
+	var r *http.Request
+	if method == http.MethodPost {
+		r = httptest.NewRequest(method, path, strings.NewReader(form.Encode()))
+		r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+	} else {
+		r = httptest.NewRequest(method, path+"?"+form.Encode(), nil)
+	}
+	w := httptest.NewRecorder()
+	s.handler.ServeHTTP(w, r.WithContext(tenants.NewContext(r.Context(), tenant)))
+	a := answer{code: w.Code, body: w.Body.String()}
+	_ = json.Unmarshal(w.Body.Bytes(), &a) // Data differs by path
+	return a
+}
+
+func seconds(t time.Time) string {
+	return strconv.FormatFloat(float64(t.UnixMilli())/1000, 'f', -1, 64)
+}
+
+// sample is one element of a vector.
+type sample struct {
+	Metric map[string]string
+	Value  [2]any
+}
+
+func (v sample) number(t testing.TB) float64 {
+	t.Helper()
+	f, err := strconv.ParseFloat(v.Value[1].(string), 64)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return f
+}
+
+func (s *server) vector(query string, at time.Time) []sample {
+	s.t.Helper()
+	a := s.do("acme", "POST", "/query", url.Values{"query": {query}, "time": {seconds(at)}})
+	if a.Status != "success" {
+		s.t.Fatalf("%s: got %d %s", query, a.code, a.body)
+	}
+	var list []sample
+	if err := json.Unmarshal(a.Data.Result, &list); err != nil {
+		s.t.Fatalf("%s: %v in %s", query, err, a.body)
+	}
+	return list
+}
+
+// one is the value of a query that gives one series; NaN when it gives none.
+func (s *server) one(query string, at time.Time) float64 {
+	s.t.Helper()
+	list := s.vector(query, at)
+	switch len(list) {
+	case 0:
+		return math.NaN()
+	case 1:
+		return list[0].number(s.t)
+	}
+	s.t.Fatalf("%s at %s: got %d series, want at most one", query, at, len(list))
+	return 0
+}
+
+// stream is one series of a matrix.
+type stream struct {
+	Metric map[string]string
+	Values [][2]any
+}
+
+func (s *server) matrix(query string, start, end time.Time, step time.Duration) []stream {
+	s.t.Helper()
+	a := s.do("acme", "POST", "/query_range", url.Values{
+		"query": {query}, "start": {seconds(start)}, "end": {seconds(end)}, "step": {step.String()}})
+	if a.Status != "success" {
+		s.t.Fatalf("%s: got %d %s", query, a.code, a.body)
+	}
+	var list []stream
+	if err := json.Unmarshal(a.Data.Result, &list); err != nil {
+		s.t.Fatal(err)
+	}
+	return list
+}
+
+var errBroken = errors.New("connection refused by 10.0.0.7:8123")

@@ -1,0 +1,82 @@
+// Package slots bounds how many queries of one tenant run at the same time. A query beyond the bound waits;
+// beyond a second bound it is turned away at once. The package knows neither queries nor HTTP.
+package slots
+
+import (
+	"context"
+	"errors"
+	"sync"
+
+	"github.com/vigie-io/vigie/internal/tenants"
+)
+
+// ErrFull is returned when as many queries of the tenant wait as may wait.
+var ErrFull = errors.New("too many queries of this tenant are waiting")
+
+// Slots hands out places per tenant. Safe for concurrent use.
+type Slots struct {
+	limit func(tenants.ID) (running, waiting int)
+
+	mu      sync.Mutex
+	tenants map[tenants.ID]*queue
+}
+
+type queue struct {
+	places chan struct{} // its capacity is how many may run; a full channel means wait
+	most   int           // holders and waiters together
+	users  int           // holders and waiters now; the queue is dropped at 0
+}
+
+// New allows each tenant as many running queries at a time as limit says (at least one), and as many more in
+// line. limit is asked when a tenant without any query begins one.
+func New(limit func(tenants.ID) (running, waiting int)) *Slots {
+	return &Slots{limit: limit, tenants: make(map[tenants.ID]*queue)}
+}
+
+// Acquire waits for a place until ctx ends and returns the function that gives it back, to be called once.
+// It returns ErrFull without waiting when the line is full.
+func (s *Slots) Acquire(ctx context.Context, tenant tenants.ID) (release func(), err error) {
+	q, err := s.join(tenant)
+	if err != nil {
+		return nil, err
+	}
+	select {
+	case q.places <- struct{}{}:
+		return func() { <-q.places; s.leave(tenant, q) }, nil
+	case <-ctx.Done():
+		s.leave(tenant, q)
+		return nil, ctx.Err()
+	}
+}
+
+func (s *Slots) join(tenant tenants.ID) (*queue, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	q := s.tenants[tenant]
+	if q == nil {
+		running, waiting := s.limit(tenant)
+		running = max(1, running)
+		q = &queue{places: make(chan struct{}, running), most: running + max(0, waiting)}
+		s.tenants[tenant] = q
+	}
+	if q.users >= q.most {
+		return nil, ErrFull
+	}
+	q.users++
+	return q, nil
+}
+
+func (s *Slots) leave(tenant tenants.ID, q *queue) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if q.users--; q.users == 0 {
+		delete(s.tenants, tenant)
+	}
+}
+
+// Tenants is the number of tenants that hold or wait for a place.
+func (s *Slots) Tenants() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.tenants)
+}
