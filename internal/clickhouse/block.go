@@ -1,0 +1,216 @@
+package clickhouse
+
+import (
+	"encoding/binary"
+	"math"
+	"sync"
+	"unsafe"
+
+	"github.com/ClickHouse/ch-go/proto"
+
+	"github.com/vigie-io/vigie/pkg/series"
+)
+
+// block is a native block being written. Columns are written straight from the caller's slices: ch-go's columns would
+// each copy their values first, which is most of the time of encoding.
+type block struct {
+	dst        []byte
+	rows       int
+	wrong      bool // a column had another length
+	dictionary dictionary
+}
+
+var blocks = sync.Pool{New: func() any { return &block{dictionary: dictionary{index: map[string]uint32{}}} }}
+
+func begin(dst []byte, rows, columns int) *block {
+	b := blocks.Get().(*block)
+	b.dst, b.rows, b.wrong = dst, rows, false
+	header := proto.Buffer{Buf: b.dst}
+	proto.Block{Columns: columns, Rows: rows}.EncodeAware(&header, protocol)
+	b.dst = header.Buf
+	return b
+}
+
+func (b *block) release() {
+	b.dst = nil
+	b.dictionary.reset()
+	blocks.Put(b)
+}
+
+func (b *block) check(n int) { b.wrong = b.wrong || n != b.rows }
+
+func (b *block) column(name string, kind proto.ColumnType) {
+	b.text(name)
+	b.text(string(kind))
+}
+
+func (b *block) text(s string) {
+	b.dst = binary.AppendUvarint(b.dst, uint64(len(s)))
+	b.dst = append(b.dst, s...)
+}
+
+func (b *block) int64(v int64) { b.dst = binary.LittleEndian.AppendUint64(b.dst, uint64(v)) }
+
+type number interface {
+	~uint8 | ~int32 | ~uint32 | ~int64 | ~uint64
+}
+
+// numbers appends values in little endian.
+func numbers[T number](b *block, values []T) {
+	b.check(len(values))
+	switch unsafe.Sizeof(T(0)) {
+	case 1:
+		for _, v := range values {
+			b.dst = append(b.dst, byte(v))
+		}
+	case 4:
+		for _, v := range values {
+			b.dst = binary.LittleEndian.AppendUint32(b.dst, uint32(v))
+		}
+	default:
+		for _, v := range values {
+			b.dst = binary.LittleEndian.AppendUint64(b.dst, uint64(v))
+		}
+	}
+}
+
+func (b *block) floats(name string, values []float64) {
+	b.column(name, proto.ColumnTypeFloat64)
+	b.floatValues(values)
+}
+
+func (b *block) floatValues(values []float64) {
+	b.check(len(values))
+	for _, v := range values {
+		b.dst = binary.LittleEndian.AppendUint64(b.dst, math.Float64bits(v))
+	}
+}
+
+func (b *block) bools(values []bool) {
+	b.check(len(values))
+	for _, v := range values {
+		if v {
+			b.dst = append(b.dst, 1)
+		} else {
+			b.dst = append(b.dst, 0)
+		}
+	}
+}
+
+func (b *block) strings(values []string) {
+	b.check(len(values))
+	for _, v := range values {
+		b.text(v)
+	}
+}
+
+func (b *block) ids(name string, ids []series.ID) {
+	b.column(name, proto.ColumnTypeUInt128)
+	b.check(len(ids))
+	for _, id := range ids {
+		b.dst = binary.LittleEndian.AppendUint64(b.dst, id.Lo)
+		b.dst = binary.LittleEndian.AppendUint64(b.dst, id.Hi)
+	}
+}
+
+func (b *block) lowCardinality(name string, values []string) {
+	b.column(name, proto.ColumnTypeLowCardinality.Sub(proto.ColumnTypeString))
+	b.check(len(values))
+	b.int64(dictionaryVersion)
+	b.dictionary.reset()
+	for _, v := range values {
+		b.dictionary.add(v)
+	}
+	b.writeDictionary()
+}
+
+var typeLabels = proto.ColumnTypeMap.Sub(proto.ColumnTypeLowCardinality.Sub(proto.ColumnTypeString), proto.ColumnTypeString)
+
+// labels writes a map column: where each row ends, then all names, then all values.
+func (b *block) labels(name string, rows []series.Labels) {
+	b.column(name, typeLabels)
+	b.check(len(rows))
+	b.int64(dictionaryVersion)
+	end := uint64(0)
+	for _, ls := range rows {
+		end += uint64(len(ls))
+		b.dst = binary.LittleEndian.AppendUint64(b.dst, end)
+	}
+	b.dictionary.reset()
+	for _, ls := range rows {
+		for _, l := range ls {
+			b.dictionary.add(l.Name)
+		}
+	}
+	b.writeDictionary()
+	for _, ls := range rows {
+		for _, l := range ls {
+			b.text(l.Value)
+		}
+	}
+}
+
+// Layout of a LowCardinality column (ch-go, proto.ColLowCardinality): version; then flags with the width of the keys,
+// the dictionary, and one key a row.
+const (
+	dictionaryVersion = 1
+	dictionaryFlags   = 1<<9 | 1<<10 // the dictionary is in the block, and is all there is
+)
+
+// dictionary numbers distinct strings in order of their first row.
+type dictionary struct {
+	index map[string]uint32
+	words []string
+	keys  []uint32
+}
+
+func (d *dictionary) reset() {
+	clear(d.index)
+	clear(d.words) // let go of the caller's strings
+	d.words, d.keys = d.words[:0], d.keys[:0]
+}
+
+func (d *dictionary) add(word string) {
+	// Rows come sorted, or nearly: most repeat the one before.
+	if n := len(d.keys); n > 0 && d.words[d.keys[n-1]] == word {
+		d.keys = append(d.keys, d.keys[n-1])
+		return
+	}
+	key, known := d.index[word]
+	if !known {
+		key = uint32(len(d.words))
+		d.index[word] = key
+		d.words = append(d.words, word)
+	}
+	d.keys = append(d.keys, key)
+}
+
+func (b *block) writeDictionary() {
+	d := &b.dictionary
+	if len(d.keys) == 0 {
+		return
+	}
+	width := proto.KeyUInt32
+	switch n := len(d.words); {
+	case n <= 1<<8:
+		width = proto.KeyUInt8
+	case n <= 1<<16:
+		width = proto.KeyUInt16
+	}
+	b.int64(dictionaryFlags | int64(width))
+	b.int64(int64(len(d.words)))
+	for _, word := range d.words {
+		b.text(word)
+	}
+	b.int64(int64(len(d.keys)))
+	for _, key := range d.keys {
+		switch width {
+		case proto.KeyUInt8:
+			b.dst = append(b.dst, byte(key))
+		case proto.KeyUInt16:
+			b.dst = binary.LittleEndian.AppendUint16(b.dst, uint16(key))
+		default:
+			b.dst = binary.LittleEndian.AppendUint32(b.dst, key)
+		}
+	}
+}

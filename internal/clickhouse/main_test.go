@@ -1,0 +1,196 @@
+package clickhouse_test
+
+import (
+	"flag"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"strings"
+	"testing"
+
+	"github.com/vigie-io/vigie/internal/clickhouse"
+	"github.com/vigie-io/vigie/internal/pipeline"
+	"github.com/vigie-io/vigie/internal/tenants"
+	"github.com/vigie-io/vigie/internal/testkit"
+	"github.com/vigie-io/vigie/pkg/series"
+	"github.com/vigie-io/vigie/pkg/sketches"
+)
+
+var update = flag.Bool("update", false, "rewrite golden files")
+
+func TestMain(m *testing.M) { testkit.Main(m) }
+
+func access() clickhouse.Access {
+	return clickhouse.Access{
+		ServicePassword: "service-password-1", SQLPassword: "sql-password-12345", Limits: clickhouse.DefaultSQLLimits(),
+	}
+}
+
+// newServer starts a server with Vigie's users, and connects to it.
+func newServer(t testing.TB, change func(*clickhouse.Access)) (*testkit.Server, *clickhouse.Client) {
+	t.Helper()
+	a := access()
+	if change != nil {
+		change(&a)
+	}
+	users, err := clickhouse.UsersXML(a)
+	if err != nil {
+		t.Fatal(err)
+	}
+	server := testkit.ClickHouse(t, users)
+	return server, connect(t, server, a)
+}
+
+func connect(t testing.TB, server *testkit.Server, a clickhouse.Access) *clickhouse.Client {
+	t.Helper()
+	cfg := clickhouse.DefaultConfig()
+	cfg.Addrs = []string{server.HTTPAddr}
+	cfg.Password, cfg.SQLPassword = a.ServicePassword, a.SQLPassword
+	cfg.SQL = a.Limits
+	client, err := clickhouse.NewClient(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(client.Close)
+	return client
+}
+
+func migrated(t testing.TB, change func(*clickhouse.Access)) (*testkit.Server, *clickhouse.Client) {
+	t.Helper()
+	server, client := newServer(t, change)
+	if _, err := client.Migrate(t.Context(), false); err != nil {
+		t.Fatal(err)
+	}
+	return server, client
+}
+
+// ask runs a statement as the service user and returns the answer as TabSeparated.
+func ask(t testing.TB, server *testkit.Server, statement string) string {
+	t.Helper()
+	status, answer := post(t, server, clickhouse.UserService, string(access().ServicePassword), statement)
+	if status != http.StatusOK {
+		t.Fatalf("%s: %s", statement, answer)
+	}
+	return strings.TrimSuffix(answer, "\n")
+}
+
+func post(t testing.TB, server *testkit.Server, user, password, statement string) (status int, answer string) {
+	t.Helper()
+	request, err := http.NewRequestWithContext(t.Context(), http.MethodPost, server.URL()+"/?wait_end_of_query=1", strings.NewReader(statement))
+	if err != nil {
+		t.Fatal(err)
+	}
+	request.Header.Set("X-ClickHouse-User", user)
+	request.Header.Set("X-ClickHouse-Key", password)
+	response, err := http.DefaultClient.Do(request)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer response.Body.Close()
+	body, err := io.ReadAll(response.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return response.StatusCode, string(body)
+}
+
+// tenantSQL runs a statement as the gateway would.
+func tenantSQL(t testing.TB, client *clickhouse.Client, tenant tenants.ID, statement string, params url.Values) (status int, answer string) {
+	t.Helper()
+	response, err := client.SQL(t.Context(), tenant, http.MethodPost, params, nil, strings.NewReader(statement))
+	if err != nil {
+		t.Fatalf("%s: %v", statement, err)
+	}
+	defer response.Body.Close()
+	body, _ := io.ReadAll(response.Body) // an exception in the middle breaks the body: part of the answer
+	return response.StatusCode, string(body)
+}
+
+func mustTenantSQL(t testing.TB, client *clickhouse.Client, tenant tenants.ID, statement string) string {
+	t.Helper()
+	status, answer := tenantSQL(t, client, tenant, statement, nil)
+	if status != http.StatusOK {
+		t.Fatalf("%s: %s", statement, answer)
+	}
+	return strings.TrimSuffix(answer, "\n")
+}
+
+// row is one row of a rollup block, spelled out.
+type row struct {
+	grain           pipeline.Grain
+	tenant, metric  string
+	service         string
+	id              series.ID
+	pane            uint32
+	values          []float64
+	lastTime        int64
+	last            float64
+	lastHist        string
+	withoutAnything bool
+}
+
+func rollups(rows ...row) *pipeline.Rollups {
+	out := &pipeline.Rollups{}
+	for _, r := range rows {
+		var sketch sketches.Sketch
+		var sum, least, greatest float64
+		for i, v := range r.values {
+			sketch.Add(v)
+			sum += v
+			if i == 0 || v < least {
+				least = v
+			}
+			if i == 0 || v > greatest {
+				greatest = v
+			}
+		}
+		out.Grain = append(out.Grain, r.grain)
+		out.Tenant = append(out.Tenant, r.tenant)
+		out.Metric = append(out.Metric, r.metric)
+		out.Service = append(out.Service, r.service)
+		out.Series = append(out.Series, r.id)
+		out.Pane = append(out.Pane, r.pane)
+		out.Count = append(out.Count, uint64(len(r.values)))
+		out.Sum = append(out.Sum, sum)
+		out.Min = append(out.Min, least)
+		out.Max = append(out.Max, greatest)
+		out.LastTime = append(out.LastTime, r.lastTime)
+		out.Last = append(out.Last, r.last)
+		out.LastHist = append(out.LastHist, r.lastHist)
+		out.Sketch = sketch.AppendDD(out.Sketch)
+	}
+	return out
+}
+
+func insertRollups(t testing.TB, client *clickhouse.Client, token string, rows ...row) {
+	t.Helper()
+	block, err := clickhouse.Encoder{}.EncodeRollups(nil, rollups(rows...))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := client.Insert(t.Context(), pipeline.TableRollups, token, len(rows), block); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func insertSeries(t testing.TB, client *clickhouse.Client, token string, rows *pipeline.SeriesRows) {
+	t.Helper()
+	block, err := clickhouse.Encoder{}.EncodeSeries(nil, rows)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := client.Insert(t.Context(), pipeline.TableSeries, token, len(rows.Tenant), block); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// today is a pane start that no tier's retention touches, at the start of an hour.
+func today(t testing.TB, server *testkit.Server) uint32 {
+	t.Helper()
+	var seconds uint32
+	if _, err := fmt.Sscan(ask(t, server, "SELECT toUnixTimestamp(toStartOfHour(now() - 7200))"), &seconds); err != nil {
+		t.Fatal(err)
+	}
+	return seconds
+}

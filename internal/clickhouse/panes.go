@@ -1,0 +1,158 @@
+package clickhouse
+
+import (
+	"bytes"
+	"context"
+	"encoding/binary"
+	"fmt"
+	"mime/multipart"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/ClickHouse/ch-go/proto"
+
+	"github.com/vigie-io/vigie/internal/query/promql"
+	"github.com/vigie-io/vigie/internal/tenants"
+	"github.com/vigie-io/vigie/migrations"
+	"github.com/vigie-io/vigie/pkg/series"
+)
+
+const (
+	// readBlockRows bounds a block of an answer, and so what is held here of it: 4096 sketches are about 4 MB.
+	readBlockRows = 4096
+	// idsPerRead bounds the series of one statement, and so what the server sorts. Series lie in the order of their
+	// ids below a service, so that a run of ids is a run of rows.
+	idsPerRead = 4096
+)
+
+// Panes calls yield for every pane of the asked series, series by ID and panes by Start ascending. The pane is valid
+// during the call only. It reads in several statements when there are many series: rows that are inserted between two
+// of them are seen for some series only, which the clamp to the watermark hides. An error of yield ends the read.
+func (s *Store) Panes(ctx context.Context, tenant tenants.ID, q promql.PaneQuery, yield func(id series.ID, p *promql.Pane) error) error {
+	query, err := panesQuery(tenant, &q)
+	if err != nil || len(q.IDs) == 0 || q.From >= q.To {
+		return err
+	}
+	ids := slices.Clone(q.IDs)
+	slices.SortFunc(ids, series.ID.Compare)
+	ids = slices.Compact(ids)
+	columns := newPaneColumns(&q)
+	for some := range slices.Chunk(ids, idsPerRead) {
+		err := s.read(ctx, query, some, columns.results, func(rows int) error { return columns.yield(rows, yield) })
+		if err != nil {
+			return fmt.Errorf("read panes of metric %q of tenant %s: %w", q.Metric, tenant, err)
+		}
+	}
+	return nil
+}
+
+func panesQuery(tenant tenants.ID, q *promql.PaneQuery) (string, error) {
+	table, known := map[promql.Tier]string{
+		promql.Tier10s: "rollups_10s", promql.Tier1m: "rollups_1m", promql.Tier1h: "rollups_1h",
+	}[q.Tier]
+	if !known {
+		return "", fmt.Errorf("read panes: tier %s: want 10s, 1m or 1h", time.Duration(q.Tier))
+	}
+	var b strings.Builder
+	b.WriteString("SELECT series_id, toUnixTimestamp(ts) AS start, sum(r.count) AS count, sum(r.sum) AS sum, min(r.min) AS min, max(r.max) AS max")
+	if q.Last {
+		b.WriteString(", max(r.last) AS level, level.1 AS last_time, level.2 AS last, level.3 AS last_hist")
+	}
+	if q.Sketch {
+		b.WriteString(", CAST(" + migrations.MergeStates("r.sketch") + ", 'String') AS sketch")
+	}
+	b.WriteString("\nFROM vigie." + table + " AS r WHERE tenant = " + literal(string(tenant)) + " AND metric = " + literal(q.Metric) +
+		" AND series_id IN ids AND ts >= " + seconds(q.From) + " AND ts < " + seconds(q.To) +
+		"\nGROUP BY series_id, ts ORDER BY series_id, ts")
+	columns := "series_id, start, count, sum, min, max"
+	if q.Last {
+		columns += ", last_time, last, last_hist"
+	}
+	if q.Sketch {
+		columns += ", sketch"
+	}
+	return "SELECT " + columns + " FROM (" + b.String() + ")", nil
+}
+
+// seconds is the first pane start at or after a time.
+func seconds(millis int64) string {
+	up := (max(millis, 0) + 999) / 1000
+	return "toDateTime(" + strconv.FormatInt(min(up, 1<<32-1), 10) + ", 'UTC')"
+}
+
+// paneColumns are the columns of an answer, reused from block to block.
+type paneColumns struct {
+	results    proto.Results
+	id         proto.ColUInt128
+	start      proto.ColUInt32
+	count      proto.ColUInt64
+	sum        proto.ColFloat64
+	min, max   proto.ColFloat64
+	lastTime   proto.ColInt64
+	last       proto.ColFloat64
+	lastHist   proto.ColStr
+	sketch     proto.ColStr
+	withLast   bool
+	withSketch bool
+}
+
+func newPaneColumns(q *promql.PaneQuery) *paneColumns {
+	c := &paneColumns{withLast: q.Last, withSketch: q.Sketch}
+	c.results = proto.Results{
+		{Name: "series_id", Data: &c.id}, {Name: "start", Data: &c.start}, {Name: "count", Data: &c.count},
+		{Name: "sum", Data: &c.sum}, {Name: "min", Data: &c.min}, {Name: "max", Data: &c.max},
+	}
+	if c.withLast {
+		c.results = append(c.results, proto.ResultColumn{Name: "last_time", Data: &c.lastTime},
+			proto.ResultColumn{Name: "last", Data: &c.last}, proto.ResultColumn{Name: "last_hist", Data: &c.lastHist})
+	}
+	if c.withSketch {
+		c.results = append(c.results, proto.ResultColumn{Name: "sketch", Data: &c.sketch})
+	}
+	return c
+}
+
+func (c *paneColumns) yield(rows int, yield func(series.ID, *promql.Pane) error) error {
+	var pane promql.Pane
+	for i := range rows {
+		pane = promql.Pane{
+			Start: int64(c.start[i]) * 1000, Count: c.count[i], Sum: c.sum[i], Min: c.min[i], Max: c.max[i],
+		}
+		if c.withLast {
+			pane.LastTime, pane.Last = c.lastTime[i], c.last[i]
+			// A copy: strings may be kept.
+			pane.LastHist = string(c.lastHist.RowBytes(i))
+		}
+		if c.withSketch {
+			pane.Sketch = c.sketch.RowBytes(i)
+		}
+		if err := yield(series.ID{Hi: c.id[i].High, Lo: c.id[i].Low}, &pane); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// idsForm is an external table in the form that ClickHouse's HTTP interface takes.
+func idsForm(ids []series.ID) (body []byte, contentType string, err error) {
+	var out bytes.Buffer
+	form := multipart.NewWriter(&out)
+	part, err := form.CreateFormFile("ids", "ids")
+	if err != nil {
+		return nil, "", fmt.Errorf("write ids: %w", err)
+	}
+	raw := make([]byte, 0, 16*len(ids))
+	for _, id := range ids {
+		raw = binary.LittleEndian.AppendUint64(raw, id.Lo)
+		raw = binary.LittleEndian.AppendUint64(raw, id.Hi)
+	}
+	if _, err := part.Write(raw); err != nil {
+		return nil, "", fmt.Errorf("write ids: %w", err)
+	}
+	if err := form.Close(); err != nil {
+		return nil, "", fmt.Errorf("write ids: %w", err)
+	}
+	return out.Bytes(), form.FormDataContentType(), nil
+}

@@ -1,0 +1,241 @@
+package clickhouse
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"strconv"
+	"strings"
+
+	"github.com/ClickHouse/ch-go/proto"
+
+	"github.com/vigie-io/vigie/internal/query/promql"
+	"github.com/vigie-io/vigie/internal/tenants"
+	"github.com/vigie-io/vigie/pkg/events"
+	"github.com/vigie-io/vigie/pkg/series"
+)
+
+// Store reads what PromQL needs. Every statement names its tenant in the first place of the tables' sort keys. It is
+// safe for concurrent use.
+type Store struct {
+	client *Client
+}
+
+var _ promql.Store = (*Store)(nil)
+
+// NewStore reads through client.
+func NewStore(client *Client) *Store { return &Store{client} }
+
+// Metas lists the stored metrics of a tenant seen at or after since (Unix ms; 0 = ever), by name.
+func (s *Store) Metas(ctx context.Context, tenant tenants.ID, since int64) ([]promql.Meta, error) {
+	query := `SELECT metric::String AS metric, kind, max(native)::UInt8 AS native, argMax(unit, last_seen)::String AS unit, argMax(help, last_seen) AS help
+FROM vigie.series WHERE tenant = ` + literal(string(tenant)) + seen(since) + `
+GROUP BY metric, kind ORDER BY metric, kind`
+	var (
+		metric, unit, help proto.ColStr
+		kind, native       proto.ColUInt8
+		metas              []promql.Meta
+	)
+	err := s.read(ctx, query, nil, proto.Results{
+		{Name: "metric", Data: &metric}, {Name: "kind", Data: &kind}, {Name: "native", Data: &native},
+		{Name: "unit", Data: &unit}, {Name: "help", Data: &help},
+	}, func(rows int) error {
+		for i := range rows {
+			metas = append(metas, promql.Meta{
+				Metric: metric.Row(i), Kind: events.Kind(kind[i]), Native: native[i] != 0, Unit: unit.Row(i), Help: help.Row(i),
+			})
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("list metrics of tenant %s: %w", tenant, err)
+	}
+	return metas, nil
+}
+
+// Series lists the series of metrics that meet all matchers, by metric and ID, at most limit (0 = no limit).
+func (s *Store) Series(ctx context.Context, tenant tenants.ID, metrics []string, matchers []promql.Matcher, since int64, limit int) ([]promql.Series, error) {
+	if len(metrics) == 0 {
+		return nil, nil
+	}
+	query, err := seriesQuery(tenant, metrics, matchers, since, limit)
+	if err != nil {
+		return nil, err
+	}
+	var (
+		id           proto.ColUInt128
+		metric       proto.ColStr
+		kind, native proto.ColUInt8
+		labels       = proto.NewMap[string, string](new(proto.ColStr), new(proto.ColStr))
+		found        []promql.Series
+		interner     = series.NewInterner(1 << 16)
+	)
+	err = s.read(ctx, query, nil, proto.Results{
+		{Name: "series_id", Data: &id}, {Name: "metric", Data: &metric}, {Name: "kind", Data: &kind},
+		{Name: "native", Data: &native}, {Name: "labels", Data: labels},
+	}, func(rows int) error {
+		for i := range rows {
+			found = append(found, promql.Series{
+				ID: series.ID{Hi: id[i].High, Lo: id[i].Low}, Metric: interner.Bytes(metric.RowBytes(i)),
+				Kind: events.Kind(kind[i]), Native: native[i] != 0, Labels: labelsOf(labels, i, interner),
+			})
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("list series of tenant %s: %w", tenant, err)
+	}
+	return found, nil
+}
+
+func seriesQuery(tenant tenants.ID, metrics []string, matchers []promql.Matcher, since int64, limit int) (string, error) {
+	var b strings.Builder
+	b.WriteString(`SELECT series_id, metric::String AS metric, any(s.kind) AS kind, max(s.native)::UInt8 AS native, CAST(any(s.labels), 'Map(String, String)') AS labels
+FROM vigie.series AS s WHERE tenant = ` + literal(string(tenant)) + ` AND metric IN (`)
+	for i, metric := range metrics {
+		if i > 0 {
+			b.WriteByte(',')
+		}
+		b.WriteString(literal(metric))
+	}
+	b.WriteString(")" + seen(since))
+	for _, m := range matchers {
+		condition, err := condition(m)
+		if err != nil {
+			return "", err
+		}
+		b.WriteString("\nAND " + condition)
+	}
+	b.WriteString("\nGROUP BY metric, series_id ORDER BY metric, series_id")
+	if limit > 0 {
+		b.WriteString("\nLIMIT " + strconv.Itoa(limit))
+	}
+	return b.String(), nil
+}
+
+// condition is a matcher in SQL. A label that a series has not is an empty string, on both sides.
+func condition(m promql.Matcher) (string, error) {
+	label := "s.labels[" + literal(m.Name) + "]"
+	switch m.Op {
+	case "=", "!=":
+		return label + " " + m.Op + " " + literal(m.Value), nil
+	case "=~":
+		return "match(" + label + ", " + literal(anchored(m.Value)) + ")", nil
+	case "!~":
+		return "NOT match(" + label + ", " + literal(anchored(m.Value)) + ")", nil
+	}
+	return "", fmt.Errorf("match label %s: operator %q: want =, !=, =~ or !~", m.Name, m.Op)
+}
+
+// anchored matches whole values, with a dot that also matches a line end, as Prometheus does.
+func anchored(expression string) string { return "^(?s:" + expression + ")$" }
+
+func labelsOf(column *proto.ColMap[string, string], row int, interner *series.Interner) series.Labels {
+	from := 0
+	if row > 0 {
+		from = int(column.Offsets[row-1])
+	}
+	names, values := column.Keys.(*proto.ColStr), column.Values.(*proto.ColStr)
+	labels := make(series.Labels, int(column.Offsets[row])-from)
+	for i := range labels {
+		labels[i] = series.Label{Name: interner.Bytes(names.RowBytes(from + i)), Value: interner.Bytes(values.RowBytes(from + i))}
+	}
+	return labels
+}
+
+// Progress returns the rows of vigie.progress of the partitions themselves and of the tenant, by topic and partition.
+func (s *Store) Progress(ctx context.Context, tenant tenants.ID) ([]promql.Progress, error) {
+	query := `SELECT tenant::String AS tenant, topic::String AS topic, partition,
+    toUnixTimestamp64Milli(max(p.time)) AS time, toUnixTimestamp64Milli(max(p.updated)) AS updated
+FROM vigie.progress AS p WHERE tenant IN ('', ` + literal(string(tenant)) + `)
+GROUP BY tenant, topic, partition ORDER BY topic, partition, tenant`
+	var (
+		of, topic     proto.ColStr
+		partition     proto.ColInt32
+		time, updated proto.ColInt64
+		out           []promql.Progress
+	)
+	err := s.read(ctx, query, nil, proto.Results{
+		{Name: "tenant", Data: &of}, {Name: "topic", Data: &topic}, {Name: "partition", Data: &partition},
+		{Name: "time", Data: &time}, {Name: "updated", Data: &updated},
+	}, func(rows int) error {
+		for i := range rows {
+			out = append(out, promql.Progress{
+				Topic: topic.Row(i), Partition: partition[i], Tenant: tenants.ID(of.Row(i)), Time: time[i], Updated: updated[i],
+			})
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("read progress for tenant %s: %w", tenant, err)
+	}
+	return out, nil
+}
+
+// read streams the answer of a query into results, one block at a time.
+func (s *Store) read(ctx context.Context, query string, ids []series.ID, results proto.Results, yield func(rows int) error) error {
+	ctx, cancel := s.client.timeout(ctx)
+	defer cancel()
+	request, err := s.client.readCall(query, ids)
+	if err != nil {
+		return err
+	}
+	response, err := s.client.do(ctx, request)
+	if err != nil {
+		return err
+	}
+	// A reader that goes away ends the query: closing an unread body closes the connection.
+	defer response.Body.Close()
+	body, release, err := decompressed(response)
+	if err != nil {
+		return err
+	}
+	defer release()
+	return readBlocks(body, results, yield)
+}
+
+func (c *Client) readCall(query string, ids []series.ID) (*call, error) {
+	query += "\nFORMAT Native"
+	params := c.settings("")
+	params.Del("query")
+	// Answers stream; an exception in the middle is found by readBlocks.
+	params.Del("wait_end_of_query")
+	params.Set("max_query_size", strconv.Itoa(max(1<<20, 2*len(query))))
+	params.Set("max_memory_usage", strconv.FormatInt(int64(c.cfg.ReadMemory), 10))
+	params.Set("max_block_size", strconv.Itoa(readBlockRows))
+	params.Set("cancel_http_readonly_queries_on_client_close", "1")
+	params.Set("readonly", "1")
+	header := http.Header{}
+	if c.encoder != nil {
+		params.Set("enable_http_compression", "1")
+		header.Set("Accept-Encoding", "zstd")
+	}
+	out := &call{as: c.service, method: http.MethodPost, params: params, header: header, body: []byte(query)}
+	if ids == nil {
+		return out, nil
+	}
+	// The statement moves to the URL: the body carries the table of ids.
+	params.Set("query", query)
+	params.Set("ids_format", "RowBinary")
+	params.Set("ids_structure", "series_id UInt128")
+	body, contentType, err := idsForm(ids)
+	if err != nil {
+		return nil, err
+	}
+	header.Set("Content-Type", contentType)
+	out.body = body
+	return out, nil
+}
+
+func seen(since int64) string {
+	if since <= 0 {
+		return ""
+	}
+	// Whole seconds, rounded down: a series too many is harmless, one too few is not.
+	return " AND last_seen >= toDateTime(" + strconv.FormatInt(min(since/1000, 1<<32-1), 10) + ", 'UTC')"
+}
+
+var literalEscapes = strings.NewReplacer(`\`, `\\`, `'`, `\'`, "\x00", `\0`)
+
+// literal is an SQL string.
+func literal(s string) string { return "'" + literalEscapes.Replace(s) + "'" }

@@ -1,0 +1,183 @@
+// Package migrations holds the schema of Vigie's ClickHouse as numbered SQL files, and turns them into statements for
+// one node or for a cluster. It runs nothing: internal/clickhouse applies them.
+//
+// Files only go forward: a file that has been released is never changed (its checksum is kept in the database), a
+// change is a new file. Every statement can run twice and beside itself (IF NOT EXISTS, OR REPLACE), because two
+// processes may migrate at once and a crash may come between two statements. A statement ends with a semicolon at the
+// end of a line; lines that begin with "--" are comments.
+//
+// Files are Go templates with these words:
+//
+//	{{on_cluster}}            nothing, or ON CLUSTER '<name>'
+//	{{engine "X" "args"…}}    X(args), or ReplicatedX('<path>', '{replica}', args)
+//	{{dedup}}                 the settings that make a table remember insert tokens (every table behind an ingest table)
+//	{{owner}}                 the user that views behind ingest tables act as: the one that migrates
+//	{{view_owner}}            the user that api views act as; the row policies of tenants are his
+//	{{sketch}}                the column type of a sketch
+//	{{merge "s"}}             the state merged from the states in column s
+//	{{quantile "q" "s"}}      the q-quantile of the states in s
+//	{{tiers}}                 the rollup tiers, finest first: Name, Source, Window, TTL, Partition
+package migrations
+
+import (
+	"crypto/sha256"
+	"embed"
+	"encoding/hex"
+	"fmt"
+	"io/fs"
+	"strconv"
+	"strings"
+	"text/template"
+
+	"github.com/vigie-io/vigie/pkg/sketches"
+)
+
+//go:embed *.sql
+var files embed.FS
+
+// File is one migration.
+type File struct {
+	Version  int    // number at the front of the name, from 1 without gaps
+	Name     string // "0001_databases.sql"
+	Source   string // the template
+	Checksum string // SHA-256 of Source, hexadecimal
+}
+
+// All lists the migrations in order.
+func All() []File {
+	names, err := fs.Glob(files, "*.sql") // sorted
+	if err != nil {
+		panic("BUG: " + err.Error())
+	}
+	out := make([]File, len(names))
+	for i, name := range names {
+		source, err := files.ReadFile(name)
+		if err != nil {
+			panic("BUG: " + err.Error())
+		}
+		number, _, _ := strings.Cut(name, "_")
+		version, err := strconv.Atoi(number)
+		if err != nil || version != i+1 {
+			panic(fmt.Sprintf("BUG: migration %s: want number %04d in front", name, i+1))
+		}
+		sum := sha256.Sum256(source)
+		out[i] = File{Version: version, Name: name, Source: string(source), Checksum: hex.EncodeToString(sum[:])}
+	}
+	return out
+}
+
+// Latest is the version of the newest migration.
+func Latest() int { return len(All()) }
+
+// Target is what statements are written for.
+type Target struct {
+	Cluster   string // name in the server's remote_servers; "" for a single node
+	Owner     string // see {{owner}}
+	ViewOwner string // see {{view_owner}}
+}
+
+// Statements are the file's SQL statements, without semicolons.
+func (f File) Statements(t Target) ([]string, error) {
+	tmpl, err := template.New(f.Name).Option("missingkey=error").Funcs(t.words()).Parse(f.Source)
+	if err != nil {
+		return nil, fmt.Errorf("parse migration %s: %w", f.Name, err)
+	}
+	var text strings.Builder
+	if err := tmpl.Execute(&text, nil); err != nil {
+		return nil, fmt.Errorf("write migration %s: %w", f.Name, err)
+	}
+	return split(text.String()), nil
+}
+
+func split(text string) (statements []string) {
+	var statement []string
+	for line := range strings.Lines(text) {
+		line = strings.TrimRight(line, " \t\r\n")
+		if line == "" || strings.HasPrefix(strings.TrimSpace(line), "--") {
+			continue
+		}
+		last, end := strings.CutSuffix(line, ";")
+		statement = append(statement, last)
+		if end {
+			statements = append(statements, strings.Join(statement, "\n"))
+			statement = nil
+		}
+	}
+	if len(statement) > 0 {
+		panic("BUG: statement without a semicolon: " + strings.Join(statement, "\n"))
+	}
+	return statements
+}
+
+// Tier is one width of rollups.
+type Tier struct {
+	Name      string // suffix of the tables: "1m"
+	Source    string // suffix of the tables it is fed from; "" for the ingest table
+	Window    string // SQL interval of one pane
+	TTL       string // SQL interval for which rows are kept
+	Partition string // SQL expression over ts
+}
+
+// Daily partitions keep the number of parts that one insert of late events touches below ClickHouse's limit, as
+// lateness is bounded by days; a year of hours takes months.
+var tiers = []Tier{
+	{Name: "10s", Window: "10 SECOND", TTL: "3 DAY", Partition: "toYYYYMMDD(ts)"},
+	{Name: "1m", Source: "10s", Window: "1 MINUTE", TTL: "30 DAY", Partition: "toYYYYMMDD(ts)"},
+	{Name: "1h", Source: "1m", Window: "1 HOUR", TTL: "400 DAY", Partition: "toYYYYMM(ts)"},
+}
+
+const levels = "0.5, 0.9, 0.95, 0.99"
+
+// alpha must reach the server digit by digit: a literal that is a little coarser gives silent garbage.
+var alpha = strconv.FormatFloat(sketches.Alpha, 'f', -1, 64)
+
+// SketchType is the column type of a sketch, as the server spells it.
+func SketchType() string {
+	return "AggregateFunction(quantilesDD(" + alpha + ", " + levels + "), Float64)"
+}
+
+// MergeStates is the SQL aggregate that merges the sketch states in column into one state.
+func MergeStates(column string) string {
+	return "quantilesDDMergeState(" + alpha + ", " + levels + ")(" + column + ")"
+}
+
+func (t Target) words() template.FuncMap {
+	return template.FuncMap{
+		"on_cluster": func() string {
+			if t.Cluster == "" {
+				return ""
+			}
+			return " ON CLUSTER " + quote(t.Cluster)
+		},
+		"engine":     t.engine,
+		"dedup":      t.dedup,
+		"owner":      func() string { return t.Owner },
+		"view_owner": func() string { return t.ViewOwner },
+		"sketch":     SketchType,
+		"merge":      MergeStates,
+		"quantile": func(q, column string) string {
+			return "arrayElement(quantilesDDMerge(" + alpha + ", " + q + ")(" + column + "), 1)"
+		},
+		"tiers": func() []Tier { return tiers },
+	}
+}
+
+func (t Target) engine(name string, args ...string) string {
+	if t.Cluster == "" {
+		return name + "(" + strings.Join(args, ", ") + ")"
+	}
+	args = append([]string{"'/clickhouse/tables/{shard}/{database}/{table}'", "'{replica}'"}, args...)
+	return "Replicated" + name + "(" + strings.Join(args, ", ") + ")"
+}
+
+// The replicated default forgets a token after an hour, which an outage can outlast.
+func (t Target) dedup() string {
+	if t.Cluster == "" {
+		return "non_replicated_deduplication_window = 100000"
+	}
+	return "replicated_deduplication_window = 100000, replicated_deduplication_window_seconds = 604800"
+}
+
+func quote(s string) string {
+	return "'" + strings.NewReplacer(`\`, `\\`, `'`, `\'`).Replace(s) + "'"
+}
