@@ -135,4 +135,6 @@ type Batch struct {
 	NoTime      int // events that took Source.Timestamp for want of a time
 	Stale       int // Prometheus stale markers and OTLP no-recorded-value points, passed over
 	Coarse      int // pre-aggregated observations whose scale is below 6
+
+	scratch scratch // memory behind the events; a Batch in use must not be copied
 }

@@ -1,0 +1,53 @@
+package events
+
+import "github.com/vigie-io/vigie/pkg/series"
+
+// keepBytes is how large an arena may stay: one giant record must not pin its memory in every later batch.
+const keepBytes = 4 << 20
+
+// maxRecordLabels bounds the labels of one record, 32 MiB of them: a data point of an OTLP histogram brings its labels
+// once and each of its buckets needs them again.
+const maxRecordLabels = 1 << 20
+
+// scratch is the memory a Batch keeps from one Decode to the next. Events hold slices of labels and counts;
+// growing leaves the old arrays to the events that point to them.
+type scratch struct {
+	scan   scanner
+	labels []series.Label
+	hists  []Histogram
+	counts []float64
+	text   []byte // texts that stand in no record: keys, joined values
+	names  names
+}
+
+// reset forgets the last record.
+func (b *Batch) reset() {
+	b.Metrics, b.MetricIndex = b.Metrics[:0], b.MetricIndex[:0]
+	b.Spans, b.SpanIndex = b.Spans[:0], b.SpanIndex[:0]
+	b.Logs, b.LogIndex = b.Logs[:0], b.LogIndex[:0]
+	clear(b.Rejects) // their details are of the heap
+	b.Rejects = b.Rejects[:0]
+	b.Events, b.NoTime, b.Stale, b.Coarse = 0, 0, 0, 0
+	c := &b.scratch
+	c.labels, c.hists, c.counts, c.text = shrink(c.labels, 32), shrink(c.hists, 160), shrink(c.counts, 8), c.text[:0]
+	if cap(b.Metrics) > keepBytes/208 {
+		b.Metrics, b.MetricIndex = nil, nil
+	}
+}
+
+// shrink empties an arena of elements of so many bytes, and drops it when it grew beyond what is worth keeping.
+func shrink[T any](arena []T, size int) []T {
+	if cap(arena)*size > keepBytes {
+		return nil
+	}
+	return arena[:0]
+}
+
+// mark is how full the arenas are; what a refused event took is given back.
+type mark struct{ labels, hists, counts int }
+
+func (c *scratch) mark() mark { return mark{len(c.labels), len(c.hists), len(c.counts)} }
+
+func (c *scratch) rewind(m mark) {
+	c.labels, c.hists, c.counts = c.labels[:m.labels], c.hists[:m.hists], c.counts[:m.counts]
+}

@@ -1,0 +1,225 @@
+package events
+
+import (
+	"fmt"
+	"math"
+)
+
+// Scales of exponential histograms: OpenTelemetry's −10 to 20 include Prometheus' schemas −4 to 8.
+const (
+	minScale = -10
+	maxScale = 20
+	// exactScale is the scale of Vigie's own sketches; coarser histograms merge with their own error.
+	exactScale = 6
+)
+
+const (
+	fieldScale uint64 = 1 << iota
+	fieldZeroThreshold
+	fieldZeroCount
+	fieldCount
+	fieldSum
+	fieldMin
+	fieldMax
+	fieldPositive
+	fieldNegative
+	fieldOffset
+	fieldCounts
+)
+
+// histogram reads the field histogram into the arena.
+func (w *work) histogram(dst **Histogram) bool {
+	s, c := w.s, &w.out.scratch
+	if b := s.space(); b != '{' {
+		return s.other(b, "an object: scale, count, sum, positive {offset, counts}")
+	}
+	s.pos++
+	outer := s.seen
+	s.seen = 0
+	var scale int64
+	h := Histogram{Min: math.NaN(), Max: math.NaN()}
+	for first := true; ; first = false {
+		key, more, ok := s.nextKey(first)
+		if !ok {
+			return false
+		}
+		if !more {
+			break
+		}
+		switch string(key) {
+		case "scale":
+			s.enter("histogram.scale", fieldScale)
+			ok = s.whole(&scale, minScale, maxScale)
+		case "zero_threshold":
+			s.enter("histogram.zero_threshold", fieldZeroThreshold)
+			ok = s.float(&h.ZeroThreshold)
+		case "zero_count":
+			s.enter("histogram.zero_count", fieldZeroCount)
+			ok = s.float(&h.ZeroCount)
+		case "count":
+			s.enter("histogram.count", fieldCount)
+			ok = s.float(&h.Count)
+		case "sum":
+			s.enter("histogram.sum", fieldSum)
+			ok = s.float(&h.Sum)
+		case "min":
+			s.enter("histogram.min", fieldMin)
+			ok = s.float(&h.Min)
+		case "max":
+			s.enter("histogram.max", fieldMax)
+			ok = s.float(&h.Max)
+		case "positive":
+			s.enter("histogram.positive", fieldPositive)
+			ok = w.buckets(&h.Positive)
+		case "negative":
+			s.enter("histogram.negative", fieldNegative)
+			ok = w.buckets(&h.Negative)
+		default:
+			ok = s.skip(2)
+		}
+		if !ok {
+			return false
+		}
+	}
+	for _, need := range [...]struct {
+		bit  uint64
+		name string
+	}{{fieldScale, "histogram.scale"}, {fieldCount, "histogram.count"}, {fieldSum, "histogram.sum"}} {
+		if !s.has(need.bit) {
+			s.field = need.name
+			s.refuse(ReasonMissing, "a histogram needs scale, count and sum")
+		}
+	}
+	s.seen = outer
+	s.field = "histogram"
+	h.Scale = int32(scale)
+	if reason, detail := h.check(w.opts.MaxBuckets); reason != "" {
+		s.refuse(reason, detail)
+	}
+	c.hists = append(c.hists, h)
+	*dst = &c.hists[len(c.hists)-1]
+	return true
+}
+
+// buckets reads {offset, counts} of one side.
+func (w *work) buckets(dst *Buckets) bool {
+	s, c := w.s, &w.out.scratch
+	if b := s.space(); b != '{' {
+		return s.other(b, "an object: offset, counts")
+	}
+	s.pos++
+	outer := s.seen
+	s.seen = 0
+	side := s.field
+	var offset int64
+	for first := true; ; first = false {
+		key, more, ok := s.nextKey(first)
+		if !ok {
+			return false
+		}
+		if !more {
+			break
+		}
+		s.field = side
+		switch string(key) {
+		case "offset":
+			s.enter(side, fieldOffset)
+			ok = s.whole(&offset, math.MinInt32, math.MaxInt32)
+		case "counts":
+			s.enter(side, fieldCounts)
+			from := len(c.counts)
+			ok = w.floats()
+			dst.Counts = c.counts[from:len(c.counts):len(c.counts)]
+		default:
+			ok = s.skip(3)
+		}
+		if !ok {
+			return false
+		}
+	}
+	s.seen = outer
+	dst.Offset = int32(offset)
+	return true
+}
+
+// floats reads an array of numbers onto the end of the arena.
+func (w *work) floats() bool {
+	s, c := w.s, &w.out.scratch
+	if b := s.space(); b != '[' {
+		return s.other(b, "an array of numbers")
+	}
+	s.pos++
+	if s.space() == ']' {
+		s.pos++
+		return true
+	}
+	for from := len(c.counts); ; {
+		had := s.fault.reason
+		var f float64
+		start := s.pos
+		if !s.float(&f) {
+			return false
+		}
+		if string(s.buf[start:s.pos]) == "null" {
+			s.refuse(ReasonWrongType, "want a number, got null")
+		}
+		if s.fault.reason == had && len(c.counts)-from <= w.opts.MaxBuckets {
+			c.counts = append(c.counts, f)
+		}
+		switch s.space() {
+		case ',':
+			s.pos++
+			s.space()
+		case ']':
+			s.pos++
+			return true
+		default:
+			return s.broken("',' or ']'")
+		}
+	}
+}
+
+// check refuses a histogram that contradicts itself.
+func (h *Histogram) check(maxBuckets int) (Reason, string) {
+	if h.Scale < minScale || h.Scale > maxScale {
+		return ReasonNumberRange, fmt.Sprintf("scale %d is outside %d to %d", h.Scale, minScale, maxScale)
+	}
+	for _, f := range [...]float64{h.ZeroThreshold, h.ZeroCount, h.Count, h.Sum} {
+		if math.IsNaN(f) || math.IsInf(f, 0) {
+			return ReasonNotFinite, "zero_threshold, zero_count, count and sum are finite numbers"
+		}
+	}
+	if math.IsInf(h.Min, 0) || math.IsInf(h.Max, 0) {
+		return ReasonNotFinite, "min and max are finite numbers, or left out"
+	}
+	if h.ZeroThreshold < 0 || h.ZeroCount < 0 || h.Count < 0 {
+		return ReasonBadHistogram, "zero_threshold, zero_count and count are not negative"
+	}
+	total := h.ZeroCount
+	for _, side := range [...]*Buckets{&h.Positive, &h.Negative} {
+		if len(side.Counts) > maxBuckets {
+			return ReasonBadHistogram, fmt.Sprintf("one side has more than %d buckets; lower the scale", maxBuckets)
+		}
+		if int64(side.Offset)+int64(len(side.Counts)) > math.MaxInt32 {
+			return ReasonBadHistogram, "offset plus number of buckets is beyond 2147483647"
+		}
+		for _, n := range side.Counts {
+			if !(n >= 0) || math.IsInf(n, 1) {
+				return ReasonBadHistogram, "bucket counts are finite and not negative"
+			}
+			total += n
+		}
+	}
+	// Whole counts add up exactly; those of Prometheus' float histograms went through rates.
+	if math.Abs(total-h.Count) > 1e-9*math.Max(total, h.Count) {
+		return ReasonBadHistogram, fmt.Sprintf("zero_count and bucket counts add up to %v, count says %v", total, h.Count)
+	}
+	return "", ""
+}
+
+// countCoarse counts an accepted pre-aggregated distribution that is coarser than Vigie's sketches.
+func (w *work) countCoarse(m *Metric) {
+	if (m.Kind == Observation || m.Kind == Delta) && m.Histogram.Scale < exactScale {
+		w.out.Coarse++
+	}
+}

@@ -1,0 +1,164 @@
+package events
+
+import (
+	"go.opentelemetry.io/collector/pdata/pcommon"
+	"go.opentelemetry.io/collector/pdata/plog"
+	"go.opentelemetry.io/collector/pdata/ptrace"
+)
+
+func (w *work) otlpSpans(all ptrace.Traces) {
+	var r resource
+	for _, rs := range all.ResourceSpans().All() {
+		w.resource(&r, rs.Resource().Attributes())
+		for _, ss := range rs.ScopeSpans().All() {
+			for _, p := range ss.Spans().All() {
+				if !w.otlpSpan(&r, p) {
+					return
+				}
+			}
+		}
+	}
+}
+
+// otlpSpan decodes one span; false ends the record.
+func (w *work) otlpSpan(r *resource, p ptrace.Span) bool {
+	b, s, c := w.out, w.s, &w.out.scratch
+	index, ok := w.begin(r)
+	if !ok {
+		return false
+	}
+	kept := c.mark()
+	span := Span{
+		Tenant: w.agree(r.tenant), Service: r.service,
+		Name: w.text("name", p.Name(), w.opts.MaxValue), Kind: otlpSpanKind(p.Kind()), Status: otlpStatus(p.Status().Code()),
+		TraceID: hexTrace(p.TraceID()), SpanID: hexSpan(p.SpanID()), ParentID: hexSpan(p.ParentSpanID()),
+	}
+	end := p.EndTimestamp()
+	if end == 0 {
+		end = p.StartTimestamp()
+	}
+	span.Time = w.otlpTime(end)
+	if start := p.StartTimestamp(); start > end {
+		s.field = "duration"
+		s.refuse(ReasonBadDuration, "the span ends before it starts")
+	} else if start != 0 {
+		span.Duration = int64(end - start)
+	}
+	span.Attributes = w.eventAttributes(r, p.Attributes()).sorted()
+	span.derive()
+	if span.Service == "" {
+		span.Service = unknownService
+	}
+	if span.Name == "" {
+		span.Name = "unknown" // OpenTelemetry: an empty name is an unknown one
+	}
+	w.bounded("route", span.Route, w.opts.MaxValue)
+	w.bounded("peer", span.Peer, w.opts.MaxValue)
+	w.bounded("service", span.Service, w.opts.MaxValue)
+	if s.fault.reason != "" {
+		c.rewind(kept)
+		w.refuseEvent(index, s.fault)
+		return true
+	}
+	if !s.has(fieldTime) {
+		b.NoTime++
+	}
+	b.Spans, b.SpanIndex = append(b.Spans, span), append(b.SpanIndex, index)
+	return true
+}
+
+func otlpSpanKind(k ptrace.SpanKind) string {
+	switch k {
+	case ptrace.SpanKindServer:
+		return "server"
+	case ptrace.SpanKindClient:
+		return "client"
+	case ptrace.SpanKindProducer:
+		return "producer"
+	case ptrace.SpanKindConsumer:
+		return "consumer"
+	}
+	return "internal"
+}
+
+func otlpStatus(c ptrace.StatusCode) string {
+	switch c {
+	case ptrace.StatusCodeOk:
+		return "ok"
+	case ptrace.StatusCodeError:
+		return "error"
+	}
+	return "unset"
+}
+
+func hexTrace(id pcommon.TraceID) string {
+	if id.IsEmpty() {
+		return ""
+	}
+	return id.String()
+}
+
+func hexSpan(id pcommon.SpanID) string {
+	if id.IsEmpty() {
+		return ""
+	}
+	return id.String()
+}
+
+func (w *work) otlpLogs(all plog.Logs) {
+	var r resource
+	for _, rl := range all.ResourceLogs().All() {
+		w.resource(&r, rl.Resource().Attributes())
+		for _, sl := range rl.ScopeLogs().All() {
+			for _, p := range sl.LogRecords().All() {
+				if !w.otlpLog(&r, p) {
+					return
+				}
+			}
+		}
+	}
+}
+
+// otlpLog decodes one log record; false ends the record.
+func (w *work) otlpLog(r *resource, p plog.LogRecord) bool {
+	b, s, c := w.out, w.s, &w.out.scratch
+	index, ok := w.begin(r)
+	if !ok {
+		return false
+	}
+	kept := c.mark()
+	at := p.Timestamp()
+	if at == 0 {
+		at = p.ObservedTimestamp()
+	}
+	l := Log{
+		Tenant: w.agree(r.tenant), Time: w.otlpTime(at), Service: r.service,
+		Severity: otlpSeverity(p.SeverityNumber(), p.SeverityText()),
+		Body:     w.text("body", p.Body().AsString(), w.opts.MaxRecord),
+		TraceID:  hexTrace(p.TraceID()), SpanID: hexSpan(p.SpanID()),
+	}
+	attrs := w.eventAttributes(r, p.Attributes())
+	if name := w.text("event_name", p.EventName(), w.opts.MaxName); name != "" && indexLabel(c.labels[attrs.from:], "event.name") < 0 {
+		attrs.add("event.name", name)
+	}
+	l.Attributes = attrs.sorted()
+	l.derive()
+	if s.fault.reason != "" {
+		c.rewind(kept)
+		w.refuseEvent(index, s.fault)
+		return true
+	}
+	if !s.has(fieldTime) {
+		b.NoTime++
+	}
+	b.Logs, b.LogIndex = append(b.Logs, l), append(b.LogIndex, index)
+	return true
+}
+
+// otlpSeverity puts OpenTelemetry's 24 severities into six classes of four; without a number the text decides.
+func otlpSeverity(n plog.SeverityNumber, text string) string {
+	if n < 1 || n > 24 {
+		return severityOf(text)
+	}
+	return [...]string{"trace", "debug", "info", "warn", "error", "fatal"}[(n-1)/4]
+}

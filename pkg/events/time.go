@@ -1,0 +1,173 @@
+package events
+
+import "math"
+
+// Unix times are told apart by size: a number of seconds below secondsBelow lies before the year 5138, and
+// taken as milliseconds it would lie before 1973.
+const (
+	secondsBelow = 1e11
+	millisBelow  = 1e14
+	microsBelow  = 1e17
+)
+
+// unixTime turns a Unix time in seconds (also fractions), milliseconds, microseconds or nanoseconds into
+// nanoseconds. The reason is "" when it could.
+func unixTime(n *decimal) (ns int64, reason Reason) {
+	f, ok := n.float()
+	if n.neg && n.mant != 0 {
+		return 0, ReasonTooOld
+	}
+	scale := 0
+	switch {
+	case f < secondsBelow:
+		scale = 9
+	case f < millisBelow:
+		scale = 6
+	case f < microsBelow:
+		scale = 3
+	}
+	if ns, fits := n.scaled(scale); ok && fits {
+		return ns, ""
+	}
+	return 0, ReasonTooNew
+}
+
+// rfc3339 reads 2026-11-23T10:00:00.123456789Z, or with an offset. Digits past nanoseconds are cut off;
+// a leap second is the first of the next minute.
+func rfc3339(b []byte) (ns int64, reason Reason) {
+	const shape = "0000-00-00T00:00:00"
+	if len(b) <= len(shape) {
+		return 0, ReasonBadTime
+	}
+	for i := range len(shape) {
+		c := b[i]
+		switch shape[i] {
+		case '0':
+			if c-'0' > 9 {
+				return 0, ReasonBadTime
+			}
+		case 'T':
+			if c != 'T' && c != 't' && c != ' ' {
+				return 0, ReasonBadTime
+			}
+		default:
+			if c != shape[i] {
+				return 0, ReasonBadTime
+			}
+		}
+	}
+	year, month, day := two(b)*100+two(b[2:]), two(b[5:]), two(b[8:])
+	hour, minute, second := two(b[11:]), two(b[14:]), two(b[17:])
+	if month < 1 || month > 12 || day < 1 || day > daysIn(year, month) || hour > 23 || minute > 59 || second > 60 {
+		return 0, ReasonBadTime
+	}
+	nanos, rest, ok := fraction(b[len(shape):])
+	if !ok {
+		return 0, ReasonBadTime
+	}
+	offset, ok := zone(rest)
+	if !ok {
+		return 0, ReasonBadTime
+	}
+	seconds := daysSinceEpoch(year, month, day)*86_400 + int64(hour*3600+minute*60+second) - offset
+	switch {
+	case seconds < 0:
+		return 0, ReasonTooOld
+	case seconds >= math.MaxInt64/1_000_000_000:
+		return 0, ReasonTooNew
+	}
+	return seconds*1_000_000_000 + nanos, ""
+}
+
+func two(b []byte) int { return int(b[0]-'0')*10 + int(b[1]-'0') }
+
+func fraction(b []byte) (nanos int64, rest []byte, ok bool) {
+	if len(b) == 0 || b[0] != '.' {
+		return 0, b, true
+	}
+	i, unit := 1, int64(100_000_000)
+	for ; i < len(b) && b[i]-'0' <= 9; i++ {
+		nanos += int64(b[i]-'0') * unit
+		unit /= 10
+	}
+	return nanos, b[i:], i > 1
+}
+
+func zone(b []byte) (seconds int64, ok bool) {
+	if len(b) == 1 && (b[0] == 'Z' || b[0] == 'z') {
+		return 0, true
+	}
+	if len(b) != 6 || b[0] != '+' && b[0] != '-' || b[3] != ':' {
+		return 0, false
+	}
+	for _, i := range [...]int{1, 2, 4, 5} {
+		if b[i]-'0' > 9 {
+			return 0, false
+		}
+	}
+	hours, minutes := two(b[1:]), two(b[4:])
+	if hours > 23 || minutes > 59 {
+		return 0, false
+	}
+	seconds = int64(hours*3600 + minutes*60)
+	if b[0] == '-' {
+		seconds = -seconds
+	}
+	return seconds, true
+}
+
+func daysIn(year, month int) int {
+	switch month {
+	case 2:
+		if year%4 == 0 && (year%100 != 0 || year%400 == 0) {
+			return 29
+		}
+		return 28
+	case 4, 6, 9, 11:
+		return 30
+	}
+	return 31
+}
+
+// daysSinceEpoch counts days from 1970-01-01 in the proleptic Gregorian calendar. Years begin in March, so
+// that the leap day is the last of its year.
+func daysSinceEpoch(year, month, day int) int64 {
+	if month <= 2 {
+		year, month = year-1, month+12
+	}
+	// 153 days in five months from March; 306 days from March to the end of December.
+	days := 365*year + year/4 - year/100 + year/400 + (153*(month-3)+2)/5 + day - 1
+	return int64(days) - 719_468
+}
+
+// unitNanos is how many nanoseconds 10^scale times factor of a unit are: 0 for an unknown unit.
+func unitNanos(unit []byte) (scale int, factor int64) {
+	switch string(unit) {
+	case "ns":
+		return 0, 1
+	case "us", "µs", "μs":
+		return 3, 1
+	case "ms":
+		return 6, 1
+	case "s":
+		return 9, 1
+	case "m":
+		return 9, 60
+	case "h":
+		return 9, 3600
+	}
+	return 0, 0
+}
+
+// duration is n units in nanoseconds; ok is false outside int64.
+func duration(n *decimal, unit []byte) (ns int64, ok bool) {
+	scale, factor := unitNanos(unit)
+	if factor == 0 {
+		return 0, false
+	}
+	ns, ok = n.scaled(scale)
+	if !ok || ns > math.MaxInt64/factor || ns < math.MinInt64/factor {
+		return 0, false
+	}
+	return ns * factor, true
+}
