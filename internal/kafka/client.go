@@ -1,0 +1,154 @@
+package kafka
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/sasl"
+	"github.com/twmb/franz-go/pkg/sasl/plain"
+	"github.com/twmb/franz-go/pkg/sasl/scram"
+)
+
+// options are those every client has.
+func (c *Config) options(role string, log *slog.Logger) ([]kgo.Opt, error) {
+	options := []kgo.Opt{
+		kgo.SeedBrokers(c.Brokers...),
+		kgo.ClientID(c.ClientID + "-" + role),
+		kgo.WithLogger(logger{log.With("client", role)}),
+		kgo.MetadataMaxAge(30 * time.Second),
+		kgo.MetadataMinAge(250 * time.Millisecond),
+		kgo.BrokerMaxReadBytes(128 << 20),
+		kgo.DisableClientMetrics(),
+		// A hole in the log (retention passed us, or the topic is another one) is filled from what is left.
+		kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()),
+		kgo.FetchIsolationLevel(kgo.ReadCommitted()),
+	}
+	if c.Dial != nil {
+		options = append(options, kgo.Dialer(c.Dial))
+	}
+	if c.TLS.Enabled {
+		config, err := c.TLS.load()
+		if err != nil {
+			return nil, err
+		}
+		options = append(options, kgo.DialTLSConfig(config))
+	}
+	if c.SASL.Mechanism != "" {
+		if _, err := c.SASL.password(); err != nil {
+			return nil, err
+		}
+		options = append(options, kgo.SASL(c.SASL.mechanism()))
+	}
+	return options, nil
+}
+
+func (t *TLS) load() (*tls.Config, error) {
+	config := &tls.Config{MinVersion: tls.VersionTLS12, ServerName: t.ServerName}
+	if t.CAFile != "" {
+		pem, err := os.ReadFile(t.CAFile)
+		if err != nil {
+			return nil, fmt.Errorf("read kafka.tls.ca_file: %w", err)
+		}
+		config.RootCAs = x509.NewCertPool()
+		if !config.RootCAs.AppendCertsFromPEM(pem) {
+			return nil, fmt.Errorf("read kafka.tls.ca_file %s: no PEM certificate in it", t.CAFile)
+		}
+	}
+	if t.CertFile != "" {
+		pair, err := tls.LoadX509KeyPair(t.CertFile, t.KeyFile)
+		if err != nil {
+			return nil, fmt.Errorf("load kafka.tls.cert_file and key_file: %w", err)
+		}
+		config.Certificates = []tls.Certificate{pair}
+	}
+	return config, nil
+}
+
+func (s *SASL) password() (string, error) {
+	if s.PasswordFile == "" {
+		return s.Password.Reveal(), nil
+	}
+	text, err := os.ReadFile(s.PasswordFile)
+	if err != nil {
+		return "", fmt.Errorf("read kafka.sasl.password_file: %w", err)
+	}
+	return strings.TrimRight(string(text), "\r\n"), nil
+}
+
+func (s *SASL) mechanism() sasl.Mechanism {
+	if s.Mechanism == "plain" {
+		return plain.Plain(func(context.Context) (plain.Auth, error) {
+			password, err := s.password()
+			return plain.Auth{User: s.Username, Pass: password}, err
+		})
+	}
+	auth := func(context.Context) (scram.Auth, error) {
+		password, err := s.password()
+		return scram.Auth{User: s.Username, Pass: password}, err
+	}
+	if s.Mechanism == "scram-sha-256" {
+		return scram.Sha256(auth)
+	}
+	return scram.Sha512(auth)
+}
+
+// batchLimit sets the largest batch by topic, as the topics are created.
+func (t *Topics) batchLimit() kgo.Opt {
+	limits := map[string]int32{}
+	t.each(func(_ string, topic *Topic) { limits[topic.Name] = int32(topic.MaxMessage) })
+	return kgo.ProducerBatchMaxBytesFn(func(topic string) int32 {
+		if limit, ok := limits[topic]; ok {
+			return limit
+		}
+		return 1_000_012 // the brokers' default
+	})
+}
+
+// logger passes the client's warnings on; what it calls information is detail to us.
+type logger struct{ log *slog.Logger }
+
+func (l logger) Level() kgo.LogLevel {
+	if l.log.Enabled(context.Background(), slog.LevelDebug) {
+		return kgo.LogLevelInfo
+	}
+	return kgo.LogLevelWarn
+}
+
+func (l logger) Log(level kgo.LogLevel, message string, pairs ...any) {
+	to := slog.LevelDebug
+	switch level {
+	case kgo.LogLevelError, kgo.LogLevelWarn:
+		to = slog.LevelWarn
+	}
+	l.log.Log(context.Background(), to, message, pairs...)
+}
+
+// fetchErrors sorts what a poll reported: nil when only the deadline ended it, and otherwise the first error
+// the client does not recover from by itself.
+func fetchErrors(fetches kgo.Fetches, log *slog.Logger) error {
+	var first error
+	fetches.EachError(func(topic string, partition int32, err error) {
+		var loss *kgo.ErrDataLoss
+		switch {
+		case errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled):
+		case errors.As(err, &loss):
+			log.Error("records lost by the broker: offsets were reset", "topic", topic, "partition", partition, "err", err)
+		case first != nil:
+		case kgo.IsRetryableBrokerErr(err):
+			log.Warn("fetch failed, trying again", "topic", topic, "partition", partition, "err", err)
+		case topic == "":
+			first = explain(err)
+		default:
+			first = fmt.Errorf("fetch %s/%d: %w", topic, partition, explain(err))
+		}
+	})
+	return first
+}

@@ -1,0 +1,337 @@
+package kafka
+
+import (
+	"cmp"
+	"context"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/vigie-io/vigie/internal/pipeline"
+)
+
+// Headers of a dead letter, beside the original's (docs/format/dlq.md).
+const (
+	dlqPrefix          = "vigie-dlq-"
+	HeaderDLQReason    = dlqPrefix + "reason"
+	HeaderDLQDetail    = dlqPrefix + "detail"
+	HeaderDLQTopic     = dlqPrefix + "topic"
+	HeaderDLQPartition = dlqPrefix + "partition"
+	HeaderDLQOffset    = dlqPrefix + "offset"
+	HeaderDLQEvents    = dlqPrefix + "events"
+	HeaderDLQTimestamp = dlqPrefix + "timestamp" // optional: the original record's, Unix milliseconds
+	HeaderOnly         = "vigie-only"            // on a replayed record: the events of it to take
+)
+
+// ErrNoDeadLetter says that there is no dead letter at a position: never was, or it has expired.
+var ErrNoDeadLetter = errors.New("no dead letter there")
+
+// Position names one dead letter.
+type Position struct {
+	Partition int32
+	Offset    int64
+}
+
+// DeadLetter is one record of the dead-letter topic.
+type DeadLetter struct {
+	Position
+	Time            time.Time // when it was dead-lettered
+	Reason          string    // one of a bounded set
+	Detail          string
+	SourceTopic     string // "" when the record does not say: it cannot be replayed
+	SourcePartition int32
+	SourceOffset    int64
+	Events          string            // "" for the whole record, else the indexes of the refused events, "3,17"
+	Key, Value      []byte            // the original's
+	Headers         []pipeline.Header // the original's
+	topicID         [16]byte
+	timestamp       time.Time // the original's, or Time
+}
+
+// Tenant is the tenant the original record names, "" when it names none.
+func (d *DeadLetter) Tenant() string {
+	for _, h := range d.Headers {
+		if strings.EqualFold(h.Key, "x-scope-orgid") {
+			return string(h.Value)
+		}
+	}
+	tenant, _, _ := strings.Cut(string(d.Key), "#")
+	return tenant
+}
+
+// marker is the key under which a replay of this dead letter is remembered. It holds for one incarnation of the
+// topic.
+func (d *DeadLetter) marker() string {
+	return base64.RawURLEncoding.EncodeToString(d.topicID[:]) + "/" + itoa(d.Partition) + "/" + itoa(d.Offset)
+}
+
+// Filter selects dead letters; empty fields select all.
+type Filter struct {
+	Reason, Topic, Tenant string
+	Since, Until          time.Time // when it was dead-lettered: Since ≤ Time < Until
+}
+
+func (f *Filter) match(d *DeadLetter) bool {
+	return (f.Reason == "" || f.Reason == d.Reason) && (f.Topic == "" || f.Topic == d.SourceTopic) &&
+		(f.Tenant == "" || f.Tenant == d.Tenant()) &&
+		(f.Since.IsZero() || !d.Time.Before(f.Since)) && (f.Until.IsZero() || d.Time.Before(f.Until))
+}
+
+// DeadLetters reads and replays the dead-letter topic. Its methods open their own connections.
+type DeadLetters struct {
+	cfg Config
+	log *slog.Logger
+}
+
+// NewDeadLetters returns access to the dead letters of cfg's installation.
+func NewDeadLetters(cfg Config, log *slog.Logger) *DeadLetters { return &DeadLetters{cfg, log} }
+
+// List returns the newest matching dead letters, at most limit, oldest first. It reads the topic from
+// filter.Since (or its start) to its present end.
+func (l *DeadLetters) List(ctx context.Context, filter Filter, limit int) ([]DeadLetter, error) {
+	var found []DeadLetter
+	older := func(a, b DeadLetter) int { return a.Time.Compare(b.Time) }
+	err := l.scan(ctx, &filter, func(d DeadLetter) error {
+		if found = append(found, d); len(found) >= 2*limit+64 {
+			slices.SortStableFunc(found, older)
+			found = slices.Delete(found, 0, len(found)-limit)
+		}
+		return nil
+	})
+	slices.SortStableFunc(found, older)
+	return found[max(0, len(found)-limit):], err
+}
+
+// Show returns one dead letter, or ErrNoDeadLetter.
+func (l *DeadLetters) Show(ctx context.Context, at Position) (DeadLetter, error) {
+	var found *DeadLetter
+	err := l.read(ctx, map[int32]int64{at.Partition: at.Offset}, map[int32]int64{at.Partition: at.Offset + 1}, func(d DeadLetter) error {
+		if d.Position == at {
+			found = &d
+		}
+		return nil
+	})
+	if err == nil && found == nil {
+		err = ErrNoDeadLetter
+	}
+	if err != nil {
+		return DeadLetter{}, fmt.Errorf("show dead letter %d/%d: %w", at.Partition, at.Offset, err)
+	}
+	return *found, nil
+}
+
+// scan calls fn for every matching dead letter that is there now, per partition in order.
+func (l *DeadLetters) scan(ctx context.Context, filter *Filter, fn func(DeadLetter) error) error {
+	var from map[int32]int64
+	if !filter.Since.IsZero() {
+		var err error
+		if from, err = l.offsets(ctx, func(admin *kadm.Client, topic string) (kadm.ListedOffsets, error) {
+			return admin.ListOffsetsAfterMilli(ctx, filter.Since.UnixMilli(), topic)
+		}); err != nil {
+			return err
+		}
+	}
+	return l.read(ctx, from, nil, func(d DeadLetter) error {
+		if !filter.match(&d) {
+			return nil
+		}
+		return fn(d)
+	})
+}
+
+func (l *DeadLetters) offsets(ctx context.Context, list func(*kadm.Client, string) (kadm.ListedOffsets, error)) (map[int32]int64, error) {
+	options, err := l.cfg.options("dlq", l.log)
+	if err != nil {
+		return nil, err
+	}
+	admin, err := kadm.NewOptClient(options...)
+	if err != nil {
+		return nil, fmt.Errorf("kafka client: %w", err)
+	}
+	defer admin.Close()
+	name := l.cfg.Topics.DLQ.Name
+	listed, err := list(admin, name)
+	if err == nil {
+		err = listed.Error()
+	}
+	if err != nil {
+		return nil, fmt.Errorf("list offsets of %s: %w", name, err)
+	}
+	out := map[int32]int64{}
+	listed.Each(func(o kadm.ListedOffset) { out[o.Partition] = o.Offset })
+	return out, nil
+}
+
+func (l *DeadLetters) starts(ctx context.Context) (map[int32]int64, error) {
+	return l.offsets(ctx, func(admin *kadm.Client, topic string) (kadm.ListedOffsets, error) {
+		return admin.ListStartOffsets(ctx, topic)
+	})
+}
+
+func (l *DeadLetters) ends(ctx context.Context) (map[int32]int64, error) {
+	return l.offsets(ctx, func(admin *kadm.Client, topic string) (kadm.ListedOffsets, error) {
+		return admin.ListCommittedOffsets(ctx, topic)
+	})
+}
+
+// read calls fn for the dead letters from (or the start) up to before to (or the present end). When both are
+// given, only their partitions are read.
+func (l *DeadLetters) read(ctx context.Context, from, to map[int32]int64, fn func(DeadLetter) error) error {
+	starts, err := l.starts(ctx)
+	if err != nil {
+		return err
+	}
+	ends, err := l.ends(ctx)
+	if err != nil {
+		return err
+	}
+	left := map[int32]int64{} // partition → end still to be reached
+	begin := map[int32]kgo.Offset{}
+	for partition, end := range ends {
+		if to != nil {
+			limit, wanted := to[partition]
+			if !wanted {
+				continue
+			}
+			end = min(end, limit)
+		}
+		start := max(starts[partition], from[partition])
+		if start < end {
+			left[partition], begin[partition] = end, kgo.NewOffset().At(start)
+		}
+	}
+	if len(left) == 0 {
+		return nil
+	}
+	return l.consume(ctx, begin, left, fn)
+}
+
+func (l *DeadLetters) consume(ctx context.Context, begin map[int32]kgo.Offset, left map[int32]int64, fn func(DeadLetter) error) error {
+	options, err := l.cfg.options("dlq", l.log)
+	if err != nil {
+		return err
+	}
+	client, err := kgo.NewClient(append(options,
+		kgo.ConsumePartitions(map[string]map[int32]kgo.Offset{l.cfg.Topics.DLQ.Name: begin}),
+		kgo.KeepControlRecords(), // the last offset may be a marker's
+		kgo.FetchMaxWait(500*time.Millisecond),
+	)...)
+	if err != nil {
+		return fmt.Errorf("kafka client: %w", err)
+	}
+	defer client.Close()
+	for len(left) > 0 {
+		fetches, err := pollFor(ctx, client, 2*time.Second, l.log)
+		if err != nil {
+			return fmt.Errorf("read dead letters: %w", err)
+		}
+		if fetches.NumRecords() == 0 {
+			if err := l.skipExpired(ctx, left); err != nil {
+				return err
+			}
+		}
+		if err := each(fetches, left, fn); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// pollFor polls for at most so long; only ctx's own end is an error.
+func pollFor(ctx context.Context, client *kgo.Client, wait time.Duration, log *slog.Logger) (kgo.Fetches, error) {
+	polling, cancel := context.WithTimeout(ctx, wait)
+	defer cancel()
+	fetches := client.PollFetches(polling)
+	if ctx.Err() != nil {
+		return nil, ctx.Err()
+	}
+	return fetches, fetchErrors(fetches, log)
+}
+
+// skipExpired gives up what retention deleted while it was being read.
+func (l *DeadLetters) skipExpired(ctx context.Context, left map[int32]int64) error {
+	starts, err := l.starts(ctx)
+	if err != nil {
+		return err
+	}
+	for partition, end := range left {
+		if starts[partition] >= end {
+			delete(left, partition)
+		}
+	}
+	return nil
+}
+
+func each(fetches kgo.Fetches, left map[int32]int64, fn func(DeadLetter) error) error {
+	for _, fetch := range fetches {
+		for _, topic := range fetch.Topics {
+			for _, partition := range topic.Partitions {
+				for _, record := range partition.Records {
+					end, wanted := left[record.Partition]
+					if !wanted {
+						break
+					}
+					if record.Offset < end && !record.Attrs.IsControl() {
+						if err := fn(deadLetter(topic.TopicID, record)); err != nil {
+							return err
+						}
+					}
+					if record.Offset+1 >= end {
+						delete(left, record.Partition)
+					}
+				}
+			}
+		}
+	}
+	return nil
+}
+
+// deadLetter reads a record of the topic; headers that do not parse leave their field empty.
+func deadLetter(id [16]byte, r *kgo.Record) DeadLetter {
+	d := DeadLetter{
+		Position: Position{r.Partition, r.Offset}, Time: r.Timestamp, timestamp: r.Timestamp,
+		SourcePartition: byKey, SourceOffset: -1, Key: r.Key, Value: r.Value, topicID: id,
+	}
+	for _, h := range r.Headers {
+		value := string(h.Value)
+		switch h.Key {
+		case HeaderDLQReason:
+			d.Reason = value
+		case HeaderDLQDetail:
+			d.Detail = value
+		case HeaderDLQTopic:
+			d.SourceTopic = value
+		case HeaderDLQEvents:
+			d.Events = value
+		case HeaderDLQPartition:
+			if n, err := strconv.ParseInt(value, 10, 32); err == nil {
+				d.SourcePartition = int32(n)
+			}
+		case HeaderDLQOffset:
+			if n, err := strconv.ParseInt(value, 10, 64); err == nil {
+				d.SourceOffset = n
+			}
+		case HeaderDLQTimestamp:
+			if n, err := strconv.ParseInt(value, 10, 64); err == nil {
+				d.timestamp = time.UnixMilli(n)
+			}
+		default:
+			if !strings.HasPrefix(h.Key, dlqPrefix) {
+				d.Headers = append(d.Headers, pipeline.Header{Key: h.Key, Value: h.Value})
+			}
+		}
+	}
+	return d
+}
+
+func comparePositions(a, b Position) int {
+	return cmp.Or(cmp.Compare(a.Partition, b.Partition), cmp.Compare(a.Offset, b.Offset))
+}

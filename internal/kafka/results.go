@@ -1,0 +1,155 @@
+package kafka
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"github.com/vigie-io/vigie/internal/sink"
+)
+
+var _ sink.Source = (*Results)(nil)
+
+// maxResultPoll bounds the records one Poll returns, so that the sink's buffer is exceeded by little.
+const maxResultPoll = 64
+
+// Results reads the results topic as a member of the sink's consumer group: committed transactions only.
+type Results struct {
+	topic  string
+	client *kgo.Client
+	log    *slog.Logger
+
+	mu   sync.Mutex
+	lost map[int32]bool // since the last Poll
+}
+
+// NewResults joins the sink's group. member tells the sinks of one process apart.
+func NewResults(cfg Config, member int, log *slog.Logger) (*Results, error) {
+	instance, err := cfg.instance()
+	if err != nil {
+		return nil, err
+	}
+	options, err := cfg.options("sink", log)
+	if err != nil {
+		return nil, err
+	}
+	r := &Results{topic: cfg.Topics.Results.Name, log: log, lost: map[int32]bool{}}
+	r.client, err = kgo.NewClient(append(options,
+		kgo.ConsumeTopics(r.topic),
+		kgo.ConsumerGroup(cfg.Group+"-sink"),
+		kgo.InstanceID(fmt.Sprintf("%s-sink-%d", instance, member)),
+		kgo.SessionTimeout(cfg.SessionTimeout),
+		kgo.HeartbeatInterval(min(3*time.Second, cfg.SessionTimeout/10)),
+		kgo.Balancers(kgo.CooperativeStickyBalancer()),
+		kgo.DisableAutoCommit(),
+		// What Poll returns and what it reports as lost have to belong to the same moment.
+		kgo.BlockRebalanceOnPoll(),
+		kgo.OnPartitionsRevoked(func(_ context.Context, _ *kgo.Client, partitions map[string][]int32) { r.lose(partitions) }),
+		kgo.OnPartitionsLost(func(_ context.Context, _ *kgo.Client, partitions map[string][]int32) { r.lose(partitions) }),
+		kgo.FetchMaxBytes(int32(max(cfg.FetchBuffer, cfg.Topics.Results.MaxMessage))),
+		kgo.FetchMaxPartitionBytes(int32(cfg.Topics.Results.MaxMessage)),
+		kgo.FetchMaxWait(time.Second),
+	)...)
+	if err != nil {
+		return nil, fmt.Errorf("kafka client: %w", err)
+	}
+	return r, nil
+}
+
+// Close leaves the partitions to this member's successor until the session timeout.
+func (r *Results) Close() { r.client.CloseAllowingRebalance() }
+
+func (r *Results) lose(partitions map[string][]int32) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, partition := range partitions[r.topic] {
+		r.lost[partition] = true
+	}
+}
+
+// Poll implements sink.Source. Its error may wrap ErrFenced or ErrTopicRecreated.
+func (r *Results) Poll(ctx context.Context) (sink.Fetch, error) {
+	fetches := r.client.PollRecords(ctx, maxResultPoll)
+	out := sink.Fetch{Lost: r.takeLost(), Ends: map[int32]int64{}}
+	r.client.AllowRebalance()
+	if fetches.IsClientClosed() {
+		return sink.Fetch{}, kgo.ErrClientClosed
+	}
+	if err := fetchErrors(fetches, r.log); err != nil {
+		return sink.Fetch{}, err
+	}
+	fetches.EachTopic(func(topic kgo.FetchTopic) {
+		for _, partition := range topic.Partitions {
+			out.Ends[partition.Partition] = partition.LastStableOffset
+			for _, record := range partition.Records {
+				out.Records = append(out.Records, resultRecord(topic.TopicID, record))
+			}
+		}
+	})
+	return out, nil
+}
+
+func resultRecord(id [16]byte, r *kgo.Record) sink.Record {
+	out := sink.Record{
+		Topic: r.Topic, TopicID: id, Partition: r.Partition, Offset: r.Offset, Time: r.Timestamp, Key: r.Key, Value: r.Value,
+		Headers: make([]sink.Header, len(r.Headers)),
+	}
+	for i, h := range r.Headers {
+		out.Headers[i] = sink.Header{Key: h.Key, Value: h.Value}
+	}
+	return out
+}
+
+func (r *Results) takeLost() (lost []int32) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for partition := range r.lost {
+		lost = append(lost, partition)
+	}
+	clear(r.lost)
+	return lost
+}
+
+// Hold implements sink.Source.
+func (r *Results) Hold(partition int32, held bool) {
+	one := map[string][]int32{r.topic: {partition}}
+	if held {
+		r.client.PauseFetchPartitions(one)
+	} else {
+		r.client.ResumeFetchPartitions(one)
+	}
+}
+
+// Commit implements sink.Source.
+func (r *Results) Commit(ctx context.Context, next map[int32]int64) error {
+	offsets := map[int32]kgo.EpochOffset{}
+	for partition, offset := range next {
+		offsets[partition] = kgo.EpochOffset{Epoch: -1, Offset: offset}
+	}
+	var failed error
+	r.client.CommitOffsetsSync(ctx, map[string]map[int32]kgo.EpochOffset{r.topic: offsets},
+		func(_ *kgo.Client, _ *kmsg.OffsetCommitRequest, response *kmsg.OffsetCommitResponse, err error) {
+			failed = err
+			if err == nil {
+				failed = commitError(response)
+			}
+		})
+	return explain(failed)
+}
+
+func commitError(response *kmsg.OffsetCommitResponse) error {
+	for _, topic := range response.Topics {
+		for _, partition := range topic.Partitions {
+			if err := kerr.ErrorForCode(partition.ErrorCode); err != nil {
+				return fmt.Errorf("%s/%d: %w", topic.Topic, partition.Partition, err)
+			}
+		}
+	}
+	return nil
+}

@@ -1,0 +1,363 @@
+package kafka
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"hash/fnv"
+	"log/slog"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/vigie-io/vigie/internal/pipeline"
+	"github.com/vigie-io/vigie/pkg/events"
+)
+
+var _ pipeline.Session = (*Session)(nil)
+
+// Session is the transactional consumer and producer of one worker slot. One goroutine uses it.
+// After an error from Poll or Commit only Close may follow: a producer that failed cannot be used again
+// (Apache Kafka answers INVALID_RECORD to the next transaction), so the worker makes a new session.
+type Session struct {
+	cfg     Config
+	group   *kgo.GroupTransactSession
+	log     *slog.Logger
+	metrics *Metrics
+	signals map[string]events.Signal // by topic
+	result  int32
+
+	assignment *assignment
+	rebalanced atomic.Bool // partitions were taken away since the last Commit
+	pending    bool        // something was polled since the last Commit
+	reach      *reach
+	stop       context.CancelFunc
+	observer   sync.WaitGroup
+
+	chunks  []pipeline.Chunk // reused by Poll
+	records []pipeline.Record
+	headers []pipeline.Header
+}
+
+// NewSession fences the slot's predecessor, which aborts its open transaction, and joins the group. It returns an
+// error when Kafka cannot be reached before ctx ends, or the results topic does not exist. metrics may be nil.
+func NewSession(ctx context.Context, cfg Config, slot int, metrics *Metrics, log *slog.Logger) (*Session, error) {
+	instance, err := cfg.instance()
+	if err != nil {
+		return nil, err
+	}
+	log = log.With("slot", slot)
+	s := &Session{
+		cfg: cfg, log: log, metrics: metrics, assignment: newAssignment(), reach: newReach(),
+		signals: map[string]events.Signal{
+			cfg.Topics.Metrics.Name: events.Metrics,
+			cfg.Topics.Spans.Name:   events.Spans,
+			cfg.Topics.Logs.Name:    events.Logs,
+		},
+	}
+	options, err := s.options(instance, slot)
+	if err != nil {
+		return nil, err
+	}
+	if s.group, err = kgo.NewGroupTransactSession(options...); err != nil {
+		return nil, fmt.Errorf("kafka client: %w", err)
+	}
+	if err := s.start(ctx, instance, slot); err != nil {
+		s.group.Close()
+		return nil, err
+	}
+	return s, nil
+}
+
+func (s *Session) options(instance string, slot int) ([]kgo.Opt, error) {
+	options, err := s.cfg.options("stream", s.log)
+	if err != nil {
+		return nil, err
+	}
+	// No topics yet: the client joins the group only when it has some.
+	return append(options,
+		kgo.TransactionalID(fmt.Sprintf("%s-%s-%d", s.cfg.TransactionalIDPrefix, instance, slot)),
+		kgo.TransactionTimeout(s.cfg.TransactionTimeout),
+		kgo.ConsumerGroup(s.cfg.Group),
+		kgo.InstanceID(fmt.Sprintf("%s-%d", instance, slot)),
+		kgo.SessionTimeout(s.cfg.SessionTimeout),
+		kgo.HeartbeatInterval(min(3*time.Second, s.cfg.SessionTimeout/10)),
+		kgo.Balancers(s.assignment.watch(kgo.CooperativeStickyBalancer())),
+		kgo.OnPartitionsRevoked(func(_ context.Context, _ *kgo.Client, revoked map[string][]int32) {
+			if len(revoked) > 0 {
+				s.rebalanced.Store(true)
+			}
+		}),
+		kgo.OnPartitionsLost(func(context.Context, *kgo.Client, map[string][]int32) {
+			s.assignment.lose()
+			s.rebalanced.Store(true)
+		}),
+		// Markers of transactions are returned, so that a partition whose log ends with one has an end that can be
+		// reached.
+		kgo.KeepControlRecords(),
+		kgo.FetchMaxBytes(int32(s.cfg.FetchBuffer)),
+		kgo.FetchMaxPartitionBytes(int32(min(s.cfg.FetchBuffer, 4<<20))),
+		kgo.FetchMaxWait(time.Second),
+		kgo.RecordPartitioner(newPartitioner()),
+		s.cfg.Topics.batchLimit(),
+	), nil
+}
+
+// start initialises the producer id before joining: offsets can be read only when the predecessor's transaction
+// has ended, which otherwise takes until it times out.
+func (s *Session) start(ctx context.Context, instance string, slot int) error {
+	client := s.group.Client()
+	if _, _, err := client.ProducerID(ctx); err != nil {
+		return fmt.Errorf("initialise the transactional id of slot %d: %w", slot, explain(err))
+	}
+	partitions, err := partitionCount(ctx, client, s.cfg.Topics.Results.Name)
+	if err != nil {
+		return err
+	}
+	// Slots of one process follow each other; processes start at different places.
+	h := fnv.New32a()
+	h.Write([]byte(instance))
+	s.result = int32((uint64(h.Sum32()) + uint64(slot)) % uint64(partitions))
+
+	client.AddConsumeTopics(s.cfg.Topics.Metrics.Name, s.cfg.Topics.Spans.Name, s.cfg.Topics.Logs.Name)
+	observing, stop := context.WithCancel(context.WithoutCancel(ctx))
+	s.stop = stop
+	s.observer.Go(func() { s.observe(observing) })
+	return nil
+}
+
+// Close ends the session at once; an open transaction is left to the successor, which aborts it. The group keeps
+// the slot's partitions for it until the session timeout.
+func (s *Session) Close() {
+	s.stop()
+	s.observer.Wait()
+	s.group.Close()
+}
+
+// ResultPartition is the results partition of this slot.
+func (s *Session) ResultPartition() int32 { return s.result }
+
+// Poll implements pipeline.Session. Its errors may wrap ErrFenced or ErrTopicRecreated.
+func (s *Session) Poll(ctx context.Context) (pipeline.Fetch, error) {
+	fetches := s.group.PollFetches(ctx)
+	if fetches.IsClientClosed() {
+		return pipeline.Fetch{}, fmt.Errorf("poll events: %w", kgo.ErrClientClosed)
+	}
+	if err := fetchErrors(fetches, s.log); err != nil {
+		return pipeline.Fetch{}, fmt.Errorf("poll events: %w", err)
+	}
+	s.reuse()
+	fetches.EachPartition(func(p kgo.FetchTopicPartition) {
+		if len(p.Records) == 0 {
+			return
+		}
+		s.pending = true
+		partition := pipeline.Partition{Topic: p.Topic, Partition: p.Partition}
+		s.reach.polled(partition, p.Records[len(p.Records)-1].Offset+1)
+		s.assignment.show(partition)
+		if records := s.convert(p.Records); len(records) > 0 {
+			s.chunks = append(s.chunks, pipeline.Chunk{Partition: partition, Signal: s.signals[p.Topic], Records: records})
+		}
+	})
+	return pipeline.Fetch{Chunks: s.chunks, Assigned: s.assigned()}, nil
+}
+
+// reuse empties the buffers of the last Poll; they keep nothing of its records alive.
+func (s *Session) reuse() {
+	clear(s.chunks)
+	clear(s.records)
+	clear(s.headers)
+	s.chunks, s.records, s.headers = s.chunks[:0], s.records[:0], s.headers[:0]
+}
+
+// convert leaves transaction markers out. When a buffer grows, earlier chunks keep their part of the old one.
+func (s *Session) convert(in []*kgo.Record) []pipeline.Record {
+	start := len(s.records)
+	for _, r := range in {
+		if r.Attrs.IsControl() {
+			continue
+		}
+		first := len(s.headers)
+		for _, h := range r.Headers {
+			s.headers = append(s.headers, pipeline.Header{Key: h.Key, Value: h.Value})
+		}
+		s.records = append(s.records, pipeline.Record{
+			Offset: r.Offset, Timestamp: r.Timestamp.UnixNano(), Key: r.Key, Value: r.Value,
+			Headers: s.headers[first:len(s.headers):len(s.headers)],
+		})
+	}
+	return s.records[start:len(s.records):len(s.records)]
+}
+
+// assigned lists the session's partitions. Within an epoch the list only grows: a partition that is taken away
+// makes the next Commit abort, and until then its task has to stay, or else the epoch could commit offsets of
+// records whose results were dropped with the task.
+func (s *Session) assigned() []pipeline.Reach {
+	partitions := s.assignment.grow(s.reach.forget)
+	out := make([]pipeline.Reach, 0, len(partitions))
+	for _, partition := range partitions {
+		lag, through := s.reach.of(partition)
+		out = append(out, pipeline.Reach{Partition: partition, Signal: s.signals[partition.Topic], Lag: lag, Through: through})
+	}
+	return out
+}
+
+// Commit implements pipeline.Session. Messages of a partition keep their order. ctx should end only to give up
+// the session.
+func (s *Session) Commit(ctx context.Context, messages []pipeline.Message) (bool, error) {
+	if !s.pending && len(messages) == 0 && !s.rebalanced.Load() {
+		return true, nil
+	}
+	start := time.Now()
+	committed, err := s.commit(ctx, messages)
+	s.metrics.transaction(committed, err, time.Since(start))
+	if err != nil {
+		return false, fmt.Errorf("commit epoch: %w", explain(err))
+	}
+	s.pending = false
+	s.rebalanced.Store(false)
+	if !committed {
+		s.assignment.settle()
+		s.reach.rewind()
+	}
+	return committed, nil
+}
+
+func (s *Session) commit(ctx context.Context, messages []pipeline.Message) (bool, error) {
+	if err := s.group.Begin(); err != nil {
+		return false, err
+	}
+	if s.rebalanced.Load() {
+		return s.group.End(ctx, kgo.TryAbort)
+	}
+	// The promises have to be asked: End commits what is left of a transaction when a record in it failed.
+	if err := s.produce(ctx, messages); err != nil {
+		_, abort := s.group.End(ctx, kgo.TryAbort)
+		return false, errors.Join(err, abort)
+	}
+	return s.group.End(ctx, kgo.TryCommit)
+}
+
+func (s *Session) produce(ctx context.Context, messages []pipeline.Message) error {
+	var failed firstError
+	for i := range messages {
+		m := &messages[i]
+		record := &kgo.Record{Topic: m.Topic, Partition: m.Partition, Key: m.Key, Value: m.Value}
+		for _, h := range m.Headers {
+			record.Headers = append(record.Headers, kgo.RecordHeader{Key: h.Key, Value: h.Value})
+		}
+		s.group.Produce(ctx, record, failed.promise)
+	}
+	if err := s.group.Client().Flush(ctx); err != nil {
+		return err
+	}
+	return failed.get()
+}
+
+// firstError keeps the first failure of several produced records.
+type firstError struct {
+	mu  sync.Mutex
+	err error
+}
+
+func (f *firstError) promise(record *kgo.Record, err error) {
+	if err == nil {
+		return
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.err == nil {
+		f.err = fmt.Errorf("produce %d bytes to %s: %w", len(record.Value), record.Topic, err)
+	}
+}
+
+func (f *firstError) get() error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.err
+}
+
+// assignment is what the group gave this member. The client's callbacks cannot tell it: the transaction session
+// passes on only the first revocation of an epoch. The balancer sees every assignment whole.
+type assignment struct {
+	mu      sync.Mutex
+	current map[pipeline.Partition]bool
+	visible []pipeline.Partition // what Poll shows, sorted
+	changed bool
+}
+
+func newAssignment() *assignment { return &assignment{current: map[pipeline.Partition]bool{}} }
+
+func (a *assignment) watch(b kgo.GroupBalancer) kgo.GroupBalancer { return watchedBalancer{b, a} }
+
+type watchedBalancer struct {
+	kgo.GroupBalancer
+	assignment *assignment
+}
+
+func (w watchedBalancer) ParseSyncAssignment(encoded []byte) (map[string][]int32, error) {
+	topics, err := w.GroupBalancer.ParseSyncAssignment(encoded)
+	if err == nil {
+		w.assignment.set(topics)
+	}
+	return topics, err
+}
+
+func (a *assignment) set(topics map[string][]int32) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.current, a.changed = map[pipeline.Partition]bool{}, true
+	for topic, partitions := range topics {
+		for _, partition := range partitions {
+			a.current[pipeline.Partition{Topic: topic, Partition: partition}] = true
+		}
+	}
+}
+
+func (a *assignment) lose() { a.set(nil) }
+
+// grow adds what is new to the visible list, calls added for it, and returns the list.
+func (a *assignment) grow(added func(pipeline.Partition)) []pipeline.Partition {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if !a.changed {
+		return a.visible
+	}
+	a.changed = false
+	a.visible = slices.Clone(a.visible) // the observer may be reading the old one
+	for partition := range a.current {
+		if !slices.Contains(a.visible, partition) {
+			a.visible = append(a.visible, partition)
+			added(partition)
+		}
+	}
+	slices.SortFunc(a.visible, comparePartitions)
+	return a.visible
+}
+
+// show makes a partition visible that is being polled. It is not current when it is just being taken away: its
+// records are then in the epoch all the same, until the epoch aborts.
+func (a *assignment) show(partition pipeline.Partition) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if !slices.Contains(a.visible, partition) {
+		a.visible = append(slices.Clone(a.visible), partition)
+		slices.SortFunc(a.visible, comparePartitions)
+	}
+}
+
+// settle makes the visible list the current one, at the only time when it may shrink.
+func (a *assignment) settle() {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.visible, a.changed = nil, true
+}
+
+func (a *assignment) list() []pipeline.Partition {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.visible
+}

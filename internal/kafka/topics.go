@@ -1,0 +1,232 @@
+package kafka
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kgo"
+)
+
+// Admin makes and checks topics. It is safe for concurrent use.
+type Admin struct {
+	cfg    Config
+	client *kgo.Client
+	admin  *kadm.Client
+	log    *slog.Logger
+}
+
+// TopicState is one topic as it stands.
+type TopicState struct {
+	Name       string
+	ID         [16]byte
+	Partitions int
+	Created    bool     // by this call
+	Notes      []string // harmless differences from the configuration
+}
+
+// NewAdmin returns an Admin. It connects at the first call.
+func NewAdmin(cfg Config, log *slog.Logger) (*Admin, error) {
+	options, err := cfg.options("admin", log)
+	if err != nil {
+		return nil, err
+	}
+	client, err := kgo.NewClient(options...)
+	if err != nil {
+		return nil, fmt.Errorf("kafka client: %w", err)
+	}
+	return &Admin{cfg: cfg, client: client, admin: kadm.NewClient(client), log: log}, nil
+}
+
+// Close ends the connections.
+func (a *Admin) Close() { a.client.Close() }
+
+// Ping returns nil when a broker answers.
+func (a *Admin) Ping(ctx context.Context) error {
+	if err := a.client.Ping(ctx); err != nil {
+		return fmt.Errorf("reach kafka at %s: %w", strings.Join(a.cfg.Brokers, ", "), err)
+	}
+	return nil
+}
+
+// EnsureTopics creates the topics that are missing (when create_topics is on), waits until all of them can be
+// used, and checks those that exist. It changes no existing topic. An error says what would lose or refuse data;
+// differences that do no harm are notes. It may be called any number of times, by several processes at once.
+func (a *Admin) EnsureTopics(ctx context.Context) ([]TopicState, error) {
+	created, err := a.createMissing(ctx)
+	if err != nil {
+		return nil, err
+	}
+	details, err := a.awaitTopics(ctx)
+	if err != nil {
+		return nil, err
+	}
+	configs := a.configs(ctx)
+	var states []TopicState
+	var problems []error
+	a.cfg.Topics.each(func(key string, topic *Topic) {
+		detail := details[topic.Name]
+		state := TopicState{Name: topic.Name, ID: detail.ID, Partitions: len(detail.Partitions), Created: created[topic.Name]}
+		if state.Partitions != int(topic.Partitions) {
+			state.Notes = append(state.Notes, fmt.Sprintf("has %d partitions, kafka.topics.%s.partitions is %d", state.Partitions, key, topic.Partitions))
+		}
+		if key == "dlq_replayed" && state.Partitions != 1 {
+			problems = append(problems, fmt.Errorf("topic %s has %d partitions: want 1", topic.Name, state.Partitions))
+		}
+		problems = append(problems, checkConfig(key, topic, configs[topic.Name]))
+		states = append(states, state)
+	})
+	return states, errors.Join(problems...)
+}
+
+func (a *Admin) createMissing(ctx context.Context) (map[string]bool, error) {
+	details, err := a.admin.ListTopics(ctx, a.names()...)
+	if err != nil {
+		return nil, fmt.Errorf("list topics at %s: %w", strings.Join(a.cfg.Brokers, ", "), err)
+	}
+	created := map[string]bool{}
+	var problems []error
+	a.cfg.Topics.each(func(key string, topic *Topic) {
+		detail, known := details[topic.Name]
+		if known && !errors.Is(detail.Err, kerr.UnknownTopicOrPartition) {
+			if detail.Err != nil {
+				problems = append(problems, fmt.Errorf("look up topic %s: %w", topic.Name, detail.Err))
+			}
+			return
+		}
+		if !a.cfg.CreateTopics {
+			problems = append(problems, fmt.Errorf("topic %s does not exist: create it (partitions %d, %s), or set kafka.create_topics: true",
+				topic.Name, topic.Partitions, describe(topicConfig(key, topic))))
+			return
+		}
+		switch err := a.create(ctx, key, topic); {
+		case err == nil:
+			created[topic.Name] = true
+		case !errors.Is(err, kerr.TopicAlreadyExists):
+			problems = append(problems, fmt.Errorf("create topic %s: %w", topic.Name, err))
+		}
+	})
+	return created, errors.Join(problems...)
+}
+
+func (a *Admin) create(ctx context.Context, key string, topic *Topic) error {
+	replication := a.cfg.Replication
+	if replication == 0 {
+		replication = -1
+	}
+	answer, err := a.admin.CreateTopic(ctx, topic.Partitions, replication, topicConfig(key, topic), topic.Name)
+	if err != nil && answer.ErrMessage != "" {
+		return fmt.Errorf("%w: %s", err, answer.ErrMessage)
+	}
+	return err
+}
+
+// topicConfig is what a topic is created with.
+func topicConfig(key string, topic *Topic) map[string]*string {
+	config := map[string]*string{
+		"max.message.bytes": kadm.StringPtr(strconv.FormatInt(int64(topic.MaxMessage), 10)),
+		"cleanup.policy":    kadm.StringPtr(policy(key)),
+	}
+	if policy(key) == "delete" {
+		retention := int64(-1)
+		if topic.Retention > 0 {
+			retention = topic.Retention.Milliseconds()
+		}
+		config["retention.ms"] = kadm.StringPtr(strconv.FormatInt(retention, 10))
+	}
+	return config
+}
+
+func policy(key string) string {
+	if key == "dlq_replayed" {
+		return "compact"
+	}
+	return "delete"
+}
+
+func describe(config map[string]*string) string {
+	return fmt.Sprintf("max.message.bytes %s, cleanup.policy %s", *config["max.message.bytes"], *config["cleanup.policy"])
+}
+
+// awaitTopics returns when every topic has a leader for each partition; new topics need a moment.
+func (a *Admin) awaitTopics(ctx context.Context) (kadm.TopicDetails, error) {
+	for {
+		details, err := a.admin.ListTopics(ctx, a.names()...)
+		missing := err
+		if err == nil {
+			missing = a.firstMissing(details)
+		}
+		if missing == nil {
+			return details, nil
+		}
+		select {
+		case <-ctx.Done():
+			return nil, fmt.Errorf("wait for topics: %w (%w)", missing, ctx.Err())
+		case <-time.After(50 * time.Millisecond):
+		}
+	}
+}
+
+func (a *Admin) firstMissing(details kadm.TopicDetails) error {
+	for _, name := range a.names() {
+		detail := details[name]
+		if detail.Err != nil || len(detail.Partitions) == 0 {
+			return fmt.Errorf("topic %s is not there yet: %w", name, errors.Join(detail.Err))
+		}
+		for _, partition := range detail.Partitions {
+			if partition.Err != nil || partition.Leader < 0 {
+				return fmt.Errorf("topic %s partition %d has no leader: %w", name, partition.Partition, errors.Join(partition.Err))
+			}
+		}
+	}
+	return nil
+}
+
+func (a *Admin) names() (names []string) {
+	a.cfg.Topics.each(func(_ string, topic *Topic) { names = append(names, topic.Name) })
+	return names
+}
+
+// configs reads the topics' configuration; without the right to read it nothing can be checked.
+func (a *Admin) configs(ctx context.Context) map[string]map[string]string {
+	resources, err := a.admin.DescribeTopicConfigs(ctx, a.names()...)
+	if err != nil {
+		a.log.Warn("topic configuration cannot be read and is not checked", "err", err)
+		return nil
+	}
+	out := map[string]map[string]string{}
+	for _, resource := range resources {
+		if resource.Err != nil {
+			a.log.Warn("topic configuration cannot be read and is not checked", "topic", resource.Name, "err", resource.Err)
+			continue
+		}
+		values := map[string]string{}
+		for _, config := range resource.Configs {
+			values[config.Key] = config.MaybeValue()
+		}
+		out[resource.Name] = values
+	}
+	return out
+}
+
+// checkConfig finds what would lose or refuse data.
+func checkConfig(key string, topic *Topic, have map[string]string) error {
+	if got, ok := have["cleanup.policy"]; ok {
+		if compacted, want := strings.Contains(got, "compact"), policy(key) == "compact"; compacted && !want {
+			return fmt.Errorf("topic %s has cleanup.policy %s, which drops records of the same key: set it to delete", topic.Name, got)
+		} else if want && got != "compact" {
+			return fmt.Errorf("topic %s has cleanup.policy %s, which forgets what was replayed: set it to compact", topic.Name, got)
+		}
+	}
+	if got, err := strconv.ParseInt(have["max.message.bytes"], 10, 64); err == nil && got < int64(topic.MaxMessage) {
+		return fmt.Errorf("topic %s has max.message.bytes %d, less than kafka.topics.%s.max_message %s: raise the one or lower the other",
+			topic.Name, got, key, topic.MaxMessage)
+	}
+	return nil
+}

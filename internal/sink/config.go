@@ -1,0 +1,61 @@
+package sink
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/vigie-io/vigie/internal/units"
+)
+
+// Config is the sink's part of the configuration (section "sink").
+type Config struct {
+	// Inserts that may run at the same time, all partitions together. More lets ClickHouse work in parallel at
+	// the price of more, smaller parts. Default 4.
+	Parallel int `yaml:"parallel"`
+	// Bytes of result records held in memory at most, shared evenly by the partitions: a partition above its
+	// share is not fetched until its inserts catch up. One fetch may exceed it. Default 256MiB.
+	Buffer units.Bytes `yaml:"buffer"`
+	// How often the offsets of inserted records are committed. What was inserted after the last commit is
+	// inserted again after a crash and dropped by ClickHouse as a duplicate. Default 1s.
+	CommitInterval time.Duration `yaml:"commit_interval"`
+	// First wait before an insert that did not succeed is tried again; doubles up to retry_max. Default 250ms.
+	RetryMin time.Duration `yaml:"retry_min"`
+	// Longest wait between two tries. The sink tries for ever, so this is how late it notices that ClickHouse
+	// is back. Default 10s.
+	RetryMax time.Duration `yaml:"retry_max"`
+	// Refused blocks in a row, without one success in between, after which refusing is taken for the fault of
+	// the server (a missing table, another version's schema) and not of the blocks: the sink then stops parking
+	// and tries again until something succeeds. Default 16.
+	ParkLimit int `yaml:"park_limit"`
+}
+
+// DefaultConfig returns the documented defaults.
+func DefaultConfig() Config {
+	return Config{
+		Parallel:       4,
+		Buffer:         256 << 20,
+		CommitInterval: time.Second,
+		RetryMin:       250 * time.Millisecond,
+		RetryMax:       10 * time.Second,
+		ParkLimit:      16,
+	}
+}
+
+// Validate says what is wrong, naming the key.
+func (c *Config) Validate() error {
+	switch {
+	case c.Parallel < 1 || c.Parallel > 256:
+		return fmt.Errorf("sink.parallel %d: want 1 to 256", c.Parallel)
+	case c.Buffer < 1<<20:
+		return fmt.Errorf("sink.buffer %s: want at least 1MiB", c.Buffer)
+	case c.CommitInterval < 10*time.Millisecond || c.CommitInterval > time.Minute:
+		return fmt.Errorf("sink.commit_interval %s: want 10ms to 1m", c.CommitInterval)
+	case c.RetryMin < time.Millisecond:
+		return fmt.Errorf("sink.retry_min %s: want at least 1ms", c.RetryMin)
+	case c.RetryMax < c.RetryMin:
+		return fmt.Errorf("sink.retry_max %s: want at least sink.retry_min (%s)", c.RetryMax, c.RetryMin)
+	case c.ParkLimit < 1:
+		return fmt.Errorf("sink.park_limit %d: want at least 1", c.ParkLimit)
+	}
+	return nil
+}

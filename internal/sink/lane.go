@@ -1,0 +1,211 @@
+package sink
+
+import (
+	"context"
+	"errors"
+	"math/rand/v2"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// lane is the queue of one partition and the goroutine that inserts from it, in order.
+type lane struct {
+	sink      *Sink
+	partition int32
+	stop      context.CancelFunc
+	committed int64         // next offset as committed; the sink's goroutine
+	end       int64         // end of the readable log when last fetched; the sink's goroutine
+	done      atomic.Int64  // next offset: every record before it is inserted or parked
+	limit     atomic.Int64  // bytes above which the partition is held
+	wake      chan struct{} // capacity 1, a signal that is already there is enough
+
+	mu    sync.Mutex
+	queue []Record
+	bytes int64
+	held  bool
+}
+
+func newLane(s *Sink, partition int32, first int64) *lane {
+	l := &lane{sink: s, partition: partition, committed: first, wake: make(chan struct{}, 1)}
+	l.done.Store(first)
+	return l
+}
+
+func (l *lane) push(records []Record) {
+	l.mu.Lock()
+	for i := range records {
+		l.bytes += int64(len(records[i].Value))
+		l.sink.metrics.buffered.Add(float64(len(records[i].Value)))
+	}
+	l.queue = append(l.queue, records...)
+	if l.bytes > l.limit.Load() {
+		l.held = true
+		// Also when held already: the goroutine of an earlier lane of this partition may just have released it.
+		l.sink.source.Hold(l.partition, true)
+	}
+	l.mu.Unlock()
+	select {
+	case l.wake <- struct{}{}:
+	default:
+	}
+}
+
+// release is called with mu locked, so that the last word to the source is the lane's last state.
+func (l *lane) release() {
+	if l.held {
+		l.held = false
+		l.sink.source.Hold(l.partition, false)
+	}
+}
+
+// pop takes the first record. The partition flows again once half of its share is free.
+func (l *lane) pop() (Record, bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if len(l.queue) == 0 {
+		l.queue = nil
+		return Record{}, false
+	}
+	record := l.queue[0]
+	l.queue[0] = Record{} // its bytes are free before the rest of the queue is
+	l.queue = l.queue[1:]
+	l.bytes -= int64(len(record.Value))
+	l.sink.metrics.buffered.Sub(float64(len(record.Value)))
+	if l.bytes <= l.limit.Load()/2 {
+		l.release()
+	}
+	return record, true
+}
+
+// run ends with ctx: the partition was lost, or the sink ends.
+func (l *lane) run(ctx context.Context) {
+	defer l.abandon()
+	for {
+		record, ok := l.pop()
+		if !ok {
+			select {
+			case <-ctx.Done():
+				return
+			case <-l.wake:
+			}
+			continue
+		}
+		if !l.relay(ctx, &record) {
+			return
+		}
+		l.done.Store(record.Offset + 1)
+	}
+}
+
+// abandon gives back what the lane held: a partition that comes again must not come paused.
+func (l *lane) abandon() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.sink.metrics.buffered.Sub(float64(l.bytes))
+	l.queue, l.bytes = nil, 0
+	l.release()
+}
+
+// relay stores one record, however long it takes. It returns false only when ctx ended before.
+func (l *lane) relay(ctx context.Context, record *Record) bool {
+	s := l.sink
+	b, err := record.parse()
+	if err != nil {
+		return l.retry(ctx, "park", func() error { return l.park(ctx, record, record.Token(""), err) })
+	}
+	if b.rows == 0 {
+		return true
+	}
+	var refusal error
+	return l.retry(ctx, "insert", func() error {
+		if refusal == nil {
+			err := l.insert(ctx, record, &b)
+			if !errors.Is(err, ErrRefused) || s.serverAtFault() {
+				return err
+			}
+			refusal = err
+		}
+		return l.park(ctx, record, b.token, refusal)
+	})
+}
+
+// serverAtFault counts a refused block. Blocks are made by one program: when all are refused, it is the server
+// that is not as it should be, and parking would only move every result out of the way of that repair.
+func (s *Sink) serverAtFault() bool {
+	if s.refused.Add(1) <= int64(s.cfg.ParkLimit) {
+		return false
+	}
+	s.metrics.suspicious.Set(1)
+	return true
+}
+
+func (l *lane) insert(ctx context.Context, record *Record, b *block) error {
+	s := l.sink
+	select {
+	case s.slots <- struct{}{}:
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	defer func() { <-s.slots }()
+	start := time.Now()
+	err := s.inserter.Insert(ctx, b.table, b.token, b.rows, record.Value)
+	if err != nil {
+		s.metrics.failure(b.table, errors.Is(err, ErrRefused))
+		return err
+	}
+	s.refused.Store(0)
+	s.metrics.suspicious.Set(0)
+	s.metrics.inserted(record, b, start, time.Now())
+	return nil
+}
+
+func (l *lane) park(ctx context.Context, record *Record, token string, cause error) error {
+	s := l.sink
+	if err := s.parker.Park(ctx, *record, token, cause); err != nil {
+		return err
+	}
+	s.metrics.park(time.Now())
+	s.log.Error("result record parked: its rows are missing until it is repaired",
+		"topic", record.Topic, "partition", record.Partition, "offset", record.Offset, "token", token, "err", cause)
+	return nil
+}
+
+// retry calls try until it succeeds. It reports false when ctx ended first.
+func (l *lane) retry(ctx context.Context, what string, try func() error) bool {
+	s := l.sink
+	wait, stalled := s.cfg.RetryMin, false
+	defer func() {
+		if stalled {
+			s.metrics.stalled.Dec()
+		}
+	}()
+	for {
+		err := try()
+		if err == nil {
+			if stalled {
+				s.log.Info("results flow again", "partition", l.partition)
+			}
+			return true
+		}
+		if ctx.Err() != nil {
+			return false
+		}
+		if !stalled {
+			stalled = true
+			s.metrics.stalled.Inc()
+		}
+		s.log.Warn("results wait: trying again", "what", what, "partition", l.partition, "wait", wait, "err", err)
+		select {
+		case <-ctx.Done():
+			return false
+		case <-time.After(jitter(wait)):
+		}
+		wait = min(2*wait, s.cfg.RetryMax)
+	}
+}
+
+// jitter spreads the lanes' tries, so that a server that comes back is not met by all at once.
+func jitter(d time.Duration) time.Duration {
+	return d/2 + rand.N(d/2+1)
+}

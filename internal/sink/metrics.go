@@ -1,0 +1,89 @@
+package sink
+
+import (
+	"strconv"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+type metrics struct {
+	rows, blocks, bytes, failures *prometheus.CounterVec
+	seconds                       *prometheus.HistogramVec
+	freshness                     *prometheus.HistogramVec
+	lag                           *prometheus.GaugeVec
+	parked                        prometheus.Counter
+	parkedLast                    prometheus.Gauge
+	stalled, suspicious, buffered prometheus.Gauge
+}
+
+func newMetrics(reg prometheus.Registerer) *metrics {
+	counter := func(name, help string, labels ...string) *prometheus.CounterVec {
+		return prometheus.NewCounterVec(prometheus.CounterOpts{Name: name, Help: help}, labels)
+	}
+	gauge := func(name, help string) prometheus.Gauge {
+		return prometheus.NewGauge(prometheus.GaugeOpts{Name: name, Help: help})
+	}
+	histogram := func(name, help string, labels ...string) *prometheus.HistogramVec {
+		return prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Name: name, Help: help,
+			NativeHistogramBucketFactor: 1.1, NativeHistogramMaxBucketNumber: 160,
+			NativeHistogramMinResetDuration: time.Hour,
+			Buckets:                         prometheus.ExponentialBuckets(0.002, 2.5, 14),
+		}, labels)
+	}
+	m := &metrics{
+		rows:     counter("vigie_sink_rows_total", "Rows stored, including those ClickHouse dropped as duplicates.", "table"),
+		blocks:   counter("vigie_sink_blocks_total", "Blocks stored: one INSERT each.", "table"),
+		bytes:    counter("vigie_sink_bytes_total", "Bytes of stored blocks.", "table"),
+		failures: counter("vigie_sink_insert_failures_total", "Inserts that did not succeed, by what follows: retry or refused.", "table", "class"),
+		seconds:  histogram("vigie_sink_insert_seconds", "Time of one successful INSERT.", "table"),
+		freshness: histogram("vigie_sink_freshness_seconds", "Age of what became queryable: at the end of an INSERT, since the newest event "+
+			"of the block (from=\"event\") or, when the record does not say it, since its epoch was produced (from=\"epoch\").", "table", "from"),
+		lag: prometheus.NewGaugeVec(prometheus.GaugeOpts{
+			Name: "vigie_sink_lag_records", Help: "Result records readable and not yet stored, per results partition of this process.",
+		}, []string{"partition"}),
+		parked: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "vigie_sink_parked_total", Help: "Result records refused for their content and parked. Alarm on any increase.",
+		}),
+		parkedLast: gauge("vigie_sink_parked_last_timestamp_seconds", "When this process last parked a record, Unix seconds; 0 when never."),
+		stalled:    gauge("vigie_sink_stalled_partitions", "Partitions that wait for an insert or a parking that does not succeed. Alarm when above 0 for minutes."),
+		suspicious: gauge("vigie_sink_refusing", "1 when sink.park_limit blocks in a row were refused: the server is at fault, nothing more is parked. Alarm at 1."),
+		buffered:   gauge("vigie_sink_buffered_bytes", "Bytes of result records held in memory."),
+	}
+	reg.MustRegister(m.rows, m.blocks, m.bytes, m.failures, m.seconds, m.freshness, m.lag, m.parked, m.parkedLast, m.stalled, m.suspicious, m.buffered)
+	return m
+}
+
+func (m *metrics) inserted(r *Record, b *block, start, end time.Time) {
+	m.rows.WithLabelValues(b.table).Add(float64(b.rows))
+	m.blocks.WithLabelValues(b.table).Inc()
+	m.bytes.WithLabelValues(b.table).Add(float64(len(r.Value)))
+	m.seconds.WithLabelValues(b.table).Observe(end.Sub(start).Seconds())
+	since, from := r.Time, "epoch"
+	if !b.newest.IsZero() {
+		since, from = b.newest, "event"
+	}
+	m.freshness.WithLabelValues(b.table, from).Observe(end.Sub(since).Seconds())
+}
+
+func (m *metrics) failure(table string, refused bool) {
+	class := "retry"
+	if refused {
+		class = "refused"
+	}
+	m.failures.WithLabelValues(table, class).Inc()
+}
+
+func (m *metrics) park(now time.Time) {
+	m.parked.Inc()
+	m.parkedLast.Set(float64(now.Unix()))
+}
+
+func (m *metrics) forget(partition int32) { m.lag.DeleteLabelValues(label(partition)) }
+
+func (m *metrics) reset() {
+	m.lag.Reset()
+}
+
+func label(partition int32) string { return strconv.Itoa(int(partition)) }
