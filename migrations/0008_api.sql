@@ -12,7 +12,7 @@ FROM
 (
     SELECT
         tenant, metric, service, series_id, ts,
-        sum(r.count) AS count, sum(r.sum) AS sum, min(r.min) AS min, max(r.max) AS max, max(r.last) AS level,
+        sum(r.count) AS count, sum(r.sum) AS sum, toFloat64(min(r.min)) AS min, toFloat64(max(r.max)) AS max, max(r.last) AS level,
         {{merge "r.sketch"}} AS sketch
     FROM vigie.rollups_{{.Name}} AS r
     GROUP BY tenant, metric, service, series_id, ts
@@ -28,7 +28,7 @@ CREATE OR REPLACE VIEW api.services_{{.Name}}{{on_cluster}}
 DEFINER = {{view_owner}} SQL SECURITY DEFINER AS
 SELECT
     tenant, metric, service, ts,
-    sum(r.count) AS count, sum(r.sum) AS sum, min(r.min) AS min, max(r.max) AS max,
+    sum(r.count) AS count, sum(r.sum) AS sum, toFloat64(min(r.min)) AS min, toFloat64(max(r.max)) AS max,
     {{merge "r.sketch"}} AS sketch
 FROM vigie.services_{{.Name}} AS r
 GROUP BY tenant, metric, service, ts;

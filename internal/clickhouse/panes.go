@@ -56,7 +56,7 @@ func panesQuery(tenant tenants.ID, q *promql.PaneQuery) (string, error) {
 		return "", fmt.Errorf("read panes: tier %s: want 10s, 1m or 1h", time.Duration(q.Tier))
 	}
 	var b strings.Builder
-	b.WriteString("SELECT series_id, toUnixTimestamp(ts) AS start, sum(r.count) AS count, sum(r.sum) AS sum, min(r.min) AS min, max(r.max) AS max")
+	b.WriteString("SELECT series_id, toUnixTimestamp(ts) AS start, sum(r.count) AS count, sum(r.sum) AS sum, toFloat64(min(r.min)) AS min, toFloat64(max(r.max)) AS max")
 	if q.Last {
 		b.WriteString(", max(r.last) AS level, level.1 AS last_time, level.2 AS last, level.3 AS last_hist")
 	}
