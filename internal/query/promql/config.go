@@ -21,7 +21,7 @@ type Config struct {
 	// LabelsWindow is how far back label and series requests look that give no start. Default 24h.
 	LabelsWindow time.Duration `yaml:"labels_window"`
 	// SeriesRefresh is how often the stream announces a living series again: series last announced up to this
-	// much before a query's range are still considered. Default 2h.
+	// much before a query's range are still considered. Keep it above the stream's series_refresh. Default 30m.
 	SeriesRefresh time.Duration `yaml:"series_refresh"`
 	// Retention10s is how long 10 s windows are kept; queries that reach further back use 1 m windows.
 	// It must not exceed the table's TTL. Default 72h.
@@ -42,7 +42,7 @@ func DefaultConfig() Config {
 		Lookback:        5 * time.Minute,
 		ActivityHorizon: time.Hour,
 		LabelsWindow:    24 * time.Hour,
-		SeriesRefresh:   2 * time.Hour,
+		SeriesRefresh:   30 * time.Minute,
 		Retention10s:    72 * time.Hour,
 		Retention1m:     720 * time.Hour,
 		Retention1h:     9600 * time.Hour,

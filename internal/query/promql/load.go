@@ -40,7 +40,23 @@ func (s *Service) members(ctx context.Context, tenant tenants.ID, c *catalog, ma
 		return nil, err
 	}
 	more, err := s.membersOf(ctx, tenant, buckets, withoutLe, since, limit)
-	return append(members, more...), err
+	return join(members, more), err
+}
+
+// join makes one member of the same series seen twice.
+func join(a, b []member) []member {
+	at := make(map[series.ID]int, len(a))
+	for i, m := range a {
+		at[m.ID] = i
+	}
+	for _, m := range b {
+		if i, both := at[m.ID]; both {
+			a[i].targets = append(a[i].targets, m.targets...)
+		} else {
+			a = append(a, m)
+		}
+	}
+	return a
 }
 
 func split(list []named, first func(named) bool) (yes, no []named) {
@@ -111,8 +127,8 @@ func (s *Service) load(ctx context.Context, hints *storage.SelectHints, matchers
 	r.to = min(hints.End, p.clamp)
 	r.tier = s.kept(r.from, p.now)
 	if len(matchers) > 0 {
-		if tier, chosen := p.tiers[matchers[0]]; chosen {
-			r.tier = tier
+		if c, chosen := p.choices[matchers[0]]; chosen {
+			r.tier, r.smoothed = c.tier, c.smoothed
 		}
 	}
 	members, err := s.members(ctx, p.tenant, c, matchers, s.announced(r.from-s.cfg.ActivityHorizon.Milliseconds()), p.limits.QuerySeries)
@@ -157,6 +173,7 @@ type reader struct {
 	plan     *plan
 	hints    *storage.SelectHints
 	tier     Tier
+	smoothed bool
 	from, to int64 // samples from..to are wanted, Unix ms, inclusive; to is not after the watermark
 	bounds   []le
 	list     []storage.Series
@@ -205,7 +222,7 @@ func compareIDs(a, b series.ID) int {
 func (r *reader) grid(extra int64) *grid {
 	width := r.tier.millis()
 	unit := max(width, Tier1m.millis())
-	g := &grid{}
+	g := &grid{smoothed: r.smoothed}
 	at := floor(r.from-1, unit) - ceil(extra, unit)
 	add := func(tier Tier, to int64) {
 		if to = floor(to, tier.millis()); to > at {

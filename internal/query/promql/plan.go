@@ -7,6 +7,7 @@ import (
 	"math"
 	"time"
 
+	"github.com/prometheus/common/model"
 	"github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/promql/parser"
 	"github.com/prometheus/prometheus/util/annotations"
@@ -22,8 +23,14 @@ type plan struct {
 	clamp  int64 // no window that ends later is read
 	valid  int64 // how long a level stays valid at 10 s and 1 m, ms
 	budget budget
-	// tiers by a selector's first matcher: the engine hands the very matchers of the tree to Select.
-	tiers map[*labels.Matcher]Tier
+	// choices by a selector's first matcher: the engine hands the very matchers of the tree to Select.
+	choices map[*labels.Matcher]choice
+}
+
+// choice is how one selector is read.
+type choice struct {
+	tier     Tier
+	smoothed bool
 }
 
 type planKey struct{}
@@ -54,7 +61,8 @@ func (s *Service) newPlan(ctx context.Context) (*plan, error) {
 		limits: s.limits(tenant),
 		now:    s.now().UnixMilli(),
 		valid:  s.cfg.Lookback.Milliseconds(),
-		tiers:  make(map[*labels.Matcher]Tier),
+
+		choices: make(map[*labels.Matcher]choice),
 	}
 	p.clamp = watermark(rows, p.now)
 	p.budget.limit = p.limits.QuerySamples
@@ -225,7 +233,7 @@ func straighten(root parser.Expr, catalog *catalog) annotations.Annotations {
 		}
 		if sub.Timestamp != nil || selector.Timestamp != nil || catalog.kinds(selector.LabelMatchers)&kindLevel != 0 {
 			warnings.Add(fmt.Errorf("%w: %s over a subquery of a counter kept in windows is not its %[2]s; write %[2]s(%s[%s])",
-				annotations.PromQLWarning, call.Func.Name, selector, sub.Range))
+				annotations.PromQLWarning, call.Func.Name, selector, model.Duration(sub.Range)))
 			return nil
 		}
 		selector.OriginalOffset += sub.OriginalOffset
@@ -241,10 +249,10 @@ func (p *plan) apply(s *Service, stmt *parser.EvalStmt, catalog *catalog) (wides
 	for _, u := range uses(stmt, noStepSubquery) {
 		k := catalog.kinds(u.selector.LabelMatchers)
 		tier := s.tier(&u, k, p.now)
-		p.tiers[u.selector.LabelMatchers[0]] = tier
 		if k != 0 && smooth(&u, k, tier) {
 			u.selector.Smoothed = true
 		}
+		p.choices[u.selector.LabelMatchers[0]] = choice{tier, u.selector.Smoothed}
 		widest = max(widest, tier)
 	}
 	return widest

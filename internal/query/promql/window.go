@@ -23,6 +23,17 @@ type segment struct {
 type grid struct {
 	segments []segment
 	fill     int64 // how long after its last active window a series still reads as zero, ms
+	// smoothed: the engine interpolates inside windows. It then takes the start timestamp for the time of a zero
+	// of floats, so that it has to be exact; for histograms it knows only samples, so that one has to be there.
+	smoothed bool
+}
+
+// st is the start timestamp of the window that starts at start.
+func (g *grid) st(start int64) int64 {
+	if g.smoothed {
+		return start
+	}
+	return start + 1
 }
 
 func (g *grid) from() int64 { return g.segments[0].from }
@@ -104,10 +115,14 @@ func (it *windowIterator) Next() chunkenc.ValueType {
 			it.active(width)
 			return it.kind
 		case it.alive():
-			return it.give(it.next+1, width, 0, empty)
+			return it.give(s.grid.st(it.next), width, 0, empty)
 		case !it.marked:
 			it.marked = true
 			return it.give(0, width, math.Float64frombits(value.StaleNaN), staleHistogram)
+		case it.at < len(s.starts) && s.grid.smoothed && s.hists != nil && it.next < s.starts[it.at]-width:
+			it.next = s.starts[it.at] - width
+		case it.at < len(s.starts) && s.grid.smoothed && s.hists != nil && it.next == s.starts[it.at]-width:
+			return it.give(s.grid.st(it.next), width, 0, empty)
 		case it.at < len(s.starts):
 			it.next = s.starts[it.at]
 		default:
@@ -132,7 +147,7 @@ func (it *windowIterator) active(width int64) {
 	it.at++
 	it.marked = false
 	it.end = it.next + width
-	it.give(it.next+1, width, f, h)
+	it.give(it.series.grid.st(it.next), width, f, h)
 }
 
 func (it *windowIterator) give(st, width int64, f float64, h *histogram.FloatHistogram) chunkenc.ValueType {

@@ -1,0 +1,235 @@
+// Package api puts the query endpoints behind one address: Prometheus' HTTP API at /api/v1 (and
+// /prometheus/api/v1), ClickHouse's HTTP interface at /sql. It authenticates PromQL requests, carries their tenant
+// in the context and measures everything. What is answered is decided in packages promql and sqlgate; health,
+// readiness and /metrics belong to the service's admin address.
+package api
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/vigie-io/vigie/internal/query/promql"
+	"github.com/vigie-io/vigie/internal/query/slots"
+	"github.com/vigie-io/vigie/internal/query/sqlgate"
+	"github.com/vigie-io/vigie/internal/tenants"
+	"github.com/vigie-io/vigie/pkg/events"
+)
+
+// Config is the query service's own part of the configuration; what a tenant may use is in tenants.Limits.
+type Config struct {
+	// PromQL says how windows are read as samples.
+	PromQL promql.Config `yaml:"promql"`
+	// SQL bounds the SQL endpoint.
+	SQL sqlgate.Config `yaml:"sql"`
+}
+
+// DefaultConfig is the configuration without any setting.
+func DefaultConfig() Config {
+	return Config{PromQL: promql.DefaultConfig(), SQL: sqlgate.DefaultConfig()}
+}
+
+// Validate says which fields cannot be.
+func (c *Config) Validate() error {
+	var errs []error
+	if err := c.PromQL.Validate(); err != nil {
+		errs = append(errs, fmt.Errorf("promql: %w", err))
+	}
+	if err := c.SQL.Validate(); err != nil {
+		errs = append(errs, fmt.Errorf("sql: %w", err))
+	}
+	return errors.Join(errs...)
+}
+
+// Options are an API's surroundings.
+type Options struct {
+	// Store answers PromQL, Upstream SQL. Required.
+	Store    promql.Store
+	Upstream sqlgate.Upstream
+	// Authenticate returns the tenant of a request from its Authorization header, or an error wrapping
+	// tenants.ErrUnauthenticated or tenants.ErrForbidden. Required.
+	Authenticate func(*http.Request) (tenants.ID, error)
+	// Limits says what a tenant may use. Required.
+	Limits func(tenants.ID) tenants.Limits
+	// Registerer takes the metrics; nil leaves them out.
+	Registerer prometheus.Registerer
+	// Log takes what clients are not told; nil is slog.Default.
+	Log *slog.Logger
+	// Now is the clock; nil is time.Now.
+	Now func() time.Time
+	// DecodeHistogram reads native histogram samples; see promql.Options.
+	DecodeHistogram func(bytes string) (*events.Histogram, error)
+	// Version is Vigie's, for /status/buildinfo.
+	Version string
+}
+
+// API is an http.Handler. Safe for concurrent use.
+type API struct {
+	mux          http.Handler
+	promql       *promql.Service
+	authenticate func(*http.Request) (tenants.ID, error)
+	log          *slog.Logger
+	now          func() time.Time
+	requests     *prometheus.CounterVec
+	seconds      *prometheus.HistogramVec
+	running      *prometheus.GaugeVec
+}
+
+// New makes an API. cfg must be valid.
+func New(cfg Config, o Options) (*API, error) {
+	if err := cfg.Validate(); err != nil {
+		return nil, fmt.Errorf("query: %w", err)
+	}
+	if o.Authenticate == nil || o.Limits == nil {
+		return nil, errors.New("query: Authenticate and Limits are required")
+	}
+	if o.Log == nil {
+		o.Log = slog.Default()
+	}
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	places := slots.New(func(t tenants.ID) (int, int) { return o.Limits(t).QueryConcurrency, cfg.PromQL.MaxWaiting })
+	service, err := promql.New(cfg.PromQL, promql.Options{
+		Store: o.Store, Limits: o.Limits, Registerer: o.Registerer, Log: o.Log, Now: o.Now, Slots: places,
+		DecodeHistogram: o.DecodeHistogram, Version: o.Version,
+	})
+	if err != nil {
+		return nil, err
+	}
+	gateway, err := sqlgate.New(cfg.SQL, sqlgate.Options{
+		Upstream: o.Upstream, Authenticate: o.Authenticate, Limits: o.Limits, Slots: places, Registerer: o.Registerer, Log: o.Log,
+	})
+	if err != nil {
+		return nil, err
+	}
+	a := &API{promql: service, authenticate: o.Authenticate, log: o.Log, now: o.Now}
+	a.measure(o.Registerer)
+	a.route(gateway)
+	return a, nil
+}
+
+// PromQL is the service behind /api/v1, for rules.
+func (a *API) PromQL() *promql.Service { return a.promql }
+
+func (a *API) ServeHTTP(w http.ResponseWriter, r *http.Request) { a.mux.ServeHTTP(w, r) }
+
+func (a *API) route(gateway http.Handler) {
+	mux := http.NewServeMux()
+	v1 := a.measured("promql", a.tenant(a.promql.Handler()))
+	mux.Handle("/api/v1/", http.StripPrefix("/api/v1", v1))
+	mux.Handle("/prometheus/api/v1/", http.StripPrefix("/prometheus/api/v1", v1))
+	sql := a.measured("sql", gateway)
+	mux.Handle("/sql", http.StripPrefix("/sql", sql))
+	mux.Handle("/sql/", http.StripPrefix("/sql", sql))
+	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
+		fail(w, http.StatusNotFound, "not_found", "there is no "+r.URL.Path+" here: PromQL is at /api/v1/, SQL at /sql")
+	})
+	a.mux = mux
+}
+
+// tenant authenticates and takes away what a client must not choose.
+func (a *API) tenant(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Method == http.MethodOptions {
+			next.ServeHTTP(w, r)
+			return
+		}
+		tenant, err := a.authenticate(r)
+		if err != nil {
+			a.refuse(w, err)
+			return
+		}
+		r.Header.Del("X-Prometheus-Use-Start-Timestamps") // windows make no sense without
+		next.ServeHTTP(w, r.WithContext(tenants.NewContext(r.Context(), tenant)))
+	})
+}
+
+func (a *API) refuse(w http.ResponseWriter, err error) {
+	switch {
+	case errors.Is(err, tenants.ErrForbidden):
+		fail(w, http.StatusForbidden, "forbidden", "this API key may not read: it needs the role read")
+	case errors.Is(err, tenants.ErrUnauthenticated):
+		w.Header().Set("WWW-Authenticate", `Basic realm="Vigie API key as password"`)
+		fail(w, http.StatusUnauthorized, "unauthorized", "an API key is required: send Authorization: Bearer <key>, or the key as basic auth password")
+	default:
+		a.log.Error("authenticate a query", "err", err)
+		fail(w, http.StatusInternalServerError, "internal", "authentication is not available")
+	}
+}
+
+// fail answers in the form of Prometheus' API.
+func fail(w http.ResponseWriter, status int, kind, text string) {
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(status)
+	_ = json.NewEncoder(w).Encode(map[string]string{"status": "error", "errorType": kind, "error": text}) // the client has gone
+}
+
+func (a *API) measure(r prometheus.Registerer) {
+	a.requests = prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "vigie_query_requests_total", Help: "Requests by endpoint and HTTP status.",
+	}, []string{"endpoint", "status"})
+	a.seconds = prometheus.NewHistogramVec(prometheus.HistogramOpts{
+		Name: "vigie_query_request_seconds", Help: "Time from a request to the end of its answer, by endpoint.",
+		Buckets: []float64{0.01, 0.05, 0.1, 0.5, 1, 5, 30}, NativeHistogramBucketFactor: 1.1, NativeHistogramMaxBucketNumber: 100,
+	}, []string{"endpoint"})
+	a.running = prometheus.NewGaugeVec(prometheus.GaugeOpts{
+		Name: "vigie_query_requests_running", Help: "Requests being answered or waiting for a place, by endpoint.",
+	}, []string{"endpoint"})
+	if r != nil {
+		r.MustRegister(a.requests, a.seconds, a.running)
+	}
+}
+
+// measured counts by kind of endpoint; PromQL's are told apart by their last constant word.
+func (a *API) measured(kind string, next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		name := endpoint(kind, r.URL.Path)
+		begin := a.now()
+		a.running.WithLabelValues(name).Inc()
+		seen := &statusWriter{ResponseWriter: w, status: http.StatusOK}
+		defer func() { // also when the handler breaks the connection off
+			a.running.WithLabelValues(name).Dec()
+			a.seconds.WithLabelValues(name).Observe(a.now().Sub(begin).Seconds())
+			a.requests.WithLabelValues(name, strconv.Itoa(seen.status)).Inc()
+		}()
+		next.ServeHTTP(seen, r)
+	})
+}
+
+var endpoints = map[string]bool{"query": true, "query_range": true, "query_exemplars": true, "series": true, "labels": true, "metadata": true}
+
+// endpoint is from a small set, whatever the path.
+func endpoint(kind, path string) string {
+	if kind != "promql" {
+		return kind
+	}
+	switch path = strings.Trim(path, "/"); {
+	case endpoints[path]:
+		return path
+	case strings.HasPrefix(path, "label/"):
+		return "label_values"
+	}
+	return "other"
+}
+
+// statusWriter remembers the status and leaves the rest to the writer inside.
+type statusWriter struct {
+	http.ResponseWriter
+	status int
+}
+
+func (w *statusWriter) WriteHeader(status int) {
+	w.status = status
+	w.ResponseWriter.WriteHeader(status)
+}
+
+// Unwrap lets http.ResponseController flush.
+func (w *statusWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }
