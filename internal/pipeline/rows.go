@@ -75,5 +75,33 @@ const (
 	HeaderTable  = "vigie-table"  // one of the Table constants
 	HeaderFormat = "vigie-format" // "native/1"
 	HeaderRows   = "vigie-rows"   // decimal
-	HeaderCount  = "vigie-count"  // decimal: sum of Count over GrainSeries rows, for audits
+	HeaderCount  = "vigie-count"  // decimal: sum of Count over GrainSeries rows, for audits; only on TableRollups
+	HeaderNewest = "vigie-newest" // decimal: newest event time in the epoch, Unix milliseconds; only on TableRollups
+)
+
+// FormatNative is the value of HeaderFormat: one ClickHouse native block.
+const FormatNative = "native/1"
+
+// Headers of source records that the pipeline reads. Keys are matched without regard to case.
+const (
+	// HeaderTenant is the authority's word for the tenant of the record.
+	HeaderTenant = "x-scope-orgid"
+	// HeaderContentType tells JSON from protobuf.
+	HeaderContentType = "content-type"
+	// HeaderOnly makes a record stand for some of its events: their indexes, ascending, separated by commas.
+	HeaderOnly = "vigie-only"
+)
+
+// Headers of a dead letter, beside the original's own (docs/format/dlq.md).
+const (
+	HeaderDLQReason    = "vigie-dlq-reason"    // that of the first refused event
+	HeaderDLQDetail    = "vigie-dlq-detail"    // a sentence for each of the first refused events
+	HeaderDLQTopic     = "vigie-dlq-topic"     // source topic
+	HeaderDLQPartition = "vigie-dlq-partition" // source partition, decimal
+	HeaderDLQOffset    = "vigie-dlq-offset"    // source offset, decimal
+	HeaderDLQTimestamp = "vigie-dlq-timestamp" // the original record's, decimal Unix milliseconds
+	HeaderDLQEvents    = "vigie-dlq-events"    // "" = the whole record, else indexes as in HeaderOnly
+	// HeaderDLQOmitted is the decimal size of an original that made the letter larger than dlq_message_bytes. Such a letter
+	// has neither the original's value nor its headers; the source position says where they are.
+	HeaderDLQOmitted = "vigie-dlq-omitted"
 )

@@ -1,0 +1,48 @@
+package pipeline
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/vigie-io/vigie/pkg/events"
+)
+
+// Reasons that the pipeline adds to those of package events (it also uses ReasonTooOld and ReasonTooNew).
+const (
+	// ReasonBadReplayHeader refuses a record whose vigie-only header is not a list of event indexes.
+	ReasonBadReplayHeader events.Reason = "bad_replay_header"
+	// ReasonSeriesLimit drops an event of a new series of a tenant that has its full number active.
+	ReasonSeriesLimit events.Reason = "series_limit"
+	// ReasonTenantLimit drops an event of a new tenant of a task that has its full number of tenants.
+	ReasonTenantLimit events.Reason = "tenant_limit"
+)
+
+// maxPaneTime is the first event time whose pane does not fit into Rollups.Pane.
+const maxPaneTime = (int64(1)<<32 - paneSeconds) * int64(time.Second)
+
+// admission is the span of event times that are taken, bounds included.
+type admission struct {
+	oldest, newest int64 // Unix nanoseconds
+	now            int64 // Unix milliseconds
+}
+
+func newAdmission(cfg *Config, now int64) admission {
+	nanos := now * int64(time.Millisecond)
+	return admission{
+		oldest: max(nanos-int64(cfg.MaxPast), 0),
+		newest: min(nanos+int64(cfg.MaxFuture), maxPaneTime-1),
+		now:    now,
+	}
+}
+
+// admits says whether an event at t is taken.
+func (a *admission) admits(t int64) bool { return t >= a.oldest && t <= a.newest }
+
+// refusal says why an event at t is not.
+func (a *admission) refusal(cfg *Config, t int64) (reason events.Reason, detail string) {
+	at, now := time.Unix(0, t).UTC().Format(time.RFC3339Nano), time.UnixMilli(a.now).UTC().Format(time.RFC3339Nano)
+	if t < a.oldest {
+		return events.ReasonTooOld, fmt.Sprintf("time %s: more than max_past (%s) before %s, when it was processed", at, cfg.MaxPast, now)
+	}
+	return events.ReasonTooNew, fmt.Sprintf("time %s: more than max_future (%s) after %s, when it was processed: check the producer's clock and unit of time", at, cfg.MaxFuture, now)
+}

@@ -1,0 +1,349 @@
+package pipeline
+
+import (
+	"cmp"
+	"slices"
+	"time"
+
+	"github.com/vigie-io/vigie/pkg/series"
+)
+
+// zeroID is the series of service rows.
+var zeroID series.ID
+
+// Outputs is what an epoch leaves: rows in blocks of bounded size, dead letters and counts. Several tasks drain into one.
+type Outputs struct {
+	Rollups []*Rollups
+	Series  []*SeriesRows
+	Letters []Message
+	Tally   Tally
+
+	maxRows, maxBytes int
+	rollupBytes       int // estimate, of the last block
+	seriesBytes       int
+	spareRollups      []*Rollups
+	spareSeries       []*SeriesRows
+}
+
+// NewOutputs returns empty Outputs whose blocks keep to cfg's bounds.
+func NewOutputs(cfg *Config) *Outputs {
+	return &Outputs{maxRows: cfg.BlockRows, maxBytes: int(cfg.BlockBytes)}
+}
+
+// Reset empties the outputs and keeps the memory of their blocks. Encoders keep no reference to them.
+func (o *Outputs) Reset() {
+	for _, b := range o.Rollups {
+		b.reset()
+	}
+	for _, b := range o.Series {
+		b.reset()
+	}
+	o.spareRollups, o.Rollups = append(o.spareRollups, o.Rollups...), o.Rollups[:0]
+	o.spareSeries, o.Series = append(o.spareSeries, o.Series...), o.Series[:0]
+	clear(o.Letters)
+	o.Letters, o.Tally = o.Letters[:0], Tally{}
+}
+
+// Rows is the number of rows in all blocks.
+func (o *Outputs) Rows() (n int) {
+	for _, b := range o.Rollups {
+		n += len(b.Grain)
+	}
+	for _, b := range o.Series {
+		n += len(b.Tenant)
+	}
+	return n
+}
+
+const (
+	rollupRowBytes = 96 // of a row's fixed columns, low-cardinality indexes included
+	seriesRowBytes = 64
+)
+
+// rollups returns the block to append a row to.
+func (o *Outputs) rollups() *Rollups {
+	if n := len(o.Rollups); n > 0 {
+		if b := o.Rollups[n-1]; len(b.Grain) < o.maxRows && o.rollupBytes < o.maxBytes {
+			return b
+		}
+	}
+	var b *Rollups
+	if n := len(o.spareRollups); n > 0 {
+		b, o.spareRollups = o.spareRollups[n-1], o.spareRollups[:n-1]
+	} else {
+		b = new(Rollups)
+	}
+	o.Rollups, o.rollupBytes = append(o.Rollups, b), 0
+	return b
+}
+
+func (o *Outputs) series() *SeriesRows {
+	if n := len(o.Series); n > 0 {
+		if b := o.Series[n-1]; len(b.Tenant) < o.maxRows && o.seriesBytes < o.maxBytes {
+			return b
+		}
+	}
+	var b *SeriesRows
+	if n := len(o.spareSeries); n > 0 {
+		b, o.spareSeries = o.spareSeries[n-1], o.spareSeries[:n-1]
+	} else {
+		b = new(SeriesRows)
+	}
+	o.Series, o.seriesBytes = append(o.Series, b), 0
+	return b
+}
+
+func (o *Outputs) addRollup(tn *tenant, g *group, e *entry, p *pane) {
+	b := o.rollups()
+	before := len(b.Sketch)
+	if e != nil {
+		b.Grain, b.Series = append(b.Grain, GrainSeries), append(b.Series, e.id)
+	} else {
+		b.Grain, b.Series = append(b.Grain, GrainService), append(b.Series, zeroID)
+	}
+	b.Tenant = append(b.Tenant, tn.name)
+	b.Metric = append(b.Metric, g.metric)
+	b.Service = append(b.Service, g.service)
+	b.Pane = append(b.Pane, p.start)
+	b.Count = append(b.Count, p.count)
+	b.Sum = append(b.Sum, p.sum)
+	b.Min = append(b.Min, p.min)
+	b.Max = append(b.Max, p.max)
+	b.LastTime = append(b.LastTime, p.lastTime)
+	b.Last = append(b.Last, p.last)
+	b.LastHist = append(b.LastHist, string(p.lastHist))
+	b.Sketch = p.sketch.AppendDD(b.Sketch)
+	o.rollupBytes += rollupRowBytes + len(p.lastHist) + len(b.Sketch) - before
+}
+
+func (o *Outputs) addSeries(tn *tenant, e *entry) {
+	b := o.series()
+	b.Tenant = append(b.Tenant, tn.name)
+	b.Metric = append(b.Metric, e.group.metric)
+	b.Service = append(b.Service, e.group.service)
+	b.ID = append(b.ID, e.id)
+	b.Kind = append(b.Kind, uint8(e.group.kind))
+	b.Native = append(b.Native, e.native)
+	b.Unit = append(b.Unit, e.unit)
+	b.Help = append(b.Help, e.help)
+	b.Labels = append(b.Labels, e.labels)
+	b.LastSeen = append(b.LastSeen, uint32(e.seen/int64(time.Second)))
+	o.seriesBytes += seriesRowBytes + len(e.help)
+	for _, l := range e.labels {
+		o.seriesBytes += len(l.Name) + len(l.Value) + 2
+	}
+}
+
+// Drain appends to out what changed since the last drain, sorted by tenant, metric, service, series and pane, and empties
+// the accumulators. Committed or Forget must follow before the next Step.
+func (t *Task) Drain(out *Outputs, now int64) {
+	t.drained = now
+	slices.SortFunc(t.dirty, func(a, b *tenant) int { return cmp.Compare(a.name, b.name) })
+	for _, tn := range t.dirty {
+		slices.SortFunc(tn.dirty, func(a, b *group) int { return a.compare(&b.groupKey) })
+		for _, g := range tn.dirty {
+			t.drainGroup(out, tn, g)
+		}
+		clear(tn.dirty)
+		tn.dirty, tn.marked = tn.dirty[:0], false
+	}
+	out.Letters = append(out.Letters, t.letters...)
+	out.Tally.add(&t.tally)
+	t.empty()
+}
+
+func (t *Task) drainGroup(out *Outputs, tn *tenant, g *group) {
+	slices.SortFunc(g.dirty, func(a, b *entry) int { return a.id.Compare(b.id) })
+	alone := len(g.dirty) == 1
+	for _, e := range g.dirty {
+		t.announce(out, tn, e)
+		e.each(func(p *pane) {
+			t.tally.Clamped += p.sketch.Clamped()
+			out.addRollup(tn, g, e, p)
+			if g.distribution() && !alone {
+				t.mergedPane(p.start).merge(p)
+			}
+		})
+	}
+	switch {
+	case !g.distribution():
+	case alone:
+		g.dirty[0].each(func(p *pane) { out.addRollup(tn, g, nil, p) })
+	default:
+		for _, p := range t.merged {
+			out.addRollup(tn, g, nil, p)
+			t.giveBack(p)
+		}
+		clear(t.merged)
+		t.merged = t.merged[:0]
+	}
+	for _, e := range g.dirty {
+		t.clean(e)
+	}
+	clear(g.dirty)
+	g.dirty = g.dirty[:0]
+}
+
+// each calls fn for the series' panes, ascending in start.
+func (e *entry) each(fn func(*pane)) {
+	done := false
+	for _, p := range e.others {
+		if !done && e.pane.start < p.start {
+			fn(&e.pane)
+			done = true
+		}
+		fn(p)
+	}
+	if !done {
+		fn(&e.pane)
+	}
+}
+
+// mergedPane returns the service group's pane that begins at start.
+func (t *Task) mergedPane(start uint32) *pane {
+	at, found := slices.BinarySearchFunc(t.merged, start, func(p *pane, start uint32) int { return cmp.Compare(p.start, start) })
+	if !found {
+		t.merged = slices.Insert(t.merged, at, t.borrow(start))
+	}
+	return t.merged[at]
+}
+
+// announce tells of the series when it is new, or was told of long ago. Refreshes are spread over a quarter of their
+// interval, so that series that began together do not come together for ever.
+func (t *Task) announce(out *Outputs, tn *tenant, e *entry) {
+	refresh := t.cfg.Config.SeriesRefresh.Milliseconds()
+	spread := int64(e.id.Hi>>32) * (refresh / 4) >> 32
+	if e.announced != 0 && t.drained-e.announced < refresh-spread && e.told == e.native {
+		return
+	}
+	out.addSeries(tn, e)
+	t.announcing = append(t.announcing, e)
+}
+
+// AppendProgress appends how far the partition and its tenants are, with what is being drained now: the partition's own row
+// always once it is known, a tenant's when its watermark has moved since the last that was committed.
+func (t *Task) AppendProgress(rows *ProgressRows, now int64) {
+	if t.telling = max(t.told, t.reach.Through); t.telling > 0 {
+		rows.add(t.cfg.Partition, "", t.telling, now)
+	}
+	var moved []*tenant
+	for _, tn := range t.tenants {
+		if tn.newest > tn.told {
+			moved = append(moved, tn)
+		}
+	}
+	slices.SortFunc(moved, func(a, b *tenant) int { return cmp.Compare(a.name, b.name) })
+	for _, tn := range moved {
+		rows.add(t.cfg.Partition, tn.name, t.watermark(tn)/int64(time.Millisecond), now)
+	}
+}
+
+// watermark is the event time before which no event of the tenant is expected any more, Unix nanoseconds.
+func (t *Task) watermark(tn *tenant) int64 { return tn.newest - int64(t.cfg.Config.WatermarkDelay) }
+
+func (r *ProgressRows) add(p Partition, tenant string, time, updated int64) {
+	r.Topic = append(r.Topic, p.Topic)
+	r.Partition = append(r.Partition, p.Partition)
+	r.Tenant = append(r.Tenant, tenant)
+	r.Time = append(r.Time, time)
+	r.Updated = append(r.Updated, updated)
+}
+
+// Committed says that what was drained last is in the log for good, and told whether progress was with it.
+func (t *Task) Committed(told bool) {
+	for _, e := range t.announcing {
+		e.announced, e.told = t.drained, e.native
+	}
+	clear(t.announcing)
+	t.announcing = t.announcing[:0]
+	if told {
+		t.told = max(t.told, t.telling)
+	}
+	for _, tn := range t.tenants {
+		tn.committed = tn.newest
+		if told {
+			tn.told = tn.newest
+		}
+	}
+	if idle := t.cfg.Config.SeriesIdle.Milliseconds(); t.drained-t.swept >= idle/4 {
+		t.swept = t.drained
+		t.sweep(idle)
+	}
+}
+
+// Forget returns to the last committed epoch: everything since is dropped, drained or not, and announced series count as not
+// announced. The records will come again, here or elsewhere.
+func (t *Task) Forget() {
+	for _, tn := range t.dirty {
+		for _, g := range tn.dirty {
+			for _, e := range g.dirty {
+				t.clean(e)
+			}
+			clear(g.dirty)
+			g.dirty = g.dirty[:0]
+		}
+		clear(tn.dirty)
+		tn.dirty, tn.marked = tn.dirty[:0], false
+	}
+	clear(t.announcing)
+	t.announcing = t.announcing[:0]
+	// Watermarks go back too: readers would otherwise be told of events that have not been counted yet.
+	for _, tn := range t.tenants {
+		tn.newest = tn.committed
+	}
+	t.reach.Through = 0
+	t.empty()
+}
+
+// empty forgets what a drain took, or an abort dropped.
+func (t *Task) empty() {
+	clear(t.dirty)
+	t.dirty, t.panes = t.dirty[:0], 0
+	clear(t.letters)
+	t.letters, t.letterBytes = t.letters[:0], 0
+	t.tally = Tally{}
+}
+
+// sweep forgets series and tenants that have been silent for idle milliseconds. Nothing is dirty when it runs.
+func (t *Task) sweep(idle int64) {
+	for name, tn := range t.tenants {
+		tn.table.Range(func(hash uint64, key string, e *entry) bool {
+			if t.drained-e.touched < idle {
+				return true
+			}
+			if g := e.group; g.size == 1 {
+				delete(tn.groups, g.groupKey)
+			} else {
+				g.size--
+			}
+			t.key = append(t.key[:0], key...)
+			tn.table.Delete(hash, t.key)
+			return true
+		})
+		if tn.table.Len() == 0 && t.drained-tn.seen >= idle {
+			delete(t.tenants, name)
+			t.current = nil
+		}
+	}
+}
+
+func (r *Rollups) reset() {
+	*r = Rollups{
+		Grain: r.Grain[:0], Tenant: r.Tenant[:0], Metric: r.Metric[:0], Service: r.Service[:0], Series: r.Series[:0],
+		Pane: r.Pane[:0], Count: r.Count[:0], Sum: r.Sum[:0], Min: r.Min[:0], Max: r.Max[:0],
+		LastTime: r.LastTime[:0], Last: r.Last[:0], LastHist: r.LastHist[:0], Sketch: r.Sketch[:0],
+	}
+}
+
+func (r *SeriesRows) reset() {
+	*r = SeriesRows{
+		Tenant: r.Tenant[:0], Metric: r.Metric[:0], Service: r.Service[:0], ID: r.ID[:0], Kind: r.Kind[:0],
+		Native: r.Native[:0], Unit: r.Unit[:0], Help: r.Help[:0], Labels: r.Labels[:0], LastSeen: r.LastSeen[:0],
+	}
+}
+
+func (r *ProgressRows) reset() {
+	*r = ProgressRows{
+		Topic: r.Topic[:0], Partition: r.Partition[:0], Tenant: r.Tenant[:0], Time: r.Time[:0], Updated: r.Updated[:0],
+	}
+}

@@ -1,0 +1,235 @@
+package pipeline
+
+import (
+	"cmp"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/vigie-io/vigie/pkg/events"
+)
+
+const (
+	// maxTenantLabels bounds the tenants that counters name; further ones share the label otherTenant.
+	maxTenantLabels = 200
+	// topTenants bounds the tenants that gauges show: those with the most series.
+	topTenants  = 20
+	otherTenant = "_other" // '_' begins no tenant's name
+)
+
+// Metrics are shared by the workers of a process.
+type Metrics struct {
+	records, bytes, events *prometheus.CounterVec // signal
+	refused                *prometheus.CounterVec // signal, tenant, reason
+	dropped                *prometheus.CounterVec // signal, tenant, reason
+	letters, omitted       prometheus.Counter
+	noTime, stale, coarse  prometheus.Counter
+	clamped                prometheus.Counter
+	wall, cpu              [stages]prometheus.Counter
+	epochSeconds           prometheus.Histogram
+	epochRows              prometheus.Histogram
+	epochs                 *prometheus.CounterVec // outcome
+	rows, blocks           *prometheus.CounterVec // table
+	starts, failures       prometheus.Counter
+
+	mu      sync.Mutex
+	labels  map[string]struct{} // tenants with a label of their own
+	workers []*Worker
+}
+
+// NewMetrics registers the metrics of package pipeline; call it once for a registry. A nil registerer makes metrics
+// that nobody sees.
+func NewMetrics(reg prometheus.Registerer) *Metrics {
+	m := &Metrics{labels: make(map[string]struct{})}
+	counter := func(name, help string) prometheus.Counter {
+		c := prometheus.NewCounter(prometheus.CounterOpts{Name: "vigie_pipeline_" + name, Help: help})
+		register(reg, c)
+		return c
+	}
+	vector := func(name, help string, labels ...string) *prometheus.CounterVec {
+		c := prometheus.NewCounterVec(prometheus.CounterOpts{Name: "vigie_pipeline_" + name, Help: help}, labels)
+		register(reg, c)
+		return c
+	}
+	m.records = vector("records_total", "Source records of committed epochs.", "signal")
+	m.bytes = vector("record_bytes_total", "Bytes of keys and values of source records of committed epochs.", "signal")
+	m.events = vector("events_total", "Events accumulated in committed epochs, with what OTLP histograms fan out to.", "signal")
+	m.refused = vector("refused_events_total", "Events, or records refused whole, that were dead-lettered.", "signal", "tenant", "reason")
+	m.dropped = vector("dropped_events_total", "Events dropped because a limit was reached.", "signal", "tenant", "reason")
+	m.letters = counter("dead_letters_total", "Dead letters written.")
+	m.omitted = counter("dead_letters_omitted_total", "Dead letters without their original, which was too large.")
+	m.noTime = counter("untimed_events_total", "Events that took their record's timestamp for want of a time.")
+	m.stale = counter("stale_markers_total", "Staleness markers passed over.")
+	m.coarse = counter("coarse_histograms_total", "Pre-aggregated histograms coarser than the sketches they were merged into.")
+	m.clamped = counter("clamped_values_total", "Values outside the range of sketches, counted in their first or last bucket.")
+	wall := vector("stage_seconds_total", "Time by stage of work.", "stage")
+	cpu := vector("stage_cpu_seconds_total", "Processor time of workers' threads by stage of work, where the system tells it.", "stage")
+	for i, name := range stageNames {
+		m.wall[i], m.cpu[i] = wall.WithLabelValues(name), cpu.WithLabelValues(name)
+	}
+	m.epochs = vector("epochs_total", "Epochs by outcome: committed, aborted (to be done again), failed (the worker started anew).", "outcome")
+	for _, outcome := range []string{"committed", "aborted", "failed"} {
+		m.epochs.WithLabelValues(outcome)
+	}
+	m.rows = vector("rows_total", "Rows of committed result blocks.", "table")
+	m.blocks = vector("blocks_total", "Committed result blocks; each becomes one INSERT.", "table")
+	m.starts = counter("worker_starts_total", "Sessions opened.")
+	m.failures = counter("worker_failures_total", "Sessions that could not be opened or ended with an error.")
+	m.epochSeconds = histogram(reg, "epoch_seconds", "From the first record of an epoch to its commit.",
+		[]float64{.1, .25, .5, 1, 2, 3, 5, 7.5, 10, 20})
+	m.epochRows = histogram(reg, "epoch_rows", "Rollup and series rows of an epoch.",
+		[]float64{1, 10, 100, 1000, 3000, 10_000, 30_000, 100_000, 300_000})
+	register(reg, (*gauges)(m))
+	return m
+}
+
+func histogram(reg prometheus.Registerer, name, help string, buckets []float64) prometheus.Histogram {
+	h := prometheus.NewHistogram(prometheus.HistogramOpts{
+		Name: "vigie_pipeline_" + name, Help: help, Buckets: buckets,
+		NativeHistogramBucketFactor: 1.1, NativeHistogramMaxBucketNumber: 100, NativeHistogramMinResetDuration: time.Hour,
+	})
+	register(reg, h)
+	return h
+}
+
+func register(reg prometheus.Registerer, c prometheus.Collector) {
+	if reg != nil {
+		reg.MustRegister(c)
+	}
+}
+
+// tenantLabel bounds the values of the label tenant: first come, first named.
+func (m *Metrics) tenantLabel(tenant string) string {
+	if tenant == "" {
+		return ""
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if _, known := m.labels[tenant]; known {
+		return tenant
+	}
+	if len(m.labels) >= maxTenantLabels {
+		return otherTenant
+	}
+	m.labels[tenant] = struct{}{}
+	return tenant
+}
+
+// count adds what a task did in a committed epoch.
+func (m *Metrics) count(signal events.Signal, t *Tally) {
+	name := string(signal)
+	m.records.WithLabelValues(name).Add(float64(t.Records))
+	m.bytes.WithLabelValues(name).Add(float64(t.Bytes))
+	m.events.WithLabelValues(name).Add(float64(t.Events))
+	m.noTime.Add(float64(t.NoTime))
+	m.stale.Add(float64(t.Stale))
+	m.coarse.Add(float64(t.Coarse))
+	m.clamped.Add(float64(t.Clamped))
+	m.letters.Add(float64(t.Letters))
+	m.omitted.Add(float64(t.Omitted))
+	for key, n := range t.Refused {
+		m.refused.WithLabelValues(name, m.tenantLabel(key.Tenant), string(key.Reason)).Add(float64(n))
+	}
+	for key, n := range t.Dropped {
+		m.dropped.WithLabelValues(name, m.tenantLabel(key.Tenant), string(key.Reason)).Add(float64(n))
+	}
+}
+
+// block counts one committed result block.
+func (m *Metrics) block(table string, rows int) {
+	m.blocks.WithLabelValues(table).Inc()
+	m.rows.WithLabelValues(table).Add(float64(rows))
+}
+
+func (m *Metrics) join(w *Worker) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.workers = append(m.workers, w)
+}
+
+func (m *Metrics) leave(w *Worker) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.workers = slices.DeleteFunc(m.workers, func(o *Worker) bool { return o == w })
+}
+
+// gauges are what the running workers' topologies say.
+type gauges Metrics
+
+var (
+	seriesDesc = prometheus.NewDesc("vigie_pipeline_active_series",
+		"Active series of the tenants with the most; tenant _other is the sum of the others.", []string{"tenant"}, nil)
+	watermarkDesc = prometheus.NewDesc("vigie_pipeline_watermark_lag_seconds",
+		"How far behind processing time the watermark is, at most over partitions, of recently active tenants with the most series.", []string{"tenant"}, nil)
+	lagDesc = prometheus.NewDesc("vigie_pipeline_lag_records",
+		"Records of a partition that have not been polled.", []string{"topic", "partition"}, nil)
+	tasksDesc = prometheus.NewDesc("vigie_pipeline_tasks",
+		"Partitions that workers own.", nil, nil)
+	lengthDesc = prometheus.NewDesc("vigie_pipeline_epoch_target_seconds",
+		"Length that a worker's next epoch aims at.", []string{"slot"}, nil)
+)
+
+// Describe implements prometheus.Collector.
+func (g *gauges) Describe(out chan<- *prometheus.Desc) {
+	for _, d := range []*prometheus.Desc{seriesDesc, watermarkDesc, lagDesc, tasksDesc, lengthDesc} {
+		out <- d
+	}
+}
+
+// Collect implements prometheus.Collector.
+func (g *gauges) Collect(out chan<- prometheus.Metric) {
+	g.mu.Lock()
+	workers := slices.Clone(g.workers)
+	g.mu.Unlock()
+	gauge := func(d *prometheus.Desc, v float64, labels ...string) {
+		out <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v, labels...)
+	}
+	tenants, tasks := make(map[string]TenantTopology), 0
+	for _, w := range workers {
+		t := w.Topology()
+		gauge(lengthDesc, t.EpochTarget.Seconds(), slotName(t.Slot))
+		tasks += len(t.Tasks)
+		for i := range t.Tasks {
+			gauge(lagDesc, float64(t.Tasks[i].Lag), t.Tasks[i].Topic, slotName(int(t.Tasks[i].Partition)))
+			sumTenants(tenants, &t.Tasks[i])
+		}
+	}
+	gauge(tasksDesc, float64(tasks))
+	top := make([]TenantTopology, 0, len(tenants))
+	for _, tenant := range tenants {
+		top = append(top, tenant)
+	}
+	slices.SortFunc(top, compareTenants)
+	others := 0
+	for i, tenant := range top {
+		if i >= topTenants || tenant.Tenant == otherTenant {
+			others += tenant.Series
+			continue
+		}
+		gauge(seriesDesc, float64(tenant.Series), tenant.Tenant)
+		if tenant.Lag > 0 {
+			gauge(watermarkDesc, tenant.Lag.Seconds(), tenant.Tenant)
+		}
+	}
+	gauge(seriesDesc, float64(others), otherTenant)
+}
+
+func sumTenants(into map[string]TenantTopology, task *TaskTopology) {
+	add := func(t TenantTopology) {
+		sum := into[t.Tenant]
+		sum.Tenant = t.Tenant
+		sum.Series += t.Series
+		sum.Lag = max(sum.Lag, t.Lag)
+		into[t.Tenant] = sum
+	}
+	for _, t := range task.Top {
+		add(t)
+	}
+	add(TenantTopology{Tenant: otherTenant, Series: task.OtherSeries})
+}
+
+func compareTenants(a, b TenantTopology) int {
+	return cmp.Or(cmp.Compare(b.Series, a.Series), cmp.Compare(a.Tenant, b.Tenant))
+}

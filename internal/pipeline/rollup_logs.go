@@ -1,0 +1,24 @@
+package pipeline
+
+import (
+	"github.com/vigie-io/vigie/pkg/events"
+	"github.com/vigie-io/vigie/pkg/series"
+)
+
+// LogMetric counts log records.
+const LogMetric = "log_records_total"
+
+// log is the default rollup of logs: records by service and severity.
+func (t *Task) log(l *events.Log) {
+	ls := t.labels[:0]
+	if l.Service != "" {
+		ls = append(ls, series.Label{Name: "service", Value: l.Service})
+	}
+	ls = append(ls, series.Label{Name: "severity", Value: l.Severity})
+	t.labels = ls
+	tn, e := t.series(l.Tenant, identity{kind: events.Delta, metric: LogMetric, labels: ls, help: "Log records."})
+	if e == nil {
+		return
+	}
+	t.take(tn, e, l.Time).value(1)
+}

@@ -1,0 +1,34 @@
+package pipeline
+
+import "github.com/vigie-io/vigie/pkg/events"
+
+// metric is the default rollup of metrics: every metric by its own labels. A histogram that counts what happened since
+// the last one is a distribution like single observations are, whatever its producer calls it: it becomes an Observation.
+func (t *Task) metric(m *events.Metric) {
+	kind := m.Kind
+	if m.Histogram != nil && kind == events.Delta {
+		kind = events.Observation
+	}
+	tn, e := t.series(m.Tenant, identity{kind: kind, metric: m.Name, labels: m.Labels, unit: m.Unit, help: m.Help})
+	if e == nil {
+		return
+	}
+	p := t.take(tn, e, m.Time)
+	switch {
+	case kind == events.Observation && m.Histogram != nil:
+		p.observe(m.Histogram)
+	case kind == events.Observation:
+		p.value(m.Value)
+		p.sketch.Add(m.Value)
+	case kind == events.Delta:
+		p.value(m.Value)
+	case m.Histogram != nil:
+		p.count++
+		e.native = true
+		t.hist = AppendHistogram(t.hist[:0], m.Histogram)
+		p.level(m.Time, m.Histogram.Sum, t.hist)
+	default:
+		p.value(m.Value)
+		p.level(m.Time, m.Value, nil)
+	}
+}

@@ -1,0 +1,50 @@
+package pipeline
+
+import (
+	"github.com/vigie-io/vigie/pkg/events"
+	"github.com/vigie-io/vigie/pkg/series"
+)
+
+// SpanMetric is the distribution of span durations in seconds, from which rate, errors and latency follow.
+const SpanMetric = "span_duration_seconds"
+
+// span is the default rollup of spans: durations by service, span name and kind, status, route, class of HTTP status
+// and peer; what a span does not have is no label.
+func (t *Task) span(s *events.Span) {
+	// In the order of names, as series.Labels wants it.
+	all := [...]series.Label{
+		{Name: "http_route", Value: s.Route},
+		{Name: "http_status_class", Value: statusClass(s.StatusCode)},
+		{Name: "peer", Value: s.Peer},
+		{Name: "service", Value: s.Service},
+		{Name: "span_kind", Value: s.Kind},
+		{Name: "span_name", Value: s.Name},
+		{Name: "status", Value: s.Status},
+	}
+	ls := t.labels[:0]
+	for _, l := range all {
+		if l.Value != "" {
+			ls = append(ls, l)
+		}
+	}
+	t.labels = ls
+	tn, e := t.series(s.Tenant, identity{
+		kind: events.Observation, metric: SpanMetric, labels: ls, unit: "s", help: "Duration of spans.",
+	})
+	if e == nil {
+		return
+	}
+	seconds := float64(s.Duration) / 1e9
+	p := t.take(tn, e, s.Time)
+	p.value(seconds)
+	p.sketch.Add(seconds)
+}
+
+// statusClass is "4xx" for 404, and "" for what is no HTTP status.
+func statusClass(code int) string {
+	classes := [...]string{"1xx", "2xx", "3xx", "4xx", "5xx"}
+	if class := code/100 - 1; code > 0 && class >= 0 && class < len(classes) {
+		return classes[class]
+	}
+	return ""
+}

@@ -1,0 +1,336 @@
+package pipeline
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+	"strconv"
+	"time"
+)
+
+// maxLetterBytes of dead letters end an epoch early.
+const maxLetterBytes = 16 << 20
+
+// minPoll is what a poll may wait at least, so that an epoch that is overdue still takes what is there.
+const minPoll = time.Millisecond
+
+// run is one session of a worker, from Open to Close.
+type run struct {
+	w       *Worker
+	cfg     *Config
+	session Session
+	watch   stopwatch
+	pace    pace
+
+	tasks     map[Partition]*Task
+	order     []*Task // of tasks, sorted: what an epoch holds does not depend on the order of a map
+	leaving   []Partition
+	committed uint64
+	began     time.Time // first records of the epoch; zero while there are none
+	told      time.Time // last progress
+	costs     time.Duration
+	rows      int
+	last      time.Time
+
+	outputs  *Outputs
+	tallies  []Tally // beside order
+	progress ProgressRows
+	messages []Message
+	buffers  [][]byte // of encoded blocks, used again
+}
+
+func newRun(w *Worker, s Session) *run {
+	return &run{
+		w: w, cfg: &w.cfg.Config, session: s, watch: stopwatch{now: w.cfg.Now}, pace: newPace(w.cfg.Config.Epoch),
+		tasks: make(map[Partition]*Task), told: w.cfg.Now(), outputs: NewOutputs(&w.cfg.Config),
+	}
+}
+
+// loop returns nil when ctx has ended and the epoch under way is committed.
+func (r *run) loop(ctx context.Context) error {
+	for ctx.Err() == nil {
+		if err := r.poll(ctx); err != nil {
+			if ctx.Err() != nil {
+				break
+			}
+			return err
+		}
+		if r.due() {
+			if err := r.commit(ctx); err != nil {
+				r.w.cfg.Metrics.epochs.WithLabelValues("failed").Inc()
+				return err
+			}
+		}
+	}
+	return r.finish(ctx)
+}
+
+// finish commits what has been polled, after ctx has ended.
+func (r *run) finish(ctx context.Context) error {
+	if r.began.IsZero() {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), r.cfg.CloseTimeout)
+	defer cancel()
+	if err := r.commit(ctx); err != nil {
+		r.w.cfg.Metrics.epochs.WithLabelValues("failed").Inc()
+		return err
+	}
+	return nil
+}
+
+// poll waits for records until the epoch is due, and steps the tasks with what came.
+func (r *run) poll(ctx context.Context) error {
+	start := r.w.cfg.Now()
+	until, cancel := context.WithTimeout(ctx, max(r.deadline().Sub(start), minPoll))
+	fetch, err := r.session.Poll(until)
+	cancel()
+	now := r.w.cfg.Now()
+	r.watch.waited(stagePoll, now.Sub(start))
+	if err != nil {
+		return err
+	}
+	r.assign(&fetch)
+	if len(fetch.Chunks) > 0 && r.began.IsZero() {
+		r.began = now
+	}
+	r.watch.start()
+	for i := range fetch.Chunks {
+		c := &fetch.Chunks[i]
+		r.task(c.Partition, Reach{Partition: c.Partition, Signal: c.Signal}).Step(c, now.UnixMilli())
+	}
+	r.watch.stop()
+	for _, reach := range fetch.Assigned {
+		r.tasks[reach.Partition].SetReach(reach)
+	}
+	return nil
+}
+
+// assign makes tasks for new partitions, and notes those that were taken away. Their tasks stay until the epoch
+// ends: Commit commits the offsets of everything polled, and results must be beside them.
+func (r *run) assign(fetch *Fetch) {
+	owned := make(map[Partition]bool, len(fetch.Assigned))
+	for _, reach := range fetch.Assigned {
+		owned[reach.Partition] = true
+		r.task(reach.Partition, reach)
+	}
+	for i := range fetch.Chunks {
+		owned[fetch.Chunks[i].Partition] = true
+	}
+	r.leaving = r.leaving[:0]
+	for _, t := range r.order {
+		if !owned[t.cfg.Partition] {
+			r.leaving = append(r.leaving, t.cfg.Partition)
+		}
+	}
+}
+
+func (r *run) task(p Partition, reach Reach) *Task {
+	if t := r.tasks[p]; t != nil {
+		return t
+	}
+	t := NewTask(TaskConfig{
+		Partition: p, Signal: reach.Signal, Config: *r.cfg,
+		Decoder: r.w.cfg.Decoder, ActiveSeries: r.w.cfg.ActiveSeries, Scratch: r.w.scratch, watch: &r.watch,
+	})
+	r.tasks[p] = t
+	r.sort()
+	return t
+}
+
+func (r *run) sort() {
+	r.order = slices.SortedFunc(maps.Values(r.tasks), func(a, b *Task) int { return comparePartitions(a.cfg.Partition, b.cfg.Partition) })
+	r.tallies = make([]Tally, len(r.order))
+}
+
+// deadline is when the epoch ends: its length after the first records, or when it is time to tell of progress.
+func (r *run) deadline() time.Time {
+	progress := r.told.Add(r.cfg.ProgressEvery)
+	if r.began.IsZero() {
+		return progress
+	}
+	return r.began.Add(r.pace.length)
+}
+
+// due says whether to end the epoch: in time, when it is full, or when a partition was taken away.
+func (r *run) due() bool {
+	if len(r.leaving) > 0 || !r.w.cfg.Now().Before(r.deadline()) {
+		return true
+	}
+	panes, letters := 0, int64(0)
+	for _, t := range r.order {
+		p, l := t.Pending()
+		panes, letters = panes+p, letters+l
+	}
+	return panes >= r.cfg.BlockRows || letters >= maxLetterBytes
+}
+
+// commit ends the epoch: everything drained, encoded and committed, or everything forgotten.
+func (r *run) commit(ctx context.Context) error {
+	start := r.w.cfg.Now()
+	telling := !start.Before(r.told.Add(r.cfg.ProgressEvery))
+	r.drain(start, telling)
+	if err := r.encode(); err != nil {
+		return err
+	}
+	before := r.w.cfg.Now()
+	committed, err := r.session.Commit(ctx, r.messages)
+	end := r.w.cfg.Now()
+	r.watch.waited(stageCommit, end.Sub(before))
+	if err != nil {
+		return err
+	}
+	if committed {
+		r.settle(start, end, telling)
+	} else {
+		r.rollback()
+	}
+	r.watch.flush(r.w.cfg.Metrics)
+	for _, p := range r.leaving {
+		delete(r.tasks, p)
+	}
+	if len(r.leaving) > 0 {
+		r.leaving = r.leaving[:0]
+		r.sort()
+	}
+	r.began = time.Time{}
+	if telling {
+		r.told = start
+	}
+	r.publish(end)
+	return nil
+}
+
+// drain empties all tasks into the outputs.
+func (r *run) drain(now time.Time, telling bool) {
+	r.watch.start()
+	defer r.watch.stop()
+	r.outputs.Reset()
+	r.progress.reset()
+	for i, t := range r.order {
+		r.outputs.Tally = Tally{}
+		t.Drain(r.outputs, now.UnixMilli())
+		r.tallies[i] = r.outputs.Tally
+		if telling {
+			t.AppendProgress(&r.progress, now.UnixMilli())
+		}
+	}
+	r.watch.lap(stageDrain)
+}
+
+// encode makes the messages of the epoch, in the order in which readers have to see them: series before their rows,
+// progress after what it speaks of.
+func (r *run) encode() error {
+	r.watch.start()
+	defer r.watch.stop()
+	defer r.watch.lap(stageEncode)
+	r.messages = append(r.messages[:0], r.outputs.Letters...)
+	used := 0
+	add := func(table string, rows int, encode func(dst []byte) ([]byte, error), extra ...Header) error {
+		if used == len(r.buffers) {
+			r.buffers = append(r.buffers, nil)
+		}
+		value, err := encode(r.buffers[used][:0])
+		if err != nil {
+			return fmt.Errorf("encode block of %d rows for %s: %w", rows, table, err)
+		}
+		r.buffers[used] = value
+		used++
+		headers := append([]Header{
+			{HeaderTable, []byte(table)}, {HeaderFormat, []byte(FormatNative)}, {HeaderRows, strconv.AppendInt(nil, int64(rows), 10)},
+		}, extra...)
+		r.messages = append(r.messages, Message{
+			Topic: r.cfg.ResultsTopic, Partition: r.session.ResultPartition(), Value: value, Headers: headers,
+		})
+		return nil
+	}
+	encoder := r.w.cfg.Encoder
+	for _, b := range r.outputs.Series {
+		if err := add(TableSeries, len(b.Tenant), func(dst []byte) ([]byte, error) { return encoder.EncodeSeries(dst, b) }); err != nil {
+			return err
+		}
+	}
+	newest := int64(0)
+	for i := range r.tallies {
+		newest = max(newest, r.tallies[i].Newest)
+	}
+	for _, b := range r.outputs.Rollups {
+		count := Header{HeaderCount, strconv.AppendUint(nil, b.count(), 10)}
+		at := Header{HeaderNewest, strconv.AppendInt(nil, newest/int64(time.Millisecond), 10)}
+		if err := add(TableRollups, len(b.Grain), func(dst []byte) ([]byte, error) { return encoder.EncodeRollups(dst, b) }, count, at); err != nil {
+			return err
+		}
+	}
+	if n := len(r.progress.Topic); n > 0 {
+		return add(TableProgress, n, func(dst []byte) ([]byte, error) { return encoder.EncodeProgress(dst, &r.progress) })
+	}
+	return nil
+}
+
+// count is the sum of Count over series rows.
+func (r *Rollups) count() (sum uint64) {
+	for i, grain := range r.Grain {
+		if grain == GrainSeries {
+			sum += r.Count[i]
+		}
+	}
+	return sum
+}
+
+// settle follows a commit that held.
+func (r *run) settle(start, end time.Time, told bool) {
+	m := r.w.cfg.Metrics
+	records := uint64(0)
+	for i, t := range r.order {
+		records += r.tallies[i].Records
+		m.count(t.cfg.Signal, &r.tallies[i])
+		t.Committed(told)
+	}
+	r.committed++
+	m.epochs.WithLabelValues("committed").Inc()
+	for _, b := range r.outputs.Series {
+		m.block(TableSeries, len(b.Tenant))
+	}
+	for _, b := range r.outputs.Rollups {
+		m.block(TableRollups, len(b.Grain))
+	}
+	if n := len(r.progress.Topic); n > 0 {
+		m.block(TableProgress, n)
+	}
+	r.last = end
+	if records == 0 {
+		return // it only told of progress: that says nothing about the load
+	}
+	r.costs, r.rows = end.Sub(start), r.outputs.Rows()
+	r.pace.ended(r.costs, r.rows)
+	m.epochSeconds.Observe(end.Sub(r.began).Seconds())
+	m.epochRows.Observe(float64(r.rows))
+}
+
+// rollback follows a commit that was aborted.
+func (r *run) rollback() {
+	r.w.cfg.Metrics.epochs.WithLabelValues("aborted").Inc()
+	r.w.cfg.Log.Info("epoch aborted: its records will be processed again", "slot", r.w.cfg.Slot)
+	for _, t := range r.order {
+		t.Forget()
+	}
+	// The client may still hold what it did not send.
+	r.buffers = nil
+}
+
+// publish shows the worker as it is now, at most once in progress_every unless partitions came or went.
+func (r *run) publish(now time.Time) {
+	old := r.w.topology.Load()
+	if len(old.Tasks) == len(r.order) && old.Committed.Add(r.cfg.ProgressEvery).After(now) {
+		return
+	}
+	t := Topology{
+		Slot: r.w.cfg.Slot, State: "running", Since: old.Since, Epoch: r.committed, EpochTarget: r.pace.length,
+		EpochRows: r.rows, EpochCost: r.costs, Committed: r.last, Tasks: make([]TaskTopology, len(r.order)),
+	}
+	for i, task := range r.order {
+		t.Tasks[i] = task.topology(now.UnixMilli())
+	}
+	r.w.topology.Store(&t)
+}

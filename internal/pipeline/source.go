@@ -1,0 +1,81 @@
+package pipeline
+
+import (
+	"bytes"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/vigie-io/vigie/internal/tenants"
+	"github.com/vigie-io/vigie/pkg/events"
+)
+
+// sourceHeaders are the headers of a source record that mean something here.
+type sourceHeaders struct {
+	tenant      string
+	contentType string
+	only        onlyEvents
+	badOnly     bool
+}
+
+// readHeaders reads the headers of r; of several with one key the last counts.
+func readHeaders(r *Record) (h sourceHeaders) {
+	for i := range r.Headers {
+		header := &r.Headers[i]
+		switch key := header.Key; {
+		case strings.EqualFold(key, HeaderTenant):
+			h.tenant = string(header.Value)
+		case strings.EqualFold(key, HeaderContentType):
+			h.contentType = string(header.Value)
+		case strings.EqualFold(key, HeaderOnly):
+			var ok bool
+			h.only, ok = parseOnly(string(header.Value))
+			h.badOnly = !ok
+		}
+	}
+	return h
+}
+
+// onlyEvents are the indexes of the events that a replayed record stands for, ascending; nil is all of them.
+type onlyEvents []int
+
+// parseOnly reads "3,17". An empty header is a mistake: it would make a record stand for nothing.
+func parseOnly(s string) (only onlyEvents, ok bool) {
+	for part := range strings.SplitSeq(s, ",") {
+		n, err := strconv.Atoi(strings.TrimSpace(part))
+		if err != nil || n < 0 {
+			return nil, false
+		}
+		only = append(only, n)
+	}
+	slices.Sort(only)
+	return slices.Compact(only), true
+}
+
+func (only onlyEvents) has(index int) bool {
+	if only == nil {
+		return true
+	}
+	_, found := slices.BinarySearch(only, index)
+	return found
+}
+
+// authority names the tenant a record claims to be of, for counters: "" when it claims none that is valid.
+func authority(r *Record, h *sourceHeaders) string {
+	name := h.tenant
+	if name == "" {
+		key, _, _ := bytes.Cut(r.Key, []byte{'#'})
+		name = string(key)
+	}
+	if tenants.Validate(tenants.ID(name)) != nil {
+		return ""
+	}
+	return name
+}
+
+// source makes what the decoder wants of a record.
+func source(signal events.Signal, r *Record, h *sourceHeaders) events.Source {
+	return events.Source{
+		Signal: signal, ContentType: h.contentType, Key: r.Key, Tenant: h.tenant, Value: r.Value, Timestamp: r.Timestamp,
+	}
+}

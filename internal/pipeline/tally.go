@@ -1,0 +1,67 @@
+package pipeline
+
+import "github.com/vigie-io/vigie/pkg/events"
+
+// Tally counts what a task did since its last drain. It becomes metrics only when the epoch commits, so that
+// counters, too, count every record once.
+type Tally struct {
+	Records uint64
+	Bytes   uint64 // of keys and values
+	Events  uint64 // accumulated, counting what OTLP histograms fan out to
+	NoTime  uint64 // events that took their record's timestamp
+	Stale   uint64 // markers passed over
+	Coarse  uint64 // histograms coarser than sketches
+	Clamped uint64 // values outside the range of sketches
+
+	Refused map[TenantReason]uint64 // events, or records refused whole: dead-lettered
+	Dropped map[TenantReason]uint64 // events over a limit: gone
+	Letters uint64                  // dead letters
+	Omitted uint64                  // dead letters without their original
+	Newest  int64                   // newest event time taken, Unix ns; 0 = none
+}
+
+// TenantReason is who lost an event, and why. Tenant is "" when the record does not say it.
+type TenantReason struct {
+	Tenant string
+	Reason events.Reason
+}
+
+func (t *Tally) refuse(tenant string, reason events.Reason) {
+	if t.Refused == nil {
+		t.Refused = make(map[TenantReason]uint64)
+	}
+	t.Refused[TenantReason{tenant, reason}]++
+}
+
+func (t *Tally) drop(tenant string, reason events.Reason) {
+	if t.Dropped == nil {
+		t.Dropped = make(map[TenantReason]uint64)
+	}
+	t.Dropped[TenantReason{tenant, reason}]++
+}
+
+// add merges another tally into t.
+func (t *Tally) add(o *Tally) {
+	t.Records += o.Records
+	t.Bytes += o.Bytes
+	t.Events += o.Events
+	t.NoTime += o.NoTime
+	t.Stale += o.Stale
+	t.Coarse += o.Coarse
+	t.Clamped += o.Clamped
+	t.Letters += o.Letters
+	t.Omitted += o.Omitted
+	t.Newest = max(t.Newest, o.Newest)
+	for key, n := range o.Refused {
+		if t.Refused == nil {
+			t.Refused = make(map[TenantReason]uint64)
+		}
+		t.Refused[key] += n
+	}
+	for key, n := range o.Dropped {
+		if t.Dropped == nil {
+			t.Dropped = make(map[TenantReason]uint64)
+		}
+		t.Dropped[key] += n
+	}
+}

@@ -1,0 +1,306 @@
+package pipeline
+
+import (
+	"strings"
+
+	"github.com/vigie-io/vigie/internal/tenants"
+	"github.com/vigie-io/vigie/pkg/events"
+	"github.com/vigie-io/vigie/pkg/series"
+)
+
+// TaskConfig is what a Task needs.
+type TaskConfig struct {
+	Partition Partition
+	Signal    events.Signal
+	Config    Config // valid
+
+	// Decoder reads records. Nil is one with the contract's limits.
+	Decoder *events.Decoder
+	// ActiveSeries is the limit of a tenant; it is asked once for each time a tenant turns up. Nil is the default limit
+	// of package tenants for all.
+	ActiveSeries func(tenants.ID) int
+	// Scratch is memory that tasks of one goroutine share. Nil gives the task its own.
+	Scratch *Scratch
+
+	watch *stopwatch // measures stages; nil measures nothing
+}
+
+// Scratch is memory to decode into. Tasks that one goroutine steps may share one.
+type Scratch struct {
+	batches [runRecords]events.Batch
+	headers [runRecords]sourceHeaders
+}
+
+// Task owns one source partition and everything derived from it since the last committed epoch, and remembers the
+// series that are active. One goroutine uses it. It has no clock: processing time is passed in, in Unix milliseconds.
+// The same calls give the same outputs, bit for bit.
+//
+// Its life is rounds of Step… → Drain → Committed, or Step… → (Drain →) Forget when the epoch is aborted.
+type Task struct {
+	cfg     TaskConfig
+	tenants map[string]*tenant
+	current *tenant // of the last event
+	dirty   []*tenant
+	panes   int // with changes since the last drain
+	reach   Reach
+	told    int64 // Reach.Through of the last committed progress
+	telling int64
+
+	announcing []*entry
+	drained    int64 // processing time of the last drain
+	swept      int64 // and of the last sweep for idle series
+
+	tally       Tally
+	letters     []Message
+	letterBytes int64
+
+	now    int64
+	admit  admission
+	intern *series.Interner
+	pool   []*pane
+	merged []*pane // of the service group at hand
+
+	key     []byte
+	labels  []series.Label
+	hist    []byte
+	refused []refusal
+}
+
+// internStrings is how many label names and values a task shares between its series, per generation.
+const internStrings = 1 << 15
+
+// NewTask returns an empty task.
+func NewTask(cfg TaskConfig) *Task {
+	if cfg.Decoder == nil {
+		cfg.Decoder = events.NewDecoder(events.Options{})
+	}
+	if cfg.ActiveSeries == nil {
+		limit := tenants.DefaultConfig().Defaults.ActiveSeries
+		cfg.ActiveSeries = func(tenants.ID) int { return limit }
+	}
+	if cfg.Scratch == nil {
+		cfg.Scratch = new(Scratch)
+	}
+	return &Task{
+		cfg: cfg, tenants: make(map[string]*tenant), intern: series.NewInterner(internStrings),
+		reach: Reach{Partition: cfg.Partition, Signal: cfg.Signal},
+	}
+}
+
+// Step decodes, admits and accumulates the records of chunk, which is of the task's partition. It keeps nothing of it.
+func (t *Task) Step(chunk *Chunk, now int64) {
+	t.now, t.admit = now, newAdmission(&t.cfg.Config, now)
+	for rest := chunk.Records; len(rest) > 0; {
+		run := rest[:runLength(rest)]
+		t.decode(run)
+		t.cfg.watch.lap(stageDecode)
+		for i := range run {
+			t.record(&run[i], &t.cfg.Scratch.headers[i], &t.cfg.Scratch.batches[i])
+		}
+		t.cfg.watch.lap(stageAccumulate)
+		rest = rest[len(run):]
+	}
+}
+
+const (
+	runRecords = 64      // records decoded before the first of them is accumulated
+	largeValue = 1 << 15 // bytes; a record above has a run of its own, so that only one batch grows with it
+)
+
+// runLength is how many of the records are decoded together: few enough to stay in the caches.
+func runLength(records []Record) int {
+	bytes := 0
+	for i := range records {
+		if bytes += len(records[i].Value); i > 0 && (i == runRecords || bytes > largeValue) {
+			return i
+		}
+	}
+	return len(records)
+}
+
+func (t *Task) decode(run []Record) {
+	for i := range run {
+		h, r := &t.cfg.Scratch.headers[i], &run[i]
+		*h = readHeaders(r)
+		if !h.badOnly {
+			t.cfg.Decoder.Decode(&t.cfg.Scratch.batches[i], source(t.cfg.Signal, r, h))
+		}
+	}
+}
+
+// record takes one decoded record.
+func (t *Task) record(r *Record, h *sourceHeaders, b *events.Batch) {
+	t.tally.Records++
+	t.tally.Bytes += uint64(len(r.Key) + len(r.Value))
+	t.refused = t.refused[:0]
+	if h.badOnly {
+		t.refused = append(t.refused, refusal{-1, ReasonBadReplayHeader, "header " + HeaderOnly + ": want event indexes separated by commas"})
+		t.refuse(r, h, authority(r, h), 0)
+		return
+	}
+	for i := range b.Rejects {
+		if reject := &b.Rejects[i]; reject.Index < 0 || h.only.has(reject.Index) {
+			t.refused = append(t.refused, refusal{reject.Index, reject.Reason, rejectDetail(reject)})
+		}
+	}
+	for i := range b.Metrics {
+		if m, index := &b.Metrics[i], b.MetricIndex[i]; t.wanted(h.only, index, m.Time) {
+			t.metric(m)
+		}
+	}
+	for i := range b.Spans {
+		if s, index := &b.Spans[i], b.SpanIndex[i]; t.wanted(h.only, index, s.Time) {
+			t.span(s)
+		}
+	}
+	for i := range b.Logs {
+		if l, index := &b.Logs[i], b.LogIndex[i]; t.wanted(h.only, index, l.Time) {
+			t.log(l)
+		}
+	}
+	if h.only == nil {
+		t.tally.NoTime += uint64(b.NoTime)
+		t.tally.Stale += uint64(b.Stale)
+		t.tally.Coarse += uint64(b.Coarse)
+	}
+	if len(t.refused) > 0 {
+		t.refuse(r, h, tenantOf(b, r, h), b.Events)
+	}
+}
+
+func rejectDetail(r *events.Reject) string {
+	if r.Field == "" || strings.HasPrefix(r.Detail, r.Field) {
+		return r.Detail
+	}
+	return r.Field + ": " + r.Detail
+}
+
+// tenantOf names the tenant of a record for counters. All its events have one tenant.
+func tenantOf(b *events.Batch, r *Record, h *sourceHeaders) string {
+	switch {
+	case len(b.Metrics) > 0:
+		return strings.Clone(b.Metrics[0].Tenant)
+	case len(b.Spans) > 0:
+		return strings.Clone(b.Spans[0].Tenant)
+	case len(b.Logs) > 0:
+		return strings.Clone(b.Logs[0].Tenant)
+	}
+	return authority(r, h)
+}
+
+// wanted says whether to take the event with this index and time, and notes the refusal of one that is out of time.
+func (t *Task) wanted(only onlyEvents, index int, time int64) bool {
+	if only != nil && !only.has(index) {
+		return false
+	}
+	if t.admit.admits(time) {
+		return true
+	}
+	if n := len(t.refused); n > 0 && t.refused[n-1].index == index {
+		return false // another sample of the same data point
+	}
+	reason, detail := t.admit.refusal(&t.cfg.Config, time)
+	t.refused = append(t.refused, refusal{index, reason, detail})
+	return false
+}
+
+// refuse counts the refusals of the record at hand, of events in all, and writes its dead letter.
+func (t *Task) refuse(r *Record, h *sourceHeaders, tenant string, events int) {
+	t.refused = settle(t.refused)
+	for i := range t.refused {
+		t.tally.refuse(tenant, t.refused[i].reason)
+	}
+	letter := deadLetter(&t.cfg.Config, t.cfg.Partition, r, t.refused, events, h.only)
+	t.tally.Letters++
+	if letter.Value == nil && r.Value != nil {
+		t.tally.Omitted++
+	}
+	t.letterBytes += letter.size()
+	t.letters = append(t.letters, letter)
+}
+
+// identity is a series as an event names it; its strings may be a Batch's.
+type identity struct {
+	kind       events.Kind
+	metric     string
+	labels     series.Labels
+	unit, help string
+}
+
+// series finds the tenant and series of an event, or makes them. The entry is nil when a limit forbids it; that is counted.
+func (t *Task) series(name string, s identity) (*tenant, *entry) {
+	tn := t.current
+	if tn == nil || tn.name != name {
+		if tn = t.tenant(name); tn == nil {
+			return nil, nil
+		}
+		t.current = tn
+	}
+	t.key = series.AppendKey(t.key[:0], byte(s.kind), s.metric, s.labels)
+	id := series.Hash(t.key)
+	if e := tn.table.Get(id.Lo, t.key); e != nil {
+		return tn, e
+	}
+	return tn, t.newSeries(tn, id, &s)
+}
+
+func (t *Task) tenant(name string) *tenant {
+	if tn := t.tenants[name]; tn != nil {
+		return tn
+	}
+	if len(t.tenants) >= t.cfg.Config.MaxTenants {
+		t.tally.drop("", ReasonTenantLimit)
+		return nil
+	}
+	name = strings.Clone(name)
+	tn := &tenant{name: name, limit: t.cfg.ActiveSeries(tenants.ID(name)), groups: make(map[groupKey]*group), seen: t.now}
+	t.tenants[name] = tn
+	return tn
+}
+
+// newSeries makes the entry of a new series, whose key is t.key.
+func (t *Task) newSeries(tn *tenant, id series.ID, s *identity) *entry {
+	if tn.table.Len() >= tn.limit {
+		tn.seen = t.now
+		t.tally.drop(tn.name, ReasonSeriesLimit)
+		return nil
+	}
+	e, _ := tn.table.Insert(id.Lo, t.key)
+	e.id = id
+	e.unit, e.help = t.share(s.unit), t.share(s.help)
+	e.labels = make(series.Labels, len(s.labels))
+	for i, l := range s.labels {
+		e.labels[i] = series.Label{Name: t.share(l.Name), Value: t.share(l.Value)}
+	}
+	key := groupKey{metric: t.share(s.metric), service: e.labels.Get("service"), kind: s.kind}
+	if e.group = tn.groups[key]; e.group == nil {
+		e.group = &group{groupKey: key}
+		tn.groups[key] = e.group
+	}
+	e.group.size++
+	return e
+}
+
+// share returns a copy of s that lives as long as it is needed, one for all series where possible.
+func (t *Task) share(s string) string {
+	if s == "" {
+		return ""
+	}
+	return t.intern.Bytes([]byte(s))
+}
+
+// take notes an event of a series and returns the pane to put it in.
+func (t *Task) take(tn *tenant, e *entry, time int64) *pane {
+	t.tally.Events++
+	tn.seen, e.touched = t.now, t.now
+	e.seen = max(e.seen, time)
+	tn.newest = max(tn.newest, time)
+	t.tally.Newest = max(t.tally.Newest, time)
+	return t.open(tn, e, paneOf(time))
+}
+
+// Pending is what the task has gathered since the last drain: panes, and bytes of dead letters.
+func (t *Task) Pending() (panes int, letterBytes int64) { return t.panes, t.letterBytes }
+
+// SetReach says how far the partition has been polled. It counts once everything polled has been stepped.
+func (t *Task) SetReach(r Reach) { t.reach = r }

@@ -1,0 +1,78 @@
+package pipeline
+
+import (
+	"cmp"
+	"slices"
+	"strconv"
+	"time"
+)
+
+// Topology is a picture of a worker, at most about a second old: what /topology shows.
+type Topology struct {
+	Slot        int            `json:"slot"`
+	State       string         `json:"state"` // "starting", "running", "waiting" (to start anew after Error), "stopped"
+	Error       string         `json:"error,omitempty"`
+	Since       time.Time      `json:"since"` // when State began
+	Epoch       uint64         `json:"epoch"` // committed since the session began
+	EpochTarget time.Duration  `json:"epoch_target_ns"`
+	EpochRows   int            `json:"epoch_rows"`     // of the last committed one
+	EpochCost   time.Duration  `json:"epoch_cost_ns"`  // time to drain, encode and commit it
+	Committed   time.Time      `json:"last_committed"` // zero before the first
+	Tasks       []TaskTopology `json:"tasks"`
+}
+
+// TaskTopology is one task of a worker.
+type TaskTopology struct {
+	Topic       string           `json:"topic"`
+	Partition   int32            `json:"partition"`
+	Signal      string           `json:"signal"`
+	Lag         int64            `json:"lag_records"`
+	Through     int64            `json:"through_ms"` // every record appended before has been processed; 0 = unknown
+	Tenants     int              `json:"tenants"`
+	Series      int              `json:"series"`
+	Top         []TenantTopology `json:"top_tenants"`
+	OtherSeries int              `json:"other_tenants_series"`
+}
+
+// TenantTopology is one tenant in a task.
+type TenantTopology struct {
+	Tenant    string        `json:"tenant"`
+	Series    int           `json:"series"`
+	Watermark int64         `json:"watermark_ms"`
+	Lag       time.Duration `json:"watermark_lag_ns"` // 0 when the tenant has been silent for a minute
+}
+
+// silent is when a tenant's watermark stops to be behind: it has nothing to say.
+const silent = time.Minute
+
+// topology describes the task at processing time now, Unix milliseconds.
+func (t *Task) topology(now int64) TaskTopology {
+	out := TaskTopology{
+		Topic: t.cfg.Partition.Topic, Partition: t.cfg.Partition.Partition, Signal: string(t.cfg.Signal),
+		Lag: t.reach.Lag, Through: max(t.told, t.reach.Through), Tenants: len(t.tenants),
+		Top: make([]TenantTopology, 0, len(t.tenants)),
+	}
+	for _, tn := range t.tenants {
+		row := TenantTopology{Tenant: tn.name, Series: tn.table.Len(), Watermark: t.watermark(tn) / int64(time.Millisecond)}
+		if now-tn.seen < silent.Milliseconds() && tn.newest > 0 {
+			row.Lag = max(time.Duration(now-row.Watermark)*time.Millisecond, 0)
+		}
+		out.Series += row.Series
+		out.Top = append(out.Top, row)
+	}
+	slices.SortFunc(out.Top, compareTenants)
+	if len(out.Top) > topTenants {
+		out.Top = slices.Clone(out.Top[:topTenants])
+	}
+	out.OtherSeries = out.Series
+	for i := range out.Top {
+		out.OtherSeries -= out.Top[i].Series
+	}
+	return out
+}
+
+func comparePartitions(a, b Partition) int {
+	return cmp.Or(cmp.Compare(a.Topic, b.Topic), cmp.Compare(a.Partition, b.Partition))
+}
+
+func slotName(n int) string { return strconv.Itoa(n) }
