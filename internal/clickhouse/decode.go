@@ -1,11 +1,11 @@
 package clickhouse
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"io"
 	"net/http"
+	"regexp"
 
 	"github.com/ClickHouse/ch-go/proto"
 	"github.com/klauspost/compress/zstd"
@@ -76,14 +76,14 @@ func (t *tailReader) Read(p []byte) (int, error) {
 // broken says whether the connection ended before the answer did.
 func (t *tailReader) broken() bool { return t.err != nil && !errors.Is(t.err, io.EOF) }
 
+var exceptionText = regexp.MustCompile(`Code: [1-9][0-9]*\. DB::Exception: `)
+
 // cause is the exception that ended the answer, or else the error of reading it.
 func (t *tailReader) cause(err error) error {
 	_, _ = io.Copy(io.Discard, io.LimitReader(readerFunc(t.Read), 1<<20)) // the rest of the exception
-	if _, text, found := bytes.Cut(t.tail, []byte("Code: ")); found {
-		message := "Code: " + string(text)
-		if code := codeIn(message); code != 0 {
-			return &Error{Status: http.StatusOK, Code: code, Message: cleanMessage(message)}
-		}
+	if found := exceptionText.FindAllIndex(t.tail, -1); len(found) > 0 {
+		message := string(t.tail[found[len(found)-1][0]:]) // the last: rows may hold such text, too
+		return &Error{Status: http.StatusOK, Code: codeIn(message), Message: cleanMessage(message)}
 	}
 	if t.broken() {
 		err = t.err
