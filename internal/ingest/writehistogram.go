@@ -1,0 +1,255 @@
+package ingest
+
+import (
+	"errors"
+	"fmt"
+	"math"
+
+	"google.golang.org/protobuf/encoding/protowire"
+
+	"github.com/vigie-io/vigie/pkg/events"
+)
+
+const (
+	schemaMin, schemaMax = -4, 8
+	schemaCustom         = -53 // buckets with boundaries of their own
+	resetHintGauge       = 3
+	// maxBuckets bounds the dense form of a histogram, whose sparse form can name any gap in a few bytes.
+	maxBuckets = 1 << 14
+)
+
+var errNotFinite = errors.New("is not a finite number")
+
+// writeHistogram is one Histogram message, the same in both versions of remote write.
+type writeHistogram struct {
+	count, sum, zeroThreshold, zeroCount float64
+	schema                               int64
+	gauge                                bool
+	time, start                          int64
+	positive, negative                   writeBuckets
+	bounds                               []float64 // schemaCustom: upper bounds
+}
+
+// writeBuckets is one side of a histogram: spans of buckets, and counts as deltas (integer histogram) or as
+// they are (float histogram).
+type writeBuckets struct {
+	spans  []writeSpan
+	deltas []uint64 // zigzag
+	counts []float64
+}
+
+type writeSpan struct {
+	offset int64
+	length uint64
+}
+
+func (h *writeHistogram) reset() {
+	positive, negative, bounds := h.positive, h.negative, h.bounds
+	positive.reset()
+	negative.reset()
+	*h = writeHistogram{positive: positive, negative: negative, bounds: bounds[:0]}
+}
+
+func (b *writeBuckets) reset() { b.spans, b.deltas, b.counts = b.spans[:0], b.deltas[:0], b.counts[:0] }
+
+func (h *writeHistogram) decode(message []byte) error {
+	return walk(message, func(f field) (err error) {
+		switch f.num {
+		case 8, 9, 10:
+			return h.negative.decode(f, f.num-8)
+		case 11, 12, 13:
+			return h.positive.decode(f, f.num-11)
+		case 16:
+			h.bounds, err = f.appendDoubles(h.bounds)
+			return err
+		}
+		return h.decodeScalar(f)
+	})
+}
+
+func (h *writeHistogram) decodeScalar(f field) error {
+	want := protowire.VarintType
+	switch f.num {
+	case 1:
+		h.count = float64(f.number)
+	case 4:
+		h.schema = f.sint64()
+	case 6:
+		h.zeroCount = float64(f.number)
+	case 14:
+		h.gauge = f.number == resetHintGauge
+	case 15:
+		h.time = f.int64()
+	case 17:
+		h.start = f.int64()
+	default:
+		want = protowire.Fixed64Type
+		switch f.num {
+		case 2:
+			h.count = f.double()
+		case 3:
+			h.sum = f.double()
+		case 5:
+			h.zeroThreshold = f.double()
+		case 7:
+			h.zeroCount = f.double()
+		default:
+			return nil
+		}
+	}
+	return f.expect(want)
+}
+
+// decode takes one of the three fields of a side: spans, deltas, counts.
+func (b *writeBuckets) decode(f field, which protowire.Number) (err error) {
+	switch which {
+	case 1:
+		b.deltas, err = f.appendVarints(b.deltas)
+		return err
+	case 2:
+		b.counts, err = f.appendDoubles(b.counts)
+		return err
+	}
+	if err := f.expect(protowire.BytesType); err != nil {
+		return err
+	}
+	var span writeSpan
+	err = walk(f.bytes, func(f field) error {
+		switch f.num {
+		case 1:
+			span.offset = f.sint64()
+		case 2:
+			span.length = f.number
+		default:
+			return nil
+		}
+		return f.expect(protowire.VarintType)
+	})
+	b.spans = append(b.spans, span)
+	return err
+}
+
+// dense appends the counts of adjacent buckets to dst and returns the index of the first one.
+func (b *writeBuckets) dense(dst []float64) (first int64, counts []float64, err error) {
+	var running int64
+	source, index := 0, int64(0)
+	available := max(len(b.deltas), len(b.counts))
+	for i, span := range b.spans {
+		if i > 0 && span.offset < 0 {
+			return 0, dst, fmt.Errorf("span %d begins %d buckets before the last one's end", i, -span.offset)
+		}
+		if span.length > uint64(available-source) {
+			return 0, dst, fmt.Errorf("spans name more buckets than the %d there are", available)
+		}
+		if i == 0 {
+			first = span.offset
+			index = first
+		}
+		gap := span.offset
+		if i == 0 {
+			gap = 0
+		}
+		if gap > maxBuckets || int64(len(dst))+gap+int64(span.length) > maxBuckets {
+			return 0, dst, fmt.Errorf("buckets reach over more than %d indexes: use a smaller schema", maxBuckets)
+		}
+		for range gap {
+			dst = append(dst, 0)
+		}
+		for range span.length {
+			count := 0.0
+			if len(b.counts) > 0 {
+				count = b.counts[source]
+			} else {
+				running += protowire.DecodeZigZag(b.deltas[source])
+				count = float64(running)
+			}
+			if !(count >= 0) || math.IsInf(count, 1) {
+				return 0, dst, fmt.Errorf("bucket %d counts %v", index, count)
+			}
+			dst = append(dst, count)
+			source++
+		}
+		index += gap + int64(span.length)
+	}
+	if source != available {
+		return 0, dst, fmt.Errorf("spans name %d buckets of the %d there are", source, available)
+	}
+	if first < math.MinInt32/2 || first > math.MaxInt32/2 {
+		return 0, dst, fmt.Errorf("first bucket %d is out of range", first)
+	}
+	return first, dst, nil
+}
+
+// check refuses what no histogram can be. A stale marker has been sorted out before.
+func (h *writeHistogram) check() error {
+	if len(h.positive.deltas) > 0 && len(h.positive.counts) > 0 || len(h.negative.deltas) > 0 && len(h.negative.counts) > 0 {
+		return errors.New("buckets are given both as deltas and as counts")
+	}
+	for _, v := range []struct {
+		name  string
+		value float64
+	}{{"count", h.count}, {"zero_count", h.zeroCount}, {"zero_threshold", h.zeroThreshold}} {
+		if !(v.value >= 0) || math.IsInf(v.value, 1) {
+			return fmt.Errorf("%s is %v", v.name, v.value)
+		}
+	}
+	if math.IsNaN(h.sum) || math.IsInf(h.sum, 0) {
+		return fmt.Errorf("sum %w", errNotFinite)
+	}
+	return nil
+}
+
+// exponential fills into with the histogram in OpenTelemetry's indexing, which is Prometheus' less one.
+func (h *writeHistogram) exponential(into *events.Histogram) error {
+	if h.schema < schemaMin || h.schema > schemaMax {
+		return fmt.Errorf("schema is %d: want %d to %d, or %d", h.schema, schemaMin, schemaMax, schemaCustom)
+	}
+	positive, counts, err := h.positive.dense(into.Positive.Counts[:0])
+	if err != nil {
+		return fmt.Errorf("positive buckets: %w", err)
+	}
+	into.Positive = events.Buckets{Offset: int32(positive - 1), Counts: counts}
+	negative, counts, err := h.negative.dense(into.Negative.Counts[:0])
+	if err != nil {
+		return fmt.Errorf("negative buckets: %w", err)
+	}
+	into.Negative = events.Buckets{Offset: int32(negative - 1), Counts: counts}
+	into.Scale = int32(h.schema)
+	into.ZeroThreshold, into.ZeroCount = h.zeroThreshold, h.zeroCount
+	into.Count, into.Sum = h.count, h.sum
+	into.Min, into.Max = math.NaN(), math.NaN()
+	if len(into.Positive.Counts) == 0 {
+		into.Positive.Offset = 0
+	}
+	if len(into.Negative.Counts) == 0 {
+		into.Negative.Offset = 0
+	}
+	return nil
+}
+
+// custom returns the counts per bucket of a schemaCustom histogram, one more than it has bounds.
+func (h *writeHistogram) custom(dst []float64) ([]float64, error) {
+	if len(h.bounds) > maxBuckets {
+		return dst, fmt.Errorf("%d custom bounds: want at most %d", len(h.bounds), maxBuckets)
+	}
+	for i, bound := range h.bounds {
+		if math.IsNaN(bound) || math.IsInf(bound, 0) || i > 0 && bound <= h.bounds[i-1] {
+			return dst, fmt.Errorf("custom_values: bound %d is %v: want finite, growing bounds", i, bound)
+		}
+	}
+	first, counts, err := h.positive.dense(dst)
+	if err != nil {
+		return dst, err
+	}
+	if first < 0 || first+int64(len(counts)) > int64(len(h.bounds))+1 {
+		return dst, fmt.Errorf("buckets %d to %d, and there are %d bounds", first, first+int64(len(counts))-1, len(h.bounds))
+	}
+	for len(counts) < len(h.bounds)+1 {
+		counts = append(counts, 0)
+	}
+	if first > 0 {
+		copy(counts[first:], counts)
+		clear(counts[:first])
+	}
+	return counts, nil
+}
