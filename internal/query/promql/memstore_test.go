@@ -80,6 +80,13 @@ func (m *memStore) add(t testing.TB, tenant tenants.ID, kind events.Kind, name s
 	return s
 }
 
+// empty drops all series.
+func (m *memStore) empty() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.series, m.reads = make(map[tenants.ID][]*stored), nil
+}
+
 // upTo sets the watermark.
 func (m *memStore) upTo(tenant tenants.ID, at, updated time.Time) {
 	m.mu.Lock()

@@ -50,8 +50,9 @@ func draw(t *rapid.T, end time.Time) []event {
 // On borders of windows, rate, increase and sum_over_time are what a loop over the events says, for every
 // range that is whole windows, wherever the series begins, pauses and ends.
 func TestDeltasEqualLoop(t *testing.T) {
+	s := newServer(t)
 	rapid.Check(t, func(rt *rapid.T) {
-		s := newServer(t)
+		s.store.empty()
 		evs := draw(rt, s.now)
 		s.store.add(t, "acme", events.Delta, "hits_total", map[string]string{"service": "shop"}, evs...)
 		for range 5 {
@@ -78,8 +79,9 @@ func TestDeltasEqualLoop(t *testing.T) {
 
 // A range query gives at every step what an instant query gives there.
 func TestRangeEqualsLoop(t *testing.T) {
+	s := newServer(t)
 	rapid.Check(t, func(rt *rapid.T) {
-		s := newServer(t)
+		s.store.empty()
 		evs := draw(rt, s.now)
 		s.store.add(t, "acme", events.Delta, "hits_total", nil, evs...)
 		rng := time.Duration(rapid.IntRange(1, 60).Draw(rt, "range")) * 10 * time.Second
@@ -99,8 +101,9 @@ func TestRangeEqualsLoop(t *testing.T) {
 
 // The native histogram, its derived counters and its derived buckets say what the events say.
 func TestObservationsEqualLoop(t *testing.T) {
+	s := newServer(t)
 	rapid.Check(t, func(rt *rapid.T) {
-		s := newServer(t)
+		s.store.empty()
 		seed := rapid.Uint64().Draw(rt, "seed")
 		rng := rand.New(rand.NewPCG(seed, 1))
 		var evs []event

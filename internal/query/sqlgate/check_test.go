@@ -111,7 +111,7 @@ var (
 	harmless = []string{
 		"1", "a", "+", ",", "(", ")", "'file('", "'SETTINGS'", "'a''b'", "'\\''", "'--'", "'/*'", "`eval`,", "\"x y\"",
 		"-- file('x') SETTINGS\n", "/* eval('x'); SETTINGS */", "$$ file('x'); $$", "$q$ SETTINGS $$ $q$", "# eval(1)\n",
-		"1.5", "x.y", "{p:String}", "'$$'", "'`'", "\"'\"", "`'`", "-", "*", "files", "myfile(", "evaluate(", "settings_x",
+		"1.5", "x.y", "{p:String},", "'$$'", "'`'", "\"'\"", "`'`", "-", "*", "files", "myfile(", "evaluate(", "settings_x",
 	}
 	dangers = []string{
 		"SETTINGS", "settings", "file(", "File (", "`file`(", "eval(", "file/**/(", "file -- '\n(", "mergeTreeIndex(",
