@@ -115,7 +115,7 @@ func runNPM(ctx context.Context, npm, work string) error {
 	ctx, cancel := context.WithTimeout(ctx, fetchTime)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, npm, "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--prefer-offline",
-		"--loglevel=error", "--update-notifier=false", "--fetch-retries=1")
+		"--loglevel=error", "--update-notifier=false", "--fetch-retries=2", "--fetch-retry-mintimeout=1000")
 	cmd.Dir = work
 	// npm may stand behind scripts that start it: end the whole group, not only the first of them.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}

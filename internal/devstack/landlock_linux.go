@@ -19,13 +19,13 @@ const (
 		unix.LANDLOCK_ACCESS_FS_TRUNCATE | unix.LANDLOCK_ACCESS_FS_IOCTL_DEV
 )
 
-// systemPaths is what a dynamically linked server reads of its machine. /proc is there for memory figures and
-// /proc/self/fd; a sealed process still cannot read another one's environ or memory, because Landlock also denies
-// ptrace access out of the sandbox.
+// systemPaths is what a dynamically linked server reads of its machine. Of /proc only these files and the server's own
+// folder are open to it: the others' environ holds secrets, and root may read them in spite of Landlock.
 var systemPaths = []string{
 	"/lib", "/lib64", "/usr/lib", "/usr/lib64", "/nix/store", "/gnu/store", "/etc/ld.so.cache",
 	"/etc/localtime", "/usr/share/zoneinfo", "/etc/hosts", "/etc/host.conf", "/etc/nsswitch.conf", "/etc/resolv.conf",
-	"/proc", "/sys/fs/cgroup", "/sys/devices/system", "/dev/random", "/dev/urandom", "/dev/zero",
+	"/proc/cpuinfo", "/proc/diskstats", "/proc/loadavg", "/proc/meminfo", "/proc/stat", "/proc/sys", "/proc/uptime", "/proc/vmstat",
+	"/sys/fs/cgroup", "/sys/devices/system", "/dev/random", "/dev/urandom", "/dev/zero",
 }
 
 // sandboxVersion is the kernel's Landlock ABI, 0 without one.
@@ -64,6 +64,9 @@ func seal(files []string, dir string) error {
 	if err := allow(ruleset, dir, all); err != nil {
 		return err
 	}
+	if err := allowOwnProc(ruleset, readRights&all); err != nil {
+		return err
+	}
 	if _, _, errno := unix.RawSyscall6(unix.SYS_PRCTL, unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0, 0); errno != 0 {
 		return fmt.Errorf("forbid new privileges: %w", errno)
 	}
@@ -88,6 +91,17 @@ func allRights(version int) uint64 {
 	return rights
 }
 
+// allowOwnProc adds this process's folder in /proc. The folder's inode, which the rule names, lives only as long as
+// somebody has it open, so the descriptor stays open and goes on to the program executed next.
+func allowOwnProc(ruleset int, rights uint64) error {
+	path := fmt.Sprintf("/proc/%d", os.Getpid())
+	fd, err := unix.Open(path, unix.O_PATH|unix.O_DIRECTORY, 0)
+	if err != nil {
+		return fmt.Errorf("allow %s: %w", path, err)
+	}
+	return allowBeneath(ruleset, fd, path, rights)
+}
+
 // allow adds path, and all below it if it is a directory, to the rule set.
 func allow(ruleset int, path string, rights uint64) error {
 	fd, err := unix.Open(path, unix.O_PATH|unix.O_CLOEXEC, 0)
@@ -102,6 +116,10 @@ func allow(ruleset int, path string, rights uint64) error {
 	if stat.Mode&unix.S_IFMT != unix.S_IFDIR {
 		rights &= fileRights
 	}
+	return allowBeneath(ruleset, fd, path, rights)
+}
+
+func allowBeneath(ruleset, fd int, path string, rights uint64) error {
 	attr := unix.LandlockPathBeneathAttr{Allowed_access: rights, Parent_fd: int32(fd)}
 	_, _, errno := unix.RawSyscall6(unix.SYS_LANDLOCK_ADD_RULE, uintptr(ruleset), unix.LANDLOCK_RULE_PATH_BENEATH,
 		uintptr(unsafe.Pointer(&attr)), 0, 0, 0)

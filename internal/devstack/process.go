@@ -8,6 +8,8 @@ import (
 	"net/http"
 	"os"
 	"os/exec"
+	"regexp"
+	"slices"
 	"strings"
 	"time"
 )
@@ -63,6 +65,7 @@ func (p *process) ready(ctx context.Context, url string) error {
 		if err != nil {
 			continue
 		}
+		_, _ = io.Copy(io.Discard, response.Body) // an answer cut short is an error in the server's log
 		_ = response.Body.Close()
 		if response.StatusCode == http.StatusOK {
 			return nil
@@ -100,9 +103,12 @@ func (p *process) failure() error {
 	return fmt.Errorf("the process %s%s", how, p.tail())
 }
 
-// tail is the end of the process's output, formatted to follow an error's text.
+// stackFrame is a line of a stack trace without symbols.
+var stackFrame = regexp.MustCompile(`^\s*\d+\. \S* ?@ 0x`)
+
+// tail is the end of the process's output without stack traces, formatted to follow an error's text.
 func (p *process) tail() string {
-	const lines, size = 12, 4 << 10
+	const lines, size = 12, 16 << 10
 	content, err := os.ReadFile(p.console)
 	if err != nil {
 		return "; its output cannot be read: " + err.Error()
@@ -110,9 +116,11 @@ func (p *process) tail() string {
 	if len(content) > size {
 		content = content[len(content)-size:]
 	}
-	all := strings.Split(strings.TrimSpace(string(content)), "\n")
-	if all[0] == "" {
+	said := slices.DeleteFunc(strings.Split(strings.TrimSpace(string(content)), "\n"), func(line string) bool {
+		return strings.TrimSpace(line) == "" || stackFrame.MatchString(line)
+	})
+	if len(said) == 0 {
 		return "; it wrote nothing to " + p.console
 	}
-	return "; last lines of " + p.console + ":\n  " + strings.Join(all[max(0, len(all)-lines):], "\n  ")
+	return "; last lines of " + p.console + ":\n  " + strings.Join(said[max(0, len(said)-lines):], "\n  ")
 }

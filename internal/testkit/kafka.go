@@ -10,13 +10,12 @@ import (
 	"github.com/vigie-io/vigie/internal/devstack"
 )
 
-// EnvKafka holds the seed brokers (host:port, comma-separated) of a Kafka cluster that ApacheKafka gives instead of
-// one of its own.
+// EnvKafka is the address (host:port) of a broker of a Kafka cluster that ApacheKafka gives instead of one of its own.
 const EnvKafka = "VIGIE_TEST_KAFKA"
 
 // Broker is a Kafka cluster to test against. It has no topics at first and creates none by itself.
 type Broker struct {
-	// Addr is what clients take as seed brokers.
+	// Addr is the host:port that clients take as seed broker.
 	Addr string
 
 	t        testing.TB

@@ -1,0 +1,6 @@
+// Command hello says so: something for TestBuildBinary to build.
+package main
+
+import "fmt"
+
+func main() { fmt.Println("hello") }
