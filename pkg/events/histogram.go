@@ -38,15 +38,16 @@ func (w *work) histogram(dst **Histogram) bool {
 	s.seen = 0
 	var scale int64
 	h := Histogram{Min: math.NaN(), Max: math.NaN()}
+	var at *memo
 	for first := true; ; first = false {
-		key, more, ok := s.nextKey(first)
+		key, more, ok := s.nextKey(first, &at)
 		if !ok {
 			return false
 		}
 		if !more {
 			break
 		}
-		switch string(key) {
+		switch key {
 		case "scale":
 			s.enter("histogram.scale", fieldScale)
 			ok = s.whole(&scale, minScale, maxScale)
@@ -112,8 +113,9 @@ func (w *work) buckets(dst *Buckets) bool {
 	s.seen = 0
 	side := s.field
 	var offset int64
+	var at *memo
 	for first := true; ; first = false {
-		key, more, ok := s.nextKey(first)
+		key, more, ok := s.nextKey(first, &at)
 		if !ok {
 			return false
 		}
@@ -121,7 +123,7 @@ func (w *work) buckets(dst *Buckets) bool {
 			break
 		}
 		s.field = side
-		switch string(key) {
+		switch key {
 		case "offset":
 			s.enter(side, fieldOffset)
 			ok = s.whole(&offset, math.MinInt32, math.MaxInt32)

@@ -227,8 +227,9 @@ func (w *work) metric(index int) bool {
 	s, b := w.s, w.out
 	b.Metrics = append(b.Metrics, Metric{})
 	m := &b.Metrics[len(b.Metrics)-1]
+	at := &s.memos.fields
 	for first := true; ; first = false {
-		key, more, ok := s.nextKey(first)
+		key, more, ok := s.nextKey(first, &at)
 		if !ok {
 			b.Metrics = b.Metrics[:len(b.Metrics)-1]
 			return false
@@ -236,7 +237,7 @@ func (w *work) metric(index int) bool {
 		if !more {
 			break
 		}
-		switch string(key) {
+		switch key {
 		case "tenant":
 			s.enter("tenant", fieldTenant)
 			ok = s.string(&m.Tenant)
@@ -315,8 +316,9 @@ func (w *work) span(index int) bool {
 	b.Spans = append(b.Spans, Span{})
 	p := &b.Spans[len(b.Spans)-1]
 	attrs := w.attributes()
+	at := &s.memos.fields
 	for first := true; ; first = false {
-		key, more, ok := s.nextKey(first)
+		key, more, ok := s.nextKey(first, &at)
 		if !ok {
 			b.Spans = b.Spans[:len(b.Spans)-1]
 			return false
@@ -324,7 +326,7 @@ func (w *work) span(index int) bool {
 		if !more {
 			break
 		}
-		switch string(key) {
+		switch key {
 		case "tenant":
 			s.enter("tenant", fieldTenant)
 			ok = s.string(&p.Tenant)
@@ -413,8 +415,9 @@ func (w *work) log(index int) bool {
 	l := &b.Logs[len(b.Logs)-1]
 	attrs := w.attributes()
 	var severity string
+	at := &s.memos.fields
 	for first := true; ; first = false {
-		key, more, ok := s.nextKey(first)
+		key, more, ok := s.nextKey(first, &at)
 		if !ok {
 			b.Logs = b.Logs[:len(b.Logs)-1]
 			return false
@@ -422,7 +425,7 @@ func (w *work) log(index int) bool {
 		if !more {
 			break
 		}
-		switch string(key) {
+		switch key {
 		case "tenant":
 			s.enter("tenant", fieldTenant)
 			ok = s.string(&l.Tenant)
@@ -640,7 +643,7 @@ func (s *scanner) time(dst *int64) bool {
 		if !ok {
 			return false
 		}
-		if *dst, reason = rfc3339(text); reason != "" {
+		if *dst, reason = s.clock.rfc3339(text); reason != "" {
 			s.refuseTime(reason, text)
 		}
 		return true

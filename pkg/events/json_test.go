@@ -102,7 +102,7 @@ func TestTimes(t *testing.T) {
 	f(`"2026-11-23T12:30:00.123456789999+02:30"`, 1_795_428_000_123_456_789)
 	f(`"2026-11-22T20:00:00-14:00"`, 1_795_428_000e9)
 	f(`"2016-12-31T23:59:60Z"`, 1_483_228_800e9)
-	f(`"2262-04-11T23:47:15.999Z"`, 9_223_372_035_999e6)
+	f(`"2262-04-11T23:47:16.854775807Z"`, math.MaxInt64)
 	f("9223372036854775807", math.MaxInt64)
 }
 
@@ -162,7 +162,7 @@ func finite() *rapid.Generator[float64] {
 func metrics() *rapid.Generator[events.Metric] {
 	return rapid.Custom(func(t *rapid.T) events.Metric {
 		m := events.Metric{
-			Tenant: "acme", Time: rapid.Int64Range(0, math.MaxInt64-1e9).Draw(t, "time"), Start: rapid.Int64Range(0, math.MaxInt64-1e9).Draw(t, "start"),
+			Tenant: "acme", Time: rapid.Int64Range(0, math.MaxInt64).Draw(t, "time"), Start: rapid.Int64Range(0, math.MaxInt64).Draw(t, "start"),
 			Name: text().Draw(t, "name"), Kind: events.Kind(rapid.IntRange(0, 3).Draw(t, "kind")), Labels: labelSet().Draw(t, "labels"),
 			Unit: rapid.StringN(0, 5, 20).Draw(t, "unit"), Help: rapid.StringN(0, 30, 100).Draw(t, "help"),
 		}
@@ -231,7 +231,7 @@ func TestRoundTripSpansAndLogs(t *testing.T) {
 	optional := rapid.OneOf(rapid.Just(""), text())
 	rapid.Check(t, func(t *rapid.T) {
 		p := events.Span{
-			Tenant: "acme", Time: rapid.Int64Range(0, math.MaxInt64-1e9).Draw(t, "time"), Duration: rapid.Int64Range(0, math.MaxInt64).Draw(t, "duration"),
+			Tenant: "acme", Time: rapid.Int64Range(0, math.MaxInt64).Draw(t, "time"), Duration: rapid.Int64Range(0, math.MaxInt64).Draw(t, "duration"),
 			Service: text().Draw(t, "service"), Name: text().Draw(t, "name"), Kind: rapid.SampledFrom([]string{"server", "client", "internal", "producer", "consumer"}).Draw(t, "kind"),
 			Status: rapid.SampledFrom([]string{"ok", "error", "unset"}).Draw(t, "status"), StatusCode: rapid.SampledFrom([]int{0, 100, 599}).Draw(t, "code"),
 			Route: optional.Draw(t, "route"), Peer: optional.Draw(t, "peer"), TraceID: id.Draw(t, "trace"), SpanID: id.Draw(t, "span"), ParentID: id.Draw(t, "parent"),

@@ -15,9 +15,10 @@ func (w *work) labels(dst *series.Labels) bool {
 		return s.other(b, `an object of texts, such as {"service":"checkout"}`)
 	}
 	s.pos++
-	from := len(c.labels)
+	from, seen := len(c.labels), 0
+	at := &s.memos.labels
 	for first := true; ; first = false {
-		key, more, ok := s.nextKey(first)
+		name, more, ok := s.nextKey(first, &at)
 		if !ok {
 			return false
 		}
@@ -25,45 +26,60 @@ func (w *work) labels(dst *series.Labels) bool {
 			break
 		}
 		s.field = "labels"
-		var value []byte
-		switch b := s.space(); {
-		case b == '"':
-			if value, ok = s.text(); !ok {
-				return false
-			}
-		case b == 'n' && s.buf[s.pos+1] == 'u':
-			ok = s.literal("null") // the same as no label
-		default:
-			if ok = s.other(b, "a text in quotes as value of label "+quoted(key)); !ok {
-				return false
-			}
-		}
+		value, ok := w.labelValue(name)
 		if !ok {
 			return false
 		}
-		w.checkLabel(key, value)
-		if len(c.labels)-from > w.opts.MaxLabels || len(value) == 0 {
+		seen++
+		w.checkLabel(name, value)
+		if len(value) == 0 || len(c.labels)-from > w.opts.MaxLabels {
 			continue
 		}
-		c.labels = append(c.labels, series.Label{Name: view(key), Value: view(value)})
+		c.labels = append(c.labels, series.Label{Name: name, Value: value})
 	}
-	if len(c.labels)-from > w.opts.MaxLabels {
+	given := c.labels[from:]
+	switch {
+	case len(given) == 0:
+	case len(given) > w.opts.MaxLabels:
 		w.tooMany("labels", w.opts.MaxLabels)
+	case at == nil || len(given) != seen || seen > maxOrdered || s.fault.reason != "":
+		*dst = w.sorted(from)
+	case at.order == nil:
+		var before [maxOrdered]series.Label
+		copy(before[:], given)
+		if *dst = w.sorted(from); s.fault.reason == "" {
+			at.remember(before[:seen], *dst)
+		}
+	default:
+		*dst = at.sort(given)
 	}
-	*dst = w.sorted(from)
 	return true
 }
 
+// labelValue reads the value of a label; null is the same as the empty text.
+func (w *work) labelValue(name string) (value string, ok bool) {
+	s := w.s
+	switch b := s.space(); {
+	case b == '"':
+		text, ok := s.text()
+		return view(text), ok
+	case b == 'n' && s.buf[s.pos+1] == 'u':
+		return "", s.literal("null")
+	default:
+		return "", s.other(b, "a text in quotes as value of label "+quoted([]byte(name)))
+	}
+}
+
 // checkLabel refuses a metric label that a series cannot have.
-func (w *work) checkLabel(name, value []byte) {
+func (w *work) checkLabel(name, value string) {
 	switch {
 	case len(name) == 0:
 		w.s.refuse(ReasonBadLabel, "a label has no name")
 	case len(name) > w.opts.MaxName:
-		w.s.refuse(ReasonTooLong, fmt.Sprintf("label name %s has %d bytes, the limit is %d", quoted(name), len(name), w.opts.MaxName))
+		w.s.refuse(ReasonTooLong, fmt.Sprintf("label name %s has %d bytes, the limit is %d", quoted([]byte(name)), len(name), w.opts.MaxName))
 	case len(value) > w.opts.MaxValue:
-		w.s.refuse(ReasonTooLong, fmt.Sprintf("label %s has a value of %d bytes, the limit is %d", quoted(name), len(value), w.opts.MaxValue))
-	case len(name) == len("__name__") && string(name) == "__name__":
+		w.s.refuse(ReasonTooLong, fmt.Sprintf("label %s has a value of %d bytes, the limit is %d", quoted([]byte(name)), len(value), w.opts.MaxValue))
+	case name == "__name__":
 		w.s.refuse(ReasonBadLabel, `label "__name__" is reserved; write the name into the field name`)
 	}
 }
@@ -106,8 +122,9 @@ func (a attributeReader) object() bool {
 		return s.other(c, "an object of attributes")
 	}
 	s.pos++
+	at := &s.memos.labels
 	for first := true; ; first = false {
-		key, more, ok := s.nextKey(first)
+		key, more, ok := s.nextKey(first, &at)
 		if !ok || !more {
 			return ok
 		}
@@ -118,7 +135,7 @@ func (a attributeReader) object() bool {
 }
 
 // value reads one attribute of any type: texts as they are, the rest as JSON text; null is no attribute.
-func (a attributeReader) value(key []byte, depth int) bool {
+func (a attributeReader) value(name string, depth int) bool {
 	s := a.w.s
 	s.field = "attributes"
 	var value []byte
@@ -136,10 +153,10 @@ func (a attributeReader) value(key []byte, depth int) bool {
 			return true
 		}
 		if !utf8.Valid(value) {
-			s.refuse(ReasonInvalidUTF8, "attribute "+quoted(key)+" is not UTF-8")
+			s.refuse(ReasonInvalidUTF8, "attribute "+quoted([]byte(name))+" is not UTF-8")
 		}
 	}
-	a.add(view(key), view(value))
+	a.add(name, view(value))
 	return true
 }
 

@@ -141,13 +141,14 @@ func TestEveryReason(t *testing.T) {
 	span(`{"tenant":"a","time":1,"service":"s","name":"n","duration":1,"status_code":99}`, events.ReasonNumberRange, "status_code")
 	span(`{"tenant":"a","time":1,"service":"s","name":"n","duration":1,"status_code":200.5}`, events.ReasonNumberRange, "status_code")
 	for _, text := range []string{"", "yesterday", "2026-11-23", "2026-11-23T10:00:00", "2026-13-23T10:00:00Z", "2026-02-29T10:00:00Z", "2026-11-23T24:00:00Z",
-		"2026-11-23T10:60:00Z", "2026-11-23T10:00:61Z", "2026-11-23T10:00:00.Z", "2026-11-23T10:00:00+0100", "2026-11-23T10:00:00+24:00", "1795428000", "2026-11-23T10:00:00Zx"} {
+		"2026-11-23T10:60:00Z", "2026-11-23T10:00:61Z", "2026-11-23T10:00:00.Z", "2026-11-23T10:00:00+0100", "2026-11-23T10:00:00+24:00", "1795428000", "2026-11-23T10:00:00Zx",
+		strings.Repeat(`\u0000`, 16) + ":00Z", "2026-11-23T10:00:0aZ", "2026-11-23T10:00.00Z"} {
 		metric(`{"tenant":"acme","time":"`+text+`","name":"m","value":1}`, events.ReasonBadTime, "time")
 	}
 	for _, old := range []string{"-1", "-0.5", `"1969-12-31T23:59:59Z"`, `"1970-01-01T00:30:00+01:00"`, `"0000-01-01T00:00:00Z"`} {
 		metric(`{"tenant":"acme","time":`+old+`,"name":"m","value":1}`, events.ReasonTooOld, "time")
 	}
-	for _, new := range []string{`"3000-01-01T00:00:00Z"`, "32503680000", "32503680000000", "32503680000000000", "9223372036854775808", "1e300", `"9999-12-31T23:59:59Z"`} {
+	for _, new := range []string{`"3000-01-01T00:00:00Z"`, `"2262-04-11T23:47:16.854775808Z"`, "32503680000", "32503680000000", "32503680000000000", "9223372036854775808", "1e300", `"9999-12-31T23:59:59Z"`} {
 		metric(`{"tenant":"acme","time":`+new+`,"name":"m","value":1}`, events.ReasonTooNew, "time")
 	}
 	for _, d := range []string{"-1", "-0.001", `"-12ms"`, `"12"`, `"12 ms"`, `"ms"`, `"1e1000s"`, `"12parsec"`, `""`, "1e12", `"9999999h"`, `"1h2m"`} {

@@ -36,6 +36,9 @@ type scanner struct {
 	seen  uint64 // fields of this object that had a value
 	fault fault
 	want  string // after false: what should have stood at pos
+
+	memos memos
+	clock minute
 }
 
 func (s *scanner) load(record []byte) {
@@ -83,26 +86,64 @@ func (s *scanner) space() byte {
 }
 
 // nextKey goes to the next value of an object and returns its key; more is false at the closing brace.
-// first is true right after the opening brace.
-func (s *scanner) nextKey(first bool) (key []byte, more, ok bool) {
+// first is true right after the opening brace. The memo at, where there is one, moves on with the key; it
+// becomes nil where the sequence is not remembered.
+func (s *scanner) nextKey(first bool, at **memo) (key string, more, ok bool) {
+	if *at != nil { // the common case: no white space, and a remembered key
+		pos := s.pos
+		if !first && s.buf[pos] == ',' {
+			pos++
+		}
+		if n := (*at).find(s.buf[pos:]); n != nil && (first || pos > s.pos) {
+			s.pos = pos + len(n.token)
+			*at = n
+			return n.key, true, true
+		}
+	}
 	c := s.space()
 	switch {
 	case c == '}':
 		s.pos++
-		return nil, false, true
+		return "", false, true
 	case first:
 	case c == ',':
 		s.pos++
 		c = s.space()
 	default:
-		return nil, false, s.broken("',' or '}'")
+		return "", false, s.broken("',' or '}'")
 	}
+	if *at != nil {
+		// White space before the key: it may be remembered all the same.
+		if n := (*at).find(s.buf[s.pos:]); n != nil {
+			s.pos += len(n.token)
+			*at = n
+			return n.key, true, true
+		}
+	}
+	return s.newKey(c, at)
+}
+
+// newKey reads a key that is not remembered, and remembers it when it is written plainly.
+func (s *scanner) newKey(c byte, at **memo) (key string, more, ok bool) {
 	if c != '"' {
-		return nil, false, s.broken("a field name in quotes")
+		return "", false, s.broken("a field name in quotes")
 	}
 	s.field = ""
-	key, ok = s.text()
-	return key, ok, ok && s.colon()
+	start := s.pos
+	text, ok := s.text()
+	plain := s.pos-start == len(text)+2
+	if !ok || !s.colon() {
+		return "", false, false
+	}
+	if *at != nil {
+		token := s.buf[start:s.pos]
+		if plain && len(token) == len(text)+3 && s.fault.reason == "" {
+			*at = s.memos.learn(*at, token)
+		} else {
+			*at = nil
+		}
+	}
+	return view(text), true, true
 }
 
 func (s *scanner) colon() bool {

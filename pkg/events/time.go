@@ -10,6 +10,9 @@ const (
 	microsBelow  = 1e17
 )
 
+// lastSecond is the second in which int64 nanoseconds end: 2262-04-11T23:47:16Z.
+const lastSecond = math.MaxInt64 / 1_000_000_000
+
 // unixTime turns a Unix time in seconds (also fractions), milliseconds, microseconds or nanoseconds into
 // nanoseconds. The reason is "" when it could.
 func unixTime(n *decimal) (ns int64, reason Reason) {
@@ -32,51 +35,71 @@ func unixTime(n *decimal) (ns int64, reason Reason) {
 	return 0, ReasonTooNew
 }
 
+// minute remembers the last minute read: a record's events mostly share it.
+type minute struct {
+	text    [minuteLen]byte
+	seconds int64 // since 1970, UTC
+}
+
+const minuteLen = len("2026-11-23T10:00")
+
 // rfc3339 reads 2026-11-23T10:00:00.123456789Z, or with an offset. Digits past nanoseconds are cut off;
 // a leap second is the first of the next minute.
-func rfc3339(b []byte) (ns int64, reason Reason) {
-	const shape = "0000-00-00T00:00:00"
-	if len(b) <= len(shape) {
+func (m *minute) rfc3339(b []byte) (ns int64, reason Reason) {
+	const secondsLen = minuteLen + len(":00")
+	if len(b) <= secondsLen {
 		return 0, ReasonBadTime
 	}
-	for i := range len(shape) {
-		c := b[i]
-		switch shape[i] {
-		case '0':
-			if c-'0' > 9 {
-				return 0, ReasonBadTime
-			}
-		case 'T':
-			if c != 'T' && c != 't' && c != ' ' {
-				return 0, ReasonBadTime
-			}
-		default:
-			if c != shape[i] {
-				return 0, ReasonBadTime
-			}
+	if [minuteLen]byte(b) != m.text || b[0] == 0 { // of zeros is the memory of nothing yet
+		seconds, ok := dateMinute(b)
+		if !ok {
+			return 0, ReasonBadTime
 		}
+		m.text, m.seconds = [minuteLen]byte(b), seconds
 	}
-	year, month, day := two(b)*100+two(b[2:]), two(b[5:]), two(b[8:])
-	hour, minute, second := two(b[11:]), two(b[14:]), two(b[17:])
-	if month < 1 || month > 12 || day < 1 || day > daysIn(year, month) || hour > 23 || minute > 59 || second > 60 {
-		return 0, ReasonBadTime
-	}
-	nanos, rest, ok := fraction(b[len(shape):])
-	if !ok {
+	tens, units := b[minuteLen+1]-'0', b[minuteLen+2]-'0'
+	second := int64(tens)*10 + int64(units)
+	nanos, rest, ok := fraction(b[secondsLen:])
+	if b[minuteLen] != ':' || tens > 9 || units > 9 || second > 60 || !ok {
 		return 0, ReasonBadTime
 	}
 	offset, ok := zone(rest)
 	if !ok {
 		return 0, ReasonBadTime
 	}
-	seconds := daysSinceEpoch(year, month, day)*86_400 + int64(hour*3600+minute*60+second) - offset
+	seconds := m.seconds + second - offset
 	switch {
 	case seconds < 0:
 		return 0, ReasonTooOld
-	case seconds >= math.MaxInt64/1_000_000_000:
+	case seconds > lastSecond, seconds == lastSecond && nanos > math.MaxInt64%1_000_000_000:
 		return 0, ReasonTooNew
 	}
 	return seconds*1_000_000_000 + nanos, ""
+}
+
+// dateMinute reads 2026-11-23T10:00 as seconds since 1970.
+func dateMinute(b []byte) (seconds int64, ok bool) {
+	const shape = "0000-00-00T00:00"
+	for i := range len(shape) {
+		c := b[i]
+		switch shape[i] {
+		case '0':
+			ok = c-'0' <= 9
+		case 'T':
+			ok = c == 'T' || c == 't' || c == ' '
+		default:
+			ok = c == shape[i]
+		}
+		if !ok {
+			return 0, false
+		}
+	}
+	year, month, day := two(b)*100+two(b[2:]), two(b[5:]), two(b[8:])
+	hour, minute := two(b[11:]), two(b[14:])
+	if month < 1 || month > 12 || day < 1 || day > daysIn(year, month) || hour > 23 || minute > 59 {
+		return 0, false
+	}
+	return daysSinceEpoch(year, month, day)*86_400 + int64(hour*3600+minute*60), true
 }
 
 func two(b []byte) int { return int(b[0]-'0')*10 + int(b[1]-'0') }

@@ -1,0 +1,106 @@
+package events
+
+import (
+	"encoding/binary"
+	"math"
+
+	"github.com/vigie-io/vigie/pkg/series"
+)
+
+// Producers write the same fields in the same order, event after event. A memo is a tree of the key
+// sequences seen: from one key to those that followed it. Where the next bytes are a remembered key, they
+// need not be scanned; and where all labels of an event are, their order is known too.
+//
+// It is a cache only: forgetting any part of it changes no result.
+type memo struct {
+	token string // "name": as it stands in the record, quotes and colon included
+	key   string
+	head  uint64 // the first eight bytes of token, as one little-endian word
+	mask  uint64 // of head, the bytes token has
+	next  []*memo
+	lost  uint8 // keys not found here since next was full
+
+	order []uint8 // at the last label: sorted[i] is label order[i]; nil when not known
+}
+
+// Bounds of the memory of a memo, and of the time lost where it does not help.
+const (
+	memoFan   = 8    // keys remembered after one
+	memoKey   = 64   // bytes of a key
+	memoNodes = 4096 // nodes of a tree
+	memoLost  = 64   // misses at a full node that make room for a new key
+)
+
+// memos are the trees of a batch: of event objects, and of label objects.
+type memos struct {
+	fields, labels memo
+	nodes          int
+}
+
+// find returns the remembered key that stands at the beginning of b, which has at least pad bytes.
+func (m *memo) find(b []byte) *memo {
+	word := binary.LittleEndian.Uint64(b)
+	for _, n := range m.next {
+		if word&n.mask == n.head && (n.mask != math.MaxUint64 || len(n.token) <= len(b) && string(b[8:len(n.token)]) == n.token[8:]) {
+			return n
+		}
+	}
+	return nil
+}
+
+// learn remembers that token, the spelling of a key, may follow m. It returns nil when it does not.
+func (t *memos) learn(m *memo, token []byte) *memo {
+	if len(token) > memoKey {
+		return nil
+	}
+	full := len(m.next) >= memoFan
+	if full {
+		if m.lost++; m.lost < memoLost {
+			return nil
+		}
+		m.lost = 0
+	}
+	if t.nodes++; t.nodes > memoNodes {
+		*t = memos{}
+		return nil
+	}
+	spelling := string(token)
+	var head [8]byte
+	size := copy(head[:], spelling)
+	n := &memo{
+		token: spelling, key: spelling[1 : len(spelling)-2],
+		head: binary.LittleEndian.Uint64(head[:]), mask: math.MaxUint64 >> (64 - 8*size),
+	}
+	if full {
+		m.next[memoFan-1] = n
+	} else {
+		m.next = append(m.next, n)
+	}
+	return n
+}
+
+// sort orders labels that came in the sequence ending at m, whose order is known. None of them is empty.
+func (m *memo) sort(labels []series.Label) series.Labels {
+	var given [maxOrdered]series.Label
+	n := copy(given[:], labels)
+	for i, from := range m.order {
+		labels[i] = given[from]
+	}
+	return labels[:n:n]
+}
+
+// maxOrdered is how many labels a remembered order may have.
+const maxOrdered = 16
+
+// remember notes how sorted came from given, the names before sorting.
+func (m *memo) remember(given []series.Label, sorted series.Labels) {
+	order := make([]uint8, len(sorted))
+	for i, l := range sorted {
+		for j := range given {
+			if given[j].Name == l.Name {
+				order[i] = uint8(j)
+			}
+		}
+	}
+	m.order = order
+}
