@@ -7,7 +7,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 )
 
-type metrics struct {
+// Metrics are the counters of a process's sink; a sink that is made anew goes on with them.
+type Metrics struct {
 	rows, blocks, bytes, failures *prometheus.CounterVec
 	seconds                       *prometheus.HistogramVec
 	freshness                     *prometheus.HistogramVec
@@ -17,7 +18,8 @@ type metrics struct {
 	stalled, suspicious, buffered prometheus.Gauge
 }
 
-func newMetrics(reg prometheus.Registerer) *metrics {
+// NewMetrics registers the counters with reg.
+func NewMetrics(reg prometheus.Registerer) *Metrics {
 	counter := func(name, help string, labels ...string) *prometheus.CounterVec {
 		return prometheus.NewCounterVec(prometheus.CounterOpts{Name: name, Help: help}, labels)
 	}
@@ -32,7 +34,7 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 			Buckets:                         prometheus.ExponentialBuckets(0.002, 2.5, 14),
 		}, labels)
 	}
-	m := &metrics{
+	m := &Metrics{
 		rows:     counter("vigie_sink_rows_total", "Rows stored, including those ClickHouse dropped as duplicates.", "table"),
 		blocks:   counter("vigie_sink_blocks_total", "Blocks stored: one INSERT each.", "table"),
 		bytes:    counter("vigie_sink_bytes_total", "Bytes of stored blocks.", "table"),
@@ -55,7 +57,7 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 	return m
 }
 
-func (m *metrics) inserted(r *Record, b *block, start, end time.Time) {
+func (m *Metrics) inserted(r *Record, b *block, start, end time.Time) {
 	m.rows.WithLabelValues(b.table).Add(float64(b.rows))
 	m.blocks.WithLabelValues(b.table).Inc()
 	m.bytes.WithLabelValues(b.table).Add(float64(len(r.Value)))
@@ -67,7 +69,7 @@ func (m *metrics) inserted(r *Record, b *block, start, end time.Time) {
 	m.freshness.WithLabelValues(b.table, from).Observe(end.Sub(since).Seconds())
 }
 
-func (m *metrics) failure(table string, refused bool) {
+func (m *Metrics) failure(table string, refused bool) {
 	class := "retry"
 	if refused {
 		class = "refused"
@@ -75,14 +77,14 @@ func (m *metrics) failure(table string, refused bool) {
 	m.failures.WithLabelValues(table, class).Inc()
 }
 
-func (m *metrics) park(now time.Time) {
+func (m *Metrics) park(now time.Time) {
 	m.parked.Inc()
 	m.parkedLast.Set(float64(now.Unix()))
 }
 
-func (m *metrics) forget(partition int32) { m.lag.DeleteLabelValues(label(partition)) }
+func (m *Metrics) forget(partition int32) { m.lag.DeleteLabelValues(label(partition)) }
 
-func (m *metrics) reset() {
+func (m *Metrics) reset() {
 	m.lag.Reset()
 }
 

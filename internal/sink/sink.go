@@ -8,8 +8,6 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
-
-	"github.com/prometheus/client_golang/prometheus"
 )
 
 // ErrRefused classes an insert error: the server understood the request and refuses the block for what it
@@ -61,7 +59,7 @@ type Sink struct {
 	inserter Inserter
 	parker   Parker
 	log      *slog.Logger
-	metrics  *metrics
+	metrics  *Metrics
 
 	slots   chan struct{} // one per running insert
 	refused atomic.Int64  // refused blocks since the last success
@@ -70,10 +68,10 @@ type Sink struct {
 }
 
 // New returns a sink; cfg is valid.
-func New(cfg Config, source Source, inserter Inserter, parker Parker, reg prometheus.Registerer, log *slog.Logger) *Sink {
+func New(cfg Config, source Source, inserter Inserter, parker Parker, metrics *Metrics, log *slog.Logger) *Sink {
 	return &Sink{
 		cfg: cfg, source: source, inserter: inserter, parker: parker, log: log,
-		metrics: newMetrics(reg),
+		metrics: metrics,
 		slots:   make(chan struct{}, cfg.Parallel),
 	}
 }

@@ -1,0 +1,34 @@
+package app
+
+import (
+	"context"
+	"fmt"
+	"io"
+
+	"github.com/vigie-io/vigie/internal/clickhouse"
+	"github.com/vigie-io/vigie/internal/config"
+)
+
+// Migrate brings ClickHouse's tables up to date, or prints what would run, and says on out what it did.
+func Migrate(ctx context.Context, cfg config.Config, dryRun bool, out io.Writer) error {
+	client, err := clickhouse.NewClient(cfg.ClickHouse)
+	if err != nil {
+		return err
+	}
+	defer client.Close()
+	pending, err := client.Migrate(ctx, dryRun)
+	if err != nil {
+		return err
+	}
+	if len(pending) == 0 {
+		fmt.Fprintln(out, "ClickHouse is up to date")
+	}
+	for _, migration := range pending {
+		if dryRun {
+			fmt.Fprintf(out, "-- would run %s\n%s\n", migration.Name, migration.SQL)
+		} else {
+			fmt.Fprintf(out, "applied %s\n", migration.Name)
+		}
+	}
+	return nil
+}

@@ -1,0 +1,88 @@
+package app
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/vigie-io/vigie/internal/config"
+	"github.com/vigie-io/vigie/internal/telemetry"
+)
+
+// Process is what a service takes from the process it runs in.
+type Process struct {
+	Name    string
+	Version string
+	Log     *slog.Logger
+	// Ready, when set, is called once with the service's readiness check as soon as its address is open.
+	Ready func(telemetry.Check)
+	// Registry holds the service's metrics; nil makes a new one.
+	Registry *prometheus.Registry
+	// TracingKey is the API key for the service's own spans; "" reads tracing.api_key_file.
+	TracingKey string
+}
+
+// Runner runs a service until ctx ends, then lets it finish. A nil error is a clean end.
+type Runner func(ctx context.Context, cfg config.Config, p Process) error
+
+// traceFlush bounds how long a service's end waits for its last spans.
+const traceFlush = 500 * time.Millisecond
+
+// door is a service's HTTP listener with the admin endpoints on it.
+type door struct {
+	listener net.Listener
+	mux      *http.ServeMux
+	tracing  *telemetry.Tracing
+}
+
+func (p *Process) prepare() {
+	if p.Registry == nil {
+		p.Registry = telemetry.NewRegistry(p.Version)
+	}
+}
+
+// open listens for a service. setting is the key that moves the address.
+func (p *Process) open(ctx context.Context, cfg config.Config, addr, setting string) (*door, error) {
+	listener, err := telemetry.Listen(addr, p.Name, setting)
+	if err != nil {
+		return nil, err
+	}
+	key := p.TracingKey
+	if key == "" {
+		if key, err = readSecret(cfg.Tracing.APIKeyFile); err != nil {
+			return nil, errors.Join(err, listener.Close())
+		}
+	}
+	tracing, err := telemetry.NewTracing(ctx, cfg.Tracing, "vigie-"+p.Name, p.Version, key)
+	if err != nil {
+		return nil, errors.Join(err, listener.Close())
+	}
+	return &door{listener: listener, mux: http.NewServeMux(), tracing: tracing}, nil
+}
+
+// serve answers with the mux and the admin endpoints until ctx ends.
+func (d *door) serve(ctx context.Context, cfg *config.Config, p *Process, ready telemetry.Check, topology func() any) error {
+	telemetry.Admin{Ready: ready, Gatherer: p.Registry, Config: cfg.YAML(), Topology: topology}.Mount(d.mux)
+	p.Log.Info("listening", "service", p.Name, "addr", d.listener.Addr().String())
+	if p.Ready != nil {
+		p.Ready(ready)
+	}
+	err := telemetry.Serve(ctx, d.listener, d.tracing.Handler(d.mux))
+	return errors.Join(err, d.close())
+}
+
+// close sends the last spans, for as long as that is quick.
+func (d *door) close() error {
+	ctx, cancel := context.WithTimeout(context.Background(), traceFlush)
+	defer cancel()
+	if err := d.tracing.Close(ctx); err != nil && !errors.Is(err, context.DeadlineExceeded) {
+		return fmt.Errorf("close tracing: %w", err)
+	}
+	return nil
+}

@@ -1,0 +1,49 @@
+package app
+
+import (
+	"context"
+	"errors"
+	"net/http"
+
+	"github.com/vigie-io/vigie/internal/auth"
+	"github.com/vigie-io/vigie/internal/clickhouse"
+	"github.com/vigie-io/vigie/internal/config"
+	"github.com/vigie-io/vigie/internal/pipeline"
+	"github.com/vigie-io/vigie/internal/query/api"
+	"github.com/vigie-io/vigie/internal/tenants"
+)
+
+var _ Runner = Query
+
+// Query answers PromQL and SQL from ClickHouse.
+func Query(ctx context.Context, cfg config.Config, p Process) error {
+	p.prepare()
+	door, err := p.open(ctx, cfg, cfg.Query.Listen, "query.listen")
+	if err != nil {
+		return err
+	}
+	client, err := clickhouse.NewClient(cfg.ClickHouse)
+	if err != nil {
+		return errors.Join(err, door.listener.Close())
+	}
+	defer client.Close()
+	authenticator, err := auth.New(cfg.Auth, door.listener.Addr())
+	if err != nil {
+		return errors.Join(err, door.listener.Close())
+	}
+	handler, err := api.New(cfg.Query.Config, api.Options{
+		Store:           clickhouse.NewStore(client),
+		Upstream:        client,
+		Authenticate:    func(r *http.Request) (tenants.ID, error) { return authenticator.Tenant(r, auth.Read) },
+		Limits:          cfg.Tenants.For,
+		Registerer:      p.Registry,
+		Log:             p.Log,
+		DecodeHistogram: pipeline.DecodeHistogram,
+		Version:         p.Version,
+	})
+	if err != nil {
+		return errors.Join(err, door.listener.Close())
+	}
+	door.mux.Handle("/", handler)
+	return door.serve(ctx, &cfg, &p, client.Ready, nil)
+}

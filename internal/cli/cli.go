@@ -1,0 +1,90 @@
+// Package cli turns command lines into calls of internal/app: flags, exit codes, tables for people. It holds no
+// logic of its own.
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/vigie-io/vigie/internal/app"
+	"github.com/vigie-io/vigie/internal/config"
+)
+
+// Exit codes.
+const (
+	exitOK      = 0
+	exitFailure = 1
+	exitUsage   = 2
+)
+
+// Streams are where a command reads and writes.
+type Streams struct {
+	In       io.Reader
+	Out, Err io.Writer
+	Environ  []string
+}
+
+// Standard are the process' own streams and environment.
+func Standard() Streams {
+	return Streams{In: os.Stdin, Out: os.Stdout, Err: os.Stderr, Environ: os.Environ()}
+}
+
+// errUsage marks an error in how a command was called.
+var errUsage = errors.New("usage")
+
+// Service runs one service until SIGINT or SIGTERM and returns the exit code.
+func Service(name, version string, run app.Runner, args []string, s Streams) int {
+	ctx, stop := signalContext()
+	defer stop()
+	loaded, code, done := load(name, args, s)
+	if done {
+		return code
+	}
+	log := loaded.Config.Logger(s.Err)
+	if err := run(ctx, loaded.Config, app.Process{Name: name, Version: version, Log: log}); err != nil {
+		return fail(s, name, err)
+	}
+	return exitOK
+}
+
+// signalContext ends at the first SIGINT or SIGTERM; a second one kills the process as usual.
+func signalContext() (context.Context, context.CancelFunc) {
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
+	context.AfterFunc(ctx, stop)
+	return ctx, stop
+}
+
+// load reads the configuration; done says that the command ends here, with code.
+func load(name string, args []string, s Streams) (loaded config.Loaded, code int, done bool) {
+	loaded, err := config.Load(name, args, s.Environ, s.Err)
+	switch {
+	case errors.Is(err, config.ErrHelp):
+		return loaded, exitOK, true
+	case err != nil:
+		fmt.Fprintf(s.Err, "%s: %v\n", name, err)
+		return loaded, exitUsage, true
+	case loaded.Action == config.Check:
+		fmt.Fprintln(s.Out, "configuration is valid")
+		return loaded, exitOK, true
+	case loaded.Action == config.Print:
+		_, _ = s.Out.Write(loaded.Config.YAML())
+		return loaded, exitOK, true
+	}
+	return loaded, exitOK, false
+}
+
+func fail(s Streams, name string, err error) int {
+	if errors.Is(err, context.Canceled) {
+		return exitOK
+	}
+	fmt.Fprintf(s.Err, "%s: %v\n", name, err)
+	if errors.Is(err, errUsage) {
+		return exitUsage
+	}
+	return exitFailure
+}

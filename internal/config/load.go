@@ -1,0 +1,201 @@
+package config
+
+import (
+	"bytes"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"reflect"
+	"slices"
+	"strings"
+
+	"go.yaml.in/yaml/v3"
+)
+
+// ErrHelp is returned by Load when the arguments ask for help, which has then been printed.
+var ErrHelp = flag.ErrHelp
+
+// Action is what the command line asks for beside running.
+type Action int
+
+// Actions.
+const (
+	Run   Action = iota // start the service
+	Check               // -check-config: validate and end
+	Print               // -print-config: print what holds, secrets masked, and end
+)
+
+// Loaded is the outcome of Load.
+type Loaded struct {
+	Config Config
+	Action Action
+	Args   []string // what stood behind the flags
+}
+
+// Load puts a configuration together: defaults, then the file named by -config (or VIGIE_CONFIG), then VIGIE_…
+// environment variables, then flags named like the keys (-kafka.brokers=…). All wrong keys and values are
+// reported at once. name is the program's name for its help text, which goes to w.
+func Load(name string, args, environ []string, w io.Writer) (Loaded, error) {
+	loaded := Loaded{Config: Default()}
+	all := leaves(reflect.ValueOf(&loaded.Config).Elem(), "")
+	flags, given := newFlags(name, all, w)
+	if err := flags.set.Parse(args); err != nil {
+		return loaded, err
+	}
+	env := environment(environ)
+	path := flags.path
+	if path == "" {
+		path = env["VIGIE_CONFIG"]
+	}
+	if path != "" {
+		if err := readFile(path, &loaded.Config); err != nil {
+			return loaded, err
+		}
+	}
+	errs := []error{applyEnvironment(all, env), applyFlags(all, given)}
+	if err := errors.Join(errs...); err != nil {
+		return loaded, err
+	}
+	loaded.Args = flags.set.Args()
+	switch {
+	case flags.check:
+		loaded.Action = Check
+	case flags.print:
+		loaded.Action = Print
+	}
+	return loaded, loaded.Config.Validate()
+}
+
+type flagSet struct {
+	set          *flag.FlagSet
+	path         string
+	check, print bool
+}
+
+// newFlags defines one flag a leaf; given collects the values that were spelled out, in order.
+func newFlags(name string, all []leaf, w io.Writer) (*flagSet, *[][2]string) {
+	f := &flagSet{set: flag.NewFlagSet(name, flag.ContinueOnError)}
+	given := &[][2]string{}
+	f.set.SetOutput(w)
+	f.set.StringVar(&f.path, "config", "", "read this YAML `file` (environment: VIGIE_CONFIG)")
+	f.set.BoolVar(&f.check, "check-config", false, "check the configuration and end")
+	f.set.BoolVar(&f.print, "print-config", false, "print the configuration that holds, secrets masked, and end")
+	for _, l := range all {
+		f.set.Func(l.path, "", func(text string) error {
+			*given = append(*given, [2]string{l.path, text})
+			return nil
+		})
+	}
+	f.set.Usage = func() {
+		fmt.Fprintf(w, "Usage: %s [flags]\n\n", name)
+		fmt.Fprintf(w, "  -config file     read this YAML file (environment: VIGIE_CONFIG)\n")
+		fmt.Fprintf(w, "  -check-config    check the configuration and end\n")
+		fmt.Fprintf(w, "  -print-config    print the configuration that holds, secrets masked, and end\n")
+		fmt.Fprintf(w, "  -<key>=<value>   override one key of the file, for example -kafka.brokers=127.0.0.1:9092\n\n")
+		fmt.Fprintf(w, "Every key is also an environment variable (VIGIE_KAFKA_BROKERS). docs/configuration.md explains them all.\n")
+	}
+	return f, given
+}
+
+func environment(environ []string) map[string]string {
+	env := make(map[string]string, len(environ))
+	for _, entry := range environ {
+		if key, value, ok := strings.Cut(entry, "="); ok {
+			env[key] = value
+		}
+	}
+	return env
+}
+
+func readFile(path string, into *Config) error {
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return fmt.Errorf("read configuration: %w", err)
+	}
+	if err := parse(text, into); err != nil {
+		return fmt.Errorf("configuration %s: %w", path, err)
+	}
+	return nil
+}
+
+func parse(text []byte, into *Config) error {
+	var node yaml.Node
+	if err := yaml.Unmarshal(text, &node); err != nil {
+		return err
+	}
+	if node.Kind == 0 {
+		return nil
+	}
+	if errs := unknownKeys(&node, reflect.TypeFor[Config](), ""); len(errs) > 0 {
+		return errors.Join(errs...)
+	}
+	return node.Decode(into)
+}
+
+// other environment variables that begin with VIGIE_ and are not configuration keys.
+var reserved = []string{"VIGIE_CONFIG", "VIGIE_CACHE_DIR", "VIGIE_TEST_", "VIGIE_DEVSTACK_", "VIGIE_CLICKHOUSE_LIB", "VIGIE_KEY_"}
+
+func applyEnvironment(all []leaf, env map[string]string) error {
+	known := map[string]leaf{}
+	names := make([]string, 0, len(all))
+	for _, l := range all {
+		known[l.env()] = l
+		names = append(names, l.env())
+	}
+	var errs []error
+	for _, key := range slices.Sorted(func(yield func(string) bool) {
+		for key := range env {
+			if strings.HasPrefix(key, "VIGIE_") && !yield(key) {
+				return
+			}
+		}
+	}) {
+		l, ok := known[key]
+		switch {
+		case ok:
+			if err := l.set(env[key]); err != nil {
+				errs = append(errs, fmt.Errorf("environment variable %s: %w", key, l.hide(err)))
+			}
+		case slices.ContainsFunc(reserved, func(p string) bool { return strings.HasPrefix(key, p) }):
+		default:
+			err := fmt.Errorf("environment variable %s: no such key", key)
+			if near := nearest(key, names); near != "" {
+				err = fmt.Errorf("%w; did you mean %s?", err, near)
+			}
+			errs = append(errs, err)
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func applyFlags(all []leaf, given *[][2]string) error {
+	var errs []error
+	for _, pair := range *given {
+		i := slices.IndexFunc(all, func(l leaf) bool { return l.path == pair[0] })
+		if err := all[i].set(pair[1]); err != nil {
+			errs = append(errs, fmt.Errorf("flag -%s: %w", pair[0], all[i].hide(err)))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// hide keeps a secret's text out of the error about it.
+func (l leaf) hide(err error) error {
+	if strings.Contains(l.value.Type().String(), "Secret") {
+		return errors.New("not a valid secret")
+	}
+	return err
+}
+
+// YAML is the configuration as a file would spell it, secrets masked.
+func (c *Config) YAML() []byte {
+	var out bytes.Buffer
+	encoder := yaml.NewEncoder(&out)
+	encoder.SetIndent(2)
+	if err := encoder.Encode(c); err != nil {
+		panic("BUG: configuration does not marshal: " + err.Error())
+	}
+	return out.Bytes()
+}
