@@ -488,6 +488,45 @@ func TestRates(t *testing.T) {
 	f("d", 8, 200, "")
 }
 
+// A real connection: kept alive over good and refused requests, and let go when its body does not come.
+func TestConnections(t *testing.T) {
+	r := newRig(t, func(o *ingest.Options) { o.Config.ReadTimeout = 200 * time.Millisecond })
+	server := httptest.NewServer(r)
+	defer server.Close()
+	client := server.Client()
+	defer client.CloseIdleConnections()
+	post := func(body io.Reader) int {
+		t.Helper()
+		q, err := http.NewRequest("POST", server.URL+"/v1/events/metrics", body)
+		if err != nil {
+			t.Fatal(err)
+		}
+		q.Header.Set("Authorization", "Bearer w")
+		response, err := client.Do(q)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer response.Body.Close()
+		_, _ = io.Copy(io.Discard, response.Body)
+		return response.StatusCode
+	}
+	for _, want := range []int{200, 400, 200} {
+		body := map[int]string{200: goodMetric, 400: "{"}[want]
+		if got := post(io.MultiReader(strings.NewReader(body))); got != want {
+			t.Errorf("got %d, want %d", got, want)
+		}
+	}
+	slow, feed := io.Pipe()
+	go func() { _, _ = feed.Write([]byte(goodMetric)) }() // and no end
+	if got := post(slow); got != 400 {
+		t.Errorf("a body without end: got %d, want 400", got)
+	}
+	_ = feed.Close()
+	if got := post(strings.NewReader(goodMetric)); got != 200 {
+		t.Errorf("the next request: got %d, want 200", got)
+	}
+}
+
 // What many clients at once get accepted is what is in the log, and the memory is given back.
 func TestConcurrentClients(t *testing.T) {
 	r := newRig(t, func(o *ingest.Options) {

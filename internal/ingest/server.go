@@ -148,7 +148,8 @@ func (c *call) run(d door) (err error) {
 	}
 	c.limits = c.tenants.For(c.tenant)
 	c.rates = c.Server.rates.of(c.tenant, &c.limits)
-	_ = http.NewResponseController(c.w).SetReadDeadline(c.now.Add(c.config.ReadTimeout)) // not every writer can
+	// The connection has the real clock; not every writer has a connection.
+	_ = http.NewResponseController(c.w).SetReadDeadline(time.Now().Add(c.config.ReadTimeout))
 	if err := d.read(c); err != nil {
 		return err
 	}

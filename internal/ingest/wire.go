@@ -21,34 +21,45 @@ type field struct {
 	bytes  []byte
 }
 
-// nextField takes the first field off b. Groups and fixed32 fields are skipped over: no message has any.
-func nextField(b []byte) (field, []byte, error) {
-	num, typ, n := protowire.ConsumeTag(b)
-	if n < 0 {
-		return field{}, nil, errWire
+// next takes the first field off b into f. Groups and fixed32 fields are skipped over: no message has any.
+func (f *field) next(b []byte) (rest []byte, err error) {
+	num, typ, n := protowire.Number(b[0]>>3), protowire.Type(b[0]&7), 1
+	if b[0] >= 0x80 || num == 0 { // more than one byte, or wrong
+		if num, typ, n = protowire.ConsumeTag(b); n < 0 {
+			return nil, errWire
+		}
 	}
 	b = b[n:]
-	f := field{num: num, typ: typ}
-	switch typ {
-	case protowire.VarintType:
-		f.number, n = protowire.ConsumeVarint(b)
-	case protowire.Fixed64Type:
-		f.number, n = protowire.ConsumeFixed64(b)
-	case protowire.BytesType:
+	f.num, f.typ, f.number, f.bytes = num, typ, 0, nil
+	switch {
+	case typ == protowire.BytesType && len(b) > 0 && b[0] < 0x80: // shorter than 128 bytes, as nearly all are
+		n = 1 + int(b[0])
+		if n > len(b) {
+			return nil, errWire
+		}
+		f.bytes = b[1:n]
+		return b[n:], nil
+	case typ == protowire.BytesType:
 		f.bytes, n = protowire.ConsumeBytes(b)
+	case typ == protowire.VarintType:
+		f.number, n = protowire.ConsumeVarint(b)
+	case typ == protowire.Fixed64Type:
+		f.number, n = protowire.ConsumeFixed64(b)
 	default:
 		n = protowire.ConsumeFieldValue(num, typ, b)
 	}
 	if n < 0 {
-		return field{}, nil, errWire
+		return nil, errWire
 	}
-	return f, b[n:], nil
+	return b[n:], nil
 }
 
-// walk calls visit for every field of message.
+// walk calls visit for every field of message. What is read once per sample or label has a loop of its own:
+// there the calls would be half of the work.
 func walk(message []byte, visit func(field) error) error {
+	var f field
 	for len(message) > 0 {
-		f, rest, err := nextField(message)
+		rest, err := f.next(message)
 		if err != nil {
 			return err
 		}

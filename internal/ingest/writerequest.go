@@ -90,63 +90,79 @@ func decodeWrite1(body []byte, scratch *writeSeries, onSeries func(*writeSeries)
 	})
 }
 
-func (s *writeSeries) decode1(message []byte) error {
-	return walk(message, func(f field) error {
+func (s *writeSeries) decode1(message []byte) (err error) {
+	for f := (field{}); len(message) > 0; {
+		if message, err = f.next(message); err != nil {
+			return err
+		}
 		if f.num > 4 {
-			return nil
+			continue
 		}
 		if err := f.expect(protowire.BytesType); err != nil {
 			return err
 		}
 		switch f.num {
 		case 1:
-			return s.decodeLabel1(f.bytes)
+			err = s.decodeLabel1(f.bytes)
 		case 2:
-			return s.decodeSample(f.bytes)
+			err = s.decodeSample(f.bytes)
 		case 3:
 			s.exemplars++
 		case 4:
-			return s.nextHistogram().decode(f.bytes)
+			err = s.nextHistogram().decode(f.bytes)
 		}
-		return nil
-	})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
-func (s *writeSeries) decodeLabel1(message []byte) error {
+func (s *writeSeries) decodeLabel1(message []byte) (err error) {
 	var label series.Label
-	err := walk(message, func(f field) error {
+	for f := (field{}); len(message) > 0; {
+		if message, err = f.next(message); err != nil {
+			return err
+		}
 		if f.num > 2 {
-			return nil
+			continue
+		}
+		if err := f.expect(protowire.BytesType); err != nil {
+			return err
 		}
 		if f.num == 1 {
 			label.Name = view(f.bytes)
 		} else {
 			label.Value = view(f.bytes)
 		}
-		return f.expect(protowire.BytesType)
-	})
+	}
 	s.labels = append(s.labels, label)
-	return err
+	return nil
 }
 
-func (s *writeSeries) decodeSample(message []byte) error {
+func (s *writeSeries) decodeSample(message []byte) (err error) {
 	var sample writeSample
-	err := walk(message, func(f field) error {
+	for f := (field{}); len(message) > 0; {
+		if message, err = f.next(message); err != nil {
+			return err
+		}
+		want := protowire.VarintType
 		switch f.num {
 		case 1:
-			sample.value = f.double()
-			return f.expect(protowire.Fixed64Type)
+			sample.value, want = f.double(), protowire.Fixed64Type
 		case 2:
 			sample.time = f.int64()
-			return f.expect(protowire.VarintType)
 		case 3:
 			sample.start = f.int64()
-			return f.expect(protowire.VarintType)
+		default:
+			continue
 		}
-		return nil
-	})
+		if err := f.expect(want); err != nil {
+			return err
+		}
+	}
 	s.samples = append(s.samples, sample)
-	return err
+	return nil
 }
 
 func decodeMetadata1(f field) (writeMetadata, error) {
