@@ -30,14 +30,11 @@ func (e *Error) Error() string {
 
 // Exception codes that this package acts on (ClickHouse, src/Common/ErrorCodes.cpp).
 const (
-	codeTimeout      = 159
-	codeTooManyRows  = 158
-	codeTooManyBytes = 307
-	codeMemory       = 241
-	codeQuota        = 201
-	codeTooManyQuery = 202
 	codeUnknownTable = 60
 	codeUnknownDB    = 81
+	codeTimeout      = 159
+	codeMemory       = 241
+	codeLogin        = 516
 )
 
 // Is classes the exception: sink.ErrRefused when the block itself is at fault.
@@ -60,19 +57,6 @@ var blockAtFault = map[int]bool{
 // succeeded already: inserts carry a token for that.
 func IsRetryable(err error) bool {
 	return err != nil && !errors.Is(err, sink.ErrRefused)
-}
-
-// isLimit says whether the server ended a query for its size or duration.
-func isLimit(err error) bool {
-	var exception *Error
-	if !errors.As(err, &exception) {
-		return false
-	}
-	switch exception.Code {
-	case codeTimeout, codeTooManyRows, codeTooManyBytes, codeMemory, codeQuota, codeTooManyQuery:
-		return true
-	}
-	return false
 }
 
 const maxMessage = 600

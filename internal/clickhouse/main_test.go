@@ -118,16 +118,15 @@ func mustTenantSQL(t testing.TB, client *clickhouse.Client, tenant tenants.ID, s
 
 // row is one row of a rollup block, spelled out.
 type row struct {
-	grain           pipeline.Grain
-	tenant, metric  string
-	service         string
-	id              series.ID
-	pane            uint32
-	values          []float64
-	lastTime        int64
-	last            float64
-	lastHist        string
-	withoutAnything bool
+	grain          pipeline.Grain
+	tenant, metric string
+	service        string
+	id             series.ID
+	pane           uint32
+	values         []float64
+	lastTime       int64
+	last           float64
+	lastHist       string
 }
 
 func rollups(rows ...row) *pipeline.Rollups {

@@ -60,7 +60,7 @@ func (c *Client) SQL(ctx context.Context, tenant tenants.ID, method string, para
 
 // refusesUs tells an answer that is about our credentials, not the tenant's statement.
 func refusesUs(response *http.Response) bool {
-	return response.Header.Get("X-ClickHouse-Exception-Code") == "516"
+	return response.Header.Get("X-ClickHouse-Exception-Code") == strconv.Itoa(codeLogin)
 }
 
 func (c *Client) sqlParams(in url.Values) url.Values {

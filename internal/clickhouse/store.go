@@ -2,6 +2,7 @@ package clickhouse
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
 	"strconv"
@@ -174,6 +175,30 @@ GROUP BY tenant, topic, partition ORDER BY topic, partition, tenant`
 
 // read streams the answer of a query into results, one block at a time.
 func (s *Store) read(ctx context.Context, query string, ids []series.ID, results proto.Results, yield func(rows int) error) error {
+	err := s.stream(ctx, query, ids, results, yield)
+	if limit := s.client.limitOf(err); limit != nil {
+		return fmt.Errorf("%w: %w", limit, err)
+	}
+	return err
+}
+
+// limitOf says which limit of ours ended a read on the server; nil when none did.
+func (c *Client) limitOf(err error) *promql.LimitError {
+	var exception *Error
+	if !errors.As(err, &exception) {
+		return nil
+	}
+	const hint = "shorten the time range, or add label matchers"
+	switch exception.Code {
+	case codeMemory:
+		return &promql.LimitError{Limit: "clickhouse.read_memory", Value: c.cfg.ReadMemory, Met: "a read takes too much memory in the database", Hint: hint}
+	case codeTimeout:
+		return &promql.LimitError{Limit: "clickhouse.timeout", Value: c.cfg.Timeout, Met: "a read takes too long in the database", Hint: hint}
+	}
+	return nil
+}
+
+func (s *Store) stream(ctx context.Context, query string, ids []series.ID, results proto.Results, yield func(rows int) error) error {
 	ctx, cancel := s.client.timeout(ctx)
 	defer cancel()
 	request, err := s.client.readCall(query, ids)

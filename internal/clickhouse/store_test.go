@@ -357,11 +357,10 @@ func TestPanesOfManySeries(t *testing.T) {
 	}
 }
 
-// An exception after the first blocks have been sent must not look like the end of the answer.
-func TestBrokenAnswerIsAnError(t *testing.T) {
+// A read that meets a limit of the server says which, for the tenant.
+func TestReadLimit(t *testing.T) {
 	server, client := migrated(t, nil)
 	at := today(t, server)
-	insertRollups(t, client, "t", epoch(at, 30)...)
 	cfg := clickhouse.DefaultConfig()
 	cfg.Addrs, cfg.Password, cfg.ReadMemory = []string{server.HTTPAddr}, access().ServicePassword, 16<<20
 	small, err := clickhouse.NewClient(cfg)
@@ -385,5 +384,9 @@ func TestBrokenAnswerIsAnError(t *testing.T) {
 	var exception *clickhouse.Error
 	if !errors.As(err, &exception) || exception.Code != 241 || !strings.Contains(err.Error(), "big") {
 		t.Errorf("got %v, want exception 241 naming the metric", err)
+	}
+	var limit *promql.LimitError
+	if !errors.As(err, &limit) || limit.Limit != "clickhouse.read_memory" || strings.Contains(limit.Error(), "Code") {
+		t.Errorf("got %v, want a limit in words for the tenant", err)
 	}
 }
