@@ -22,8 +22,9 @@ import (
 type Upstream interface {
 	// SQL sends method, params, header and body to ClickHouse's HTTP interface, bound to the tenant, and
 	// returns the answer as soon as its header is there, whatever its status. params hold the database, the
-	// parameters and the settings of the statement, never the statement; header holds nothing that names or
-	// proves anybody. The caller closes the answer's body. Ending ctx ends the statement.
+	// parameters and the settings of the statement (among them the tenant's limits: max_execution_time,
+	// max_rows_to_read, max_bytes_to_read, max_result_rows, max_memory_usage), never the statement; header holds
+	// nothing that names or proves anybody. The caller closes the answer's body. Ending ctx ends the statement.
 	SQL(ctx context.Context, tenant tenants.ID, method string, params url.Values, header http.Header, body io.Reader) (*http.Response, error)
 }
 
@@ -33,10 +34,6 @@ type Config struct {
 	MaxQuerySize units.Bytes `yaml:"max_query_size"`
 	// Database is where bare table names are looked up. Default api.
 	Database string `yaml:"database"`
-	// SendLimits sends the tenant's row, byte and memory limits with every query as settings, which needs a
-	// ClickHouse user that may change settings (readonly=2). Default false: those limits are the ones in the
-	// user's profile, and the gateway itself bounds time and concurrency.
-	SendLimits bool `yaml:"send_limits"`
 }
 
 // DefaultConfig is the configuration without any setting.
@@ -153,7 +150,7 @@ func (g *Gateway) serve(w http.ResponseWriter, r *http.Request) error {
 	if err := check(sql); err != nil {
 		return err
 	}
-	params, err := settings(r.URL.Query(), r.Header, limits, &g.cfg)
+	params, err := settings(r.URL.Query(), r.Header, limits, g.cfg.Database)
 	if err != nil {
 		return err
 	}

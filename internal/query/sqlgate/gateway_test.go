@@ -210,11 +210,12 @@ func TestParameters(t *testing.T) {
 		t.Fatalf("got %d %s", status, text)
 	}
 	want := url.Values{"default_format": {"JSON"}, "param_x": {"1"}, "compress": {"1"}, "output_format_json_quote_64bit_integers": {"0"},
-		"query_id": {"acme:a"}, "database": {"api"}}
+		"query_id": {"acme:a"}, "database": {"api"}, "max_execution_time": {"5"}, "max_rows_to_read": {"500000000"},
+		"max_bytes_to_read": {"53687091200"}, "max_result_rows": {"1000000"}, "max_memory_usage": {"2147483648"}}
 	if u.params.Encode() != want.Encode() {
 		t.Errorf("got %s, want %s", u.params.Encode(), want.Encode())
 	}
-	for _, refused := range []string{"additional_table_filters=x", "session_id=1", "role=admin", "allow_ddl=1", "param_=1", "stacktrace=1", "use_query_cache=1"} {
+	for _, refused := range []string{"additional_table_filters=x", "session_id=1", "role=admin", "allow_ddl=1", "param_=1", "stacktrace=1", "use_query_cache=1", "format_display_secrets_in_show_and_select=1", "format_template_row=x", "format_schema=x"} {
 		if status, text := ask(refused); status != 400 || !strings.Contains(text, "Code: 115. DB::Exception:") {
 			t.Errorf("%s: got %d %s, want it refused by name", refused, status, text)
 		}
@@ -224,9 +225,10 @@ func TestParameters(t *testing.T) {
 	}
 }
 
-func TestSendLimits(t *testing.T) {
+// The tenant's limits go along, and a client may only lower them.
+func TestLimitsGoAlong(t *testing.T) {
 	u := &upstream{}
-	s := newGateway(t, u, func(c *sqlgate.Config, l *tenants.Limits) { c.SendLimits, l.SQLReadRows = true, 1000 })
+	s := newGateway(t, u, func(_ *sqlgate.Config, l *tenants.Limits) { l.SQLReadRows = 1000 })
 	if status, text, _ := send(t, "GET", s.URL+"/?password=k-acme&query=SELECT+1&max_rows_to_read=0&max_result_rows=10", ""); status != 200 {
 		t.Fatalf("got %d %s", status, text)
 	}

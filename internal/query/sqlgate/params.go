@@ -1,6 +1,7 @@
 package sqlgate
 
 import (
+	"math"
 	"net/http"
 	"net/url"
 	"slices"
@@ -15,25 +16,25 @@ import (
 var (
 	// used by the gateway itself.
 	used = []string{"query", "database", "user", "password", "decompress", "query_id"}
-	// dropped: clients send them and nothing depends on it.
-	dropped = []string{"readonly", "client_protocol_version", "quota_key", "cancel_http_readonly_queries_on_client_close"}
+	// dropped: clients send them and nothing depends on it, or (buffer_size) they would take the server's memory.
+	dropped = []string{"readonly", "client_protocol_version", "quota_key", "cancel_http_readonly_queries_on_client_close", "buffer_size"}
 	// passed to ClickHouse as they are: how the answer looks, never what it is read from.
 	passed = []string{
 		"default_format", "compress", "enable_http_compression", "http_zlib_compression_level",
-		"buffer_size", "wait_end_of_query", "send_progress_in_http_headers", "http_headers_progress_interval_ms",
+		"wait_end_of_query", "send_progress_in_http_headers", "http_headers_progress_interval_ms",
 		"http_write_exception_in_output_format", "extremes", "max_block_size", "join_use_nulls",
 		"session_timezone", "date_time_output_format", "date_time_input_format", "date_time_overflow_behavior",
 		"network_compression_method", "prefer_column_name_to_alias", "result_overflow_mode", "limit", "offset",
 		"count_distinct_implementation", "aggregate_functions_null_for_empty", "transform_null_in",
 	}
-	passedPrefixes = []string{"param_", "output_format_", "format_csv_", "format_custom_", "format_template_", "format_display_"}
+	passedPrefixes = []string{"param_", "output_format_", "format_csv_", "format_custom_"}
 	// lowered: a client may ask for less than its tenant may use.
 	lowered = []string{"max_execution_time", "max_rows_to_read", "max_bytes_to_read", "max_result_rows", "max_memory_usage"}
 )
 
 // settings returns the parameters that go to ClickHouse. An unknown one is an error: silently leaving it out
 // would change what the client asked for.
-func settings(in url.Values, h http.Header, l tenants.Limits, cfg *Config) (url.Values, error) {
+func settings(in url.Values, h http.Header, l tenants.Limits, database string) (url.Values, error) {
 	out := url.Values{}
 	for name, values := range in {
 		value := values[len(values)-1]
@@ -45,25 +46,21 @@ func settings(in url.Values, h http.Header, l tenants.Limits, cfg *Config) (url.
 			if _, err := strconv.ParseFloat(value, 64); err != nil {
 				return nil, refuse(badArguments, "setting %s: got %q, want a number", name, clip(value))
 			}
-			if cfg.SendLimits {
-				out.Set(name, value)
-			}
+			out.Set(name, value)
 		default:
 			return nil, refuse(unknownSetting, "setting or parameter %q is not passed on; allowed are param_*, output_format_*, %s, %s",
 				clip(name), strings.Join(passed, ", "), strings.Join(lowered, ", "))
 		}
 	}
-	if cfg.SendLimits {
-		limit(out, "max_execution_time", l.QueryTimeout.Seconds())
-		limit(out, "max_rows_to_read", float64(l.SQLReadRows))
-		limit(out, "max_bytes_to_read", float64(l.SQLReadBytes))
-		limit(out, "max_result_rows", float64(l.SQLResultRows))
-		limit(out, "max_memory_usage", float64(l.SQLMemory))
-	}
+	limit(out, "max_execution_time", l.QueryTimeout.Seconds())
+	limit(out, "max_rows_to_read", float64(l.SQLReadRows))
+	limit(out, "max_bytes_to_read", float64(l.SQLReadBytes))
+	limit(out, "max_result_rows", float64(l.SQLResultRows))
+	limit(out, "max_memory_usage", float64(l.SQLMemory))
 	if format := h.Get("X-ClickHouse-Format"); format != "" && !out.Has("default_format") {
 		out.Set("default_format", format)
 	}
-	out.Set("database", databaseOf(in.Get("database"), h.Get("X-ClickHouse-Database"), cfg.Database))
+	out.Set("database", databaseOf(in.Get("database"), h.Get("X-ClickHouse-Database"), database))
 	return out, nil
 }
 
@@ -86,13 +83,13 @@ func timeout(in url.Values, l tenants.Limits) time.Duration {
 	return time.Duration(seconds * float64(time.Second))
 }
 
-// limit sets a setting to at most most; zero or nothing would mean no limit.
+// limit sets a setting to at most most, in whole numbers; zero or nothing would mean no limit.
 func limit(out url.Values, name string, most float64) {
 	asked, err := strconv.ParseFloat(out.Get(name), 64)
 	if err != nil || !(asked > 0 && asked < most) {
 		asked = most
 	}
-	out.Set(name, strconv.FormatFloat(asked, 'f', -1, 64))
+	out.Set(name, strconv.FormatFloat(math.Ceil(asked), 'f', -1, 64))
 }
 
 func hasPrefix(name string, prefixes []string) bool {
