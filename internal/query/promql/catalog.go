@@ -3,6 +3,7 @@ package promql
 import (
 	"slices"
 
+	"github.com/prometheus/common/model"
 	"github.com/prometheus/prometheus/model/labels"
 
 	"github.com/vigie-io/vigie/pkg/events"
@@ -92,7 +93,7 @@ type named struct {
 func (c *catalog) match(matchers []*labels.Matcher) (found []named, rest []*labels.Matcher) {
 	var byName []*labels.Matcher
 	for _, m := range matchers {
-		if m.Name == labels.MetricName {
+		if m.Name == model.MetricNameLabel {
 			byName = append(byName, m)
 		} else {
 			rest = append(rest, m)

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/prometheus/common/model"
 	"github.com/prometheus/prometheus/model/histogram"
 	"github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/storage"
@@ -153,7 +154,7 @@ func (s *Service) load(ctx context.Context, hints *storage.SelectHints, matchers
 
 func (c *catalog) describe(matchers []*labels.Matcher) string {
 	for _, m := range matchers {
-		if m.Name == labels.MetricName {
+		if m.Name == model.MetricNameLabel {
 			return m.Value
 		}
 	}
@@ -468,9 +469,9 @@ func (r *reader) level(s *levels, m *member, p *Pane, valid int64) error {
 // seriesLabels are a stored series' labels under a PromQL name, with le in the place of its own when given.
 func seriesLabels(name string, stored series.Labels, le string) labels.Labels {
 	b := labels.NewScratchBuilder(len(stored) + 2)
-	b.Add(labels.MetricName, name)
+	b.Add(model.MetricNameLabel, name)
 	for _, l := range stored {
-		if l.Name == labels.MetricName || le != "" && l.Name == labels.BucketLabel {
+		if l.Name == model.MetricNameLabel || le != "" && l.Name == labels.BucketLabel {
 			continue
 		}
 		b.Add(l.Name, l.Value)

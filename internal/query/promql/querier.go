@@ -7,6 +7,7 @@ import (
 	"math"
 	"slices"
 
+	"github.com/prometheus/common/model"
 	"github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/storage"
 	"github.com/prometheus/prometheus/util/annotations"
@@ -77,8 +78,8 @@ func (q *querier) bare(ctx context.Context, hints *storage.SelectHints, matchers
 // no look at series.
 func (q *querier) LabelValues(ctx context.Context, name string, hints *storage.LabelHints, matchers ...*labels.Matcher) ([]string, annotations.Annotations, error) {
 	values := make(map[string]struct{})
-	warnings, err := q.each(ctx, matchers, name == labels.MetricName, func(t named, ls labelSource) {
-		if name == labels.MetricName {
+	warnings, err := q.each(ctx, matchers, name == model.MetricNameLabel, func(t named, ls labelSource) {
+		if name == model.MetricNameLabel {
 			values[t.name] = struct{}{}
 		} else {
 			ls(t, func(n, v string) {
@@ -95,7 +96,7 @@ func (q *querier) LabelValues(ctx context.Context, name string, hints *storage.L
 func (q *querier) LabelNames(ctx context.Context, hints *storage.LabelHints, matchers ...*labels.Matcher) ([]string, annotations.Annotations, error) {
 	names := make(map[string]struct{})
 	warnings, err := q.each(ctx, matchers, false, func(t named, ls labelSource) {
-		names[labels.MetricName] = struct{}{}
+		names[model.MetricNameLabel] = struct{}{}
 		ls(t, func(n, _ string) { names[n] = struct{}{} })
 	})
 	return limited(names, hints), warnings, err
@@ -134,7 +135,7 @@ func (q *querier) each(ctx context.Context, matchers []*labels.Matcher, namesOnl
 }
 
 func onlyNames(matchers []*labels.Matcher) bool {
-	return !slices.ContainsFunc(matchers, func(m *labels.Matcher) bool { return m.Name != labels.MetricName })
+	return !slices.ContainsFunc(matchers, func(m *labels.Matcher) bool { return m.Name != model.MetricNameLabel })
 }
 
 // names calls f for the metrics seen since mint, whatever their series.

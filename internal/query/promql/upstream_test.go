@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/prometheus/common/model"
 	"github.com/prometheus/prometheus/model/exemplar"
 	"github.com/prometheus/prometheus/model/histogram"
 	"github.com/prometheus/prometheus/model/labels"
@@ -132,8 +133,8 @@ func (a scriptAppender) Append(_ storage.SeriesRef, ls labels.Labels, _, t int64
 		return 0, errors.New("a histogram in a script of floats")
 	}
 	m := ls.Map()
-	name := m[labels.MetricName]
-	delete(m, labels.MetricName)
+	name := m[model.MetricNameLabel]
+	delete(m, model.MetricNameLabel)
 	at := time.UnixMilli(t)
 	if t == 0 {
 		at = at.Add(time.Nanosecond) // 0 says that a pane has no level
