@@ -7,7 +7,7 @@ RACE := ./pkg/... ./internal/auth/... ./internal/ingest/... ./internal/kafka/...
 	./internal/sink/... ./internal/tenants/... ./internal/units/... ./internal/demo/... ./internal/live/...
 TEST_TIMEOUT ?= 20m
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
-BUILD := CGO_ENABLED=0 $(GO) build -trimpath -ldflags '-s -w -X main.version=$(VERSION)'
+BUILD := CGO_ENABLED=0 $(GO) build -ldflags '-s -w -X main.version=$(VERSION)'
 
 .PHONY: help run test race build fmt lint bench docs clean
 

@@ -69,7 +69,7 @@ func (p *Process) open(ctx context.Context, cfg config.Config, addr, setting str
 // serve answers with the mux and the admin endpoints until ctx ends.
 func (d *door) serve(ctx context.Context, cfg *config.Config, p *Process, ready telemetry.Check, topology func() any) error {
 	telemetry.Admin{Ready: ready, Gatherer: p.Registry, Config: cfg.YAML(), Topology: topology}.Mount(d.mux)
-	p.Log.Info("listening", "service", p.Name, "addr", d.listener.Addr().String())
+	p.Log.Info("listening", "addr", d.listener.Addr().String())
 	if p.Ready != nil {
 		p.Ready(ready)
 	}

@@ -45,7 +45,7 @@ func Service(name, version string, run app.Runner, args []string, s Streams) int
 	if done {
 		return code
 	}
-	log := loaded.Config.Logger(s.Err)
+	log := loaded.Config.Logger(s.Err).With("service", name)
 	if err := run(ctx, loaded.Config, app.Process{Name: name, Version: version, Log: log}); err != nil {
 		return fail(s, name, err)
 	}

@@ -34,9 +34,10 @@ func eventsDoor(signal events.Signal) door {
 func readEvents(c *call) error {
 	switch media(c.r) {
 	case "", "application/json", "application/x-ndjson", "application/ndjson", "application/jsonl":
+	case "application/x-www-form-urlencoded": // what curl -d says of any body when it is not told better
 	default:
 		return fail(http.StatusUnsupportedMediaType, "content_type",
-			"Content-Type is %q: want application/json or application/x-ndjson (curl: -H 'Content-Type: application/json')", c.r.Header.Get("Content-Type"))
+			"Content-Type is %q: want application/json or application/x-ndjson", c.r.Header.Get("Content-Type"))
 	}
 	encoding, err := contentEncoding(c.r)
 	if err != nil {

@@ -48,7 +48,7 @@ type Limits struct {
 	QuerySamples int `yaml:"query_samples"`
 	// QuerySeries is the number of series one PromQL selector may match. Default 100000.
 	QuerySeries int `yaml:"query_series"`
-	// QueryRange is the longest span of time one PromQL query may cover. Default 768h (32 days).
+	// QueryRange is the longest span of time one PromQL query may cover. Default 9600h (400 days), as far as data is kept.
 	QueryRange time.Duration `yaml:"query_range"`
 	// SQLReadRows is the number of rows one SQL query may read. Default 500000000.
 	SQLReadRows int64 `yaml:"sql_read_rows"`
@@ -86,7 +86,7 @@ func DefaultConfig() Config {
 		QueryConcurrency: 16,
 		QuerySamples:     20_000_000,
 		QuerySeries:      100_000,
-		QueryRange:       32 * 24 * time.Hour,
+		QueryRange:       400 * 24 * time.Hour,
 		SQLReadRows:      500_000_000,
 		SQLReadBytes:     50 << 30,
 		SQLResultRows:    1_000_000,

@@ -10,7 +10,7 @@ const (
 	// or the partition is.
 	staleProgress = 10 * time.Minute
 	// idleDelay is how far behind the partitions a tenant without newer events is taken to be.
-	idleDelay = 30 * time.Second
+	idleDelay = 15 * time.Second
 	// unknownDelay is used when no partition has ever reported.
 	unknownDelay = 30 * time.Second
 )
@@ -21,8 +21,9 @@ type partition struct {
 }
 
 // watermark returns the latest time (Unix ms, a multiple of 10 s) up to which every window of the tenant is
-// complete: C is the least of the partitions' own rows, W the least over partitions of the tenant's row there
-// but not less than C − 30 s, and windows that end after min(C, W) may still change by events in order.
+// complete: C is the least of the partitions' own rows, W the least over the partitions that have seen the tenant
+// of its row there but not less than C − 15 s, and windows that end after min(C, W) may still change by events in
+// order. A tenant that no partition has seen has nothing to wait for.
 // Rows not updated for ten minutes do not count, unless there are no others: then nothing newer was processed.
 func watermark(rows []Progress, now int64) int64 {
 	own := make(map[partition]int64)
@@ -51,11 +52,9 @@ func watermark(rows []Progress, now int64) int64 {
 	}
 	w := c
 	for p := range own {
-		reached := c - idleDelay.Milliseconds()
-		if t, ok := tenant[p]; ok {
-			reached = max(reached, t)
+		if t, seen := tenant[p]; seen {
+			w = min(w, max(t, c-idleDelay.Milliseconds()))
 		}
-		w = min(w, reached)
 	}
 	return floor(w, Tier10s.millis())
 }

@@ -100,12 +100,12 @@ func TestWatermark(t *testing.T) {
 	}
 	sec, min := time.Second, time.Minute
 	f("nothing known", 30*sec)
-	f("no events of the tenant", 40*sec, row(0, "", 2*sec, 0))
+	f("no events of the tenant", 10*sec, row(0, "", 2*sec, 0))
 	f("the tenant is ahead of processing", 10*sec, row(0, "", 2*sec, 0), row(0, "acme", -min, 0))
 	f("the tenant's events are late", 20*sec, row(0, "", 2*sec, 0), row(0, "acme", 15*sec, 0))
-	f("the tenant fell silent", 40*sec, row(0, "", 2*sec, 0), row(0, "acme", time.Hour, time.Hour))
+	f("the tenant fell silent", 20*sec, row(0, "", 2*sec, 0), row(0, "acme", time.Hour, time.Hour))
 	f("one partition is behind", 5*min, row(0, "", 2*sec, 0), row(0, "acme", 2*sec, 0), row(1, "", 5*min, 0), row(1, "acme", 5*min, 0))
-	f("the tenant is on one of two partitions", 40*sec, row(0, "", 2*sec, 0), row(0, "acme", 2*sec, 0), row(1, "", 2*sec, 0))
+	f("the tenant is on one of two partitions", 10*sec, row(0, "", 2*sec, 0), row(0, "acme", 2*sec, 0), row(1, "", 2*sec, 0))
 	f("one partition is gone", 10*sec, row(0, "", 2*sec, 0), row(0, "acme", 2*sec, 0), row(1, "", time.Hour, 11*min), row(1, "acme", time.Hour, time.Hour))
 	f("all have stopped", time.Hour, row(0, "", time.Hour, time.Hour), row(0, "acme", time.Hour, time.Hour))
 }
