@@ -79,13 +79,15 @@ func (o *oracle) add(e *event) {
 	}
 }
 
-// quantile is the exact order statistic of a service's observations: the value of rank max(1, ⌈q·n⌉).
-func (o *oracle) quantile(group seriesKey, q float64) float64 {
+// quantile is the exact order statistic of a service's observations: the value of rank ⌊q·(n−1)⌋ counted from 0,
+// ClickHouse's. next is the one after it: between the two lies every common definition of a quantile.
+func (o *oracle) quantile(group seriesKey, q float64) (value, next float64) {
 	values := o.values[group]
 	if !slices.IsSorted(values) {
 		slices.Sort(values)
 	}
-	return values[max(0, int(q*float64(len(values))+0.999999999)-1)]
+	rank := int(q * float64(len(values)-1))
+	return values[rank], values[min(rank+1, len(values)-1)]
 }
 
 // load is a deterministic stream of events over span seconds from start.
