@@ -29,8 +29,8 @@ type Config struct {
 	// BlockRows is the most rows one result block, and so one INSERT, holds. Default 100000. An epoch also
 	// ends early when it has gathered this many rows.
 	BlockRows int `yaml:"block_rows"`
-	// BlockBytes is the most one result block holds, about. Default 8MiB. It must stay below max.message.bytes of
-	// the results topic; a single row may pass it by some 100 KiB.
+	// BlockBytes is the most one result block holds, about. Default 12MiB. It must stay 1MiB below max.message.bytes of
+	// the results topic (kafka.topics.results.max_message): the last row of a block may pass it.
 	BlockBytes units.Bytes `yaml:"block_bytes"`
 	// DLQMessageBytes is the largest dead letter. Default 2MiB: a source record of 1 MiB with its headers always
 	// fits. A larger one is replaced by a letter that names the source position and holds no bytes of it.
@@ -74,7 +74,7 @@ func DefaultConfig() Config {
 		WatermarkDelay:  5 * time.Second,
 		Epoch:           EpochConfig{Min: 250 * time.Millisecond, Max: 5 * time.Second, RowsPerSecond: 20_000},
 		BlockRows:       100_000,
-		BlockBytes:      8 << 20,
+		BlockBytes:      12 << 20,
 		DLQMessageBytes: 2 << 20,
 		SeriesIdle:      10 * time.Minute,
 		SeriesRefresh:   5 * time.Minute,

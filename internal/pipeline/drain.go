@@ -20,6 +20,7 @@ type Outputs struct {
 
 	maxRows, maxBytes int
 	rollupBytes       int // estimate, of the last block
+	lastGroup         *group
 	seriesBytes       int
 	spareRollups      []*Rollups
 	spareSeries       []*SeriesRows
@@ -73,7 +74,7 @@ func (o *Outputs) rollups() *Rollups {
 	} else {
 		b = new(Rollups)
 	}
-	o.Rollups, o.rollupBytes = append(o.Rollups, b), 0
+	o.Rollups, o.rollupBytes, o.lastGroup = append(o.Rollups, b), 0, nil
 	return b
 }
 
@@ -114,6 +115,11 @@ func (o *Outputs) addRollup(tn *tenant, g *group, e *entry, p *pane) {
 	b.LastHist = append(b.LastHist, string(p.lastHist))
 	b.Sketch = p.sketch.AppendDD(b.Sketch)
 	o.rollupBytes += rollupRowBytes + len(p.lastHist) + len(b.Sketch) - before
+	// Names are written once for their run of rows, but a hostile producer may give every row names of its own.
+	if o.lastGroup != g {
+		o.lastGroup = g
+		o.rollupBytes += len(tn.name) + len(g.metric) + len(g.service)
+	}
 }
 
 func (o *Outputs) addSeries(tn *tenant, e *entry) {
@@ -128,7 +134,7 @@ func (o *Outputs) addSeries(tn *tenant, e *entry) {
 	b.Help = append(b.Help, e.help)
 	b.Labels = append(b.Labels, e.labels)
 	b.LastSeen = append(b.LastSeen, uint32(e.seen/int64(time.Second)))
-	o.seriesBytes += seriesRowBytes + len(e.help)
+	o.seriesBytes += seriesRowBytes + len(e.group.metric) + len(e.group.service) + len(e.unit) + len(e.help)
 	for _, l := range e.labels {
 		o.seriesBytes += len(l.Name) + len(l.Value) + 2
 	}
@@ -240,6 +246,22 @@ func (t *Task) AppendProgress(rows *ProgressRows, now int64) {
 
 // watermark is the event time before which no event of the tenant is expected any more, Unix nanoseconds.
 func (t *Task) watermark(tn *tenant) int64 { return tn.newest - int64(t.cfg.Config.WatermarkDelay) }
+
+// blocks calls fn for parts of the rows that are within the bounds of a block.
+func (r *ProgressRows) blocks(cfg *Config, fn func(*ProgressRows) error) error {
+	// No row takes more than 128 bytes beside its topic: a tenant's name has 64 at most.
+	most := max(min(cfg.BlockRows, int(cfg.BlockBytes)/256), 1)
+	for from := 0; from < len(r.Topic); from += most {
+		to := min(from+most, len(r.Topic))
+		part := ProgressRows{
+			Topic: r.Topic[from:to], Partition: r.Partition[from:to], Tenant: r.Tenant[from:to], Time: r.Time[from:to], Updated: r.Updated[from:to],
+		}
+		if err := fn(&part); err != nil {
+			return err
+		}
+	}
+	return nil
+}
 
 func (r *ProgressRows) add(p Partition, tenant string, time, updated int64) {
 	r.Topic = append(r.Topic, p.Topic)

@@ -21,10 +21,10 @@ type pane struct {
 	count    uint64
 	sum      float64
 	min, max float64
+	sketch   sketches.Sketch
 	lastTime int64
 	last     float64
 	lastHist []byte
-	sketch   sketches.Sketch
 }
 
 // reset empties the pane for a new start; the sketch keeps its memory.

@@ -262,10 +262,9 @@ func (r *run) encode() error {
 			return err
 		}
 	}
-	if n := len(r.progress.Topic); n > 0 {
-		return add(TableProgress, n, func(dst []byte) ([]byte, error) { return encoder.EncodeProgress(dst, &r.progress) })
-	}
-	return nil
+	return r.progress.blocks(r.cfg, func(b *ProgressRows) error {
+		return add(TableProgress, len(b.Topic), func(dst []byte) ([]byte, error) { return encoder.EncodeProgress(dst, b) })
+	})
 }
 
 // count is the sum of Count over series rows.

@@ -67,6 +67,7 @@ type Session interface {
 	// Commit produces messages and commits the offsets of everything polled, in one transaction. It returns
 	// false when the transaction was aborted (a rebalance): nothing of it is visible, and Poll continues from
 	// the last committed offsets, so the worker must forget what it accumulated since. An error is fatal.
+	// An idle worker calls it without messages about once a second. messages are the worker's again afterwards.
 	Commit(ctx context.Context, messages []Message) (committed bool, err error)
 	// ResultPartition is the results partition of this worker (its slot modulo the partitions there are).
 	ResultPartition() int32

@@ -1,0 +1,149 @@
+package pipeline
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"runtime"
+	"testing"
+	"time"
+
+	"github.com/vigie-io/vigie/pkg/events"
+	"github.com/vigie-io/vigie/pkg/series"
+)
+
+// benchMetrics are events of n series in random order, the worst for caches; values are log-normal.
+func benchMetrics(n int) []events.Metric {
+	r := rand.New(rand.NewPCG(1, 2))
+	all := make([]events.Metric, n)
+	for i := range all {
+		all[i] = events.Metric{
+			Tenant: "acme", Time: benchNow.UnixNano(), Name: "http_request_duration_seconds", Value: r.ExpFloat64(),
+			Labels: series.Labels{
+				{Name: "instance", Value: fmt.Sprintf("10.0.%d.%d:8080", i>>8&255, i&255)}, {Name: "method", Value: "GET"},
+				{Name: "route", Value: fmt.Sprintf("/api/v1/orders/%d", i>>16)}, {Name: "service", Value: fmt.Sprintf("svc-%d", i%50)},
+				{Name: "status", Value: "200"},
+			},
+		}
+	}
+	r.Shuffle(n, func(i, j int) { all[i], all[j] = all[j], all[i] })
+	return all
+}
+
+var benchNow = time.Date(2026, 11, 24, 12, 0, 0, 0, time.UTC)
+
+func benchTask(b *testing.B) *Task {
+	cfg := DefaultConfig()
+	t := NewTask(TaskConfig{Partition: Partition{Topic: "t"}, Signal: events.Metrics, Config: cfg})
+	t.now, t.admit = benchNow.UnixMilli(), newAdmission(&cfg, benchNow.UnixMilli())
+	return t
+}
+
+// processorTime makes the benchmark report the thread's own time beside the clock's, which says more on a busy machine.
+func processorTime(b *testing.B) (done func()) {
+	b.ReportAllocs()
+	runtime.LockOSThread()
+	start := threadCPU()
+	return func() {
+		b.ReportMetric(float64((threadCPU()-start).Nanoseconds())/float64(b.N), "cpu-ns/op")
+		runtime.UnlockOSThread()
+	}
+}
+
+// BenchmarkAccumulate is one decoded event to its accumulator.
+func BenchmarkAccumulate(b *testing.B) {
+	for _, n := range []int{1_000, 10_000, 100_000} {
+		b.Run(fmt.Sprintf("series=%d", n), func(b *testing.B) {
+			all, task := benchMetrics(n), benchTask(b)
+			for range 30 { // until sketches have their size
+				for i := range all {
+					task.metric(&all[i])
+				}
+			}
+			done := processorTime(b)
+			i := 0
+			for b.Loop() {
+				if m := &all[i]; task.wanted(nil, 0, m.Time) {
+					task.metric(m)
+				}
+				if i++; i == n {
+					i = 0
+				}
+			}
+			done()
+		})
+	}
+}
+
+// BenchmarkStep is one record of one JSON event to its accumulator, decoding included.
+func BenchmarkStep(b *testing.B) {
+	for _, n := range []int{10_000, 100_000} {
+		b.Run(fmt.Sprintf("series=%d", n), func(b *testing.B) {
+			all, task := benchMetrics(n), benchTask(b)
+			records := make([]Record, n)
+			for i := range all {
+				records[i] = Record{Offset: int64(i), Timestamp: benchNow.UnixNano(), Key: []byte("acme"), Value: events.AppendMetric(nil, &all[i])}
+			}
+			chunk := Chunk{Signal: events.Metrics, Records: records}
+			for range 30 {
+				task.Step(&chunk, benchNow.UnixMilli())
+			}
+			watch := &stopwatch{now: time.Now}
+			task.cfg.watch = watch
+			done := processorTime(b)
+			watch.start()
+			i := 0
+			for b.Loop() {
+				if i++; i%runRecords == 0 {
+					from := i % n
+					chunk.Records = records[from:min(from+runRecords, n)]
+					task.Step(&chunk, benchNow.UnixMilli())
+				}
+			}
+			b.ReportMetric(float64(watch.cpu[stageDecode].Nanoseconds())/float64(b.N), "decode-ns/op")
+			b.ReportMetric(float64(watch.cpu[stageAccumulate].Nanoseconds())/float64(b.N), "accumulate-ns/op")
+			watch.stop()
+			done()
+		})
+	}
+}
+
+// BenchmarkDrain is one row of a drain, its service rows and state bytes included; 6 events a row.
+func BenchmarkDrain(b *testing.B) {
+	const n = 10_000
+	all, task := benchMetrics(n), benchTask(b)
+	out := NewOutputs(&task.cfg.Config)
+	b.ReportAllocs()
+	rows := 0
+	for b.Loop() {
+		if rows == 0 {
+			b.StopTimer()
+			for range 6 {
+				for i := range all {
+					task.metric(&all[i])
+				}
+			}
+			b.StartTimer()
+			out.Reset()
+			task.Drain(out, benchNow.UnixMilli())
+			task.Committed(false)
+			rows = n
+		}
+		rows--
+	}
+}
+
+// BenchmarkNewSeries is the first event of a series, and reports what a series costs to keep.
+func BenchmarkNewSeries(b *testing.B) {
+	const n = 100_000
+	all := benchMetrics(n)
+	task, i := benchTask(b), 0
+	done := processorTime(b)
+	defer done()
+	for b.Loop() {
+		if i == n {
+			task, i = benchTask(b), 0
+		}
+		task.metric(&all[i])
+		i++
+	}
+}

@@ -1,0 +1,318 @@
+package pipeline_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"reflect"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/testutil"
+	"go.uber.org/goleak"
+
+	"github.com/vigie-io/vigie/internal/pipeline"
+	"github.com/vigie-io/vigie/pkg/events"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// timedSession is a session in the time of a synctest bubble: Poll waits for what the test sends.
+type timedSession struct {
+	polls    chan pipeline.Fetch
+	assigned []pipeline.Reach
+	commits  []timedCommit
+	answer   func(n int) (bool, error) // to the n-th commit; nil = committed
+	closed   bool
+}
+
+type timedCommit struct {
+	at       time.Duration // since start of the test
+	messages []pipeline.Message
+}
+
+var errBroken = errors.New("broken")
+
+func (s *timedSession) Poll(ctx context.Context) (pipeline.Fetch, error) {
+	select {
+	case f, ok := <-s.polls:
+		if !ok {
+			return f, errBroken
+		}
+		if f.Assigned != nil { // from now on
+			s.assigned = f.Assigned
+		}
+		f.Assigned = s.assigned
+		return f, nil
+	case <-ctx.Done():
+		return pipeline.Fetch{Assigned: s.assigned}, nil
+	}
+}
+
+func (s *timedSession) Commit(ctx context.Context, messages []pipeline.Message) (bool, error) {
+	if err := ctx.Err(); err != nil {
+		return false, err
+	}
+	s.commits = append(s.commits, timedCommit{time.Since(bubbleStart), append([]pipeline.Message(nil), messages...)})
+	if s.answer != nil {
+		return s.answer(len(s.commits))
+	}
+	return true, nil
+}
+
+func (s *timedSession) ResultPartition() int32 { return 7 }
+
+// bubbleStart is when every synctest bubble begins.
+var bubbleStart = time.Date(2000, 1, 1, 0, 0, 0, 0, time.UTC)
+
+func tables(messages []pipeline.Message) string {
+	var out []string
+	for i := range messages {
+		if messages[i].Topic == "vigie.dlq.v1" {
+			out = append(out, "letter")
+			continue
+		}
+		out = append(out, header(&messages[i], pipeline.HeaderTable))
+	}
+	return strings.Join(out, " ")
+}
+
+func fetchOf(p pipeline.Partition, records ...pipeline.Record) pipeline.Fetch {
+	return pipeline.Fetch{Chunks: []pipeline.Chunk{{Partition: p, Signal: events.Metrics, Records: records}}}
+}
+
+func reach(p pipeline.Partition, through int64) pipeline.Reach {
+	return pipeline.Reach{Partition: p, Signal: events.Metrics, Through: through, Lag: 3}
+}
+
+// inBubble runs a worker over s in fake time, while test acts; then ends it.
+func inBubble(t *testing.T, s *timedSession, change func(*pipeline.WorkerConfig), test func(t *testing.T, w *pipeline.Worker, end context.CancelFunc)) {
+	synctest.Test(t, func(t *testing.T) {
+		s.polls = make(chan pipeline.Fetch)
+		cfg := pipeline.WorkerConfig{
+			Config: pipeline.DefaultConfig(), Slot: 2, Encoder: &copyEncoder{},
+			Open: func(context.Context) (pipeline.Session, func(), error) { return s, func() { s.closed = true }, nil },
+		}
+		if change != nil {
+			change(&cfg)
+		}
+		w := pipeline.NewWorker(cfg)
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan error)
+		go func() { done <- w.Run(ctx) }()
+		synctest.Wait()
+		test(t, w, cancel)
+		cancel()
+		if err := <-done; err != nil {
+			t.Errorf("got error %v, want none", err)
+		}
+		if got := w.Topology().State; got != "stopped" || !s.closed {
+			t.Errorf("got state %s, session closed %v; want stopped, true", got, s.closed)
+		}
+	})
+}
+
+func TestEpochRhythm(t *testing.T) {
+	s := &timedSession{assigned: []pipeline.Reach{reach(at, 123)}}
+	inBubble(t, s, nil, func(t *testing.T, w *pipeline.Worker, _ context.CancelFunc) {
+		time.Sleep(2500 * time.Millisecond)
+		synctest.Wait()
+		// Idle: a sign of life every second.
+		if len(s.commits) != 2 || tables(s.commits[1].messages) != pipeline.TableProgress || s.commits[1].at != 2*time.Second {
+			t.Fatalf("got %v, want progress after 1s and 2s", s.commits)
+		}
+		// The first records begin an epoch; it ends 250 ms later, and progress is told when its time has come.
+		s.polls <- fetchOf(at, record("acme", event(time.Now(), "m", ""), "{"))
+		time.Sleep(100 * time.Millisecond)
+		s.polls <- fetchOf(at, record("acme", event(time.Now(), "m", "")))
+		time.Sleep(200 * time.Millisecond)
+		synctest.Wait()
+		if c := s.commits[2]; c.at != 2750*time.Millisecond || tables(c.messages) != "letter ingest_series ingest_rollups" {
+			t.Fatalf("got %s at %s, want the epoch without progress at 2.75s", tables(c.messages), c.at)
+		}
+		s.polls <- fetchOf(at, record("acme", event(time.Now(), "m", "")))
+		time.Sleep(time.Second)
+		synctest.Wait()
+		if c := s.commits[3]; c.at != 3050*time.Millisecond || tables(c.messages) != "ingest_rollups ingest_progress" {
+			t.Fatalf("got %s at %s, want rows before progress at 3.05s", tables(c.messages), c.at)
+		}
+		rollups := s.commits[3].messages[0]
+		if rollups.Topic != "vigie.results.v1" || rollups.Partition != 7 || header(&rollups, pipeline.HeaderFormat) != "native/1" ||
+			header(&rollups, pipeline.HeaderRows) != "2" || header(&rollups, pipeline.HeaderCount) != "1" ||
+			header(&rollups, pipeline.HeaderNewest) != fmt.Sprint(bubbleStart.Add(2800*time.Millisecond).UnixMilli()) {
+			t.Errorf("got %+v, want the headers of a block of 2 rows", rollups)
+		}
+		top := w.Topology()
+		if top.State != "running" || top.Slot != 2 || len(top.Tasks) != 1 || top.Tasks[0].Series != 1 || top.Tasks[0].Lag != 3 || top.Tasks[0].Top[0].Tenant != "acme" {
+			t.Errorf("got %+v, want the running task", top)
+		}
+	})
+}
+
+func TestShutdownCommitsTheEpochUnderWay(t *testing.T) {
+	s := &timedSession{assigned: []pipeline.Reach{reach(at, 0)}}
+	inBubble(t, s, nil, func(t *testing.T, _ *pipeline.Worker, end context.CancelFunc) {
+		s.polls <- fetchOf(at, record("acme", event(time.Now(), "m", "")))
+		end()
+		synctest.Wait()
+		if len(s.commits) != 1 || s.commits[0].at != 0 || tables(s.commits[0].messages) != "ingest_series ingest_rollups" {
+			t.Errorf("got %v, want one commit at once", s.commits)
+		}
+	})
+}
+
+// A partition that is taken away ends the epoch at once, with its rows in it; then its task is gone.
+func TestRevokedPartition(t *testing.T) {
+	other := pipeline.Partition{Topic: at.Topic, Partition: 5}
+	s := &timedSession{assigned: []pipeline.Reach{reach(at, 0), reach(other, 0)}}
+	inBubble(t, s, nil, func(t *testing.T, w *pipeline.Worker, _ context.CancelFunc) {
+		s.polls <- fetchOf(at, record("acme", event(time.Now(), "m", "")))
+		f := fetchOf(other, record("acme", event(time.Now(), "m", "")))
+		f.Assigned = []pipeline.Reach{reach(other, 0)}
+		s.polls <- f
+		synctest.Wait()
+		if len(s.commits) != 1 || header(&s.commits[0].messages[1], pipeline.HeaderCount) != "2" || s.commits[0].at != 0 {
+			t.Fatalf("got %v, want one commit of both tasks at once", s.commits)
+		}
+		if top := w.Topology(); len(top.Tasks) != 1 || top.Tasks[0].Partition != 5 {
+			t.Errorf("got tasks %+v, want the other only", top.Tasks)
+		}
+	})
+}
+
+func TestAbortedEpochIsForgotten(t *testing.T) {
+	s := &timedSession{assigned: []pipeline.Reach{reach(at, 0)}}
+	s.answer = func(n int) (bool, error) { return n > 1, nil }
+	reg := prometheus.NewRegistry()
+	inBubble(t, s, func(c *pipeline.WorkerConfig) { c.Metrics = pipeline.NewMetrics(reg) }, func(t *testing.T, _ *pipeline.Worker, _ context.CancelFunc) {
+		s.polls <- fetchOf(at, record("acme", event(time.Now(), "m", ""), "{"))
+		time.Sleep(300 * time.Millisecond)
+		s.polls <- fetchOf(at, record("acme", event(time.Now(), "m", ""), "{"))
+		time.Sleep(300 * time.Millisecond)
+		synctest.Wait()
+		if len(s.commits) != 2 || tables(s.commits[1].messages) != "letter ingest_series ingest_rollups" || header(&s.commits[1].messages[2], pipeline.HeaderCount) != "1" {
+			t.Fatalf("got %v, want the same epoch again", s.commits)
+		}
+		// What was counted of the aborted epoch is not counted twice.
+		want := `
+# HELP vigie_pipeline_epochs_total Epochs by outcome: committed, aborted (to be done again), failed (the worker started anew).
+# TYPE vigie_pipeline_epochs_total counter
+vigie_pipeline_epochs_total{outcome="aborted"} 1
+vigie_pipeline_epochs_total{outcome="committed"} 1
+vigie_pipeline_epochs_total{outcome="failed"} 0
+# HELP vigie_pipeline_refused_events_total Events, or records refused whole, that were dead-lettered.
+# TYPE vigie_pipeline_refused_events_total counter
+vigie_pipeline_refused_events_total{reason="bad_json",signal="metrics",tenant="acme"} 1
+# HELP vigie_pipeline_active_series Active series of the tenants with the most; tenant _other is the sum of the others.
+# TYPE vigie_pipeline_active_series gauge
+vigie_pipeline_active_series{tenant="_other"} 0
+vigie_pipeline_active_series{tenant="acme"} 1
+`
+		if err := testutil.GatherAndCompare(reg, strings.NewReader(want), "vigie_pipeline_epochs_total", "vigie_pipeline_refused_events_total", "vigie_pipeline_active_series"); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+func TestFatalErrorsStartAnewWithBackoff(t *testing.T) {
+	s := &timedSession{assigned: []pipeline.Reach{reach(at, 0)}}
+	var fail, refuse atomic.Bool
+	fail.Store(true)
+	opened := make(chan time.Duration, 10)
+	times := func() (out []time.Duration) {
+		for len(opened) > 0 {
+			out = append(out, <-opened)
+		}
+		return out
+	}
+	s.answer = func(int) (bool, error) {
+		if refuse.Load() {
+			return false, errBroken
+		}
+		return true, nil
+	}
+	inBubble(t, s, func(c *pipeline.WorkerConfig) {
+		open := c.Open
+		c.Open = func(ctx context.Context) (pipeline.Session, func(), error) {
+			opened <- time.Since(bubbleStart)
+			if fail.Load() {
+				return nil, nil, errBroken
+			}
+			return open(ctx)
+		}
+	}, func(t *testing.T, w *pipeline.Worker, _ context.CancelFunc) {
+		time.Sleep(time.Second)
+		synctest.Wait()
+		if got, want := times(), []time.Duration{0, 250e6, 750e6}; !reflect.DeepEqual(got, want) {
+			t.Fatalf("got sessions opened at %v, want %v", got, want)
+		}
+		if top := w.Topology(); top.State != "waiting" || !strings.Contains(top.Error, "broken") {
+			t.Errorf("got %+v, want it to wait and say why", top)
+		}
+		fail.Store(false)
+		time.Sleep(time.Second) // opened at 1.75 s
+		s.polls <- fetchOf(at, record("acme", event(time.Now(), "m", "")))
+		time.Sleep(time.Second)
+		synctest.Wait()
+		// The commit fails: what was polled comes again in the next session, soon because the last did progress.
+		refuse.Store(true)
+		times()
+		s.polls <- fetchOf(at, record("acme", event(time.Now(), "m", "")))
+		time.Sleep(time.Second)
+		synctest.Wait()
+		if got := times(); len(got) != 1 {
+			t.Fatalf("got sessions opened at %v, want one new session", got)
+		}
+		refuse.Store(false)
+		before := len(s.commits)
+		s.polls <- fetchOf(at, record("acme", event(time.Now(), "m", "")))
+		time.Sleep(time.Second)
+		synctest.Wait()
+		if len(s.commits) == before || tables(s.commits[before].messages) != "ingest_series ingest_rollups" {
+			t.Errorf("got %v, want the series announced in the new session", s.commits)
+		}
+	})
+}
+
+func TestFullEpochEndsEarlyInSeveralBlocks(t *testing.T) {
+	s := &timedSession{assigned: []pipeline.Reach{reach(at, 0)}}
+	inBubble(t, s, func(c *pipeline.WorkerConfig) { c.Config.BlockRows = 10 }, func(t *testing.T, _ *pipeline.Worker, _ context.CancelFunc) {
+		var values []string
+		for i := range 12 {
+			values = append(values, event(time.Now(), "m", fmt.Sprintf(`"i":"%d"`, i)))
+		}
+		s.polls <- fetchOf(at, record("acme", values...))
+		synctest.Wait()
+		if len(s.commits) != 1 || s.commits[0].at != 0 || tables(s.commits[0].messages) != "ingest_series ingest_series ingest_rollups ingest_rollups" {
+			t.Fatalf("got %v, want two blocks of each at once", s.commits)
+		}
+		if m := s.commits[0].messages; header(&m[0], pipeline.HeaderRows) != "10" || header(&m[3], pipeline.HeaderRows) != "3" {
+			t.Errorf("got %s and %s rows, want 10 and 3", header(&m[0], pipeline.HeaderRows), header(&m[3], pipeline.HeaderRows))
+		}
+	})
+}
+
+func TestConfig(t *testing.T) {
+	cfg := pipeline.DefaultConfig()
+	if err := cfg.Validate(); err != nil {
+		t.Errorf("default: got %v, want it valid", err)
+	}
+	f := func(want string, change func(*pipeline.Config)) {
+		t.Helper()
+		cfg := pipeline.DefaultConfig()
+		change(&cfg)
+		if err := cfg.Validate(); err == nil || !strings.HasPrefix(err.Error(), want) {
+			t.Errorf("got %v, want an error about %s", err, want)
+		}
+	}
+	f("results_topic", func(c *pipeline.Config) { c.ResultsTopic = "" })
+	f("dlq_topic", func(c *pipeline.Config) { c.DLQTopic = c.ResultsTopic })
+	f("max_past 0s", func(c *pipeline.Config) { c.MaxPast = 0 })
+	f("epoch.max 1ms: want at least epoch.min (250ms)", func(c *pipeline.Config) { c.Epoch.Max = time.Millisecond })
+	f("block_rows", func(c *pipeline.Config) { c.BlockRows = 0 })
+	f("block_bytes 1B", func(c *pipeline.Config) { c.BlockBytes = 1 })
+}
