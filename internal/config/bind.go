@@ -75,7 +75,7 @@ func (l leaf) set(text string) error {
 	}
 	fresh := reflect.New(l.value.Type())
 	if err := yaml.Unmarshal([]byte(text), fresh.Interface()); err != nil {
-		return fmt.Errorf("want %s: %w", kindName(l.value.Type()), err)
+		return fmt.Errorf("%q: want %s", text, kindName(l.value.Type()))
 	}
 	l.value.Set(fresh.Elem())
 	return nil

@@ -111,6 +111,7 @@ func TestReadmeCommands(t *testing.T) {
 		_ = connection.Close()
 		return errors.New("ClickHouse outlives its killed parent")
 	})
+	testkit.Eventually(t, 30*time.Second, func() error { return os.RemoveAll(dir) }) // it may still write as it ends
 }
 
 // count asks over SQL how many checkout_seconds events a tenant has.

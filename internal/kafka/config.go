@@ -273,3 +273,6 @@ func (c *Config) instance() (string, error) {
 	}
 	return host, nil
 }
+
+// heartbeat is also how late a member learns of a rebalance.
+func (c *Config) heartbeat() time.Duration { return min(time.Second, c.SessionTimeout/10) }

@@ -18,18 +18,8 @@ import (
 	"github.com/vigie-io/vigie/internal/pipeline"
 )
 
-// Headers of a dead letter, beside the original's (docs/format/dlq.md).
-const (
-	dlqPrefix          = "vigie-dlq-"
-	HeaderDLQReason    = dlqPrefix + "reason"
-	HeaderDLQDetail    = dlqPrefix + "detail"
-	HeaderDLQTopic     = dlqPrefix + "topic"
-	HeaderDLQPartition = dlqPrefix + "partition"
-	HeaderDLQOffset    = dlqPrefix + "offset"
-	HeaderDLQEvents    = dlqPrefix + "events"
-	HeaderDLQTimestamp = dlqPrefix + "timestamp" // optional: the original record's, Unix milliseconds
-	HeaderOnly         = "vigie-only"            // on a replayed record: the events of it to take
-)
+// dlqPrefix begins the headers of a dead letter that are not the original's (docs/format/dlq.md).
+const dlqPrefix = "vigie-dlq-"
 
 // ErrNoDeadLetter says that there is no dead letter at a position: never was, or it has expired.
 var ErrNoDeadLetter = errors.New("no dead letter there")
@@ -52,6 +42,7 @@ type DeadLetter struct {
 	Events          string            // "" for the whole record, else the indexes of the refused events, "3,17"
 	Key, Value      []byte            // the original's
 	Headers         []pipeline.Header // the original's
+	Omitted         int64             // size of an original that was too large to keep: Value and Headers are empty, it cannot be replayed
 	topicID         [16]byte
 	timestamp       time.Time // the original's, or Time
 }
@@ -59,7 +50,7 @@ type DeadLetter struct {
 // Tenant is the tenant the original record names, "" when it names none.
 func (d *DeadLetter) Tenant() string {
 	for _, h := range d.Headers {
-		if strings.EqualFold(h.Key, "x-scope-orgid") {
+		if strings.EqualFold(h.Key, pipeline.HeaderTenant) {
 			return string(h.Value)
 		}
 	}
@@ -303,26 +294,28 @@ func deadLetter(id [16]byte, r *kgo.Record) DeadLetter {
 	for _, h := range r.Headers {
 		value := string(h.Value)
 		switch h.Key {
-		case HeaderDLQReason:
+		case pipeline.HeaderDLQReason:
 			d.Reason = value
-		case HeaderDLQDetail:
+		case pipeline.HeaderDLQDetail:
 			d.Detail = value
-		case HeaderDLQTopic:
+		case pipeline.HeaderDLQTopic:
 			d.SourceTopic = value
-		case HeaderDLQEvents:
+		case pipeline.HeaderDLQEvents:
 			d.Events = value
-		case HeaderDLQPartition:
+		case pipeline.HeaderDLQPartition:
 			if n, err := strconv.ParseInt(value, 10, 32); err == nil {
 				d.SourcePartition = int32(n)
 			}
-		case HeaderDLQOffset:
+		case pipeline.HeaderDLQOffset:
 			if n, err := strconv.ParseInt(value, 10, 64); err == nil {
 				d.SourceOffset = n
 			}
-		case HeaderDLQTimestamp:
+		case pipeline.HeaderDLQTimestamp:
 			if n, err := strconv.ParseInt(value, 10, 64); err == nil {
 				d.timestamp = time.UnixMilli(n)
 			}
+		case pipeline.HeaderDLQOmitted:
+			d.Omitted, _ = strconv.ParseInt(value, 10, 64)
 		default:
 			if !strings.HasPrefix(h.Key, dlqPrefix) {
 				d.Headers = append(d.Headers, pipeline.Header{Key: h.Key, Value: h.Value})

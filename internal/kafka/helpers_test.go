@@ -16,21 +16,29 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/vigie-io/vigie/internal/kafka"
+	"github.com/vigie-io/vigie/internal/testkit"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { testkit.Main(m) }
 
 var installations atomic.Int64
 
 // fake starts a broker in this process.
 func fake(t *testing.T, options ...kfake.Opt) (*kfake.Cluster, kafka.Config) {
 	t.Helper()
+	leaks(t)
 	cluster, err := kfake.NewCluster(append([]kfake.Opt{kfake.NumBrokers(1), kfake.SleepOutOfOrder()}, options...)...)
 	if err != nil {
 		t.Fatalf("start kfake: %v", err)
 	}
 	t.Cleanup(cluster.Close)
 	return cluster, install(t, cluster.ListenAddrs()...)
+}
+
+// leaks fails the test when goroutines that it started outlive it.
+func leaks(t *testing.T) {
+	before := goleak.IgnoreCurrent()
+	t.Cleanup(func() { goleak.VerifyNone(t, before) })
 }
 
 // install makes an installation of its own on a broker: topics, group and ids that no other test uses.

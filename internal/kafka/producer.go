@@ -41,7 +41,7 @@ func NewProducer(cfg Config, metrics *Metrics, log *slog.Logger) (*Producer, err
 		kgo.MaxBufferedRecords(1<<20), // the bytes are the limit
 		kgo.ProducerLinger(2*time.Millisecond),
 		// A caller that has been told 503 must not keep the buffer full with records nobody waits for.
-		kgo.RecordDeliveryTimeout(cfg.PublishTimeout),
+		kgo.RecordDeliveryTimeout(max(time.Second, cfg.PublishTimeout)),
 		kgo.AllowIdempotentProduceCancellation(),
 		kgo.ProduceRequestTimeout(max(time.Second, cfg.PublishTimeout/2)),
 		kgo.RequestTimeoutOverhead(5*time.Second),

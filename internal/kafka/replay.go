@@ -6,9 +6,12 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/vigie-io/vigie/internal/pipeline"
 )
 
 // Selection says which dead letters to replay: those at At, or when it is empty all that Filter matches.
@@ -23,7 +26,7 @@ type Replayed struct {
 	Matched      int // dead letters selected
 	Replayed     int // produced to their source topic by this run
 	Already      int // replayed by an earlier run
-	Unreplayable int // without a source topic of this installation
+	Unreplayable int // without their original, or from a topic that is not one of this installation's
 }
 
 const (
@@ -164,7 +167,7 @@ func (r *replayer) loadMarkers(ctx context.Context, fence int64, l *DeadLetters)
 func (r *replayer) add(ctx context.Context, d DeadLetter) error {
 	r.done.Matched++
 	switch {
-	case r.sources[d.SourceTopic] == 0:
+	case r.sources[d.SourceTopic] == 0 || d.Omitted > 0:
 		r.done.Unreplayable++
 		return nil
 	case r.markers[d.marker()]:
@@ -203,12 +206,12 @@ func (r *replayer) original(d *DeadLetter) *kgo.Record {
 		record.Partition = byKey
 	}
 	for _, h := range d.Headers {
-		if h.Key != HeaderOnly {
+		if !strings.EqualFold(h.Key, pipeline.HeaderOnly) {
 			record.Headers = append(record.Headers, kgo.RecordHeader{Key: h.Key, Value: h.Value})
 		}
 	}
 	if d.Events != "" {
-		record.Headers = append(record.Headers, kgo.RecordHeader{Key: HeaderOnly, Value: []byte(d.Events)})
+		record.Headers = append(record.Headers, kgo.RecordHeader{Key: pipeline.HeaderOnly, Value: []byte(d.Events)})
 	}
 	return record
 }

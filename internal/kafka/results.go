@@ -45,7 +45,7 @@ func NewResults(cfg Config, member int, log *slog.Logger) (*Results, error) {
 		kgo.ConsumerGroup(cfg.Group+"-sink"),
 		kgo.InstanceID(fmt.Sprintf("%s-sink-%d", instance, member)),
 		kgo.SessionTimeout(cfg.SessionTimeout),
-		kgo.HeartbeatInterval(min(3*time.Second, cfg.SessionTimeout/10)),
+		kgo.HeartbeatInterval(cfg.heartbeat()),
 		kgo.Balancers(kgo.CooperativeStickyBalancer()),
 		kgo.DisableAutoCommit(),
 		// What Poll returns and what it reports as lost have to belong to the same moment.

@@ -84,7 +84,7 @@ func (s *Session) options(instance string, slot int) ([]kgo.Opt, error) {
 		kgo.ConsumerGroup(s.cfg.Group),
 		kgo.InstanceID(fmt.Sprintf("%s-%d", instance, slot)),
 		kgo.SessionTimeout(s.cfg.SessionTimeout),
-		kgo.HeartbeatInterval(min(3*time.Second, s.cfg.SessionTimeout/10)),
+		kgo.HeartbeatInterval(s.cfg.heartbeat()),
 		kgo.Balancers(s.assignment.watch(kgo.CooperativeStickyBalancer())),
 		kgo.OnPartitionsRevoked(func(_ context.Context, _ *kgo.Client, revoked map[string][]int32) {
 			if len(revoked) > 0 {

@@ -1,0 +1,147 @@
+package kafka_test
+
+import (
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kadm"
+
+	"github.com/vigie-io/vigie/internal/kafka"
+	"github.com/vigie-io/vigie/internal/testkit"
+)
+
+func TestEnsureTopicsTwiceAndAtOnce(t *testing.T) {
+	_, cfg := fake(t)
+	fresh := config(cfg.Brokers...)
+	var wg sync.WaitGroup
+	for range 3 {
+		wg.Go(func() { ensure(t, fresh) })
+	}
+	wg.Wait()
+	states := ensure(t, fresh)
+	if len(states) != 7 {
+		t.Fatalf("topics: got %d, want 7", len(states))
+	}
+	for _, s := range states {
+		if s.Created || len(s.Notes) > 0 || s.ID == [16]byte{} || s.Partitions == 0 {
+			t.Errorf("%s: got %+v, want it there as configured", s.Name, s)
+		}
+	}
+	fresh.Topics.Metrics.Partitions = 6
+	if states := ensure(t, fresh); len(states[0].Notes) != 1 || states[0].Partitions != 4 {
+		t.Errorf("other partitions: got %+v, want a note", states[0])
+	}
+}
+
+func TestEnsureTopicsFindsWhatWouldLoseData(t *testing.T) {
+	f := func(want string, change func(*kafka.Config), alter map[string]string) {
+		t.Helper()
+		t.Run(want, func(t *testing.T) {
+			_, cfg := fake(t)
+			var configs []kadm.AlterConfig
+			for name, value := range alter {
+				configs = append(configs, kadm.AlterConfig{Op: kadm.SetConfig, Name: name, Value: kadm.StringPtr(value)})
+			}
+			for _, topic := range []string{cfg.Topics.Results.Name, cfg.Topics.DLQReplayed.Name} {
+				if _, err := kadmOf(t, cfg).AlterTopicConfigs(deadline(t), configs, topic); err != nil && len(configs) > 0 {
+					t.Fatal(err)
+				}
+			}
+			change(&cfg)
+			admin, err := kafka.NewAdmin(cfg, quiet())
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer admin.Close()
+			if _, err := admin.EnsureTopics(deadline(t)); err == nil || !strings.Contains(err.Error(), want) {
+				t.Errorf("got %v, want an error with %q", err, want)
+			}
+		})
+	}
+	none := func(*kafka.Config) {}
+	f("drops records of the same key", none, map[string]string{"cleanup.policy": "compact"})
+	f("forgets what was replayed", none, map[string]string{"cleanup.policy": "delete"})
+	f("max.message.bytes 1000000, less than", none, map[string]string{"max.message.bytes": "1000000"})
+	f("does not exist: create it", func(c *kafka.Config) { c.CreateTopics, c.Topics.Logs.Name = false, "other" }, nil)
+	f("has 4 partitions: want 1", func(c *kafka.Config) {
+		c.Topics.DLQReplayed.Name, c.Topics.Results.Name = c.Topics.Results.Name, "other"
+	}, nil)
+}
+
+// Apache Kafka checks the configuration it is given.
+func TestEnsureTopicsOnApacheKafka(t *testing.T) {
+	broker := testkit.ApacheKafka(t)
+	leaks(t)
+	cfg := config(strings.Split(broker.Addr, ",")...)
+	ensure(t, cfg)
+	for _, s := range ensure(t, cfg) {
+		if s.Created || len(s.Notes) > 0 {
+			t.Errorf("%s: got %+v, want it there as configured", s.Name, s)
+		}
+	}
+	cfg.Topics.Logs.Name, cfg.Replication = cfg.Topics.Logs.Name+"-3", 3
+	admin, err := kafka.NewAdmin(cfg, quiet())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer admin.Close()
+	if _, err := admin.EnsureTopics(deadline(t)); err == nil || !strings.Contains(err.Error(), "create topic "+cfg.Topics.Logs.Name) {
+		t.Errorf("three replicas on one broker: got %v, want an error that names the topic", err)
+	}
+}
+
+func TestPing(t *testing.T) {
+	cluster, cfg := fake(t)
+	admin, err := kafka.NewAdmin(cfg, quiet())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer admin.Close()
+	if err := admin.Ping(deadline(t)); err != nil {
+		t.Errorf("ping: got %v, want nil", err)
+	}
+	cluster.Close()
+	ctx := deadline(t)
+	if err := admin.Ping(ctx); err == nil || !strings.Contains(err.Error(), cfg.Brokers[0]) {
+		t.Errorf("ping without a broker: got %v, want an error with its address", err)
+	}
+}
+
+func TestConfig(t *testing.T) {
+	good := kafka.DefaultConfig()
+	if err := good.Validate(); err != nil {
+		t.Fatalf("default: got %v, want it valid", err)
+	}
+	f := func(want string, change func(*kafka.Config)) {
+		t.Helper()
+		cfg := kafka.DefaultConfig()
+		change(&cfg)
+		if err := cfg.Validate(); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("got %v, want an error with %q", err, want)
+		}
+	}
+	f("kafka.brokers", func(c *kafka.Config) { c.Brokers = nil })
+	f("host:port", func(c *kafka.Config) { c.Brokers = []string{"localhost"} })
+	f("kafka.instance", func(c *kafka.Config) { c.Instance = "a b" })
+	f("kafka.group", func(c *kafka.Config) { c.Group = "" })
+	f("kafka.session_timeout", func(c *kafka.Config) { c.SessionTimeout = time.Second })
+	f("kafka.transaction_timeout", func(c *kafka.Config) { c.TransactionTimeout = time.Hour })
+	f("kafka.reach_interval", func(c *kafka.Config) { c.ReachInterval = 0 })
+	f("kafka.fetch_buffer", func(c *kafka.Config) { c.FetchBuffer = 1 })
+	f("kafka.publish_timeout", func(c *kafka.Config) { c.PublishTimeout = 0 })
+	f("kafka.publish_buffer", func(c *kafka.Config) { c.PublishBuffer = 0 })
+	f("kafka.replication", func(c *kafka.Config) { c.Replication = -1 })
+	f("kafka.tls", func(c *kafka.Config) { c.TLS.CAFile = "x" })
+	f("kafka.tls", func(c *kafka.Config) { c.TLS.Enabled, c.TLS.CertFile = true, "x" })
+	f("no mechanism", func(c *kafka.Config) { c.SASL.Username = "x" })
+	f("mechanism", func(c *kafka.Config) { c.SASL.Mechanism = "md5" })
+	f("password", func(c *kafka.Config) { c.SASL.Mechanism, c.SASL.Username = "plain", "x" })
+	f("kafka.topics.dlq.name", func(c *kafka.Config) { c.Topics.DLQ.Name = "a/b" })
+	f("is the name of", func(c *kafka.Config) { c.Topics.DLQ.Name = c.Topics.Logs.Name })
+	f("partitions", func(c *kafka.Config) { c.Topics.Logs.Partitions = 0 })
+	f("retention", func(c *kafka.Config) { c.Topics.Logs.Retention = -1 })
+	f("max_message", func(c *kafka.Config) { c.Topics.Results.MaxMessage = 1 << 40 })
+	f("want 1", func(c *kafka.Config) { c.Topics.DLQReplayed.Partitions = 2 })
+}
