@@ -120,7 +120,7 @@ func TestBadInput(t *testing.T) {
 		if !strings.Contains(list, reason) {
 			t.Errorf("no dead letter with reason %s in\n%s", reason, list)
 		}
-		if n := metric(t, in.streamURL, "vigie_pipeline_rejected_events_total", `reason="`+reason+`"`); n < 1 {
+		if n := metric(t, in.streamURL, "vigie_pipeline_refused_events_total", `reason="`+reason+`"`); n < 1 {
 			t.Errorf("counter of reason %s: got %v, want at least 1", reason, n)
 		}
 	}
