@@ -7,7 +7,7 @@ import (
 	"github.com/vigie-io/vigie/internal/units"
 )
 
-// Config is the sink's part of the configuration (section "sink").
+// Config is the sink's part of the configuration (section "stream.inserts").
 type Config struct {
 	// Inserts that may run at the same time, all partitions together. More lets ClickHouse work in parallel at
 	// the price of more, smaller parts. Default 4.
@@ -41,21 +41,21 @@ func DefaultConfig() Config {
 	}
 }
 
-// Validate says what is wrong, naming the key.
+// Validate says what is wrong, naming the key within the section.
 func (c *Config) Validate() error {
 	switch {
 	case c.Parallel < 1 || c.Parallel > 256:
-		return fmt.Errorf("sink.parallel %d: want 1 to 256", c.Parallel)
+		return fmt.Errorf("parallel %d: want 1 to 256", c.Parallel)
 	case c.Buffer < 1<<20:
-		return fmt.Errorf("sink.buffer %s: want at least 1MiB", c.Buffer)
+		return fmt.Errorf("buffer %s: want at least 1MiB", c.Buffer)
 	case c.CommitInterval < 10*time.Millisecond || c.CommitInterval > time.Minute:
-		return fmt.Errorf("sink.commit_interval %s: want 10ms to 1m", c.CommitInterval)
+		return fmt.Errorf("commit_interval %s: want 10ms to 1m", c.CommitInterval)
 	case c.RetryMin < time.Millisecond:
-		return fmt.Errorf("sink.retry_min %s: want at least 1ms", c.RetryMin)
+		return fmt.Errorf("retry_min %s: want at least 1ms", c.RetryMin)
 	case c.RetryMax < c.RetryMin:
-		return fmt.Errorf("sink.retry_max %s: want at least sink.retry_min (%s)", c.RetryMax, c.RetryMin)
+		return fmt.Errorf("retry_max %s: want at least retry_min (%s)", c.RetryMax, c.RetryMin)
 	case c.ParkLimit < 1:
-		return fmt.Errorf("sink.park_limit %d: want at least 1", c.ParkLimit)
+		return fmt.Errorf("park_limit %d: want at least 1", c.ParkLimit)
 	}
 	return nil
 }

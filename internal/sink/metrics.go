@@ -50,7 +50,7 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 		}),
 		parkedLast: gauge("vigie_sink_parked_last_timestamp_seconds", "When this process last parked a record, Unix seconds; 0 when never."),
 		stalled:    gauge("vigie_sink_stalled_partitions", "Partitions that wait for an insert or a parking that does not succeed. Alarm when above 0 for minutes."),
-		suspicious: gauge("vigie_sink_refusing", "1 when sink.park_limit blocks in a row were refused: the server is at fault, nothing more is parked. Alarm at 1."),
+		suspicious: gauge("vigie_sink_refusing", "1 when stream.inserts.park_limit blocks in a row were refused: the server is at fault, nothing more is parked. Alarm at 1."),
 		buffered:   gauge("vigie_sink_buffered_bytes", "Bytes of result records held in memory."),
 	}
 	reg.MustRegister(m.rows, m.blocks, m.bytes, m.failures, m.seconds, m.freshness, m.lag, m.parked, m.parkedLast, m.stalled, m.suspicious, m.buffered)
