@@ -138,7 +138,6 @@ func component(path string) string {
 // forEachImport visits every import of every file that is not a test.
 func forEachImport(t *testing.T, visit func(from, file, imported string)) {
 	t.Helper()
-	root := filepath.Join("..", "..")
 	err := filepath.WalkDir(root, func(path string, entry fs.DirEntry, err error) error {
 		if err != nil {
 			return err
