@@ -58,6 +58,11 @@ func Stream(ctx context.Context, cfg config.Config, p Process) error {
 func newWorkers(cfg *config.Config, p *Process, connections *kafka.Metrics) []*pipeline.Worker {
 	shape := cfg.Stream.Config
 	shape.ResultsTopic, shape.DLQTopic = cfg.Kafka.Topics.Results.Name, cfg.Kafka.Topics.DLQ.Name
+	shape.StateTopics = map[events.Signal]string{
+		events.Metrics: cfg.Kafka.Topics.StateMetrics.Name,
+		events.Spans:   cfg.Kafka.Topics.StateSpans.Name,
+		events.Logs:    cfg.Kafka.Topics.StateLogs.Name,
+	}
 	shared := pipeline.NewMetrics(p.Registry)
 	workers := make([]*pipeline.Worker, cfg.Stream.WorkerCount())
 	for slot := range workers {

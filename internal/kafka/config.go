@@ -7,6 +7,7 @@ import (
 	"net"
 	"os"
 	"regexp"
+	"strings"
 	"time"
 
 	"github.com/vigie-io/vigie/internal/units"
@@ -96,6 +97,13 @@ type Topics struct {
 	Spans Topic `yaml:"spans"`
 	// Events of signal logs.
 	Logs Topic `yaml:"logs"`
+	// Keyed state of the tasks on metrics: partition N holds what the task on partition N of the source needs to go on.
+	// Compacted. It has as many partitions as its source: leave partitions and retention 0.
+	StateMetrics Topic `yaml:"state_metrics"`
+	// The same for spans.
+	StateSpans Topic `yaml:"state_spans"`
+	// The same for logs.
+	StateLogs Topic `yaml:"state_logs"`
 	// Result blocks on their way to ClickHouse. Its max_message is the largest block.
 	Results Topic `yaml:"results"`
 	// Records that could not be processed.
@@ -110,12 +118,13 @@ type Topics struct {
 type Topic struct {
 	// Name of the topic. Default: see docs/format.
 	Name string `yaml:"name"`
-	// Partitions when Vigie creates it. Existing topics keep theirs. Default 8 for events, 4 for results, else 1.
+	// Partitions when Vigie creates it. Existing topics keep theirs. Default 8 for events, 4 for results, as the source for
+	// state, else 1.
 	Partitions int32 `yaml:"partitions"`
 	// How long records are kept when Vigie creates it; 0 is for ever. Default 72h for events, 168h for results,
 	// 336h for dead letters and parked blocks.
 	Retention time.Duration `yaml:"retention"`
-	// Largest record batch (the topic's max.message.bytes). Default 4MiB for events and dead letters, 16MiB for
+	// Largest record batch (the topic's max.message.bytes). Default 4MiB for events, state and dead letters, 16MiB for
 	// results, 17MiB for parked blocks.
 	MaxMessage units.Bytes `yaml:"max_message"`
 }
@@ -124,6 +133,7 @@ type Topic struct {
 func DefaultConfig() Config {
 	const day = 24 * time.Hour
 	event := func(name string) Topic { return Topic{name, 8, 3 * day, 4 << 20} }
+	state := func(name string) Topic { return Topic{name, 0, 0, 4 << 20} }
 	return Config{
 		Brokers:               []string{"127.0.0.1:7092"},
 		ClientID:              "vigie",
@@ -137,13 +147,16 @@ func DefaultConfig() Config {
 		PublishBuffer:         64 << 20,
 		CreateTopics:          true,
 		Topics: Topics{
-			Metrics:     event("vigie.metrics.v1"),
-			Spans:       event("vigie.spans.v1"),
-			Logs:        event("vigie.logs.v1"),
-			Results:     Topic{"vigie.results.v1", 4, 7 * day, 16 << 20},
-			DLQ:         Topic{"vigie.dlq.v1", 1, 14 * day, 4<<20 + 64<<10},
-			DLQReplayed: Topic{"vigie.dlq.replayed.v1", 1, 0, 1 << 20},
-			Parked:      Topic{"vigie.parked.v1", 1, 14 * day, 17 << 20},
+			Metrics:      event("vigie.metrics.v1"),
+			Spans:        event("vigie.spans.v1"),
+			Logs:         event("vigie.logs.v1"),
+			StateMetrics: state("vigie.state.metrics.v1"),
+			StateSpans:   state("vigie.state.spans.v1"),
+			StateLogs:    state("vigie.state.logs.v1"),
+			Results:      Topic{"vigie.results.v1", 4, 7 * day, 16 << 20},
+			DLQ:          Topic{"vigie.dlq.v1", 1, 14 * day, 4<<20 + 64<<10},
+			DLQReplayed:  Topic{"vigie.dlq.replayed.v1", 1, 0, 1 << 20},
+			Parked:       Topic{"vigie.parked.v1", 1, 14 * day, 17 << 20},
 		},
 	}
 }
@@ -227,11 +240,33 @@ func (s *SASL) validate() error {
 	return nil
 }
 
+// minStateMessage holds the largest change of state.
+const minStateMessage = 2 << 20
+
+// stateKey says whether key is that of a state topic.
+func stateKey(key string) bool { return strings.HasPrefix(key, "state_") }
+
+// sourceOf is the source topic of the state topic with this key; nil for other topics.
+func (t *Topics) sourceOf(key string) *Topic {
+	switch key {
+	case "state_metrics":
+		return &t.Metrics
+	case "state_spans":
+		return &t.Spans
+	case "state_logs":
+		return &t.Logs
+	}
+	return nil
+}
+
 // each calls fn for every topic with its configuration key.
 func (t *Topics) each(fn func(key string, topic *Topic)) {
 	fn("metrics", &t.Metrics)
 	fn("spans", &t.Spans)
 	fn("logs", &t.Logs)
+	fn("state_metrics", &t.StateMetrics)
+	fn("state_spans", &t.StateSpans)
+	fn("state_logs", &t.StateLogs)
 	fn("results", &t.Results)
 	fn("dlq", &t.DLQ)
 	fn("dlq_replayed", &t.DLQReplayed)
@@ -247,7 +282,11 @@ func (t *Topics) validate() (err error) {
 			err = fmt.Errorf("kafka.topics.%s.name %q: want 1 to 249 of letters, digits, '.', '_' and '-'", key, topic.Name)
 		case other != "":
 			err = fmt.Errorf("kafka.topics.%s.name %q: is the name of kafka.topics.%s already", key, topic.Name, other)
-		case topic.Partitions < 1 || topic.Partitions > 10_000:
+		case stateKey(key) && (topic.Partitions != 0 || topic.Retention != 0):
+			err = fmt.Errorf("kafka.topics.%s: leave partitions and retention 0: a state topic has the partitions of its source and is compacted", key)
+		case stateKey(key) && topic.MaxMessage < minStateMessage:
+			err = fmt.Errorf("kafka.topics.%s.max_message %s: want 2MiB or more: a key and its state may have 1MiB", key, topic.MaxMessage)
+		case !stateKey(key) && (topic.Partitions < 1 || topic.Partitions > 10_000):
 			err = fmt.Errorf("kafka.topics.%s.partitions %d: want 1 to 10000", key, topic.Partitions)
 		case topic.Retention < 0:
 			err = fmt.Errorf("kafka.topics.%s.retention %s: want 0 (for ever) or more", key, topic.Retention)

@@ -73,7 +73,12 @@ func (a *Admin) EnsureTopics(ctx context.Context) ([]TopicState, error) {
 	a.cfg.Topics.each(func(key string, topic *Topic) {
 		detail := details[topic.Name]
 		state := TopicState{Name: topic.Name, ID: detail.ID, Partitions: len(detail.Partitions), Created: created[topic.Name]}
-		if state.Partitions != int(topic.Partitions) {
+		if source := a.cfg.Topics.sourceOf(key); source != nil {
+			problems = append(problems, checkState(state, source.Name, len(details[source.Name].Partitions)))
+			if state.Created && !created[source.Name] {
+				state.Notes = append(state.Notes, "is new and its source "+source.Name+" is not: state begins empty; watermarks rise again with the next events")
+			}
+		} else if state.Partitions != int(topic.Partitions) {
 			state.Notes = append(state.Notes, fmt.Sprintf("has %d partitions, kafka.topics.%s.partitions is %d", state.Partitions, key, topic.Partitions))
 		}
 		if key == "dlq_replayed" && state.Partitions != 1 {
@@ -91,9 +96,17 @@ func (a *Admin) createMissing(ctx context.Context) (map[string]bool, error) {
 		return nil, fmt.Errorf("list topics at %s: %w", strings.Join(a.cfg.Brokers, ", "), err)
 	}
 	created := map[string]bool{}
+	counts := map[string]int32{} // of sources, which each comes before its state topic
 	var problems []error
 	a.cfg.Topics.each(func(key string, topic *Topic) {
+		if counts[topic.Name] = int32(len(details[topic.Name].Partitions)); counts[topic.Name] == 0 {
+			counts[topic.Name] = topic.Partitions
+		}
 		detail, known := details[topic.Name]
+		partitions := topic.Partitions
+		if source := a.cfg.Topics.sourceOf(key); source != nil {
+			partitions = counts[source.Name]
+		}
 		if known && !errors.Is(detail.Err, kerr.UnknownTopicOrPartition) {
 			if detail.Err != nil {
 				problems = append(problems, fmt.Errorf("look up topic %s: %w", topic.Name, detail.Err))
@@ -102,10 +115,10 @@ func (a *Admin) createMissing(ctx context.Context) (map[string]bool, error) {
 		}
 		if !a.cfg.CreateTopics {
 			problems = append(problems, fmt.Errorf("topic %s does not exist: create it (partitions %d, %s), or set kafka.create_topics: true",
-				topic.Name, topic.Partitions, describe(topicConfig(key, topic))))
+				topic.Name, partitions, describe(topicConfig(key, topic))))
 			return
 		}
-		switch err := a.create(ctx, key, topic); {
+		switch err := a.create(ctx, key, topic, partitions); {
 		case err == nil:
 			created[topic.Name] = true
 		case !errors.Is(err, kerr.TopicAlreadyExists):
@@ -115,12 +128,12 @@ func (a *Admin) createMissing(ctx context.Context) (map[string]bool, error) {
 	return created, errors.Join(problems...)
 }
 
-func (a *Admin) create(ctx context.Context, key string, topic *Topic) error {
+func (a *Admin) create(ctx context.Context, key string, topic *Topic, partitions int32) error {
 	replication := a.cfg.Replication
 	if replication == 0 {
 		replication = -1
 	}
-	answer, err := a.admin.CreateTopic(ctx, topic.Partitions, replication, topicConfig(key, topic), topic.Name)
+	answer, err := a.admin.CreateTopic(ctx, partitions, replication, topicConfig(key, topic), topic.Name)
 	if err != nil && answer.ErrMessage != "" {
 		return fmt.Errorf("%w: %s", err, answer.ErrMessage)
 	}
@@ -140,11 +153,26 @@ func topicConfig(key string, topic *Topic) map[string]*string {
 		}
 		config["retention.ms"] = kadm.StringPtr(strconv.FormatInt(retention, 10))
 	}
+	if stateKey(key) {
+		for name, value := range stateConfig {
+			config[name] = kadm.StringPtr(value)
+		}
+	}
 	return config
 }
 
+// stateConfig keeps the log of a state topic near the size of its live keys, so that restoring is quick: compaction never
+// touches the active segment, so segments are small and short; it begins when a tenth is stale. Tombstones stay for
+// longer than any restore takes: a reader that has passed a key's value has to meet its tombstone.
+var stateConfig = map[string]string{
+	"segment.bytes":             "33554432",
+	"segment.ms":                "3600000",
+	"min.cleanable.dirty.ratio": "0.1",
+	"delete.retention.ms":       "3600000",
+}
+
 func policy(key string) string {
-	if key == "dlq_replayed" {
+	if key == "dlq_replayed" || stateKey(key) {
 		return "compact"
 	}
 	return "delete"
@@ -215,13 +243,26 @@ func (a *Admin) configs(ctx context.Context) map[string]map[string]string {
 	return out
 }
 
+// checkState compares a state topic with its source: partition N of the one belongs to partition N of the other.
+func checkState(state TopicState, source string, partitions int) error {
+	switch {
+	case state.Partitions < partitions:
+		return fmt.Errorf("topic %s has %d partitions and its source %s has %d: add partitions to it (kafka-topics.sh --alter --topic %s --partitions %d), no state is lost",
+			state.Name, state.Partitions, source, partitions, state.Name, partitions)
+	case state.Partitions > partitions:
+		return fmt.Errorf("topic %s has %d partitions and its source %s has only %d, so the source is not the one it was written for: create the source with %d partitions, or delete %s to begin without state",
+			state.Name, state.Partitions, source, partitions, state.Partitions, state.Name)
+	}
+	return nil
+}
+
 // checkConfig finds what would lose or refuse data.
 func checkConfig(key string, topic *Topic, have map[string]string) error {
 	if got, ok := have["cleanup.policy"]; ok {
 		if compacted, want := strings.Contains(got, "compact"), policy(key) == "compact"; compacted && !want {
 			return fmt.Errorf("topic %s has cleanup.policy %s, which drops records of the same key: set it to delete", topic.Name, got)
 		} else if want && got != "compact" {
-			return fmt.Errorf("topic %s has cleanup.policy %s, which forgets what was replayed: set it to compact", topic.Name, got)
+			return fmt.Errorf("topic %s has cleanup.policy %s, which forgets records that are still needed: set it to compact", topic.Name, got)
 		}
 	}
 	if got, err := strconv.ParseInt(have["max.message.bytes"], 10, 64); err == nil && got < int64(topic.MaxMessage) {

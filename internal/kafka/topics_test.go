@@ -21,8 +21,8 @@ func TestEnsureTopicsTwiceAndAtOnce(t *testing.T) {
 	}
 	wg.Wait()
 	states := ensure(t, fresh)
-	if len(states) != 7 {
-		t.Fatalf("topics: got %d, want 7", len(states))
+	if len(states) != 10 {
+		t.Fatalf("topics: got %d, want 10", len(states))
 	}
 	for _, s := range states {
 		if s.Created || len(s.Notes) > 0 || s.ID == [16]byte{} || s.Partitions == 0 {
@@ -30,6 +30,9 @@ func TestEnsureTopicsTwiceAndAtOnce(t *testing.T) {
 		}
 	}
 	fresh.Topics.Metrics.Partitions = 6
+	if states[3].Name != fresh.Topics.StateMetrics.Name || states[3].Partitions != 4 || states[4].Partitions != 2 {
+		t.Errorf("state topics: got %+v and %+v, want the partitions of their sources", states[3], states[4])
+	}
 	if states := ensure(t, fresh); len(states[0].Notes) != 1 || states[0].Partitions != 4 {
 		t.Errorf("other partitions: got %+v, want a note", states[0])
 	}
@@ -62,7 +65,7 @@ func TestEnsureTopicsFindsWhatWouldLoseData(t *testing.T) {
 	}
 	none := func(*kafka.Config) {}
 	f("drops records of the same key", none, map[string]string{"cleanup.policy": "compact"})
-	f("forgets what was replayed", none, map[string]string{"cleanup.policy": "delete"})
+	f("forgets records that are still needed", none, map[string]string{"cleanup.policy": "delete"})
 	f("max.message.bytes 1000000, less than", none, map[string]string{"max.message.bytes": "1000000"})
 	f("does not exist: create it", func(c *kafka.Config) { c.CreateTopics, c.Topics.Logs.Name = false, "other" }, nil)
 	f("has 4 partitions: want 1", func(c *kafka.Config) {

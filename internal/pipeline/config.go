@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/vigie-io/vigie/internal/units"
+	"github.com/vigie-io/vigie/pkg/events"
 )
 
 // Config says how a stream worker turns records into rollups. How many workers there are, and the source
@@ -15,6 +16,9 @@ type Config struct {
 	ResultsTopic string `yaml:"results_topic"`
 	// DLQTopic receives the records that were refused, whole or in part. Default vigie.dlq.v1.
 	DLQTopic string `yaml:"dlq_topic"`
+	// StateTopics receive the changes of keyed state, by signal of the source topic. The same partition number holds
+	// the state of the source partition. Taken from kafka.topics.
+	StateTopics map[events.Signal]string `yaml:"-"`
 	// MaxFuture is how far ahead of the worker's clock an event time may lie. Default 5m. Later events are
 	// dead-lettered (too_new) and do not move their tenant's watermark.
 	MaxFuture time.Duration `yaml:"max_future"`
@@ -67,8 +71,11 @@ type EpochConfig struct {
 // DefaultConfig is right for production and for a laptop.
 func DefaultConfig() Config {
 	return Config{
-		ResultsTopic:    "vigie.results.v1",
-		DLQTopic:        "vigie.dlq.v1",
+		ResultsTopic: "vigie.results.v1",
+		DLQTopic:     "vigie.dlq.v1",
+		StateTopics: map[events.Signal]string{
+			events.Metrics: "vigie.state.metrics.v1", events.Spans: "vigie.state.spans.v1", events.Logs: "vigie.state.logs.v1",
+		},
 		MaxFuture:       5 * time.Minute,
 		MaxPast:         72 * time.Hour,
 		WatermarkDelay:  5 * time.Second,
@@ -95,6 +102,9 @@ func (c *Config) Validate() error {
 	refuse(c.ResultsTopic == "", "results_topic: want the name of a topic")
 	refuse(c.DLQTopic == "", "dlq_topic: want the name of a topic")
 	refuse(c.ResultsTopic != "" && c.ResultsTopic == c.DLQTopic, "dlq_topic %q: want another topic than results_topic", c.DLQTopic)
+	for _, signal := range []events.Signal{events.Metrics, events.Spans, events.Logs} {
+		refuse(c.StateTopics[signal] == "", "state topic of %s: want the name of a topic", signal)
+	}
 	refuse(c.MaxFuture < 0, "max_future %s: want 0s or more", c.MaxFuture)
 	refuse(c.MaxPast < time.Minute, "max_past %s: want 1m or more", c.MaxPast)
 	refuse(c.WatermarkDelay < 0, "watermark_delay %s: want 0s or more", c.WatermarkDelay)

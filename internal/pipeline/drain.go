@@ -15,6 +15,7 @@ var zeroID series.ID
 type Outputs struct {
 	Rollups []*Rollups
 	Series  []*SeriesRows
+	State   []Message // changes of keyed state
 	Letters []Message
 	Tally   Tally
 
@@ -24,6 +25,7 @@ type Outputs struct {
 	seriesBytes       int
 	spareRollups      []*Rollups
 	spareSeries       []*SeriesRows
+	arena             arena // of State
 }
 
 // NewOutputs returns empty Outputs whose blocks keep to cfg's bounds.
@@ -42,6 +44,8 @@ func (o *Outputs) Reset() {
 	o.spareRollups, o.Rollups = append(o.spareRollups, o.Rollups...), o.Rollups[:0]
 	o.spareSeries, o.Series = append(o.spareSeries, o.Series...), o.Series[:0]
 	clear(o.Letters)
+	clear(o.State)
+	o.State, o.arena = o.State[:0], nil
 	o.Letters, o.Tally = o.Letters[:0], Tally{}
 }
 
@@ -145,6 +149,7 @@ func (o *Outputs) addSeries(tn *tenant, e *entry) {
 func (t *Task) Drain(out *Outputs, now int64) {
 	t.drained = now
 	slices.SortFunc(t.dirty, func(a, b *tenant) int { return cmp.Compare(a.name, b.name) })
+	t.drainState(out)
 	for _, tn := range t.dirty {
 		slices.SortFunc(tn.dirty, func(a, b *group) int { return a.compare(&b.groupKey) })
 		for _, g := range tn.dirty {
@@ -282,11 +287,11 @@ func (t *Task) Committed(told bool) {
 		t.told = max(t.told, t.telling)
 	}
 	for _, tn := range t.tenants {
-		tn.committed = tn.newest
 		if told {
 			tn.told = tn.newest
 		}
 	}
+	t.settleState(true)
 	if idle := t.cfg.Config.SeriesIdle.Milliseconds(); t.drained-t.swept >= idle/4 {
 		t.swept = t.drained
 		t.sweep(idle)
@@ -309,10 +314,7 @@ func (t *Task) Forget() {
 	}
 	clear(t.announcing)
 	t.announcing = t.announcing[:0]
-	// Watermarks go back too: readers would otherwise be told of events that have not been counted yet.
-	for _, tn := range t.tenants {
-		tn.newest = tn.committed
-	}
+	t.settleState(false)
 	t.reach.Through = 0
 	t.empty()
 }
@@ -344,9 +346,11 @@ func (t *Task) sweep(idle int64) {
 		})
 		if tn.table.Len() == 0 && t.drained-tn.seen >= idle {
 			delete(t.tenants, name)
+			(*watermarks)(t).rest(tn)
 			t.current = nil
 		}
 	}
+	(*watermarks)(t).forget()
 }
 
 func (r *Rollups) reset() {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -255,6 +256,9 @@ func (l *fakeLog) Commit(_ context.Context, messages []pipeline.Message) (bool, 
 	for i := range messages {
 		m := &messages[i]
 		l.messages = append(l.messages, *m)
+		if strings.HasPrefix(m.Topic, "vigie.state.") {
+			continue
+		}
 		if m.Topic == "vigie.dlq.v1" {
 			l.store.letters = append(l.store.letters, *m)
 			continue

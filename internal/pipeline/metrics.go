@@ -25,6 +25,8 @@ type Metrics struct {
 	refused                *prometheus.CounterVec // signal, tenant, reason
 	dropped                *prometheus.CounterVec // signal, tenant, reason
 	letters, omitted       prometheus.Counter
+	stateRecords           *prometheus.CounterVec // signal
+	stateBytes             *prometheus.CounterVec // signal
 	noTime, stale, coarse  prometheus.Counter
 	clamped                prometheus.Counter
 	wall, cpu              [stages]prometheus.Counter
@@ -60,6 +62,8 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 	m.dropped = vector("dropped_events_total", "Events dropped because a limit was reached.", "signal", "tenant", "reason")
 	m.letters = counter("dead_letters_total", "Dead letters written.")
 	m.omitted = counter("dead_letters_omitted_total", "Dead letters without their original, which was too large.")
+	m.stateRecords = vector("state_records_total", "Changes of keyed state written in committed epochs, tombstones included.", "signal")
+	m.stateBytes = vector("state_bytes_total", "Bytes of keys and values of changes of keyed state written in committed epochs.", "signal")
 	m.noTime = counter("untimed_events_total", "Events that took their record's timestamp for want of a time.")
 	m.stale = counter("stale_markers_total", "Staleness markers passed over.")
 	m.coarse = counter("coarse_histograms_total", "Pre-aggregated histograms coarser than the sketches they were merged into.")
@@ -128,6 +132,8 @@ func (m *Metrics) count(signal events.Signal, t *Tally) {
 	m.coarse.Add(float64(t.Coarse))
 	m.clamped.Add(float64(t.Clamped))
 	m.letters.Add(float64(t.Letters))
+	m.stateRecords.WithLabelValues(name).Add(float64(t.StateRecords))
+	m.stateBytes.WithLabelValues(name).Add(float64(t.StateBytes))
 	m.omitted.Add(float64(t.Omitted))
 	for key, n := range t.Refused {
 		m.refused.WithLabelValues(name, m.tenantLabel(key.Tenant), string(key.Reason)).Add(float64(n))

@@ -225,7 +225,7 @@ func (r *run) encode() error {
 	r.watch.start()
 	defer r.watch.stop()
 	defer r.watch.lap(stageEncode)
-	r.messages = append(r.messages[:0], r.outputs.Letters...)
+	r.messages = append(append(r.messages[:0], r.outputs.Letters...), r.outputs.State...)
 	used := 0
 	add := func(table string, rows int, encode func(dst []byte) ([]byte, error), extra ...Header) error {
 		if used == len(r.buffers) {

@@ -17,7 +17,11 @@ type Tally struct {
 	Dropped map[TenantReason]uint64 // events over a limit: gone
 	Letters uint64                  // dead letters
 	Omitted uint64                  // dead letters without their original
-	Newest  int64                   // newest event time taken, Unix ns; 0 = none
+
+	StateRecords uint64 // written to the state topic
+	StateBytes   uint64 // of their keys and values
+
+	Newest int64 // newest event time taken, Unix ns; 0 = none
 }
 
 // TenantReason is who lost an event, and why. Tenant is "" when the record does not say it.
@@ -51,6 +55,8 @@ func (t *Tally) add(o *Tally) {
 	t.Clamped += o.Clamped
 	t.Letters += o.Letters
 	t.Omitted += o.Omitted
+	t.StateRecords += o.StateRecords
+	t.StateBytes += o.StateBytes
 	t.Newest = max(t.Newest, o.Newest)
 	for key, n := range o.Refused {
 		if t.Refused == nil {

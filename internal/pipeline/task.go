@@ -35,7 +35,7 @@ type Scratch struct {
 // series that are active. One goroutine uses it. It has no clock: processing time is passed in, in Unix milliseconds.
 // The same calls give the same outputs, bit for bit.
 //
-// Its life is rounds of Step… → Drain → Committed, or Step… → (Drain →) Forget when the epoch is aborted.
+// Its life is Restore…, and then rounds of Step… → Drain → Committed, or Step… → (Drain →) Forget when the epoch is aborted.
 type Task struct {
 	cfg     TaskConfig
 	tenants map[string]*tenant
@@ -45,6 +45,10 @@ type Task struct {
 	reach   Reach
 	told    int64 // Reach.Through of the last committed progress
 	telling int64
+
+	operators []operator
+	resting   map[string]int64 // newest event times of tenants without series, of committed epochs
+	gone      []string         // tenants to be removed from resting in the log
 
 	announcing []*entry
 	drained    int64 // processing time of the last drain
@@ -81,10 +85,12 @@ func NewTask(cfg TaskConfig) *Task {
 	if cfg.Scratch == nil {
 		cfg.Scratch = new(Scratch)
 	}
-	return &Task{
+	t := &Task{
 		cfg: cfg, tenants: make(map[string]*tenant), intern: series.NewInterner(internStrings),
-		reach: Reach{Partition: cfg.Partition, Signal: cfg.Signal},
+		reach: Reach{Partition: cfg.Partition, Signal: cfg.Signal}, resting: make(map[string]int64),
 	}
+	t.operators = []operator{{(*watermarks)(t), kindWatermark, watermarkVersion}}
+	return t
 }
 
 // Step decodes, admits and accumulates the records of chunk, which is of the task's partition. It keeps nothing of it.
@@ -254,6 +260,7 @@ func (t *Task) tenant(name string) *tenant {
 	}
 	name = strings.Clone(name)
 	tn := &tenant{name: name, limit: t.cfg.ActiveSeries(tenants.ID(name)), groups: make(map[groupKey]*group), seen: t.now}
+	(*watermarks)(t).wake(tn)
 	t.tenants[name] = tn
 	return tn
 }

@@ -30,6 +30,7 @@ type TaskTopology struct {
 	Through     int64            `json:"through_ms"` // every record appended before has been processed; 0 = unknown
 	Tenants     int              `json:"tenants"`
 	Series      int              `json:"series"`
+	StateKeys   int              `json:"state_keys"`
 	Top         []TenantTopology `json:"top_tenants"`
 	OtherSeries int              `json:"other_tenants_series"`
 }
@@ -49,7 +50,7 @@ const silent = time.Minute
 func (t *Task) topology(now int64) TaskTopology {
 	out := TaskTopology{
 		Topic: t.cfg.Partition.Topic, Partition: t.cfg.Partition.Partition, Signal: string(t.cfg.Signal),
-		Lag: t.reach.Lag, Through: max(t.told, t.reach.Through), Tenants: len(t.tenants),
+		Lag: t.reach.Lag, Through: max(t.told, t.reach.Through), Tenants: len(t.tenants), StateKeys: t.stateKeys(),
 		Top: make([]TenantTopology, 0, len(t.tenants)),
 	}
 	for _, tn := range t.tenants {

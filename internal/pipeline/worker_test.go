@@ -26,6 +26,7 @@ type timedSession struct {
 	polls    chan pipeline.Fetch
 	assigned []pipeline.Reach
 	commits  []timedCommit
+	state    []pipeline.Message
 	answer   func(n int) (bool, error) // to the n-th commit; nil = committed
 	closed   bool
 }
@@ -57,7 +58,15 @@ func (s *timedSession) Commit(ctx context.Context, messages []pipeline.Message) 
 	if err := ctx.Err(); err != nil {
 		return false, err
 	}
-	s.commits = append(s.commits, timedCommit{time.Since(bubbleStart), append([]pipeline.Message(nil), messages...)})
+	commit := timedCommit{at: time.Since(bubbleStart)}
+	for _, m := range messages {
+		if strings.HasPrefix(m.Topic, "vigie.state.") {
+			s.state = append(s.state, m)
+			continue
+		}
+		commit.messages = append(commit.messages, m)
+	}
+	s.commits = append(s.commits, commit)
 	if s.answer != nil {
 		return s.answer(len(s.commits))
 	}

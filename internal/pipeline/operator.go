@@ -1,0 +1,107 @@
+package pipeline
+
+import "fmt"
+
+// Operator is keyed state that a task derives from its records and that outlives the task: what changed in an epoch is
+// written to the partition's change log inside the epoch's transaction, and a task that takes the partition over
+// begins with it. One goroutine uses it; it needs no locks. Changes of equal state are equal, in the same order.
+//
+// Its life is Restore…, and then rounds of (the task's events) → Changes → Settle. On a cold path only: an event that
+// changes no key must cost an operator nothing here.
+type Operator interface {
+	// Changes calls emit for every key that changed since the last committed epoch, with what it is worth now; a nil
+	// value says that the key is gone. emit copies. Key and value are together at most 1 MiB.
+	Changes(emit func(key, value []byte))
+	// Settle ends the epoch. With committed, what Changes told is in the log for good. Without, everything returns to
+	// the last committed epoch, told or not: operators that change state in place keep an Undo for that.
+	Settle(committed bool)
+	// Restore takes one record of the log, before the first event; a nil value says that the key is gone. Of several
+	// records with one key the last counts. It retains neither slice. An error says what is wrong with the bytes; the
+	// operator is then as if the record had not come.
+	Restore(key, value []byte) error
+	// Len is the number of keys.
+	Len() int
+}
+
+// operatorKind is the first byte of an operator's keys. It is part of the format of state topics, and never used again
+// for another operator.
+type operatorKind byte
+
+const (
+	kindWatermark operatorKind = 1 // watermark.go
+)
+
+// stateKeyVersion is the second byte of every key. A change of it makes all older keys garbage that compaction keeps,
+// so that a new version has to write tombstones for the old.
+const stateKeyVersion = 1
+
+// operator is an Operator as a task keeps it. version is the first byte of its values.
+type operator struct {
+	Operator
+	kind    operatorKind
+	version byte
+}
+
+// Restore takes one record of the task's state partition; they come in order, before the first Step. After an error
+// the task is as if the record had not come. It retains neither slice.
+func (t *Task) Restore(key, value []byte) error {
+	if len(key) < 2 {
+		return fmt.Errorf("state key %x: want a kind and a version before the key itself", key)
+	}
+	o := t.operator(operatorKind(key[0]))
+	switch {
+	case (o == nil || key[1] != stateKeyVersion) && value == nil:
+		return nil // what a newer version has removed, this one need not know
+	case o == nil:
+		return fmt.Errorf("state of kind %d is not known to this version of Vigie: run the one that wrote it, or a later one", key[0])
+	case key[1] != stateKeyVersion:
+		return fmt.Errorf("state key of kind %d has version %d, this version of Vigie knows %d: run the one that wrote it, or a later one", key[0], key[1], stateKeyVersion)
+	case value == nil:
+		return o.Restore(key[2:], nil)
+	case len(value) == 0:
+		return fmt.Errorf("state value of kind %d is empty: want a version first", key[0])
+	case value[0] != o.version:
+		return fmt.Errorf("state value of kind %d has version %d, this version of Vigie knows %d: run the one that wrote it, or a later one", key[0], value[0], o.version)
+	}
+	return o.Restore(key[2:], value[1:])
+}
+
+func (t *Task) operator(kind operatorKind) *operator {
+	for i := range t.operators {
+		if t.operators[i].kind == kind {
+			return &t.operators[i]
+		}
+	}
+	return nil
+}
+
+// drainState appends the operators' changes to out.
+func (t *Task) drainState(out *Outputs) {
+	for i := range t.operators {
+		o := &t.operators[i]
+		o.Changes(func(key, value []byte) {
+			m := Message{Topic: t.cfg.Config.StateTopics[t.cfg.Signal], Partition: t.cfg.Partition.Partition}
+			m.Key = out.arena.join([]byte{byte(o.kind), stateKeyVersion}, key)
+			if value != nil {
+				m.Value = out.arena.join([]byte{o.version}, value)
+			}
+			t.tally.StateRecords++
+			t.tally.StateBytes += uint64(len(m.Key) + len(m.Value))
+			out.State = append(out.State, m)
+		})
+	}
+}
+
+func (t *Task) settleState(committed bool) {
+	for i := range t.operators {
+		t.operators[i].Settle(committed)
+	}
+}
+
+// stateKeys is the number of keys of all operators.
+func (t *Task) stateKeys() (n int) {
+	for i := range t.operators {
+		n += t.operators[i].Len()
+	}
+	return n
+}
