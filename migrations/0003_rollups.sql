@@ -1,5 +1,6 @@
 -- Deltas per series and pane. Parts hold several rows of one key until they are merged: always read with sum(), min(),
--- max() and merged states.
+-- max() and merged states. The views pass rows on without grouping them: a block holds a key once or a few times, and what is
+-- equal is merged as the part is written (optimize_on_insert), one state at a time.
 {{range tiers}}
 CREATE TABLE IF NOT EXISTS vigie.rollups_{{.Name}}{{on_cluster}}
 (
@@ -26,13 +27,12 @@ DEFINER = {{owner}} SQL SECURITY DEFINER AS
 SELECT
     tenant, metric, service, series_id,
     toDateTime(toStartOfInterval(r.ts, INTERVAL {{.Window}}), 'UTC') AS ts,
-    sum(r.count) AS count, sum(r.sum) AS sum, min(r.min) AS min, max(r.max) AS max, max(r.last) AS last,
-    {{merge "r.sketch"}} AS sketch
+    r.count AS count, r.sum AS sum, r.min AS min, r.max AS max, r.last AS last,
+    r.sketch AS sketch
 {{- if .Source}}
 FROM vigie.rollups_{{.Source}} AS r
 {{- else}}
 FROM vigie.ingest_rollups AS r
 WHERE r.grain = 0
-{{- end}}
-GROUP BY tenant, metric, service, series_id, ts;
+{{- end}};
 {{end}}

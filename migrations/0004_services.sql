@@ -23,13 +23,12 @@ DEFINER = {{owner}} SQL SECURITY DEFINER AS
 SELECT
     tenant, metric, service,
     toDateTime(toStartOfInterval(r.ts, INTERVAL {{.Window}}), 'UTC') AS ts,
-    sum(r.count) AS count, sum(r.sum) AS sum, min(r.min) AS min, max(r.max) AS max,
-    {{merge "r.sketch"}} AS sketch
+    r.count AS count, r.sum AS sum, r.min AS min, r.max AS max,
+    r.sketch AS sketch
 {{- if .Source}}
 FROM vigie.services_{{.Source}} AS r
 {{- else}}
 FROM vigie.ingest_rollups AS r
 WHERE r.grain = 1
-{{- end}}
-GROUP BY tenant, metric, service, ts;
+{{- end}};
 {{end}}

@@ -2,6 +2,7 @@ package clickhouse
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
@@ -122,8 +123,9 @@ type call struct {
 	params   url.Values
 	header   http.Header
 	body     []byte
-	stream   io.Reader // instead of body; only the first address is asked
-	noErrors bool      // hand exceptions to the caller as responses
+	stream   io.Reader     // instead of body; only the first address is asked
+	noErrors bool          // hand exceptions to the caller as responses
+	limit    time.Duration // longest time on the server; 0 is the configuration's timeout
 }
 
 // do sends the call to the address that answered last, and to the others when it cannot be reached. The caller closes
@@ -199,8 +201,8 @@ func (c *Client) settings(query string) url.Values {
 }
 
 // timeout bounds a call on the wire a little later than the server bounds it, so that its own error wins.
-func (c *Client) timeout(ctx context.Context) (context.Context, context.CancelFunc) {
-	return context.WithTimeout(ctx, c.cfg.Timeout+c.cfg.DialTimeout)
+func (c *Client) timeout(ctx context.Context, limit time.Duration) (context.Context, context.CancelFunc) {
+	return context.WithTimeout(ctx, cmp.Or(limit, c.cfg.Timeout)+c.cfg.DialTimeout)
 }
 
 // exec runs a statement and drops its answer.
@@ -218,7 +220,7 @@ func (c *Client) rows(ctx context.Context, query string) (string, error) {
 }
 
 func (c *Client) fetch(ctx context.Context, call *call) ([]byte, error) {
-	ctx, cancel := c.timeout(ctx)
+	ctx, cancel := c.timeout(ctx, call.limit)
 	defer cancel()
 	response, err := c.do(ctx, call)
 	if err != nil {

@@ -37,9 +37,11 @@ type Config struct {
 	SQLPassword units.Secret `yaml:"sql_password"`
 	// File that holds the password of sql_user, instead of sql_password. Default "".
 	SQLPasswordFile string `yaml:"sql_password_file"`
-	// Longest time of one insert, one read for PromQL and one schema statement, on the server and on the wire.
-	// Default 30s.
+	// Longest time of one read for PromQL and one schema statement, on the server and on the wire. Default 30s.
 	Timeout time.Duration `yaml:"timeout"`
+	// Longest time of one insert. It is tried again under the same token, so what a busy server cannot do in that time it
+	// must not be asked for ever: far longer than the slowest insert in the worst hour. Default 10m.
+	InsertTimeout time.Duration `yaml:"insert_timeout"`
 	// Longest wait for a connection to one address. Default 3s.
 	DialTimeout time.Duration `yaml:"dial_timeout"`
 	// Most memory on the server of one read for PromQL. Default 2GiB.
@@ -70,7 +72,7 @@ type TLSConfig struct {
 func DefaultConfig() Config {
 	return Config{
 		Addrs: []string{"127.0.0.1:7123"}, User: UserService, SQLUser: UserSQL,
-		Timeout: 30 * time.Second, DialTimeout: 3 * time.Second, ReadMemory: 2 << 30, Compression: CompressionNone,
+		Timeout: 30 * time.Second, InsertTimeout: 10 * time.Minute, DialTimeout: 3 * time.Second, ReadMemory: 2 << 30, Compression: CompressionNone,
 		SQL: DefaultSQLLimits(),
 	}
 }
@@ -100,6 +102,8 @@ func (c *Config) Validate() error {
 		return errors.New("clickhouse.sql_password and clickhouse.sql_password_file: want one of them")
 	case c.Timeout < time.Second:
 		return fmt.Errorf("clickhouse.timeout %s: want at least 1s", c.Timeout)
+	case c.InsertTimeout < c.Timeout:
+		return fmt.Errorf("clickhouse.insert_timeout %s: want at least clickhouse.timeout (%s)", c.InsertTimeout, c.Timeout)
 	case c.DialTimeout < 10*time.Millisecond:
 		return fmt.Errorf("clickhouse.dial_timeout %s: want at least 10ms", c.DialTimeout)
 	case c.ReadMemory < 16<<20:

@@ -23,6 +23,7 @@ var insertSettings = map[string]string{
 	"materialized_views_ignore_errors": "0",
 	"parallel_view_processing":         "0",
 	"input_format_parallel_parsing":    "0",
+	"optimize_on_insert":               "1", // see migrations/0003_rollups.sql
 	"min_insert_block_size_rows":       "0",
 	"min_insert_block_size_bytes":      "0",
 	// Lateness is bounded by what ingest admits; a block that spans more days than usual is still one block.
@@ -50,6 +51,7 @@ func (c *Client) Insert(ctx context.Context, table, token string, rows int, bloc
 		params.Set(name, value)
 	}
 	params.Set("insert_deduplication_token", token)
+	params.Set("max_execution_time", strconv.Itoa(int(c.cfg.InsertTimeout.Seconds())))
 	params.Set("max_insert_block_size", strconv.Itoa(max(rows, 1<<20)))
 	if c.cfg.Cluster != "" {
 		params.Set("insert_quorum", "auto")
@@ -59,7 +61,7 @@ func (c *Client) Insert(ctx context.Context, table, token string, rows int, bloc
 		header.Set("Content-Encoding", "zstd")
 		block = c.encoder.EncodeAll(block, nil)
 	}
-	_, err := c.fetch(ctx, &call{as: c.service, method: http.MethodPost, params: params, header: header, body: block})
+	_, err := c.fetch(ctx, &call{as: c.service, method: http.MethodPost, params: params, header: header, body: block, limit: c.cfg.InsertTimeout})
 	if err != nil {
 		return fmt.Errorf("insert %d rows into %s: %w", rows, table, err)
 	}

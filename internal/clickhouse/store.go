@@ -199,7 +199,7 @@ func (c *Client) limitOf(err error) *promql.LimitError {
 }
 
 func (s *Store) stream(ctx context.Context, query string, ids []series.ID, results proto.Results, yield func(rows int) error) error {
-	ctx, cancel := s.client.timeout(ctx)
+	ctx, cancel := s.client.timeout(ctx, 0)
 	defer cancel()
 	request, err := s.client.readCall(query, ids)
 	if err != nil {

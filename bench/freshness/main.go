@@ -1,0 +1,217 @@
+// Command freshness measures a running Vigie from outside: how long it takes from an event's stamp at the producer to
+// the first SELECT that counts it, under a steady load, and the stream's processor time per event by stage meanwhile.
+//
+//	make run                                             # in one shell
+//	. .vigie/keys.env && go run ./bench/freshness        # in another
+//
+// The load is JSON events of one metric written with a plain Kafka client. Probes are events of another metric, stamped
+// when they are handed to the client; a reader asks SQL for their number as fast as answers come, and the k-th probe is
+// queryable when the number first reaches k. It does not start servers, and says nothing about queries under load.
+package main
+
+import (
+	"bufio"
+	"context"
+	"flag"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net/http"
+	"os"
+	"os/signal"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kgo"
+)
+
+type options struct {
+	brokers, topic, tenant, query, key, stream string
+	rate, series                               int
+	length, warm, every                        time.Duration
+}
+
+func main() {
+	var o options
+	flag.StringVar(&o.brokers, "brokers", "127.0.0.1:7092", "Kafka brokers, separated by commas")
+	flag.StringVar(&o.topic, "topic", "vigie.metrics.v1", "topic of metrics")
+	flag.StringVar(&o.tenant, "tenant", "acme", "tenant of load and probes")
+	flag.StringVar(&o.query, "query", "http://127.0.0.1:7070", "query service")
+	flag.StringVar(&o.key, "key", os.Getenv("VIGIE_KEY_ACME"), "API key of the tenant (default $VIGIE_KEY_ACME)")
+	flag.StringVar(&o.stream, "stream", "http://127.0.0.1:7072", "stream's admin address, for processor time")
+	flag.IntVar(&o.rate, "rate", 20_000, "events a second")
+	flag.IntVar(&o.series, "series", 1000, "series of the load")
+	flag.DurationVar(&o.length, "for", 30*time.Second, "length of the measurement")
+	flag.DurationVar(&o.warm, "warm", 10*time.Second, "load before the measurement")
+	flag.DurationVar(&o.every, "every", 100*time.Millisecond, "distance of probes")
+	flag.Parse()
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	defer stop()
+	if err := measure(ctx, o, os.Stdout); err != nil {
+		fmt.Fprintln(os.Stderr, "freshness:", err)
+		os.Exit(1)
+	}
+}
+
+func measure(ctx context.Context, o options, out io.Writer) error {
+	client, err := kgo.NewClient(kgo.SeedBrokers(strings.Split(o.brokers, ",")...), kgo.DefaultProduceTopic(o.topic), kgo.ProducerLinger(5*time.Millisecond))
+	if err != nil {
+		return fmt.Errorf("kafka client: %w", err)
+	}
+	defer client.Close()
+	if err := client.Ping(ctx); err != nil {
+		return fmt.Errorf("reach Kafka at %s: %w (is `make run` up?)", o.brokers, err)
+	}
+	metric := "freshness_probe_" + strconv.FormatInt(time.Now().Unix(), 10)
+	loading, stop := context.WithCancel(ctx)
+	defer stop()
+	loaded := make(chan int, 1)
+	go func() { loaded <- load(loading, client, o) }()
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-time.After(o.warm):
+	}
+	before, err := scrape(ctx, o.stream)
+	if err != nil {
+		return err
+	}
+	latencies, err := probe(ctx, client, o, metric)
+	if err != nil {
+		return err
+	}
+	after, err := scrape(ctx, o.stream)
+	if err != nil {
+		return err
+	}
+	stop()
+	n := <-loaded
+	report(out, o, n, latencies, before, after)
+	return nil
+}
+
+// load writes events at the rate until ctx ends and returns how many.
+func load(ctx context.Context, client *kgo.Client, o options) (sent int) {
+	random := rand.New(rand.NewPCG(1, 2))
+	began := time.Now()
+	for ctx.Err() == nil {
+		for due := int(time.Since(began).Seconds() * float64(o.rate)); sent < due; sent++ {
+			n := random.IntN(o.series)
+			value := fmt.Appendf(nil, `{"tenant":%q,"time":%d,"name":"freshness_load_seconds","value":%.4f,"labels":{"service":"svc-%d","route":"/r/%d","instance":"i-%d"}}`,
+				o.tenant, time.Now().UnixMilli(), random.ExpFloat64()/10, n%20, n/20%50, n/1000)
+			// Keys that spread as shards do, so that all partitions and workers have work.
+			client.Produce(ctx, &kgo.Record{Key: fmt.Appendf(nil, "%s#%d", o.tenant, n%16), Value: value}, nil)
+		}
+		time.Sleep(2 * time.Millisecond)
+	}
+	return sent
+}
+
+// probe sends stamped events and waits for each to be counted. It returns how long each took.
+func probe(ctx context.Context, client *kgo.Client, o options, metric string) ([]time.Duration, error) {
+	var latencies []time.Duration
+	var stamps []time.Time
+	began, next := time.Now(), time.Now()
+	deadline := began.Add(o.length + 30*time.Second)
+	for len(latencies) < len(stamps) || time.Since(began) < o.length {
+		if now := time.Now(); !now.Before(next) && now.Sub(began) < o.length {
+			stamps, next = append(stamps, now), now.Add(o.every)
+			client.Produce(ctx, &kgo.Record{Key: []byte(o.tenant), Value: fmt.Appendf(nil,
+				`{"tenant":%q,"time":%d,"name":%q,"kind":"delta","value":1,"labels":{"service":"probe"}}`, o.tenant, now.UnixMilli(), metric)}, nil)
+		}
+		seen, err := count(ctx, o, metric)
+		if err != nil {
+			return nil, err
+		}
+		for now := time.Now(); len(latencies) < min(seen, len(stamps)); {
+			latencies = append(latencies, now.Sub(stamps[len(latencies)]))
+		}
+		if time.Now().After(deadline) {
+			return nil, fmt.Errorf("%d of %d probes were not counted within 30s after the last", len(stamps)-len(latencies), len(stamps))
+		}
+		time.Sleep(2 * time.Millisecond)
+	}
+	return latencies, nil
+}
+
+func count(ctx context.Context, o options, metric string) (int, error) {
+	body, err := get(ctx, http.MethodPost, o.query+"/sql", o.key,
+		strings.NewReader("SELECT toUInt64(sum(sum)) FROM api.metrics_10s WHERE metric = '"+metric+"' AND ts > now() - INTERVAL 5 MINUTE"))
+	if err != nil {
+		return 0, err
+	}
+	return strconv.Atoi(strings.TrimSpace(body))
+}
+
+func get(ctx context.Context, method, url, key string, body io.Reader) (string, error) {
+	request, err := http.NewRequestWithContext(ctx, method, url, body)
+	if err != nil {
+		return "", err
+	}
+	if key != "" {
+		request.Header.Set("Authorization", "Bearer "+key)
+	}
+	response, err := http.DefaultClient.Do(request)
+	if err != nil {
+		return "", err
+	}
+	defer response.Body.Close()
+	text, err := io.ReadAll(response.Body)
+	if err == nil && response.StatusCode != http.StatusOK {
+		err = fmt.Errorf("%s %s: %s: %s", method, url, response.Status, text[:min(len(text), 300)])
+	}
+	return string(text), err
+}
+
+// figures are the stream's counters at one time.
+type figures struct {
+	events float64
+	stages map[string]float64 // processor seconds
+	cpu    float64            // of the whole process
+}
+
+func scrape(ctx context.Context, stream string) (figures, error) {
+	f := figures{stages: map[string]float64{}}
+	text, err := get(ctx, http.MethodGet, stream+"/metrics", "", nil)
+	if err != nil {
+		return f, err
+	}
+	lines := bufio.NewScanner(strings.NewReader(text))
+	for lines.Scan() {
+		name, value, _ := strings.Cut(lines.Text(), " ")
+		v, err := strconv.ParseFloat(value, 64)
+		if err != nil {
+			continue
+		}
+		switch {
+		case strings.HasPrefix(name, "vigie_pipeline_events_total{"):
+			f.events += v
+		case strings.HasPrefix(name, "vigie_pipeline_stage_cpu_seconds_total{stage="):
+			f.stages[strings.TrimSuffix(strings.TrimPrefix(name, `vigie_pipeline_stage_cpu_seconds_total{stage="`), `"}`)] = v
+		case name == "process_cpu_seconds_total":
+			f.cpu = v
+		}
+	}
+	return f, nil
+}
+
+func report(out io.Writer, o options, sent int, latencies []time.Duration, before, after figures) {
+	slices.Sort(latencies)
+	at := func(q float64) time.Duration {
+		return latencies[int(q*float64(len(latencies)-1))].Round(time.Millisecond)
+	}
+	seconds := (o.warm + o.length).Seconds()
+	fmt.Fprintf(out, "load: %d events/s of %d series asked, about %.0f/s sent\n", o.rate, o.series, float64(sent)/seconds)
+	fmt.Fprintf(out, "event to queryable, %d probes: p50 %s  p90 %s  p99 %s  max %s\n", len(latencies), at(0.5), at(0.9), at(0.99), at(1))
+	events := after.events - before.events
+	if events <= 0 {
+		return
+	}
+	fmt.Fprintf(out, "processor time of stream per event, over %.0f events:", events)
+	for _, stage := range []string{"decode", "accumulate", "drain", "encode"} {
+		fmt.Fprintf(out, "  %s %.0f ns", stage, (after.stages[stage]-before.stages[stage])/events*1e9)
+	}
+	fmt.Fprintf(out, "\nprocessor time of its whole process per event: %.0f ns\n", (after.cpu-before.cpu)/events*1e9)
+}
