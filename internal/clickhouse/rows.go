@@ -1,0 +1,173 @@
+package clickhouse
+
+import (
+	"bytes"
+	"fmt"
+	"io"
+	"time"
+
+	"github.com/ClickHouse/ch-go/proto"
+
+	"github.com/vigie-io/vigie/internal/pipeline"
+	"github.com/vigie-io/vigie/pkg/series"
+	"github.com/vigie-io/vigie/pkg/sketches"
+)
+
+// Decoder reads the blocks that Encoder writes, and takes nothing else: an error says that the bytes are not exactly one
+// such block. It is for programs that look at result records themselves; ClickHouse takes them as they are. The zero
+// value is ready.
+type Decoder struct{}
+
+// DecodeRollups reads a block of pipeline.TableRollups. The rows do not refer to block.
+func (Decoder) DecodeRollups(block []byte) (*pipeline.Rollups, error) {
+	var (
+		grain                   proto.ColUInt8
+		tenant, metric, service = lowCardinality(), lowCardinality(), lowCardinality()
+		id                      proto.ColUInt128
+		start                   = proto.ColDateTime{Location: time.UTC}
+		count                   proto.ColUInt64
+		sum, min, max, last     proto.ColFloat64
+		lastTime                proto.ColInt64
+		lastHist                proto.ColStr
+		sketch                  sketchColumn
+	)
+	err := readOne(block, proto.Results{
+		{Name: "grain", Data: &grain}, {Name: "tenant", Data: tenant}, {Name: "metric", Data: metric}, {Name: "service", Data: service},
+		{Name: "series_id", Data: &id}, {Name: "ts", Data: &start}, {Name: "count", Data: &count},
+		{Name: "sum", Data: &sum}, {Name: "min", Data: &min}, {Name: "max", Data: &max},
+		{Name: "last", Data: proto.ColTuple{&lastTime, &last, &lastHist}}, {Name: "sketch", Data: &sketch},
+	})
+	if err != nil {
+		return nil, fmt.Errorf("decode block of %s: %w", pipeline.TableRollups, err)
+	}
+	rows := &pipeline.Rollups{
+		Tenant: tenant.Values, Metric: metric.Values, Service: service.Values, Series: idsOf(id), Count: count,
+		Sum: sum, Min: min, Max: max, LastTime: lastTime, Last: last, Sketch: sketch.states,
+	}
+	for i := range grain {
+		rows.Grain = append(rows.Grain, pipeline.Grain(grain[i]))
+		rows.Pane = append(rows.Pane, uint32(start.Data[i]))
+		rows.LastHist = append(rows.LastHist, lastHist.Row(i))
+	}
+	return rows, nil
+}
+
+// DecodeSeries reads a block of pipeline.TableSeries. The rows do not refer to block.
+func (Decoder) DecodeSeries(block []byte) (*pipeline.SeriesRows, error) {
+	var (
+		tenant, metric, service, unit = lowCardinality(), lowCardinality(), lowCardinality(), lowCardinality()
+		id                            proto.ColUInt128
+		kind                          proto.ColUInt8
+		native                        proto.ColBool
+		help                          proto.ColStr
+		labels                        = proto.NewMap[string, string](lowCardinality(), new(proto.ColStr))
+		seen                          = proto.ColDateTime{Location: time.UTC}
+	)
+	err := readOne(block, proto.Results{
+		{Name: "tenant", Data: tenant}, {Name: "metric", Data: metric}, {Name: "service", Data: service}, {Name: "series_id", Data: &id},
+		{Name: "kind", Data: &kind}, {Name: "native", Data: &native}, {Name: "unit", Data: unit}, {Name: "help", Data: &help},
+		{Name: "labels", Data: labels}, {Name: "last_seen", Data: &seen},
+	})
+	if err != nil {
+		return nil, fmt.Errorf("decode block of %s: %w", pipeline.TableSeries, err)
+	}
+	rows := &pipeline.SeriesRows{
+		Tenant: tenant.Values, Metric: metric.Values, Service: service.Values, ID: idsOf(id), Kind: kind, Native: native, Unit: unit.Values,
+	}
+	for i := range kind {
+		rows.Help = append(rows.Help, help.Row(i))
+		rows.LastSeen = append(rows.LastSeen, uint32(seen.Data[i]))
+		var of series.Labels
+		for _, pair := range labels.RowKV(i) {
+			of = append(of, series.Label{Name: pair.Key, Value: pair.Value})
+		}
+		rows.Labels = append(rows.Labels, of)
+	}
+	return rows, nil
+}
+
+// DecodeProgress reads a block of pipeline.TableProgress. The rows do not refer to block.
+func (Decoder) DecodeProgress(block []byte) (*pipeline.ProgressRows, error) {
+	var (
+		tenant, topic = lowCardinality(), lowCardinality()
+		partition     proto.ColInt32
+		at, updated   = milliseconds(), milliseconds()
+	)
+	err := readOne(block, proto.Results{
+		{Name: "tenant", Data: tenant}, {Name: "topic", Data: topic}, {Name: "partition", Data: &partition},
+		{Name: "time", Data: at}, {Name: "updated", Data: updated},
+	})
+	if err != nil {
+		return nil, fmt.Errorf("decode block of %s: %w", pipeline.TableProgress, err)
+	}
+	rows := &pipeline.ProgressRows{Topic: topic.Values, Partition: partition, Tenant: tenant.Values}
+	for i := range partition {
+		rows.Time = append(rows.Time, int64(at.Data[i]))
+		rows.Updated = append(rows.Updated, int64(updated.Data[i]))
+	}
+	return rows, nil
+}
+
+func lowCardinality() *proto.ColLowCardinality[string] { return new(proto.ColStr).LowCardinality() }
+
+func milliseconds() *proto.ColDateTime64 {
+	return new(proto.ColDateTime64).WithPrecision(proto.PrecisionMilli).WithLocation(time.UTC)
+}
+
+func idsOf(column proto.ColUInt128) []series.ID {
+	ids := make([]series.ID, len(column))
+	for i, id := range column {
+		ids[i] = series.ID{Hi: id.High, Lo: id.Low}
+	}
+	return ids
+}
+
+// readOne reads the one block that data is.
+func readOne(data []byte, columns proto.Results) error {
+	reader := proto.NewReader(bytes.NewReader(data))
+	var block proto.Block
+	if err := block.DecodeRawBlock(reader, protocol, columns); err != nil {
+		return err
+	}
+	rest, err := io.ReadAll(reader)
+	if err != nil {
+		return err
+	}
+	if len(rest) > 0 {
+		return fmt.Errorf("%d bytes behind the last row", len(rest))
+	}
+	return nil
+}
+
+// sketchColumn takes what is left of a block as sketch states: nothing but reading a state tells where it ends.
+type sketchColumn struct {
+	states []byte
+	rows   int
+}
+
+func (*sketchColumn) Type() proto.ColumnType { return typeSketch }
+
+func (c *sketchColumn) Rows() int { return c.rows }
+
+func (c *sketchColumn) Reset() { *c = sketchColumn{} }
+
+func (c *sketchColumn) DecodeColumn(r *proto.Reader, rows int) error {
+	states, err := io.ReadAll(r)
+	if err != nil {
+		return err
+	}
+	read := 0
+	for row := range rows {
+		var sketch sketches.Sketch
+		n, err := sketch.DecodeDD(states[read:])
+		if err != nil {
+			return fmt.Errorf("sketch of row %d: %w", row, err)
+		}
+		read += n
+	}
+	if read != len(states) {
+		return fmt.Errorf("%d bytes behind the last of %d sketches", len(states)-read, rows)
+	}
+	c.states, c.rows = states, rows
+	return nil
+}

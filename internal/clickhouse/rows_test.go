@@ -1,0 +1,120 @@
+package clickhouse_test
+
+import (
+	"bytes"
+	"encoding/hex"
+	"math"
+	"os"
+	"path/filepath"
+	"reflect"
+	"strings"
+	"testing"
+
+	"pgregory.net/rapid"
+
+	"github.com/vigie-io/vigie/internal/clickhouse"
+	"github.com/vigie-io/vigie/internal/pipeline"
+	"github.com/vigie-io/vigie/pkg/series"
+)
+
+// What was encoded is decoded as it was, and encoding that gives the same bytes.
+func TestDecoderIsTheEncodersInverse(t *testing.T) {
+	var encoder clickhouse.Encoder
+	var decoder clickhouse.Decoder
+	rapid.Check(t, func(t *rapid.T) {
+		n := rapid.IntRange(1, 300).Draw(t, "rows")
+		text := rapid.StringN(0, 5, -1)
+		var rows []row
+		announced, progress := &pipeline.SeriesRows{}, &pipeline.ProgressRows{}
+		for range n {
+			id := series.ID{Hi: rapid.Uint64().Draw(t, "hi"), Lo: rapid.Uint64().Draw(t, "lo")}
+			rows = append(rows, row{
+				grain: pipeline.Grain(rapid.IntRange(0, 1).Draw(t, "grain")), tenant: text.Draw(t, "tenant"), metric: text.Draw(t, "metric"),
+				service: text.Draw(t, "service"), id: id, pane: rapid.Uint32().Draw(t, "pane"),
+				values:   rapid.SliceOfN(rapid.Float64Range(-1e9, 1e9), 1, 40).Draw(t, "values"),
+				lastTime: rapid.Int64().Draw(t, "last time"), last: rapid.Float64().Draw(t, "last"), lastHist: text.Draw(t, "hist"),
+			})
+			var labels series.Labels
+			for range rapid.IntRange(0, 3).Draw(t, "labels") {
+				labels = append(labels, series.Label{Name: text.Draw(t, "name"), Value: text.Draw(t, "value")})
+			}
+			announced.Tenant = append(announced.Tenant, text.Draw(t, "tenant"))
+			announced.Metric = append(announced.Metric, text.Draw(t, "metric"))
+			announced.Service = append(announced.Service, text.Draw(t, "service"))
+			announced.ID = append(announced.ID, id)
+			announced.Kind = append(announced.Kind, rapid.Uint8().Draw(t, "kind"))
+			announced.Native = append(announced.Native, rapid.Bool().Draw(t, "native"))
+			announced.Unit = append(announced.Unit, text.Draw(t, "unit"))
+			announced.Help = append(announced.Help, text.Draw(t, "help"))
+			announced.Labels = append(announced.Labels, labels)
+			announced.LastSeen = append(announced.LastSeen, rapid.Uint32().Draw(t, "seen"))
+			progress.Topic = append(progress.Topic, text.Draw(t, "topic"))
+			progress.Partition = append(progress.Partition, rapid.Int32().Draw(t, "partition"))
+			progress.Tenant = append(progress.Tenant, text.Draw(t, "tenant"))
+			progress.Time = append(progress.Time, rapid.Int64().Draw(t, "time"))
+			progress.Updated = append(progress.Updated, rapid.Int64().Draw(t, "updated"))
+		}
+		roundTrip(t, rollups(rows...), encoder.EncodeRollups, decoder.DecodeRollups)
+		roundTrip(t, announced, encoder.EncodeSeries, decoder.DecodeSeries)
+		roundTrip(t, progress, encoder.EncodeProgress, decoder.DecodeProgress)
+	})
+}
+
+func roundTrip[T any](t *rapid.T, rows *T, encode func([]byte, *T) ([]byte, error), decode func([]byte) (*T, error)) {
+	block, err := encode(nil, rows)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := decode(block)
+	if err != nil || !reflect.DeepEqual(got, rows) {
+		t.Fatalf("decoded: got %+v, %v, want %+v", got, err, rows)
+	}
+	for _, bad := range [][]byte{nil, block[:len(block)-1], append(bytes.Clone(block), 0), append(bytes.Clone(block), block...)} {
+		if _, err := decode(bad); err == nil {
+			t.Fatalf("%d bytes instead of the block's %d: got no error", len(bad), len(block))
+		}
+	}
+}
+
+func TestDecoderRefusesOtherBlocks(t *testing.T) {
+	block, err := clickhouse.Encoder{}.EncodeProgress(nil, &pipeline.ProgressRows{
+		Topic: []string{"t"}, Partition: []int32{0}, Tenant: []string{"acme"}, Time: []int64{1}, Updated: []int64{math.MaxInt64},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := (clickhouse.Decoder{}).DecodeRollups(block); err == nil || !strings.Contains(err.Error(), "columns") {
+		t.Errorf("block of another table: got %v, want an error about its columns", err)
+	}
+}
+
+func FuzzDecodeRollups(f *testing.F) {
+	golden, err := os.ReadFile(filepath.Join("testdata", "rollups.golden"))
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(undump(f, string(golden)))
+	f.Fuzz(func(t *testing.T, block []byte) {
+		if len(block) > 8 && block[1]&0x80 != 0 && block[2]&0x80 != 0 && block[3]&0x80 != 0 {
+			return // a row count beyond 2M only asks for memory
+		}
+		rows, err := clickhouse.Decoder{}.DecodeRollups(block)
+		if err == nil && (len(rows.Tenant) != len(rows.Grain) || len(rows.LastHist) != len(rows.Grain)) {
+			t.Errorf("columns: got %d tenants for %d rows", len(rows.Tenant), len(rows.Grain))
+		}
+	})
+}
+
+// undump reads what hex.Dump wrote.
+func undump(t testing.TB, dump string) (out []byte) {
+	for line := range strings.Lines(dump) {
+		text, _, _ := strings.Cut(line, "|")
+		_, digits, _ := strings.Cut(text, " ")
+		row, err := hex.DecodeString(strings.Join(strings.Fields(digits), ""))
+		if err != nil {
+			t.Fatal(err)
+		}
+		out = append(out, row...)
+	}
+	return out
+}
