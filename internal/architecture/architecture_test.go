@@ -25,13 +25,13 @@ var layers = []struct {
 	{"engine", []string{"internal/auth", "internal/demo", "internal/ingest", "internal/live", "internal/pipeline", "internal/query", "internal/sink"}, false},
 	{"adapter", []string{"internal/kafka", "internal/clickhouse"}, false},
 	{"config", []string{"internal/config"}, false},
-	{"top", []string{"internal/devstack", "internal/app", "internal/cli", "internal/testkit"}, true},
+	{"top", []string{"internal/devstack", "internal/app", "internal/cli", "internal/simulation", "internal/testkit"}, true},
 	{"cmd", []string{"cmd", "bench"}, false},
 }
 
 // doors are the only packages that may import a heavy dependency.
 var doors = map[string][]string{
-	"github.com/twmb/franz-go":            {"internal/kafka", "internal/devstack", "internal/testkit", "bench"},
+	"github.com/twmb/franz-go":            {"internal/kafka", "internal/devstack", "internal/simulation", "internal/testkit", "bench"},
 	"github.com/ClickHouse/":              {"internal/clickhouse"},
 	"github.com/prometheus/prometheus":    {"internal/query/promql"},
 	"go.opentelemetry.io/collector/pdata": {"pkg/events", "internal/ingest"},

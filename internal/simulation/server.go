@@ -1,0 +1,415 @@
+package simulation
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/vigie-io/vigie/internal/clickhouse"
+	"github.com/vigie-io/vigie/internal/pipeline"
+	"github.com/vigie-io/vigie/internal/sink"
+)
+
+var _ sink.Inserter = (*Server)(nil)
+
+// dedupWindow is how many parts a table remembers (migrations, {{dedup}}).
+const dedupWindow = 100_000
+
+// Server does with a block what ClickHouse does: it goes through the views into every table behind the ingest table; each
+// table makes one part of each of its partitions, and drops a part whose token it has seen for that partition, whatever
+// is in it. An insert that fails in the middle leaves the parts that were written.
+type Server struct {
+	mu       sync.Mutex
+	rollups  []*rollupTable
+	series   map[seriesKey]seriesRow
+	progress map[progressKey]int64 // Unix milliseconds
+	others   parts                 // of the tables series and progress
+	faults   []*insertFault
+	readOnly time.Time
+
+	inserts, dropped int // blocks that came, parts that were dropped as duplicates
+	applied          func(rows *pipeline.Rollups)
+	told             func(key progressKey, millis int64)
+}
+
+type (
+	seriesKey   struct{ tenant, metric, id string }
+	seriesRow   struct{ seen uint32 }
+	progressKey struct {
+		topic     string
+		partition int32
+		tenant    string
+	}
+)
+
+// NewServer returns an empty one.
+func NewServer() *Server {
+	s := &Server{series: map[seriesKey]seriesRow{}, progress: map[progressKey]int64{}, others: newParts()}
+	for _, grain := range []pipeline.Grain{pipeline.GrainSeries, pipeline.GrainService} {
+		for _, t := range tiers {
+			name := "rollups_" + t.name
+			if grain == pipeline.GrainService {
+				name = "services_" + t.name
+			}
+			s.rollups = append(s.rollups, &rollupTable{name: name, grain: grain, tier: t, parts: newParts(), rows: Contents{}})
+		}
+	}
+	return s
+}
+
+// parts are the tokens of the parts that one table has.
+type parts struct {
+	known map[string]bool
+	order []string
+}
+
+func newParts() parts { return parts{known: map[string]bool{}} }
+
+// add reports whether the part is new, and remembers it.
+func (p *parts) add(partition, token string) bool {
+	id := partition + "_" + token
+	if p.known[id] {
+		return false
+	}
+	p.known[id] = true
+	if p.order = append(p.order, id); len(p.order) > dedupWindow {
+		delete(p.known, p.order[0])
+		p.order = p.order[1:]
+	}
+	return true
+}
+
+// rollupTable is a table of rollups with the view that fills it.
+type rollupTable struct {
+	name  string
+	grain pipeline.Grain
+	tier  tier
+	parts parts
+	rows  Contents
+}
+
+// merged are the rows of a block as the table stores them, by partition.
+func (t *rollupTable) merged(rows []rollupRow) map[string]Contents {
+	out := map[string]Contents{}
+	for i := range rows {
+		r := &rows[i]
+		if r.grain != t.grain {
+			continue
+		}
+		key := r.key
+		key.Table, key.Start = t.name, key.Start/t.tier.width*t.tier.width
+		partition := time.Unix(int64(key.Start), 0).UTC().Format(t.tier.partition)
+		if out[partition] == nil {
+			out[partition] = Contents{}
+		}
+		out[partition].at(key).merge(&r.cell)
+	}
+	return out
+}
+
+type rollupRow struct {
+	grain pipeline.Grain
+	key   Key
+	cell  Cell
+}
+
+// rollupRows takes a block apart. The decoder has checked the sketches.
+func rollupRows(b *pipeline.Rollups) []rollupRow {
+	out := make([]rollupRow, len(b.Grain))
+	states := b.Sketch
+	for i := range out {
+		r := &out[i]
+		r.grain = b.Grain[i]
+		r.key = Key{Tenant: b.Tenant[i], Metric: b.Metric[i], Service: b.Service[i], Series: b.Series[i], Start: b.Pane[i]}
+		r.cell = Cell{Count: b.Count[i], Sum: b.Sum[i], Min: b.Min[i], Max: b.Max[i], LastTime: b.LastTime[i], Last: b.Last[i], LastHist: b.LastHist[i]}
+		if b.Grain[i] == pipeline.GrainService { // these tables have no level
+			r.cell.LastTime, r.cell.Last, r.cell.LastHist = 0, 0, ""
+		}
+		n, err := r.cell.Sketch.DecodeDD(states)
+		if err != nil {
+			panic("BUG: sketch that was decoded before: " + err.Error())
+		}
+		states = states[n:]
+	}
+	return out
+}
+
+// Insert implements sink.Inserter. An insert under way is not given up when ctx ends: as in ClickHouse it may be stored
+// after its client has gone.
+func (s *Server) Insert(ctx context.Context, table, token string, rows int, block []byte) error {
+	fault := s.fault(table)
+	block = slices.Clone(block) // it is the caller's again when this returns
+	done := make(chan error, 1)
+	go func() { done <- s.insert(fault, table, token, rows, block) }()
+	select {
+	case err := <-done:
+		return err
+	case <-ctx.Done():
+		return fmt.Errorf("insert into %s: %w", table, ctx.Err())
+	}
+}
+
+func (s *Server) insert(fault insertFault, table, token string, rows int, block []byte) error {
+	time.Sleep(fault.delay)
+	if fault.kind == faultBefore || fault.kind == faultRefuse {
+		return fault.err
+	}
+	limit := -1
+	if fault.kind == faultDuring {
+		limit = fault.parts
+	}
+	if err := s.apply(table, token, rows, block, limit); err != nil {
+		return err
+	}
+	if fault.kind == faultHang {
+		time.Sleep(fault.silence)
+	}
+	return fault.err
+}
+
+// apply stores a block, or its first parts up to limit.
+func (s *Server) apply(table, token string, rows int, block []byte, limit int) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if time.Now().Before(s.readOnly) {
+		return &clickhouse.Error{Status: 500, Code: codeReadOnly, Message: "Table is in readonly mode"}
+	}
+	s.inserts++
+	var decoder clickhouse.Decoder
+	switch table {
+	case pipeline.TableRollups:
+		b, err := decoder.DecodeRollups(block)
+		if err != nil || len(b.Grain) != rows {
+			return corrupted(err)
+		}
+		s.applyRollups(token, b, limit)
+	case pipeline.TableSeries:
+		b, err := decoder.DecodeSeries(block)
+		if err != nil || len(b.ID) != rows {
+			return corrupted(err)
+		}
+		if limit != 0 && s.put(&s.others, "series", token) {
+			s.applySeries(b)
+		}
+	case pipeline.TableProgress:
+		b, err := decoder.DecodeProgress(block)
+		if err != nil || len(b.Topic) != rows {
+			return corrupted(err)
+		}
+		if limit != 0 && s.put(&s.others, "progress", token) {
+			s.applyProgress(b)
+		}
+	default:
+		return &clickhouse.Error{Status: 404, Code: codeUnknownTable, Message: "no table " + table}
+	}
+	return nil
+}
+
+// Exception codes of ClickHouse.
+const (
+	codeUnknownTable = 60
+	codeCorrupted    = 117
+	codeReadOnly     = 242
+	codeKeeper       = 999
+)
+
+func corrupted(err error) error {
+	return &clickhouse.Error{Status: 400, Code: codeCorrupted, Message: fmt.Sprintf("block does not decode to its rows: %v", err)}
+}
+
+func (s *Server) put(p *parts, partition, token string) bool {
+	fresh := p.add(partition, token)
+	if !fresh {
+		s.dropped++
+	}
+	return fresh
+}
+
+func (s *Server) applyRollups(token string, b *pipeline.Rollups, limit int) {
+	rows := rollupRows(b)
+	for _, t := range s.rollups {
+		byPartition := t.merged(rows)
+		for _, partition := range slices.Sorted(maps.Keys(byPartition)) {
+			if limit == 0 {
+				return
+			}
+			limit--
+			if !s.put(&t.parts, partition, token) {
+				continue
+			}
+			for key, cell := range byPartition[partition] {
+				t.rows.at(key).merge(cell)
+			}
+			if t.name == finest && s.applied != nil {
+				s.applied(b)
+			}
+		}
+	}
+}
+
+func (s *Server) applySeries(b *pipeline.SeriesRows) {
+	for i := range b.ID {
+		key := seriesKey{b.Tenant[i], b.Metric[i], fmt.Sprint(b.ID[i])}
+		s.series[key] = seriesRow{seen: max(s.series[key].seen, b.LastSeen[i])}
+	}
+}
+
+func (s *Server) applyProgress(b *pipeline.ProgressRows) {
+	for i := range b.Topic {
+		key := progressKey{b.Topic[i], b.Partition[i], b.Tenant[i]}
+		if b.Time[i] > s.progress[key] {
+			s.progress[key] = b.Time[i]
+			if s.told != nil {
+				s.told(key, b.Time[i])
+			}
+		}
+	}
+}
+
+// Contents copies what is stored. Cells may be changed by the caller.
+func (s *Server) Contents() Contents {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	out := Contents{}
+	for _, t := range s.rollups {
+		for key, cell := range t.rows {
+			out.at(key).merge(cell)
+		}
+	}
+	return out
+}
+
+// deduplicated is how many parts were dropped because their token was known.
+func (s *Server) deduplicated() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.dropped
+}
+
+// unannounced is a series with rows and no announcement, "" when there is none.
+func (s *Server) unannounced() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for key := range s.rollups[0].rows {
+		if _, ok := s.series[seriesKey{key.Tenant, key.Metric, fmt.Sprint(key.Series)}]; !ok {
+			return key.String()
+		}
+	}
+	return ""
+}
+
+// watermark is the greatest that was told of a tenant, Unix milliseconds; 0 when none was.
+func (s *Server) watermark(tenant string) (millis int64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for key, at := range s.progress {
+		if key.tenant == tenant {
+			millis = max(millis, at)
+		}
+	}
+	return millis
+}
+
+// insertFault is what goes wrong with inserts.
+type insertFault struct {
+	kind    string
+	table   string        // "" for any
+	left    int           // inserts to go
+	parts   int           // that faultDuring lets through
+	delay   time.Duration // before anything is stored
+	silence time.Duration // of faultHang, after it is stored
+	err     error
+}
+
+// Kinds of insertFault.
+const (
+	faultBefore = "before" // refused connection: nothing is stored
+	faultDuring = "during" // some parts are stored, then an exception
+	faultAfter  = "after"  // all is stored, and the answer lost
+	faultHang   = "hang"   // all is stored, and the connection stays open without an answer
+	faultSlow   = "slow"   // it takes long, and succeeds
+	faultRefuse = "refuse" // an exception that puts the blame on the block
+)
+
+// fault is what to do to the next insert into a table; the zero value is nothing.
+func (s *Server) fault(table string) insertFault {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for i, f := range s.faults {
+		if f.table != "" && f.table != table {
+			continue
+		}
+		if f.left--; f.left == 0 {
+			s.faults = slices.Delete(s.faults, i, i+1)
+		}
+		return *f
+	}
+	return insertFault{}
+}
+
+func (s *Server) addFault(f insertFault) {
+	switch f.kind {
+	case faultBefore:
+		f.err = fmt.Errorf("dial tcp: connection refused")
+	case faultDuring:
+		f.err = &clickhouse.Error{Status: 500, Code: codeKeeper, Message: "while pushing to view"}
+	case faultAfter, faultHang:
+		f.err = fmt.Errorf("read: connection reset by peer")
+	case faultRefuse:
+		f.err = corrupted(nil)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.faults = append(s.faults, &f)
+}
+
+func (s *Server) setReadOnly(until time.Time) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.readOnly = until
+}
+
+func (s *Server) heal() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.faults, s.readOnly = nil, time.Time{}
+}
+
+// clone is a server with the same contents and tokens, and no faults.
+func (s *Server) clone() *Server {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	out := NewServer()
+	for i, t := range s.rollups {
+		maps.Copy(out.rollups[i].parts.known, t.parts.known)
+		for key, cell := range t.rows {
+			out.rollups[i].rows.at(key).merge(cell)
+		}
+	}
+	maps.Copy(out.others.known, s.others.known)
+	return out
+}
+
+// repair inserts a parked block.
+func (s *Server) repair(token string, r *kgo.Record) error {
+	var table string
+	rows := 0
+	for _, h := range r.Headers {
+		switch h.Key {
+		case sink.HeaderTable:
+			table = string(h.Value)
+		case sink.HeaderRows:
+			rows, _ = strconv.Atoi(string(h.Value))
+		}
+	}
+	if err := s.apply(table, token, rows, r.Value, -1); err != nil {
+		return fmt.Errorf("repair %s: %w", token, err)
+	}
+	return nil
+}
