@@ -6,10 +6,12 @@ GO ?= go
 RACE := ./pkg/... ./internal/auth/... ./internal/ingest/... ./internal/kafka/... ./internal/pipeline/... \
 	./internal/sink/... ./internal/tenants/... ./internal/units/... ./internal/demo/... ./internal/live/...
 TEST_TIMEOUT ?= 20m
+# Tests on fake time: the tag makes the locks of the Kafka client visible to it.
+SIMULATE := CGO_ENABLED=0 $(GO) test -tags synctests -timeout $(TEST_TIMEOUT)
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 BUILD := CGO_ENABLED=0 $(GO) build -ldflags '-s -w -X main.version=$(VERSION)'
 
-.PHONY: help run test race build fmt lint bench docs clean
+.PHONY: help run test race sim build fmt lint bench docs clean
 
 help: ## Show what can be made
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
@@ -20,6 +22,8 @@ run: build ## Build and run the whole of Vigie on this machine, fed with live da
 test: ## Run every test against real parts: ClickHouse, a Kafka broker, the built programs
 	CGO_ENABLED=0 $(GO) vet ./...
 	CGO_ENABLED=0 $(GO) test -timeout $(TEST_TIMEOUT) ./...
+	$(SIMULATE) ./internal/simulation
+	$(SIMULATE) ./internal/kafka -run 'Simulated|PartitionsOfADeadWorker'
 	@$(MAKE) --no-print-directory race
 
 race: ## Run the tests of concurrent packages under the race detector (needs a C compiler)
