@@ -20,6 +20,7 @@ var commands = []command{
 	{"dev", "run everything on this machine, on embedded Kafka and ClickHouse, fed with live data", dev},
 	{"migrate", "bring ClickHouse's tables up to date (-dry-run shows what would run)", migrate},
 	{"dlq", "list, show or replay dead letters", dlq},
+	{"verify", "count a topic's records again and compare with ClickHouse", verifyTopic},
 	{"demo", "produce the demo shop's events to a broker", demoShop},
 	{"keys", "`keys new` makes an API key and shows it once", keys},
 	{"config", "`config check` and `config print` read the configuration as the services do", configuration},

@@ -199,12 +199,17 @@ func (c *Client) limitOf(err error) *promql.LimitError {
 }
 
 func (s *Store) stream(ctx context.Context, query string, ids []series.ID, results proto.Results, yield func(rows int) error) error {
-	ctx, cancel := s.client.timeout(ctx, 0)
-	defer cancel()
 	request, err := s.client.readCall(query, ids)
 	if err != nil {
 		return err
 	}
+	return s.answer(ctx, request, results, yield)
+}
+
+// answer streams the answer of a call.
+func (s *Store) answer(ctx context.Context, request *call, results proto.Results, yield func(rows int) error) error {
+	ctx, cancel := s.client.timeout(ctx, 0)
+	defer cancel()
 	response, err := s.client.do(ctx, request)
 	if err != nil {
 		return err

@@ -55,6 +55,7 @@ func TestExactUnderKills(t *testing.T) {
 	in.compareRollups(o)
 	in.compareQuantiles(o)
 	in.comparePromQL(o, l)
+	t.Logf("vigie verify:\n%s", in.vigie("verify", "-from", in.topic("metrics"), "-table", "all"))
 }
 
 // awaitCounts waits until ClickHouse counts every event of every tenant.

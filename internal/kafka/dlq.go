@@ -139,26 +139,7 @@ func (l *DeadLetters) scan(ctx context.Context, filter *Filter, fn func(DeadLett
 }
 
 func (l *DeadLetters) offsets(ctx context.Context, list func(*kadm.Client, string) (kadm.ListedOffsets, error)) (map[int32]int64, error) {
-	options, err := l.cfg.options("dlq", l.log)
-	if err != nil {
-		return nil, err
-	}
-	admin, err := kadm.NewOptClient(options...)
-	if err != nil {
-		return nil, fmt.Errorf("kafka client: %w", err)
-	}
-	defer admin.Close()
-	name := l.cfg.Topics.DLQ.Name
-	listed, err := list(admin, name)
-	if err == nil {
-		err = listed.Error()
-	}
-	if err != nil {
-		return nil, fmt.Errorf("list offsets of %s: %w", name, err)
-	}
-	out := map[int32]int64{}
-	listed.Each(func(o kadm.ListedOffset) { out[o.Partition] = o.Offset })
-	return out, nil
+	return offsetsOf(ctx, &l.cfg, l.cfg.Topics.DLQ.Name, l.log, list)
 }
 
 func (l *DeadLetters) starts(ctx context.Context) (map[int32]int64, error) {
@@ -184,103 +165,20 @@ func (l *DeadLetters) read(ctx context.Context, from, to map[int32]int64, fn fun
 	if err != nil {
 		return err
 	}
-	left := map[int32]int64{} // partition → end still to be reached
-	begin := map[int32]kgo.Offset{}
+	begin := map[int32]int64{}
 	for partition, end := range ends {
-		if to != nil {
-			limit, wanted := to[partition]
-			if !wanted {
-				continue
-			}
-			end = min(end, limit)
+		if limit, wanted := to[partition]; wanted {
+			ends[partition] = min(end, limit)
+		} else if to != nil {
+			delete(ends, partition)
 		}
-		start := max(starts[partition], from[partition])
-		if start < end {
-			left[partition], begin[partition] = end, kgo.NewOffset().At(start)
-		}
+		begin[partition] = max(starts[partition], from[partition])
 	}
-	if len(left) == 0 {
-		return nil
-	}
-	return l.consume(ctx, begin, left, fn)
-}
-
-func (l *DeadLetters) consume(ctx context.Context, begin map[int32]kgo.Offset, left map[int32]int64, fn func(DeadLetter) error) error {
-	options, err := l.cfg.options("dlq", l.log)
+	err = readRange(ctx, &l.cfg, l.cfg.Topics.DLQ.Name, begin, ends, l.log, func(id [16]byte, r *kgo.Record) error {
+		return fn(deadLetter(id, r))
+	})
 	if err != nil {
-		return err
-	}
-	client, err := kgo.NewClient(append(options,
-		kgo.ConsumePartitions(map[string]map[int32]kgo.Offset{l.cfg.Topics.DLQ.Name: begin}),
-		kgo.KeepControlRecords(), // the last offset may be a marker's
-		kgo.FetchMaxWait(500*time.Millisecond),
-	)...)
-	if err != nil {
-		return fmt.Errorf("kafka client: %w", err)
-	}
-	defer client.Close()
-	for len(left) > 0 {
-		fetches, err := pollFor(ctx, client, 2*time.Second, l.log)
-		if err != nil {
-			return fmt.Errorf("read dead letters: %w", err)
-		}
-		if fetches.NumRecords() == 0 {
-			if err := l.skipExpired(ctx, left); err != nil {
-				return err
-			}
-		}
-		if err := each(fetches, left, fn); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// pollFor polls for at most so long; only ctx's own end is an error.
-func pollFor(ctx context.Context, client *kgo.Client, wait time.Duration, log *slog.Logger) (kgo.Fetches, error) {
-	polling, cancel := context.WithTimeout(ctx, wait)
-	defer cancel()
-	fetches := client.PollFetches(polling)
-	if ctx.Err() != nil {
-		return nil, ctx.Err()
-	}
-	return fetches, fetchErrors(fetches, log)
-}
-
-// skipExpired gives up what retention deleted while it was being read.
-func (l *DeadLetters) skipExpired(ctx context.Context, left map[int32]int64) error {
-	starts, err := l.starts(ctx)
-	if err != nil {
-		return err
-	}
-	for partition, end := range left {
-		if starts[partition] >= end {
-			delete(left, partition)
-		}
-	}
-	return nil
-}
-
-func each(fetches kgo.Fetches, left map[int32]int64, fn func(DeadLetter) error) error {
-	for _, fetch := range fetches {
-		for _, topic := range fetch.Topics {
-			for _, partition := range topic.Partitions {
-				for _, record := range partition.Records {
-					end, wanted := left[record.Partition]
-					if !wanted {
-						break
-					}
-					if record.Offset < end && !record.Attrs.IsControl() {
-						if err := fn(deadLetter(topic.TopicID, record)); err != nil {
-							return err
-						}
-					}
-					if record.Offset+1 >= end {
-						delete(left, record.Partition)
-					}
-				}
-			}
-		}
+		return fmt.Errorf("read dead letters: %w", err)
 	}
 	return nil
 }

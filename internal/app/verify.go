@@ -1,0 +1,62 @@
+package app
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/vigie-io/vigie/internal/clickhouse"
+	"github.com/vigie-io/vigie/internal/config"
+	"github.com/vigie-io/vigie/internal/kafka"
+	"github.com/vigie-io/vigie/internal/pipeline/verify"
+	"github.com/vigie-io/vigie/internal/tenants"
+	"github.com/vigie-io/vigie/internal/units"
+	"github.com/vigie-io/vigie/pkg/events"
+)
+
+// Verification says what to verify.
+type Verification struct {
+	Topic        string
+	Table        verify.Table
+	Tenant       tenants.ID
+	Since, Until time.Time
+	Memory       units.Bytes
+	Wait         time.Duration // for results that are not stored yet
+}
+
+// Verify counts the records of a source topic again and compares with ClickHouse; report is called for every difference.
+func Verify(ctx context.Context, cfg config.Config, of Verification, log *slog.Logger, report func(verify.Difference)) (verify.Summary, error) {
+	signal, err := signalOf(&cfg.Kafka.Topics, of.Topic)
+	if err != nil {
+		return verify.Summary{}, err
+	}
+	client, err := clickhouse.NewClient(cfg.ClickHouse)
+	if err != nil {
+		return verify.Summary{}, err
+	}
+	defer client.Close()
+	if err := client.Ready(ctx); err != nil {
+		return verify.Summary{}, fmt.Errorf("ClickHouse: %w", err)
+	}
+	return verify.Run(ctx, verify.Config{
+		Signal: signal, Table: of.Table, Tenant: of.Tenant, Since: of.Since, Until: of.Until, Memory: of.Memory,
+		MaxPast: cfg.Stream.MaxPast, MaxFuture: cfg.Stream.MaxFuture, WatermarkDelay: cfg.Stream.WatermarkDelay,
+		MaxTenants:   cfg.Stream.MaxTenants,
+		ActiveSeries: func(tenant tenants.ID) int { return cfg.Tenants.For(tenant).ActiveSeries },
+		Decoder:      events.NewDecoder(decoderOptions(cfg.Tenants.Defaults)),
+		Now:          time.Now(),
+	}, kafka.NewSourceTopic(cfg.Kafka, of.Topic, of.Wait, log), clickhouse.NewStore(client), report)
+}
+
+func signalOf(topics *kafka.Topics, name string) (events.Signal, error) {
+	switch name {
+	case topics.Metrics.Name:
+		return events.Metrics, nil
+	case topics.Spans.Name:
+		return events.Spans, nil
+	case topics.Logs.Name:
+		return events.Logs, nil
+	}
+	return "", fmt.Errorf("verify topic %q: want %s, %s or %s", name, topics.Metrics.Name, topics.Spans.Name, topics.Logs.Name)
+}

@@ -1,0 +1,173 @@
+package cli
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"io"
+	"strings"
+	"time"
+
+	"github.com/vigie-io/vigie/internal/app"
+	"github.com/vigie-io/vigie/internal/config"
+	"github.com/vigie-io/vigie/internal/pipeline/verify"
+	"github.com/vigie-io/vigie/internal/tenants"
+)
+
+const verifyUsage = `usage: vigie verify -from <topic> [-table rollups_10s|…|all] [-tenant t] [-since 2h] [-until 10m]
+                    [-show 20] [-memory 512MiB] [-wait 2m] [flags]
+
+Counts the topic's raw records again and compares every tenant, series and complete pane with ClickHouse.
+-since and -until are times of panes: ago, or as 2006-01-02T15:04:05Z. Exit code 1: there are differences; 2: an error.
+`
+
+// exitError is how verify and audit end when the comparison itself did not succeed: 1 is for differences.
+const exitError = 2
+
+// verifyRequest is what the command line asks for.
+type verifyRequest struct {
+	app.Verification
+	tables []verify.Table
+	show   int
+}
+
+func verifyTopic(ctx context.Context, _ string, args []string, s Streams) int {
+	request, rest, err := parseVerify(args, time.Now())
+	if err != nil {
+		fmt.Fprintf(s.Err, "vigie verify: %v\n%s", err, verifyUsage)
+		return exitError
+	}
+	loaded, code, done := load("vigie verify", rest, s)
+	if done {
+		return code
+	}
+	differences, err := request.run(ctx, loaded.Config, s)
+	switch {
+	case err != nil:
+		fmt.Fprintf(s.Err, "vigie verify: %v\n", err)
+		return exitError
+	case differences > 0:
+		return exitFailure
+	}
+	return exitOK
+}
+
+func (r *verifyRequest) run(ctx context.Context, cfg config.Config, s Streams) (differences int, err error) {
+	rows := 0
+	var first verify.Summary
+	for i, table := range r.tables {
+		of := r.Verification
+		of.Table = table
+		shown := 0
+		sum, err := app.Verify(ctx, cfg, of, cfg.Logger(s.Err), func(d verify.Difference) {
+			if shown++; shown <= r.show {
+				fmt.Fprintf(s.Out, "%s: %s\n", table.Name, d)
+			}
+		})
+		if err != nil {
+			return 0, err
+		}
+		if i == 0 {
+			first = sum
+		}
+		for _, note := range sum.Notes {
+			fmt.Fprintf(s.Out, "%s: %s\n", table.Name, note)
+		}
+		fmt.Fprintf(s.Out, "%s: %d rows compared, %s (the topic was read %d times)\n", table.Name, sum.Rows, count(&sum), sum.Passes)
+		rows += sum.Rows
+		differences += sum.Differences
+	}
+	fmt.Fprintf(s.Out, "%s: %d records, %d events counted, %d refused, %d rows compared: %d differences\n",
+		r.Topic, first.Records, first.Events, first.Refused, rows, differences)
+	return differences, nil
+}
+
+func count(sum *verify.Summary) string {
+	if sum.Partial {
+		return fmt.Sprintf("%d differences and more", sum.Differences)
+	}
+	return fmt.Sprintf("%d differences", sum.Differences)
+}
+
+// parseVerify takes its own flags out of args and leaves the configuration's in rest.
+func parseVerify(args []string, now time.Time) (r verifyRequest, rest []string, err error) {
+	set := flag.NewFlagSet("verify", flag.ContinueOnError)
+	set.SetOutput(io.Discard)
+	set.StringVar(&r.Topic, "from", "", "")
+	table := set.String("table", "rollups_10s", "")
+	tenant := set.String("tenant", "", "")
+	since, until := set.String("since", "", ""), set.String("until", "", "")
+	set.IntVar(&r.show, "show", 20, "")
+	memory := set.String("memory", "512MiB", "")
+	set.DurationVar(&r.Wait, "wait", 2*time.Minute, "")
+	own, rest := splitFlags(set, args)
+	if err := set.Parse(own); err != nil {
+		return r, nil, err
+	}
+	if r.Topic == "" {
+		return r, nil, fmt.Errorf("-from: want a source topic, such as vigie.metrics.v1")
+	}
+	if r.Tenant = tenants.ID(*tenant); r.Tenant != "" {
+		if err := tenants.Validate(r.Tenant); err != nil {
+			return r, nil, err
+		}
+	}
+	if r.Since, err = parseTime(*since, now); err != nil {
+		return r, nil, fmt.Errorf("-since %w", err)
+	}
+	if r.Until, err = parseTime(*until, now); err != nil {
+		return r, nil, fmt.Errorf("-until %w", err)
+	}
+	if err := r.Memory.UnmarshalText([]byte(*memory)); err != nil || r.Memory < 1<<20 {
+		return r, nil, fmt.Errorf("-memory %q: want 1MiB or more", *memory)
+	}
+	r.tables, err = parseTables(*table)
+	return r, rest, err
+}
+
+func parseTables(name string) ([]verify.Table, error) {
+	if name == "all" {
+		return verify.Tables(), nil
+	}
+	var names []string
+	for _, table := range verify.Tables() {
+		if table.Name == name {
+			return []verify.Table{table}, nil
+		}
+		names = append(names, table.Name)
+	}
+	return nil, fmt.Errorf("-table %q: want all or one of %s", name, strings.Join(names, ", "))
+}
+
+// parseTime reads a time, or how long ago it was; "" is the zero time.
+func parseTime(text string, now time.Time) (time.Time, error) {
+	if text == "" {
+		return time.Time{}, nil
+	}
+	if ago, err := time.ParseDuration(text); err == nil && ago >= 0 {
+		return now.Add(-ago), nil
+	}
+	at, err := time.Parse(time.RFC3339, text)
+	if err != nil {
+		return time.Time{}, fmt.Errorf("%q: want 2h, or 2006-01-02T15:04:05Z", text)
+	}
+	return at, nil
+}
+
+// splitFlags parts the flags that set knows from all others.
+func splitFlags(set *flag.FlagSet, args []string) (own, rest []string) {
+	for i := 0; i < len(args); i++ {
+		name, _, joined := strings.Cut(strings.TrimLeft(args[i], "-"), "=")
+		option := set.Lookup(name)
+		if !strings.HasPrefix(args[i], "-") || option == nil {
+			rest = append(rest, args[i])
+			continue
+		}
+		own = append(own, args[i])
+		if !joined && !isSwitch(option) && i+1 < len(args) {
+			i++
+			own = append(own, args[i])
+		}
+	}
+	return own, rest
+}

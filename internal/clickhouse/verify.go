@@ -1,0 +1,93 @@
+package clickhouse
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/ClickHouse/ch-go/proto"
+
+	"github.com/vigie-io/vigie/internal/pipeline/verify"
+	"github.com/vigie-io/vigie/migrations"
+	"github.com/vigie-io/vigie/pkg/series"
+)
+
+var _ verify.Store = (*Store)(nil)
+
+// Rows implements verify.Store. The server merges in the order of the table, so that it holds little at a time.
+func (s *Store) Rows(ctx context.Context, q verify.Query, yield func(*verify.Row) error) error {
+	query, err := verifyQuery(&q)
+	if err != nil {
+		return err
+	}
+	var (
+		tenant, metric, service, lastHist, sketch proto.ColStr
+		id                                        proto.ColUInt128
+		start                                     proto.ColUInt32
+		count                                     proto.ColUInt64
+		sum, low, high, last                      proto.ColFloat64
+		lastTime                                  proto.ColInt64
+	)
+	request, err := s.client.readCall(query, nil)
+	if err != nil {
+		return err
+	}
+	request.params.Set("optimize_aggregation_in_order", "1")
+	err = s.answer(ctx, request, proto.Results{
+		{Name: "tenant", Data: &tenant}, {Name: "metric", Data: &metric}, {Name: "service", Data: &service},
+		{Name: "id", Data: &id}, {Name: "start", Data: &start}, {Name: "count", Data: &count}, {Name: "sum", Data: &sum},
+		{Name: "min", Data: &low}, {Name: "max", Data: &high}, {Name: "last_time", Data: &lastTime},
+		{Name: "last", Data: &last}, {Name: "last_hist", Data: &lastHist}, {Name: "sketch", Data: &sketch},
+	}, func(rows int) error {
+		for i := range rows {
+			row := verify.Row{
+				Key: verify.Key{
+					Tenant: tenant.Row(i), Metric: metric.Row(i), Service: service.Row(i),
+					ID: series.ID{Hi: id[i].High, Lo: id[i].Low}, Start: int64(start[i]),
+				},
+				Count: count[i], Sum: sum[i], Min: low[i], Max: high[i],
+				LastTime: lastTime[i], Last: last[i], LastHist: lastHist.Row(i), Sketch: sketch.RowBytes(i),
+			}
+			if err := yield(&row); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return fmt.Errorf("read %s from %d to %d: %w", q.Table.Name, q.From, q.To, err)
+	}
+	return nil
+}
+
+func verifyQuery(q *verify.Query) (string, error) {
+	if !slices.Contains(verify.Tables(), q.Table) {
+		return "", fmt.Errorf("read table %q: want one that holds rollups", q.Table.Name)
+	}
+	keys, id, last := "tenant, metric, service, series_id, ts", "series_id", "max(r.last)"
+	if q.Table.Service {
+		keys, id, last = "tenant, metric, service, ts", "toUInt128(0)", "(0::Int64, 0::Float64, '')"
+	}
+	var b strings.Builder
+	b.WriteString("SELECT tenant::String AS tenant, metric::String AS metric, service::String AS service, " + id + " AS id, toUnixTimestamp(ts) AS start," +
+		" sum(r.count) AS count, sum(r.sum) AS sum, toFloat64(min(r.min)) AS min, toFloat64(max(r.max)) AS max, " + last + " AS level," +
+		" level.1 AS last_time, level.2 AS last, level.3 AS last_hist, CAST(" + migrations.MergeStates("r.sketch") + ", 'String') AS sketch" +
+		"\nFROM vigie." + q.Table.Name + " AS r WHERE ts >= " + seconds(q.From*1000) + " AND ts < " + seconds(q.To*1000))
+	if q.Tenant != "" {
+		b.WriteString(" AND r.tenant = " + literal(string(q.Tenant)))
+	}
+	if len(q.Metrics) > 0 {
+		names := make([]string, len(q.Metrics))
+		for i, name := range q.Metrics {
+			names[i] = literal(name)
+		}
+		in := " IN ("
+		if q.Except {
+			in = " NOT IN ("
+		}
+		b.WriteString(" AND r.metric" + in + strings.Join(names, ",") + ")")
+	}
+	columns := "tenant, metric, service, id, start, count, sum, min, max, last_time, last, last_hist, sketch"
+	return "SELECT " + columns + " FROM (" + b.String() + "\nGROUP BY " + keys + ")", nil
+}

@@ -1,0 +1,128 @@
+package kafka
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kgo"
+)
+
+// offsetsOf asks for an offset of each partition of a topic.
+func offsetsOf(ctx context.Context, cfg *Config, topic string, log *slog.Logger, list func(*kadm.Client, string) (kadm.ListedOffsets, error)) (map[int32]int64, error) {
+	options, err := cfg.options("reader", log)
+	if err != nil {
+		return nil, err
+	}
+	admin, err := kadm.NewOptClient(options...)
+	if err != nil {
+		return nil, fmt.Errorf("kafka client: %w", err)
+	}
+	defer admin.Close()
+	listed, err := list(admin, topic)
+	if err == nil {
+		err = listed.Error()
+	}
+	if err != nil {
+		return nil, fmt.Errorf("list offsets of %s: %w", topic, err)
+	}
+	out := map[int32]int64{}
+	listed.Each(func(o kadm.ListedOffset) { out[o.Partition] = o.Offset })
+	return out, nil
+}
+
+// readRange calls fn for the committed records from ≤ offset < to of the partitions in to, by partition in order. to must be
+// readable: at most the last stable offset. What retention deletes meanwhile is passed over.
+func readRange(ctx context.Context, cfg *Config, topic string, from, to map[int32]int64, log *slog.Logger, fn func(id [16]byte, r *kgo.Record) error) error {
+	left := map[int32]int64{} // partition → end still to be reached
+	begin := map[int32]kgo.Offset{}
+	for partition, end := range to {
+		if from[partition] < end {
+			left[partition], begin[partition] = end, kgo.NewOffset().At(from[partition])
+		}
+	}
+	if len(left) == 0 {
+		return nil
+	}
+	options, err := cfg.options("reader", log)
+	if err != nil {
+		return err
+	}
+	client, err := kgo.NewClient(append(options,
+		kgo.ConsumePartitions(map[string]map[int32]kgo.Offset{topic: begin}),
+		kgo.KeepControlRecords(), // the last offset may be a marker's
+		kgo.FetchMaxWait(500*time.Millisecond),
+	)...)
+	if err != nil {
+		return fmt.Errorf("kafka client: %w", err)
+	}
+	defer client.Close()
+	for len(left) > 0 {
+		fetches, err := pollFor(ctx, client, 2*time.Second, log)
+		if err != nil {
+			return err
+		}
+		if fetches.NumRecords() == 0 {
+			if err := skipExpired(ctx, cfg, topic, left, log); err != nil {
+				return err
+			}
+		}
+		if err := each(fetches, left, fn); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// pollFor polls for at most so long; only ctx's own end is an error.
+func pollFor(ctx context.Context, client *kgo.Client, wait time.Duration, log *slog.Logger) (kgo.Fetches, error) {
+	polling, cancel := context.WithTimeout(ctx, wait)
+	defer cancel()
+	fetches := client.PollFetches(polling)
+	if ctx.Err() != nil {
+		return nil, ctx.Err()
+	}
+	return fetches, fetchErrors(fetches, log)
+}
+
+// skipExpired gives up what retention deleted while it was being read.
+func skipExpired(ctx context.Context, cfg *Config, topic string, left map[int32]int64, log *slog.Logger) error {
+	starts, err := offsetsOf(ctx, cfg, topic, log, func(admin *kadm.Client, topic string) (kadm.ListedOffsets, error) {
+		return admin.ListStartOffsets(ctx, topic)
+	})
+	if err != nil {
+		return err
+	}
+	for partition, end := range left {
+		if starts[partition] >= end {
+			delete(left, partition)
+		}
+	}
+	return nil
+}
+
+func each(fetches kgo.Fetches, left map[int32]int64, fn func(id [16]byte, r *kgo.Record) error) error {
+	for _, fetch := range fetches {
+		for _, topic := range fetch.Topics {
+			for _, partition := range topic.Partitions {
+				for _, record := range partition.Records {
+					end, wanted := left[record.Partition]
+					if !wanted {
+						break
+					}
+					if record.Offset < end && !record.Attrs.IsControl() {
+						if err := fn(topic.TopicID, record); err != nil {
+							return err
+						}
+					}
+					if record.Offset+1 >= end {
+						delete(left, record.Partition)
+					}
+				}
+			}
+		}
+	}
+	return nil
+}

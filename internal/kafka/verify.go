@@ -1,0 +1,274 @@
+package kafka
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/vigie-io/vigie/internal/pipeline"
+	"github.com/vigie-io/vigie/internal/pipeline/verify"
+)
+
+var _ verify.Source = (*SourceTopic)(nil)
+
+// ErrBehind says that results were not stored within the time given.
+var ErrBehind = errors.New("results are behind")
+
+// ErrDeleted says that retention deleted records while they were being read.
+var ErrDeleted = errors.New("records were deleted while they were being read")
+
+// SourceTopic reads a source topic and follows its records to where they are stored. Its methods open their own
+// connections.
+type SourceTopic struct {
+	cfg   Config
+	topic string
+	wait  time.Duration
+	log   *slog.Logger
+}
+
+// NewSourceTopic returns access to a topic of cfg's installation. Settle waits at most so long.
+func NewSourceTopic(cfg Config, topic string, wait time.Duration, log *slog.Logger) *SourceTopic {
+	return &SourceTopic{cfg: cfg, topic: topic, wait: wait, log: log}
+}
+
+func (s *SourceTopic) offsets(ctx context.Context, topic string, list func(*kadm.Client, string) (kadm.ListedOffsets, error)) (map[int32]int64, error) {
+	return offsetsOf(ctx, &s.cfg, topic, s.log, list)
+}
+
+func startsOf(ctx context.Context) func(*kadm.Client, string) (kadm.ListedOffsets, error) {
+	return func(admin *kadm.Client, topic string) (kadm.ListedOffsets, error) {
+		return admin.ListStartOffsets(ctx, topic)
+	}
+}
+
+func stableEndsOf(ctx context.Context) func(*kadm.Client, string) (kadm.ListedOffsets, error) {
+	return func(admin *kadm.Client, topic string) (kadm.ListedOffsets, error) {
+		return admin.ListCommittedOffsets(ctx, topic)
+	}
+}
+
+func endsOf(ctx context.Context) func(*kadm.Client, string) (kadm.ListedOffsets, error) {
+	return func(admin *kadm.Client, topic string) (kadm.ListedOffsets, error) {
+		return admin.ListEndOffsets(ctx, topic)
+	}
+}
+
+// Span implements verify.Source.
+func (s *SourceTopic) Span(ctx context.Context, since time.Time) (verify.Span, error) {
+	starts, err := s.offsets(ctx, s.topic, startsOf(ctx))
+	if err != nil {
+		return verify.Span{}, err
+	}
+	ends, err := s.offsets(ctx, s.topic, stableEndsOf(ctx))
+	if err != nil {
+		return verify.Span{}, err
+	}
+	span := verify.Span{From: starts, To: ends, Cut: map[int32]bool{}}
+	for partition, start := range starts {
+		if start > 0 {
+			span.Cut[partition] = true
+		}
+	}
+	if since.IsZero() {
+		return span, nil
+	}
+	after, err := s.offsets(ctx, s.topic, func(admin *kadm.Client, topic string) (kadm.ListedOffsets, error) {
+		return admin.ListOffsetsAfterMilli(ctx, since.UnixMilli(), topic)
+	})
+	if err != nil {
+		return verify.Span{}, err
+	}
+	for partition, first := range after {
+		if first > starts[partition] {
+			span.From[partition] = first
+			delete(span.Cut, partition) // what was deleted was before since
+		}
+	}
+	return span, nil
+}
+
+// Settle implements verify.Source. Offsets say it, not clocks: the workers' group has nothing left to read before end, and
+// then the sink's group nothing of the results that were there at that moment.
+func (s *SourceTopic) Settle(ctx context.Context, end verify.Offsets) error {
+	waiting, cancel := context.WithTimeout(ctx, s.wait)
+	defer cancel()
+	if err := s.await(waiting, s.cfg.Group, s.topic, end); err != nil {
+		return err
+	}
+	results, letters := s.cfg.Topics.Results.Name, s.cfg.Topics.DLQ.Name
+	stored, err := s.offsets(ctx, results, endsOf(ctx))
+	if err != nil {
+		return err
+	}
+	lettered, err := s.offsets(ctx, letters, endsOf(ctx))
+	if err != nil {
+		return err
+	}
+	if err := s.await(waiting, s.cfg.Group+"-sink", results, stored); err != nil {
+		return err
+	}
+	return s.awaitStable(waiting, letters, lettered)
+}
+
+// awaitStable returns when all before end can be read.
+func (s *SourceTopic) awaitStable(ctx context.Context, topic string, end map[int32]int64) error {
+	for {
+		stable, err := s.offsets(ctx, topic, stableEndsOf(ctx))
+		if err != nil {
+			return err
+		}
+		open := false
+		for partition, to := range end {
+			open = open || stable[partition] < to
+		}
+		if !open {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("wait for topic %s: a transaction is open: %w: give it time with -wait", topic, ErrBehind)
+		case <-time.After(100 * time.Millisecond):
+		}
+	}
+}
+
+// await returns when the group has nothing left to read before end.
+func (s *SourceTopic) await(ctx context.Context, group, topic string, end map[int32]int64) error {
+	for {
+		behind, err := s.behind(ctx, group, topic, end)
+		switch {
+		case ctx.Err() != nil && behind != "":
+			return fmt.Errorf("wait for group %s on topic %s (%s): %w: is stream running? give it time with -wait", group, topic, behind, ErrBehind)
+		case err != nil && ctx.Err() == nil:
+			return err
+		case err == nil && behind == "":
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			if behind == "" {
+				return ctx.Err()
+			}
+		case <-time.After(200 * time.Millisecond):
+		}
+	}
+}
+
+// behind describes the first partition whose records before end the group has not all passed; "" when there is none.
+func (s *SourceTopic) behind(ctx context.Context, group, topic string, end map[int32]int64) (string, error) {
+	committed, err := s.committed(ctx, group, topic)
+	if err != nil {
+		return "unknown", err
+	}
+	stable, err := s.offsets(ctx, topic, stableEndsOf(ctx))
+	if err != nil {
+		return "unknown", err
+	}
+	starts, err := s.offsets(ctx, topic, startsOf(ctx))
+	if err != nil {
+		return "unknown", err
+	}
+	for partition, to := range end {
+		from := max(committed[partition], starts[partition])
+		if stable[partition] < to {
+			return fmt.Sprintf("partition %d has an open transaction at %d", partition, stable[partition]), nil
+		}
+		if from >= to {
+			continue
+		}
+		// Only markers may be left, which nobody commits.
+		left := int64(-1)
+		err := readRange(ctx, &s.cfg, topic, map[int32]int64{partition: from}, map[int32]int64{partition: to}, s.log, func(_ [16]byte, r *kgo.Record) error {
+			left = r.Offset
+			return errEnough
+		})
+		if err != nil && !errors.Is(err, errEnough) {
+			return "unknown", err
+		}
+		if left >= 0 {
+			return fmt.Sprintf("partition %d is at %d of %d", partition, left, to), nil
+		}
+	}
+	return "", nil
+}
+
+var errEnough = errors.New("enough")
+
+func (s *SourceTopic) committed(ctx context.Context, group, topic string) (map[int32]int64, error) {
+	options, err := s.cfg.options("reader", s.log)
+	if err != nil {
+		return nil, err
+	}
+	admin, err := kadm.NewOptClient(options...)
+	if err != nil {
+		return nil, fmt.Errorf("kafka client: %w", err)
+	}
+	defer admin.Close()
+	answer, err := admin.FetchOffsetsForTopics(ctx, group, topic)
+	if err == nil {
+		err = answer.Error()
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read offsets of group %s: %w", group, err)
+	}
+	out := map[int32]int64{}
+	answer.Each(func(o kadm.OffsetResponse) {
+		if o.Topic == topic {
+			out[o.Partition] = o.At
+		}
+	})
+	return out, nil
+}
+
+// Records implements verify.Source. Its error is ErrDeleted, wrapped, when retention was faster.
+func (s *SourceTopic) Records(ctx context.Context, from, to verify.Offsets, fn func(int32, *pipeline.Record) error) error {
+	var record pipeline.Record
+	err := readRange(ctx, &s.cfg, s.topic, from, to, s.log, func(_ [16]byte, r *kgo.Record) error {
+		record = pipeline.Record{
+			Offset: r.Offset, Timestamp: r.Timestamp.UnixNano(), Key: r.Key, Value: r.Value, Headers: record.Headers[:0],
+		}
+		for _, h := range r.Headers {
+			record.Headers = append(record.Headers, pipeline.Header{Key: h.Key, Value: h.Value})
+		}
+		return fn(r.Partition, &record)
+	})
+	if err != nil {
+		return fmt.Errorf("read %s: %w", s.topic, explain(err))
+	}
+	starts, err := s.offsets(ctx, s.topic, startsOf(ctx))
+	if err != nil {
+		return err
+	}
+	for partition := range to {
+		if first, asked := from[partition]; asked && starts[partition] > first && first < to[partition] {
+			return fmt.Errorf("read %s/%d from %d: it begins at %d now: %w: run again", s.topic, partition, first, starts[partition], ErrDeleted)
+		}
+	}
+	return nil
+}
+
+// Refusals implements verify.Source.
+func (s *SourceTopic) Refusals(ctx context.Context, since time.Time, fn func(verify.Refusal) error) error {
+	letters := NewDeadLetters(s.cfg, s.log)
+	return letters.scan(ctx, &Filter{Topic: s.topic, Since: since}, func(d DeadLetter) error {
+		r := verify.Refusal{
+			Partition: d.SourcePartition, Offset: d.SourceOffset, Timestamp: d.timestamp.UnixMilli(), At: d.Time.UnixMilli(),
+			Unknown: d.Omitted > 0,
+		}
+		for part := range strings.SplitSeq(d.Events, ",") {
+			if n, err := strconv.Atoi(part); err == nil {
+				r.Events = append(r.Events, n)
+			}
+		}
+		slices.Sort(r.Events)
+		return fn(r)
+	})
+}

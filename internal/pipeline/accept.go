@@ -1,0 +1,31 @@
+package pipeline
+
+import "github.com/vigie-io/vigie/pkg/events"
+
+// Reader makes of a record what a task makes of it before it looks at the clock and accumulates: for those who count
+// records again. It is not safe for concurrent use.
+type Reader struct {
+	signal  events.Signal
+	decoder *events.Decoder
+	batch   events.Batch
+}
+
+// NewReader returns a Reader of a signal's records. A nil decoder is one with the contract's limits.
+func NewReader(signal events.Signal, decoder *events.Decoder) *Reader {
+	if decoder == nil {
+		decoder = events.NewDecoder(events.Options{})
+	}
+	return &Reader{signal: signal, decoder: decoder}
+}
+
+// Read returns the record's events and refusals, valid until the next Read, and which of them, by index, the record
+// stands for: a replayed record stands for some only. It returns nil for a record that is refused whole for its replay
+// header.
+func (d *Reader) Read(r *Record) (batch *events.Batch, standsFor func(index int) bool) {
+	h := readHeaders(r)
+	if h.badOnly {
+		return nil, nil
+	}
+	d.decoder.Decode(&d.batch, source(d.signal, r, &h))
+	return &d.batch, h.only.has
+}

@@ -1,0 +1,122 @@
+package verify
+
+import (
+	"context"
+	"maps"
+	"slices"
+	"time"
+)
+
+// panesPerRead is how many panes of each series one read asks for.
+const panesPerRead = 360
+
+// compare compares a pass with the store and reports the differences that stay.
+func (v *verifier) compare(ctx context.Context, p *pass) error {
+	found, rows, err := p.difference(ctx, nil)
+	if err != nil {
+		return err
+	}
+	v.sum.Rows += rows
+	end := v.span.To
+	for round := 0; len(found) > 0 && len(found) < maxDifferences && round < maxRounds; round++ {
+		// Records that came after the end may be late for these panes, and be stored already.
+		after, err := v.source.Span(ctx, time.Time{})
+		if err != nil {
+			return err
+		}
+		if resting(end, after.To) {
+			break
+		}
+		if err := p.follow(ctx, end, after.To, found); err != nil {
+			return err
+		}
+		if found, _, err = p.difference(ctx, p.only); err != nil {
+			return err
+		}
+		end = after.To
+	}
+	v.sum.Differences += len(found)
+	v.sum.Partial = len(found) >= maxDifferences
+	for _, key := range slices.SortedFunc(maps.Keys(found), Key.compare) {
+		v.report(Difference{key, found[key]})
+	}
+	return nil
+}
+
+// reportLost reports the events that were neither taken nor put into a dead letter, and the reverse.
+func (p *pass) reportLost() {
+	p.v.sum.Differences += len(p.lost)
+	for _, d := range p.lost {
+		p.v.report(d)
+	}
+	p.lost = nil
+}
+
+// follow counts the records between two ends, as far as they concern keys.
+func (p *pass) follow(ctx context.Context, from, to Offsets, keys map[Key]string) error {
+	if err := p.v.source.Settle(ctx, to); err != nil {
+		return err
+	}
+	var err error
+	if p.v.letters, err = readLetters(ctx, p.v.source, time.Time{}); err != nil {
+		return err
+	}
+	p.first, p.only = false, make(map[Key]bool, len(keys))
+	for key := range keys {
+		p.only[key] = true
+	}
+	return p.v.source.Records(ctx, from, to, p.record)
+}
+
+// difference compares the cells, or those of the keys given, with the store.
+func (p *pass) difference(ctx context.Context, only map[Key]bool) (found map[Key]string, rows int, err error) {
+	found = map[Key]string{}
+	seen := make(map[Key]bool, len(p.cells))
+	q := Query{Table: p.v.cfg.Table, Tenant: p.v.cfg.Tenant}
+	q.Metrics, q.Except = p.v.metrics()
+	from, to := p.reach()
+	step := panesPerRead * q.Table.Width
+	for q.From = from; q.From < to && len(found) < maxDifferences; q.From += step {
+		q.To = min(q.From+step, to)
+		err := p.v.store.Rows(ctx, q, func(row *Row) error {
+			if p.unknown[row.Start] || only != nil && !only[row.Key] {
+				return nil
+			}
+			rows++
+			c := p.cells[row.Key]
+			if c == nil {
+				if len(found) < maxDifferences {
+					found[row.Key.clone()] = "stored, and no event counts for it"
+				}
+				return nil
+			}
+			key := row.Key.clone()
+			seen[key] = true
+			if what := c.differs(row); what != "" {
+				found[key] = what
+			}
+			return nil
+		})
+		if err != nil {
+			return nil, rows, err
+		}
+	}
+	for key, c := range p.cells {
+		if !seen[key] && !p.unknown[key.Start] && (only == nil || only[key]) {
+			found[key] = c.missing()
+		}
+	}
+	return found, rows, nil
+}
+
+// reach is the span of panes to read. Without an end it ends behind the last pane that any event can have.
+func (p *pass) reach() (from, to int64) {
+	from, to = p.from, p.to
+	if to == 0 {
+		to = floor(p.v.cfg.Now.Add(time.Hour+p.v.cfg.MaxFuture).Unix(), p.v.cfg.Table.Width) + p.v.cfg.Table.Width
+	}
+	for key := range p.cells {
+		to = max(to, key.Start+p.v.cfg.Table.Width)
+	}
+	return from, to
+}

@@ -1,0 +1,420 @@
+package verify_test
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"maps"
+	"math"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"pgregory.net/rapid"
+
+	"github.com/vigie-io/vigie/internal/pipeline"
+	"github.com/vigie-io/vigie/internal/pipeline/verify"
+	"github.com/vigie-io/vigie/internal/tenants"
+	"github.com/vigie-io/vigie/internal/units"
+	"github.com/vigie-io/vigie/pkg/events"
+	"github.com/vigie-io/vigie/pkg/series"
+	"github.com/vigie-io/vigie/pkg/sketches"
+)
+
+var now = time.Date(2026, 11, 24, 12, 0, 0, 0, time.UTC)
+
+// fakeSource is a topic of several partitions. Its records are processed by real tasks when they are to be settled.
+type fakeSource struct {
+	signal  events.Signal
+	records map[int32][]pipeline.Record
+	starts  verify.Offsets
+	tasks   map[int32]*pipeline.Task
+	done    map[int32]int
+	letters []verify.Refusal
+	store   *fakeStore
+	grow    func() // called by Span, but for the first call
+	spans   int
+	reads   int
+}
+
+func newSource(signal events.Signal) *fakeSource {
+	return &fakeSource{
+		signal: signal, records: map[int32][]pipeline.Record{}, starts: verify.Offsets{}, tasks: map[int32]*pipeline.Task{},
+		done: map[int32]int{}, store: &fakeStore{rows: map[string]map[verify.Key]*row{}},
+	}
+}
+
+func (s *fakeSource) add(partition int32, tenant string, at time.Time, value []byte) {
+	s.records[partition] = append(s.records[partition], pipeline.Record{
+		Offset: int64(len(s.records[partition])), Timestamp: at.UnixNano(), Key: []byte(tenant), Value: value,
+	})
+}
+
+func (s *fakeSource) Span(context.Context, time.Time) (verify.Span, error) {
+	if s.spans++; s.spans > 1 && s.grow != nil {
+		s.grow()
+	}
+	span := verify.Span{From: maps.Clone(s.starts), To: verify.Offsets{}, Cut: map[int32]bool{}}
+	for partition, records := range s.records {
+		span.To[partition] = int64(len(records))
+		if s.starts[partition] > 0 {
+			span.Cut[partition] = true
+		}
+	}
+	return span, nil
+}
+
+// Settle processes everything, also what came after end: a store is never at the very end that was asked for.
+func (s *fakeSource) Settle(context.Context, verify.Offsets) error {
+	cfg := pipeline.DefaultConfig()
+	for partition, records := range s.records {
+		task := s.tasks[partition]
+		at := pipeline.Partition{Topic: "t", Partition: partition}
+		if task == nil {
+			task = pipeline.NewTask(pipeline.TaskConfig{Partition: at, Signal: s.signal, Config: cfg})
+			s.tasks[partition] = task
+		}
+		for _, r := range records[s.done[partition]:] {
+			out := pipeline.NewOutputs(&cfg)
+			task.Step(&pipeline.Chunk{Partition: at, Signal: s.signal, Records: []pipeline.Record{r}}, now.UnixMilli())
+			task.Drain(out, now.UnixMilli())
+			task.Committed(true)
+			for _, rows := range out.Rollups {
+				s.store.insert(rows)
+			}
+			for i := range out.Letters {
+				s.letters = append(s.letters, refusal(&out.Letters[i]))
+			}
+		}
+		s.done[partition] = len(records)
+	}
+	return nil
+}
+
+func refusal(m *pipeline.Message) verify.Refusal {
+	r := verify.Refusal{At: now.UnixMilli()}
+	for _, h := range m.Headers {
+		n, _ := strconv.ParseInt(string(h.Value), 10, 64)
+		switch h.Key {
+		case pipeline.HeaderDLQPartition:
+			r.Partition = int32(n)
+		case pipeline.HeaderDLQOffset:
+			r.Offset = n
+		case pipeline.HeaderDLQTimestamp:
+			r.Timestamp = n
+		case pipeline.HeaderDLQEvents:
+			for part := range strings.SplitSeq(string(h.Value), ",") {
+				if n, err := strconv.Atoi(part); err == nil {
+					r.Events = append(r.Events, n)
+				}
+			}
+		}
+	}
+	return r
+}
+
+func (s *fakeSource) Records(_ context.Context, from, to verify.Offsets, fn func(int32, *pipeline.Record) error) error {
+	s.reads++
+	for _, partition := range slices.Sorted(maps.Keys(to)) {
+		for offset := from[partition]; offset < to[partition]; offset++ {
+			if err := fn(partition, &s.records[partition][offset]); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+func (s *fakeSource) Refusals(_ context.Context, _ time.Time, fn func(verify.Refusal) error) error {
+	for _, r := range s.letters {
+		if err := fn(r); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// row is a stored row with its sketch unpacked.
+type row struct {
+	verify.Row
+	sketch sketches.Sketch
+}
+
+// fakeStore merges rows as the materialized views do.
+type fakeStore struct{ rows map[string]map[verify.Key]*row }
+
+func (s *fakeStore) insert(rows *pipeline.Rollups) {
+	rest := rows.Sketch
+	for i := range rows.Grain {
+		var sketch sketches.Sketch
+		n, err := sketch.DecodeDD(rest)
+		if err != nil {
+			panic(err)
+		}
+		rest = rest[n:]
+		for _, table := range verify.Tables() {
+			if table.Service != (rows.Grain[i] == pipeline.GrainService) {
+				continue
+			}
+			all := s.rows[table.Name]
+			if all == nil {
+				all = map[verify.Key]*row{}
+				s.rows[table.Name] = all
+			}
+			key := verify.Key{Tenant: rows.Tenant[i], Metric: rows.Metric[i], Service: rows.Service[i], ID: rows.Series[i],
+				Start: int64(rows.Pane[i]) / table.Width * table.Width}
+			r := all[key]
+			if r == nil {
+				r = &row{Row: verify.Row{Key: key, Min: math.Inf(1), Max: math.Inf(-1)}}
+				all[key] = r
+			}
+			r.Count += rows.Count[i]
+			r.Sum += rows.Sum[i]
+			r.Min, r.Max = min(r.Min, rows.Min[i]), max(r.Max, rows.Max[i])
+			if c := cmp.Or(cmp.Compare(rows.LastTime[i], r.LastTime), cmp.Compare(rows.Last[i], r.Last), cmp.Compare(rows.LastHist[i], r.LastHist)); c > 0 {
+				r.LastTime, r.Last, r.LastHist = rows.LastTime[i], rows.Last[i], rows.LastHist[i]
+			}
+			r.sketch.Merge(&sketch)
+		}
+	}
+}
+
+func (s *fakeStore) Rows(_ context.Context, q verify.Query, yield func(*verify.Row) error) error {
+	for key, r := range s.rows[q.Table.Name] {
+		if key.Start < q.From || key.Start >= q.To || q.Tenant != "" && key.Tenant != string(q.Tenant) || slices.Contains(q.Metrics, key.Metric) == q.Except {
+			continue
+		}
+		r.Sketch = r.sketch.AppendDD(nil)
+		if err := yield(&r.Row); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func config(signal events.Signal, table verify.Table) verify.Config {
+	cfg := pipeline.DefaultConfig()
+	return verify.Config{
+		Signal: signal, Table: table, Memory: 64 << 20, MaxPast: cfg.MaxPast, MaxFuture: cfg.MaxFuture, WatermarkDelay: cfg.WatermarkDelay,
+		MaxTenants: cfg.MaxTenants, ActiveSeries: func(tenants.ID) int { return 1000 }, Now: now,
+	}
+}
+
+func run(t testing.TB, cfg verify.Config, s *fakeSource) (verify.Summary, []verify.Difference) {
+	t.Helper()
+	var found []verify.Difference
+	sum, err := verify.Run(t.Context(), cfg, s, s.store, func(d verify.Difference) { found = append(found, d) })
+	if err != nil {
+		t.Fatal(err)
+	}
+	if sum.Differences != len(found) {
+		t.Fatalf("got %d differences reported, %d in the summary", len(found), sum.Differences)
+	}
+	return sum, found
+}
+
+// drawEvent appends an event; a few are no events, or out of time.
+func drawEvent(t *rapid.T, dst []byte, signal events.Signal, tenant string) []byte {
+	at := now.Add(-time.Duration(rapid.IntRange(0, 7_000_000).Draw(t, "ago")) * time.Millisecond).UnixNano()
+	switch rapid.IntRange(0, 12).Draw(t, "fate") {
+	case 0:
+		return append(dst, `{"time":"soon"}`...)
+	case 1:
+		at = now.Add(-73 * time.Hour).UnixNano()
+	case 2:
+		at = now.Add(time.Hour).UnixNano()
+	}
+	pick := func(name string, of ...string) string { return rapid.SampledFrom(of).Draw(t, name) }
+	switch signal {
+	case events.Spans:
+		return events.AppendSpan(dst, &events.Span{Tenant: tenant, Time: at, Duration: rapid.Int64Range(0, 1e10).Draw(t, "d"),
+			Service: pick("service", "shop", "cart"), Name: pick("name", "GET /", "POST /pay"), Kind: "server", Status: "ok",
+			StatusCode: rapid.SampledFrom([]int{0, 99, 200, 404, 599, 600}).Draw(t, "code"), Peer: pick("peer", "", "db")})
+	case events.Logs:
+		return events.AppendLog(dst, &events.Log{Tenant: tenant, Time: at, Service: pick("service", "shop", "cart"), Severity: pick("severity", "info", "error"), Body: "b"})
+	}
+	m := events.Metric{Tenant: tenant, Time: at, Name: pick("metric", "a", "b_seconds"), Kind: events.Kind(rapid.IntRange(0, 3).Draw(t, "kind")),
+		Value: rapid.Float64Range(-1e3, 1e3).Draw(t, "value"), Labels: series.Labels{{Name: "service", Value: pick("service", "shop", "cart")}}}
+	if rapid.IntRange(0, 3).Draw(t, "hist") == 0 {
+		h := &events.Histogram{Scale: int32(rapid.IntRange(0, 9).Draw(t, "scale")), Sum: m.Value, Min: math.NaN(), Max: math.NaN(), ZeroCount: 2, Count: 2}
+		h.Positive.Offset = int32(rapid.IntRange(-200, 200).Draw(t, "offset"))
+		for range rapid.IntRange(1, 20).Draw(t, "buckets") {
+			n := float64(rapid.IntRange(0, 9).Draw(t, "n"))
+			h.Positive.Counts, h.Count = append(h.Positive.Counts, n), h.Count+n
+		}
+		m.Histogram = h
+	}
+	return events.AppendMetric(dst, &m)
+}
+
+func drawTopic(t *rapid.T, s *fakeSource) {
+	for range rapid.IntRange(1, 40).Draw(t, "records") {
+		var value []byte
+		tenant := rapid.SampledFrom([]string{"acme", "demo"}).Draw(t, "tenant")
+		for i := range rapid.IntRange(1, 5).Draw(t, "events") {
+			if i > 0 {
+				value = append(value, '\n')
+			}
+			value = drawEvent(t, value, s.signal, tenant)
+		}
+		s.add(int32(rapid.IntRange(0, 2).Draw(t, "partition")), tenant, now, value)
+	}
+}
+
+// What the pipeline stores equals the recount in every table, in one pass or many; any change of any stored number is
+// found, and nothing else.
+func TestRecountAndEveryChange(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		signal := rapid.SampledFrom([]events.Signal{events.Metrics, events.Spans, events.Logs}).Draw(t, "signal")
+		s := newSource(signal)
+		drawTopic(t, s)
+		cfg := config(signal, rapid.SampledFrom(verify.Tables()).Draw(t, "table"))
+		cfg.Memory = units.Bytes(rapid.SampledFrom([]int{20_000, 64 << 20}).Draw(t, "memory"))
+		var found []verify.Difference
+		sum, err := verify.Run(context.Background(), cfg, s, s.store, func(d verify.Difference) { found = append(found, d) })
+		if err != nil && cfg.Memory < 1<<20 {
+			t.Skip("one pane needs more") // of which TestOnePaneTooLarge
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(found) > 0 {
+			t.Fatalf("got differences %v, want none", found)
+		}
+		rows := s.store.rows[cfg.Table.Name]
+		if sum.Rows != len(rows) {
+			t.Fatalf("got %d rows compared, want %d", sum.Rows, len(rows))
+		}
+		if len(rows) == 0 {
+			return
+		}
+		key := rapid.SampledFrom(slices.SortedFunc(maps.Keys(rows), func(a, b verify.Key) int {
+			return cmp.Or(cmp.Compare(a.Start, b.Start), a.ID.Compare(b.ID), cmp.Compare(a.Tenant+a.Metric+a.Service, b.Tenant+b.Metric+b.Service))
+		})).Draw(t, "row")
+		r := rows[key]
+		switch change := rapid.IntRange(0, 6).Draw(t, "change"); change {
+		case 0:
+			r.Count++
+		case 1:
+			r.Sum += max(math.Abs(r.Sum), 1) * 1e-3
+		case 2:
+			r.Min--
+			if math.IsInf(r.Min, 1) {
+				r.Min = 0
+			}
+		case 3:
+			r.Max += 1
+			if math.IsInf(r.Max, -1) {
+				r.Max = 0
+			}
+		case 4:
+			r.sketch.Add(3)
+		case 5:
+			delete(rows, key)
+		case 6:
+			other := *r
+			other.Metric = "other"
+			if signal != events.Metrics {
+				return // rows of another metric are another topic's
+			}
+			rows[other.Key] = &other
+			key = other.Key
+		}
+		found = nil
+		if _, err := verify.Run(context.Background(), cfg, s, s.store, func(d verify.Difference) { found = append(found, d) }); err != nil {
+			t.Fatal(err)
+		}
+		if len(found) != 1 || found[0].Key != key {
+			t.Fatalf("got differences %v, want one of %+v", found, key)
+		}
+	})
+}
+
+func observation(tenant string, at time.Time) []byte {
+	return events.AppendMetric(nil, &events.Metric{Tenant: tenant, Time: at.UnixNano(), Name: "a", Value: 0.5, Labels: series.Labels{{Name: "service", Value: "s"}}})
+}
+
+func TestOnePaneTooLarge(t *testing.T) {
+	s := newSource(events.Metrics)
+	for i := range 100 {
+		s.add(0, "acme", now, events.AppendMetric(nil, &events.Metric{Tenant: "acme", Time: now.UnixNano(), Name: fmt.Sprintf("m%d", i), Value: 1}))
+	}
+	cfg := config(events.Metrics, verify.Tables()[0])
+	cfg.Memory = 4000
+	if _, err := verify.Run(t.Context(), cfg, s, s.store, nil); err == nil || !strings.Contains(err.Error(), "-memory") {
+		t.Fatalf("got %v, want to be told of -memory", err)
+	}
+}
+
+// Late events that are stored while we compare are no difference.
+func TestLateEventsWhileComparing(t *testing.T) {
+	s := newSource(events.Metrics)
+	s.add(0, "acme", now, observation("acme", now.Add(-time.Minute)))
+	left := 3
+	s.grow = func() {
+		if left--; left >= 0 {
+			s.add(0, "acme", now, observation("acme", now.Add(-time.Minute)))
+			_ = s.Settle(t.Context(), nil)
+		}
+	}
+	sum, found := run(t, config(events.Metrics, verify.Tables()[0]), s)
+	if len(found) > 0 || sum.Rows != 1 {
+		t.Fatalf("got %d rows and differences %v, want one row and none", sum.Rows, found)
+	}
+	if len(sum.Notes) != 1 || !strings.Contains(sum.Notes[0], "being written") {
+		t.Errorf("got notes %q, want one that the topic is being written to", sum.Notes)
+	}
+}
+
+// Panes of which retention may have cut records are left out, and said.
+func TestRetention(t *testing.T) {
+	s := newSource(events.Metrics)
+	s.add(0, "acme", now.Add(-time.Hour), observation("acme", now.Add(-time.Hour)))
+	s.add(0, "acme", now.Add(-30*time.Minute), observation("acme", now.Add(-time.Hour)))
+	s.add(0, "acme", now.Add(-time.Minute), observation("acme", now.Add(-time.Minute)))
+	if err := s.Settle(t.Context(), nil); err != nil {
+		t.Fatal(err)
+	}
+	s.starts[0] = 1
+	cfg := config(events.Metrics, verify.Tables()[0])
+	cfg.MaxFuture = 0
+	sum, found := run(t, cfg, s)
+	// the first pane is partly gone; that of the newest of the records looked at may be, too
+	if len(found) > 0 || len(sum.Notes) != 1 || !strings.Contains(sum.Notes[0], "retention") {
+		t.Fatalf("got differences %v and notes %q, want a note on retention only", found, sum.Notes)
+	}
+}
+
+// An event is either counted or in a dead letter.
+func TestEveryRefusalHasItsLetter(t *testing.T) {
+	s := newSource(events.Metrics)
+	s.add(0, "acme", now, []byte(`{"time":"soon"}`))
+	s.add(0, "acme", now, observation("acme", now.Add(-80*time.Hour)))
+	if sum, found := run(t, config(events.Metrics, verify.Tables()[0]), s); len(found) > 0 || sum.Refused != 2 {
+		t.Fatalf("got %d refused and differences %v, want 2 and none", sum.Refused, found)
+	}
+	s.letters = s.letters[1:]
+	if _, found := run(t, config(events.Metrics, verify.Tables()[0]), s); len(found) != 1 || !strings.Contains(found[0].What, "in no dead letter") {
+		t.Fatalf("got %v, want the event without a letter", found)
+	}
+	good := newSource(events.Metrics)
+	good.add(0, "acme", now, observation("acme", now.Add(-time.Minute)))
+	good.letters = []verify.Refusal{{Timestamp: now.UnixMilli(), At: now.UnixMilli()}}
+	if _, found := run(t, config(events.Metrics, verify.Tables()[0]), good); len(found) != 2 {
+		t.Fatalf("got %v, want the letter without a reason, and the row that nothing counts for", found)
+	}
+}
+
+// What a limit dropped cannot be told from what was lost, and that is said.
+func TestLimitsAreNamed(t *testing.T) {
+	s := newSource(events.Metrics)
+	s.add(0, "acme", now, observation("acme", now.Add(-time.Minute)))
+	s.add(0, "acme", now, events.AppendMetric(nil, &events.Metric{Tenant: "acme", Time: now.UnixNano(), Name: "b", Value: 1}))
+	cfg := config(events.Metrics, verify.Tables()[0])
+	cfg.ActiveSeries = func(tenants.ID) int { return 1 }
+	if sum, _ := run(t, cfg, s); len(sum.Notes) != 1 || !strings.Contains(sum.Notes[0], "limit") {
+		t.Errorf("got notes %q, want one on the limit", sum.Notes)
+	}
+}
