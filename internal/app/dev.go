@@ -131,6 +131,20 @@ func (s *parts) point(cfg config.Config, keys []devKey) config.Config {
 	return cfg
 }
 
+// reread makes a reread configuration one of the embedded servers, too.
+func (s *parts) reread(read func() (config.Config, error), keys []devKey) func() (config.Config, error) {
+	if read == nil {
+		return nil
+	}
+	return func() (config.Config, error) {
+		cfg, err := read()
+		if err != nil {
+			return cfg, err
+		}
+		return s.point(cfg, keys), nil
+	}
+}
+
 func (s *parts) close() {
 	var closing sync.WaitGroup
 	closing.Go(func() { _ = s.kafka.Close() })
@@ -153,6 +167,7 @@ func runDev(ctx context.Context, cfg config.Config, p Process, keys []devKey, pa
 		process := Process{
 			Name: service.name, Version: p.Version, Log: p.Log.With("service", service.name),
 			Ready: func(check telemetry.Check) { opened <- check }, TracingKey: plainKey(keys, demoTenant),
+			Reread: parts.reread(p.Reread, keys),
 		}
 		process.prepare()
 		services = append(services, measured{"vigie-" + service.name, process.Registry})

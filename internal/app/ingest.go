@@ -26,6 +26,7 @@ func Ingest(ctx context.Context, cfg config.Config, p Process) error {
 	if err != nil {
 		return errors.Join(err, door.listener.Close())
 	}
+	reload := newReloader(cfg, &p, authenticator)
 	producer, err := kafka.NewProducer(cfg.Kafka, kafka.NewMetrics(p.Registry), p.Log)
 	if err != nil {
 		return errors.Join(err, door.listener.Close())
@@ -35,7 +36,7 @@ func Ingest(ctx context.Context, cfg config.Config, p Process) error {
 		Config:       cfg.Ingest.Config,
 		Publisher:    producer,
 		Authenticate: func(r *http.Request) (tenants.ID, error) { return authenticator.Tenant(r, auth.Write) },
-		Tenants:      &cfg.Tenants,
+		Limits:       reload.limits.For,
 		Topic:        func(signal events.Signal) string { return topicOf(&cfg.Kafka.Topics, signal) },
 		Registerer:   p.Registry,
 		Log:          p.Log,
@@ -49,7 +50,7 @@ func Ingest(ctx context.Context, cfg config.Config, p Process) error {
 	g.run("topics", topics.ensure)
 	g.run("ingest", func(ctx context.Context) error {
 		defer g.stop()
-		return door.serve(ctx, &cfg, &p, topics.ready, nil)
+		return door.serve(ctx, reload, &p, topics.ready, nil)
 	})
 	return g.wait()
 }

@@ -24,6 +24,8 @@ type Process struct {
 	Ready func(telemetry.Check)
 	// Registry holds the service's metrics; nil makes a new one.
 	Registry *prometheus.Registry
+	// Reread puts the configuration together anew, for a reload; nil when it comes from nowhere that can be read again.
+	Reread func() (config.Config, error)
 	// TracingKey is the API key for the service's own spans; "" reads tracing.api_key_file.
 	TracingKey string
 }
@@ -66,9 +68,13 @@ func (p *Process) open(ctx context.Context, cfg config.Config, addr, setting str
 	return &door{listener: listener, mux: http.NewServeMux(), tracing: tracing}, nil
 }
 
-// serve answers with the mux and the admin endpoints until ctx ends.
-func (d *door) serve(ctx context.Context, cfg *config.Config, p *Process, ready telemetry.Check, topology func() any) error {
-	telemetry.Admin{Ready: ready, Gatherer: p.Registry, Config: cfg.YAML(), Topology: topology}.Mount(d.mux)
+// serve answers with the mux and the admin endpoints until ctx ends, and follows reloads of the configuration.
+func (d *door) serve(ctx context.Context, r *reloader, p *Process, ready telemetry.Check, topology func() any) error {
+	telemetry.Admin{
+		Ready: ready, Gatherer: p.Registry, Config: r.yaml, Topology: topology,
+		Extra: map[string]http.Handler{"POST /-/reload": r},
+	}.Mount(d.mux)
+	defer r.onHangup(ctx)()
 	p.Log.Info("listening", "addr", d.listener.Addr().String())
 	if p.Ready != nil {
 		p.Ready(ready)

@@ -31,11 +31,12 @@ func Query(ctx context.Context, cfg config.Config, p Process) error {
 	if err != nil {
 		return errors.Join(err, door.listener.Close())
 	}
+	reload := newReloader(cfg, &p, authenticator)
 	handler, err := api.New(cfg.Query.Config, api.Options{
 		Store:           clickhouse.NewStore(client),
 		Upstream:        client,
 		Authenticate:    func(r *http.Request) (tenants.ID, error) { return authenticator.Tenant(r, auth.Read) },
-		Limits:          cfg.Tenants.For,
+		Limits:          reload.limits.For,
 		Registerer:      p.Registry,
 		Log:             p.Log,
 		DecodeHistogram: pipeline.DecodeHistogram,
@@ -45,5 +46,5 @@ func Query(ctx context.Context, cfg config.Config, p Process) error {
 		return errors.Join(err, door.listener.Close())
 	}
 	door.mux.Handle("/", handler)
-	return door.serve(ctx, &cfg, &p, client.Ready, nil)
+	return door.serve(ctx, reload, &p, client.Ready, nil)
 }

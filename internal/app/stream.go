@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"time"
 
+	"github.com/vigie-io/vigie/internal/auth"
 	"github.com/vigie-io/vigie/internal/clickhouse"
 	"github.com/vigie-io/vigie/internal/config"
 	"github.com/vigie-io/vigie/internal/kafka"
@@ -32,7 +33,12 @@ func Stream(ctx context.Context, cfg config.Config, p Process) error {
 	defer client.Close()
 	topics := newTopics(cfg.Kafka, p.Log)
 	metrics := kafka.NewMetrics(p.Registry)
-	workers := newWorkers(&cfg, &p, metrics)
+	authenticator, err := auth.New(cfg.Auth, door.listener.Addr())
+	if err != nil {
+		return errors.Join(err, door.listener.Close())
+	}
+	reload := newReloader(cfg, &p, authenticator)
+	workers := newWorkers(&cfg, &p, metrics, reload.limits)
 
 	g := newGroup(ctx)
 	g.run("topics", func(ctx context.Context) error {
@@ -50,12 +56,12 @@ func Stream(ctx context.Context, cfg config.Config, p Process) error {
 	g.run("stream", func(ctx context.Context) error {
 		defer g.stop()
 		ready := func(ctx context.Context) error { return streamReady(ctx, &cfg, topics, client) }
-		return door.serve(ctx, &cfg, &p, ready, func() any { return topology(workers) })
+		return door.serve(ctx, reload, &p, ready, func() any { return topology(workers) })
 	})
 	return g.wait()
 }
 
-func newWorkers(cfg *config.Config, p *Process, connections *kafka.Metrics) []*pipeline.Worker {
+func newWorkers(cfg *config.Config, p *Process, connections *kafka.Metrics, limits *tenants.Live) []*pipeline.Worker {
 	shape := cfg.Stream.Config
 	shape.ResultsTopic, shape.DLQTopic = cfg.Kafka.Topics.Results.Name, cfg.Kafka.Topics.DLQ.Name
 	shape.StateTopics = map[events.Signal]string{
@@ -76,7 +82,7 @@ func newWorkers(cfg *config.Config, p *Process, connections *kafka.Metrics) []*p
 				return session, session.Close, nil
 			},
 			Decoder:      events.NewDecoder(decoderOptions(cfg.Tenants.Defaults)),
-			ActiveSeries: func(tenant tenants.ID) int { return cfg.Tenants.For(tenant).ActiveSeries },
+			ActiveSeries: limits.ActiveSeries,
 		})
 	}
 	return workers

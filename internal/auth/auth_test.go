@@ -164,18 +164,49 @@ func TestReload(t *testing.T) {
 		return err
 	}
 	write("")
-	a := newAuthenticator(t, auth.Config{KeysFile: path}, nil)
+	config := auth.Config{KeysFile: path}
+	a := newAuthenticator(t, config, nil)
 	if err := ask(a); !errors.Is(err, auth.ErrUnauthenticated) {
 		t.Errorf("before: got %v, want ErrUnauthenticated", err)
 	}
 	write(fmt.Sprintf("keys:\n- sha256: %s\n  tenant: acme\n  roles: [read]\n", sum))
-	if err := a.Reload(); err != nil || ask(a) != nil {
+	if err := a.Reload(config); err != nil || ask(a) != nil {
 		t.Errorf("after: got %v, %v, want the key to be known", err, ask(a))
 	}
 	write("keys:\n- sha265: typo\n")
-	if err := a.Reload(); err == nil || ask(a) != nil {
+	if err := a.Reload(config); err == nil || ask(a) != nil {
 		t.Errorf("bad file: got %v, %v, want an error and the old keys", err, ask(a))
 	}
+	if err := a.Reload(auth.Config{}); err != nil || !errors.Is(ask(a), auth.ErrUnauthenticated) {
+		t.Errorf("without keys: got %v, %v, want the key to be gone", err, ask(a))
+	}
+}
+
+func TestOperator(t *testing.T) {
+	admin, adminSum := auth.NewKey()
+	reader, readerSum := auth.NewKey()
+	config := auth.Config{LoopbackTenant: "demo", Keys: []auth.Key{
+		{SHA256: adminSum, Tenant: "acme", Roles: []auth.Role{auth.Admin}}, {SHA256: readerSum, Tenant: "acme", Roles: []auth.Role{auth.Read, auth.Write}},
+	}}
+	f := func(listener net.Addr, remote, key string, want bool) {
+		t.Helper()
+		r := httptest.NewRequest("POST", "http://127.0.0.1:7072/-/reload", nil)
+		r.RemoteAddr = remote
+		if key != "" {
+			r.Header.Set("Authorization", "Bearer "+key)
+		}
+		if err := newAuthenticator(t, config, listener).Operator(r); (err == nil) != want {
+			t.Errorf("listener %v, from %s, key %q: got %v, want allowed %v", listener, remote, key, err, want)
+		}
+	}
+	public := &net.TCPAddr{IP: net.IPv4(10, 0, 0, 1), Port: 7072}
+	f(loopback, "127.0.0.1:999", "", true)
+	f(loopback, "10.0.0.2:999", "", false)
+	f(public, "127.0.0.1:999", "", false)
+	f(public, "10.0.0.2:999", admin, true)
+	f(public, "10.0.0.2:999", reader, false)
+	f(loopback, "127.0.0.1:999", reader, false)
+	f(loopback, "127.0.0.1:999", "vgk_unknown", false)
 }
 
 func BenchmarkTenant(b *testing.B) {

@@ -45,7 +45,7 @@ type Key struct {
 type Config struct {
 	// Keys are the API keys. Default none.
 	Keys []Key `yaml:"keys"`
-	// KeysFile is a YAML file with further keys, `keys:` as above, read at start and by Reload. Default none.
+	// KeysFile is a YAML file with further keys, `keys:` as above, read at start and at every reload. Default none.
 	KeysFile string `yaml:"keys_file"`
 	// LoopbackTenant is the tenant of requests without any credential that come from this machine to a listener
 	// bound to a loopback address, with roles write and read. For development. Default none: such requests are refused.

@@ -46,10 +46,18 @@ func Service(name, version string, run app.Runner, args []string, s Streams) int
 		return code
 	}
 	log := loaded.Config.Logger(s.Err).With("service", name)
-	if err := run(ctx, loaded.Config, app.Process{Name: name, Version: version, Log: log}); err != nil {
+	if err := run(ctx, loaded.Config, app.Process{Name: name, Version: version, Log: log, Reread: reread(name, args, s)}); err != nil {
 		return fail(s, name, err)
 	}
 	return exitOK
+}
+
+// reread puts the same configuration together again: the file may have changed.
+func reread(name string, args []string, s Streams) func() (config.Config, error) {
+	return func() (config.Config, error) {
+		loaded, err := config.Load(name, args, s.Environ, io.Discard)
+		return loaded.Config, err
+	}
 }
 
 // signalContext ends at the first SIGINT or SIGTERM; a second one kills the process as usual.

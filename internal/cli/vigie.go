@@ -67,7 +67,7 @@ func dev(ctx context.Context, version string, args []string, s Streams) int {
 	if done {
 		return code
 	}
-	p := app.Process{Name: "dev", Version: version, Log: loaded.Config.Logger(s.Err)}
+	p := app.Process{Name: "dev", Version: version, Log: loaded.Config.Logger(s.Err), Reread: reread("vigie dev", args, s)}
 	if err := app.Dev(ctx, loaded.Config, p, s.Out); err != nil {
 		return fail(s, "vigie dev", err)
 	}

@@ -77,6 +77,13 @@ type rig struct {
 	out bytes.Buffer // what the server logs
 }
 
+// limited are the default limits with a change.
+func limited(change func(*tenants.Config)) func(tenants.ID) tenants.Limits {
+	config := tenants.DefaultConfig()
+	change(&config)
+	return config.For
+}
+
 func newRig(t testing.TB, change func(*ingest.Options)) *rig {
 	t.Helper()
 	r := &rig{TB: t, log: &log{}, reg: prometheus.NewRegistry()}
@@ -88,9 +95,8 @@ func newRig(t testing.TB, change func(*ingest.Options)) *rig {
 	if err != nil {
 		t.Fatal(err)
 	}
-	limits := tenants.DefaultConfig()
 	options := ingest.Options{
-		Config: ingest.DefaultConfig(), Publisher: r.log, Tenants: &limits, Registerer: r.reg,
+		Config: ingest.DefaultConfig(), Publisher: r.log, Limits: limited(func(*tenants.Config) {}), Registerer: r.reg,
 		Authenticate: func(q *http.Request) (tenants.ID, error) { return a.Tenant(q, auth.Write) },
 		Log:          slog.New(slog.NewTextHandler(&r.out, nil)),
 		Now:          func() time.Time { return now },
@@ -321,7 +327,7 @@ func TestEventsCutIntoRecords(t *testing.T) {
 	for _, shards := range []int{1, 3} {
 		r := newRig(t, func(o *ingest.Options) {
 			o.Config.RecordTarget, o.Config.RecordMax = 4<<10, 8<<10
-			o.Tenants.Overrides = map[tenants.ID]tenants.Limits{"acme": {Shards: shards}}
+			o.Limits = limited(func(c *tenants.Config) { c.Overrides = map[tenants.ID]tenants.Limits{"acme": {Shards: shards}} })
 		})
 		var body bytes.Buffer
 		for i := range 1000 {
@@ -376,7 +382,7 @@ func TestErrorListIsBounded(t *testing.T) {
 func TestRefusedRequests(t *testing.T) {
 	bomb := gzipped(make([]byte, 32<<20))
 	small := func(o *ingest.Options) {
-		o.Tenants.Defaults.MaxBody, o.Tenants.Defaults.MaxDecompressed = 64<<10, 256<<10
+		o.Limits = limited(func(c *tenants.Config) { c.Defaults.MaxBody, c.Defaults.MaxDecompressed = 64<<10, 256<<10 })
 	}
 	f := func(name string, change func(*ingest.Options), method, path string, body []byte, header []string, status int) *httptest.ResponseRecorder {
 		t.Helper()
@@ -454,12 +460,15 @@ func TestPublishTimeout(t *testing.T) {
 
 func TestRates(t *testing.T) {
 	clock := now
+	config := tenants.DefaultConfig()
+	config.Overrides = map[tenants.ID]tenants.Limits{
+		"acme": {EventsPerSecond: 10, Burst: time.Second},
+		"demo": {BytesPerSecond: 200, Burst: time.Second},
+	}
+	limits := tenants.NewLive(config)
 	r := newRig(t, func(o *ingest.Options) {
 		o.Now = func() time.Time { return clock }
-		o.Tenants.Overrides = map[tenants.ID]tenants.Limits{
-			"acme": {EventsPerSecond: 10, Burst: time.Second},
-			"demo": {BytesPerSecond: 200, Burst: time.Second},
-		}
+		o.Limits = limits.For
 	})
 	f := func(key string, events, status int, retry string) {
 		t.Helper()
@@ -486,6 +495,17 @@ func TestRates(t *testing.T) {
 	f("d", 8, 429, "1")
 	clock = clock.Add(time.Second)
 	f("d", 8, 200, "")
+
+	// Buckets fill at a changed rate from the next request on; what was taken stays taken.
+	config.Overrides = map[tenants.ID]tenants.Limits{"acme": {EventsPerSecond: 100, Burst: time.Second}}
+	limits.Replace(config)
+	f("d", 8, 429, "1")
+	f("w", 5, 200, "")
+	clock = clock.Add(time.Millisecond)
+	f("d", 8, 200, "")
+	clock = clock.Add(time.Second)
+	f("w", 90, 200, "")
+	f("w", 90, 429, "1")
 }
 
 // A real connection: kept alive over good and refused requests, and let go when its body does not come.
@@ -530,7 +550,7 @@ func TestConnections(t *testing.T) {
 // What many clients at once get accepted is what is in the log, and the memory is given back.
 func TestConcurrentClients(t *testing.T) {
 	r := newRig(t, func(o *ingest.Options) {
-		o.Tenants.Defaults.EventsPerSecond, o.Tenants.Defaults.Burst = 500, time.Second
+		o.Limits = limited(func(c *tenants.Config) { c.Defaults.EventsPerSecond, c.Defaults.Burst = 500, time.Second })
 	})
 	var wg sync.WaitGroup
 	var mu sync.Mutex
@@ -617,7 +637,7 @@ func BenchmarkEvents(b *testing.B) {
 	for _, n := range []int{1, 100, 1000} {
 		b.Run(fmt.Sprint(n), func(b *testing.B) {
 			r := newRig(b, func(o *ingest.Options) {
-				o.Tenants.Defaults.BytesPerSecond, o.Tenants.Defaults.EventsPerSecond = 1<<50, 1<<50
+				o.Limits = limited(func(c *tenants.Config) { c.Defaults.BytesPerSecond, c.Defaults.EventsPerSecond = 1<<50, 1<<50 })
 				o.Publisher = discard{}
 			})
 			body := []byte(strings.Repeat(goodMetric+"\n", n))

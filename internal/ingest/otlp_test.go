@@ -251,7 +251,7 @@ func TestOTLPErrors(t *testing.T) {
 func TestOTLPRetry(t *testing.T) {
 	body := encode(t, exportMetrics(20, never), protobuf)
 	r := newRig(t, func(o *ingest.Options) {
-		o.Tenants.Defaults.EventsPerSecond, o.Tenants.Defaults.Burst = 10, 2*time.Second
+		o.Limits = limited(func(c *tenants.Config) { c.Defaults.EventsPerSecond, c.Defaults.Burst = 10, 2*time.Second })
 	})
 	r.log.err = ingest.ErrUnavailable
 	if w := r.send("POST", "/v1/metrics", body, "Content-Type", protobuf); w.Code != 503 || w.Header().Get("Retry-After") != "5" {
@@ -276,7 +276,7 @@ func TestOTLPCutIntoRecords(t *testing.T) {
 		for _, shards := range []int{1, 4} {
 			r := newRig(t, func(o *ingest.Options) {
 				o.Config.RecordTarget, o.Config.RecordMax = 2<<10, 2<<10
-				o.Tenants.Overrides = map[tenants.ID]tenants.Limits{"acme": {Shards: shards}}
+				o.Limits = limited(func(c *tenants.Config) { c.Overrides = map[tenants.ID]tenants.Limits{"acme": {Shards: shards}} })
 			})
 			w := r.send("POST", s.path, encode(t, s.export(500, never), protobuf), "Content-Type", protobuf)
 			if w.Code != 200 {
@@ -305,7 +305,7 @@ func BenchmarkOTLP(b *testing.B) {
 	for _, s := range otlpSignals {
 		b.Run(string(s.signal), func(b *testing.B) {
 			r := newRig(b, func(o *ingest.Options) {
-				o.Tenants.Defaults.BytesPerSecond, o.Tenants.Defaults.EventsPerSecond = 1<<50, 1<<50
+				o.Limits = limited(func(c *tenants.Config) { c.Defaults.BytesPerSecond, c.Defaults.EventsPerSecond = 1<<50, 1<<50 })
 				o.Publisher = discard{}
 			})
 			body := encode(b, s.export(1000, never), protobuf)

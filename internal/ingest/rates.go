@@ -18,9 +18,10 @@ type rates struct {
 
 type tenantRates struct {
 	bytes, events bucket
+	burst         time.Duration
 }
 
-func (r *rates) of(id tenants.ID, limits *tenants.Limits) *tenantRates {
+func (r *rates) of(id tenants.ID, limits *tenants.Limits, now time.Time) *tenantRates {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	t := r.tenants[id]
@@ -28,9 +29,13 @@ func (r *rates) of(id tenants.ID, limits *tenants.Limits) *tenantRates {
 		t = &tenantRates{
 			bytes:  newBucket(int(limits.BytesPerSecond), limits.Burst),
 			events: newBucket(limits.EventsPerSecond, limits.Burst),
+			burst:  limits.Burst,
 		}
 		r.tenants[id] = t
 	}
+	t.bytes.resize(now, int(limits.BytesPerSecond), limits.Burst, t.burst)
+	t.events.resize(now, limits.EventsPerSecond, limits.Burst, t.burst)
+	t.burst = limits.Burst
 	return t
 }
 
@@ -42,8 +47,22 @@ type bucket struct {
 }
 
 func newBucket(perSecond int, burst time.Duration) bucket {
-	size := max(int(float64(perSecond)*burst.Seconds()), 1)
-	return bucket{limiter: rate.NewLimiter(rate.Limit(perSecond), size)}
+	return bucket{limiter: rate.NewLimiter(rate.Limit(perSecond), bucketSize(perSecond, burst))}
+}
+
+func bucketSize(perSecond int, burst time.Duration) int {
+	return max(int(float64(perSecond)*burst.Seconds()), 1)
+}
+
+// resize follows a changed limit. What has been taken stays taken.
+func (b *bucket) resize(now time.Time, perSecond int, burst, before time.Duration) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.limiter.Limit() == rate.Limit(perSecond) && burst == before {
+		return
+	}
+	b.limiter.SetLimitAt(now, rate.Limit(perSecond))
+	b.limiter.SetBurstAt(now, bucketSize(perSecond, burst))
 }
 
 // take charges n tokens, or returns how long to wait before asking again and charges nothing.

@@ -417,7 +417,7 @@ func TestRemoteWriteCutIntoRecords(t *testing.T) {
 	for _, shards := range []int{1, 3} {
 		r := newRig(t, func(o *ingest.Options) {
 			o.Config.RecordTarget, o.Config.RecordMax = 4<<10, 8<<10
-			o.Tenants.Overrides = map[tenants.ID]tenants.Limits{"acme": {Shards: shards}}
+			o.Limits = limited(func(c *tenants.Config) { c.Overrides = map[tenants.ID]tenants.Limits{"acme": {Shards: shards}} })
 		})
 		if w := r.write1(requestOf(1000)); w.Code != 204 {
 			t.Fatalf("got %d %s, want 204", w.Code, w.Body)
@@ -492,7 +492,7 @@ func BenchmarkRemoteWrite(b *testing.B) {
 	}{{"1.0", typeV1, v1}, {"2.0", typeV2, second}} {
 		b.Run(c.name, func(b *testing.B) {
 			r := newRig(b, func(o *ingest.Options) {
-				o.Tenants.Defaults.BytesPerSecond, o.Tenants.Defaults.EventsPerSecond = 1<<50, 1<<50
+				o.Limits = limited(func(c *tenants.Config) { c.Defaults.BytesPerSecond, c.Defaults.EventsPerSecond = 1<<50, 1<<50 })
 				o.Publisher = discard{}
 			})
 			packed := snappy.Encode(nil, c.body)

@@ -17,14 +17,14 @@ import (
 	"github.com/vigie-io/vigie/pkg/events"
 )
 
-// Options are what a Server works with. Publisher, Authenticate and Tenants are required.
+// Options are what a Server works with. Publisher, Authenticate and Limits are required.
 type Options struct {
 	Config    Config
 	Publisher Publisher
 	// Authenticate names the tenant that a request may write for, or returns an error that wraps
 	// tenants.ErrUnauthenticated or tenants.ErrForbidden.
 	Authenticate func(*http.Request) (tenants.ID, error)
-	Tenants      *tenants.Config
+	Limits       func(tenants.ID) tenants.Limits // asked once a request: it may change
 	// Topic names the topic of a signal; nil means vigie.<signal>.v1.
 	Topic      func(events.Signal) string
 	Registerer prometheus.Registerer // nil: metrics are not registered
@@ -38,7 +38,7 @@ type Server struct {
 	config       Config
 	publisher    Publisher
 	authenticate func(*http.Request) (tenants.ID, error)
-	tenants      *tenants.Config
+	limitsOf     func(tenants.ID) tenants.Limits
 	topic        func(events.Signal) string
 	log          *slog.Logger
 	now          func() time.Time
@@ -57,11 +57,11 @@ func New(o Options) (*Server, error) {
 	if err := o.Config.Validate(); err != nil {
 		return nil, err
 	}
-	if o.Publisher == nil || o.Authenticate == nil || o.Tenants == nil {
-		return nil, fmt.Errorf("ingest options: want Publisher, Authenticate and Tenants")
+	if o.Publisher == nil || o.Authenticate == nil || o.Limits == nil {
+		return nil, fmt.Errorf("ingest options: want Publisher, Authenticate and Limits")
 	}
 	s := &Server{
-		config: o.Config, publisher: o.Publisher, authenticate: o.Authenticate, tenants: o.Tenants,
+		config: o.Config, publisher: o.Publisher, authenticate: o.Authenticate, limitsOf: o.Limits,
 		topic: o.Topic, log: o.Log, now: o.Now,
 		mux:      http.NewServeMux(),
 		memory:   memory{limit: int64(o.Config.MaxInFlight)},
@@ -146,8 +146,8 @@ func (c *call) run(d door) (err error) {
 	if c.tenant, err = c.authenticate(c.r); err != nil {
 		return err
 	}
-	c.limits = c.tenants.For(c.tenant)
-	c.rates = c.Server.rates.of(c.tenant, &c.limits)
+	c.limits = c.limitsOf(c.tenant)
+	c.rates = c.Server.rates.of(c.tenant, &c.limits, c.now)
 	// The connection has the real clock; not every writer has a connection.
 	_ = http.NewResponseController(c.w).SetReadDeadline(time.Now().Add(c.config.ReadTimeout))
 	if err := d.read(c); err != nil {

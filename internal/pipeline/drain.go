@@ -5,6 +5,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/vigie-io/vigie/internal/tenants"
 	"github.com/vigie-io/vigie/pkg/series"
 )
 
@@ -287,6 +288,7 @@ func (t *Task) Committed(told bool) {
 		t.told = max(t.told, t.telling)
 	}
 	for _, tn := range t.tenants {
+		tn.limit = t.cfg.ActiveSeries(tenants.ID(tn.name)) // it may have been changed
 		if told {
 			tn.told = tn.newest
 		}

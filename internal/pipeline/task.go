@@ -16,7 +16,7 @@ type TaskConfig struct {
 
 	// Decoder reads records. Nil is one with the contract's limits.
 	Decoder *events.Decoder
-	// ActiveSeries is the limit of a tenant; it is asked once for each time a tenant turns up. Nil is the default limit
+	// ActiveSeries is the limit of a tenant; it is asked when a tenant turns up and after every committed epoch. Nil is the default limit
 	// of package tenants for all.
 	ActiveSeries func(tenants.ID) int
 	// Scratch is memory that tasks of one goroutine share. Nil gives the task its own.

@@ -20,7 +20,7 @@ type Check func(ctx context.Context) error
 type Admin struct {
 	Ready    Check
 	Gatherer prometheus.Gatherer
-	Config   []byte                  // YAML with secrets masked, shown at /config
+	Config   func() []byte           // YAML with secrets masked, shown at /config
 	Topology func() any              // shown as JSON at /topology; nil when the service has none
 	Extra    map[string]http.Handler // further patterns
 }
@@ -41,7 +41,7 @@ func (a Admin) Mount(mux *http.ServeMux) {
 	mux.Handle("GET /metrics", promhttp.HandlerFor(a.Gatherer, promhttp.HandlerOpts{EnableOpenMetrics: true}))
 	mux.HandleFunc("GET /config", func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "application/yaml; charset=utf-8")
-		_, _ = w.Write(a.Config)
+		_, _ = w.Write(a.Config())
 	})
 	if a.Topology != nil {
 		mux.HandleFunc("GET /topology", a.topology)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"reflect"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -73,4 +74,34 @@ func TestConfigValidate(t *testing.T) {
 	f(map[tenants.ID]tenants.Limits{"acme": {EventsPerSecond: -1}}, "acme: events_per_second")
 	f(map[tenants.ID]tenants.Limits{"a#b": {}}, "a#b")
 	f(map[tenants.ID]tenants.Limits{"acme": {Shards: 5000}}, "shards")
+}
+
+// Readers of replaced limits see one configuration or the other, never some of each.
+func TestLive(t *testing.T) {
+	config := func(n int) tenants.Config {
+		c := tenants.DefaultConfig()
+		c.Overrides = map[tenants.ID]tenants.Limits{"acme": {ActiveSeries: n, MaxLabels: n}}
+		return c
+	}
+	live := tenants.NewLive(config(1))
+	var wg sync.WaitGroup
+	for range 4 {
+		wg.Go(func() {
+			for range 1000 {
+				if l := live.For("acme"); l.ActiveSeries != l.MaxLabels {
+					t.Errorf("got %d series and %d labels, want both of one configuration", l.ActiveSeries, l.MaxLabels)
+				}
+			}
+		})
+	}
+	for n := range 1000 {
+		live.Replace(config(n + 1))
+	}
+	wg.Wait()
+	if got := live.ActiveSeries("acme"); got != 1000 {
+		t.Errorf("got %d, want the last configuration's 1000", got)
+	}
+	if got, want := live.ActiveSeries("demo"), tenants.DefaultConfig().Defaults.ActiveSeries; got != want {
+		t.Errorf("without an override: got %d, want %d", got, want)
+	}
 }

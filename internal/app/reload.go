@@ -1,0 +1,147 @@
+package app
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"os"
+	"os/signal"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/vigie-io/vigie/internal/auth"
+	"github.com/vigie-io/vigie/internal/config"
+	"github.com/vigie-io/vigie/internal/tenants"
+)
+
+// reloader takes a changed configuration over while a service runs, at SIGHUP and at POST /-/reload: the limits of
+// tenants and the API keys. A configuration that is not valid is refused whole, and the old one stays.
+type reloader struct {
+	limits  *tenants.Live
+	keys    *auth.Authenticator
+	read    func() (config.Config, error)
+	log     *slog.Logger
+	success prometheus.Gauge
+	at      prometheus.Gauge
+
+	mu      sync.Mutex
+	current config.Config
+}
+
+func newReloader(cfg config.Config, p *Process, keys *auth.Authenticator) *reloader {
+	r := &reloader{
+		limits: tenants.NewLive(cfg.Tenants), keys: keys, read: p.Reread, log: p.Log, current: cfg,
+		success: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "vigie_config_last_reload_successful", Help: "1 when the last reload of the configuration was taken over, 0 when it was refused.",
+		}),
+		at: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "vigie_config_last_reload_success_timestamp_seconds", Help: "When the configuration that holds was read, Unix seconds.",
+		}),
+	}
+	p.Registry.MustRegister(r.success, r.at)
+	r.success.Set(1)
+	r.at.SetToCurrentTime()
+	return r
+}
+
+// reloaded is what a reload changed: keys that hold now, and keys that hold after a restart.
+type reloaded struct{ applied, restart []string }
+
+func (r *reloader) reload() (reloaded, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	done, err := r.take()
+	if err != nil {
+		r.success.Set(0)
+		r.log.Error("configuration refused: the old one stays", "err", err)
+		return done, err
+	}
+	r.success.Set(1)
+	r.at.Set(float64(time.Now().UnixMilli()) / 1e3)
+	r.log.Info("configuration reloaded", "changed", done.applied, "after_restart", done.restart)
+	return done, nil
+}
+
+func (r *reloader) take() (reloaded, error) {
+	if r.read == nil {
+		return reloaded{}, errors.New("this process cannot read its configuration again; restart it")
+	}
+	fresh, err := r.read()
+	if err != nil {
+		return reloaded{}, err
+	}
+	// Keys first: they alone can still be refused, for what their file says.
+	if err := r.keys.Reload(fresh.Auth); err != nil {
+		return reloaded{}, fmt.Errorf("auth: %w", err)
+	}
+	r.limits.Replace(fresh.Tenants)
+	applied, restart := config.Changes(&r.current, &fresh)
+	// What holds is the old configuration with what was taken over: further reloads name the rest again.
+	r.current.Tenants, r.current.Auth.Keys, r.current.Auth.KeysFile = fresh.Tenants, fresh.Auth.Keys, fresh.Auth.KeysFile
+	return reloaded{applied, restart}, nil
+}
+
+// yaml is the configuration that holds, secrets masked.
+func (r *reloader) yaml() []byte {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.current.YAML()
+}
+
+// ServeHTTP answers POST /-/reload, for operators.
+func (r *reloader) ServeHTTP(w http.ResponseWriter, request *http.Request) {
+	if err := r.keys.Operator(request); err != nil {
+		status := http.StatusUnauthorized
+		if errors.Is(err, auth.ErrForbidden) {
+			status = http.StatusForbidden
+		}
+		http.Error(w, err.Error()+" (or, from this machine, a listener on a loopback address)", status)
+		return
+	}
+	done, err := r.reload()
+	if err != nil {
+		http.Error(w, "refused, the old configuration stays: "+err.Error(), http.StatusBadRequest)
+		return
+	}
+	fmt.Fprintln(w, done)
+}
+
+func (d reloaded) String() string {
+	text := "reloaded, nothing changed"
+	if len(d.applied) > 0 {
+		text = "reloaded: " + strings.Join(d.applied, ", ")
+	}
+	if len(d.restart) > 0 {
+		text += "\nrestart to apply: " + strings.Join(d.restart, ", ")
+	}
+	return text
+}
+
+// onHangup reloads at every SIGHUP until ctx ends or the returned function is called, which waits.
+func (r *reloader) onHangup(ctx context.Context) (stop func()) {
+	hangups := make(chan os.Signal, 1)
+	signal.Notify(hangups, syscall.SIGHUP)
+	ctx, cancel := context.WithCancel(ctx)
+	var running sync.WaitGroup
+	running.Go(func() {
+		for {
+			select {
+			case <-ctx.Done():
+				return
+			case <-hangups:
+				_, _ = r.reload() // logged and counted
+			}
+		}
+	})
+	return func() {
+		signal.Stop(hangups)
+		cancel()
+		running.Wait()
+	}
+}
