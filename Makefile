@@ -11,7 +11,7 @@ SIMULATE := CGO_ENABLED=0 $(GO) test -tags synctests -timeout $(TEST_TIMEOUT)
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 BUILD := CGO_ENABLED=0 $(GO) build -ldflags '-s -w -X main.version=$(VERSION)'
 
-.PHONY: help run test race sim build fmt lint bench docs clean
+.PHONY: help run test race sim build fmt lint chaos bench docs clean
 
 help: ## Show what can be made
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
@@ -35,6 +35,13 @@ race: ## Run the tests of concurrent packages under the race detector (needs a C
 	else \
 		echo '*** SKIPPED: the race detector needs a C compiler (cc), and there is none ***' >&2; \
 	fi
+
+N ?= 100
+SEED ?= 1
+
+chaos: ## Kill workers, ClickHouse and the broker N times under load (SEED=1 repeats a run), and count what was lost
+	@out=$$(mktemp); VIGIE_CHAOS_KILLS=$(N) VIGIE_CHAOS_SEED=$(SEED) VIGIE_CHAOS_SUMMARY=$$out CGO_ENABLED=0 \
+		$(GO) test -count=1 -v -timeout 12h -run '^TestChaos$$' ./internal/e2e; code=$$?; cat $$out; rm -f $$out; exit $$code
 
 build: ## Build the programs into bin/
 	@mkdir -p bin

@@ -76,34 +76,43 @@ func (a *apache) close() {
 
 // launch formats a new data directory and starts the server on free ports.
 func (a *apache) launch(t testing.TB, jars string) error {
-	java, err := exec.LookPath("java")
-	if err != nil {
-		return missingError{errors.New("java is not on PATH; install Java 17 or later (Debian: apt-get install default-jre-headless)")}
-	}
 	dir, err := os.MkdirTemp("", "vigie-kafka-")
 	if err != nil {
 		return err
 	}
-	addr, controller := FreeAddr(t), FreeAddr(t)
-	properties := filepath.Join(dir, "server.properties")
-	if err := os.WriteFile(properties, []byte(apacheProperties(dir, addr, controller)), 0o600); err != nil {
-		return err
-	}
-	base := []string{java, "-Xmx512m", "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn", "-cp", filepath.Join(jars, "*")}
-	format := exec.Command(java, append(base[1:len(base):len(base)], "kafka.tools.StorageTool", "format", "-t", "Vigie0test0cluster0id0A", "-c", properties)...)
-	if output, err := format.CombinedOutput(); err != nil {
-		return fmt.Errorf("format Apache Kafka's data directory: %w: %s", err, bytes.TrimSpace(output))
-	}
-	server, err := devstack.StartTethered(dir, filepath.Join(dir, "console.log"), append(base, "kafka.Kafka", properties)...)
+	command, addr, err := formatApache(t, dir, jars)
 	if err != nil {
 		return err
 	}
-	if err := awaitKafka(server, addr); err != nil {
+	server, err := devstack.StartTethered(dir, filepath.Join(dir, "console.log"), command...)
+	if err != nil {
+		return err
+	}
+	if err := awaitKafka(addr, server.Done(), server.Failure); err != nil {
 		server.Stop()
 		return fmt.Errorf("start Apache Kafka on %s: %w", addr, err)
 	}
 	a.server, a.addr = server, addr
 	return nil
+}
+
+// formatApache makes a data directory in dir, and returns the command that runs a server on it and its address.
+func formatApache(t testing.TB, dir, jars string) (command []string, addr string, err error) {
+	java, err := exec.LookPath("java")
+	if err != nil {
+		return nil, "", missingError{errors.New("java is not on PATH; install Java 17 or later (Debian: apt-get install default-jre-headless)")}
+	}
+	addr = FreeAddr(t)
+	properties := filepath.Join(dir, "server.properties")
+	if err := os.WriteFile(properties, []byte(apacheProperties(dir, addr, FreeAddr(t))), 0o600); err != nil {
+		return nil, "", err
+	}
+	base := []string{java, "-Xmx512m", "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn", "-cp", filepath.Join(jars, "*")}
+	format := exec.Command(java, append(base[1:len(base):len(base)], "kafka.tools.StorageTool", "format", "-t", "Vigie0test0cluster0id0A", "-c", properties)...)
+	if output, err := format.CombinedOutput(); err != nil {
+		return nil, "", fmt.Errorf("format Apache Kafka's data directory: %w: %s", err, bytes.TrimSpace(output))
+	}
+	return append(base, "kafka.Kafka", properties), addr, nil
 }
 
 // apacheProperties is a KRaft node that is broker and controller at once.
@@ -131,8 +140,8 @@ func apacheProperties(dir, addr, controller string) string {
 	}, "\n")
 }
 
-// awaitKafka returns when the broker at addr answers.
-func awaitKafka(server *devstack.Tethered, addr string) error {
+// awaitKafka returns when the broker at addr answers, or with its failure when it ended.
+func awaitKafka(addr string, ended <-chan struct{}, failure func() error) error {
 	client, err := kgo.NewClient(kgo.SeedBrokers(addr))
 	if err != nil {
 		return err
@@ -145,8 +154,8 @@ func awaitKafka(server *devstack.Tethered, addr string) error {
 			return nil
 		}
 		select {
-		case <-server.Done():
-			return server.Failure()
+		case <-ended:
+			return failure()
 		case <-ctx.Done():
 			return fmt.Errorf("no answer within %s: %w", apacheTime, err)
 		case <-time.After(50 * time.Millisecond):

@@ -21,6 +21,7 @@ type Broker struct {
 	t        testing.TB
 	dir      string
 	embedded *devstack.Kafka // nil for Apache Kafka
+	mortal   *mortal         // of MortalKafka only
 }
 
 // Kafka starts a broker in this process that one test has to itself, and ends it with the test. It keeps its records

@@ -143,7 +143,9 @@ type row struct {
 }
 
 // fakeStore merges rows as the materialized views do.
-type fakeStore struct{ rows map[string]map[verify.Key]*row }
+type fakeStore struct {
+	rows map[string]map[verify.Key]*row
+}
 
 func (s *fakeStore) insert(rows *pipeline.Rollups) {
 	rest := rows.Sketch
