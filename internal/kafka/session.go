@@ -19,16 +19,21 @@ import (
 
 var _ pipeline.Session = (*Session)(nil)
 
-// Session is the transactional consumer and producer of one worker slot. One goroutine uses it.
+// Session is the transactional consumer and producer of one worker slot. One goroutine uses it; Restore and Release
+// may run beside it.
 // After an error from Poll or Commit only Close may follow: a producer that failed cannot be used again
 // (Apache Kafka answers INVALID_RECORD to the next transaction), so the worker makes a new session.
 type Session struct {
-	cfg     Config
-	group   *kgo.GroupTransactSession
-	log     *slog.Logger
-	metrics *Metrics
-	signals map[string]events.Signal // by topic
-	result  int32
+	cfg   Config
+	group *kgo.GroupTransactSession
+	// restorer reads state. A connection is served one request after the other, so fetches that wait for events must
+	// not stand before those for state.
+	restorer *kgo.Client
+	log      *slog.Logger
+	metrics  *Metrics
+	signals  map[string]events.Signal // by topic
+	states   map[string]string        // state topic by source topic
+	result   int32
 
 	assignment *assignment
 	rebalanced atomic.Bool // partitions were taken away since the last Commit
@@ -57,6 +62,11 @@ func NewSession(ctx context.Context, cfg Config, slot int, metrics *Metrics, log
 			cfg.Topics.Spans.Name:   events.Spans,
 			cfg.Topics.Logs.Name:    events.Logs,
 		},
+		states: map[string]string{
+			cfg.Topics.Metrics.Name: cfg.Topics.StateMetrics.Name,
+			cfg.Topics.Spans.Name:   cfg.Topics.StateSpans.Name,
+			cfg.Topics.Logs.Name:    cfg.Topics.StateLogs.Name,
+		},
 	}
 	options, err := s.options(instance, slot)
 	if err != nil {
@@ -65,7 +75,10 @@ func NewSession(ctx context.Context, cfg Config, slot int, metrics *Metrics, log
 	if s.group, err = kgo.NewGroupTransactSession(options...); err != nil {
 		return nil, fmt.Errorf("kafka client: %w", err)
 	}
-	if err := s.start(ctx, instance, slot); err != nil {
+	client := s.group.Client()
+	s.assignment.hold = func(topics map[string][]int32) { client.PauseFetchPartitions(topics) }
+	s.assignment.resume = client.ResumeFetchPartitions
+	if err := s.open(ctx, instance, slot); err != nil {
 		s.group.Close()
 		return nil, err
 	}
@@ -106,6 +119,22 @@ func (s *Session) options(instance string, slot int) ([]kgo.Opt, error) {
 	), nil
 }
 
+// open connects what reads state, and starts.
+func (s *Session) open(ctx context.Context, instance string, slot int) error {
+	options, err := s.cfg.options("restore", s.log)
+	if err != nil {
+		return err
+	}
+	if s.restorer, err = kgo.NewClient(options...); err != nil {
+		return fmt.Errorf("kafka client: %w", err)
+	}
+	if err := s.start(ctx, instance, slot); err != nil {
+		s.restorer.Close()
+		return err
+	}
+	return nil
+}
+
 // start initialises the producer id before joining: offsets can be read only when the predecessor's transaction
 // has ended, which otherwise takes until it times out.
 func (s *Session) start(ctx context.Context, instance string, slot int) error {
@@ -134,6 +163,7 @@ func (s *Session) start(ctx context.Context, instance string, slot int) error {
 func (s *Session) Close() {
 	s.stop()
 	s.observer.Wait()
+	s.restorer.Close()
 	s.group.Close()
 }
 
@@ -156,8 +186,12 @@ func (s *Session) Poll(ctx context.Context) (pipeline.Fetch, error) {
 		}
 		s.pending = true
 		partition := pipeline.Partition{Topic: p.Topic, Partition: p.Partition}
+		if !s.assignment.released(partition) {
+			// It is just being taken away. Its records come again to whoever has it then, if this epoch aborts.
+			s.rebalanced.Store(true)
+			return
+		}
 		s.reach.polled(partition, p.Records[len(p.Records)-1].Offset+1)
-		s.assignment.show(partition)
 		if records := s.convert(p.Records); len(records) > 0 {
 			s.chunks = append(s.chunks, pipeline.Chunk{Partition: partition, Signal: s.signals[p.Topic], Records: records})
 		}
@@ -198,11 +232,22 @@ func (s *Session) convert(in []*kgo.Record) []pipeline.Record {
 func (s *Session) assigned() []pipeline.Reach {
 	partitions := s.assignment.grow(s.reach.forget)
 	out := make([]pipeline.Reach, 0, len(partitions))
-	for _, partition := range partitions {
-		lag, through := s.reach.of(partition)
-		out = append(out, pipeline.Reach{Partition: partition, Signal: s.signals[partition.Topic], Lag: lag, Through: through})
+	for _, p := range partitions {
+		lag, through := s.reach.of(p.Partition)
+		out = append(out, pipeline.Reach{
+			Partition: p.Partition, Signal: s.signals[p.Topic], Lag: lag, Through: through, Assignment: p.number,
+		})
 	}
 	return out
+}
+
+// Release implements pipeline.Session.
+func (s *Session) Release(reaches ...pipeline.Reach) {
+	list := make([]owned, len(reaches))
+	for i, r := range reaches {
+		list[i] = owned{r.Partition, r.Assignment}
+	}
+	s.assignment.release(list)
 }
 
 // Commit implements pipeline.Session. Messages of a partition keep their order. ctx should end only to give up
@@ -282,14 +327,32 @@ func (f *firstError) get() error {
 
 // assignment is what the group gave this member. The client's callbacks cannot tell it: the transaction session
 // passes on only the first revocation of an epoch. The balancer sees every assignment whole.
+//
+// A partition that is given to the member is held until it is released: nothing is fetched from it before its state
+// has been read. Its number tells one time that it is given from the next: it may go and come back within an epoch,
+// and in between another member may have changed its state.
 type assignment struct {
+	hold, resume func(map[string][]int32) // fetching; set before the member joins
+
 	mu      sync.Mutex
-	current map[pipeline.Partition]bool
-	visible []pipeline.Partition // what Poll shows, sorted
+	current map[pipeline.Partition]*grant
+	visible []owned // what Poll shows, sorted
 	changed bool
+	last    uint64 // number given
 }
 
-func newAssignment() *assignment { return &assignment{current: map[pipeline.Partition]bool{}} }
+// owned is a partition and the number under which it was given.
+type owned struct {
+	pipeline.Partition
+	number uint64
+}
+
+type grant struct {
+	number   uint64
+	released bool
+}
+
+func newAssignment() *assignment { return &assignment{current: map[pipeline.Partition]*grant{}} }
 
 func (a *assignment) watch(b kgo.GroupBalancer) kgo.GroupBalancer { return watchedBalancer{b, a} }
 
@@ -298,6 +361,7 @@ type watchedBalancer struct {
 	assignment *assignment
 }
 
+// ParseSyncAssignment runs before the client fetches from what is new.
 func (w watchedBalancer) ParseSyncAssignment(encoded []byte) (map[string][]int32, error) {
 	topics, err := w.GroupBalancer.ParseSyncAssignment(encoded)
 	if err == nil {
@@ -309,18 +373,52 @@ func (w watchedBalancer) ParseSyncAssignment(encoded []byte) (map[string][]int32
 func (a *assignment) set(topics map[string][]int32) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	a.current, a.changed = map[pipeline.Partition]bool{}, true
+	before, held := a.current, map[string][]int32{}
+	a.current, a.changed = map[pipeline.Partition]*grant{}, true
 	for topic, partitions := range topics {
 		for _, partition := range partitions {
-			a.current[pipeline.Partition{Topic: topic, Partition: partition}] = true
+			at := pipeline.Partition{Topic: topic, Partition: partition}
+			if a.current[at] = before[at]; a.current[at] == nil {
+				a.last++
+				a.current[at] = &grant{number: a.last}
+				held[topic] = append(held[topic], partition)
+			}
 		}
+	}
+	if len(held) > 0 {
+		a.hold(held)
 	}
 }
 
 func (a *assignment) lose() { a.set(nil) }
 
-// grow adds what is new to the visible list, calls added for it, and returns the list.
-func (a *assignment) grow(added func(pipeline.Partition)) []pipeline.Partition {
+// release ends the holding of partitions, but not of those that have been taken away since they were given under that
+// number. All at once, for the first that is fetched from makes later ones wait while nothing comes.
+func (a *assignment) release(list []owned) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	topics := map[string][]int32{}
+	for _, p := range list {
+		if g := a.current[p.Partition]; g != nil && g.number == p.number && !g.released {
+			g.released = true
+			topics[p.Topic] = append(topics[p.Topic], p.Partition.Partition)
+		}
+	}
+	if len(topics) > 0 {
+		a.resume(topics)
+	}
+}
+
+func (a *assignment) released(partition pipeline.Partition) bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	g := a.current[partition]
+	return g != nil && g.released
+}
+
+// grow adds what is new to the visible list, calls added for it, and returns the list. A partition that has come back
+// keeps its old number until the list shrinks: the epoch under way is of its old task.
+func (a *assignment) grow(added func(pipeline.Partition)) []owned {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if !a.changed {
@@ -328,25 +426,14 @@ func (a *assignment) grow(added func(pipeline.Partition)) []pipeline.Partition {
 	}
 	a.changed = false
 	a.visible = slices.Clone(a.visible) // the observer may be reading the old one
-	for partition := range a.current {
-		if !slices.Contains(a.visible, partition) {
-			a.visible = append(a.visible, partition)
+	for partition, g := range a.current {
+		if !slices.ContainsFunc(a.visible, func(p owned) bool { return p.Partition == partition }) {
+			a.visible = append(a.visible, owned{partition, g.number})
 			added(partition)
 		}
 	}
-	slices.SortFunc(a.visible, comparePartitions)
+	slices.SortFunc(a.visible, func(a, b owned) int { return comparePartitions(a.Partition, b.Partition) })
 	return a.visible
-}
-
-// show makes a partition visible that is being polled. It is not current when it is just being taken away: its
-// records are then in the epoch all the same, until the epoch aborts.
-func (a *assignment) show(partition pipeline.Partition) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	if !slices.Contains(a.visible, partition) {
-		a.visible = append(slices.Clone(a.visible), partition)
-		slices.SortFunc(a.visible, comparePartitions)
-	}
 }
 
 // settle makes the visible list the current one, at the only time when it may shrink.
@@ -359,5 +446,9 @@ func (a *assignment) settle() {
 func (a *assignment) list() []pipeline.Partition {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	return a.visible
+	out := make([]pipeline.Partition, len(a.visible))
+	for i, p := range a.visible {
+		out[i] = p.Partition
+	}
+	return out
 }

@@ -47,7 +47,9 @@ func poll(t *testing.T, s *kafka.Session) pipeline.Fetch {
 func pollOnce(ctx context.Context, s *kafka.Session) (pipeline.Fetch, error) {
 	ctx, cancel := context.WithTimeout(ctx, 20*time.Millisecond)
 	defer cancel()
-	return s.Poll(ctx)
+	fetch, err := s.Poll(ctx)
+	s.Release(fetch.Assigned...) // again and again does no harm
+	return fetch, err
 }
 
 // take polls until n records came, and returns their values.
@@ -138,6 +140,11 @@ func conformance(t *testing.T, install func(t *testing.T) kafka.Config) {
 	t.Run("reach", func(t *testing.T) { testReach(t, install(t)) })
 	t.Run("recreated", func(t *testing.T) { testRecreated(t, install(t)) })
 	t.Run("exactly once", func(t *testing.T) { testExactlyOnce(t, install(t), 3, 20) })
+	t.Run("held", func(t *testing.T) { testHeld(t, install(t)) })
+	t.Run("restore", func(t *testing.T) { testRestore(t, install(t)) })
+	t.Run("restore waits", func(t *testing.T) { testRestoreWaits(t, install(t)) })
+	t.Run("restore without", func(t *testing.T) { testRestoreWithout(t, install(t)) })
+	t.Run("state survives", func(t *testing.T) { testStateSurvives(t, install(t), 3, 15) })
 }
 
 func TestSessionOnKfake(t *testing.T) {

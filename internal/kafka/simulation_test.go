@@ -38,6 +38,13 @@ func TestExactlyOnceSimulated(t *testing.T) {
 	}
 }
 
+// Workers die, restore and hand partitions over; watermarks are those of a plain loop.
+func TestStateSurvivesSimulated(t *testing.T) {
+	for range 5 {
+		simulate(t, func(t *testing.T, cfg kafka.Config) { testStateSurvives(t, cfg, 4, 20) })
+	}
+}
+
 func TestReplaySimulated(t *testing.T) {
 	for range 5 {
 		simulate(t, testReplayKilled)

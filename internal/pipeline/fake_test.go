@@ -3,6 +3,8 @@ package pipeline_test
 import (
 	"context"
 	"fmt"
+	"maps"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -171,6 +173,12 @@ type fakeLog struct {
 	commits, aborts int
 	messages        []pipeline.Message // of the last commit
 	opened, closed  int
+
+	mu       sync.Mutex
+	shown    bool
+	released chan struct{} // closed when all partitions are
+	state    map[pipeline.Partition]stateLog
+	restored int
 }
 
 type fakePartition struct {
@@ -201,6 +209,7 @@ func (c *fakeClock) add(d time.Duration) {
 func (l *fakeLog) open(context.Context) (pipeline.Session, func(), error) {
 	l.opened++
 	l.rewind()
+	l.shown, l.restored, l.released = false, 0, make(chan struct{})
 	return l, func() { l.closed++ }, nil
 }
 
@@ -213,6 +222,12 @@ func (l *fakeLog) rewind() {
 func (l *fakeLog) ResultPartition() int32 { return 7 }
 
 func (l *fakeLog) Poll(ctx context.Context) (pipeline.Fetch, error) {
+	if l.shown {
+		select {
+		case <-l.released:
+		case <-ctx.Done():
+		}
+	}
 	l.clock.add(50 * time.Millisecond)
 	var f pipeline.Fetch
 	left := 0
@@ -220,7 +235,7 @@ func (l *fakeLog) Poll(ctx context.Context) (pipeline.Fetch, error) {
 		if p.revoked {
 			continue
 		}
-		if n := min(l.take(len(p.records)-p.polled), len(p.records)-p.polled); n > 0 {
+		if n := min(l.most(len(p.records)-p.polled), len(p.records)-p.polled); n > 0 {
 			f.Chunks = append(f.Chunks, pipeline.Chunk{Partition: p.Partition, Signal: p.signal, Records: p.records[p.polled : p.polled+n]})
 			p.polled += n
 		}
@@ -233,10 +248,38 @@ func (l *fakeLog) Poll(ctx context.Context) (pipeline.Fetch, error) {
 			Partition: p.Partition, Signal: p.signal, Lag: int64(len(p.records) - p.polled), Through: through,
 		})
 	}
+	l.shown = true
 	if left == 0 {
 		l.done()
 	}
 	return f, nil
+}
+
+// most is how many records of a partition come, none before it is released.
+func (l *fakeLog) most(left int) int {
+	if !l.shown {
+		return 0
+	}
+	return l.take(left)
+}
+
+func (l *fakeLog) Restore(_ context.Context, p pipeline.Partition, apply func(*pipeline.Record) error) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, key := range slices.Sorted(maps.Keys(l.state[p])) {
+		if err := apply(&pipeline.Record{Key: []byte(key), Value: []byte(l.state[p][key])}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (l *fakeLog) Release(reaches ...pipeline.Reach) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.restored += len(reaches); l.restored == len(l.parts) {
+		close(l.released)
+	}
 }
 
 func (l *fakeLog) Commit(_ context.Context, messages []pipeline.Message) (bool, error) {
@@ -257,6 +300,14 @@ func (l *fakeLog) Commit(_ context.Context, messages []pipeline.Message) (bool, 
 		m := &messages[i]
 		l.messages = append(l.messages, *m)
 		if strings.HasPrefix(m.Topic, "vigie.state.") {
+			if l.state == nil {
+				l.state = map[pipeline.Partition]stateLog{}
+			}
+			source := pipeline.Partition{Topic: "vigie." + strings.TrimPrefix(m.Topic, "vigie.state."), Partition: m.Partition}
+			if l.state[source] == nil {
+				l.state[source] = stateLog{}
+			}
+			l.state[source].append([]pipeline.Message{*m})
 			continue
 		}
 		if m.Topic == "vigie.dlq.v1" {

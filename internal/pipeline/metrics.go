@@ -27,6 +27,10 @@ type Metrics struct {
 	letters, omitted       prometheus.Counter
 	stateRecords           *prometheus.CounterVec // signal
 	stateBytes             *prometheus.CounterVec // signal
+	restores               *prometheus.CounterVec // outcome
+	restoreRecords         prometheus.Counter
+	restoreBytes           prometheus.Counter
+	restoreSeconds         prometheus.Histogram
 	noTime, stale, coarse  prometheus.Counter
 	clamped                prometheus.Counter
 	wall, cpu              [stages]prometheus.Counter
@@ -64,6 +68,14 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 	m.omitted = counter("dead_letters_omitted_total", "Dead letters without their original, which was too large.")
 	m.stateRecords = vector("state_records_total", "Changes of keyed state written in committed epochs, tombstones included.", "signal")
 	m.stateBytes = vector("state_bytes_total", "Bytes of keys and values of changes of keyed state written in committed epochs.", "signal")
+	m.restores = vector("restores_total", "Readings of a task's state by outcome: restored, stopped (it cannot be restored, and the task waits).", "outcome")
+	for _, outcome := range []string{"restored", "stopped"} {
+		m.restores.WithLabelValues(outcome)
+	}
+	m.restoreRecords = counter("restore_records_total", "Records read to restore state.")
+	m.restoreBytes = counter("restore_bytes_total", "Bytes of keys and values read to restore state.")
+	m.restoreSeconds = histogram(reg, "restore_seconds", "From the assignment of a partition until its state is restored, or cannot be.",
+		[]float64{.01, .03, .1, .3, 1, 3, 10, 30, 100})
 	m.noTime = counter("untimed_events_total", "Events that took their record's timestamp for want of a time.")
 	m.stale = counter("stale_markers_total", "Staleness markers passed over.")
 	m.coarse = counter("coarse_histograms_total", "Pre-aggregated histograms coarser than the sketches they were merged into.")
@@ -143,6 +155,14 @@ func (m *Metrics) count(signal events.Signal, t *Tally) {
 	}
 }
 
+// restored counts one reading of state.
+func (m *Metrics) restored(outcome string, r *restore, took time.Duration) {
+	m.restores.WithLabelValues(outcome).Inc()
+	m.restoreRecords.Add(float64(r.records.Load()))
+	m.restoreBytes.Add(float64(r.bytes.Load()))
+	m.restoreSeconds.Observe(took.Seconds())
+}
+
 // block counts one committed result block.
 func (m *Metrics) block(table string, rows int) {
 	m.blocks.WithLabelValues(table).Inc()
@@ -173,13 +193,17 @@ var (
 		"Records of a partition that have not been polled.", []string{"topic", "partition"}, nil)
 	tasksDesc = prometheus.NewDesc("vigie_pipeline_tasks",
 		"Partitions that workers own.", nil, nil)
+	statesDesc = prometheus.NewDesc("vigie_pipeline_task_states",
+		"Partitions that workers own by state of their task: running, restoring (it reads its state), stopped (its state cannot be restored; /topology says why).", []string{"state"}, nil)
+	keysDesc = prometheus.NewDesc("vigie_pipeline_state_keys",
+		"Keys of state of running tasks.", []string{"topic"}, nil)
 	lengthDesc = prometheus.NewDesc("vigie_pipeline_epoch_target_seconds",
 		"Length that a worker's next epoch aims at.", []string{"slot"}, nil)
 )
 
 // Describe implements prometheus.Collector.
 func (g *gauges) Describe(out chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{seriesDesc, watermarkDesc, lagDesc, tasksDesc, lengthDesc} {
+	for _, d := range []*prometheus.Desc{seriesDesc, watermarkDesc, lagDesc, tasksDesc, statesDesc, keysDesc, lengthDesc} {
 		out <- d
 	}
 }
@@ -192,17 +216,26 @@ func (g *gauges) Collect(out chan<- prometheus.Metric) {
 	gauge := func(d *prometheus.Desc, v float64, labels ...string) {
 		out <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v, labels...)
 	}
-	tenants, tasks := make(map[string]TenantTopology), 0
+	tenants, tasks, keys := make(map[string]TenantTopology), 0, make(map[string]int)
+	states := map[string]int{TaskRunning: 0, TaskRestoring: 0, TaskStopped: 0}
 	for _, w := range workers {
 		t := w.Topology()
 		gauge(lengthDesc, t.EpochTarget.Seconds(), slotName(t.Slot))
 		tasks += len(t.Tasks)
 		for i := range t.Tasks {
 			gauge(lagDesc, float64(t.Tasks[i].Lag), t.Tasks[i].Topic, slotName(int(t.Tasks[i].Partition)))
+			states[t.Tasks[i].State]++
+			keys[t.Tasks[i].Topic] += t.Tasks[i].StateKeys
 			sumTenants(tenants, &t.Tasks[i])
 		}
 	}
 	gauge(tasksDesc, float64(tasks))
+	for state, n := range states {
+		gauge(statesDesc, float64(n), state)
+	}
+	for topic, n := range keys {
+		gauge(keysDesc, float64(n), topic)
+	}
 	top := make([]TenantTopology, 0, len(tenants))
 	for _, tenant := range tenants {
 		top = append(top, tenant)

@@ -23,7 +23,8 @@ type run struct {
 	watch   stopwatch
 	pace    pace
 
-	tasks     map[Partition]*Task
+	tasks     map[Partition]*Task // those that run
+	restores  *restores
 	order     []*Task // of tasks, sorted: what an epoch holds does not depend on the order of a map
 	leaving   []Partition
 	committed uint64
@@ -43,12 +44,13 @@ type run struct {
 func newRun(w *Worker, s Session) *run {
 	return &run{
 		w: w, cfg: &w.cfg.Config, session: s, watch: stopwatch{now: w.cfg.Now}, pace: newPace(w.cfg.Config.Epoch),
-		tasks: make(map[Partition]*Task), told: w.cfg.Now(), outputs: NewOutputs(&w.cfg.Config),
+		tasks: make(map[Partition]*Task), restores: newRestores(w, s), told: w.cfg.Now(), outputs: NewOutputs(&w.cfg.Config),
 	}
 }
 
 // loop returns nil when ctx has ended and the epoch under way is committed.
 func (r *run) loop(ctx context.Context) error {
+	defer r.restores.close()
 	for ctx.Err() == nil {
 		if err := r.poll(ctx); err != nil {
 			if ctx.Err() != nil {
@@ -91,30 +93,49 @@ func (r *run) poll(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	r.assign(&fetch)
+	r.restores.take(r.begin)
+	r.assign(ctx, &fetch)
 	if len(fetch.Chunks) > 0 && r.began.IsZero() {
 		r.began = now
 	}
 	r.watch.start()
 	for i := range fetch.Chunks {
 		c := &fetch.Chunks[i]
-		r.task(c.Partition, Reach{Partition: c.Partition, Signal: c.Signal}).Step(c, now.UnixMilli())
+		t := r.tasks[c.Partition]
+		if t == nil {
+			return fmt.Errorf("BUG: records of %s/%d came before its state was restored", c.Partition.Topic, c.Partition.Partition)
+		}
+		t.Step(c, now.UnixMilli())
 	}
 	r.watch.stop()
 	for _, reach := range fetch.Assigned {
-		r.tasks[reach.Partition].SetReach(reach)
+		if t := r.tasks[reach.Partition]; t != nil {
+			t.SetReach(reach)
+		} else {
+			r.restores.waiting[reach.Partition].lag = reach.Lag
+		}
 	}
 	return nil
 }
 
-// assign makes tasks for new partitions, and notes those that were taken away. Their tasks stay until the epoch
-// ends: Commit commits the offsets of everything polled, and results must be beside them.
-func (r *run) assign(fetch *Fetch) {
+// assign makes tasks for new partitions, which have to restore their state first, and notes those that were taken away.
+// Their tasks stay until the epoch ends: Commit commits the offsets of everything polled, and results must be beside
+// them.
+func (r *run) assign(ctx context.Context, fetch *Fetch) {
 	owned := make(map[Partition]bool, len(fetch.Assigned))
 	for _, reach := range fetch.Assigned {
 		owned[reach.Partition] = true
-		r.task(reach.Partition, reach)
+		if !r.has(reach) {
+			r.drop(reach.Partition) // it was away and came back: others may have changed its state
+			r.restores.start(ctx, r.newTask(reach), reach)
+		}
 	}
+	for p := range r.restores.waiting {
+		if !owned[p] {
+			r.restores.drop(p)
+		}
+	}
+	r.restores.tend(ctx, r.newTask)
 	for i := range fetch.Chunks {
 		owned[fetch.Chunks[i].Partition] = true
 	}
@@ -126,16 +147,34 @@ func (r *run) assign(fetch *Fetch) {
 	}
 }
 
-func (r *run) task(p Partition, reach Reach) *Task {
-	if t := r.tasks[p]; t != nil {
-		return t
+// has says whether the partition has a task of the same assignment, running or not.
+func (r *run) has(reach Reach) bool {
+	if t := r.tasks[reach.Partition]; t != nil {
+		return t.assignment == reach.Assignment
 	}
+	w := r.restores.waiting[reach.Partition]
+	return w != nil && w.reach.Assignment == reach.Assignment
+}
+
+// begin lets a task run that has its state.
+func (r *run) begin(t *Task) {
+	r.tasks[t.cfg.Partition] = t
+	r.sort()
+}
+
+func (r *run) drop(p Partition) {
+	if r.tasks[p] != nil {
+		delete(r.tasks, p)
+		r.sort()
+	}
+}
+
+func (r *run) newTask(reach Reach) *Task {
 	t := NewTask(TaskConfig{
-		Partition: p, Signal: reach.Signal, Config: *r.cfg,
+		Partition: reach.Partition, Signal: reach.Signal, Config: *r.cfg,
 		Decoder: r.w.cfg.Decoder, ActiveSeries: r.w.cfg.ActiveSeries, Scratch: r.w.scratch, watch: &r.watch,
 	})
-	r.tasks[p] = t
-	r.sort()
+	t.assignment = reach.Assignment
 	return t
 }
 
@@ -321,15 +360,19 @@ func (r *run) rollback() {
 // publish shows the worker as it is now, at most once in progress_every unless partitions came or went.
 func (r *run) publish(now time.Time) {
 	old := r.w.topology.Load()
-	if len(old.Tasks) == len(r.order) && old.Committed.Add(r.cfg.ProgressEvery).After(now) {
+	if old.restoring == len(r.restores.waiting) && len(old.Tasks) == len(r.order)+old.restoring && old.Committed.Add(r.cfg.ProgressEvery).After(now) {
 		return
 	}
 	t := Topology{
 		Slot: r.w.cfg.Slot, State: "running", Since: old.Since, Epoch: r.committed, EpochTarget: r.pace.length,
-		EpochRows: r.rows, EpochCost: r.costs, Committed: r.last, Tasks: make([]TaskTopology, len(r.order)),
+		EpochRows: r.rows, EpochCost: r.costs, Committed: r.last, Tasks: make([]TaskTopology, len(r.order)), restoring: len(r.restores.waiting),
 	}
 	for i, task := range r.order {
 		t.Tasks[i] = task.topology(now.UnixMilli())
 	}
+	for _, w := range r.restores.waiting {
+		t.Tasks = append(t.Tasks, w.topology())
+	}
+	slices.SortFunc(t.Tasks, compareTasks)
 	r.w.topology.Store(&t)
 }

@@ -40,6 +40,9 @@ type Reach struct {
 	Signal    events.Signal
 	Lag       int64 // records between the last one polled and the last stable offset
 	Through   int64 // Unix ms: every record appended before it has been returned by Poll; 0 when unknown
+	// Assignment grows each time the partition is given to the session anew. State restored under one is stale under
+	// the next. It changes only after a Commit that returned false.
+	Assignment uint64
 }
 
 // Fetch is what one Poll returned. Assigned lists every partition the session owns now, also those without
@@ -59,7 +62,7 @@ type Message struct {
 }
 
 // Session is one worker's transactional consumer and producer: what it polls, produces and commits becomes
-// visible together or not at all. One goroutine uses it.
+// visible together or not at all. One goroutine uses it; Restore and Release may be called from others beside it.
 type Session interface {
 	// Poll waits for records until ctx ends, and returns what came (an empty Fetch at the deadline is no error).
 	// An error is fatal: the worker closes the session and starts anew.
@@ -69,6 +72,13 @@ type Session interface {
 	// the last committed offsets, so the worker must forget what it accumulated since. An error is fatal.
 	// An idle worker calls it without messages about once a second. messages are the worker's again afterwards.
 	Commit(ctx context.Context, messages []Message) (committed bool, err error)
+	// Restore reads the change log of the state of a source partition that is assigned, up to what was written before
+	// the assignment, and calls apply with each committed record in order; a nil value is a tombstone. It may have to
+	// wait for a transaction to end. It returns the first error of apply, or why the log cannot be read.
+	Restore(ctx context.Context, source Partition, apply func(*Record) error) error
+	// Release lets Poll return records of partitions: those of a new assignment are held back until then. It ignores a
+	// partition whose Assignment is not the present one.
+	Release(reaches ...Reach)
 	// ResultPartition is the results partition of this worker (its slot modulo the partitions there are).
 	ResultPartition() int32
 }

@@ -43,8 +43,10 @@ type Task struct {
 	dirty   []*tenant
 	panes   int // with changes since the last drain
 	reach   Reach
-	told    int64 // Reach.Through of the last committed progress
-	telling int64
+	// assignment is that of reach when the state was restored.
+	assignment uint64
+	told       int64 // Reach.Through of the last committed progress
+	telling    int64
 
 	operators []operator
 	resting   map[string]int64 // newest event times of tenants without series, of committed epochs

@@ -19,13 +19,25 @@ type Topology struct {
 	EpochCost   time.Duration  `json:"epoch_cost_ns"`  // time to drain, encode and commit it
 	Committed   time.Time      `json:"last_committed"` // zero before the first
 	Tasks       []TaskTopology `json:"tasks"`
+
+	restoring int // tasks that do not run yet
 }
+
+// States of a task.
+const (
+	TaskRunning   = "running"
+	TaskRestoring = "restoring" // reads its state; its partition waits
+	TaskStopped   = "stopped"   // its state cannot be restored, Error says why; its partition waits until it can
+)
 
 // TaskTopology is one task of a worker.
 type TaskTopology struct {
 	Topic       string           `json:"topic"`
 	Partition   int32            `json:"partition"`
 	Signal      string           `json:"signal"`
+	State       string           `json:"state"`
+	Error       string           `json:"error,omitempty"`
+	Restored    int64            `json:"restored_records,omitempty"` // so far, while restoring
 	Lag         int64            `json:"lag_records"`
 	Through     int64            `json:"through_ms"` // every record appended before has been processed; 0 = unknown
 	Tenants     int              `json:"tenants"`
@@ -49,7 +61,7 @@ const silent = time.Minute
 // topology describes the task at processing time now, Unix milliseconds.
 func (t *Task) topology(now int64) TaskTopology {
 	out := TaskTopology{
-		Topic: t.cfg.Partition.Topic, Partition: t.cfg.Partition.Partition, Signal: string(t.cfg.Signal),
+		Topic: t.cfg.Partition.Topic, Partition: t.cfg.Partition.Partition, Signal: string(t.cfg.Signal), State: TaskRunning,
 		Lag: t.reach.Lag, Through: max(t.told, t.reach.Through), Tenants: len(t.tenants), StateKeys: t.stateKeys(),
 		Top: make([]TenantTopology, 0, len(t.tenants)),
 	}
@@ -73,6 +85,10 @@ func (t *Task) topology(now int64) TaskTopology {
 }
 
 func comparePartitions(a, b Partition) int {
+	return cmp.Or(cmp.Compare(a.Topic, b.Topic), cmp.Compare(a.Partition, b.Partition))
+}
+
+func compareTasks(a, b TaskTopology) int {
 	return cmp.Or(cmp.Compare(a.Topic, b.Topic), cmp.Compare(a.Partition, b.Partition))
 }
 

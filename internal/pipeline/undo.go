@@ -25,6 +25,9 @@ func (u *Undo) Note(key, value []byte) {
 // noted twice ends as it was at the first. Then it forgets the notes.
 func (u *Undo) Back(restore func(key, value []byte) error) {
 	end := len(u.bytes)
+	if u.bytes == nil {
+		u.bytes = []byte{} // an empty value is not nil
+	}
 	for i := len(u.notes) - 1; i >= 0; i-- {
 		n := u.notes[i]
 		value := u.bytes[end-n.value : end]

@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"reflect"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -29,6 +31,12 @@ type timedSession struct {
 	state    []pipeline.Message
 	answer   func(n int) (bool, error) // to the n-th commit; nil = committed
 	closed   bool
+
+	shown    bool
+	logOf    func(pipeline.Partition) stateLog // to restore from; nil = nothing
+	records  []pipeline.Record                 // and before that
+	restore  func(p int32) error               // before the log is read; nil = at once
+	released chan struct{}                     // closed with the first release
 }
 
 type timedCommit struct {
@@ -39,8 +47,15 @@ type timedCommit struct {
 var errBroken = errors.New("broken")
 
 func (s *timedSession) Poll(ctx context.Context) (pipeline.Fetch, error) {
+	if !s.shown {
+		s.shown = true
+		return pipeline.Fetch{Assigned: s.assigned}, nil
+	}
 	select {
 	case f, ok := <-s.polls:
+		if len(f.Chunks) > 0 {
+			<-s.released
+		}
 		if !ok {
 			return f, errBroken
 		}
@@ -71,6 +86,35 @@ func (s *timedSession) Commit(ctx context.Context, messages []pipeline.Message) 
 		return s.answer(len(s.commits))
 	}
 	return true, nil
+}
+
+func (s *timedSession) Restore(_ context.Context, p pipeline.Partition, apply func(*pipeline.Record) error) error {
+	if s.restore != nil {
+		if err := s.restore(p.Partition); err != nil {
+			return err
+		}
+	}
+	records := slices.Clone(s.records)
+	if s.logOf != nil {
+		log := s.logOf(p)
+		for _, key := range slices.Sorted(maps.Keys(log)) {
+			records = append(records, pipeline.Record{Offset: int64(len(records)), Key: []byte(key), Value: []byte(log[key])})
+		}
+	}
+	for i := range records {
+		if err := apply(&records[i]); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (s *timedSession) Release(...pipeline.Reach) {
+	select {
+	case <-s.released:
+	default:
+		close(s.released)
+	}
 }
 
 func (s *timedSession) ResultPartition() int32 { return 7 }
@@ -104,7 +148,10 @@ func inBubble(t *testing.T, s *timedSession, change func(*pipeline.WorkerConfig)
 		s.polls = make(chan pipeline.Fetch)
 		cfg := pipeline.WorkerConfig{
 			Config: pipeline.DefaultConfig(), Slot: 2, Encoder: &copyEncoder{},
-			Open: func(context.Context) (pipeline.Session, func(), error) { return s, func() { s.closed = true }, nil },
+			Open: func(context.Context) (pipeline.Session, func(), error) {
+				s.shown, s.released = false, make(chan struct{})
+				return s, func() { s.closed = true }, nil
+			},
 		}
 		if change != nil {
 			change(&cfg)

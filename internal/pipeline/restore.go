@@ -1,0 +1,210 @@
+package pipeline
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+const (
+	// maxRestores are read by one worker at a time. Each holds about a fetch in memory.
+	maxRestores = 16
+	// Waits of a stopped task before its state is read again: a repair is taken up without a restart.
+	minStopped = 5 * time.Second
+	maxStopped = 5 * time.Minute
+	// restoreTold is how often a restore that takes long says how far it is.
+	restoreTold = 5 * time.Second
+)
+
+// restore is a task that reads its state, or one that has stopped because it cannot. Until it has it, its partition is
+// held back, and the worker goes on with the others.
+type restore struct {
+	task  *Task
+	reach Reach
+	began time.Time
+	told  time.Time
+	lag   int64 // of the partition, when last polled
+	stop  context.CancelFunc
+
+	records, bytes atomic.Int64
+
+	err   error // why it has stopped, nil while it reads
+	wait  time.Duration
+	retry time.Time
+}
+
+// restores are the tasks of a run that do not run yet. The run's goroutine uses it, but for done.
+type restores struct {
+	session Session
+	log     *slog.Logger
+	metrics *Metrics
+	now     func() time.Time
+
+	waiting map[Partition]*restore
+	slots   chan struct{} // one for each that is being read; more wait
+	readers sync.WaitGroup
+
+	mu      sync.Mutex
+	reading int
+	done    []*restore // ended, not yet taken
+	ready   []Reach    // of done, not yet released
+}
+
+func newRestores(w *Worker, s Session) *restores {
+	return &restores{
+		session: s, log: w.cfg.Log.With("slot", w.cfg.Slot), metrics: w.cfg.Metrics, now: w.cfg.Now,
+		waiting: make(map[Partition]*restore), slots: make(chan struct{}, maxRestores),
+	}
+}
+
+// close ends all reading and waits for it.
+func (rs *restores) close() {
+	for p := range rs.waiting {
+		rs.drop(p)
+	}
+	rs.readers.Wait()
+}
+
+// drop forgets a task that has been taken away.
+func (rs *restores) drop(p Partition) {
+	if r := rs.waiting[p]; r != nil {
+		r.stop()
+		delete(rs.waiting, p)
+	}
+}
+
+// start reads the state of a new, empty task.
+func (rs *restores) start(ctx context.Context, task *Task, reach Reach) *restore {
+	rs.drop(reach.Partition)
+	ctx, cancel := context.WithCancel(ctx)
+	r := &restore{task: task, reach: reach, began: rs.now(), told: rs.now(), stop: cancel, wait: minStopped}
+	rs.waiting[reach.Partition] = r
+	rs.mu.Lock()
+	rs.reading++
+	rs.mu.Unlock()
+	rs.readers.Go(func() {
+		select {
+		case rs.slots <- struct{}{}:
+			r.err = r.read(ctx, rs.session)
+			<-rs.slots
+		case <-ctx.Done():
+			r.err = ctx.Err()
+		}
+		rs.end(r)
+	})
+	return r
+}
+
+// read applies the log. A damaged record does not matter when a later one of the same key, a tombstone perhaps, takes
+// its place.
+func (r *restore) read(ctx context.Context, s Session) error {
+	type damage struct {
+		offset int64
+		err    error
+	}
+	damaged := map[string]damage{}
+	err := s.Restore(ctx, r.reach.Partition, func(record *Record) error {
+		r.records.Add(1)
+		r.bytes.Add(int64(len(record.Key) + len(record.Value)))
+		if err := r.task.Restore(record.Key, record.Value); err != nil {
+			damaged[string(record.Key)] = damage{record.Offset, err}
+		} else if len(damaged) > 0 {
+			delete(damaged, string(record.Key))
+		}
+		return nil
+	})
+	if err != nil || len(damaged) == 0 {
+		return err
+	}
+	first := damage{offset: -1}
+	for _, d := range damaged {
+		if first.offset < 0 || d.offset < first.offset {
+			first = d
+		}
+	}
+	topic := r.task.cfg.Config.StateTopics[r.task.cfg.Signal]
+	return fmt.Errorf("restore %s/%d@%d (%d such keys): %w; to give the key up, write a tombstone for it, or to begin without any state, delete the topic",
+		topic, r.reach.Partition.Partition, first.offset, len(damaged), first.err)
+}
+
+// end hands a task over. Its partition is released when no other is being read, so that all of a start are released at
+// once, or else by the next take.
+func (rs *restores) end(r *restore) {
+	rs.mu.Lock()
+	defer rs.mu.Unlock()
+	rs.reading--
+	rs.done = append(rs.done, r)
+	if r.err == nil {
+		rs.ready = append(rs.ready, r.reach)
+	}
+	// In done before it is released: whoever polls its first record finds the task.
+	if rs.reading == 0 {
+		rs.release()
+	}
+}
+
+func (rs *restores) release() {
+	if len(rs.ready) > 0 {
+		rs.session.Release(rs.ready...)
+		rs.ready = rs.ready[:0]
+	}
+}
+
+// take calls ready for each task that has its state, and notes those that have stopped.
+func (rs *restores) take(ready func(*Task)) {
+	rs.mu.Lock()
+	rs.release()
+	done := rs.done
+	rs.done = nil
+	rs.mu.Unlock()
+	for _, r := range done {
+		p := r.reach.Partition
+		if rs.waiting[p] != r || errors.Is(r.err, context.Canceled) {
+			continue // dropped
+		}
+		log := rs.log.With("topic", p.Topic, "partition", p.Partition)
+		took := rs.now().Sub(r.began)
+		if r.err != nil {
+			r.retry = rs.now().Add(r.wait)
+			rs.metrics.restored("stopped", r, took)
+			log.Error("task has stopped: its state cannot be restored; its partition waits, others go on", "again", r.wait, "err", r.err)
+			continue
+		}
+		delete(rs.waiting, p)
+		rs.metrics.restored("restored", r, took)
+		log.Info("state restored", "records", r.records.Load(), "bytes", r.bytes.Load(), "keys", r.task.stateKeys(), "took", took)
+		ready(r.task)
+	}
+}
+
+// tend starts stopped tasks again when it is time, from a task that renew makes, and says how far long restores are.
+func (rs *restores) tend(ctx context.Context, renew func(Reach) *Task) {
+	now := rs.now()
+	for p, r := range rs.waiting {
+		switch {
+		case !r.retry.IsZero() && !now.Before(r.retry):
+			again := rs.start(ctx, renew(r.reach), r.reach)
+			again.wait = min(2*r.wait, maxStopped)
+		case r.retry.IsZero() && now.Sub(r.told) >= restoreTold:
+			r.told = now
+			rs.log.Info("restoring state", "topic", p.Topic, "partition", p.Partition,
+				"records", r.records.Load(), "bytes", r.bytes.Load(), "for", now.Sub(r.began))
+		}
+	}
+}
+
+// topology describes a task that does not run.
+func (r *restore) topology() TaskTopology {
+	t := TaskTopology{
+		Topic: r.reach.Partition.Topic, Partition: r.reach.Partition.Partition, Signal: string(r.reach.Signal),
+		State: TaskRestoring, Restored: r.records.Load(), Lag: r.lag, Top: []TenantTopology{},
+	}
+	if !r.retry.IsZero() {
+		t.State, t.Error = TaskStopped, r.err.Error()
+	}
+	return t
+}
