@@ -1,0 +1,331 @@
+package windows
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+)
+
+// SessionConfig says when sessions end, and bounds them.
+type SessionConfig struct {
+	// Gap is how long a key is silent before its session ends: events closer than Gap belong together. Above 0. A session is
+	// [first event, last event + Gap).
+	Gap time.Duration
+	// StoreConfig bounds what a tenant keeps, a session counting as a slice. Late is Recompute or Divert: what a late event
+	// adds to a session cannot be told apart from its new bounds.
+	StoreConfig
+}
+
+// Validate says what is wrong with values that came from outside.
+func (c SessionConfig) Validate() error {
+	if c.Gap <= 0 {
+		return fmt.Errorf("session gap %s: want more than 0", c.Gap)
+	}
+	if c.Late == MergeDelta {
+		return errors.New("late policy merge: sessions take recompute or divert")
+	}
+	return c.StoreConfig.Validate()
+}
+
+// Sessions holds the sessions of keys, by tenant. Events join sessions, and sessions grow together when an event closes the
+// gap between them, also when it is late: then those emitted are retracted and the joined one is emitted in their place
+// (Recompute). A session is emitted when the watermark reaches its end. Bounds, order of emissions, Changes and Restore
+// are as with Store. Not safe for concurrent use.
+type Sessions[A any] struct {
+	config  SessionConfig
+	ops     Accumulator[A]
+	tenants map[string]*sessionTenant[A]
+	due     []sessionDue[A]
+}
+
+type sessionTenant[A any] struct {
+	name    string
+	fired   int64
+	floor   int64
+	full    bool
+	keys    map[string]*sessionKey[A]
+	count   int
+	bytes   int64
+	stats   Stats
+	changed bool
+	dirty   map[string]struct{}
+	retract []sessionDue[A] // emitted sessions that are no more
+}
+
+type sessionKey[A any] struct {
+	name     string
+	sessions []EntrySession[A] // ascending, apart by Gap at least
+}
+
+// EntrySession is one session of a key. Version is how often it was emitted.
+type EntrySession[A any] struct {
+	Window  Window
+	Version uint32
+	Late    bool // changed since it was emitted; false right after Advance
+	Value   *A
+}
+
+type sessionDue[A any] struct {
+	key     string
+	session *EntrySession[A]
+	window  Window
+	version uint32
+	retract bool
+}
+
+// NewSessions takes a valid config.
+func NewSessions[A any](config SessionConfig, ops Accumulator[A]) *Sessions[A] {
+	return &Sessions[A]{config: config, ops: ops, tenants: map[string]*sessionTenant[A]{}}
+}
+
+func (s *Sessions[A]) tenant(name string) *sessionTenant[A] {
+	t := s.tenants[name]
+	if t == nil {
+		t = &sessionTenant[A]{name: strings.Clone(name), fired: none, floor: none, keys: map[string]*sessionKey[A]{}, dirty: map[string]struct{}{}}
+		s.tenants[t.name] = t
+	}
+	return t
+}
+
+// Add puts an event of a key at t into its session: update is called with its accumulator. tenant and key are copied when they
+// are kept. Cost: a look-up and a search among the key's sessions.
+func (s *Sessions[A]) Add(tenant, key string, t int64, update func(*A)) Verdict {
+	tn := s.tenant(tenant)
+	verdict := s.add(tn, key, t, update)
+	tn.stats.Verdicts[verdict]++
+	return verdict
+}
+
+func (s *Sessions[A]) add(tn *sessionTenant[A], name string, t int64, update func(*A)) Verdict {
+	event := Window{Start: t, End: t + int64(s.config.Gap)}
+	k := tn.keys[name]
+	from, to, late := 0, 0, event.End <= tn.fired
+	if k != nil {
+		from, to = k.joined(event)
+		for i := from; i < to; i++ {
+			late = late || k.sessions[i].Version > 0
+		}
+	}
+	switch {
+	case from == to && event.End <= tn.floor:
+		return TooLate
+	case late && s.config.Late == Divert:
+		return Diverted
+	case from == to && (tn.count >= s.config.MaxSlices || tn.bytes >= s.config.MaxBytes):
+		tn.full = true
+		return Full
+	}
+	if k == nil {
+		k = &sessionKey[A]{name: strings.Clone(name)}
+		tn.keys[k.name] = k
+		tn.bytes += int64(keyBytes + len(name))
+	}
+	session := s.join(tn, k, from, to, event)
+	tn.bytes -= int64(s.ops.Bytes(session.Value))
+	update(session.Value)
+	tn.bytes += int64(s.ops.Bytes(session.Value))
+	tn.dirty[k.name] = struct{}{}
+	if late {
+		session.Late = true
+		return Late
+	}
+	return OnTime
+}
+
+// joined are the sessions that an event touches: sessions[from:to].
+func (k *sessionKey[A]) joined(event Window) (from, to int) {
+	from, _ = slices.BinarySearchFunc(k.sessions, event.Start, func(e EntrySession[A], start int64) int {
+		if e.Window.End > start {
+			return 1
+		}
+		return -1
+	})
+	for to = from; to < len(k.sessions) && k.sessions[to].Window.Start < event.End; to++ {
+	}
+	return from, to
+}
+
+// join makes one session of sessions[from:to] and the event. Of those that were emitted, what has other bounds is retracted.
+func (s *Sessions[A]) join(tn *sessionTenant[A], k *sessionKey[A], from, to int, event Window) *EntrySession[A] {
+	if from == to {
+		k.sessions = slices.Insert(k.sessions, from, EntrySession[A]{Window: event, Value: new(A)})
+		tn.count++
+		tn.bytes += int64(partOf + s.ops.Bytes(k.sessions[from].Value))
+		return &k.sessions[from]
+	}
+	all := Window{Start: min(event.Start, k.sessions[from].Window.Start), End: max(event.End, k.sessions[to-1].Window.End)}
+	for i := from; i < to; i++ {
+		if e := &k.sessions[i]; e.Version > 0 && e.Window != all {
+			tn.retract = append(tn.retract, sessionDue[A]{key: k.name, window: e.Window, version: e.Version + 1, retract: true})
+			e.Version = 0
+		}
+	}
+	first := &k.sessions[from]
+	for i := from + 1; i < to; i++ {
+		other := &k.sessions[i]
+		tn.bytes -= int64(s.ops.Bytes(first.Value) + s.ops.Bytes(other.Value) + partOf)
+		s.ops.Merge(first.Value, other.Value)
+		tn.bytes += int64(s.ops.Bytes(first.Value))
+		tn.count--
+	}
+	first.Window = all
+	k.sessions = slices.Delete(k.sessions, from+1, to)
+	return &k.sessions[from]
+}
+
+// Advance moves the tenant's watermark forward and calls emit for retractions and corrections of sessions emitted before,
+// then for sessions that the watermark has reached; both ascending in end, start and key. A retraction has a nil Value and the
+// version after the last of its window. emit must not call the store. O(sessions of the tenant).
+func (s *Sessions[A]) Advance(tenant string, watermark int64, emit func(*Emission[A])) {
+	tn := s.tenants[tenant]
+	if tn == nil {
+		if watermark == none {
+			return
+		}
+		tn = s.tenant(tenant)
+	}
+	fired := tn.fired
+	if watermark > fired {
+		tn.fired, tn.changed = watermark, true
+		if lateness := int64(s.config.AllowedLateness); watermark >= none+lateness {
+			tn.floor = max(tn.floor, watermark-lateness)
+		}
+	}
+	s.due = append(s.due[:0], tn.retract...)
+	clear(tn.retract)
+	tn.retract = tn.retract[:0]
+	s.gather(tn, func(e *EntrySession[A]) bool { return e.Late && e.Window.End <= fired })
+	s.emit(tn, true, emit)
+	s.gather(tn, func(e *EntrySession[A]) bool { return e.Version == 0 && e.Window.End <= tn.fired })
+	s.emit(tn, false, emit)
+	if tn.full {
+		tn.full, tn.floor, tn.changed = false, tn.fired, true
+		tn.stats.Cut++
+	}
+	s.expire(tn)
+}
+
+func (s *Sessions[A]) gather(tn *sessionTenant[A], want func(*EntrySession[A]) bool) {
+	for _, k := range tn.keys {
+		for i := range k.sessions {
+			if e := &k.sessions[i]; want(e) {
+				s.due = append(s.due, sessionDue[A]{key: k.name, session: e, window: e.Window})
+			}
+		}
+	}
+}
+
+func (s *Sessions[A]) emit(tn *sessionTenant[A], late bool, emit func(*Emission[A])) {
+	slices.SortFunc(s.due, func(a, b sessionDue[A]) int {
+		return cmp.Or(cmp.Compare(a.window.End, b.window.End), cmp.Compare(a.window.Start, b.window.Start), cmp.Compare(a.key, b.key))
+	})
+	for _, d := range s.due {
+		e := Emission[A]{Tenant: tn.name, Key: d.key, Window: d.window, Version: d.version}
+		if !d.retract {
+			d.session.Version++
+			d.session.Late = false
+			e.Version, e.Value = d.session.Version, d.session.Value
+		}
+		if late {
+			tn.stats.Late++
+		} else {
+			tn.stats.Emitted++
+		}
+		tn.dirty[d.key] = struct{}{}
+		emit(&e)
+	}
+	clear(s.due)
+	s.due = s.due[:0]
+}
+
+// expire drops sessions that have passed lateness.
+func (s *Sessions[A]) expire(tn *sessionTenant[A]) {
+	for name, k := range tn.keys {
+		before := len(k.sessions)
+		k.sessions = slices.DeleteFunc(k.sessions, func(e EntrySession[A]) bool {
+			if e.Version == 0 || e.Window.End > tn.floor {
+				return false
+			}
+			tn.bytes -= int64(partOf + s.ops.Bytes(e.Value))
+			return true
+		})
+		if len(k.sessions) == before {
+			continue
+		}
+		tn.count -= before - len(k.sessions)
+		tn.dirty[name] = struct{}{}
+		if len(k.sessions) == 0 {
+			tn.bytes -= int64(keyBytes + len(name))
+			delete(tn.keys, name)
+		}
+	}
+}
+
+// Stats are the tenant's counts.
+func (s *Sessions[A]) Stats(tenant string) Stats {
+	if tn := s.tenants[tenant]; tn != nil {
+		return tn.stats
+	}
+	return Stats{}
+}
+
+// Usage is what the tenant keeps: keys, sessions, and about how many bytes.
+func (s *Sessions[A]) Usage(tenant string) (keys, sessions int, bytes int64) {
+	if tn := s.tenants[tenant]; tn != nil {
+		return len(tn.keys), tn.count, tn.bytes
+	}
+	return 0, 0, 0
+}
+
+// Changes is Store.Changes; a key that is gone has no sessions.
+func (s *Sessions[A]) Changes(progress func(tenant string, p Progress), key func(tenant, key string, sessions []EntrySession[A])) {
+	for _, tn := range s.tenants {
+		if tn.changed {
+			tn.changed = false
+			progress(tn.name, Progress{Fired: tn.fired, Floor: tn.floor})
+		}
+		for name := range tn.dirty {
+			var sessions []EntrySession[A]
+			if k := tn.keys[name]; k != nil {
+				sessions = k.sessions
+			}
+			key(tn.name, name, sessions)
+		}
+		clear(tn.dirty)
+	}
+}
+
+// RestoreProgress sets how far a tenant is.
+func (s *Sessions[A]) RestoreProgress(tenant string, p Progress) {
+	tn := s.tenant(tenant)
+	tn.fired, tn.floor = p.Fired, p.Floor
+}
+
+// Restore sets the sessions of a key, in place of what it had; none forgets it. They belong to the store afterwards.
+func (s *Sessions[A]) Restore(tenant, key string, sessions []EntrySession[A]) {
+	tn := s.tenant(tenant)
+	if k := tn.keys[key]; k != nil {
+		for i := range k.sessions {
+			tn.bytes -= int64(partOf + s.ops.Bytes(k.sessions[i].Value))
+		}
+		tn.count -= len(k.sessions)
+		tn.bytes -= int64(keyBytes + len(key))
+		delete(tn.keys, key)
+	}
+	if len(sessions) == 0 {
+		return
+	}
+	k := &sessionKey[A]{name: strings.Clone(key), sessions: sessions}
+	tn.keys[k.name] = k
+	tn.count += len(sessions)
+	tn.bytes += int64(keyBytes + len(key))
+	for i := range sessions {
+		tn.bytes += int64(partOf + s.ops.Bytes(sessions[i].Value))
+	}
+}
+
+// Reset drops everything.
+func (s *Sessions[A]) Reset() { clear(s.tenants) }

@@ -1,0 +1,526 @@
+package windows
+
+import (
+	"cmp"
+	"container/heap"
+	"fmt"
+	"math"
+	"slices"
+	"strings"
+	"time"
+)
+
+// StoreConfig bounds a Store.
+type StoreConfig struct {
+	// AllowedLateness is how long after its end, in event time, a window is corrected. At least 0. Watermarks trail events by a
+	// delay of their own, which is apart from this.
+	AllowedLateness time.Duration
+	// Late says what becomes of late events.
+	Late LatePolicy
+	// MaxSlices and MaxBytes bound what one tenant keeps. Both above 0.
+	MaxSlices int
+	MaxBytes  int64
+}
+
+// Validate says what is wrong with values that came from outside.
+func (c StoreConfig) Validate() error {
+	switch {
+	case c.AllowedLateness < 0:
+		return fmt.Errorf("allowed lateness %s: want at least 0", c.AllowedLateness)
+	case int(c.Late) >= len(policyNames):
+		return fmt.Errorf("late policy %d: want merge, recompute or divert", c.Late)
+	case c.MaxSlices <= 0:
+		return fmt.Errorf("max slices %d: want more than 0", c.MaxSlices)
+	case c.MaxBytes <= 0:
+		return fmt.Errorf("max bytes %d: want more than 0", c.MaxBytes)
+	}
+	return nil
+}
+
+// Accumulator says how to work with the contents of windows, whose zero value is empty.
+type Accumulator[A any] struct {
+	// Merge adds from to into and keeps nothing of from. Any order of merges must mean the same.
+	Merge func(into, from *A)
+	// Bytes is about what a takes in memory, beside the struct itself.
+	Bytes func(a *A) int
+}
+
+// Emission is one result: the contents of a window of a key.
+type Emission[A any] struct {
+	Tenant, Key string
+	Window      Window
+	// Version counts the emissions of this key and window from 1.
+	Version uint32
+	// Delta says that Value adds to the earlier versions instead of replacing them.
+	Delta bool
+	// Value is valid until the callback returns.
+	Value *A
+}
+
+// Stats count what a tenant's events and windows came to, since the tenant turned up.
+type Stats struct {
+	Verdicts [verdicts]uint64 // by Verdict
+	Emitted  uint64           // first emissions of windows
+	Late     uint64           // corrections of emitted windows
+	Cut      uint64           // times that lateness was given up for room
+}
+
+// Store holds the open windows of keys, by tenant: events are added, watermarks advance, windows are emitted when the
+// watermark reaches their end and corrected until AllowedLateness has passed. Watermarks and bounds are a tenant's own, so
+// none closes the windows or takes the room of another.
+//
+// At its bounds a tenant's events are refused (Full) when they would need a new slice, so that what is open stays exact. The
+// next Advance then makes room: it drops what is kept for corrections only, all of it, and windows emitted before count as
+// past lateness (Stats.Cut).
+//
+// The same calls give the same emissions in the same order. What changed since it was asked last can be written to a log
+// (Changes) and be filled in again (Restore). Not safe for concurrent use.
+type Store[A any] struct {
+	windows Aligned
+	config  StoreConfig
+	ops     Accumulator[A]
+	tenants map[string]*storeTenant[A]
+	due     []firing[A]
+	total   A
+}
+
+type storeTenant[A any] struct {
+	name  string
+	fired int64 // windows that end at or before have been emitted
+	floor int64 // and those at or before this have passed lateness
+	full  bool  // a slice was refused since the last Advance
+
+	slice      Window // of the last event, and its standing; empty when that is not known
+	open, late bool
+
+	keys    map[string]*storeKey[A]
+	order   keyHeap[A] // keys by what comes next of them
+	slices  int
+	bytes   int64
+	stats   Stats
+	changed bool                  // fired or floor, since the last Changes
+	dirty   map[string]struct{}   // keys, since then
+	fixes   map[*storeKey[A]]bool // keys with late events since the last Advance
+}
+
+type storeKey[A any] struct {
+	name    string
+	slices  []storeSlice[A] // ascending
+	emitted []Emitted       // ascending in start; not with Divert
+	next    int64           // the least watermark at which something is to be done
+	at      int             // in the heap
+	bytes   int64
+}
+
+// storeSlice is what a key has in one slice. value is nil when no window needs the whole any more.
+type storeSlice[A any] struct {
+	window      Window
+	value, late *A // late: since the last Advance, for windows emitted before
+}
+
+// Emitted remembers how often a window was emitted.
+type Emitted struct {
+	Window  Window
+	Version uint32
+}
+
+type firing[A any] struct {
+	key    *storeKey[A]
+	window Window
+	late   bool
+}
+
+const (
+	none     = math.MinInt64
+	never    = math.MaxInt64
+	keyBytes = 160 // of a key without its name
+	partOf   = 64  // of a slice or an emitted window
+)
+
+// NewStore takes valid windows and config.
+func NewStore[A any](windows Aligned, config StoreConfig, ops Accumulator[A]) *Store[A] {
+	return &Store[A]{windows: windows, config: config, ops: ops, tenants: map[string]*storeTenant[A]{}}
+}
+
+func (s *Store[A]) tenant(name string) *storeTenant[A] {
+	t := s.tenants[name]
+	if t == nil {
+		name = strings.Clone(name)
+		t = &storeTenant[A]{
+			name: name, fired: none, floor: none,
+			keys: map[string]*storeKey[A]{}, dirty: map[string]struct{}{}, fixes: map[*storeKey[A]]bool{},
+		}
+		s.tenants[name] = t
+	}
+	return t
+}
+
+// Add puts an event of a key into its windows: update is called with each accumulator that has to take it, at most two. tenant
+// and key are copied when they are kept. Cost: one look-up, and a slice's insertion when it is new; it does not grow
+// with the number of windows that overlap.
+func (s *Store[A]) Add(tenant, key string, t int64, update func(*A)) Verdict {
+	tn := s.tenant(tenant)
+	if t < tn.slice.Start || t >= tn.slice.End { // nearly all events are of the slice before
+		tn.slice = s.windows.Slice(t)
+		tn.open, tn.late = s.standing(tn, tn.slice)
+	}
+	slice, open, late := tn.slice, tn.open, tn.late
+	verdict := s.add(tn, key, slice, open, late, update)
+	tn.stats.Verdicts[verdict]++
+	return verdict
+}
+
+// standing says whether a slice has windows that are open, and some that were emitted and can be corrected.
+func (s *Store[A]) standing(tn *storeTenant[A], slice Window) (open, late bool) {
+	w, last := s.windows.Span(slice)
+	for open = last.End > tn.fired; w.End <= tn.fired; w = s.windows.Next(w) {
+		if w.End > tn.floor {
+			return open, true
+		}
+		if w == last {
+			break
+		}
+	}
+	return open, false
+}
+
+func (s *Store[A]) add(tn *storeTenant[A], name string, slice Window, open, late bool, update func(*A)) Verdict {
+	switch {
+	case !open && !late:
+		return TooLate
+	case !open && s.config.Late == Divert:
+		return Diverted
+	}
+	k := tn.keys[name]
+	at, found := 0, false
+	if k != nil {
+		at, found = k.find(slice)
+	}
+	if !found {
+		if tn.slices >= s.config.MaxSlices || tn.bytes >= s.config.MaxBytes {
+			tn.full = true
+			return Full
+		}
+		if k == nil {
+			k = tn.newKey(name)
+		}
+		k.slices = slices.Insert(k.slices, at, storeSlice[A]{window: slice})
+		tn.slices++
+		tn.grow(k, partOf)
+		s.schedule(tn, k)
+	}
+	part := &k.slices[at]
+	if open || s.config.Late == Recompute {
+		s.update(tn, k, &part.value, update)
+	}
+	tn.dirty[k.name] = struct{}{}
+	if !late {
+		return OnTime
+	}
+	switch s.config.Late {
+	case Divert:
+		return Diverted
+	case MergeDelta:
+		s.update(tn, k, &part.late, update)
+	case Recompute:
+		if part.late == nil {
+			part.late = new(A) // marks the slice; what is emitted is the whole
+		}
+	}
+	tn.fixes[k] = true
+	return Late
+}
+
+func (s *Store[A]) update(tn *storeTenant[A], k *storeKey[A], value **A, update func(*A)) {
+	if *value == nil {
+		*value = new(A)
+		update(*value)
+		tn.grow(k, s.ops.Bytes(*value))
+		return
+	}
+	before := s.ops.Bytes(*value)
+	update(*value)
+	tn.grow(k, s.ops.Bytes(*value)-before)
+}
+
+func (k *storeKey[A]) find(slice Window) (int, bool) {
+	// Nearly always the last one.
+	if n := len(k.slices); n > 0 && k.slices[n-1].window.Start <= slice.Start {
+		if k.slices[n-1].window.Start == slice.Start {
+			return n - 1, true
+		}
+		return n, false
+	}
+	return slices.BinarySearchFunc(k.slices, slice.Start, func(p storeSlice[A], start int64) int { return cmp.Compare(p.window.Start, start) })
+}
+
+func (tn *storeTenant[A]) newKey(name string) *storeKey[A] {
+	k := &storeKey[A]{name: strings.Clone(name), next: never}
+	tn.keys[k.name] = k
+	heap.Push(&tn.order, k)
+	tn.grow(k, keyBytes+len(name))
+	return k
+}
+
+func (tn *storeTenant[A]) grow(k *storeKey[A], bytes int) {
+	k.bytes += int64(bytes)
+	tn.bytes += int64(bytes)
+}
+
+// Advance moves the tenant's watermark forward and calls emit for what has to be emitted, ascending in window end, start
+// and key: corrections of windows emitted before, then windows that the watermark has reached. A watermark that is not
+// ahead of the last one brings corrections only. emit must not call the store.
+func (s *Store[A]) Advance(tenant string, watermark int64, emit func(*Emission[A])) {
+	tn := s.tenants[tenant]
+	if tn == nil {
+		if watermark == none {
+			return
+		}
+		tn = s.tenant(tenant)
+	}
+	s.correct(tn, emit)
+	s.fire(tn, watermark, emit)
+	if tn.full {
+		s.cut(tn)
+	}
+}
+
+func (s *Store[A]) fire(tn *storeTenant[A], watermark int64, emit func(*Emission[A])) {
+	if watermark <= tn.fired {
+		return
+	}
+	before := tn.fired
+	tn.fired, tn.changed, tn.slice = watermark, true, Window{}
+	if lateness := int64(s.config.AllowedLateness); watermark >= none+lateness {
+		tn.floor = max(tn.floor, watermark-lateness)
+	}
+	reached := tn.order.reached(watermark)
+	s.due = s.due[:0]
+	for _, k := range reached {
+		s.ending(k, before, watermark)
+	}
+	s.emit(tn, emit)
+	for _, k := range reached {
+		s.expire(tn, k)
+	}
+}
+
+// cut gives up corrections of what has been emitted.
+func (s *Store[A]) cut(tn *storeTenant[A]) {
+	tn.full, tn.floor, tn.changed, tn.slice = false, tn.fired, true, Window{}
+	tn.stats.Cut++
+	for _, k := range tn.keys {
+		s.expire(tn, k)
+	}
+}
+
+// ending notes the windows of a key whose end lies in (after, until] and which hold something.
+func (s *Store[A]) ending(k *storeKey[A], after, until int64) {
+	begun := len(s.due)
+	for i := range k.slices {
+		if k.slices[i].value == nil {
+			continue
+		}
+		for w, last := s.windows.Span(k.slices[i].window); w.Start <= last.Start; w = s.windows.Next(w) {
+			// Windows of later slices ascend, so one noted already is among the last.
+			if w.End > after && w.End <= until && !slices.ContainsFunc(s.due[begun:], func(f firing[A]) bool { return f.window == w }) {
+				s.due = append(s.due, firing[A]{key: k, window: w})
+			}
+		}
+	}
+}
+
+// correct emits what came late since the last Advance.
+func (s *Store[A]) correct(tn *storeTenant[A], emit func(*Emission[A])) {
+	if len(tn.fixes) == 0 {
+		return
+	}
+	s.due = s.due[:0]
+	for k := range tn.fixes {
+		begun := len(s.due)
+		for i := range k.slices {
+			if k.slices[i].late == nil {
+				continue
+			}
+			for w, last := s.windows.Span(k.slices[i].window); w.Start <= last.Start; w = s.windows.Next(w) {
+				if w.End <= tn.fired && w.End > tn.floor && !slices.ContainsFunc(s.due[begun:], func(f firing[A]) bool { return f.window == w }) {
+					s.due = append(s.due, firing[A]{key: k, window: w, late: true})
+				}
+			}
+		}
+	}
+	s.emit(tn, emit)
+	for k := range tn.fixes {
+		for i := range k.slices {
+			if late := k.slices[i].late; late != nil {
+				if s.config.Late == MergeDelta {
+					tn.grow(k, -s.ops.Bytes(late))
+				}
+				k.slices[i].late = nil
+			}
+		}
+		s.expire(tn, k)
+	}
+	clear(tn.fixes)
+}
+
+func (s *Store[A]) emit(tn *storeTenant[A], emit func(*Emission[A])) {
+	slices.SortFunc(s.due, func(a, b firing[A]) int {
+		return cmp.Or(cmp.Compare(a.window.End, b.window.End), cmp.Compare(a.window.Start, b.window.Start), cmp.Compare(a.key.name, b.key.name))
+	})
+	for _, f := range s.due {
+		e := Emission[A]{Tenant: tn.name, Key: f.key.name, Window: f.window, Version: s.version(tn, f.key, f.window)}
+		e.Delta = f.late && s.config.Late == MergeDelta
+		s.total = *new(A)
+		for i := range f.key.slices {
+			part := &f.key.slices[i]
+			if part.window.Start < f.window.Start || part.window.End > f.window.End {
+				continue
+			}
+			value := part.value
+			if e.Delta {
+				value = part.late
+			}
+			if value != nil {
+				s.ops.Merge(&s.total, value)
+			}
+		}
+		e.Value = &s.total
+		if f.late {
+			tn.stats.Late++
+		} else {
+			tn.stats.Emitted++
+		}
+		tn.dirty[f.key.name] = struct{}{}
+		emit(&e)
+	}
+	clear(s.due)
+}
+
+// version counts one more emission of a window.
+func (s *Store[A]) version(tn *storeTenant[A], k *storeKey[A], w Window) uint32 {
+	if s.config.Late == Divert || w.End <= tn.floor {
+		return 1 // never corrected: nothing to remember
+	}
+	at, found := slices.BinarySearchFunc(k.emitted, w.Start, func(e Emitted, start int64) int { return cmp.Compare(e.Window.Start, start) })
+	if !found {
+		k.emitted = slices.Insert(k.emitted, at, Emitted{Window: w})
+		tn.grow(k, partOf)
+	}
+	k.emitted[at].Version++
+	return k.emitted[at].Version
+}
+
+// expire drops what no window needs any more, and the key when nothing is left.
+func (s *Store[A]) expire(tn *storeTenant[A], k *storeKey[A]) {
+	parts, emitted := len(k.slices), len(k.emitted)
+	k.slices = slices.DeleteFunc(k.slices, func(p storeSlice[A]) bool {
+		if open, late := s.standing(tn, p.window); open || p.late != nil && late || late && s.config.Late == Recompute {
+			return false
+		}
+		for _, value := range []*A{p.value, p.late} {
+			if value != nil {
+				tn.grow(k, -s.ops.Bytes(value))
+			}
+		}
+		return true
+	})
+	k.emitted = slices.DeleteFunc(k.emitted, func(e Emitted) bool { return e.Window.End <= tn.floor })
+	tn.slices -= parts - len(k.slices)
+	tn.grow(k, -partOf*(parts-len(k.slices)+emitted-len(k.emitted)))
+	if parts+emitted != len(k.slices)+len(k.emitted) {
+		tn.dirty[k.name] = struct{}{}
+	}
+	if len(k.slices)+len(k.emitted) > 0 {
+		s.schedule(tn, k)
+		return
+	}
+	tn.bytes -= k.bytes
+	delete(tn.keys, k.name)
+	delete(tn.fixes, k)
+	heap.Remove(&tn.order, k.at)
+}
+
+// schedule finds the least watermark at which one of the key's windows is to be emitted or dropped.
+func (s *Store[A]) schedule(tn *storeTenant[A], k *storeKey[A]) {
+	next := int64(never)
+	lateness := int64(s.config.AllowedLateness)
+	for i := range k.slices {
+		w, last := s.windows.Span(k.slices[i].window)
+		for w.End <= tn.fired && w != last {
+			w = s.windows.Next(w)
+		}
+		if w.End > tn.fired {
+			next = min(next, w.End)
+		}
+		next = min(next, max(last.End+lateness, tn.fired+1))
+	}
+	if len(k.emitted) > 0 {
+		first := k.emitted[0].Window.End // of one size, so the first start has the first end
+		next = min(next, max(first+lateness, tn.fired+1))
+	}
+	if k.next != next {
+		k.next = next
+		heap.Fix(&tn.order, k.at)
+	}
+}
+
+// Stats are the tenant's counts; zero for a tenant without windows.
+func (s *Store[A]) Stats(tenant string) Stats {
+	if tn := s.tenants[tenant]; tn != nil {
+		return tn.stats
+	}
+	return Stats{}
+}
+
+// Usage is what the tenant keeps: keys, slices, and about how many bytes.
+func (s *Store[A]) Usage(tenant string) (keys, parts int, bytes int64) {
+	if tn := s.tenants[tenant]; tn != nil {
+		return len(tn.keys), tn.slices, tn.bytes
+	}
+	return 0, 0, 0
+}
+
+// keyHeap has the key with the least next first.
+type keyHeap[A any] []*storeKey[A]
+
+func (h keyHeap[A]) Len() int { return len(h) }
+
+func (h keyHeap[A]) Less(i, j int) bool { return h[i].next < h[j].next }
+
+func (h keyHeap[A]) Swap(i, j int) {
+	h[i], h[j] = h[j], h[i]
+	h[i].at, h[j].at = i, j
+}
+
+// Push implements heap.Interface.
+func (h *keyHeap[A]) Push(x any) {
+	k := x.(*storeKey[A])
+	k.at = len(*h)
+	*h = append(*h, k)
+}
+
+// Pop implements heap.Interface.
+func (h *keyHeap[A]) Pop() any {
+	old := *h
+	k := old[len(old)-1]
+	old[len(old)-1] = nil
+	*h = old[:len(old)-1]
+	return k
+}
+
+// reached lists the keys of which something is to be done at the watermark. They stay in the heap.
+func (h keyHeap[A]) reached(watermark int64) []*storeKey[A] {
+	var found []*storeKey[A]
+	var visit func(i int)
+	visit = func(i int) {
+		if i >= len(h) || h[i].next > watermark {
+			return
+		}
+		found = append(found, h[i])
+		visit(2*i + 1)
+		visit(2*i + 2)
+	}
+	visit(0)
+	return found
+}
