@@ -39,6 +39,7 @@ type Session struct {
 	rebalanced atomic.Bool // partitions were taken away since the last Commit
 	pending    bool        // something was polled since the last Commit
 	reach      *reach
+	read       readPartitions
 	stop       context.CancelFunc
 	observer   sync.WaitGroup
 
@@ -56,7 +57,7 @@ func NewSession(ctx context.Context, cfg Config, slot int, metrics *Metrics, log
 	}
 	log = log.With("slot", slot)
 	s := &Session{
-		cfg: cfg, log: log, metrics: metrics, assignment: newAssignment(), reach: newReach(),
+		cfg: cfg, log: log, metrics: metrics, assignment: newAssignment(), reach: newReach(), read: readPartitions{},
 		signals: map[string]events.Signal{
 			cfg.Topics.Metrics.Name: events.Metrics,
 			cfg.Topics.Spans.Name:   events.Spans,
@@ -176,7 +177,7 @@ func (s *Session) Poll(ctx context.Context) (pipeline.Fetch, error) {
 	if fetches.IsClientClosed() {
 		return pipeline.Fetch{}, fmt.Errorf("poll events: %w", kgo.ErrClientClosed)
 	}
-	if err := fetchErrors(fetches, s.log); err != nil {
+	if err := errors.Join(s.read.lost(fetches), fetchErrors(fetches, s.log)); err != nil {
 		return pipeline.Fetch{}, fmt.Errorf("poll events: %w", err)
 	}
 	s.reuse()
@@ -186,6 +187,7 @@ func (s *Session) Poll(ctx context.Context) (pipeline.Fetch, error) {
 		}
 		s.pending = true
 		partition := pipeline.Partition{Topic: p.Topic, Partition: p.Partition}
+		s.read[partition] = true
 		if !s.assignment.released(partition) {
 			// It is just being taken away. Its records come again to whoever has it then, if this epoch aborts.
 			s.rebalanced.Store(true)
