@@ -8,6 +8,7 @@ RACE := ./pkg/... ./internal/auth/... ./internal/ingest/... ./internal/kafka/...
 TEST_TIMEOUT ?= 20m
 # Tests on fake time: the tag makes the locks of the Kafka client visible to it.
 SIMULATE := CGO_ENABLED=0 $(GO) test -tags synctests -timeout $(TEST_TIMEOUT)
+SCHEDULES ?= 2000
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 BUILD := CGO_ENABLED=0 $(GO) build -ldflags '-s -w -X main.version=$(VERSION)'
 
@@ -42,6 +43,9 @@ SEED ?= 1
 chaos: ## Kill workers, ClickHouse and the broker N times under load (SEED=1 repeats a run), and count what was lost
 	@out=$$(mktemp); VIGIE_CHAOS_KILLS=$(N) VIGIE_CHAOS_SEED=$(SEED) VIGIE_CHAOS_SUMMARY=$$out CGO_ENABLED=0 \
 		$(GO) test -count=1 -v -timeout 12h -run '^TestChaos$$' ./internal/e2e; code=$$?; cat $$out; rm -f $$out; exit $$code
+
+sim: ## Run random schedules of faults on fake time (SCHEDULES=N, default 2000; docs/simulation.md)
+	$(SIMULATE) ./internal/simulation -run 'TestScenarios|TestSchedules' -count=1 -v -base=0 -schedules=$(SCHEDULES)
 
 build: ## Build the programs into bin/
 	@mkdir -p bin

@@ -181,7 +181,8 @@ func TestResultsOnApacheKafka(t *testing.T) {
 
 func TestResultsSayWhatTheTokenNeeds(t *testing.T) {
 	_, cfg := fake(t)
-	id := ensure(t, cfg)[3].ID
+	states := ensure(t, cfg)
+	id := states[slices.IndexFunc(states, func(s kafka.TopicState) bool { return s.Name == cfg.Topics.Results.Name })].ID
 	produceRecords(t, cfg, &kgo.Record{Topic: cfg.Topics.Results.Name, Partition: 3, Key: []byte("k"), Value: []byte("v"), Headers: resultHeaders()})
 	source, err := kafka.NewResults(cfg, 0, quiet())
 	if err != nil {

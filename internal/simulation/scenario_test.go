@@ -13,6 +13,7 @@ import (
 	"strings"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"github.com/vigie-io/vigie/internal/simulation"
 )
@@ -26,6 +27,9 @@ func simulate(t *testing.T, s *simulation.Scenario) (err error) {
 	if *verbose {
 		log = slog.New(slog.NewTextHandler(os.Stderr, nil))
 	}
+	// Time that does not pass in the bubble passes outside.
+	stuck := time.AfterFunc(time.Minute, func() { panic("stuck for a minute:\n" + s.Name + "\n" + s.String()) })
+	defer stuck.Stop()
 	synctest.Test(t, func(*testing.T) { err = simulation.Run(s, log) })
 	return err
 }

@@ -1,0 +1,156 @@
+package simulation
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"github.com/vigie-io/vigie/internal/pipeline"
+	"github.com/vigie-io/vigie/pkg/events"
+)
+
+// Generate makes the scenario of a seed: records, and trouble of all kinds between them. The same seed gives the same
+// scenario in every run of one version of Vigie.
+func Generate(seed uint64) *Scenario {
+	g := generator{rand.New(rand.NewPCG(seed, 0x7669676965))}
+	s := &Scenario{Name: fmt.Sprintf("seed %d", seed), Shape: Shape{
+		Brokers: 1 + g.IntN(3), Workers: 1 + g.IntN(3), Sinks: 1 + g.IntN(2), Partitions: int32(1 + g.IntN(4)),
+	}}
+	trouble := g.IntN(4) // how much of it: some schedules have none, some little else
+	for range 8 + g.IntN(32) {
+		if g.IntN(10) < 2*trouble {
+			s.Steps = append(s.Steps, g.trouble(&s.Shape))
+		} else {
+			s.Steps = append(s.Steps, g.traffic())
+		}
+	}
+	return s
+}
+
+type generator struct{ *rand.Rand }
+
+func pick[T any](g generator, from ...T) T { return from[g.IntN(len(from))] }
+
+func (g generator) traffic() Step {
+	tenant := pick(g, "acme", "demo", "zeta")
+	switch n := g.IntN(20); {
+	case n < 12:
+		return eventStep{
+			tenant: tenant, metric: pick(g, "latency", "size"), value: float64(g.IntN(1<<16)-1024) / 64,
+			kind: pick(g, events.Observation, events.Observation, events.Delta, events.Gauge, events.Cumulative), service: pick(g, "", "shop", "cart"),
+			label: pick(g, "", "a", "b"), ago: pick(g, 0, 0, 3*time.Second, 45*time.Second, time.Hour, 25*time.Hour), shard: g.IntN(4), times: 1 + g.IntN(5),
+		}
+	case n < 14:
+		return logStep{tenant: tenant, service: pick(g, "shop", "cart"), severity: pick(g, "info", "error"), shard: g.IntN(2), times: 1 + g.IntN(3)}
+	case n < 15:
+		return garbageStep{tenant: tenant, shard: g.IntN(4)}
+	default:
+		return advanceStep{g.while()}
+	}
+}
+
+func (g generator) while() time.Duration {
+	most := pick(g, 50*time.Millisecond, 500*time.Millisecond, 2*time.Second, 8*time.Second)
+	return time.Duration(1+g.IntN(int(most/time.Millisecond))) * time.Millisecond
+}
+
+func (g generator) process(shape *Shape) string {
+	if g.IntN(3) == 0 {
+		return sinkName(1 + g.IntN(shape.Sinks))
+	}
+	return g.worker(shape)
+}
+
+func (g generator) worker(shape *Shape) string { return workerName(1 + g.IntN(shape.Workers)) }
+
+func (g generator) trouble(shape *Shape) Step {
+	switch n := g.IntN(20); {
+	case n < 4:
+		return g.crash(shape)
+	case n < 7:
+		return restartStep{g.process(shape)}
+	case n < 9:
+		return rebalanceStep{add: g.IntN(2) == 0, process: g.process(&Shape{Workers: shape.Workers + 1, Sinks: shape.Sinks + 1})}
+	case n < 12:
+		return g.brokerTrouble(shape)
+	case n < 15:
+		return g.networkTrouble(shape)
+	case n < 19:
+		return g.sinkTrouble()
+	default:
+		return healStep{}
+	}
+}
+
+func (g generator) crash(shape *Shape) Step {
+	c := crashStep{process: g.process(shape), elseNow: true}
+	moments := []string{"", "before", "after", "after", momentPolled, momentCommitting, momentCommitted}
+	ends := []kmsg.Key{kmsg.Produce, kmsg.AddPartitionsToTxn, kmsg.AddOffsetsToTxn, kmsg.TxnOffsetCommit, kmsg.EndTxn}
+	if c.process[0] == 's' {
+		moments, ends = []string{"", "before", "after", momentInserting, momentInserted}, []kmsg.Key{kmsg.OffsetCommit, kmsg.Fetch}
+	}
+	switch c.moment = pick(g, moments...); c.moment {
+	case "":
+		c.elseNow = false
+	case "before", "after":
+		c.request = pick(g, ends...)
+	}
+	return c
+}
+
+// request draws one kind, those that a commit consists of more often.
+func (g generator) request(of func(kmsg.Key) bool) kmsg.Key {
+	var keys []kmsg.Key
+	for key := range requests {
+		if of(key) {
+			keys = append(keys, key)
+		}
+	}
+	slices.Sort(keys)
+	keys = append(keys, kmsg.Produce, kmsg.AddOffsetsToTxn, kmsg.TxnOffsetCommit, kmsg.EndTxn)
+	return pick(g, keys...)
+}
+
+func (g generator) brokerTrouble(shape *Shape) Step {
+	switch g.IntN(6) {
+	case 0:
+		return brokerFault{what: "move", moved: pick(g, "coordinators", "leaders")}
+	case 1:
+		return brokerFault{what: "fence", process: g.worker(shape)}
+	}
+	f := brokerFault{what: "error", request: g.request(func(k kmsg.Key) bool { return len(requests[k]) > 0 }), times: 1 + g.IntN(3)}
+	f.code = pick(g, requests[f.request]...)
+	return f
+}
+
+func (g generator) networkTrouble(shape *Shape) Step {
+	f := networkFault{process: g.process(shape), what: pick(g, "cut", "lose", "delay", "silence")}
+	if f.what == "silence" {
+		f.by = g.while() + pick(g, 0, 8*time.Second) // beyond the session timeout
+		return f
+	}
+	f.request, f.times = g.request(func(kmsg.Key) bool { return true }), 1+g.IntN(3)
+	if f.what == "delay" {
+		f.by = g.while()
+	}
+	return f
+}
+
+func (g generator) sinkTrouble() Step {
+	f := sinkFault{
+		what:  pick(g, faultBefore, faultDuring, faultDuring, faultAfter, faultAfter, faultSlow, faultHang, faultRefuse, "readonly"),
+		parts: 1, times: 1 + g.IntN(4), table: pick(g, "", "", pipeline.TableRollups, pipeline.TableSeries, pipeline.TableProgress),
+	}
+	switch f.what {
+	case faultDuring:
+		f.parts = g.IntN(8)
+	case faultSlow, faultHang:
+		f.by = g.while()
+	case "readonly":
+		return sinkFault{what: f.what, by: g.while(), parts: 1, times: 1}
+	}
+	return f
+}
