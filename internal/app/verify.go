@@ -43,6 +43,7 @@ func Verify(ctx context.Context, cfg config.Config, of Verification, log *slog.L
 		Signal: signal, Table: of.Table, Tenant: of.Tenant, Since: of.Since, Until: of.Until, Memory: of.Memory,
 		MaxPast: cfg.Stream.MaxPast, MaxFuture: cfg.Stream.MaxFuture, WatermarkDelay: cfg.Stream.WatermarkDelay,
 		MaxTenants:   cfg.Stream.MaxTenants,
+		Declared:     cfg.Stream.DeclaredMetrics(),
 		ActiveSeries: func(tenant tenants.ID) int { return cfg.Tenants.For(tenant).ActiveSeries },
 		Decoder:      events.NewDecoder(decoderOptions(cfg.Tenants.Defaults)),
 		Now:          time.Now(),

@@ -13,6 +13,8 @@ const (
 	ReasonBadReplayHeader events.Reason = "bad_replay_header"
 	// ReasonSeriesLimit drops an event of a new series of a tenant that has its full number active.
 	ReasonSeriesLimit events.Reason = "series_limit"
+	// ReasonLongLabel leaves an event out of a declared rollup, because an attribute is too long for a label.
+	ReasonLongLabel events.Reason = "long_label"
 	// ReasonTenantLimit drops an event of a new tenant of a task that has its full number of tenants.
 	ReasonTenantLimit events.Reason = "tenant_limit"
 )

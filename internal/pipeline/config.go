@@ -51,6 +51,8 @@ type Config struct {
 	// ProgressEvery is how often a worker says how far it is, also when idle. Default 1s. PromQL evaluates up to
 	// what was said last.
 	ProgressEvery time.Duration `yaml:"progress_every"`
+	// Rollups declares metrics that are derived from events, beside the default ones (docs/rollups.md). Default none.
+	Rollups []Rollup `yaml:"rollups"`
 	// CloseTimeout bounds the last commit at shutdown. Default 3s. When it passes, the epoch is left to be
 	// processed again by whoever takes over.
 	CloseTimeout time.Duration `yaml:"close_timeout"`
@@ -119,5 +121,8 @@ func (c *Config) Validate() error {
 	refuse(c.MaxTenants < 1, "max_tenants %d: want 1 or more", c.MaxTenants)
 	refuse(c.ProgressEvery < 10*time.Millisecond, "progress_every %s: want 10ms or more", c.ProgressEvery)
 	refuse(c.CloseTimeout <= 0, "close_timeout %s: want more than 0s", c.CloseTimeout)
+	if err := validateRollups(c.Rollups); err != nil {
+		errs = append(errs, err)
+	}
 	return errors.Join(errs...)
 }

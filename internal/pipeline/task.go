@@ -48,6 +48,9 @@ type Task struct {
 	told       int64 // Reach.Through of the last committed progress
 	telling    int64
 
+	rollups []*rollup // declared for the signal
+	fields  fields
+
 	operators []operator
 	resting   map[string]int64 // newest event times of tenants without series, of committed epochs
 	gone      []string         // tenants to be removed from resting in the log
@@ -89,7 +92,8 @@ func NewTask(cfg TaskConfig) *Task {
 	}
 	t := &Task{
 		cfg: cfg, tenants: make(map[string]*tenant), intern: series.NewInterner(internStrings),
-		reach: Reach{Partition: cfg.Partition, Signal: cfg.Signal}, resting: make(map[string]int64),
+		rollups: rollupsOf(cfg.Config.Rollups, cfg.Signal),
+		reach:   Reach{Partition: cfg.Partition, Signal: cfg.Signal}, resting: make(map[string]int64),
 	}
 	t.operators = []operator{{(*watermarks)(t), kindWatermark, watermarkVersion}}
 	return t
@@ -154,16 +158,25 @@ func (t *Task) record(r *Record, h *sourceHeaders, b *events.Batch) {
 	for i := range b.Metrics {
 		if m, index := &b.Metrics[i], b.MetricIndex[i]; t.wanted(h.only, index, m.Time) {
 			t.metric(m)
+			if t.rollups != nil {
+				t.declareMetric(m)
+			}
 		}
 	}
 	for i := range b.Spans {
 		if s, index := &b.Spans[i], b.SpanIndex[i]; t.wanted(h.only, index, s.Time) {
 			t.span(s)
+			if t.rollups != nil {
+				t.declareSpan(s)
+			}
 		}
 	}
 	for i := range b.Logs {
 		if l, index := &b.Logs[i], b.LogIndex[i]; t.wanted(h.only, index, l.Time) {
 			t.log(l)
+			if t.rollups != nil {
+				t.declareLog(l)
+			}
 		}
 	}
 	if h.only == nil {
@@ -301,6 +314,11 @@ func (t *Task) share(s string) string {
 // take notes an event of a series and returns the pane to put it in.
 func (t *Task) take(tn *tenant, e *entry, time int64) *pane {
 	t.tally.Events++
+	return t.into(tn, e, time)
+}
+
+// into is take for what is derived from an event that has been counted.
+func (t *Task) into(tn *tenant, e *entry, time int64) *pane {
 	tn.seen, e.touched = t.now, t.now
 	e.seen = max(e.seen, time)
 	tn.newest = max(tn.newest, time)

@@ -197,7 +197,7 @@ func (v *verifier) metrics() (names []string, except bool) {
 	case events.Logs:
 		return []string{pipeline.LogMetric}, false
 	}
-	return []string{pipeline.SpanMetric, pipeline.LogMetric}, true
+	return append([]string{pipeline.SpanMetric, pipeline.LogMetric}, v.cfg.Declared...), true
 }
 
 // ofSpan is the observation that a span stands for.

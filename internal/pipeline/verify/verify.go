@@ -103,6 +103,7 @@ type Config struct {
 	// MaxPast, MaxFuture and WatermarkDelay are those that the records were processed with.
 	MaxPast, MaxFuture, WatermarkDelay time.Duration
 	MaxTenants                         int
+	Declared                           []string // metrics of declared rollups, which are left out
 	ActiveSeries                       func(tenants.ID) int
 	Decoder                            *events.Decoder
 	Now                                time.Time

@@ -1,0 +1,371 @@
+package pipeline
+
+import (
+	"errors"
+	"fmt"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/vigie-io/vigie/internal/tenants"
+	"github.com/vigie-io/vigie/pkg/events"
+	"github.com/vigie-io/vigie/pkg/rules"
+	"github.com/vigie-io/vigie/pkg/series"
+)
+
+// Rollup declares a metric that is derived from events, beside the default rollups.
+type Rollup struct {
+	// Name of the metric, in PromQL's letters; another than those of the default rollups and of incoming metrics.
+	Name string `yaml:"name"`
+	// From is the signal it is derived from: metrics, spans or logs.
+	From events.Signal `yaml:"from"`
+	// Where is the condition that events meet (docs/rules.md). Default: all.
+	Where string `yaml:"where"`
+	// Measure is what is counted: duration_seconds (of spans), value (of metrics: observations and deltas), or events.
+	// Default: duration_seconds, value, and events for logs.
+	Measure string `yaml:"measure"`
+	// By are the fields that become labels; what an event does not have is no label. Default none: one series.
+	By []string `yaml:"by"`
+	// AlsoBy are further groupings, fewer fields each, as metrics of their own: name:field_field. Long ranges over them are cheap.
+	AlsoBy [][]string `yaml:"also_by"`
+	// Tenants are those it is for. Default: all.
+	Tenants []tenants.ID `yaml:"tenants"`
+}
+
+// Measures of a Rollup.
+const (
+	measureEvents   = "events"
+	measureDuration = "duration_seconds"
+	measureValue    = "value"
+)
+
+// rollup is a Rollup made ready.
+type rollup struct {
+	where     *rules.Expr // nil: all
+	measure   string
+	tenants   []tenants.ID // empty: all
+	groupings []grouping
+}
+
+// grouping is one metric of a rollup. labels and fields run beside each other, in the order of label names.
+type grouping struct {
+	metric         string
+	labels, fields []string
+}
+
+var (
+	metricName   = regexp.MustCompile(`^[a-zA-Z_][a-zA-Z0-9_]*$`)
+	labelLetters = regexp.MustCompile(`[^a-zA-Z0-9_]`)
+)
+
+// compile checks a rollup and makes it ready.
+func (r *Rollup) compile() (*rollup, error) {
+	c := &rollup{measure: r.Measure, tenants: r.Tenants}
+	if !metricName.MatchString(r.Name) {
+		return nil, fmt.Errorf("name %q: want letters, digits and _", r.Name)
+	}
+	if r.Name == SpanMetric || r.Name == LogMetric {
+		return nil, fmt.Errorf("name %q: it is the name of a default rollup", r.Name)
+	}
+	defaults := map[events.Signal]string{events.Metrics: measureValue, events.Spans: measureDuration, events.Logs: measureEvents}
+	own := defaults[r.From]
+	if own == "" {
+		return nil, fmt.Errorf("from %q: want metrics, spans or logs", r.From)
+	}
+	if c.measure == "" {
+		c.measure = own
+	}
+	if c.measure != own && c.measure != measureEvents {
+		return nil, fmt.Errorf("measure %q of %s: want %s or events", c.measure, r.From, own)
+	}
+	if r.Where != "" {
+		where, err := rules.Parse(r.Where)
+		if err != nil {
+			return nil, fmt.Errorf("where: %w", err)
+		}
+		c.where = where
+	}
+	for _, id := range r.Tenants {
+		if err := tenants.Validate(id); err != nil {
+			return nil, fmt.Errorf("tenants: %w", err)
+		}
+	}
+	groupings := append([][]string{r.By}, r.AlsoBy...)
+	for i, fields := range groupings {
+		g, err := newGrouping(r.Name, fields, i > 0)
+		if err != nil {
+			return nil, err
+		}
+		if slices.ContainsFunc(c.groupings, func(o grouping) bool { return o.metric == g.metric }) {
+			return nil, fmt.Errorf("also_by %v: it is there already", fields)
+		}
+		c.groupings = append(c.groupings, g)
+	}
+	return c, nil
+}
+
+func newGrouping(name string, fields []string, also bool) (grouping, error) {
+	g := grouping{metric: name}
+	type pair struct{ label, field string }
+	pairs := make([]pair, 0, len(fields))
+	for _, field := range fields {
+		label := labelLetters.ReplaceAllString(field, "_")
+		if field == "" || label[0] >= '0' && label[0] <= '9' || label == "__name__" {
+			return g, fmt.Errorf("by %q: want the name of a field", field)
+		}
+		if slices.ContainsFunc(pairs, func(p pair) bool { return p.label == label }) {
+			return g, fmt.Errorf("by %v: two fields make the label %s", fields, label)
+		}
+		pairs = append(pairs, pair{label, field})
+	}
+	if len(pairs) > 64 {
+		return g, fmt.Errorf("by: %d fields, want at most 64", len(pairs))
+	}
+	slices.SortFunc(pairs, func(a, b pair) int { return strings.Compare(a.label, b.label) })
+	for _, p := range pairs {
+		g.labels, g.fields = append(g.labels, p.label), append(g.fields, p.field)
+	}
+	if also {
+		g.metric += ":" + strings.Join(g.labels, "_")
+	}
+	return g, nil
+}
+
+// validateRollups names every rollup that cannot be.
+func validateRollups(list []Rollup) error {
+	var errs []error
+	metrics := map[string]bool{}
+	for i := range list {
+		c, err := list[i].compile()
+		if err != nil {
+			errs = append(errs, fmt.Errorf("rollups[%d] %q: %w", i, list[i].Name, err))
+			continue
+		}
+		for _, g := range c.groupings {
+			if metrics[g.metric] {
+				errs = append(errs, fmt.Errorf("rollups[%d] %q: another rollup makes %s", i, list[i].Name, g.metric))
+			}
+			metrics[g.metric] = true
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// DeclaredMetrics are the names of the metrics that rollups of a valid configuration make.
+func (c *Config) DeclaredMetrics() (names []string) {
+	for i := range c.Rollups {
+		r, err := c.Rollups[i].compile()
+		if err != nil {
+			panic("BUG: rollups were not validated: " + err.Error())
+		}
+		for _, g := range r.groupings {
+			names = append(names, g.metric)
+		}
+	}
+	return names
+}
+
+// rollupsOf makes the rollups of a signal ready.
+func rollupsOf(list []Rollup, signal events.Signal) (ready []*rollup) {
+	for i := range list {
+		if list[i].From != signal {
+			continue
+		}
+		c, err := list[i].compile()
+		if err != nil {
+			panic("BUG: rollups were not validated: " + err.Error())
+		}
+		ready = append(ready, c)
+	}
+	return ready
+}
+
+// measurement is what one event gives a rollup.
+type measurement struct {
+	kind      events.Kind // Observation or Delta
+	value     float64
+	histogram *events.Histogram
+	unit      string
+}
+
+var oneEvent = measurement{kind: events.Delta, value: 1}
+
+// declare gives an event to the rollups whose condition it meets. m is its own measure.
+func (t *Task) declare(tenant string, time int64, f rules.Fields, m *measurement) {
+	for _, r := range t.rollups {
+		if len(r.tenants) > 0 && !slices.Contains(r.tenants, tenants.ID(tenant)) || r.where != nil && !r.where.Match(f) {
+			continue
+		}
+		measured := m
+		if r.measure == measureEvents {
+			measured = &oneEvent
+		}
+		for i := range r.groupings {
+			t.group(&r.groupings[i], tenant, time, f, measured)
+		}
+	}
+}
+
+// maxDerivedLabel bounds the value of a label that comes from an attribute, which may be longer than a label may be.
+const maxDerivedLabel = 4 << 10
+
+func (t *Task) group(g *grouping, tenant string, time int64, f rules.Fields, m *measurement) {
+	ls := t.labels[:0]
+	for i, field := range g.fields {
+		value := f.Text(field)
+		if len(value) > maxDerivedLabel {
+			t.tally.drop(strings.Clone(tenant), ReasonLongLabel)
+			return
+		}
+		if value != "" {
+			ls = append(ls, series.Label{Name: g.labels[i], Value: value})
+		}
+	}
+	t.labels = ls
+	tn, e := t.series(tenant, identity{kind: m.kind, metric: g.metric, labels: ls, unit: m.unit})
+	if e == nil {
+		return
+	}
+	p := t.into(tn, e, time)
+	switch {
+	case m.histogram != nil:
+		p.observe(m.histogram)
+	case m.kind == events.Observation:
+		p.value(m.value)
+		p.sketch.Add(m.value)
+	default:
+		p.value(m.value)
+	}
+}
+
+// declareMetric gives observations and deltas to the rollups. Levels have no sum over series.
+func (t *Task) declareMetric(m *events.Metric) {
+	if m.Kind != events.Observation && m.Kind != events.Delta {
+		return
+	}
+	measured := measurement{kind: m.Kind, value: m.Value, histogram: m.Histogram, unit: m.Unit}
+	if m.Histogram != nil {
+		measured.kind = events.Observation
+	}
+	t.fields.metric.Metric = m
+	t.declare(m.Tenant, m.Time, &t.fields.metric, &measured)
+}
+
+func (t *Task) declareSpan(s *events.Span) {
+	t.fields.span.Span = s
+	t.declare(s.Tenant, s.Time, &t.fields.span, &measurement{kind: events.Observation, value: float64(s.Duration) / 1e9, unit: "s"})
+}
+
+func (t *Task) declareLog(l *events.Log) {
+	t.fields.log.Log = l
+	t.declare(l.Tenant, l.Time, &t.fields.log, &oneEvent)
+}
+
+// fields are the events at hand as conditions see them; they live in the task so that none is allocated.
+type fields struct {
+	metric metricFields
+	span   spanFields
+	log    logFields
+}
+
+type metricFields struct{ *events.Metric }
+
+// Text implements rules.Fields.
+func (f *metricFields) Text(field string) string {
+	switch field {
+	case "name":
+		return f.Name
+	case "unit":
+		return f.Unit
+	}
+	return f.Labels.Get(field)
+}
+
+// Number implements rules.Fields.
+func (f *metricFields) Number(field string) (float64, bool) {
+	if field == measureValue {
+		return f.Value, f.Histogram == nil
+	}
+	return numeric(f.Text(field))
+}
+
+type spanFields struct{ *events.Span }
+
+// Text implements rules.Fields.
+func (f *spanFields) Text(field string) string {
+	switch field {
+	case "service":
+		return f.Service
+	case "name":
+		return f.Name
+	case "kind":
+		return f.Kind
+	case "status":
+		return f.Status
+	case "status_class":
+		return statusClass(f.StatusCode)
+	case "status_code":
+		if f.StatusCode == 0 {
+			return ""
+		}
+		return statusText(f.StatusCode)
+	case "route":
+		return f.Route
+	case "peer":
+		return f.Peer
+	}
+	return f.Attributes.Get(field)
+}
+
+// Number implements rules.Fields.
+func (f *spanFields) Number(field string) (float64, bool) {
+	switch field {
+	case measureDuration:
+		return float64(f.Duration) / 1e9, true
+	case "status_code":
+		return float64(f.StatusCode), f.StatusCode != 0
+	}
+	return numeric(f.Text(field))
+}
+
+type logFields struct{ *events.Log }
+
+// Text implements rules.Fields.
+func (f *logFields) Text(field string) string {
+	switch field {
+	case "service":
+		return f.Service
+	case "severity":
+		return f.Severity
+	case "body":
+		return f.Body
+	}
+	return f.Attributes.Get(field)
+}
+
+// Number implements rules.Fields.
+func (f *logFields) Number(field string) (float64, bool) { return numeric(f.Text(field)) }
+
+func numeric(text string) (float64, bool) {
+	if text == "" {
+		return 0, false
+	}
+	v, err := strconv.ParseFloat(text, 64)
+	return v, err == nil && v == v
+}
+
+// statusTexts spells the HTTP statuses, so that none is spelled anew for each span.
+var statusTexts = func() (texts [600]string) {
+	for code := range texts {
+		texts[code] = strconv.Itoa(code)
+	}
+	return texts
+}()
+
+func statusText(code int) string {
+	if code > 0 && code < len(statusTexts) {
+		return statusTexts[code]
+	}
+	return strconv.Itoa(code)
+}
