@@ -25,6 +25,8 @@ const dedupWindow = 100_000
 // table makes one part of each of its partitions, and drops a part whose token it has seen for that partition, whatever
 // is in it. An insert that fails in the middle leaves the parts that were written.
 type Server struct {
+	under sync.WaitGroup // inserts under way
+
 	mu       sync.Mutex
 	rollups  []*rollupTable
 	series   map[seriesKey]seriesRow
@@ -146,7 +148,7 @@ func (s *Server) Insert(ctx context.Context, table, token string, rows int, bloc
 	fault := s.fault(table)
 	block = slices.Clone(block) // it is the caller's again when this returns
 	done := make(chan error, 1)
-	go func() { done <- s.insert(fault, table, token, rows, block) }()
+	s.under.Go(func() { done <- s.insert(fault, table, token, rows, block) })
 	select {
 	case err := <-done:
 		return err

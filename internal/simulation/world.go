@@ -81,6 +81,7 @@ func NewWorld(shape Shape, log *slog.Logger) (*World, error) {
 		w.Close()
 		return nil, err
 	}
+	time.Sleep(time.Until(w.start.Add(time.Second))) // a round time, for readers of scenarios
 	for i := range shape.Workers {
 		w.launch(workerName(i + 1))
 	}
@@ -113,7 +114,8 @@ func (w *World) prepare() error {
 	if _, err := admin.EnsureTopics(ctx); err != nil {
 		return err
 	}
-	w.client, err = kgo.NewClient(kgo.SeedBrokers(w.cfg.Brokers...), kgo.Dialer(w.cfg.Dial), kgo.RecordPartitioner(kgo.ManualPartitioner()), kgo.DisableClientMetrics())
+	w.client, err = kgo.NewClient(kgo.SeedBrokers(w.cfg.Brokers...), kgo.Dialer(w.cfg.Dial), kgo.RecordPartitioner(kgo.ManualPartitioner()),
+		kgo.DisableClientMetrics(), kgo.ProducerLinger(0))
 	if err != nil {
 		return fmt.Errorf("kafka client: %w", err)
 	}
@@ -127,6 +129,7 @@ func (w *World) Close() {
 		w.kill(name)
 	}
 	w.abandoned.Wait()
+	w.Server.under.Wait()
 	if w.client != nil {
 		w.client.Close()
 	}
