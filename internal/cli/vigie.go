@@ -21,6 +21,7 @@ var commands = []command{
 	{"migrate", "bring ClickHouse's tables up to date (-dry-run shows what would run)", migrate},
 	{"dlq", "list, show or replay dead letters", dlq},
 	{"verify", "count a topic's records again and compare with ClickHouse", verifyTopic},
+	{"backfill", "load files of old events into ClickHouse, each exactly once", backfillFiles},
 	{"demo", "produce the demo shop's events to a broker", demoShop},
 	{"keys", "`keys new` makes an API key and shows it once", keys},
 	{"config", "`config check` and `config print` read the configuration as the services do", configuration},

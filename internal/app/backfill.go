@@ -1,0 +1,31 @@
+package app
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/vigie-io/vigie/internal/backfill"
+	"github.com/vigie-io/vigie/internal/clickhouse"
+	"github.com/vigie-io/vigie/internal/config"
+)
+
+// BackfillPast is the age up to which backfill takes events: the retention of the widest tier.
+const BackfillPast = 400 * 24 * time.Hour
+
+// Backfill runs a job, of which the configuration gives the bounds that are not set.
+func Backfill(ctx context.Context, cfg config.Config, of backfill.Config, out backfill.Output) (backfill.Summary, error) {
+	of.MaxPast, of.MaxFuture, of.Decoder = BackfillPast, cfg.Stream.MaxFuture, decoderOptions(cfg.Tenants.Defaults)
+	if err := of.Validate(); err != nil {
+		return backfill.Summary{}, err
+	}
+	client, err := clickhouse.NewClient(cfg.ClickHouse)
+	if err != nil {
+		return backfill.Summary{}, err
+	}
+	defer client.Close()
+	if err := client.Ready(ctx); err != nil {
+		return backfill.Summary{}, fmt.Errorf("ClickHouse: %w", err)
+	}
+	return backfill.New(of, clickhouse.NewBackfill(client), clickhouse.Encoder{}, out, nil).Run(ctx)
+}

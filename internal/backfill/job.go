@@ -1,0 +1,315 @@
+package backfill
+
+import (
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"math"
+	"regexp"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/vigie-io/vigie/internal/pipeline"
+	"github.com/vigie-io/vigie/internal/tenants"
+	"github.com/vigie-io/vigie/pkg/events"
+)
+
+// planVersion changes with anything that makes the blocks of a file other bytes.
+const planVersion = 1
+
+// A chunk that was begun and not finished may be inserted again only while every table remembers its tokens: the last
+// 100,000 parts (migrations, {{dedup}}) and seven days. Half of that leaves room for what is added while it is loaded.
+const (
+	doubtParts = 50_000
+	doubtTime  = 6 * 24 * time.Hour
+)
+
+// ErrInDoubt is returned by Job.Run when the tables may have forgotten the tokens of a chunk that was begun and not
+// finished, so that neither inserting it again nor leaving it out is known to be right.
+var ErrInDoubt = errors.New("chunk in doubt")
+
+// Config says what to load and how.
+type Config struct {
+	Job      string // its name; letters, digits, '.', '_' and '-'
+	Signal   events.Signal
+	Patterns []string   // of files, as filepath.Glob takes them
+	Tenant   tenants.ID // of every row; "" takes the rows' own
+	Parallel int        // chunks at a time, and so inserts at a time; at least 1
+	// MaxPast and MaxFuture bound event times around the time when the file was first begun.
+	MaxPast, MaxFuture time.Duration
+	Decoder            events.Options
+	// InDoubt decides about chunks in doubt: "" ends with ErrInDoubt, "load" inserts them again, "skip" takes them for loaded.
+	InDoubt string
+}
+
+var jobName = regexp.MustCompile(`^[A-Za-z0-9._-]{1,64}$`)
+
+// Validate says what is wrong, naming the flag.
+func (c *Config) Validate() error {
+	switch {
+	case !jobName.MatchString(c.Job):
+		return fmt.Errorf("-job %q: want 1 to 64 of A-Z a-z 0-9 . _ -", c.Job)
+	case c.Signal != events.Metrics && c.Signal != events.Spans && c.Signal != events.Logs:
+		return fmt.Errorf("-signal %q: want metrics, spans or logs", c.Signal)
+	case len(c.Patterns) == 0:
+		return errors.New("-from: want files, such as 'dir/*.ndjson'")
+	case c.Parallel < 1:
+		return fmt.Errorf("-parallel %d: want 1 or more", c.Parallel)
+	case c.InDoubt != "" && c.InDoubt != "load" && c.InDoubt != "skip":
+		return fmt.Errorf("-in-doubt %q: want load or skip", c.InDoubt)
+	}
+	if c.Tenant != "" {
+		return tenants.Validate(c.Tenant)
+	}
+	return nil
+}
+
+// Reject is a row, or some events of a row, that did not fit.
+type Reject struct {
+	File     string `json:"file"`
+	Row      int64  `json:"row"` // from 1: line, data row of CSV, row of Parquet
+	Reason   string `json:"reason"`
+	Detail   string `json:"detail"`
+	Original string `json:"original"` // the row as a JSON event; the row itself where it could not become one
+}
+
+// Summary is what a run did.
+type Summary struct {
+	Files, Loaded int // Loaded: files of which nothing was left to do when it began
+	Rows, Events  uint64
+	Rejected      uint64 // rows
+	Reasons       map[string]uint64
+	Before        uint64 // rows that earlier runs had rejected, of files of this run
+}
+
+// Job loads files. Make one with New; Run it once.
+type Job struct {
+	cfg     Config
+	store   Store
+	encoder Encoder
+	out     Output
+	now     func() time.Time
+	plan    string
+	key     []byte
+
+	total, done int64 // bytes of all files, and of those behind
+
+	mu  sync.Mutex // of sum and out
+	sum Summary
+}
+
+// Output is told what happens. Calls are made one at a time.
+type Output interface {
+	// Note is a line for people.
+	Note(line string)
+	// Reject is a row that did not fit. The rows of a chunk come before it is finished; they come again when it is loaded
+	// again after a crash.
+	Reject(r *Reject) error
+	// Flush returns when the rejects are where a crash of the process leaves them.
+	Flush() error
+	// Progress is how much of the bytes of all files is behind.
+	Progress(done, total int64, rows uint64)
+}
+
+// New returns a job. cfg must be valid. now is the clock; nil is the system's.
+func New(cfg Config, store Store, encoder Encoder, out Output, now func() time.Time) *Job {
+	if now == nil {
+		now = time.Now
+	}
+	options := sha256.Sum256(fmt.Appendf(nil, "%+v", cfg.Decoder))
+	return &Job{
+		cfg: cfg, store: store, encoder: encoder, out: out, now: now, key: []byte(cfg.Tenant), sum: Summary{Reasons: map[string]uint64{}},
+		plan: fmt.Sprintf("v%d signal=%s tenant=%s max_past=%s max_future=%s limits=%x",
+			planVersion, cfg.Signal, cfg.Tenant, cfg.MaxPast, cfg.MaxFuture, options[:4]),
+	}
+}
+
+// Run loads what is not loaded yet. When it ends early, by ctx or an error, running the same job again goes on where it
+// ended.
+func (j *Job) Run(ctx context.Context) (Summary, error) {
+	files, err := find(j.cfg.Patterns)
+	if err != nil {
+		return Summary{}, err
+	}
+	for _, f := range files {
+		j.total += f.size
+	}
+	seen := map[string]string{}
+	for _, f := range files {
+		if err := j.file(ctx, f, seen); err != nil {
+			return j.sum, err
+		}
+		j.done += f.size
+		j.sum.Files++
+		j.out.Progress(j.done, j.total, j.sum.Rows)
+	}
+	return j.sum, nil
+}
+
+// run is the loading of one file.
+type run struct {
+	*Job
+	file    *file
+	now     int64 // Unix milliseconds, pinned when the file was first begun
+	known   map[int64]Entry
+	entry   Entry // of the file
+	cfg     pipeline.Config
+	rows    atomic.Uint64
+	rejects atomic.Uint64
+	events  atomic.Uint64
+}
+
+func (j *Job) file(ctx context.Context, f *file, seen map[string]string) error {
+	if err := f.digest(); err != nil {
+		return err
+	}
+	if other, ok := seen[f.hash]; ok {
+		j.note("%s: the same bytes as %s: already loaded", f.path, other)
+		j.sum.Loaded++
+		return nil
+	}
+	seen[f.hash] = f.path
+	r, err := j.begin(ctx, f)
+	if err != nil {
+		return err
+	}
+	if r.entry.State == Finished {
+		j.note("%s: already loaded by job %s on %s", f.path, j.cfg.Job, r.entry.Started.UTC().Format(time.DateTime))
+		j.sum.Loaded++
+		j.sum.Before += r.entry.Rejects
+		return nil
+	}
+	if err := r.load(ctx); err != nil {
+		return err
+	}
+	if err := f.unchanged(); err != nil {
+		return err
+	}
+	r.entry.State = Finished
+	r.entry.Rows, r.entry.Events, r.entry.Rejects = r.rows.Load(), r.events.Load(), r.rejects.Load()
+	return j.retry(ctx, func() error { return j.store.Record(ctx, j.cfg.Job, f.hash, &r.entry) })
+}
+
+// begin reads the ledger of the file, and opens it when it is new.
+func (j *Job) begin(ctx context.Context, f *file) (*run, error) {
+	entries, err := j.store.Entries(ctx, j.cfg.Job, f.hash)
+	if err != nil {
+		return nil, err
+	}
+	r := &run{Job: j, file: f, known: map[int64]Entry{}, cfg: pipeline.DefaultConfig()}
+	for _, e := range entries {
+		r.known[e.Chunk] = e
+	}
+	entry, ok := r.known[wholeFile]
+	if !ok {
+		entry = Entry{Chunk: wholeFile, State: Begun, Name: f.path, Plan: j.plan, Started: j.now().Truncate(time.Millisecond)}
+		if err := j.retry(ctx, func() error { return j.store.Record(ctx, j.cfg.Job, f.hash, &entry) }); err != nil {
+			return nil, err
+		}
+	}
+	if entry.Plan != j.plan {
+		return nil, fmt.Errorf("load %s: job %s began this file with %q, now it is %q: use the same settings, or another -job to load it once more",
+			f.path, j.cfg.Job, entry.Plan, j.plan)
+	}
+	r.entry, r.now = entry, entry.Started.UnixMilli()
+	r.cfg.MaxPast, r.cfg.MaxFuture, r.cfg.MaxTenants = j.cfg.MaxPast, j.cfg.MaxFuture, math.MaxInt
+	return r, nil
+}
+
+// load loads the chunks that are not finished, the earlier ones first.
+func (r *run) load(ctx context.Context) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	work := make(chan *chunk) // a chunk is taken when a worker is free for it, so that few are in memory
+	var wg sync.WaitGroup
+	for range r.Job.cfg.Parallel {
+		wg.Go(func() {
+			w := newWorker(r)
+			for c := range work {
+				if err := w.chunk(ctx, c); err != nil {
+					cancel(err)
+				}
+			}
+		})
+	}
+	err := r.chunks(ctx, func(c *chunk) bool {
+		select {
+		case work <- c:
+			return true
+		case <-ctx.Done():
+			return false
+		}
+	})
+	close(work)
+	wg.Wait()
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	return err
+}
+
+// chunks cuts the file.
+func (r *run) chunks(ctx context.Context, yield func(*chunk) bool) error {
+	f, err := formatOf(r.file.path)
+	if err != nil {
+		return err
+	}
+	want := func(index int64) bool {
+		if ctx.Err() != nil {
+			return false
+		}
+		e, ok := r.known[index]
+		if !ok || e.State != Finished {
+			return true
+		}
+		r.add(e.Rows, e.Events, e.Rejects)
+		r.mu.Lock()
+		r.sum.Before += e.Rejects
+		r.mu.Unlock()
+		return false
+	}
+	return r.ndjson(r.file, f.compression, want, yield)
+}
+
+func (r *run) add(rows, events, rejects uint64) {
+	r.rows.Add(rows)
+	r.events.Add(events)
+	r.rejects.Add(rejects)
+}
+
+func (r *run) progress() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.out.Progress(r.done+min(r.file.read.Load(), r.file.size), r.total, r.sum.Rows)
+}
+
+func (j *Job) note(format string, args ...any) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.out.Note(fmt.Sprintf(format, args...))
+}
+
+// Waits between a failed call of the store and the next.
+const (
+	minWait = 200 * time.Millisecond
+	maxWait = 10 * time.Second
+)
+
+// retry calls try until it succeeds, ctx ends, or the block is refused. A database that is away delays a job and does not
+// end it.
+func (j *Job) retry(ctx context.Context, try func() error) error {
+	for wait := minWait; ; wait = min(2*wait, maxWait) {
+		err := try()
+		if err == nil || errors.Is(err, ErrRefused) || ctx.Err() != nil {
+			return err
+		}
+		j.note("waiting for ClickHouse, trying again in %s: %v", wait, err)
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(wait):
+		}
+	}
+}

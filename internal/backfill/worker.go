@@ -1,0 +1,176 @@
+package backfill
+
+import (
+	"context"
+	"fmt"
+	"math"
+	"strconv"
+
+	"github.com/vigie-io/vigie/internal/pipeline"
+	"github.com/vigie-io/vigie/internal/tenants"
+	"github.com/vigie-io/vigie/pkg/events"
+)
+
+// Encoder turns rows into blocks.
+type Encoder interface {
+	EncodeRollups(dst []byte, rows *pipeline.Rollups) ([]byte, error)
+	EncodeSeries(dst []byte, rows *pipeline.SeriesRows) ([]byte, error)
+}
+
+// worker loads one chunk at a time.
+type worker struct {
+	*run
+	scratch *pipeline.Scratch
+	decoder *events.Decoder
+	drained *pipeline.Outputs
+	block   []byte
+}
+
+func newWorker(r *run) *worker {
+	return &worker{
+		run: r, scratch: new(pipeline.Scratch), decoder: events.NewDecoder(r.Job.cfg.Decoder), drained: pipeline.NewOutputs(&r.cfg),
+	}
+}
+
+// chunk loads c, and does nothing once ctx has ended.
+func (w *worker) chunk(ctx context.Context, c *chunk) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	records, rejects, err := c.load()
+	if err != nil {
+		return fmt.Errorf("load %s, chunk %d: %w", w.file.path, c.index, err)
+	}
+	e, skip, err := w.open(ctx, c)
+	if err != nil {
+		return fmt.Errorf("load %s, chunk %d: %w", w.file.path, c.index, err)
+	}
+	if !skip {
+		tally := w.step(records)
+		bad := uint64(len(rejects)) // rows that became no record
+		rejects = append(rejects, w.letters()...)
+		e.Rows, e.Events, e.Rejects = uint64(len(records))+bad, tally.Events, uint64(len(rejects))
+		if err := w.insert(ctx, c); err != nil {
+			return fmt.Errorf("load %s, chunk %d: %w", w.file.path, c.index, err)
+		}
+	}
+	if err := w.tell(e, rejects); err != nil {
+		return err
+	}
+	e.State = Finished
+	if err := w.retry(ctx, func() error { return w.store.Record(ctx, w.Job.cfg.Job, w.file.hash, &e) }); err != nil {
+		return err
+	}
+	w.add(e.Rows, e.Events, e.Rejects)
+	w.progress()
+	return nil
+}
+
+// open begins the chunk in the ledger, or decides about one that was begun before. skip says to leave its blocks out.
+//
+// A crash between an insert and the chunk's last entry leaves it begun. Its blocks are then inserted again, and dropped by
+// their tokens: which is only sure while the tables remember them.
+func (w *worker) open(ctx context.Context, c *chunk) (e Entry, skip bool, err error) {
+	var mark uint64
+	if err := w.retry(ctx, func() (err error) { mark, err = w.store.Mark(ctx); return err }); err != nil {
+		return e, false, err
+	}
+	now := w.Job.now()
+	e, begun := w.known[c.index]
+	if !begun {
+		e = Entry{Chunk: c.index, State: Begun, Started: now, Mark: mark}
+		return e, false, w.retry(ctx, func() error { return w.store.Record(ctx, w.Job.cfg.Job, w.file.hash, &e) })
+	}
+	if mark-min(mark, e.Mark) < doubtParts && now.Sub(e.Started) < doubtTime {
+		return e, false, nil
+	}
+	if w.Job.cfg.InDoubt != "" {
+		return e, w.Job.cfg.InDoubt == "skip", nil
+	}
+	return e, false, fmt.Errorf("it was begun %s ago and not finished, and so much was inserted since that its blocks may be stored and forgotten: look whether rows %d to %d are in the tables, then run again with -in-doubt load or -in-doubt skip: %w",
+		now.Sub(e.Started).Round(1e9), c.index*chunkRows+1, (c.index+1)*chunkRows, ErrInDoubt)
+}
+
+// step runs the records through a task of their own and leaves what it drained in w.drained.
+func (w *worker) step(records []pipeline.Record) pipeline.Tally {
+	partition := pipeline.Partition{Topic: w.file.path}
+	task := pipeline.NewTask(pipeline.TaskConfig{
+		Partition: partition, Signal: w.Job.cfg.Signal, Config: w.cfg, Decoder: w.decoder, Scratch: w.scratch,
+		// The rows are bounded by the chunk, and to leave some out silently is not what a backfill is for.
+		ActiveSeries: func(tenants.ID) int { return math.MaxInt },
+	})
+	task.Step(&pipeline.Chunk{Partition: partition, Signal: w.Job.cfg.Signal, Records: records}, w.now)
+	w.drained.Reset()
+	task.Drain(w.drained, w.now)
+	return w.drained.Tally
+}
+
+// letters turns dead letters into rejects.
+func (w *worker) letters() []Reject {
+	rejects := make([]Reject, 0, len(w.drained.Letters))
+	for i := range w.drained.Letters {
+		letter := &w.drained.Letters[i]
+		r := Reject{Original: string(letter.Value)}
+		for _, h := range letter.Headers {
+			switch h.Key {
+			case pipeline.HeaderDLQReason:
+				r.Reason = string(h.Value)
+			case pipeline.HeaderDLQDetail:
+				r.Detail = string(h.Value)
+			case pipeline.HeaderDLQOffset:
+				r.Row, _ = strconv.ParseInt(string(h.Value), 10, 64)
+			}
+		}
+		rejects = append(rejects, r)
+	}
+	return rejects
+}
+
+// insert stores what was drained, the series first so that no rows are there that nothing names.
+func (w *worker) insert(ctx context.Context, c *chunk) error {
+	for i, rows := range w.drained.Series {
+		block, err := w.Job.encoder.EncodeSeries(w.block[:0], rows)
+		if err != nil {
+			return err
+		}
+		w.block = block
+		if err := w.put(ctx, c, i, pipeline.TableSeries, len(rows.Tenant)); err != nil {
+			return err
+		}
+	}
+	for i, rows := range w.drained.Rollups {
+		block, err := w.Job.encoder.EncodeRollups(w.block[:0], rows)
+		if err != nil {
+			return err
+		}
+		w.block = block
+		if err := w.put(ctx, c, i, pipeline.TableRollups, len(rows.Grain)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// put inserts the block in w.block.
+func (w *worker) put(ctx context.Context, c *chunk, n int, table string, rows int) error {
+	token := fmt.Sprintf("backfill/%s/%s/%d/%d/%s", w.Job.cfg.Job, w.file.hash, c.index, n, table)
+	return w.retry(ctx, func() error { return w.store.Insert(ctx, table, token, rows, w.block) })
+}
+
+// tell counts and reports the rejects of a chunk.
+func (w *worker) tell(e Entry, rejects []Reject) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.sum.Rows += e.Rows
+	w.sum.Events += e.Events
+	for i := range rejects {
+		r := &rejects[i]
+		r.File = w.file.path
+		w.sum.Rejected++
+		w.sum.Reasons[r.Reason]++
+		if err := w.Job.out.Reject(r); err != nil {
+			return err
+		}
+	}
+	return w.Job.out.Flush()
+}

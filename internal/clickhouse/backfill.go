@@ -1,0 +1,101 @@
+package clickhouse
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/vigie-io/vigie/internal/backfill"
+	"github.com/vigie-io/vigie/internal/sink"
+)
+
+// Backfill is the result tables and the ledger vigie.backfill, for jobs. It is safe for concurrent use.
+type Backfill struct {
+	client *Client
+}
+
+var (
+	_ backfill.Store   = (*Backfill)(nil)
+	_ backfill.Encoder = Encoder{}
+)
+
+// NewBackfill writes through client.
+func NewBackfill(client *Client) *Backfill { return &Backfill{client} }
+
+// Insert implements backfill.Store.
+func (b *Backfill) Insert(ctx context.Context, table, token string, rows int, block []byte) error {
+	err := b.client.Insert(ctx, table, token, rows, block)
+	if errors.Is(err, sink.ErrRefused) {
+		return fmt.Errorf("%w: %w", backfill.ErrRefused, err)
+	}
+	return err
+}
+
+// Entries implements backfill.Store.
+func (b *Backfill) Entries(ctx context.Context, job, file string) ([]backfill.Entry, error) {
+	answer, err := b.client.rows(ctx, `SELECT chunk, b.state, plan, toUnixTimestamp64Milli(started), mark, rows, events, rejected
+FROM vigie.backfill AS b FINAL WHERE job = `+literal(job)+` AND file = `+literal(file)+` FORMAT TabSeparatedRaw`)
+	if err != nil {
+		return nil, fmt.Errorf("read the ledger of job %s: %w", job, err)
+	}
+	var entries []backfill.Entry
+	for line := range strings.Lines(answer) {
+		e, err := parseEntry(strings.Split(strings.TrimSuffix(line, "\n"), "\t"))
+		if err != nil {
+			return nil, fmt.Errorf("read the ledger of job %s, row %q: %w", job, line, err)
+		}
+		entries = append(entries, e)
+	}
+	return entries, nil
+}
+
+func parseEntry(fields []string) (e backfill.Entry, err error) {
+	const plan = 2
+	if len(fields) != 8 {
+		return e, fmt.Errorf("got %d fields, want 8", len(fields))
+	}
+	var n [8]int64
+	for i, field := range fields {
+		if i == plan {
+			continue
+		}
+		if n[i], err = strconv.ParseInt(field, 10, 64); err != nil {
+			return e, err
+		}
+	}
+	return backfill.Entry{
+		Chunk: n[0], State: backfill.State(n[1]), Plan: fields[plan], Started: time.UnixMilli(n[3]),
+		Mark: uint64(n[4]), Rows: uint64(n[5]), Events: uint64(n[6]), Rejects: uint64(n[7]),
+	}, nil
+}
+
+// Record implements backfill.Store. A row that is written twice replaces itself.
+func (b *Backfill) Record(ctx context.Context, job, file string, e *backfill.Entry) error {
+	err := b.client.exec(ctx, fmt.Sprintf(`INSERT INTO vigie.backfill (job, file, chunk, state, name, plan, started, mark, rows, events, rejected)
+SETTINGS async_insert = 0 SELECT %s, %s, %d, %d, %s, %s, fromUnixTimestamp64Milli(%d, 'UTC'), %d, %d, %d, %d`,
+		literal(job), literal(file), e.Chunk, e.State, literal(e.Name), literal(e.Plan), e.Started.UnixMilli(), e.Mark, e.Rows, e.Events, e.Rejects))
+	if err != nil {
+		return fmt.Errorf("write the ledger of job %s: %w", job, err)
+	}
+	return nil
+}
+
+// Mark implements backfill.Store: a table of a single node numbers its parts one after another; replicated ones log them.
+func (b *Backfill) Mark(ctx context.Context) (uint64, error) {
+	query := "SELECT toUInt64(max(max_block_number)) FROM system.parts WHERE database = 'vigie' AND (table LIKE 'rollups%' OR table LIKE 'services%' OR table = 'series')"
+	if b.client.cfg.Cluster != "" {
+		query = "SELECT max(log_max_index) FROM system.replicas WHERE database = 'vigie'"
+	}
+	answer, err := b.client.rows(ctx, query)
+	if err != nil {
+		return 0, fmt.Errorf("read how many parts there are: %w", err)
+	}
+	mark, err := strconv.ParseUint(strings.TrimSpace(answer), 10, 64)
+	if err != nil {
+		return 0, fmt.Errorf("read how many parts there are: %w", err)
+	}
+	return mark, nil
+}
