@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"os/exec"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -150,8 +151,8 @@ func newChaos(t testing.TB) *chaos {
 	)}
 	for i := range chaosWorkers {
 		addr := testkit.FreeAddr(t)
-		env := append(c.env, "VIGIE_KAFKA_INSTANCE=worker-"+strconv.Itoa(i), "VIGIE_STREAM_LISTEN="+addr)
-		c.workers = append(c.workers, start(t, testkit.BuildBinary(t, "./cmd/stream"), nil, env[:len(env):len(env)]))
+		env := slices.Concat(c.env, []string{"VIGIE_KAFKA_INSTANCE=worker-" + strconv.Itoa(i), "VIGIE_STREAM_LISTEN=" + addr})
+		c.workers = append(c.workers, start(t, testkit.BuildBinary(t, "./cmd/stream"), nil, env))
 		c.awaitReady("http://" + addr)
 	}
 	return c

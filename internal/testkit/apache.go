@@ -107,7 +107,7 @@ func formatApache(t testing.TB, dir, jars string) (command []string, addr string
 	if err := os.WriteFile(properties, []byte(apacheProperties(dir, addr, FreeAddr(t))), 0o600); err != nil {
 		return nil, "", err
 	}
-	base := []string{java, "-Xmx512m", "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn", "-cp", filepath.Join(jars, "*")}
+	base := []string{java, "-Xmx512m", "-XX:+ExitOnOutOfMemoryError", "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn", "-cp", filepath.Join(jars, "*")}
 	format := exec.Command(java, append(base[1:len(base):len(base)], "kafka.tools.StorageTool", "format", "-t", "Vigie0test0cluster0id0A", "-c", properties)...)
 	if output, err := format.CombinedOutput(); err != nil {
 		return nil, "", fmt.Errorf("format Apache Kafka's data directory: %w: %s", err, bytes.TrimSpace(output))

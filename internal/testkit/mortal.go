@@ -36,7 +36,12 @@ func MortalKafka(t testing.TB) *Broker {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(m.kill)
+	t.Cleanup(func() {
+		m.kill()
+		if t.Failed() {
+			t.Logf("Apache Kafka's last words:\n%s", m.words())
+		}
+	})
 	if err := m.start(); err != nil {
 		t.Fatal(err)
 	}
@@ -88,8 +93,12 @@ func (m *mortal) start() error {
 }
 
 func (m *mortal) failure() error {
+	return fmt.Errorf("it ended by itself; its last words:\n%s", m.words())
+}
+
+func (m *mortal) words() string {
 	text, _ := os.ReadFile(filepath.Join(m.dir, "console.log"))
-	return fmt.Errorf("it ended by itself; its last words:\n%s", text[max(0, len(text)-2000):])
+	return string(text[max(0, len(text)-4000):])
 }
 
 func (m *mortal) kill() {
