@@ -30,6 +30,7 @@ func (e *Error) Error() string {
 
 // Exception codes that this package acts on (ClickHouse, src/Common/ErrorCodes.cpp).
 const (
+	codeTableExists  = 57
 	codeUnknownTable = 60
 	codeUnknownDB    = 81
 	codeTimeout      = 159

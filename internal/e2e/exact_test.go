@@ -56,6 +56,7 @@ func TestExactUnderKills(t *testing.T) {
 	in.compareQuantiles(o)
 	in.comparePromQL(o, l)
 	t.Logf("vigie verify:\n%s", in.vigie("verify", "-from", in.topic("metrics"), "-table", "all"))
+	t.Logf("vigie audit results:\n%s", in.vigie("audit", "results", "-since", "2h"))
 }
 
 // awaitCounts waits until ClickHouse counts every event of every tenant.

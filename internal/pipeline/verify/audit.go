@@ -1,0 +1,280 @@
+package verify
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"time"
+
+	"github.com/vigie-io/vigie/internal/pipeline"
+)
+
+// ErrUnresolved means that rows are missing which no set of whole blocks explains, or more than one does.
+var ErrUnresolved = errors.New("what is missing is not a set of whole blocks")
+
+// Block is one result record of rollups.
+type Block struct {
+	Partition int32
+	Offset    int64
+	Time      time.Time // when its epoch was produced
+	Bytes     []byte
+}
+
+// Results is the results topic, and how far it has been stored.
+type Results interface {
+	// Span is that of Source.
+	Span(ctx context.Context, since time.Time) (Span, error)
+	// Settle returns once every record before end is stored.
+	Settle(ctx context.Context, end Offsets) error
+	// Blocks calls fn for the committed blocks of rollups from ≤ offset < to, by partition in order. A block is valid
+	// during the call.
+	Blocks(ctx context.Context, from, to Offsets, fn func(*Block) error) error
+}
+
+// AuditConfig says what to audit.
+type AuditConfig struct {
+	Table Table
+	Since time.Time // of panes; at least the last one that is over is looked at
+	Now   time.Time
+	// MaxFuture and WatermarkDelay are those that the results were made with.
+	MaxFuture, WatermarkDelay time.Duration
+	Decode                    func(block []byte) (*pipeline.Rollups, error)
+}
+
+// Missing is the part of a block that a table has not: ClickHouse stores the rows of one block and one partition of the
+// table together or not at all.
+type Missing struct {
+	Block
+	Table Table
+	Group string // the table's partition, as ClickHouse's partition ids are
+	Rows  int
+	Count uint64
+}
+
+func (m Missing) String() string {
+	return fmt.Sprintf("%s: %d rows (count %d) of result record %d/%d are missing in partition %s", m.Table.Name, m.Rows, m.Count, m.Partition, m.Offset, m.Group)
+}
+
+// Audited is what an audit found.
+type Audited struct {
+	Blocks, Rows int // read, compared
+	Missing      []Missing
+	Surplus      int // rows that hold more than the records say
+	From, To     int64
+}
+
+// Audit adds the result records up, row by row, and compares count and sum with what a table holds. What is missing is
+// traced to the blocks whose rows are all short by what the block brought. It returns an error that wraps ErrUnresolved when
+// that does not come out even.
+//
+// It needs no account of its own beside the tables: an account in another table would be another part, and could be lost,
+// or kept, on its own.
+func Audit(ctx context.Context, cfg AuditConfig, results Results, store Store) (Audited, error) {
+	a := &auditor{cfg: cfg, results: results, store: store}
+	var err error
+	for range auditRounds { // blocks that are stored while we read look like too much
+		a.out = Audited{}
+		if err = a.run(ctx); !errors.Is(err, ErrUnresolved) {
+			break
+		}
+	}
+	return a.out, err
+}
+
+const auditRounds = 3
+
+type auditor struct {
+	cfg     AuditConfig
+	results Results
+	store   Store
+	out     Audited
+	span    Span
+}
+
+// amount is what is said of a row, or is missing in it.
+type amount struct {
+	count          uint64
+	sum, magnitude float64
+}
+
+func (a *auditor) run(ctx context.Context) error {
+	width := a.cfg.Table.Width
+	// At least one pane that is over, however wide panes are.
+	a.out.From = floor(min(a.cfg.Since.Unix(), a.cfg.Now.Unix()-2*width), width)
+	var err error
+	if a.span, err = a.results.Span(ctx, time.Unix(a.out.From, 0).Add(-a.cfg.MaxFuture)); err != nil {
+		return err
+	}
+	if err := a.results.Settle(ctx, a.span.To); err != nil {
+		return err
+	}
+	flows, err := a.flows(ctx)
+	if err != nil {
+		return err
+	}
+	a.out.To = ceil(a.cfg.Now.Add(time.Hour+a.cfg.MaxFuture).Unix(), width)
+	if flows {
+		a.out.To = floor(a.cfg.Now.Add(-a.cfg.WatermarkDelay-10*time.Second).Unix(), width)
+	}
+	said, err := a.add(ctx)
+	if err != nil {
+		return err
+	}
+	missing, err := a.subtract(ctx, said)
+	if err != nil || len(missing) == 0 {
+		return err
+	}
+	return a.trace(ctx, missing)
+}
+
+// flows says whether blocks came since the end was taken: the pane at hand is then in motion.
+func (a *auditor) flows(ctx context.Context) (flows bool, err error) {
+	after, err := a.results.Span(ctx, time.Time{})
+	if err != nil {
+		return false, err
+	}
+	err = a.results.Blocks(ctx, a.span.To, after.To, func(*Block) error {
+		flows = true
+		return nil
+	})
+	return flows, err
+}
+
+// add adds the records up.
+func (a *auditor) add(ctx context.Context) (map[Key]amount, error) {
+	said := map[Key]amount{}
+	cut := maps.Clone(a.span.Cut)
+	err := a.results.Blocks(ctx, a.span.From, a.span.To, func(b *Block) error {
+		a.out.Blocks++
+		if cut[b.Partition] { // what was deleted can hold panes up to here
+			delete(cut, b.Partition)
+			a.out.From = max(a.out.From, ceil(b.Time.Add(a.cfg.MaxFuture).Unix(), a.cfg.Table.Width))
+		}
+		return a.parts(b, func(_ string, rows map[Key]amount) {
+			for key, of := range rows {
+				said[key] = plus(said[key], of)
+			}
+		})
+	})
+	return said, err
+}
+
+// parts calls fn for the rows of the block that go into one partition of the table, added up by key.
+func (a *auditor) parts(b *Block, fn func(group string, rows map[Key]amount)) error {
+	rows, err := a.cfg.Decode(b.Bytes)
+	if err != nil {
+		return fmt.Errorf("read result record %d/%d: %w", b.Partition, b.Offset, err)
+	}
+	groups := map[string]map[Key]amount{}
+	for i := range rows.Grain {
+		if a.cfg.Table.Service != (rows.Grain[i] == pipeline.GrainService) {
+			continue
+		}
+		key := Key{Tenant: rows.Tenant[i], Metric: rows.Metric[i], Service: rows.Service[i], ID: rows.Series[i],
+			Start: floor(int64(rows.Pane[i]), a.cfg.Table.Width)}
+		group := a.cfg.Table.group(key.Start)
+		if groups[group] == nil {
+			groups[group] = map[Key]amount{}
+		}
+		groups[group][key] = plus(groups[group][key], amount{rows.Count[i], rows.Sum[i], max(rows.Sum[i], -rows.Sum[i])})
+	}
+	for _, group := range slices.Sorted(maps.Keys(groups)) {
+		fn(group, groups[group])
+	}
+	return nil
+}
+
+func plus(a, b amount) amount {
+	return amount{a.count + b.count, a.sum + b.sum, a.magnitude + b.magnitude}
+}
+
+// group is the id of the partition that a pane is in: of a day, or in the hourly tables of a month.
+func (t Table) group(start int64) string {
+	if t.Width >= 3600 {
+		return time.Unix(start, 0).UTC().Format("200601")
+	}
+	return time.Unix(start, 0).UTC().Format("20060102")
+}
+
+// subtract returns what the table lacks, by row.
+func (a *auditor) subtract(ctx context.Context, said map[Key]amount) (map[Key]amount, error) {
+	missing := map[Key]amount{}
+	seen := make(map[Key]bool, len(said))
+	q := Query{Table: a.cfg.Table, Except: true}
+	step := panesPerRead * q.Table.Width
+	for q.From = a.out.From; q.From < a.out.To; q.From += step {
+		q.To = min(q.From+step, a.out.To)
+		err := a.store.Rows(ctx, q, func(row *Row) error {
+			a.out.Rows++
+			want := said[row.Key]
+			switch {
+			case row.Count < want.count:
+				missing[row.Key.clone()] = amount{want.count - row.Count, want.sum - row.Sum, want.magnitude}
+			case row.Count > want.count:
+				a.out.Surplus++
+			}
+			if want.count > 0 {
+				seen[row.Key.clone()] = true
+			}
+			return nil
+		})
+		if err != nil {
+			return nil, err
+		}
+	}
+	for key, want := range said {
+		if !seen[key] && want.count > 0 && a.covers(key) {
+			missing[key] = want
+		}
+	}
+	return missing, nil
+}
+
+func (a *auditor) covers(key Key) bool { return key.Start >= a.out.From && key.Start < a.out.To }
+
+// candidate is a part of a block that may be missing: every row of it is short by at least what it brought.
+type candidate struct {
+	Missing
+	rows map[Key]amount
+}
+
+// trace finds the blocks that make up what is missing.
+func (a *auditor) trace(ctx context.Context, missing map[Key]amount) error {
+	var candidates []candidate
+	err := a.results.Blocks(ctx, a.span.From, a.span.To, func(b *Block) error {
+		return a.parts(b, func(group string, rows map[Key]amount) {
+			c := candidate{Missing: Missing{Block: *b, Table: a.cfg.Table, Group: group}, rows: map[Key]amount{}}
+			for key, of := range rows {
+				if of.count == 0 || !a.covers(key) {
+					continue
+				}
+				if missing[key].count < of.count {
+					return
+				}
+				c.rows[key] = of
+				c.Count += of.count
+			}
+			if c.Rows = len(c.rows); c.Rows > 0 {
+				c.Bytes = bytes.Clone(b.Bytes)
+				candidates = append(candidates, c)
+			}
+		})
+	})
+	if err != nil {
+		return err
+	}
+	s := solver{candidates: candidates, left: missing, steps: maxSteps}
+	rows := len(missing)
+	taken, ok := s.only()
+	if !ok {
+		return fmt.Errorf("audit %s: %d rows are short, %d blocks could be missing, %d sets of them fit: %w: compare with `vigie verify`",
+			a.cfg.Table.Name, rows, len(candidates), len(s.solutions), ErrUnresolved)
+	}
+	for _, i := range taken {
+		a.out.Missing = append(a.out.Missing, candidates[i].Missing)
+	}
+	return nil
+}

@@ -1,0 +1,103 @@
+package verify_test
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"testing"
+	"time"
+
+	"pgregory.net/rapid"
+
+	"github.com/vigie-io/vigie/internal/pipeline"
+	"github.com/vigie-io/vigie/internal/pipeline/verify"
+	"github.com/vigie-io/vigie/pkg/series"
+	"github.com/vigie-io/vigie/pkg/sketches"
+)
+
+// fakeResults are blocks in memory, as JSON.
+type fakeResults struct{ blocks [][]byte }
+
+func (f *fakeResults) Span(context.Context, time.Time) (verify.Span, error) {
+	return verify.Span{From: verify.Offsets{0: 0}, To: verify.Offsets{0: int64(len(f.blocks))}}, nil
+}
+
+func (f *fakeResults) Settle(context.Context, verify.Offsets) error { return nil }
+
+func (f *fakeResults) Blocks(_ context.Context, from, to verify.Offsets, fn func(*verify.Block) error) error {
+	for offset := from[0]; offset < to[0]; offset++ {
+		if err := fn(&verify.Block{Offset: offset, Time: now, Bytes: f.blocks[offset]}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func decode(block []byte) (*pipeline.Rollups, error) {
+	rows := new(pipeline.Rollups)
+	return rows, json.Unmarshal(block, rows)
+}
+
+// drawBlock draws a block of rows whose counts tell it from others, mostly.
+func drawBlock(t *rapid.T) *pipeline.Rollups {
+	rows := &pipeline.Rollups{}
+	var sketch sketches.Sketch
+	seen := map[[2]int]bool{}
+	for range rapid.IntRange(1, 6).Draw(t, "rows") {
+		id, pane := rapid.IntRange(1, 3).Draw(t, "series"), rapid.IntRange(0, 3).Draw(t, "pane")
+		if seen[[2]int{id, pane}] {
+			continue
+		}
+		seen[[2]int{id, pane}] = true
+		rows.Grain, rows.Tenant, rows.Metric, rows.Service = append(rows.Grain, 0), append(rows.Tenant, "acme"), append(rows.Metric, "m"), append(rows.Service, "s")
+		rows.Series, rows.Pane = append(rows.Series, series.ID{Lo: uint64(id)}), append(rows.Pane, uint32(now.Add(-time.Minute).Unix()+int64(10*pane)))
+		rows.Count, rows.Sum = append(rows.Count, rapid.Uint64Range(1, 50).Draw(t, "count")), append(rows.Sum, rapid.Float64Range(0.1, 9).Draw(t, "sum"))
+		rows.Min, rows.Max = append(rows.Min, 0), append(rows.Max, 9)
+		rows.LastTime, rows.Last, rows.LastHist = append(rows.LastTime, 0), append(rows.Last, 0), append(rows.LastHist, "")
+		rows.Sketch = sketch.AppendDD(rows.Sketch)
+	}
+	return rows
+}
+
+// An audit names exactly the blocks that a table has not, or says that it cannot tell; it never names another.
+func TestAuditNamesWhatIsMissing(t *testing.T) {
+	resolved := 0
+	rapid.Check(t, func(t *rapid.T) {
+		results, store := &fakeResults{}, &fakeStore{rows: map[string]map[verify.Key]*row{}}
+		want := map[int64]bool{}
+		for offset := range rapid.IntRange(1, 8).Draw(t, "blocks") {
+			rows := drawBlock(t)
+			block, err := json.Marshal(rows)
+			if err != nil {
+				t.Fatal(err)
+			}
+			results.blocks = append(results.blocks, block)
+			if len(want) < 2 && rapid.IntRange(0, 4).Draw(t, "lost") == 0 {
+				want[int64(offset)] = true
+				continue
+			}
+			store.insert(rows)
+		}
+		found, err := verify.Audit(context.Background(), verify.AuditConfig{
+			Table: verify.Tables()[rapid.IntRange(0, 2).Draw(t, "table")], Since: now.Add(-2 * time.Hour), Now: now, Decode: decode,
+		}, results, store)
+		if errors.Is(err, verify.ErrUnresolved) {
+			return
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		resolved++
+		if len(found.Missing) != len(want) {
+			t.Fatalf("got %v missing, want %v", found.Missing, want)
+		}
+		for _, m := range found.Missing {
+			if !want[m.Offset] {
+				t.Fatalf("got block %d named, want %v", m.Offset, want)
+			}
+		}
+	})
+	if resolved < 50 {
+		t.Errorf("got %d of 100 audits resolved, want most", resolved)
+	}
+}
