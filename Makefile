@@ -23,7 +23,7 @@ run: build ## Build and run the whole of Vigie on this machine, fed with live da
 test: ## Run every test against real parts: ClickHouse, a Kafka broker, the built programs
 	CGO_ENABLED=0 $(GO) vet ./...
 	CGO_ENABLED=0 $(GO) test -timeout $(TEST_TIMEOUT) ./...
-	$(SIMULATE) ./internal/simulation
+	$(SIMULATE) ./internal/simulation -run 'TestScenarios|TestSchedules'
 	$(SIMULATE) ./internal/kafka -run 'Simulated|PartitionsOfADeadWorker'
 	@$(MAKE) --no-print-directory race
 

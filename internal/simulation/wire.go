@@ -12,6 +12,10 @@ import (
 	"time"
 )
 
+// latency is how long every answer takes. Without any, a client that asks again at once until its metadata is new would
+// keep fake time from passing at all.
+const latency = time.Millisecond
+
 // errCut is what a process sees of a connection that was cut.
 var errCut = errors.New("connection cut by the simulation")
 
@@ -221,6 +225,7 @@ func (c *conn) receive() error {
 	key := c.asked[0]
 	c.asked = c.asked[1:]
 	c.mu.Unlock()
+	time.Sleep(latency)
 	if err := c.wire.waitForSound(c.ended); err != nil {
 		return err
 	}

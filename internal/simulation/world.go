@@ -134,6 +134,7 @@ func (w *World) Close() {
 		w.client.Close()
 	}
 	w.cluster.Close()
+	time.Sleep(time.Second) // readers of connections end when the answer at hand has arrived
 }
 
 // instance is the name of a process for Kafka: "w1".
