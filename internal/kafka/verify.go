@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/vigie-io/vigie/internal/pipeline"
@@ -215,6 +216,9 @@ func (s *SourceTopic) committed(ctx context.Context, group, topic string) (map[i
 	answer, err := admin.FetchOffsetsForTopics(ctx, group, topic)
 	if err == nil {
 		err = answer.Error()
+	}
+	if errors.Is(err, kerr.GroupIDNotFound) {
+		return map[int32]int64{}, nil // nobody has read anything yet
 	}
 	if err != nil {
 		return nil, fmt.Errorf("read offsets of group %s: %w", group, err)
