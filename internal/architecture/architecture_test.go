@@ -38,6 +38,7 @@ var doors = map[string][]string{
 	"go.opentelemetry.io/otel":            {"internal/telemetry"},
 	"go.opentelemetry.io/contrib":         {"internal/telemetry"},
 	"github.com/ebitengine/purego":        {"internal/devstack"},
+	"github.com/parquet-go/":              {"internal/backfill"},
 	"github.com/shirou/gopsutil":          {"internal/live"},
 	"github.com/prometheus/client_golang": {"internal"},
 	"log/slog":                            {"internal", "cmd"},

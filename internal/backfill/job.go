@@ -270,6 +270,9 @@ func (r *run) chunks(ctx context.Context, yield func(*chunk) bool) error {
 		r.mu.Unlock()
 		return false
 	}
+	if f.name == "parquet" {
+		return r.parquet(r.file, want, yield)
+	}
 	return r.ndjson(r.file, f.compression, want, yield)
 }
 

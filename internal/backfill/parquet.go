@@ -1,0 +1,360 @@
+package backfill
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"math"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/parquet-go/parquet-go"
+	pqformat "github.com/parquet-go/parquet-go/format"
+
+	"github.com/vigie-io/vigie/internal/pipeline"
+	"github.com/vigie-io/vigie/pkg/events"
+)
+
+// Fields of an event that a column may hold, by signal: t text, n number, m moment, j JSON, l labels.
+var parquetFields = map[events.Signal]map[string]byte{
+	events.Metrics: {
+		"tenant": 't', "time": 'm', "start": 'm', "name": 't', "kind": 't', "value": 'n', "labels": 'l', "unit": 't', "help": 't', "histogram": 'j',
+	},
+	events.Spans: {
+		"tenant": 't', "time": 'm', "duration": 'n', "service": 't', "name": 't', "kind": 't', "status": 't', "status_code": 'n',
+		"route": 't', "peer": 't', "trace_id": 't', "span_id": 't', "parent_id": 't', "attributes": 'l',
+	},
+	events.Logs: {
+		"tenant": 't', "time": 'm', "service": 't', "severity": 't', "body": 't', "trace_id": 't', "span_id": 't', "attributes": 'l',
+	},
+}
+
+// leaf says what to make of a leaf column.
+type leaf struct {
+	field string // of the event; "" when the column is left alone
+	kind  byte   // of parquetFields; of labels: k and v a map's keys and values, s a member, j all as JSON
+	name  string // of the label that a member is
+	unit  int64  // nanoseconds of a timestamp's unit, 0 when it is none
+}
+
+// parquet cuts a file at its row groups and after every chunkRows rows of one.
+func (j *Job) parquet(f *file, want func(int64) bool, yield func(*chunk) bool) error {
+	opened, err := openParquet(f)
+	if err != nil {
+		return err
+	}
+	defer opened.close()
+	leaves, ignored, err := j.leaves(opened.Schema())
+	if err != nil {
+		return fmt.Errorf("load %s: %w", f.path, err)
+	}
+	if len(ignored) > 0 {
+		j.note("%s: columns that are no field of an event are left alone: %s", f.path, strings.Join(ignored, ", "))
+	}
+	index, first := int64(0), int64(1)
+	for group, rows := range opened.RowGroups() {
+		for from := int64(0); from < rows.NumRows(); from += chunkRows {
+			n := min(chunkRows, rows.NumRows()-from)
+			at := first + from
+			if want(index) && !yield(&chunk{index, func() ([]pipeline.Record, []Reject, error) {
+				records, err := j.parquetRows(f, leaves, group, from, n, at)
+				return records, nil, err
+			}}) {
+				return nil
+			}
+			f.read.Add(int64(float64(f.size) * float64(n) / float64(opened.NumRows())))
+			index++
+		}
+		first += rows.NumRows()
+	}
+	return nil
+}
+
+type parquetFile struct {
+	*parquet.File
+	close func()
+}
+
+func openParquet(f *file) (*parquetFile, error) {
+	in, err := os.Open(f.path)
+	if err != nil {
+		return nil, fmt.Errorf("read file: %w", err)
+	}
+	opened, err := parquet.OpenFile(in, f.size, parquet.SkipBloomFilters(true), parquet.SkipPageIndex(true))
+	if err != nil {
+		_ = in.Close()
+		return nil, fmt.Errorf("read %s as Parquet: %w", f.path, err)
+	}
+	return &parquetFile{opened, func() { _ = in.Close() }}, nil
+}
+
+// leaves says what each leaf column is, by name, and refuses those of a type that their field cannot have.
+func (j *Job) leaves(schema *parquet.Schema) (leaves []leaf, ignored []string, err error) {
+	fields := parquetFields[j.cfg.Signal]
+	for _, path := range schema.Columns() {
+		column, _ := schema.Lookup(path...)
+		of, err := leafOf(fields, path, column.Node)
+		if err != nil {
+			return nil, nil, err
+		}
+		if of.field == "" {
+			ignored = append(ignored, strings.Join(path, "."))
+		}
+		leaves = append(leaves, of)
+	}
+	for _, field := range []string{"time", map[events.Signal]string{events.Metrics: "name", events.Spans: "duration", events.Logs: "body"}[j.cfg.Signal]} {
+		if !slices.ContainsFunc(leaves, func(l leaf) bool { return l.field == field }) {
+			return nil, nil, fmt.Errorf("there is no column %s; the columns are named as the fields of an event", field)
+		}
+	}
+	return leaves, ignored, nil
+}
+
+func leafOf(fields map[string]byte, path []string, node parquet.Node) (of leaf, err error) {
+	of = leaf{field: path[0], kind: fields[path[0]]}
+	if prefix, name, dotted := strings.Cut(path[0], "."); dotted && len(path) == 1 && fields[prefix] == 'l' {
+		of = leaf{field: prefix, kind: 's', name: name}
+	}
+	isText := node.Type().Kind() == parquet.ByteArray
+	switch {
+	case of.kind == 0:
+		return leaf{}, nil
+	case of.kind == 'l' && len(path) == 1:
+		of.kind = 'j'
+	case of.kind == 'l' && len(path) == 3 && path[2] == "key":
+		of.kind = 'k'
+	case of.kind == 'l' && len(path) == 3 && path[2] == "value":
+		of.kind = 'v'
+	case of.kind == 'l':
+		of.kind, of.name = 's', strings.Join(path[1:], ".")
+	case len(path) > 1:
+		return leaf{}, fmt.Errorf("column %s: field %s is not nested", strings.Join(path, "."), path[0])
+	}
+	if node.Repeated() {
+		return leaf{}, fmt.Errorf("column %s: it is a list; want one value", strings.Join(path, "."))
+	}
+	number := plainNumber(node)
+	of.unit = timestampUnit(node)
+	ok := isText
+	switch of.kind {
+	case 'n':
+		ok = number
+	case 'm':
+		ok = isText || number || of.unit > 0
+	case 's':
+		ok = isText || number || node.Type().Kind() == parquet.Boolean
+	}
+	if !ok {
+		return leaf{}, fmt.Errorf("column %s: type %s does not fit the field %s", strings.Join(path, "."), node.Type(), of.field)
+	}
+	return of, nil
+}
+
+// plainNumber says whether the column's numbers mean what they say: no decimals, dates or times of day.
+func plainNumber(node parquet.Node) bool {
+	switch node.Type().Kind() {
+	case parquet.Float, parquet.Double:
+		return true
+	case parquet.Int32, parquet.Int64:
+		logical := node.Type().LogicalType()
+		if logical == nil {
+			return true
+		}
+		integer, ok := logical.Value.(*pqformat.IntType)
+		return ok && integer.IsSigned
+	}
+	return false
+}
+
+// timestampUnit is the column's unit in nanoseconds, 0 when it is no timestamp.
+func timestampUnit(node parquet.Node) int64 {
+	logical := node.Type().LogicalType()
+	if logical == nil {
+		return 0
+	}
+	stamp, ok := logical.Value.(*pqformat.TimestampType)
+	if !ok {
+		return 0
+	}
+	switch stamp.Unit.Value.(type) {
+	case *pqformat.MilliSeconds:
+		return int64(time.Millisecond)
+	case *pqformat.MicroSeconds:
+		return int64(time.Microsecond)
+	}
+	return 1
+}
+
+// parquetRows reads n rows of a row group as JSON events. number is that of the first in the file.
+func (j *Job) parquetRows(f *file, leaves []leaf, group int, from, n, number int64) ([]pipeline.Record, error) {
+	opened, err := openParquet(f) // readers of one file share nothing
+	if err != nil {
+		return nil, err
+	}
+	defer opened.close()
+	rows := opened.RowGroups()[group].Rows()
+	defer rows.Close()
+	if err := rows.SeekToRow(from); err != nil {
+		return nil, fmt.Errorf("seek row %d: %w", number, err)
+	}
+	records := make([]pipeline.Record, 0, n)
+	buffer := make([]parquet.Row, 256)
+	w := rowWriter{leaves: leaves}
+	for int64(len(records)) < n {
+		got, err := rows.ReadRows(buffer[:min(int64(len(buffer)), n-int64(len(records)))])
+		for _, row := range buffer[:got] {
+			records = append(records, pipeline.Record{Offset: number + int64(len(records)), Key: j.key, Headers: asJSON, Value: w.row(row)})
+		}
+		if err != nil && !errors.Is(err, io.EOF) {
+			return nil, fmt.Errorf("read row %d: %w", number+int64(len(records)), err)
+		}
+		if got == 0 {
+			return nil, fmt.Errorf("read row %d: the row group has fewer rows than it says", number+int64(len(records)))
+		}
+	}
+	return records, nil
+}
+
+// rowWriter makes JSON events of rows.
+type rowWriter struct {
+	leaves []leaf
+	arena  []byte
+	labels []byte
+	keys   [][]byte
+	group  string
+}
+
+// row returns the event, which stays as it is.
+func (w *rowWriter) row(row parquet.Row) []byte {
+	const block = 1 << 20
+	if cap(w.arena)-len(w.arena) < block/16 {
+		w.arena = make([]byte, 0, block)
+	}
+	start := len(w.arena)
+	w.labels, w.keys = w.labels[:0], w.keys[:0]
+	dst := append(w.arena, '{')
+	whole, values := false, 0
+	for i := range row {
+		v := row[i]
+		of := &w.leaves[v.Column()]
+		if of.field == "" || v.IsNull() {
+			if of.kind == 'v' && v.DefinitionLevel() > 0 {
+				values++ // of a key without a value
+			}
+			continue
+		}
+		switch of.kind {
+		case 'k':
+			w.keys = append(w.keys, appendText(nil, v.ByteArray()))
+			w.group = of.field
+		case 'v':
+			if values < len(w.keys) {
+				w.member(w.keys[values], v)
+			}
+			values++
+		case 's':
+			w.group = of.field
+			w.member(appendText(nil, []byte(of.name)), v)
+		case 'j':
+			whole = whole || of.field == "labels" || of.field == "attributes"
+			dst = appendKey(dst, of.field)
+			if text := v.ByteArray(); json.Valid(text) {
+				dst = append(dst, text...)
+			} else {
+				dst = appendText(dst, text)
+			}
+		case 'm':
+			dst = appendKey(dst, of.field)
+			if of.unit > 0 {
+				dst = appendMoment(dst, v.Int64(), of.unit)
+			} else {
+				dst = appendValue(dst, v)
+			}
+		default:
+			dst = appendValue(appendKey(dst, of.field), v)
+		}
+	}
+	if len(w.labels) > 0 && !whole {
+		dst = append(append(append(appendKey(dst, w.group), '{'), w.labels...), '}')
+	}
+	dst = append(dst, '}')
+	if cap(dst) == cap(w.arena) {
+		w.arena = dst
+	}
+	return dst[start:len(dst):len(dst)]
+}
+
+// member adds a label. Labels are text: numbers become theirs.
+func (w *rowWriter) member(key []byte, v parquet.Value) {
+	if len(w.labels) > 0 {
+		w.labels = append(w.labels, ',')
+	}
+	w.labels = append(append(w.labels, key...), ':')
+	if v.Kind() == parquet.ByteArray {
+		w.labels = appendText(w.labels, v.ByteArray())
+		return
+	}
+	w.labels = append(w.labels, '"')
+	w.labels = append(appendNumber(w.labels, v), '"')
+}
+
+func appendKey(dst []byte, field string) []byte {
+	if dst[len(dst)-1] != '{' {
+		dst = append(dst, ',')
+	}
+	return append(append(append(dst, '"'), field...), '"', ':')
+}
+
+func appendValue(dst []byte, v parquet.Value) []byte {
+	if v.Kind() == parquet.ByteArray {
+		return appendText(dst, v.ByteArray())
+	}
+	if f := asFloat(v); math.IsNaN(f) || math.IsInf(f, 0) {
+		return append(appendNumber(append(dst, '"'), v), '"') // refused as not finite
+	}
+	return appendNumber(dst, v)
+}
+
+func asFloat(v parquet.Value) float64 {
+	switch v.Kind() {
+	case parquet.Float:
+		return float64(v.Float())
+	case parquet.Double:
+		return v.Double()
+	}
+	return 0
+}
+
+func appendNumber(dst []byte, v parquet.Value) []byte {
+	switch v.Kind() {
+	case parquet.Boolean:
+		return strconv.AppendBool(dst, v.Boolean())
+	case parquet.Int32:
+		return strconv.AppendInt(dst, int64(v.Int32()), 10)
+	case parquet.Int64:
+		return strconv.AppendInt(dst, v.Int64(), 10)
+	}
+	return strconv.AppendFloat(dst, asFloat(v), 'g', -1, 64)
+}
+
+func appendMoment(dst []byte, n, unit int64) []byte {
+	perSecond := int64(time.Second) / unit
+	second, rest := n/perSecond, n%perSecond
+	dst = time.Unix(second, rest*unit).UTC().AppendFormat(append(dst, '"'), time.RFC3339Nano)
+	return append(dst, '"')
+}
+
+// appendText appends text as a JSON string.
+func appendText(dst, text []byte) []byte {
+	for _, c := range text {
+		if c < ' ' || c >= 0x7f || c == '"' || c == '\\' {
+			quoted, _ := json.Marshal(string(text))
+			return append(dst, quoted...)
+		}
+	}
+	return append(append(append(dst, '"'), text...), '"')
+}
