@@ -35,9 +35,7 @@ type Server struct {
 	faults   []*insertFault
 	readOnly time.Time
 
-	inserts, dropped int // blocks that came, parts that were dropped as duplicates
-	applied          func(rows *pipeline.Rollups)
-	told             func(key progressKey, millis int64)
+	dropped int // parts that were duplicates
 }
 
 type (
@@ -182,7 +180,6 @@ func (s *Server) apply(table, token string, rows int, block []byte, limit int) e
 	if time.Now().Before(s.readOnly) {
 		return &clickhouse.Error{Status: 500, Code: codeReadOnly, Message: "Table is in readonly mode"}
 	}
-	s.inserts++
 	var decoder clickhouse.Decoder
 	switch table {
 	case pipeline.TableRollups:
@@ -248,9 +245,6 @@ func (s *Server) applyRollups(token string, b *pipeline.Rollups, limit int) {
 			for key, cell := range byPartition[partition] {
 				t.rows.at(key).merge(cell)
 			}
-			if t.name == finest && s.applied != nil {
-				s.applied(b)
-			}
 		}
 	}
 }
@@ -265,12 +259,7 @@ func (s *Server) applySeries(b *pipeline.SeriesRows) {
 func (s *Server) applyProgress(b *pipeline.ProgressRows) {
 	for i := range b.Topic {
 		key := progressKey{b.Topic[i], b.Partition[i], b.Tenant[i]}
-		if b.Time[i] > s.progress[key] {
-			s.progress[key] = b.Time[i]
-			if s.told != nil {
-				s.told(key, b.Time[i])
-			}
-		}
+		s.progress[key] = max(s.progress[key], b.Time[i])
 	}
 }
 
