@@ -63,8 +63,10 @@ func TestReload(t *testing.T) {
 	if err := in.ingest.cmd.Process.Signal(syscall.SIGHUP); err != nil {
 		t.Fatal(err)
 	}
-	testkit.Eventually(t, 10*time.Second, func() error { return takes(false) })
-	if got := metric(t, in.ingestURL, "vigie_config_last_reload_successful"); got != 1 {
-		t.Errorf("vigie_config_last_reload_successful: got %v, want 1", got)
-	}
+	testkit.Eventually(t, 10*time.Second, func() error {
+		if got := metric(t, in.ingestURL, "vigie_config_last_reload_successful"); got != 1 {
+			return fmt.Errorf("vigie_config_last_reload_successful: got %v, want 1", got)
+		}
+		return takes(false)
+	})
 }
