@@ -39,6 +39,7 @@ var tenantTables = []string{
 	"rollups_10s", "rollups_1m", "rollups_1h",
 	"services_10s", "services_1m", "services_1h",
 	"series",
+	"windows",
 }
 
 // SQLLimits bound the queries of UserSQL. Per-query bounds hold for each query, Window bounds for each tenant.

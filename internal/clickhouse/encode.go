@@ -24,6 +24,7 @@ const protocol = 0
 const (
 	typeTime      proto.ColumnType = "DateTime('UTC')"
 	typeTimeMilli proto.ColumnType = "DateTime64(3, 'UTC')"
+	typeTimeWhole proto.ColumnType = "DateTime64(0, 'UTC')"
 	typeLast      proto.ColumnType = "Tuple(Int64, Float64, String)"
 )
 
@@ -75,6 +76,33 @@ func (Encoder) EncodeSeries(dst []byte, rows *pipeline.SeriesRows) ([]byte, erro
 	b.column("last_seen", typeTime)
 	numbers(b, rows.LastSeen)
 	return b.end(pipeline.TableSeries)
+}
+
+// EncodeWindows appends the block of pipeline.TableWindows. It trusts that rows.Sketch holds a state a row.
+func (Encoder) EncodeWindows(dst []byte, rows *pipeline.WindowRows) ([]byte, error) {
+	b := begin(dst, len(rows.Tenant), 15)
+	b.lowCardinality("tenant", rows.Tenant)
+	b.lowCardinality("metric", rows.Metric)
+	b.lowCardinality("service", rows.Service)
+	b.ids("series_id", rows.Series)
+	b.labels("labels", rows.Labels)
+	b.column("start", typeTimeWhole)
+	numbers(b, rows.Start)
+	b.column("end", typeTimeWhole)
+	numbers(b, rows.End)
+	b.column("rule", proto.ColumnTypeUInt64)
+	numbers(b, rows.Rule)
+	b.lowCardinality("part", rows.Part)
+	b.column("version", proto.ColumnTypeUInt32)
+	numbers(b, rows.Version)
+	b.column("count", proto.ColumnTypeUInt64)
+	numbers(b, rows.Count)
+	b.floats("sum", rows.Sum)
+	b.floats("min", rows.Min)
+	b.floats("max", rows.Max)
+	b.column("sketch", typeSketch)
+	b.dst = append(b.dst, rows.Sketch...)
+	return b.end(pipeline.TableWindows)
 }
 
 // EncodeProgress appends the block of pipeline.TableProgress.

@@ -327,6 +327,9 @@ func (emptyBlocks) EncodeRollups(dst []byte, _ *pipeline.Rollups) ([]byte, error
 func (emptyBlocks) EncodeSeries(dst []byte, _ *pipeline.SeriesRows) ([]byte, error) {
 	return append(dst, 0), nil
 }
+func (emptyBlocks) EncodeWindows(dst []byte, _ *pipeline.WindowRows) ([]byte, error) {
+	return append(dst, 0), nil
+}
 func (emptyBlocks) EncodeProgress(dst []byte, _ *pipeline.ProgressRows) ([]byte, error) {
 	return append(dst, 0), nil
 }

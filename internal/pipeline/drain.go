@@ -16,6 +16,7 @@ var zeroID series.ID
 type Outputs struct {
 	Rollups []*Rollups
 	Series  []*SeriesRows
+	Windows []*WindowRows
 	State   []Message // changes of keyed state
 	Letters []Message
 	Tally   Tally
@@ -24,6 +25,7 @@ type Outputs struct {
 	rollupBytes       int // estimate, of the last block
 	lastGroup         *group
 	seriesBytes       int
+	windowBytes       int
 	spareRollups      []*Rollups
 	spareSeries       []*SeriesRows
 	arena             arena // of State
@@ -44,6 +46,8 @@ func (o *Outputs) Reset() {
 	}
 	o.spareRollups, o.Rollups = append(o.spareRollups, o.Rollups...), o.Rollups[:0]
 	o.spareSeries, o.Series = append(o.spareSeries, o.Series...), o.Series[:0]
+	clear(o.Windows)
+	o.Windows = o.Windows[:0]
 	clear(o.Letters)
 	clear(o.State)
 	o.State, o.arena = o.State[:0], nil
@@ -56,6 +60,9 @@ func (o *Outputs) Rows() (n int) {
 		n += len(b.Grain)
 	}
 	for _, b := range o.Series {
+		n += len(b.Tenant)
+	}
+	for _, b := range o.Windows {
 		n += len(b.Tenant)
 	}
 	return n
@@ -150,6 +157,7 @@ func (o *Outputs) addSeries(tn *tenant, e *entry) {
 func (t *Task) Drain(out *Outputs, now int64) {
 	t.drained = now
 	slices.SortFunc(t.dirty, func(a, b *tenant) int { return cmp.Compare(a.name, b.name) })
+	t.closeWindows(out)
 	t.drainState(out)
 	for _, tn := range t.dirty {
 		slices.SortFunc(tn.dirty, func(a, b *group) int { return a.compare(&b.groupKey) })

@@ -21,6 +21,7 @@ type block struct {
 	rollups  pipeline.Rollups
 	series   pipeline.SeriesRows
 	progress pipeline.ProgressRows
+	windows  pipeline.WindowRows
 }
 
 // copyEncoder keeps copies of rows, so that a test can read them where ClickHouse would.
@@ -43,6 +44,10 @@ func (e *copyEncoder) EncodeRollups(dst []byte, r *pipeline.Rollups) ([]byte, er
 
 func (e *copyEncoder) EncodeSeries(dst []byte, r *pipeline.SeriesRows) ([]byte, error) {
 	return e.add(dst, block{series: copySeries(r)})
+}
+
+func (e *copyEncoder) EncodeWindows(dst []byte, r *pipeline.WindowRows) ([]byte, error) {
+	return e.add(dst, block{windows: *r}) // Outputs makes each anew
 }
 
 func (e *copyEncoder) EncodeProgress(dst []byte, r *pipeline.ProgressRows) ([]byte, error) {

@@ -29,6 +29,7 @@ type operatorKind byte
 
 const (
 	kindWatermark operatorKind = 1 // watermark.go
+	kindWindows   operatorKind = 2 // windowed.go
 )
 
 // stateKeyVersion is the second byte of every key. A change of it makes all older keys garbage that compaction keeps,

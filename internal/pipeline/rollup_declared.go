@@ -29,6 +29,9 @@ type Rollup struct {
 	By []string `yaml:"by"`
 	// AlsoBy are further groupings, fewer fields each, as metrics of their own: name:field_field. Long ranges over them are cheap.
 	AlsoBy [][]string `yaml:"also_by"`
+	// Window counts over windows instead of panes, and keeps each once it has closed: one of tumbling (a duration), hopping
+	// (size, every) and calendar (unit, zone), and allowed_lateness. Default none.
+	Window *Window `yaml:"window,omitempty"`
 	// Tenants are those it is for. Default: all.
 	Tenants []tenants.ID `yaml:"tenants"`
 }
@@ -46,6 +49,8 @@ type rollup struct {
 	measure   string
 	tenants   []tenants.ID // empty: all
 	groupings []grouping
+	window    *windowRule // nil: panes
+	windowID  uint64
 }
 
 // grouping is one metric of a rollup. labels and fields run beside each other, in the order of label names.
@@ -90,6 +95,13 @@ func (r *Rollup) compile() (*rollup, error) {
 		if err := tenants.Validate(id); err != nil {
 			return nil, fmt.Errorf("tenants: %w", err)
 		}
+	}
+	if r.Window != nil {
+		if _, err := r.Window.aligned(); err != nil {
+			return nil, err
+		}
+		c.window = &windowRule{r.Name, c.measure, *r.Window}
+		_, c.windowID = c.window.definition()
 	}
 	groupings := append([][]string{r.By}, r.AlsoBy...)
 	for i, fields := range groupings {
@@ -202,7 +214,7 @@ func (t *Task) declare(tenant string, time int64, f rules.Fields, m *measurement
 			measured = &oneEvent
 		}
 		for i := range r.groupings {
-			t.group(&r.groupings[i], tenant, time, f, measured)
+			t.group(r, &r.groupings[i], tenant, time, f, measured)
 		}
 	}
 }
@@ -210,7 +222,7 @@ func (t *Task) declare(tenant string, time int64, f rules.Fields, m *measurement
 // maxDerivedLabel bounds the value of a label that comes from an attribute, which may be longer than a label may be.
 const maxDerivedLabel = 4 << 10
 
-func (t *Task) group(g *grouping, tenant string, time int64, f rules.Fields, m *measurement) {
+func (t *Task) group(r *rollup, g *grouping, tenant string, time int64, f rules.Fields, m *measurement) {
 	ls := t.labels[:0]
 	for i, field := range g.fields {
 		value := f.Text(field)
@@ -223,11 +235,19 @@ func (t *Task) group(g *grouping, tenant string, time int64, f rules.Fields, m *
 		}
 	}
 	t.labels = ls
+	if r.window != nil {
+		t.window(r, g, tenant, time, m)
+		return
+	}
 	tn, e := t.series(tenant, identity{kind: m.kind, metric: g.metric, labels: ls, unit: m.unit})
 	if e == nil {
 		return
 	}
-	p := t.into(tn, e, time)
+	m.into(t.into(tn, e, time))
+}
+
+// into adds the measurement to a pane.
+func (m *measurement) into(p *pane) {
 	switch {
 	case m.histogram != nil:
 		p.observe(m.histogram)

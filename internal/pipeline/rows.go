@@ -45,6 +45,25 @@ type SeriesRows struct {
 	LastSeen []uint32 // Unix seconds, event time
 }
 
+// WindowRows are closed windows of declared rollups: what the task has of a series and window. A row replaces that of the
+// same series, window, Rule and Part with a lesser Version.
+type WindowRows struct {
+	Tenant     []string
+	Metric     []string
+	Service    []string
+	Series     []series.ID
+	Labels     []series.Labels
+	Start, End []int64 // Unix seconds, End exclusive
+	Rule       []uint64
+	Part       []string // topic/partition
+	Version    []uint32
+	Count      []uint64
+	Sum        []float64
+	Min        []float64
+	Max        []float64
+	Sketch     []byte // one state a row
+}
+
 // ProgressRows tell readers how far the results reach. A row with Tenant "" says that every record of the
 // partition appended before Time has been processed; a row with a tenant gives its watermark in event time.
 type ProgressRows struct {
@@ -60,6 +79,7 @@ type ProgressRows struct {
 type Encoder interface {
 	EncodeRollups(dst []byte, rows *Rollups) ([]byte, error)
 	EncodeSeries(dst []byte, rows *SeriesRows) ([]byte, error)
+	EncodeWindows(dst []byte, rows *WindowRows) ([]byte, error)
 	EncodeProgress(dst []byte, rows *ProgressRows) ([]byte, error)
 }
 
@@ -68,6 +88,7 @@ const (
 	TableRollups  = "ingest_rollups"
 	TableSeries   = "ingest_series"
 	TableProgress = "ingest_progress"
+	TableWindows  = "ingest_windows"
 )
 
 // Headers of a result record.

@@ -301,6 +301,11 @@ func (r *run) encode() error {
 			return err
 		}
 	}
+	for _, b := range r.outputs.Windows {
+		if err := add(TableWindows, len(b.Tenant), func(dst []byte) ([]byte, error) { return encoder.EncodeWindows(dst, b) }); err != nil {
+			return err
+		}
+	}
 	return r.progress.blocks(r.cfg, func(b *ProgressRows) error {
 		return add(TableProgress, len(b.Topic), func(dst []byte) ([]byte, error) { return encoder.EncodeProgress(dst, b) })
 	})
@@ -332,6 +337,9 @@ func (r *run) settle(start, end time.Time, told bool) {
 	}
 	for _, b := range r.outputs.Rollups {
 		m.block(TableRollups, len(b.Grain))
+	}
+	for _, b := range r.outputs.Windows {
+		m.block(TableWindows, len(b.Tenant))
 	}
 	if n := len(r.progress.Topic); n > 0 {
 		m.block(TableProgress, n)

@@ -50,6 +50,7 @@ type Task struct {
 
 	rollups []*rollup // declared for the signal
 	fields  fields
+	windows *windowed
 
 	operators []operator
 	resting   map[string]int64 // newest event times of tenants without series, of committed epochs
@@ -95,7 +96,8 @@ func NewTask(cfg TaskConfig) *Task {
 		rollups: rollupsOf(cfg.Config.Rollups, cfg.Signal),
 		reach:   Reach{Partition: cfg.Partition, Signal: cfg.Signal}, resting: make(map[string]int64),
 	}
-	t.operators = []operator{{(*watermarks)(t), kindWatermark, watermarkVersion}}
+	t.windows = newWindowed(t.rollups)
+	t.operators = []operator{{(*watermarks)(t), kindWatermark, watermarkVersion}, {t.windows, kindWindows, windowedVersion}}
 	return t
 }
 

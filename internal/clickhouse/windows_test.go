@@ -1,0 +1,76 @@
+package clickhouse_test
+
+import (
+	"testing"
+
+	"github.com/vigie-io/vigie/internal/clickhouse"
+	"github.com/vigie-io/vigie/internal/pipeline"
+	"github.com/vigie-io/vigie/pkg/series"
+	"github.com/vigie-io/vigie/pkg/sketches"
+)
+
+type windowRow struct {
+	part    string
+	version uint32
+	count   uint64
+	sum     float64
+}
+
+// windowRows are rows of one series and one window of a minute.
+func windowRows(tenant string, start int64, rows ...windowRow) *pipeline.WindowRows {
+	w := &pipeline.WindowRows{}
+	for _, r := range rows {
+		w.Tenant = append(w.Tenant, tenant)
+		w.Metric = append(w.Metric, "checkout_seconds")
+		w.Service = append(w.Service, "shop")
+		w.Series = append(w.Series, series.ID{Hi: 1, Lo: 2})
+		w.Labels = append(w.Labels, series.Labels{{Name: "service", Value: "shop"}})
+		w.Start, w.End = append(w.Start, start), append(w.End, start+60)
+		w.Rule = append(w.Rule, 7)
+		w.Part = append(w.Part, r.part)
+		w.Version = append(w.Version, r.version)
+		w.Count = append(w.Count, r.count)
+		w.Sum = append(w.Sum, r.sum)
+		w.Min = append(w.Min, 1)
+		w.Max = append(w.Max, r.sum)
+		var sketch sketches.Sketch
+		sketch.AddN(2, float64(r.count))
+		w.Sketch = sketch.AppendDD(w.Sketch)
+	}
+	return w
+}
+
+func insertWindows(t testing.TB, client *clickhouse.Client, token string, rows *pipeline.WindowRows) {
+	t.Helper()
+	block, err := clickhouse.Encoder{}.EncodeWindows(nil, rows)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := client.Insert(t.Context(), pipeline.TableWindows, token, len(rows.Tenant), block); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// A greater version replaces a lesser whatever their order, parts add up, a token counts once, and no other tenant reads any
+// of it; all of that before and after parts are merged.
+func TestWindowsView(t *testing.T) {
+	server, client := migrated(t, nil)
+	ask(t, server, "SYSTEM STOP MERGES")
+	at := int64(today(t, server))
+	insertWindows(t, client, "a", windowRows("acme", at, windowRow{"t/0", 2, 5, 10}, windowRow{"t/1", 1, 3, 6}))
+	insertWindows(t, client, "b", windowRows("acme", at, windowRow{"t/0", 1, 4, 8}))
+	insertWindows(t, client, "b", windowRows("acme", at, windowRow{"t/0", 1, 4, 8}))
+	insertWindows(t, client, "c", windowRows("demo", at, windowRow{"t/0", 9, 900, 900}))
+	f := func() {
+		t.Helper()
+		got := mustTenantSQL(t, client, "acme", `SELECT metric, service, labels, toUnixTimestamp(end) - toUnixTimestamp(start), version, count, sum, min, max,
+			round(quantile_of(0.5, sketch), 1) FROM api.windows GROUP BY ALL FORMAT CSV`)
+		if want := `"checkout_seconds","shop","{'service':'shop'}",60,2,8,16,1,10,2`; got != want {
+			t.Errorf("got %s, want %s", got, want)
+		}
+	}
+	f()
+	ask(t, server, "SYSTEM START MERGES")
+	ask(t, server, "OPTIMIZE TABLE vigie.windows FINAL")
+	f()
+}

@@ -1,0 +1,139 @@
+package pipeline
+
+import (
+	"encoding/binary"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"math"
+	"time"
+	_ "time/tzdata" // calendar windows, on machines without zones
+
+	"github.com/vigie-io/vigie/pkg/series"
+	"github.com/vigie-io/vigie/pkg/windows"
+)
+
+// Window says over which stretches of event time a Rollup counts. Exactly one of Tumbling, Hopping and Calendar is set.
+type Window struct {
+	// Tumbling is the size of adjacent windows, whole seconds.
+	Tumbling time.Duration `yaml:"tumbling,omitempty"`
+	// Hopping are windows of one size that begin at an interval and overlap.
+	Hopping *HoppingWindow `yaml:"hopping,omitempty"`
+	// Calendar are the days, weeks or months of a time zone.
+	Calendar *CalendarWindow `yaml:"calendar,omitempty"`
+	// AllowedLateness is how long after its end, in event time, a window is corrected. Default 0s: not at all.
+	AllowedLateness time.Duration `yaml:"allowed_lateness,omitempty"`
+}
+
+// HoppingWindow is the shape of overlapping windows, in whole seconds.
+type HoppingWindow struct {
+	// Size is the length of a window.
+	Size time.Duration `yaml:"size"`
+	// Every is the time between the beginnings of two windows, at most Size.
+	Every time.Duration `yaml:"every"`
+}
+
+// CalendarWindow is a unit of the calendar.
+type CalendarWindow struct {
+	// Unit is day, week (from Monday) or month.
+	Unit string `yaml:"unit"`
+	// Zone is a time zone of the IANA database, such as Europe/Paris. Default UTC.
+	Zone string `yaml:"zone"`
+}
+
+const (
+	// maxHops bounds how many windows one event may lie in.
+	maxHops = 1000
+	// maxWindowSlices and maxWindowBytes bound what a rule keeps open for a tenant in a task.
+	maxWindowSlices = 100_000
+	maxWindowBytes  = 64 << 20
+)
+
+// aligned checks the window and makes it ready.
+func (w *Window) aligned() (windows.Aligned, error) {
+	given := 0
+	for _, is := range []bool{w.Tumbling != 0, w.Hopping != nil, w.Calendar != nil} {
+		if is {
+			given++
+		}
+	}
+	switch {
+	case given != 1:
+		return nil, fmt.Errorf("window: got %d of tumbling, hopping and calendar, want one", given)
+	case w.AllowedLateness < 0:
+		return nil, fmt.Errorf("window.allowed_lateness %s: want 0s or more", w.AllowedLateness)
+	case w.Tumbling != 0:
+		return tumbling(w.Tumbling)
+	case w.Hopping != nil:
+		return hopping(w.Hopping)
+	}
+	return calendar(w.Calendar)
+}
+
+func tumbling(size time.Duration) (windows.Aligned, error) {
+	if size < time.Second || size%time.Second != 0 {
+		return nil, fmt.Errorf("window.tumbling %s: want whole seconds, 1s or more", size)
+	}
+	return windows.Tumbling{Size: size}, nil
+}
+
+func hopping(h *HoppingWindow) (windows.Aligned, error) {
+	switch {
+	case h.Every < time.Second || h.Every%time.Second != 0:
+		return nil, fmt.Errorf("window.hopping.every %s: want whole seconds, 1s or more", h.Every)
+	case h.Size < h.Every || h.Size%time.Second != 0:
+		return nil, fmt.Errorf("window.hopping.size %s: want whole seconds, at least every (%s)", h.Size, h.Every)
+	case h.Size/h.Every > maxHops:
+		return nil, fmt.Errorf("window.hopping: %s every %s puts an event into %d windows, want at most %d", h.Size, h.Every, h.Size/h.Every, maxHops)
+	}
+	return windows.Hopping{Size: h.Size, Hop: h.Every}, nil
+}
+
+func calendar(c *CalendarWindow) (windows.Aligned, error) {
+	unit, err := windows.ParseUnit(c.Unit)
+	if err != nil {
+		return nil, fmt.Errorf("window.calendar.unit: %w", err)
+	}
+	zone, err := time.LoadLocation(c.Zone)
+	if err != nil || c.Zone == "Local" {
+		return nil, fmt.Errorf("window.calendar.zone %q: want a zone of the IANA database, such as Europe/Paris", c.Zone)
+	}
+	return windows.Calendar{Unit: unit, Zone: zone}, nil
+}
+
+// windowRule is what of a Rollup decides about its windows. Whatever changes it makes another rule, whose windows are kept
+// apart: those that are open under the old one finish as they began.
+type windowRule struct {
+	Name    string
+	Measure string
+	Window  Window
+}
+
+// definition is the rule as state remembers it, and id its hash.
+func (r *windowRule) definition() (text []byte, id uint64) {
+	text, err := json.Marshal(r)
+	if err != nil {
+		panic("BUG: a rule does not marshal: " + err.Error())
+	}
+	return text, series.Hash(text).Lo
+}
+
+var errDefinition = errors.New("want the definition of a windowed rollup")
+
+func parseDefinition(text []byte) (*windowRule, windows.Aligned, error) {
+	r := new(windowRule)
+	if err := json.Unmarshal(text, r); err != nil {
+		return nil, nil, fmt.Errorf("%w: %w", errDefinition, err)
+	}
+	aligned, err := r.Window.aligned()
+	if err != nil {
+		return nil, nil, fmt.Errorf("%w: %w", errDefinition, err)
+	}
+	return r, aligned, nil
+}
+
+func appendFloat(dst []byte, v float64) []byte {
+	return binary.LittleEndian.AppendUint64(dst, math.Float64bits(v))
+}
+
+func readFloat(src []byte) float64 { return math.Float64frombits(binary.LittleEndian.Uint64(src)) }

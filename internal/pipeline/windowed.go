@@ -1,0 +1,491 @@
+package pipeline
+
+import (
+	"bytes"
+	"cmp"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+	"unsafe"
+
+	"github.com/vigie-io/vigie/internal/tenants"
+	"github.com/vigie-io/vigie/pkg/events"
+	"github.com/vigie-io/vigie/pkg/series"
+	"github.com/vigie-io/vigie/pkg/windows"
+)
+
+var _ Operator = (*windowed)(nil)
+
+// windowed are the open windows of a task's windowed rollups, as an Operator. Under a rule's id it keeps the rule's
+// definition, how far the windows of each tenant are, and what is open of each tenant and series; so a rule that
+// configuration no longer has finishes its windows all the same, and is then forgotten.
+//
+// committed is what the log holds. Stores are made from it when they are first needed, and again after an aborted epoch.
+type windowed struct {
+	current   []windowRule
+	committed map[string][]byte
+	pending   map[string][]byte // of the last Changes; nil values are gone
+	stores    []*windowStore    // ascending in id
+	loaded    bool
+	touched   bool // since the last committed epoch
+
+	at     *measurement // what update takes
+	update func(*windowValue)
+}
+
+type windowStore struct {
+	*windows.Store[windowValue]
+	id         uint64
+	definition []byte
+	current    bool
+	tenants    map[string]bool // that it knows
+}
+
+const windowedVersion = 1
+
+// What a key is about, after the rule's id.
+const (
+	windowDefinition = 'd'
+	windowProgress   = 'p'
+	windowContents   = 'k'
+)
+
+func newWindowed(rollups []*rollup) *windowed {
+	w := &windowed{committed: map[string][]byte{}, pending: map[string][]byte{}}
+	w.update = func(v *windowValue) { v.add(w.at) }
+	for _, r := range rollups {
+		if r.window != nil {
+			w.current = append(w.current, *r.window)
+		}
+	}
+	return w
+}
+
+// windowValue is what a series has in a window.
+type windowValue struct {
+	pane
+	begun bool
+}
+
+func (v *windowValue) begin() {
+	if !v.begun {
+		v.begun = true
+		v.reset(0)
+	}
+}
+
+func (v *windowValue) add(m *measurement) {
+	v.begin()
+	m.into(&v.pane)
+}
+
+func (v *windowValue) mergeFrom(from *windowValue) {
+	v.begin()
+	v.merge(&from.pane)
+}
+
+func (v *windowValue) bytes() int {
+	return int(unsafe.Sizeof(*v)) + 8*(len(v.sketch.Positive().Counts)+len(v.sketch.Negative().Counts))
+}
+
+func (w *windowed) idle() bool { return len(w.current) == 0 && len(w.committed) == 0 }
+
+// load makes the stores from what the log holds.
+func (w *windowed) load() {
+	if w.loaded {
+		return
+	}
+	w.loaded, w.stores = true, nil
+	for i := range w.current {
+		definition, id := w.current[i].definition()
+		w.open(id, definition, true)
+	}
+	for _, kind := range []byte{windowDefinition, windowProgress, windowContents} {
+		for key, value := range w.committed {
+			if key[8] == kind {
+				w.take(key, value)
+			}
+		}
+	}
+}
+
+// open makes the store of a rule, unless there is one.
+func (w *windowed) open(id uint64, definition []byte, current bool) {
+	if w.store(id) != nil {
+		return
+	}
+	rule, aligned, err := parseDefinition(definition)
+	if err != nil {
+		panic("BUG: " + err.Error())
+	}
+	s := &windowStore{id: id, definition: definition, current: current, tenants: map[string]bool{}}
+	s.Store = windows.NewStore(aligned, windows.StoreConfig{
+		AllowedLateness: rule.Window.AllowedLateness, Late: windows.Recompute, MaxSlices: maxWindowSlices, MaxBytes: maxWindowBytes,
+	}, windows.Accumulator[windowValue]{Merge: (*windowValue).mergeFrom, Bytes: (*windowValue).bytes})
+	w.stores = append(w.stores, s)
+	slices.SortFunc(w.stores, func(a, b *windowStore) int { return cmp.Compare(a.id, b.id) })
+}
+
+func (w *windowed) store(id uint64) *windowStore {
+	for _, s := range w.stores {
+		if s.id == id {
+			return s
+		}
+	}
+	return nil
+}
+
+// take fills a record of the log into its store. Restore has checked it.
+func (w *windowed) take(key string, value []byte) {
+	id, kind, tenant, name := cutWindowKey(key)
+	if kind == windowDefinition {
+		w.open(id, value, false)
+		return
+	}
+	s := w.store(id)
+	if s == nil {
+		return // its definition is gone: nothing says how long its windows are
+	}
+	s.tenants[tenant] = true
+	if kind == windowProgress {
+		s.RestoreProgress(tenant, windows.Progress{
+			Fired: int64(binary.LittleEndian.Uint64(value)), Floor: int64(binary.LittleEndian.Uint64(value[8:])),
+		})
+		return
+	}
+	e, err := decodeWindows(value)
+	if err != nil {
+		panic("BUG: " + err.Error())
+	}
+	s.Restore(tenant, name, e)
+}
+
+// add puts an event into the windows of a rule. key is a series', as series.AppendKey writes it; it is not retained.
+func (w *windowed) add(id uint64, tenant string, key []byte, time int64, m *measurement) windows.Verdict {
+	w.load()
+	s := w.store(id)
+	if !s.tenants[tenant] {
+		s.tenants[strings.Clone(tenant)] = true
+	}
+	w.touched, w.at = true, m
+	return s.Add(tenant, unsafe.String(unsafe.SliceData(key), len(key)), time, w.update)
+}
+
+// advance closes what a tenant's watermark has passed.
+func (w *windowed) advance(tenant string, watermark int64, emit func(id uint64, e *windows.Emission[windowValue])) {
+	w.load()
+	for _, s := range w.stores {
+		if s.tenants[tenant] {
+			w.touched = true
+			s.Advance(tenant, watermark, func(e *windows.Emission[windowValue]) { emit(s.id, e) })
+		}
+	}
+}
+
+// Changes implements Operator.
+func (w *windowed) Changes(emit func(key, value []byte)) {
+	if !w.touched {
+		return
+	}
+	clear(w.pending)
+	for _, s := range w.stores {
+		w.changes(s)
+	}
+	for _, key := range slices.Sorted(maps.Keys(w.pending)) {
+		value := w.pending[key]
+		if _, known := w.committed[key]; value == nil && !known {
+			delete(w.pending, key)
+			continue
+		}
+		emit([]byte(key), value)
+	}
+}
+
+func (w *windowed) changes(s *windowStore) {
+	if definition := windowKey(s.id, windowDefinition, "", ""); w.committed[definition] == nil && len(s.tenants) > 0 {
+		w.pending[definition] = s.definition
+	}
+	s.Changes(func(tenant string, p windows.Progress) {
+		value := binary.LittleEndian.AppendUint64(nil, uint64(p.Fired))
+		w.pending[windowKey(s.id, windowProgress, tenant, "")] = binary.LittleEndian.AppendUint64(value, uint64(p.Floor))
+	}, func(tenant, name string, e *windows.Entry[windowValue]) {
+		key := windowKey(s.id, windowContents, tenant, name)
+		if e == nil {
+			w.pending[key] = nil
+		} else {
+			w.pending[key] = appendWindows(nil, e)
+		}
+	})
+	if s.current {
+		return
+	}
+	for tenant := range s.tenants {
+		if keys, _, _ := s.Usage(tenant); keys > 0 {
+			return
+		}
+	}
+	for tenant := range s.tenants {
+		w.pending[windowKey(s.id, windowProgress, tenant, "")] = nil
+	}
+	w.pending[windowKey(s.id, windowDefinition, "", "")] = nil
+}
+
+// Settle implements Operator.
+func (w *windowed) Settle(committed bool) {
+	if !committed && w.touched {
+		w.loaded, w.stores = false, nil
+	}
+	if committed {
+		for key, value := range w.pending {
+			if value != nil {
+				w.committed[key] = value
+				continue
+			}
+			delete(w.committed, key)
+			if key[8] == windowDefinition {
+				id := binary.LittleEndian.Uint64([]byte(key[:8]))
+				w.stores = slices.DeleteFunc(w.stores, func(s *windowStore) bool { return s.id == id })
+			}
+		}
+	}
+	clear(w.pending)
+	w.touched = false
+}
+
+// Restore implements Operator.
+func (w *windowed) Restore(key, value []byte) error {
+	id, kind, tenant, name := cutWindowKey(string(key))
+	if kind == 0 {
+		return fmt.Errorf("window key %x: want a rule, what it is about, and a tenant", key)
+	}
+	w.loaded, w.stores = false, nil
+	if value == nil {
+		delete(w.committed, string(key))
+		return nil
+	}
+	if kind != windowDefinition {
+		if err := tenants.Validate(tenants.ID(tenant)); err != nil {
+			return fmt.Errorf("windows of rule %016x: %w", id, err)
+		}
+	}
+	var err error
+	switch kind {
+	case windowDefinition:
+		_, _, err = parseDefinition(value)
+	case windowProgress:
+		if len(value) != 16 {
+			err = fmt.Errorf("progress: got %d bytes, want 16", len(value))
+		}
+	default:
+		if _, _, _, err = series.ParseKey([]byte(name)); err == nil {
+			_, err = decodeWindows(value)
+		}
+	}
+	if err != nil {
+		return fmt.Errorf("windows of rule %016x, tenant %q: %w", id, tenant, err)
+	}
+	w.committed[string(key)] = bytes.Clone(value)
+	return nil
+}
+
+// Len implements Operator.
+func (w *windowed) Len() int { return len(w.committed) }
+
+func windowKey(id uint64, kind byte, tenant, name string) string {
+	key := append(binary.LittleEndian.AppendUint64(nil, id), kind)
+	if kind != windowDefinition {
+		key = append(append(key, byte(len(tenant))), tenant...)
+	}
+	return string(append(key, name...))
+}
+
+// cutWindowKey takes a key apart; kind is 0 when it is none.
+func cutWindowKey(key string) (id uint64, kind byte, tenant, name string) {
+	if len(key) < 9 {
+		return 0, 0, "", ""
+	}
+	id, kind, key = binary.LittleEndian.Uint64([]byte(key[:8])), key[8], key[9:]
+	switch {
+	case kind == windowDefinition && key == "":
+		return id, kind, "", ""
+	case kind != windowProgress && kind != windowContents || key == "" || len(key) < 1+int(key[0]):
+		return 0, 0, "", ""
+	}
+	tenant, name = key[1:1+key[0]], key[1+key[0]:]
+	if kind == windowProgress && name != "" {
+		return 0, 0, "", ""
+	}
+	return id, kind, tenant, name
+}
+
+// appendWindows appends what is kept of a key: docs/format/state.md.
+func appendWindows(dst []byte, e *windows.Entry[windowValue]) []byte {
+	dst = binary.AppendUvarint(dst, uint64(len(e.Emitted)))
+	for _, m := range e.Emitted {
+		dst = appendWindow(dst, m.Window)
+		dst = binary.AppendUvarint(dst, uint64(m.Version))
+	}
+	dst = binary.AppendUvarint(dst, uint64(len(e.Slices)))
+	for i := range e.Slices {
+		dst = appendWindow(dst, e.Slices[i].Window)
+		dst = e.Slices[i].Value.append(dst)
+	}
+	return dst
+}
+
+func appendWindow(dst []byte, w windows.Window) []byte {
+	return binary.AppendVarint(binary.AppendVarint(dst, w.Start), w.End-w.Start)
+}
+
+// append writes the value; nil, which no window needs any more, is one without events.
+func (v *windowValue) append(dst []byte) []byte {
+	if v == nil {
+		v = new(windowValue)
+	}
+	v.begin()
+	dst = binary.AppendUvarint(dst, v.count)
+	dst = appendFloat(appendFloat(appendFloat(dst, v.sum), v.min), v.max)
+	return v.sketch.AppendDD(dst)
+}
+
+var errWindows = errors.New("contents of windows end early, or go on")
+
+// decodeWindows reads what appendWindows wrote.
+func decodeWindows(src []byte) (e windows.Entry[windowValue], err error) {
+	r := windowReader{src: src}
+	for n := r.uvarint(); n > 0 && !r.bad; n-- {
+		e.Emitted = append(e.Emitted, windows.Emitted{Window: r.window(), Version: uint32(r.uvarint())})
+	}
+	for n := r.uvarint(); n > 0 && !r.bad; n-- {
+		e.Slices = append(e.Slices, windows.EntrySlice[windowValue]{Window: r.window(), Value: r.value()})
+	}
+	if r.bad || len(r.src) > 0 {
+		return windows.Entry[windowValue]{}, errWindows
+	}
+	return e, nil
+}
+
+type windowReader struct {
+	src []byte
+	bad bool
+}
+
+func (r *windowReader) skip(n int) {
+	if n <= 0 || n > len(r.src) {
+		r.bad, r.src = true, nil
+		return
+	}
+	r.src = r.src[n:]
+}
+
+func (r *windowReader) uvarint() uint64 {
+	v, n := binary.Uvarint(r.src)
+	r.skip(n)
+	return v
+}
+
+func (r *windowReader) varint() int64 {
+	v, n := binary.Varint(r.src)
+	r.skip(n)
+	return v
+}
+
+func (r *windowReader) window() windows.Window {
+	start, size := r.varint(), r.varint()
+	r.bad = r.bad || size <= 0
+	return windows.Window{Start: start, End: start + size}
+}
+
+func (r *windowReader) value() *windowValue {
+	v := new(windowValue)
+	v.begin()
+	v.count = r.uvarint()
+	for _, into := range []*float64{&v.sum, &v.min, &v.max} {
+		if len(r.src) < 8 {
+			r.bad, r.src = true, nil
+			return v
+		}
+		*into = readFloat(r.src)
+		r.src = r.src[8:]
+	}
+	n, err := v.sketch.DecodeDD(r.src)
+	if err != nil {
+		n = 0
+	}
+	r.skip(n)
+	return v
+}
+
+// Reasons for which an event is not in a window of a declared rollup.
+const (
+	// ReasonTooLate: the window has closed and its allowed lateness has passed.
+	ReasonTooLate events.Reason = "too_late"
+	// ReasonWindowLimit: the tenant has as many windows open in the rollup as it may.
+	ReasonWindowLimit events.Reason = "window_limit"
+)
+
+// window puts an event into the windows of a rollup's grouping, whose labels are t.labels.
+func (t *Task) window(r *rollup, g *grouping, tenant string, time int64, m *measurement) {
+	t.key = series.AppendKey(t.key[:0], byte(m.kind), g.metric, t.labels)
+	switch t.windows.add(r.windowID, tenant, t.key, time, m) {
+	case windows.TooLate:
+		t.tally.drop(strings.Clone(tenant), ReasonTooLate)
+	case windows.Full:
+		t.tally.drop(strings.Clone(tenant), ReasonWindowLimit)
+	}
+}
+
+// closeWindows writes the windows that the watermarks of changed tenants have passed, in the order of tenants.
+func (t *Task) closeWindows(out *Outputs) {
+	if t.windows.idle() {
+		return
+	}
+	part := fmt.Sprintf("%s/%d", t.cfg.Partition.Topic, t.cfg.Partition.Partition)
+	for _, tn := range t.dirty {
+		t.windows.advance(tn.name, t.watermark(tn), func(id uint64, e *windows.Emission[windowValue]) { out.addWindow(part, id, e) })
+	}
+}
+
+func (o *Outputs) addWindow(part string, id uint64, e *windows.Emission[windowValue]) {
+	key := []byte(e.Key)
+	_, metric, labels, err := series.ParseKey(key)
+	if err != nil {
+		panic(fmt.Sprintf("BUG: series key %x: %v", key, err))
+	}
+	b := o.windows()
+	v := e.Value
+	v.begin()
+	before := len(b.Sketch)
+	b.Tenant = append(b.Tenant, e.Tenant)
+	b.Metric = append(b.Metric, metric)
+	b.Service = append(b.Service, labels.Get("service"))
+	b.Series = append(b.Series, series.Hash(key))
+	b.Labels = append(b.Labels, labels)
+	b.Start = append(b.Start, e.Window.Start/int64(time.Second))
+	b.End = append(b.End, e.Window.End/int64(time.Second))
+	b.Rule = append(b.Rule, id)
+	b.Part = append(b.Part, part)
+	b.Version = append(b.Version, e.Version)
+	b.Count = append(b.Count, v.count)
+	b.Sum = append(b.Sum, v.sum)
+	b.Min = append(b.Min, v.min)
+	b.Max = append(b.Max, v.max)
+	b.Sketch = v.sketch.AppendDD(b.Sketch)
+	o.windowBytes += rollupRowBytes + len(e.Key) + len(metric) + len(part) + len(b.Sketch) - before
+}
+
+// windows returns the block to append a row to.
+func (o *Outputs) windows() *WindowRows {
+	if n := len(o.Windows); n > 0 {
+		if b := o.Windows[n-1]; len(b.Tenant) < o.maxRows && o.windowBytes < o.maxBytes {
+			return b
+		}
+	}
+	b := new(WindowRows)
+	o.Windows, o.windowBytes = append(o.Windows, b), 0
+	return b
+}

@@ -1,0 +1,305 @@
+package pipeline_test
+
+import (
+	"encoding/hex"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"pgregory.net/rapid"
+
+	"github.com/vigie-io/vigie/internal/pipeline"
+	"github.com/vigie-io/vigie/pkg/events"
+	"github.com/vigie-io/vigie/pkg/sketches"
+)
+
+func windowedConfig(w pipeline.Window) pipeline.Config {
+	cfg := pipeline.DefaultConfig()
+	cfg.Rollups = []pipeline.Rollup{{Name: "w", From: events.Metrics, Where: `name == "m"`, By: []string{"service"}, Window: &w}}
+	return cfg
+}
+
+func windowedTask(cfg pipeline.Config) *pipeline.Task {
+	return pipeline.NewTask(pipeline.TaskConfig{Partition: at, Signal: events.Metrics, Config: cfg})
+}
+
+// windowState is a compacted log.
+type windowState map[string][]byte
+
+func (s windowState) write(out *pipeline.Outputs) {
+	for i := range out.State {
+		if m := &out.State[i]; m.Value == nil {
+			delete(s, string(m.Key))
+		} else {
+			s[string(m.Key)] = slices.Clone(m.Value)
+		}
+	}
+}
+
+func (s windowState) restore(t rapid.TB, task *pipeline.Task) {
+	t.Helper()
+	for key, value := range s {
+		if err := task.Restore([]byte(key), value); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// windowTable is what a table that replaces by version holds.
+type windowTable map[string]windowCell
+
+type windowCell struct {
+	version       uint32
+	count         uint64
+	sum, min, max float64
+	sketch        string
+}
+
+func (tb windowTable) insert(t rapid.TB, out *pipeline.Outputs) {
+	t.Helper()
+	for _, b := range out.Windows {
+		states := b.Sketch
+		for i := range b.Tenant {
+			var sketch sketches.Sketch
+			n, err := sketch.DecodeDD(states)
+			if err != nil {
+				t.Fatal(err)
+			}
+			key := fmt.Sprint(b.Tenant[i], " ", b.Metric[i], " ", b.Labels[i].Get("service"), " ", b.Start[i]-start.Unix(), " ", b.End[i]-start.Unix())
+			if old := tb[key]; old.version >= b.Version[i] {
+				t.Fatalf("%s: got version %d after %d", key, b.Version[i], old.version)
+			}
+			tb[key] = windowCell{b.Version[i], b.Count[i], b.Sum[i], b.Min[i], b.Max[i], string(states[:n])}
+			states = states[n:]
+		}
+	}
+}
+
+// Whatever the order within the lateness, the epochs, the aborts and the crashes: closed windows hold what a plain loop over the
+// events finds, each tenant by its own watermark, and a window is there exactly when its tenant's watermark has passed its end.
+func TestWindowsRecount(t *testing.T) {
+	const lateness = 40 * time.Second
+	shapes := []struct {
+		window      pipeline.Window
+		size, every int64
+	}{
+		{pipeline.Window{Tumbling: 10 * time.Second, AllowedLateness: lateness}, 10, 10},
+		{pipeline.Window{Hopping: &pipeline.HoppingWindow{Size: 15 * time.Second, Every: 10 * time.Second}, AllowedLateness: lateness}, 15, 10},
+	}
+	rapid.Check(t, func(t *rapid.T) {
+		shape := rapid.SampledFrom(shapes).Draw(t, "shape")
+		cfg := windowedConfig(shape.window)
+		if err := cfg.Validate(); err != nil {
+			t.Fatal(err)
+		}
+		state, table := windowState{}, windowTable{}
+		task := windowedTask(cfg)
+		type event struct {
+			tenant, service string
+			second          int64
+			value           float64
+		}
+		var all, epoch []event
+		newest := map[string]int64{}
+		play := func() {
+			for _, e := range epoch {
+				step(task, start.Add(time.Minute), record(e.tenant, fmt.Sprintf(`{"time":%q,"name":"m","value":%v,"labels":{"service":%q}}`,
+					start.Add(time.Duration(e.second)*time.Second).Format(time.RFC3339), e.value, e.service)))
+			}
+		}
+		for range rapid.IntRange(1, 12).Draw(t, "epochs") {
+			epoch = nil
+			for range rapid.IntRange(0, 6).Draw(t, "events") {
+				e := event{rapid.SampledFrom([]string{"acme", "demo"}).Draw(t, "tenant"), rapid.SampledFrom([]string{"s", "r"}).Draw(t, "service"),
+					rapid.Int64Range(0, 60).Draw(t, "second"), float64(rapid.IntRange(1, 64).Draw(t, "value")) / 8}
+				// Within the lateness of what was drained before, so that none is too late.
+				e.second = max(e.second, newest[e.tenant]-int64(lateness/time.Second)+5)
+				epoch = append(epoch, e)
+			}
+			for play(); ; play() {
+				trouble := rapid.IntRange(0, 4).Draw(t, "trouble")
+				out := drain(task, start.Add(time.Minute))
+				if trouble == 0 {
+					task.Forget()
+					continue
+				}
+				if trouble == 1 {
+					task = windowedTask(cfg)
+					state.restore(t, task)
+					continue
+				}
+				if n := out.Tally.Dropped[pipeline.TenantReason{Tenant: "acme", Reason: pipeline.ReasonTooLate}]; n != 0 {
+					t.Fatalf("got %d events too late, want none", n)
+				}
+				state.write(out)
+				table.insert(t, out)
+				task.Committed(true)
+				break
+			}
+			for _, e := range epoch {
+				newest[e.tenant] = max(newest[e.tenant], e.second)
+			}
+			all = append(all, epoch...)
+		}
+		want := map[string]windowCell{}
+		held := map[string]*sketches.Sketch{}
+		for _, e := range all {
+			for s := int64(-60); s <= 60; s += shape.every {
+				if e.second < s || e.second >= s+shape.size || newest[e.tenant]-5 < s+shape.size {
+					continue
+				}
+				key := fmt.Sprint(e.tenant, " w ", e.service, " ", s, " ", s+shape.size)
+				c, known := want[key]
+				if !known {
+					c.min, c.max, held[key] = e.value, e.value, new(sketches.Sketch)
+				}
+				c.count, c.sum, c.min, c.max = c.count+1, c.sum+e.value, min(c.min, e.value), max(c.max, e.value)
+				held[key].Add(e.value)
+				want[key] = c
+			}
+		}
+		if got, want := slices.Sorted(maps.Keys(table)), slices.Sorted(maps.Keys(want)); !slices.Equal(got, want) {
+			t.Fatalf("got windows %q, want %q", got, want)
+		}
+		for key, w := range want {
+			g := table[key]
+			w.version, w.sketch = g.version, string(held[key].AppendDD(nil))
+			if g != w {
+				t.Fatalf("%s: got %+v, want %+v", key, g, w)
+			}
+		}
+	})
+}
+
+func at10(second int, service string) string {
+	return event(start.Add(time.Duration(second)*time.Second), "m", fmt.Sprintf(`"service":%q`, service))
+}
+
+func windowRows(out *pipeline.Outputs) (rows []string) {
+	for _, b := range out.Windows {
+		for i := range b.Tenant {
+			rows = append(rows, fmt.Sprintf("%s %d-%d v%d n%d", b.Tenant[i], b.Start[i]-start.Unix(), b.End[i]-start.Unix(), b.Version[i], b.Count[i]))
+		}
+	}
+	return rows
+}
+
+// Without lateness an event for a closed window is counted and changes nothing, and one tenant does not close another's.
+func TestWindowsTooLate(t *testing.T) {
+	task := windowedTask(windowedConfig(pipeline.Window{Tumbling: 10 * time.Second}))
+	f := func(want string, dropped uint64, records ...pipeline.Record) {
+		t.Helper()
+		step(task, start.Add(time.Minute), records...)
+		out := drain(task, start.Add(time.Minute))
+		task.Committed(true)
+		if got := strings.Join(windowRows(out), ";"); got != want {
+			t.Errorf("got %q, want %q", got, want)
+		}
+		if n := out.Tally.Dropped[pipeline.TenantReason{Tenant: "acme", Reason: pipeline.ReasonTooLate}]; n != dropped {
+			t.Errorf("got %d too late, want %d", n, dropped)
+		}
+	}
+	f("", 0, record("acme", at10(1, "s"), at10(14, "s")), record("demo", at10(2, "s")))
+	f("acme 0-10 v1 n1", 0, record("acme", at10(15, "s")))
+	f("", 1, record("acme", at10(3, "s"), at10(16, "s")))
+	f("demo 0-10 v1 n1", 0, record("demo", at10(40, "s")))
+}
+
+// A rule that is changed while windows are open: those finish as they began, new ones are of the new size, and then
+// nothing is left of the old rule.
+func TestWindowsRuleChange(t *testing.T) {
+	state := windowState{}
+	old := windowedTask(windowedConfig(pipeline.Window{Tumbling: 10 * time.Second}))
+	step(old, start.Add(time.Minute), record("acme", at10(1, "s")))
+	state.write(drain(old, start.Add(time.Minute)))
+
+	task := windowedTask(windowedConfig(pipeline.Window{Tumbling: 20 * time.Second}))
+	state.restore(t, task)
+	step(task, start.Add(time.Minute), record("acme", at10(2, "s"), at10(30, "s")))
+	out := drain(task, start.Add(time.Minute))
+	task.Committed(true)
+	state.write(out)
+	rows := windowRows(out)
+	slices.Sort(rows)
+	if got, want := strings.Join(rows, ";"), "acme 0-10 v1 n1;acme 0-20 v1 n1"; got != want {
+		t.Errorf("got %q, want %q", got, want)
+	}
+	definitions := 0
+	for key := range state {
+		if key[0] == 2 && key[10] == 'd' {
+			definitions++
+		}
+	}
+	if definitions != 1 {
+		t.Errorf("got %d rules in state, want the new one alone", definitions)
+	}
+}
+
+// The bytes are those of docs/format/state.md.
+func TestWindowStateGolden(t *testing.T) {
+	task := windowedTask(windowedConfig(pipeline.Window{Tumbling: 10 * time.Second, AllowedLateness: time.Minute}))
+	step(task, start.Add(time.Minute), record("acme", at10(1, "s"), at10(16, "s")))
+	out := drain(task, start.Add(time.Minute))
+	var got []string
+	for i := range out.State {
+		if m := &out.State[i]; m.Key[0] == 2 {
+			got = append(got, hex.EncodeToString(m.Key)+" "+hex.EncodeToString(m.Value))
+		}
+	}
+	if strings.Join(got, "\n") != strings.Join(windowStateGolden, "\n") {
+		t.Errorf("got\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(windowStateGolden, "\n"))
+	}
+}
+
+var windowStateGolden = []string{
+	"0201472884b34c2ae18964 017b224e616d65223a2277222c224d656173757265223a2276616c7565222c2257696e646f77223a7b2254756d626c696e67223a31303030303030303030302c" +
+		"22486f7070696e67223a6e756c6c2c2243616c656e646172223a6e756c6c2c22416c6c6f7765644c6174656e657373223a36303030303030303030307d7d",
+	"0201472884b34c2ae1896b0461636d6500017707736572766963650173 01018080d4a8bad8fcea318090dfc04a01028080d4a8bad8fcea318090dfc04a" +
+		"01000000000000f83f000000000000f83f000000000000f83f026180773e9a2cf03f0000000000000000010c014a02000000000000f03f0304000400000000000000008090b3e984d9fcea318090dfc04a" +
+		"01000000000000f83f000000000000f83f000000000000f83f026180773e9a2cf03f0000000000000000010c014a02000000000000f03f030400040000000000000000",
+	"0201472884b34c2ae189700461636d65 01002e316264f9ea1800d6e96956f9ea18",
+}
+
+// Damaged state is refused and never a crash; what is taken comes back as it was.
+func FuzzWindowRestore(f *testing.F) {
+	cfg := windowedConfig(pipeline.Window{Tumbling: 10 * time.Second, AllowedLateness: time.Minute})
+	task := windowedTask(cfg)
+	step(task, start.Add(time.Minute), record("acme", at10(1, "s"), at10(16, "s")))
+	out := drain(task, start.Add(time.Minute))
+	for i := range out.State {
+		f.Add(out.State[i].Key, out.State[i].Value)
+	}
+	f.Fuzz(func(t *testing.T, key, value []byte) {
+		task := windowedTask(cfg)
+		if task.Restore(key, value) != nil {
+			return
+		}
+		step(task, start.Add(time.Minute), record("acme", at10(1, "s"), at10(50, "s")))
+		drain(task, start.Add(time.Minute))
+		task.Forget()
+	})
+}
+
+func TestWindowValidate(t *testing.T) {
+	f := func(w pipeline.Window, want string) {
+		t.Helper()
+		cfg := windowedConfig(w)
+		if err := cfg.Validate(); want == "" && err != nil || want != "" && (err == nil || !strings.Contains(err.Error(), want)) {
+			t.Errorf("%+v: got %v, want %q", w, err, want)
+		}
+	}
+	f(pipeline.Window{Tumbling: time.Minute}, "")
+	f(pipeline.Window{Calendar: &pipeline.CalendarWindow{Unit: "day", Zone: "Europe/Paris"}}, "")
+	f(pipeline.Window{}, "got 0 of tumbling, hopping and calendar")
+	f(pipeline.Window{Tumbling: time.Minute, Hopping: &pipeline.HoppingWindow{}}, "got 2 of")
+	f(pipeline.Window{Tumbling: 1500 * time.Millisecond}, "whole seconds")
+	f(pipeline.Window{Tumbling: -time.Second}, "1s or more")
+	f(pipeline.Window{Tumbling: time.Minute, AllowedLateness: -1}, "allowed_lateness")
+	f(pipeline.Window{Hopping: &pipeline.HoppingWindow{Size: time.Second, Every: time.Minute}}, "at least every (1m0s)")
+	f(pipeline.Window{Hopping: &pipeline.HoppingWindow{Size: time.Hour, Every: time.Second}}, "3600 windows, want at most 1000")
+	f(pipeline.Window{Calendar: &pipeline.CalendarWindow{Unit: "year"}}, "want day, week or month")
+	f(pipeline.Window{Calendar: &pipeline.CalendarWindow{Unit: "day", Zone: "Europe/Nowhere"}}, `zone "Europe/Nowhere"`)
+}
