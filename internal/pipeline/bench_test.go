@@ -74,6 +74,32 @@ func BenchmarkAccumulate(b *testing.B) {
 	}
 }
 
+// BenchmarkDeclared is what one decoded event costs beside its default rollup: into a pane, and into windows.
+func BenchmarkDeclared(b *testing.B) {
+	hopping := &Window{Hopping: &HoppingWindow{Size: 5 * time.Minute, Every: time.Minute}}
+	for name, window := range map[string]*Window{"pane": nil, "tumbling": {Tumbling: time.Minute}, "hopping": hopping} {
+		b.Run(name, func(b *testing.B) {
+			const n = 10_000
+			cfg := DefaultConfig()
+			cfg.Rollups = []Rollup{{Name: "r", From: events.Metrics, By: []string{"route", "service"}, Window: window}}
+			all := benchMetrics(n)
+			task := NewTask(TaskConfig{Partition: Partition{Topic: "t"}, Signal: events.Metrics, Config: cfg})
+			for i := range all {
+				task.declareMetric(&all[i])
+			}
+			done := processorTime(b)
+			i := 0
+			for b.Loop() {
+				task.declareMetric(&all[i])
+				if i++; i == n {
+					i = 0
+				}
+			}
+			done()
+		})
+	}
+}
+
 // BenchmarkStep is one record of one JSON event to its accumulator, decoding included.
 func BenchmarkStep(b *testing.B) {
 	for _, n := range []int{10_000, 100_000} {
