@@ -264,17 +264,18 @@ func (t *Task) declareMetric(m *events.Metric) {
 	if m.Kind != events.Observation && m.Kind != events.Delta {
 		return
 	}
-	measured := measurement{kind: m.Kind, value: m.Value, histogram: m.Histogram, unit: m.Unit}
+	t.fields.own = measurement{kind: m.Kind, value: m.Value, histogram: m.Histogram, unit: m.Unit}
 	if m.Histogram != nil {
-		measured.kind = events.Observation
+		t.fields.own.kind = events.Observation
 	}
 	t.fields.metric.Metric = m
-	t.declare(m.Tenant, m.Time, &t.fields.metric, &measured)
+	t.declare(m.Tenant, m.Time, &t.fields.metric, &t.fields.own)
 }
 
 func (t *Task) declareSpan(s *events.Span) {
 	t.fields.span.Span = s
-	t.declare(s.Tenant, s.Time, &t.fields.span, &measurement{kind: events.Observation, value: float64(s.Duration) / 1e9, unit: "s"})
+	t.fields.own = measurement{kind: events.Observation, value: float64(s.Duration) / 1e9, unit: "s"}
+	t.declare(s.Tenant, s.Time, &t.fields.span, &t.fields.own)
 }
 
 func (t *Task) declareLog(l *events.Log) {
@@ -287,6 +288,7 @@ type fields struct {
 	metric metricFields
 	span   spanFields
 	log    logFields
+	own    measurement // of the event at hand
 }
 
 type metricFields struct{ *events.Metric }
