@@ -82,7 +82,7 @@ func (c *Counter) Add(s CounterSample, since int64) (value, sum float64, outcome
 		return s.Value, s.Sum, Counted
 	case !seen:
 		return 0, 0, Based
-	case s.Value < before.Value || before.Start != 0 && s.Start > before.Start && s.Start >= before.Time && s.Start <= s.Time:
+	case s.Value < before.Value || s.Start > before.Start && s.Start >= before.Time && s.Start <= s.Time:
 		return s.Value, s.Sum, Reset
 	}
 	return s.Value - before.Value, s.Sum - before.Sum, Counted

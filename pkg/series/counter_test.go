@@ -26,9 +26,13 @@ func TestCounter(t *testing.T) {
 	f(CounterSample{215, 0, -1, 0}, 0, 0, Invalid)
 	f(CounterSample{215, 0, math.Inf(1), 0}, 0, 0, Invalid)
 	f(CounterSample{220, 0, 3, 30}, 3, 30, Reset)
-	f(CounterSample{230, 150, 4, 31}, 1, 1, Counted) // a start time appears
-	f(CounterSample{240, 151, 6, 33}, 2, 2, Counted) // jitter
-	f(CounterSample{250, 245, 9, 90}, 9, 90, Reset)  // risen, and yet begun again
+	f(CounterSample{230, 150, 4, 31}, 1, 1, Counted)  // a start time appears
+	f(CounterSample{240, 151, 6, 33}, 2, 2, Counted)  // jitter
+	f(CounterSample{250, 245, 9, 90}, 9, 90, Reset)   // risen, and yet begun again
+	f(CounterSample{260, 300, 10, 91}, 1, 1, Counted) // a start in the future says nothing
+	*c = Counter{}
+	f(CounterSample{200, 0, 5, 50}, 0, 0, Based)
+	f(CounterSample{210, 205, 6, 60}, 6, 60, Reset) // the first start time seen, after the sample before
 	*c = Counter{}
 	f(CounterSample{200, 100, 5, 50}, 5, 50, Counted) // begun in sight
 	*c = Counter{}
