@@ -52,6 +52,7 @@ type restore struct {
 	id            [16]byte
 	leader        int32
 
+	record    pipeline.Record // given to apply, one after the other
 	next, end int64
 	progress  time.Time // or when it last told whom it waits for
 }
@@ -176,7 +177,8 @@ func (r *restore) fetch(ctx context.Context, apply func(*pipeline.Record) error)
 		if record.Offset >= r.end {
 			break
 		}
-		if err := apply(&pipeline.Record{Offset: record.Offset, Timestamp: record.Timestamp.UnixNano(), Key: record.Key, Value: record.Value}); err != nil {
+		r.record = pipeline.Record{Offset: record.Offset, Timestamp: record.Timestamp.UnixNano(), Key: record.Key, Value: record.Value}
+		if err := apply(&r.record); err != nil {
 			return err
 		}
 	}

@@ -216,10 +216,42 @@ func testRestoreWithout(t *testing.T, cfg kafka.Config) {
 		})
 	}
 	f(cfg.Topics.Metrics.Name, 4, "has 4 partitions, none for partition 4 of its source "+cfg.Topics.Metrics.Name+", which has grown")
+	if _, err := admin.UpdatePartitions(deadline(t), 5, cfg.Topics.StateMetrics.Name); err != nil {
+		t.Fatal(err)
+	}
+	await(t, "state of the new partition", func() bool {
+		_, err := restored(deadline(t), s, cfg.Topics.Metrics.Name, 4)
+		return err == nil
+	})
 	if _, err := admin.DeleteTopic(deadline(t), cfg.Topics.StateLogs.Name); err != nil {
 		t.Fatal(err)
 	}
 	f(cfg.Topics.Logs.Name, 0, "the topic does not exist")
+}
+
+// A state topic that is deleted and created again under a worker ends its session; the next begins without state.
+func testStateRecreated(t *testing.T, cfg kafka.Config) {
+	w := worker{cfg: cfg, session: newSession(t, cfg, 0)}
+	defer func() { w.session.Close() }()
+	joined(t, cfg, w.session)
+	commit(t, w.session, w.state(0, "a", "1"))
+	admin := kadmOf(t, cfg)
+	if _, err := admin.DeleteTopic(deadline(t), cfg.Topics.StateMetrics.Name); err != nil {
+		t.Fatal(err)
+	}
+	await(t, "the new topic", func() bool {
+		_, err := admin.CreateTopic(deadline(t), 4, 1, nil, cfg.Topics.StateMetrics.Name)
+		return err == nil
+	})
+	if committed, err := w.session.Commit(deadline(t), []pipeline.Message{w.state(0, "b", "1")}); committed || !errors.Is(err, kafka.ErrTopicRecreated) {
+		t.Fatalf("commit: got %v, %v, want ErrTopicRecreated", committed, err)
+	}
+	w.session.Close()
+	w.session = newSession(t, cfg, 0)
+	joined(t, cfg, w.session)
+	wantRestored(t, w.session, cfg.Topics.Metrics.Name, 0, "")
+	commit(t, w.session, w.state(0, "c", "1"))
+	wantRestored(t, w.session, cfg.Topics.Metrics.Name, 0, "c=1")
 }
 
 // testStateSurvives lets real workers die at random places while partitions move between them, and compares the state

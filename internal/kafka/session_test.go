@@ -144,6 +144,7 @@ func conformance(t *testing.T, install func(t *testing.T) kafka.Config) {
 	t.Run("restore", func(t *testing.T) { testRestore(t, install(t)) })
 	t.Run("restore waits", func(t *testing.T) { testRestoreWaits(t, install(t)) })
 	t.Run("restore without", func(t *testing.T) { testRestoreWithout(t, install(t)) })
+	t.Run("state recreated", func(t *testing.T) { testStateRecreated(t, install(t)) })
 	t.Run("state survives", func(t *testing.T) { testStateSurvives(t, install(t), 3, 15) })
 }
 
