@@ -140,8 +140,10 @@ func (r *replayer) start(ctx context.Context, l *DeadLetters) error {
 // cannot be known otherwise, because its last records may have been compacted away.
 func (r *replayer) fence(ctx context.Context) (int64, error) {
 	record := r.marker(fenceKey)
-	err := r.transact(ctx, []*kgo.Record{record})
-	return record.Offset, err
+	if err := r.transact(ctx, []*kgo.Record{record}); err != nil {
+		return 0, err // the client may still be writing to the record
+	}
+	return record.Offset, nil
 }
 
 func (r *replayer) marker(key string) *kgo.Record {

@@ -61,7 +61,7 @@ func drawBlock(t *rapid.T) *pipeline.Rollups {
 
 // An audit names exactly the blocks that a table has not, or says that it cannot tell; it never names another.
 func TestAuditNamesWhatIsMissing(t *testing.T) {
-	resolved := 0
+	resolved, audits := 0, 0
 	rapid.Check(t, func(t *rapid.T) {
 		results, store := &fakeResults{}, &fakeStore{rows: map[string]map[verify.Key]*row{}}
 		want := map[int64]bool{}
@@ -81,6 +81,7 @@ func TestAuditNamesWhatIsMissing(t *testing.T) {
 		found, err := verify.Audit(context.Background(), verify.AuditConfig{
 			Table: verify.Tables()[rapid.IntRange(0, 2).Draw(t, "table")], Since: now.Add(-2 * time.Hour), Now: now, Decode: decode,
 		}, results, store)
+		audits++
 		if errors.Is(err, verify.ErrUnresolved) {
 			return
 		}
@@ -97,7 +98,7 @@ func TestAuditNamesWhatIsMissing(t *testing.T) {
 			}
 		}
 	})
-	if resolved < 50 {
-		t.Errorf("got %d of 100 audits resolved, want most", resolved)
+	if 2*resolved < audits {
+		t.Errorf("got %d of %d audits resolved, want most", resolved, audits)
 	}
 }
