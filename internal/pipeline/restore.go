@@ -176,7 +176,11 @@ func (rs *restores) take(ready func(*Task)) {
 		}
 		delete(rs.waiting, p)
 		rs.metrics.restored("restored", r, took)
-		log.Info("state restored", "records", r.records.Load(), "bytes", r.bytes.Load(), "keys", r.task.stateKeys(), "took", took)
+		level := slog.LevelInfo
+		if r.records.Load() == 0 {
+			level = slog.LevelDebug // nothing to tell of a new installation, partition by partition
+		}
+		log.Log(context.Background(), level, "state restored", "records", r.records.Load(), "bytes", r.bytes.Load(), "keys", r.task.stateKeys(), "took", took)
 		ready(r.task)
 	}
 }
