@@ -2,7 +2,6 @@ package app
 
 import (
 	"context"
-	"fmt"
 	"log/slog"
 	"time"
 
@@ -23,14 +22,11 @@ type AuditRequest struct {
 // AuditResults compares result records with what ClickHouse holds, table by table, and repairs what is missing when it is
 // asked to. found is called for every table; what it was told of is repaired when the function returns without an error.
 func AuditResults(ctx context.Context, cfg config.Config, of AuditRequest, log *slog.Logger, found func(verify.Table, verify.Audited)) error {
-	client, err := clickhouse.NewClient(cfg.ClickHouse)
+	client, err := readyClickHouse(ctx, &cfg)
 	if err != nil {
 		return err
 	}
 	defer client.Close()
-	if err := client.Ready(ctx); err != nil {
-		return fmt.Errorf("ClickHouse: %w", err)
-	}
 	results := kafka.NewResultsTopic(cfg.Kafka, of.Wait, log)
 	store := clickhouse.NewStore(client)
 	for _, table := range of.Tables {

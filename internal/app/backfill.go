@@ -2,7 +2,6 @@ package app
 
 import (
 	"context"
-	"fmt"
 	"time"
 
 	"github.com/vigie-io/vigie/internal/backfill"
@@ -19,13 +18,10 @@ func Backfill(ctx context.Context, cfg config.Config, of backfill.Config, out ba
 	if err := of.Validate(); err != nil {
 		return backfill.Summary{}, err
 	}
-	client, err := clickhouse.NewClient(cfg.ClickHouse)
+	client, err := readyClickHouse(ctx, &cfg)
 	if err != nil {
 		return backfill.Summary{}, err
 	}
 	defer client.Close()
-	if err := client.Ready(ctx); err != nil {
-		return backfill.Summary{}, fmt.Errorf("ClickHouse: %w", err)
-	}
 	return backfill.New(of, clickhouse.NewBackfill(client), clickhouse.Encoder{}, out, nil).Run(ctx)
 }

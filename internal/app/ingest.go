@@ -22,11 +22,10 @@ func Ingest(ctx context.Context, cfg config.Config, p Process) error {
 	if err != nil {
 		return err
 	}
-	authenticator, err := auth.New(cfg.Auth, door.listener.Addr())
+	reload, err := newReloader(cfg, &p, door.listener.Addr())
 	if err != nil {
 		return errors.Join(err, door.listener.Close())
 	}
-	reload := newReloader(cfg, &p, authenticator)
 	producer, err := kafka.NewProducer(cfg.Kafka, kafka.NewMetrics(p.Registry), p.Log)
 	if err != nil {
 		return errors.Join(err, door.listener.Close())
@@ -35,7 +34,7 @@ func Ingest(ctx context.Context, cfg config.Config, p Process) error {
 	server, err := ingest.New(ingest.Options{
 		Config:       cfg.Ingest.Config,
 		Publisher:    producer,
-		Authenticate: func(r *http.Request) (tenants.ID, error) { return authenticator.Tenant(r, auth.Write) },
+		Authenticate: func(r *http.Request) (tenants.ID, error) { return reload.keys.Tenant(r, auth.Write) },
 		Limits:       reload.limits.For,
 		Topic:        func(signal events.Signal) string { return topicOf(&cfg.Kafka.Topics, signal) },
 		Registerer:   p.Registry,

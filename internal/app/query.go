@@ -27,15 +27,14 @@ func Query(ctx context.Context, cfg config.Config, p Process) error {
 		return errors.Join(err, door.listener.Close())
 	}
 	defer client.Close()
-	authenticator, err := auth.New(cfg.Auth, door.listener.Addr())
+	reload, err := newReloader(cfg, &p, door.listener.Addr())
 	if err != nil {
 		return errors.Join(err, door.listener.Close())
 	}
-	reload := newReloader(cfg, &p, authenticator)
 	handler, err := api.New(cfg.Query.Config, api.Options{
 		Store:           clickhouse.NewStore(client),
 		Upstream:        client,
-		Authenticate:    func(r *http.Request) (tenants.ID, error) { return authenticator.Tenant(r, auth.Read) },
+		Authenticate:    func(r *http.Request) (tenants.ID, error) { return reload.keys.Tenant(r, auth.Read) },
 		Limits:          reload.limits.For,
 		Registerer:      p.Registry,
 		Log:             p.Log,

@@ -5,13 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"net/http"
 	"os"
 	"os/signal"
 	"strings"
 	"sync"
 	"syscall"
-	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
@@ -34,7 +34,12 @@ type reloader struct {
 	current config.Config
 }
 
-func newReloader(cfg config.Config, p *Process, keys *auth.Authenticator) *reloader {
+// newReloader begins with cfg, whose keys it reads, for the requests of a listener.
+func newReloader(cfg config.Config, p *Process, listener net.Addr) (*reloader, error) {
+	keys, err := auth.New(cfg.Auth, listener)
+	if err != nil {
+		return nil, err
+	}
 	r := &reloader{
 		limits: tenants.NewLive(cfg.Tenants), keys: keys, read: p.Reread, log: p.Log, current: cfg,
 		success: prometheus.NewGauge(prometheus.GaugeOpts{
@@ -47,7 +52,7 @@ func newReloader(cfg config.Config, p *Process, keys *auth.Authenticator) *reloa
 	p.Registry.MustRegister(r.success, r.at)
 	r.success.Set(1)
 	r.at.SetToCurrentTime()
-	return r
+	return r, nil
 }
 
 // reloaded is what a reload changed: keys that hold now, and keys that hold after a restart.
@@ -63,7 +68,7 @@ func (r *reloader) reload() (reloaded, error) {
 		return done, err
 	}
 	r.success.Set(1)
-	r.at.Set(float64(time.Now().UnixMilli()) / 1e3)
+	r.at.SetToCurrentTime()
 	r.log.Info("configuration reloaded", "changed", done.applied, "after_restart", done.restart)
 	return done, nil
 }

@@ -7,7 +7,6 @@ import (
 	"log/slog"
 	"time"
 
-	"github.com/vigie-io/vigie/internal/auth"
 	"github.com/vigie-io/vigie/internal/clickhouse"
 	"github.com/vigie-io/vigie/internal/config"
 	"github.com/vigie-io/vigie/internal/kafka"
@@ -33,11 +32,10 @@ func Stream(ctx context.Context, cfg config.Config, p Process) error {
 	defer client.Close()
 	topics := newTopics(cfg.Kafka, p.Log)
 	metrics := kafka.NewMetrics(p.Registry)
-	authenticator, err := auth.New(cfg.Auth, door.listener.Addr())
+	reload, err := newReloader(cfg, &p, door.listener.Addr())
 	if err != nil {
 		return errors.Join(err, door.listener.Close())
 	}
-	reload := newReloader(cfg, &p, authenticator)
 	workers := newWorkers(&cfg, &p, metrics, reload.limits)
 
 	g := newGroup(ctx)

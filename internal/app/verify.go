@@ -31,14 +31,11 @@ func Verify(ctx context.Context, cfg config.Config, of Verification, log *slog.L
 	if err != nil {
 		return verify.Summary{}, err
 	}
-	client, err := clickhouse.NewClient(cfg.ClickHouse)
+	client, err := readyClickHouse(ctx, &cfg)
 	if err != nil {
 		return verify.Summary{}, err
 	}
 	defer client.Close()
-	if err := client.Ready(ctx); err != nil {
-		return verify.Summary{}, fmt.Errorf("ClickHouse: %w", err)
-	}
 	return verify.Run(ctx, verify.Config{
 		Signal: signal, Table: of.Table, Tenant: of.Tenant, Since: of.Since, Until: of.Until, Memory: of.Memory,
 		MaxPast: cfg.Stream.MaxPast, MaxFuture: cfg.Stream.MaxFuture, WatermarkDelay: cfg.Stream.WatermarkDelay,

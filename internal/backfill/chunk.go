@@ -31,9 +31,9 @@ type text struct {
 	first int64 // number of the first line
 }
 
-// lines calls yield for the chunks of a text, as long as it returns true. With quotes, a line feed between double quotes
-// does not end a line (RFC 4180). first is the number of the first line. The texts whose chunk want refuses are nil.
-func lines(in *bufio.Reader, quotes bool, first int64, want func(index int64) bool, yield func(index int64, t *text) bool) error {
+// lines calls yield for the chunks of a text, as long as it returns true. The texts whose chunk want refuses are nil.
+func lines(in *bufio.Reader, want func(index int64) bool, yield func(index int64, t *text) bool) error {
+	first := int64(1)
 	for index := int64(0); ; index++ {
 		wanted := want(index)
 		t := &text{first: first}
@@ -41,7 +41,7 @@ func lines(in *bufio.Reader, quotes bool, first int64, want func(index int64) bo
 		var err error
 		for rows < chunkRows && size < chunkBytes && err == nil {
 			var n int
-			n, err = t.line(in, quotes)
+			n, err = t.line(in)
 			if err != nil && !errors.Is(err, io.EOF) {
 				return fmt.Errorf("read row %d: %w", first+rows, err)
 			}
@@ -67,20 +67,14 @@ func lines(in *bufio.Reader, quotes bool, first int64, want func(index int64) bo
 }
 
 // line appends one line and returns its length. The last line needs no line feed.
-func (t *text) line(in *bufio.Reader, quotes bool) (n int, err error) {
-	quoted := false
+func (t *text) line(in *bufio.Reader) (n int, err error) {
 	for {
 		part, err := in.ReadSlice('\n')
 		t.data = append(t.data, part...)
 		if n += len(part); n > chunkBytes {
 			return n, fmt.Errorf("it is longer than %d MiB; is a quote or a line end missing?", chunkBytes>>20)
 		}
-		if quotes && bytes.Count(part, []byte{'"'})%2 == 1 {
-			quoted = !quoted
-		}
-		switch {
-		case errors.Is(err, bufio.ErrBufferFull), err == nil && quoted:
-		default:
+		if !errors.Is(err, bufio.ErrBufferFull) {
 			return n, err
 		}
 	}

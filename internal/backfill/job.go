@@ -69,7 +69,7 @@ func (c *Config) Validate() error {
 // Reject is a row, or some events of a row, that did not fit.
 type Reject struct {
 	File     string `json:"file"`
-	Row      int64  `json:"row"` // from 1: line, data row of CSV, row of Parquet
+	Row      int64  `json:"row"` // from 1: line of NDJSON, row of Parquet
 	Reason   string `json:"reason"`
 	Detail   string `json:"detail"`
 	Original string `json:"original"` // the row as a JSON event; the row itself where it could not become one

@@ -13,7 +13,7 @@ func (j *Job) ndjson(f *file, compression string, want func(int64) bool, yield f
 		return err
 	}
 	defer end()
-	err = lines(in, false, 1, want, func(index int64, t *text) bool {
+	err = lines(in, want, func(index int64, t *text) bool {
 		return t == nil || yield(&chunk{index, func() ([]pipeline.Record, []Reject, error) {
 			records := make([]pipeline.Record, 0, len(t.ends))
 			t.each(func(row int64, line []byte) {

@@ -60,7 +60,7 @@ func repairStatement(side string, missing *verify.Missing) string {
 		id, last, grain = "", "", "1"
 	}
 	day := "toYYYYMMDD"
-	if missing.Table.Width >= 3600 {
+	if missing.Table.Monthly() {
 		day = "toYYYYMM"
 	}
 	columns := "tenant, metric, service, " + id + "ts, count, sum, min, max, " + last + "sketch"

@@ -3,6 +3,7 @@ package config
 import (
 	"bytes"
 	"reflect"
+	"slices"
 	"strings"
 
 	"go.yaml.in/yaml/v3"
@@ -25,10 +26,7 @@ func Changes(old, new *Config) (applied, restart []string) {
 		if same(l.value, after[i].value) {
 			continue
 		}
-		isLive := false
-		for _, prefix := range live {
-			isLive = isLive || strings.HasPrefix(l.path, prefix)
-		}
+		isLive := slices.ContainsFunc(live, func(prefix string) bool { return strings.HasPrefix(l.path, prefix) })
 		if isLive {
 			applied = append(applied, l.path)
 		}

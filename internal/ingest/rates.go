@@ -18,7 +18,6 @@ type rates struct {
 
 type tenantRates struct {
 	bytes, events bucket
-	burst         time.Duration
 }
 
 func (r *rates) of(id tenants.ID, limits *tenants.Limits, now time.Time) *tenantRates {
@@ -29,13 +28,11 @@ func (r *rates) of(id tenants.ID, limits *tenants.Limits, now time.Time) *tenant
 		t = &tenantRates{
 			bytes:  newBucket(int(limits.BytesPerSecond), limits.Burst),
 			events: newBucket(limits.EventsPerSecond, limits.Burst),
-			burst:  limits.Burst,
 		}
 		r.tenants[id] = t
 	}
-	t.bytes.resize(now, int(limits.BytesPerSecond), limits.Burst, t.burst)
-	t.events.resize(now, limits.EventsPerSecond, limits.Burst, t.burst)
-	t.burst = limits.Burst
+	t.bytes.resize(now, int(limits.BytesPerSecond), limits.Burst)
+	t.events.resize(now, limits.EventsPerSecond, limits.Burst)
 	return t
 }
 
@@ -55,14 +52,15 @@ func bucketSize(perSecond int, burst time.Duration) int {
 }
 
 // resize follows a changed limit. What has been taken stays taken.
-func (b *bucket) resize(now time.Time, perSecond int, burst, before time.Duration) {
+func (b *bucket) resize(now time.Time, perSecond int, burst time.Duration) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if b.limiter.Limit() == rate.Limit(perSecond) && burst == before {
+	size := bucketSize(perSecond, burst)
+	if b.limiter.Limit() == rate.Limit(perSecond) && b.limiter.Burst() == size {
 		return
 	}
 	b.limiter.SetLimitAt(now, rate.Limit(perSecond))
-	b.limiter.SetBurstAt(now, bucketSize(perSecond, burst))
+	b.limiter.SetBurstAt(now, size)
 }
 
 // take charges n tokens, or returns how long to wait before asking again and charges nothing.

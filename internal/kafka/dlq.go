@@ -12,7 +12,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/vigie-io/vigie/internal/pipeline"
@@ -124,9 +123,7 @@ func (l *DeadLetters) scan(ctx context.Context, filter *Filter, fn func(DeadLett
 	var from map[int32]int64
 	if !filter.Since.IsZero() {
 		var err error
-		if from, err = l.offsets(ctx, func(admin *kadm.Client, topic string) (kadm.ListedOffsets, error) {
-			return admin.ListOffsetsAfterMilli(ctx, filter.Since.UnixMilli(), topic)
-		}); err != nil {
+		if from, err = l.offsets(ctx, firstAt(filter.Since)); err != nil {
 			return err
 		}
 	}
@@ -138,30 +135,18 @@ func (l *DeadLetters) scan(ctx context.Context, filter *Filter, fn func(DeadLett
 	})
 }
 
-func (l *DeadLetters) offsets(ctx context.Context, list func(*kadm.Client, string) (kadm.ListedOffsets, error)) (map[int32]int64, error) {
+func (l *DeadLetters) offsets(ctx context.Context, list lister) (map[int32]int64, error) {
 	return offsetsOf(ctx, &l.cfg, l.cfg.Topics.DLQ.Name, l.log, list)
-}
-
-func (l *DeadLetters) starts(ctx context.Context) (map[int32]int64, error) {
-	return l.offsets(ctx, func(admin *kadm.Client, topic string) (kadm.ListedOffsets, error) {
-		return admin.ListStartOffsets(ctx, topic)
-	})
-}
-
-func (l *DeadLetters) ends(ctx context.Context) (map[int32]int64, error) {
-	return l.offsets(ctx, func(admin *kadm.Client, topic string) (kadm.ListedOffsets, error) {
-		return admin.ListCommittedOffsets(ctx, topic)
-	})
 }
 
 // read calls fn for the dead letters from (or the start) up to before to (or the present end). When both are
 // given, only their partitions are read.
 func (l *DeadLetters) read(ctx context.Context, from, to map[int32]int64, fn func(DeadLetter) error) error {
-	starts, err := l.starts(ctx)
+	starts, err := l.offsets(ctx, listStarts)
 	if err != nil {
 		return err
 	}
-	ends, err := l.ends(ctx)
+	ends, err := l.offsets(ctx, listStableEnds)
 	if err != nil {
 		return err
 	}

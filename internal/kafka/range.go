@@ -10,9 +10,9 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 )
 
-// offsetsOf asks for an offset of each partition of a topic.
-func offsetsOf(ctx context.Context, cfg *Config, topic string, log *slog.Logger, list func(*kadm.Client, string) (kadm.ListedOffsets, error)) (map[int32]int64, error) {
-	options, err := cfg.options("reader", log)
+// reader returns a client that asks about topics and groups. The caller closes it.
+func (c *Config) reader(log *slog.Logger) (*kadm.Client, error) {
+	options, err := c.options("reader", log)
 	if err != nil {
 		return nil, err
 	}
@@ -20,8 +20,33 @@ func offsetsOf(ctx context.Context, cfg *Config, topic string, log *slog.Logger,
 	if err != nil {
 		return nil, fmt.Errorf("kafka client: %w", err)
 	}
+	return admin, nil
+}
+
+// lister asks for one offset of each partition of some topics.
+type lister = func(*kadm.Client, context.Context, ...string) (kadm.ListedOffsets, error)
+
+var (
+	listStarts     lister = (*kadm.Client).ListStartOffsets
+	listStableEnds lister = (*kadm.Client).ListCommittedOffsets
+	listEnds       lister = (*kadm.Client).ListEndOffsets
+)
+
+// firstAt lists the first offsets whose timestamp is not before at.
+func firstAt(at time.Time) lister {
+	return func(admin *kadm.Client, ctx context.Context, topics ...string) (kadm.ListedOffsets, error) {
+		return admin.ListOffsetsAfterMilli(ctx, at.UnixMilli(), topics...)
+	}
+}
+
+// offsetsOf asks for an offset of each partition of a topic.
+func offsetsOf(ctx context.Context, cfg *Config, topic string, log *slog.Logger, list lister) (map[int32]int64, error) {
+	admin, err := cfg.reader(log)
+	if err != nil {
+		return nil, err
+	}
 	defer admin.Close()
-	listed, err := list(admin, topic)
+	listed, err := list(admin, ctx, topic)
 	if err == nil {
 		err = listed.Error()
 	}
@@ -89,9 +114,7 @@ func pollFor(ctx context.Context, client *kgo.Client, wait time.Duration, log *s
 
 // skipExpired gives up what retention deleted while it was being read.
 func skipExpired(ctx context.Context, cfg *Config, topic string, left map[int32]int64, log *slog.Logger) error {
-	starts, err := offsetsOf(ctx, cfg, topic, log, func(admin *kadm.Client, topic string) (kadm.ListedOffsets, error) {
-		return admin.ListStartOffsets(ctx, topic)
-	})
+	starts, err := offsetsOf(ctx, cfg, topic, log, listStarts)
 	if err != nil {
 		return err
 	}

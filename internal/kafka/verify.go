@@ -40,35 +40,17 @@ func NewSourceTopic(cfg Config, topic string, wait time.Duration, log *slog.Logg
 	return &SourceTopic{cfg: cfg, topic: topic, wait: wait, log: log}
 }
 
-func (s *SourceTopic) offsets(ctx context.Context, topic string, list func(*kadm.Client, string) (kadm.ListedOffsets, error)) (map[int32]int64, error) {
+func (s *SourceTopic) offsets(ctx context.Context, topic string, list lister) (map[int32]int64, error) {
 	return offsetsOf(ctx, &s.cfg, topic, s.log, list)
-}
-
-func startsOf(ctx context.Context) func(*kadm.Client, string) (kadm.ListedOffsets, error) {
-	return func(admin *kadm.Client, topic string) (kadm.ListedOffsets, error) {
-		return admin.ListStartOffsets(ctx, topic)
-	}
-}
-
-func stableEndsOf(ctx context.Context) func(*kadm.Client, string) (kadm.ListedOffsets, error) {
-	return func(admin *kadm.Client, topic string) (kadm.ListedOffsets, error) {
-		return admin.ListCommittedOffsets(ctx, topic)
-	}
-}
-
-func endsOf(ctx context.Context) func(*kadm.Client, string) (kadm.ListedOffsets, error) {
-	return func(admin *kadm.Client, topic string) (kadm.ListedOffsets, error) {
-		return admin.ListEndOffsets(ctx, topic)
-	}
 }
 
 // Span implements verify.Source.
 func (s *SourceTopic) Span(ctx context.Context, since time.Time) (verify.Span, error) {
-	starts, err := s.offsets(ctx, s.topic, startsOf(ctx))
+	starts, err := s.offsets(ctx, s.topic, listStarts)
 	if err != nil {
 		return verify.Span{}, err
 	}
-	ends, err := s.offsets(ctx, s.topic, stableEndsOf(ctx))
+	ends, err := s.offsets(ctx, s.topic, listStableEnds)
 	if err != nil {
 		return verify.Span{}, err
 	}
@@ -81,9 +63,7 @@ func (s *SourceTopic) Span(ctx context.Context, since time.Time) (verify.Span, e
 	if since.IsZero() {
 		return span, nil
 	}
-	after, err := s.offsets(ctx, s.topic, func(admin *kadm.Client, topic string) (kadm.ListedOffsets, error) {
-		return admin.ListOffsetsAfterMilli(ctx, since.UnixMilli(), topic)
-	})
+	after, err := s.offsets(ctx, s.topic, firstAt(since))
 	if err != nil {
 		return verify.Span{}, err
 	}
@@ -105,11 +85,11 @@ func (s *SourceTopic) Settle(ctx context.Context, end verify.Offsets) error {
 		return err
 	}
 	results, letters := s.cfg.Topics.Results.Name, s.cfg.Topics.DLQ.Name
-	stored, err := s.offsets(ctx, results, endsOf(ctx))
+	stored, err := s.offsets(ctx, results, listEnds)
 	if err != nil {
 		return err
 	}
-	lettered, err := s.offsets(ctx, letters, endsOf(ctx))
+	lettered, err := s.offsets(ctx, letters, listEnds)
 	if err != nil {
 		return err
 	}
@@ -122,7 +102,7 @@ func (s *SourceTopic) Settle(ctx context.Context, end verify.Offsets) error {
 // awaitStable returns when all before end can be read.
 func (s *SourceTopic) awaitStable(ctx context.Context, topic string, end map[int32]int64) error {
 	for {
-		stable, err := s.offsets(ctx, topic, stableEndsOf(ctx))
+		stable, err := s.offsets(ctx, topic, listStableEnds)
 		if err != nil {
 			return err
 		}
@@ -169,11 +149,11 @@ func (s *SourceTopic) behind(ctx context.Context, group, topic string, end map[i
 	if err != nil {
 		return "unknown", err
 	}
-	stable, err := s.offsets(ctx, topic, stableEndsOf(ctx))
+	stable, err := s.offsets(ctx, topic, listStableEnds)
 	if err != nil {
 		return "unknown", err
 	}
-	starts, err := s.offsets(ctx, topic, startsOf(ctx))
+	starts, err := s.offsets(ctx, topic, listStarts)
 	if err != nil {
 		return "unknown", err
 	}
@@ -204,13 +184,9 @@ func (s *SourceTopic) behind(ctx context.Context, group, topic string, end map[i
 var errEnough = errors.New("enough")
 
 func (s *SourceTopic) committed(ctx context.Context, group, topic string) (map[int32]int64, error) {
-	options, err := s.cfg.options("reader", s.log)
+	admin, err := s.cfg.reader(s.log)
 	if err != nil {
 		return nil, err
-	}
-	admin, err := kadm.NewOptClient(options...)
-	if err != nil {
-		return nil, fmt.Errorf("kafka client: %w", err)
 	}
 	defer admin.Close()
 	answer, err := admin.FetchOffsetsForTopics(ctx, group, topic)
@@ -247,7 +223,7 @@ func (s *SourceTopic) Records(ctx context.Context, from, to verify.Offsets, fn f
 	if err != nil {
 		return fmt.Errorf("read %s: %w", s.topic, explain(err))
 	}
-	starts, err := s.offsets(ctx, s.topic, startsOf(ctx))
+	starts, err := s.offsets(ctx, s.topic, listStarts)
 	if err != nil {
 		return err
 	}

@@ -117,6 +117,15 @@ func (r *Rollup) compile() (*rollup, error) {
 	return c, nil
 }
 
+// ready is compile of a rollup that has been validated.
+func (r *Rollup) ready() *rollup {
+	c, err := r.compile()
+	if err != nil {
+		panic("BUG: rollups were not validated: " + err.Error())
+	}
+	return c
+}
+
 func newGrouping(name string, fields []string, also bool) (grouping, error) {
 	g := grouping{metric: name}
 	type pair struct{ label, field string }
@@ -167,11 +176,7 @@ func validateRollups(list []Rollup) error {
 // DeclaredMetrics are the names of the metrics that rollups of a valid configuration make.
 func (c *Config) DeclaredMetrics() (names []string) {
 	for i := range c.Rollups {
-		r, err := c.Rollups[i].compile()
-		if err != nil {
-			panic("BUG: rollups were not validated: " + err.Error())
-		}
-		for _, g := range r.groupings {
+		for _, g := range c.Rollups[i].ready().groupings {
 			names = append(names, g.metric)
 		}
 	}
@@ -181,14 +186,9 @@ func (c *Config) DeclaredMetrics() (names []string) {
 // rollupsOf makes the rollups of a signal ready.
 func rollupsOf(list []Rollup, signal events.Signal) (ready []*rollup) {
 	for i := range list {
-		if list[i].From != signal {
-			continue
+		if list[i].From == signal {
+			ready = append(ready, list[i].ready())
 		}
-		c, err := list[i].compile()
-		if err != nil {
-			panic("BUG: rollups were not validated: " + err.Error())
-		}
-		ready = append(ready, c)
 	}
 	return ready
 }

@@ -12,6 +12,7 @@ package rules
 import (
 	"fmt"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -61,12 +62,9 @@ func Parse(text string) (*Expr, error) {
 		return nil, err
 	}
 	e.root.walk(func(name string) {
-		for _, known := range e.fields {
-			if known == name {
-				return
-			}
+		if !slices.Contains(e.fields, name) {
+			e.fields = append(e.fields, name)
 		}
-		e.fields = append(e.fields, name)
 	})
 	return e, nil
 }

@@ -1,6 +1,9 @@
 package windows
 
-import "container/heap"
+import (
+	"container/heap"
+	"time"
+)
 
 // Entry is all that a Store keeps of one key. Its values are the store's own.
 type Entry[A any] struct {
@@ -20,6 +23,24 @@ type Progress struct {
 	Fired, Floor int64
 }
 
+// noProgress is that of a tenant whose watermark has not been told.
+var noProgress = Progress{Fired: None, Floor: None}
+
+// advance moves on to a watermark, and says whether it is ahead.
+func (p *Progress) advance(watermark int64, lateness time.Duration) (ahead bool) {
+	if watermark <= p.Fired {
+		return false
+	}
+	p.Fired = watermark
+	if watermark >= None+int64(lateness) {
+		p.Floor = max(p.Floor, watermark-int64(lateness))
+	}
+	return true
+}
+
+// cut gives up corrections.
+func (p *Progress) cut() { p.Floor = p.Fired }
+
 // Changes calls progress for every tenant that is further than when Changes was called last, and key for every key that is not
 // as it was then: entry is nil when the key is gone. Written to a log that keeps the last value of each, and read back
 // with RestoreProgress and Restore, they make an equal store. Tenants and keys come in no order. Call it right after
@@ -28,7 +49,7 @@ func (s *Store[A]) Changes(progress func(tenant string, p Progress), key func(te
 	for _, tn := range s.tenants {
 		if tn.changed {
 			tn.changed = false
-			progress(tn.name, Progress{Fired: tn.fired, Floor: tn.floor})
+			progress(tn.name, tn.Progress)
 		}
 		for name := range tn.dirty {
 			k := tn.keys[name]
@@ -53,7 +74,7 @@ func (k *storeKey[A]) entry() *Entry[A] {
 // RestoreProgress sets how far a tenant is, in a store that has taken no event of it.
 func (s *Store[A]) RestoreProgress(tenant string, p Progress) {
 	tn := s.tenant(tenant)
-	tn.fired, tn.floor, tn.slice = p.Fired, p.Floor, Window{}
+	tn.Progress, tn.slice = p, Window{}
 	for _, k := range tn.keys {
 		s.schedule(tn, k)
 	}

@@ -42,9 +42,8 @@ type Sessions[A any] struct {
 }
 
 type sessionTenant[A any] struct {
+	Progress
 	name    string
-	fired   int64
-	floor   int64
 	full    bool
 	keys    map[string]*sessionKey[A]
 	count   int
@@ -84,7 +83,7 @@ func NewSessions[A any](config SessionConfig, ops Accumulator[A]) *Sessions[A] {
 func (s *Sessions[A]) tenant(name string) *sessionTenant[A] {
 	t := s.tenants[name]
 	if t == nil {
-		t = &sessionTenant[A]{name: strings.Clone(name), fired: none, floor: none, keys: map[string]*sessionKey[A]{}, dirty: map[string]struct{}{}}
+		t = &sessionTenant[A]{name: strings.Clone(name), Progress: noProgress, keys: map[string]*sessionKey[A]{}, dirty: map[string]struct{}{}}
 		s.tenants[t.name] = t
 	}
 	return t
@@ -102,7 +101,7 @@ func (s *Sessions[A]) Add(tenant, key string, t int64, update func(*A)) Verdict 
 func (s *Sessions[A]) add(tn *sessionTenant[A], name string, t int64, update func(*A)) Verdict {
 	event := Window{Start: t, End: t + int64(s.config.Gap)}
 	k := tn.keys[name]
-	from, to, late := 0, 0, event.End <= tn.fired
+	from, to, late := 0, 0, event.End <= tn.Fired
 	if k != nil {
 		from, to = k.joined(event)
 		for i := from; i < to; i++ {
@@ -110,7 +109,7 @@ func (s *Sessions[A]) add(tn *sessionTenant[A], name string, t int64, update fun
 		}
 	}
 	switch {
-	case from == to && event.End <= tn.floor:
+	case from == to && event.End <= tn.Floor:
 		return TooLate
 	case late && s.config.Late == Divert:
 		return Diverted
@@ -182,27 +181,25 @@ func (s *Sessions[A]) join(tn *sessionTenant[A], k *sessionKey[A], from, to int,
 func (s *Sessions[A]) Advance(tenant string, watermark int64, emit func(*Emission[A])) {
 	tn := s.tenants[tenant]
 	if tn == nil {
-		if watermark == none {
+		if watermark == None {
 			return
 		}
 		tn = s.tenant(tenant)
 	}
-	fired := tn.fired
-	if watermark > fired {
-		tn.fired, tn.changed = watermark, true
-		if lateness := int64(s.config.AllowedLateness); watermark >= none+lateness {
-			tn.floor = max(tn.floor, watermark-lateness)
-		}
+	before := tn.Fired
+	if tn.advance(watermark, s.config.AllowedLateness) {
+		tn.changed = true
 	}
 	s.due = append(s.due[:0], tn.retract...)
 	clear(tn.retract)
 	tn.retract = tn.retract[:0]
-	s.gather(tn, func(e *EntrySession[A]) bool { return e.Late && e.Window.End <= fired })
+	s.gather(tn, func(e *EntrySession[A]) bool { return e.Late && e.Window.End <= before })
 	s.emit(tn, true, emit)
-	s.gather(tn, func(e *EntrySession[A]) bool { return e.Version == 0 && e.Window.End <= tn.fired })
+	s.gather(tn, func(e *EntrySession[A]) bool { return e.Version == 0 && e.Window.End <= tn.Fired })
 	s.emit(tn, false, emit)
 	if tn.full {
-		tn.full, tn.floor, tn.changed = false, tn.fired, true
+		tn.full, tn.changed = false, true
+		tn.cut()
 		tn.stats.Cut++
 	}
 	s.expire(tn)
@@ -246,7 +243,7 @@ func (s *Sessions[A]) expire(tn *sessionTenant[A]) {
 	for name, k := range tn.keys {
 		before := len(k.sessions)
 		k.sessions = slices.DeleteFunc(k.sessions, func(e EntrySession[A]) bool {
-			if e.Version == 0 || e.Window.End > tn.floor {
+			if e.Version == 0 || e.Window.End > tn.Floor {
 				return false
 			}
 			tn.bytes -= int64(partOf + s.ops.Bytes(e.Value))
@@ -285,7 +282,7 @@ func (s *Sessions[A]) Changes(progress func(tenant string, p Progress), key func
 	for _, tn := range s.tenants {
 		if tn.changed {
 			tn.changed = false
-			progress(tn.name, Progress{Fired: tn.fired, Floor: tn.floor})
+			progress(tn.name, tn.Progress)
 		}
 		for name := range tn.dirty {
 			var sessions []EntrySession[A]
@@ -300,8 +297,7 @@ func (s *Sessions[A]) Changes(progress func(tenant string, p Progress), key func
 
 // RestoreProgress sets how far a tenant is.
 func (s *Sessions[A]) RestoreProgress(tenant string, p Progress) {
-	tn := s.tenant(tenant)
-	tn.fired, tn.floor = p.Fired, p.Floor
+	s.tenant(tenant).Progress = p
 }
 
 // Restore sets the sessions of a key, in place of what it had; none forgets it. They belong to the store afterwards.

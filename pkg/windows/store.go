@@ -85,10 +85,9 @@ type Store[A any] struct {
 }
 
 type storeTenant[A any] struct {
-	name  string
-	fired int64 // windows that end at or before have been emitted
-	floor int64 // and those at or before this have passed lateness
-	full  bool  // a slice was refused since the last Advance
+	Progress
+	name string
+	full bool // a slice was refused since the last Advance
 
 	slice      Window // of the last event, and its standing; empty when that is not known
 	open, late bool
@@ -98,7 +97,7 @@ type storeTenant[A any] struct {
 	slices  int
 	bytes   int64
 	stats   Stats
-	changed bool                  // fired or floor, since the last Changes
+	changed bool                  // Progress, since the last Changes
 	dirty   map[string]struct{}   // keys, since then
 	fixes   map[*storeKey[A]]bool // keys with late events since the last Advance
 }
@@ -131,7 +130,6 @@ type firing[A any] struct {
 }
 
 const (
-	none     = math.MinInt64
 	never    = math.MaxInt64
 	keyBytes = 160 // of a key without its name
 	partOf   = 64  // of a slice or an emitted window
@@ -147,7 +145,7 @@ func (s *Store[A]) tenant(name string) *storeTenant[A] {
 	if t == nil {
 		name = strings.Clone(name)
 		t = &storeTenant[A]{
-			name: name, fired: none, floor: none,
+			name: name, Progress: noProgress,
 			keys: map[string]*storeKey[A]{}, dirty: map[string]struct{}{}, fixes: map[*storeKey[A]]bool{},
 		}
 		s.tenants[name] = t
@@ -173,8 +171,8 @@ func (s *Store[A]) Add(tenant, key string, t int64, update func(*A)) Verdict {
 // standing says whether a slice has windows that are open, and some that were emitted and can be corrected.
 func (s *Store[A]) standing(tn *storeTenant[A], slice Window) (open, late bool) {
 	w, last := s.windows.Span(slice)
-	for open = last.End > tn.fired; w.End <= tn.fired; w = s.windows.Next(w) {
-		if w.End > tn.floor {
+	for open = last.End > tn.Fired; w.End <= tn.Fired; w = s.windows.Next(w) {
+		if w.End > tn.Floor {
 			return open, true
 		}
 		if w == last {
@@ -273,7 +271,7 @@ func (tn *storeTenant[A]) grow(k *storeKey[A], bytes int) {
 func (s *Store[A]) Advance(tenant string, watermark int64, emit func(*Emission[A])) {
 	tn := s.tenants[tenant]
 	if tn == nil {
-		if watermark == none {
+		if watermark == None {
 			return
 		}
 		tn = s.tenant(tenant)
@@ -286,14 +284,11 @@ func (s *Store[A]) Advance(tenant string, watermark int64, emit func(*Emission[A
 }
 
 func (s *Store[A]) fire(tn *storeTenant[A], watermark int64, emit func(*Emission[A])) {
-	if watermark <= tn.fired {
+	before := tn.Fired
+	if !tn.advance(watermark, s.config.AllowedLateness) {
 		return
 	}
-	before := tn.fired
-	tn.fired, tn.changed, tn.slice = watermark, true, Window{}
-	if lateness := int64(s.config.AllowedLateness); watermark >= none+lateness {
-		tn.floor = max(tn.floor, watermark-lateness)
-	}
+	tn.changed, tn.slice = true, Window{}
 	reached := tn.order.reached(watermark)
 	s.due = s.due[:0]
 	for _, k := range reached {
@@ -307,7 +302,8 @@ func (s *Store[A]) fire(tn *storeTenant[A], watermark int64, emit func(*Emission
 
 // cut gives up corrections of what has been emitted.
 func (s *Store[A]) cut(tn *storeTenant[A]) {
-	tn.full, tn.floor, tn.changed, tn.slice = false, tn.fired, true, Window{}
+	tn.full, tn.changed, tn.slice = false, true, Window{}
+	tn.cut()
 	tn.stats.Cut++
 	for _, k := range tn.keys {
 		s.expire(tn, k)
@@ -343,7 +339,7 @@ func (s *Store[A]) correct(tn *storeTenant[A], emit func(*Emission[A])) {
 				continue
 			}
 			for w, last := s.windows.Span(k.slices[i].window); w.Start <= last.Start; w = s.windows.Next(w) {
-				if w.End <= tn.fired && w.End > tn.floor && !slices.ContainsFunc(s.due[begun:], func(f firing[A]) bool { return f.window == w }) {
+				if w.End <= tn.Fired && w.End > tn.Floor && !slices.ContainsFunc(s.due[begun:], func(f firing[A]) bool { return f.window == w }) {
 					s.due = append(s.due, firing[A]{key: k, window: w, late: true})
 				}
 			}
@@ -399,7 +395,7 @@ func (s *Store[A]) emit(tn *storeTenant[A], emit func(*Emission[A])) {
 
 // version counts one more emission of a window.
 func (s *Store[A]) version(tn *storeTenant[A], k *storeKey[A], w Window) uint32 {
-	if s.config.Late == Divert || w.End <= tn.floor {
+	if s.config.Late == Divert || w.End <= tn.Floor {
 		return 1 // never corrected: nothing to remember
 	}
 	at, found := slices.BinarySearchFunc(k.emitted, w.Start, func(e Emitted, start int64) int { return cmp.Compare(e.Window.Start, start) })
@@ -425,7 +421,7 @@ func (s *Store[A]) expire(tn *storeTenant[A], k *storeKey[A]) {
 		}
 		return true
 	})
-	k.emitted = slices.DeleteFunc(k.emitted, func(e Emitted) bool { return e.Window.End <= tn.floor })
+	k.emitted = slices.DeleteFunc(k.emitted, func(e Emitted) bool { return e.Window.End <= tn.Floor })
 	tn.slices -= parts - len(k.slices)
 	tn.grow(k, -partOf*(parts-len(k.slices)+emitted-len(k.emitted)))
 	if parts+emitted != len(k.slices)+len(k.emitted) {
@@ -447,17 +443,17 @@ func (s *Store[A]) schedule(tn *storeTenant[A], k *storeKey[A]) {
 	lateness := int64(s.config.AllowedLateness)
 	for i := range k.slices {
 		w, last := s.windows.Span(k.slices[i].window)
-		for w.End <= tn.fired && w != last {
+		for w.End <= tn.Fired && w != last {
 			w = s.windows.Next(w)
 		}
-		if w.End > tn.fired {
+		if w.End > tn.Fired {
 			next = min(next, w.End)
 		}
-		next = min(next, max(last.End+lateness, tn.fired+1))
+		next = min(next, max(last.End+lateness, tn.Fired+1))
 	}
 	if len(k.emitted) > 0 {
 		first := k.emitted[0].Window.End // of one size, so the first start has the first end
-		next = min(next, max(first+lateness, tn.fired+1))
+		next = min(next, max(first+lateness, tn.Fired+1))
 	}
 	if k.next != next {
 		k.next = next

@@ -191,9 +191,12 @@ func plus(a, b amount) amount {
 	return amount{a.count + b.count, a.sum + b.sum, a.magnitude + b.magnitude}
 }
 
-// group is the id of the partition that a pane is in: of a day, or in the hourly tables of a month.
+// Monthly says whether a partition of the table holds a month, and not a day.
+func (t Table) Monthly() bool { return t.Width >= 3600 }
+
+// group is the id of the partition that a pane is in.
 func (t Table) group(start int64) string {
-	if t.Width >= 3600 {
+	if t.Monthly() {
 		return time.Unix(start, 0).UTC().Format("200601")
 	}
 	return time.Unix(start, 0).UTC().Format("20060102")
