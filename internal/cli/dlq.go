@@ -5,6 +5,7 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"slices"
 	"strconv"
 	"strings"
 	"text/tabwriter"
@@ -12,6 +13,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/vigie-io/vigie/internal/app"
+	"github.com/vigie-io/vigie/internal/config"
 	"github.com/vigie-io/vigie/internal/kafka"
 )
 
@@ -76,26 +78,17 @@ func parseDLQ(args []string, now time.Time) (request dlqRequest, rest []string, 
 	set.IntVar(&request.limit, "limit", 50, "")
 	set.BoolVar(&request.all, "all", false, "")
 	set.BoolVar(&request.dryRun, "dry-run", false, "")
-	var own []string
-	for i := 0; i < len(args); i++ {
-		name, _, joined := strings.Cut(strings.TrimLeft(args[i], "-"), "=")
-		option := set.Lookup(name)
-		switch {
-		case !strings.HasPrefix(args[i], "-") && (i == 0 || !takesValue(args[i-1])):
-			at, err := parsePosition(args[i])
-			if err != nil {
-				return request, nil, err
-			}
-			request.at = append(request.at, at)
-		case strings.HasPrefix(args[i], "-") && option != nil:
-			own = append(own, args[i])
-			if !joined && !isSwitch(option) && i+1 < len(args) {
-				i++
-				own = append(own, args[i])
-			}
-		default:
-			rest = append(rest, args[i])
+	own, others := splitFlags(set, args)
+	for i, arg := range others {
+		if strings.HasPrefix(arg, "-") || i > 0 && takesValue(others[i-1]) {
+			rest = append(rest, arg)
+			continue
 		}
+		at, err := parsePosition(arg)
+		if err != nil {
+			return request, nil, err
+		}
+		request.at = append(request.at, at)
 	}
 	if err := set.Parse(own); err != nil {
 		return request, nil, err
@@ -112,14 +105,10 @@ func parseDLQ(args []string, now time.Time) (request dlqRequest, rest []string, 
 	return request, rest, nil
 }
 
-func isSwitch(option *flag.Flag) bool {
-	boolean, ok := option.Value.(interface{ IsBoolFlag() bool })
-	return ok && boolean.IsBoolFlag()
-}
-
 // takesValue says that the argument behind a configuration flag belongs to it ("-config file").
 func takesValue(arg string) bool {
-	return strings.HasPrefix(arg, "-") && !strings.Contains(arg, "=")
+	name := strings.TrimLeft(arg, "-")
+	return name != arg && !strings.Contains(name, "=") && !slices.Contains(config.Switches, name)
 }
 
 func parsePosition(text string) (kafka.Position, error) {

@@ -171,3 +171,8 @@ func splitFlags(set *flag.FlagSet, args []string) (own, rest []string) {
 	}
 	return own, rest
 }
+
+func isSwitch(option *flag.Flag) bool {
+	boolean, ok := option.Value.(interface{ IsBoolFlag() bool })
+	return ok && boolean.IsBoolFlag()
+}

@@ -17,6 +17,9 @@ import (
 // ErrHelp is returned by Load when the arguments ask for help, which has then been printed.
 var ErrHelp = flag.ErrHelp
 
+// Switches are the flags that stand alone; all others take a value.
+var Switches = []string{"check-config", "print-config", "h", "help"}
+
 // Action is what the command line asks for beside running.
 type Action int
 
