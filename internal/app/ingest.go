@@ -49,7 +49,7 @@ func Ingest(ctx context.Context, cfg config.Config, p Process) error {
 	g.run("topics", topics.ensure)
 	g.run("ingest", func(ctx context.Context) error {
 		defer g.stop()
-		return door.serve(ctx, reload, &p, topics.ready, nil)
+		return door.serve(ctx, reload, &p, topics.ready)
 	})
 	return g.wait()
 }

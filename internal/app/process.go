@@ -69,9 +69,9 @@ func (p *Process) open(ctx context.Context, cfg config.Config, addr, setting str
 }
 
 // serve answers with the mux and the admin endpoints until ctx ends, and follows reloads of the configuration.
-func (d *door) serve(ctx context.Context, r *reloader, p *Process, ready telemetry.Check, topology func() any) error {
+func (d *door) serve(ctx context.Context, r *reloader, p *Process, ready telemetry.Check) error {
 	telemetry.Admin{
-		Ready: ready, Gatherer: p.Registry, Config: r.yaml, Topology: topology,
+		Ready: ready, Gatherer: p.Registry, Config: r.yaml,
 		Extra: map[string]http.Handler{"POST /-/reload": r},
 	}.Mount(d.mux)
 	defer r.onHangup(ctx)()

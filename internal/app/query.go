@@ -45,5 +45,5 @@ func Query(ctx context.Context, cfg config.Config, p Process) error {
 		return errors.Join(err, door.listener.Close())
 	}
 	door.mux.Handle("/", handler)
-	return door.serve(ctx, reload, &p, client.Ready, nil)
+	return door.serve(ctx, reload, &p, client.Ready)
 }

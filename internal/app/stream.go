@@ -1,18 +1,19 @@
 package app
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
+	"os"
 	"time"
 
 	"github.com/vigie-io/vigie/internal/clickhouse"
 	"github.com/vigie-io/vigie/internal/config"
 	"github.com/vigie-io/vigie/internal/kafka"
 	"github.com/vigie-io/vigie/internal/pipeline"
-	"github.com/vigie-io/vigie/internal/sink"
 	"github.com/vigie-io/vigie/internal/tenants"
+	"github.com/vigie-io/vigie/internal/topology"
 	"github.com/vigie-io/vigie/pkg/events"
 )
 
@@ -37,6 +38,8 @@ func Stream(ctx context.Context, cfg config.Config, p Process) error {
 		return errors.Join(err, door.listener.Close())
 	}
 	workers := newWorkers(&cfg, &p, metrics, reload.limits)
+	results := newSinkRunner(&cfg, &p, client)
+	door.mux.Handle("GET /topology", topology.Handler(func() *topology.Topology { return describe(&cfg, &p, workers, results) }))
 
 	g := newGroup(ctx)
 	g.run("topics", func(ctx context.Context) error {
@@ -47,14 +50,14 @@ func Stream(ctx context.Context, cfg config.Config, p Process) error {
 			g.run("worker", worker.Run)
 		}
 		if cfg.Stream.Sink {
-			g.run("sink", func(ctx context.Context) error { return runSink(ctx, &cfg, &p, metrics, client) })
+			g.run("sink", func(ctx context.Context) error { return results.run(ctx, metrics) })
 		}
 		return nil
 	})
 	g.run("stream", func(ctx context.Context) error {
 		defer g.stop()
 		ready := func(ctx context.Context) error { return streamReady(ctx, &cfg, topics, client) }
-		return door.serve(ctx, reload, &p, ready, func() any { return topology(workers) })
+		return door.serve(ctx, reload, &p, ready)
 	})
 	return g.wait()
 }
@@ -95,48 +98,6 @@ func decoderOptions(limits tenants.Limits) events.Options {
 	return options
 }
 
-// Pauses between a sink that ended with an error and the next.
-const (
-	sinkRetryMin = 250 * time.Millisecond
-	sinkRetryMax = 15 * time.Second
-)
-
-// runSink moves results to ClickHouse until ctx ends. A sink whose session is lost is made anew: what it had not
-// committed is inserted again under the same tokens.
-func runSink(ctx context.Context, cfg *config.Config, p *Process, metrics *kafka.Metrics, client *clickhouse.Client) error {
-	producer, err := kafka.NewProducer(cfg.Kafka, metrics, p.Log)
-	if err != nil {
-		return err
-	}
-	defer producer.Close()
-	counters := sink.NewMetrics(p.Registry)
-	for wait := sinkRetryMin; ; wait = min(2*wait, sinkRetryMax) {
-		began := time.Now()
-		err := sinkOnce(ctx, cfg, p.Log, producer, counters, client)
-		if ctx.Err() != nil {
-			return nil
-		}
-		if time.Since(began) > sinkRetryMax {
-			wait = sinkRetryMin
-		}
-		p.Log.Error("sink ended; starting it again", "err", err, "retry_in", wait)
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-time.After(wait):
-		}
-	}
-}
-
-func sinkOnce(ctx context.Context, cfg *config.Config, log *slog.Logger, parker sink.Parker, counters *sink.Metrics, client *clickhouse.Client) error {
-	results, err := kafka.NewResults(cfg.Kafka, 0, log)
-	if err != nil {
-		return err
-	}
-	defer results.Close()
-	return sink.New(cfg.Stream.Inserts, results, client, parker, counters, log).Run(ctx)
-}
-
 // streamReady says whether records can be read and results stored.
 func streamReady(ctx context.Context, cfg *config.Config, topics *topics, client *clickhouse.Client) error {
 	if err := topics.ready(ctx); err != nil {
@@ -151,10 +112,15 @@ func streamReady(ctx context.Context, cfg *config.Config, topics *topics, client
 	return nil
 }
 
-func topology(workers []*pipeline.Worker) []*pipeline.Topology {
-	out := make([]*pipeline.Topology, len(workers))
-	for i, worker := range workers {
-		out[i] = worker.Topology()
+// describe draws the picture that /topology shows.
+func describe(cfg *config.Config, p *Process, workers []*pipeline.Worker, results *sinkRunner) *topology.Topology {
+	host, _ := os.Hostname()
+	t := &topology.Topology{
+		Instance: cmp.Or(cfg.Kafka.Instance, host), Version: p.Version, At: time.Now(), Sink: results.topology(),
+		Workers: make([]*pipeline.Topology, len(workers)),
 	}
-	return out
+	for i, worker := range workers {
+		t.Workers[i] = worker.Topology()
+	}
+	return t
 }

@@ -18,7 +18,8 @@ func printTable(out io.Writer, cfg config.Config, keys []devKey) {
 		{"OTLP/HTTP in", ingest + "  (/v1/metrics, /v1/traces, /v1/logs)"},
 		{"Prometheus remote write in", ingest + "/api/v1/write"},
 		{"Kafka", cfg.Dev.KafkaListen + "  (topics vigie.metrics.v1, vigie.spans.v1, vigie.logs.v1)"},
-		{"Stream: health, metrics", "http://" + dialable(cfg.Stream.Listen) + "/metrics"},
+		{"Stream: tasks, lag, sink", "http://" + dialable(cfg.Stream.Listen) + "/topology"},
+		{"Stream: metrics", "http://" + dialable(cfg.Stream.Listen) + "/metrics"},
 		{"ClickHouse", "HTTP " + cfg.Dev.ClickHouseHTTP + ", native " + cfg.Dev.ClickHouseNative},
 		{"Data and keys", cfg.DataDir + ", " + cfg.DataDir + "/keys.env"},
 	}

@@ -25,7 +25,7 @@ var layers = []struct {
 	{"engine", []string{"internal/auth", "internal/backfill", "internal/demo", "internal/ingest", "internal/live", "internal/pipeline", "internal/query", "internal/sink"}, false},
 	{"adapter", []string{"internal/kafka", "internal/clickhouse"}, false},
 	{"config", []string{"internal/config"}, false},
-	{"top", []string{"internal/devstack", "internal/app", "internal/cli", "internal/simulation", "internal/testkit"}, true},
+	{"top", []string{"internal/devstack", "internal/app", "internal/cli", "internal/simulation", "internal/testkit", "internal/topology"}, true},
 	{"cmd", []string{"cmd", "bench"}, false},
 }
 

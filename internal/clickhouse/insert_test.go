@@ -61,6 +61,11 @@ func TestInsertIsExactInEveryTier(t *testing.T) {
 		t.Errorf("the same token again: got %s, want %s", got, want)
 	}
 
+	// 17 times dropped, by each table behind it that got rows.
+	if got := client.Duplicates(t.Context())[server.HTTPAddr]; got < 17*6 || got%17 != 0 {
+		t.Errorf("duplicates: got %d, want 17 for each table", got)
+	}
+
 	// Equal rows under another token are other deltas.
 	insertRollups(t, client, "topic/0/2", epoch(at, 12)...)
 	if got := ask(t, server, "SELECT sum(count) FROM vigie.rollups_1h"); got != "72" {

@@ -1,7 +1,6 @@
 package pipeline
 
 import (
-	"cmp"
 	"slices"
 	"sync"
 	"time"
@@ -188,7 +187,7 @@ var (
 	seriesDesc = prometheus.NewDesc("vigie_pipeline_active_series",
 		"Active series of the tenants with the most; tenant _other is the sum of the others.", []string{"tenant"}, nil)
 	watermarkDesc = prometheus.NewDesc("vigie_pipeline_watermark_lag_seconds",
-		"How far behind processing time the watermark is, at most over partitions, of recently active tenants with the most series.", []string{"tenant"}, nil)
+		"How far behind processing time the watermark is, at most over partitions, of the tenants that send and lag most.", []string{"tenant"}, nil)
 	lagDesc = prometheus.NewDesc("vigie_pipeline_lag_records",
 		"Records of a partition that have not been polled.", []string{"topic", "partition"}, nil)
 	tasksDesc = prometheus.NewDesc("vigie_pipeline_tasks",
@@ -197,13 +196,15 @@ var (
 		"Partitions that workers own by state of their task: running, restoring (it reads its state), stopped (its state cannot be restored; /topology says why).", []string{"state"}, nil)
 	keysDesc = prometheus.NewDesc("vigie_pipeline_state_keys",
 		"Keys of state of running tasks.", []string{"topic"}, nil)
+	sizeDesc = prometheus.NewDesc("vigie_pipeline_state_size_bytes",
+		"Bytes of the keys of state of running tasks and of their values.", []string{"topic"}, nil)
 	lengthDesc = prometheus.NewDesc("vigie_pipeline_epoch_target_seconds",
 		"Length that a worker's next epoch aims at.", []string{"slot"}, nil)
 )
 
 // Describe implements prometheus.Collector.
 func (g *gauges) Describe(out chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{seriesDesc, watermarkDesc, lagDesc, tasksDesc, statesDesc, keysDesc, lengthDesc} {
+	for _, d := range []*prometheus.Desc{seriesDesc, watermarkDesc, lagDesc, tasksDesc, statesDesc, keysDesc, sizeDesc, lengthDesc} {
 		out <- d
 	}
 }
@@ -216,7 +217,8 @@ func (g *gauges) Collect(out chan<- prometheus.Metric) {
 	gauge := func(d *prometheus.Desc, v float64, labels ...string) {
 		out <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v, labels...)
 	}
-	tenants, tasks, keys := make(map[string]TenantTopology), 0, make(map[string]int)
+	tenants, lags := make(map[string]TenantTopology), make(map[string]time.Duration)
+	tasks, keys, sizes := 0, make(map[string]int), make(map[string]int64)
 	states := map[string]int{TaskRunning: 0, TaskRestoring: 0, TaskStopped: 0}
 	for _, w := range workers {
 		t := w.Topology()
@@ -226,7 +228,11 @@ func (g *gauges) Collect(out chan<- prometheus.Metric) {
 			gauge(lagDesc, float64(t.Tasks[i].Lag), t.Tasks[i].Topic, slotName(int(t.Tasks[i].Partition)))
 			states[t.Tasks[i].State]++
 			keys[t.Tasks[i].Topic] += t.Tasks[i].StateKeys
+			sizes[t.Tasks[i].Topic] += t.Tasks[i].StateBytes
 			sumTenants(tenants, &t.Tasks[i])
+			for _, tenant := range t.Tasks[i].Lagging {
+				lags[tenant.Tenant] = max(lags[tenant.Tenant], tenant.Lag)
+			}
 		}
 	}
 	gauge(tasksDesc, float64(tasks))
@@ -235,6 +241,10 @@ func (g *gauges) Collect(out chan<- prometheus.Metric) {
 	}
 	for topic, n := range keys {
 		gauge(keysDesc, float64(n), topic)
+		gauge(sizeDesc, float64(sizes[topic]), topic)
+	}
+	for _, tenant := range mostLagging(lags) {
+		gauge(watermarkDesc, tenant.Lag.Seconds(), tenant.Tenant)
 	}
 	top := make([]TenantTopology, 0, len(tenants))
 	for _, tenant := range tenants {
@@ -248,11 +258,16 @@ func (g *gauges) Collect(out chan<- prometheus.Metric) {
 			continue
 		}
 		gauge(seriesDesc, float64(tenant.Series), tenant.Tenant)
-		if tenant.Lag > 0 {
-			gauge(watermarkDesc, tenant.Lag.Seconds(), tenant.Tenant)
-		}
 	}
 	gauge(seriesDesc, float64(others), otherTenant)
+}
+
+func mostLagging(lags map[string]time.Duration) []TenantTopology {
+	rows := make([]TenantTopology, 0, len(lags))
+	for tenant, lag := range lags {
+		rows = append(rows, TenantTopology{Tenant: tenant, Lag: lag})
+	}
+	return topOf(rows, compareLags)
 }
 
 func sumTenants(into map[string]TenantTopology, task *TaskTopology) {
@@ -260,15 +275,10 @@ func sumTenants(into map[string]TenantTopology, task *TaskTopology) {
 		sum := into[t.Tenant]
 		sum.Tenant = t.Tenant
 		sum.Series += t.Series
-		sum.Lag = max(sum.Lag, t.Lag)
 		into[t.Tenant] = sum
 	}
 	for _, t := range task.Top {
 		add(t)
 	}
 	add(TenantTopology{Tenant: otherTenant, Series: task.OtherSeries})
-}
-
-func compareTenants(a, b TenantTopology) int {
-	return cmp.Or(cmp.Compare(b.Series, a.Series), cmp.Compare(a.Tenant, b.Tenant))
 }

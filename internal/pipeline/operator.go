@@ -19,8 +19,9 @@ type Operator interface {
 	// records with one key the last counts. It retains neither slice. An error says what is wrong with the bytes; the
 	// operator is then as if the record had not come.
 	Restore(key, value []byte) error
-	// Len is the number of keys.
+	// Len is the number of keys, Bytes what they and their values take in the log. O(keys) at most.
 	Len() int
+	Bytes() int64
 }
 
 // operatorKind is the first byte of an operator's keys. It is part of the format of state topics, and never used again
@@ -106,3 +107,14 @@ func (t *Task) stateKeys() (n int) {
 	}
 	return n
 }
+
+// stateBytes is what the keys and values of all operators take in the log.
+func (t *Task) stateBytes() (n int64) {
+	for i := range t.operators {
+		n += t.operators[i].Bytes() + int64(t.operators[i].Len())*stateOverhead
+	}
+	return n
+}
+
+// stateOverhead are kind and version of a key, and the version of its value.
+const stateOverhead = 3

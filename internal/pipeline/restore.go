@@ -205,7 +205,7 @@ func (rs *restores) tend(ctx context.Context, renew func(Reach) *Task) {
 func (r *restore) topology() TaskTopology {
 	t := TaskTopology{
 		Topic: r.reach.Partition.Topic, Partition: r.reach.Partition.Partition, Signal: string(r.reach.Signal),
-		State: TaskRestoring, Restored: r.records.Load(), Lag: r.lag, Top: []TenantTopology{},
+		State: TaskRestoring, Restored: r.records.Load(), Lag: r.lag, Lagging: []TenantTopology{}, Top: []TenantTopology{},
 	}
 	if !r.retry.IsZero() {
 		t.State, t.Error = TaskStopped, r.err.Error()

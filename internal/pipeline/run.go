@@ -30,6 +30,8 @@ type run struct {
 	committed uint64
 	began     time.Time // first records of the epoch; zero while there are none
 	told      time.Time // last progress
+	aborted   uint64
+	length    time.Duration // of the last epoch with records, as are costs and rows
 	costs     time.Duration
 	rows      int
 	last      time.Time
@@ -328,6 +330,7 @@ func (r *run) settle(start, end time.Time, told bool) {
 	for i, t := range r.order {
 		records += r.tallies[i].Records
 		m.count(t.cfg.Signal, &r.tallies[i])
+		t.note(&r.tallies[i])
 		t.Committed(told)
 	}
 	r.committed++
@@ -348,14 +351,15 @@ func (r *run) settle(start, end time.Time, told bool) {
 	if records == 0 {
 		return // it only told of progress: that says nothing about the load
 	}
-	r.costs, r.rows = end.Sub(start), r.outputs.Rows()
+	r.length, r.costs, r.rows = end.Sub(r.began), end.Sub(start), r.outputs.Rows()
 	r.pace.ended(r.costs, r.rows)
-	m.epochSeconds.Observe(end.Sub(r.began).Seconds())
+	m.epochSeconds.Observe(r.length.Seconds())
 	m.epochRows.Observe(float64(r.rows))
 }
 
 // rollback follows a commit that was aborted.
 func (r *run) rollback() {
+	r.aborted++
 	r.w.cfg.Metrics.epochs.WithLabelValues("aborted").Inc()
 	r.w.cfg.Log.Info("epoch aborted: its records will be processed again", "slot", r.w.cfg.Slot)
 	for _, t := range r.order {
@@ -372,8 +376,8 @@ func (r *run) publish(now time.Time) {
 		return
 	}
 	t := Topology{
-		Slot: r.w.cfg.Slot, State: "running", Since: old.Since, Epoch: r.committed, EpochTarget: r.pace.length,
-		EpochRows: r.rows, EpochCost: r.costs, Committed: r.last, Tasks: make([]TaskTopology, len(r.order)), restoring: len(r.restores.waiting),
+		Slot: r.w.cfg.Slot, State: "running", Since: old.Since, Failures: old.Failures, Epoch: r.committed, Aborted: r.aborted,
+		EpochTarget: r.pace.length, EpochLength: r.length, EpochRows: r.rows, EpochCost: r.costs, Committed: r.last, Tasks: make([]TaskTopology, len(r.order)), restoring: len(r.restores.waiting),
 	}
 	for i, task := range r.order {
 		t.Tasks[i] = task.topology(now.UnixMilli())

@@ -61,6 +61,8 @@ type Task struct {
 	swept      int64 // and of the last sweep for idle series
 
 	tally       Tally
+	written     uint64 // dead letters of committed epochs
+	dropped     uint64 // events over a limit, of committed epochs
 	letters     []Message
 	letterBytes int64
 

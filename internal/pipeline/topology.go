@@ -12,12 +12,15 @@ type Topology struct {
 	Slot        int            `json:"slot"`
 	State       string         `json:"state"` // "starting", "running", "waiting" (to start anew after Error), "stopped"
 	Error       string         `json:"error,omitempty"`
-	Since       time.Time      `json:"since"` // when State began
-	Epoch       uint64         `json:"epoch"` // committed since the session began
+	Since       time.Time      `json:"since"`    // when State began
+	Failures    uint64         `json:"failures"` // sessions that failed since the worker was made
+	Epoch       uint64         `json:"epoch"`    // committed since the session began
+	Aborted     uint64         `json:"aborted"`  // since the session began
 	EpochTarget time.Duration  `json:"epoch_target_ns"`
-	EpochRows   int            `json:"epoch_rows"`     // of the last committed one
-	EpochCost   time.Duration  `json:"epoch_cost_ns"`  // time to drain, encode and commit it
-	Committed   time.Time      `json:"last_committed"` // zero before the first
+	EpochLength time.Duration  `json:"epoch_length_ns"` // of the last committed one with records: from the first of them to its commit
+	EpochRows   int            `json:"epoch_rows"`      // of it
+	EpochCost   time.Duration  `json:"epoch_cost_ns"`   // time to drain, encode and commit it
+	Committed   time.Time      `json:"last_committed"`  // zero before the first
 	Tasks       []TaskTopology `json:"tasks"`
 
 	restoring int // tasks that do not run yet
@@ -43,7 +46,11 @@ type TaskTopology struct {
 	Tenants     int              `json:"tenants"`
 	Series      int              `json:"series"`
 	StateKeys   int              `json:"state_keys"`
-	Top         []TenantTopology `json:"top_tenants"`
+	StateBytes  int64            `json:"state_bytes"`     // of their keys and values in the log
+	Letters     uint64           `json:"dead_letters"`    // committed since the task began
+	Dropped     uint64           `json:"dropped_events"`  // in committed epochs since the task began
+	Lagging     []TenantTopology `json:"lagging_tenants"` // of those that send, with the watermarks that lag most
+	Top         []TenantTopology `json:"top_tenants"`     // with the most series
 	OtherSeries int              `json:"other_tenants_series"`
 }
 
@@ -58,11 +65,20 @@ type TenantTopology struct {
 // silent is when a tenant's watermark stops to be behind: it has nothing to say.
 const silent = time.Minute
 
+// note keeps, for topology, what a committed epoch did.
+func (t *Task) note(tally *Tally) {
+	t.written += tally.Letters
+	for _, n := range tally.Dropped {
+		t.dropped += n
+	}
+}
+
 // topology describes the task at processing time now, Unix milliseconds.
 func (t *Task) topology(now int64) TaskTopology {
 	out := TaskTopology{
 		Topic: t.cfg.Partition.Topic, Partition: t.cfg.Partition.Partition, Signal: string(t.cfg.Signal), State: TaskRunning,
 		Lag: t.reach.Lag, Through: max(t.told, t.reach.Through), Tenants: len(t.tenants), StateKeys: t.stateKeys(),
+		StateBytes: t.stateBytes(), Letters: t.written, Dropped: t.dropped,
 		Top: make([]TenantTopology, 0, len(t.tenants)),
 	}
 	for _, tn := range t.tenants {
@@ -73,15 +89,28 @@ func (t *Task) topology(now int64) TaskTopology {
 		out.Series += row.Series
 		out.Top = append(out.Top, row)
 	}
-	slices.SortFunc(out.Top, compareTenants)
-	if len(out.Top) > topTenants {
-		out.Top = slices.Clone(out.Top[:topTenants])
-	}
+	out.Lagging = topOf(out.Top, compareLags)
+	out.Lagging = slices.DeleteFunc(out.Lagging, func(t TenantTopology) bool { return t.Lag == 0 })
+	out.Top = topOf(out.Top, compareTenants)
 	out.OtherSeries = out.Series
 	for i := range out.Top {
 		out.OtherSeries -= out.Top[i].Series
 	}
 	return out
+}
+
+// topOf returns the first topTenants of rows, which it sorts.
+func topOf(rows []TenantTopology, compare func(a, b TenantTopology) int) []TenantTopology {
+	slices.SortFunc(rows, compare)
+	return slices.Clone(rows[:min(len(rows), topTenants)])
+}
+
+func compareTenants(a, b TenantTopology) int {
+	return cmp.Or(cmp.Compare(b.Series, a.Series), cmp.Compare(a.Tenant, b.Tenant))
+}
+
+func compareLags(a, b TenantTopology) int {
+	return cmp.Or(cmp.Compare(b.Lag, a.Lag), cmp.Compare(a.Tenant, b.Tenant))
 }
 
 func comparePartitions(a, b Partition) int {

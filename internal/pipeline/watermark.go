@@ -74,6 +74,17 @@ func (w *watermarks) Restore(key, value []byte) error {
 // Len implements Operator.
 func (w *watermarks) Len() int { return len(w.tenants) + len(w.resting) }
 
+// Bytes implements Operator.
+func (w *watermarks) Bytes() (n int64) {
+	for name := range w.tenants {
+		n += int64(len(name))
+	}
+	for name := range w.resting {
+		n += int64(len(name))
+	}
+	return n + 8*int64(w.Len())
+}
+
 // wake gives a tenant that turns up the watermark it had.
 func (w *watermarks) wake(tn *tenant) {
 	tn.newest = w.resting[tn.name]

@@ -28,6 +28,7 @@ var _ Operator = (*windowed)(nil)
 type windowed struct {
 	current   []windowRule
 	committed map[string][]byte
+	size      int64             // bytes of committed
 	pending   map[string][]byte // of the last Changes; nil values are gone
 	stores    []*windowStore    // ascending in id
 	loaded    bool
@@ -241,11 +242,10 @@ func (w *windowed) Settle(committed bool) {
 	}
 	if committed {
 		for key, value := range w.pending {
+			w.keep(key, value)
 			if value != nil {
-				w.committed[key] = value
 				continue
 			}
-			delete(w.committed, key)
 			if key[8] == windowDefinition {
 				id := binary.LittleEndian.Uint64([]byte(key[:8]))
 				w.stores = slices.DeleteFunc(w.stores, func(s *windowStore) bool { return s.id == id })
@@ -264,7 +264,7 @@ func (w *windowed) Restore(key, value []byte) error {
 	}
 	w.loaded, w.stores = false, nil
 	if value == nil {
-		delete(w.committed, string(key))
+		w.keep(string(key), nil)
 		return nil
 	}
 	if kind != windowDefinition {
@@ -288,12 +288,28 @@ func (w *windowed) Restore(key, value []byte) error {
 	if err != nil {
 		return fmt.Errorf("windows of rule %016x, tenant %q: %w", id, tenant, err)
 	}
-	w.committed[string(key)] = bytes.Clone(value)
+	w.keep(string(key), bytes.Clone(value))
 	return nil
+}
+
+// keep notes what the log holds of a key now; nil is nothing.
+func (w *windowed) keep(key string, value []byte) {
+	if old, known := w.committed[key]; known {
+		w.size -= int64(len(key) + len(old))
+	}
+	if value == nil {
+		delete(w.committed, key)
+		return
+	}
+	w.size += int64(len(key) + len(value))
+	w.committed[key] = value
 }
 
 // Len implements Operator.
 func (w *windowed) Len() int { return len(w.committed) }
+
+// Bytes implements Operator.
+func (w *windowed) Bytes() int64 { return w.size }
 
 func windowKey(id uint64, kind byte, tenant, name string) string {
 	key := append(binary.LittleEndian.AppendUint64(nil, id), kind)

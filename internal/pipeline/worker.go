@@ -33,6 +33,7 @@ type Worker struct {
 	cfg      WorkerConfig
 	scratch  *Scratch
 	topology atomic.Pointer[Topology]
+	failed   uint64 // sessions
 }
 
 // Waits between a failed session and the next.
@@ -82,6 +83,7 @@ func (w *Worker) Run(ctx context.Context) error {
 			backoff = minBackoff
 		}
 		w.cfg.Metrics.failures.Inc()
+		w.failed++
 		if ctx.Err() != nil {
 			w.cfg.Log.Warn("last epoch not committed: its records will be processed again", "slot", w.cfg.Slot, "err", err)
 			break
@@ -121,7 +123,7 @@ func (w *Worker) session(ctx context.Context) (progressed bool, err error) {
 }
 
 func (w *Worker) enter(state string, err error) {
-	t := Topology{Slot: w.cfg.Slot, State: state, Since: w.cfg.Now(), EpochTarget: w.cfg.Config.Epoch.Min, Tasks: []TaskTopology{}}
+	t := Topology{Slot: w.cfg.Slot, State: state, Since: w.cfg.Now(), Failures: w.failed, EpochTarget: w.cfg.Config.Epoch.Min, Tasks: []TaskTopology{}}
 	if err != nil {
 		t.Error = err.Error()
 	}

@@ -24,6 +24,8 @@ type lane struct {
 	queue []Record
 	bytes int64
 	held  bool
+
+	progress progress
 }
 
 func newLane(s *Sink, partition int32, first int64) *lane {
@@ -31,6 +33,9 @@ func newLane(s *Sink, partition int32, first int64) *lane {
 	l.done.Store(first)
 	return l
 }
+
+// lag is how many records are readable and not yet stored. The sink's goroutine asks.
+func (l *lane) lag() int64 { return max(0, l.end-l.done.Load()) }
 
 func (l *lane) push(records []Record) {
 	l.mu.Lock()
@@ -156,7 +161,9 @@ func (l *lane) insert(ctx context.Context, record *Record, b *block) error {
 	}
 	s.refused.Store(0)
 	s.metrics.suspicious.Set(0)
-	s.metrics.inserted(record, b, start, time.Now())
+	end := time.Now()
+	s.metrics.inserted(record, b, start, end)
+	l.note(func(p *progress) { p.blocks, p.inserted, p.table = p.blocks+1, end, b.table })
 	return nil
 }
 
@@ -166,6 +173,7 @@ func (l *lane) park(ctx context.Context, record *Record, token string, cause err
 		return err
 	}
 	s.metrics.park(time.Now())
+	l.note(func(p *progress) { p.parked++ })
 	s.log.Error("result record parked: its rows are missing until it is repaired",
 		"topic", record.Topic, "partition", record.Partition, "offset", record.Offset, "token", token, "err", cause)
 	return nil
@@ -178,6 +186,7 @@ func (l *lane) retry(ctx context.Context, what string, try func() error) bool {
 	defer func() {
 		if stalled {
 			s.metrics.stalled.Dec()
+			l.note(func(p *progress) { p.waits = nil })
 		}
 	}()
 	for {
@@ -191,6 +200,7 @@ func (l *lane) retry(ctx context.Context, what string, try func() error) bool {
 		if ctx.Err() != nil {
 			return false
 		}
+		l.note(func(p *progress) { p.tried, p.waits = p.tried+1, err })
 		if !stalled {
 			stalled = true
 			s.metrics.stalled.Inc()

@@ -2,6 +2,7 @@ package sink
 
 import (
 	"strconv"
+	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -16,6 +17,11 @@ type Metrics struct {
 	parked                        prometheus.Counter
 	parkedLast                    prometheus.Gauge
 	stalled, suspicious, buffered prometheus.Gauge
+	deduplicated                  *prometheus.CounterVec
+
+	mu         sync.Mutex
+	duplicates map[string]uint64 // by server, as it said last
+	since      uint64            // of all servers, since the first that each said
 }
 
 // NewMetrics registers the counters with reg.
@@ -52,8 +58,11 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 		stalled:    gauge("vigie_sink_stalled_partitions", "Partitions that wait for an insert or a parking that does not succeed. Alarm when above 0 for minutes."),
 		suspicious: gauge("vigie_sink_refusing", "1 when stream.inserts.park_limit blocks in a row were refused: the server is at fault, nothing more is parked. Alarm at 1."),
 		buffered:   gauge("vigie_sink_buffered_bytes", "Bytes of result records held in memory."),
+		deduplicated: counter("vigie_sink_deduplicated_blocks_total", "Blocks that a ClickHouse server dropped because it had them, whoever sent them, since this "+
+			"process watches it; a result block counts once for each table behind it.", "server"),
+		duplicates: make(map[string]uint64),
 	}
-	reg.MustRegister(m.rows, m.blocks, m.bytes, m.failures, m.seconds, m.freshness, m.lag, m.parked, m.parkedLast, m.stalled, m.suspicious, m.buffered)
+	reg.MustRegister(m.rows, m.blocks, m.bytes, m.failures, m.seconds, m.freshness, m.lag, m.parked, m.parkedLast, m.stalled, m.suspicious, m.buffered, m.deduplicated)
 	return m
 }
 
@@ -80,6 +89,31 @@ func (m *Metrics) failure(table string, refused bool) {
 func (m *Metrics) park(now time.Time) {
 	m.parked.Inc()
 	m.parkedLast.Set(float64(now.Unix()))
+}
+
+// Duplicates takes how many blocks a server says that it dropped as duplicates since it started. What it said first
+// counts as nothing, and less than before as a restart.
+func (m *Metrics) Duplicates(server string, total uint64) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	last, known := m.duplicates[server]
+	m.duplicates[server] = total
+	fresh := total
+	switch {
+	case !known:
+		fresh = 0
+	case total >= last:
+		fresh = total - last
+	}
+	m.since += fresh
+	m.deduplicated.WithLabelValues(server).Add(float64(fresh))
+}
+
+// Deduplicated is the sum over servers of what Duplicates counted.
+func (m *Metrics) Deduplicated() uint64 {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.since
 }
 
 func (m *Metrics) forget(partition int32) { m.lag.DeleteLabelValues(label(partition)) }

@@ -64,7 +64,9 @@ type Sink struct {
 	slots   chan struct{} // one per running insert
 	refused atomic.Int64  // refused blocks since the last success
 	lanes   map[int32]*lane
-	wg      sync.WaitGroup
+
+	topology atomic.Pointer[[]LaneTopology]
+	wg       sync.WaitGroup
 }
 
 // New returns a sink; cfg is valid.
@@ -86,6 +88,7 @@ func (s *Sink) Run(ctx context.Context) error {
 	s.wg.Wait()
 	s.commitAtEnd(ctx)
 	s.metrics.reset()
+	s.topology.Store(nil)
 	if ctx.Err() != nil {
 		return nil
 	}
@@ -199,6 +202,7 @@ func (s *Sink) watchLag(ends map[int32]int64) {
 		}
 	}
 	for partition, l := range s.lanes {
-		s.metrics.lag.WithLabelValues(label(partition)).Set(float64(max(0, l.end-l.done.Load())))
+		s.metrics.lag.WithLabelValues(label(partition)).Set(float64(l.lag()))
 	}
+	s.publish()
 }

@@ -208,6 +208,7 @@ type fixture struct {
 	table  *table
 	lot    *lot
 	reg    *prometheus.Registry
+	sink   *sink.Sink // once it runs
 }
 
 func newFixture(records ...sink.Record) *fixture {
@@ -218,6 +219,7 @@ func newFixture(records ...sink.Record) *fixture {
 func (f *fixture) run(t *testing.T) (stop func()) {
 	t.Helper()
 	s := sink.New(f.cfg, f.source, f.table, f.lot, sink.NewMetrics(f.reg), slog.New(slog.NewTextHandler(io.Discard, nil)))
+	f.sink = s
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
 	go func() { done <- s.Run(ctx) }()
@@ -301,12 +303,20 @@ func TestServerDownForTenMinutes(t *testing.T) {
 		pass(9 * time.Minute)
 		equal(t, "committed while down", f.source.committed, map[int32]int64{})
 		equal(t, "stalled partitions", f.metric(t, "vigie_sink_stalled_partitions"), 2.0)
+		lanes := f.sink.Topology()
+		if len(lanes) != 2 || lanes[1].Partition != 1 || lanes[1].Error != "connection refused" || lanes[1].Lag == 0 || lanes[1].Tried < 50 || !lanes[1].LastInsert.IsZero() {
+			t.Errorf("lanes: got %+v, want two that wait", lanes)
+		}
 		if got := f.metric(t, "vigie_sink_buffered_bytes"); got > 3<<20 {
 			t.Errorf("buffered: got %v bytes, want at most the buffer and one fetch", got)
 		}
 		pass(2 * time.Minute)
 		equal(t, "stored", len(f.table.blocks()), 40)
 		equal(t, "stalled partitions", f.metric(t, "vigie_sink_stalled_partitions"), 0.0)
+		lanes = f.sink.Topology()
+		if lanes[0].Error != "" || lanes[0].Blocks != 20 || lanes[0].LastTable != "ingest_rollups" || lanes[0].LastInsert.Before(start.Add(10*time.Minute)) {
+			t.Errorf("lanes: got %+v, want them to have stored everything", lanes)
+		}
 		equal(t, "lag", f.metric(t, "vigie_sink_lag_records"), 2.0) // a gap behind the last record of each
 		stop()
 		equal(t, "committed", f.source.committedAt(1), 39)
@@ -455,6 +465,19 @@ func TestFreshnessSaysSinceWhen(t *testing.T) {
 			t.Errorf("freshness series: got %d, want one since the event and one since the epoch", got)
 		}
 	})
+}
+
+// What a server had dropped before it is watched is not this process's, and a restart of the server begins at zero.
+func TestDuplicatesByServer(t *testing.T) {
+	f := newFixture()
+	m := sink.NewMetrics(f.reg)
+	for _, n := range []uint64{100, 100, 112, 4, 6} {
+		m.Duplicates("a:8123", n)
+	}
+	m.Duplicates("b:8123", 7)
+	m.Duplicates("b:8123", 8)
+	equal(t, "deduplicated", m.Deduplicated(), 12+4+2+1)
+	equal(t, "metric", f.metric(t, "vigie_sink_deduplicated_blocks_total"), 19.0)
 }
 
 func TestToken(t *testing.T) {

@@ -2,7 +2,6 @@ package telemetry
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"net/http"
 	"net/http/pprof"
@@ -21,7 +20,6 @@ type Admin struct {
 	Ready    Check
 	Gatherer prometheus.Gatherer
 	Config   func() []byte           // YAML with secrets masked, shown at /config
-	Topology func() any              // shown as JSON at /topology; nil when the service has none
 	Extra    map[string]http.Handler // further patterns
 }
 
@@ -43,9 +41,6 @@ func (a Admin) Mount(mux *http.ServeMux) {
 		w.Header().Set("Content-Type", "application/yaml; charset=utf-8")
 		_, _ = w.Write(a.Config())
 	})
-	if a.Topology != nil {
-		mux.HandleFunc("GET /topology", a.topology)
-	}
 	mux.HandleFunc("/debug/pprof/", pprof.Index)
 	mux.HandleFunc("/debug/pprof/cmdline", pprof.Cmdline)
 	mux.HandleFunc("/debug/pprof/profile", pprof.Profile)
@@ -64,11 +59,4 @@ func (a Admin) ready(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	fmt.Fprintln(w, "ready")
-}
-
-func (a Admin) topology(w http.ResponseWriter, _ *http.Request) {
-	w.Header().Set("Content-Type", "application/json")
-	encoder := json.NewEncoder(w)
-	encoder.SetIndent("", "  ")
-	_ = encoder.Encode(a.Topology())
 }

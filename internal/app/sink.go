@@ -1,0 +1,121 @@
+package app
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"github.com/vigie-io/vigie/internal/clickhouse"
+	"github.com/vigie-io/vigie/internal/config"
+	"github.com/vigie-io/vigie/internal/kafka"
+	"github.com/vigie-io/vigie/internal/sink"
+	"github.com/vigie-io/vigie/internal/topology"
+)
+
+const (
+	// Pauses between a sink that ended with an error and the next.
+	sinkRetryMin = 250 * time.Millisecond
+	sinkRetryMax = 15 * time.Second
+	// duplicatesEvery is how often ClickHouse is asked how many blocks it dropped as duplicates.
+	duplicatesEvery = 10 * time.Second
+)
+
+// sinkRunner moves results to ClickHouse, with one sink after the other.
+type sinkRunner struct {
+	cfg     *config.Config
+	p       *Process
+	client  *clickhouse.Client
+	metrics *sink.Metrics
+
+	mu      sync.Mutex
+	state   string
+	since   time.Time
+	err     error
+	current *sink.Sink
+}
+
+func newSinkRunner(cfg *config.Config, p *Process, client *clickhouse.Client) *sinkRunner {
+	r := &sinkRunner{cfg: cfg, p: p, client: client, metrics: sink.NewMetrics(p.Registry)}
+	if cfg.Stream.Sink {
+		r.enter("starting", nil, nil)
+	} else {
+		r.enter("off", nil, nil)
+	}
+	return r
+}
+
+// run returns when ctx ends. A sink whose session is lost is made anew: what it had not committed is inserted again
+// under the same tokens.
+func (r *sinkRunner) run(ctx context.Context, connections *kafka.Metrics) error {
+	defer r.enter("stopped", nil, nil)
+	producer, err := kafka.NewProducer(r.cfg.Kafka, connections, r.p.Log)
+	if err != nil {
+		return err
+	}
+	defer producer.Close()
+	var watching sync.WaitGroup
+	defer watching.Wait()
+	watching.Go(func() { r.watchDuplicates(ctx) })
+	for wait := sinkRetryMin; ; wait = min(2*wait, sinkRetryMax) {
+		began := time.Now()
+		err := r.once(ctx, producer)
+		if ctx.Err() != nil {
+			return nil
+		}
+		if time.Since(began) > sinkRetryMax {
+			wait = sinkRetryMin
+		}
+		r.enter("waiting", err, nil)
+		r.p.Log.Error("sink ended; starting it again", "err", err, "retry_in", wait)
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-time.After(wait):
+		}
+	}
+}
+
+func (r *sinkRunner) once(ctx context.Context, parker sink.Parker) error {
+	results, err := kafka.NewResults(r.cfg.Kafka, 0, r.p.Log)
+	if err != nil {
+		return err
+	}
+	defer results.Close()
+	s := sink.New(r.cfg.Stream.Inserts, results, r.client, parker, r.metrics, r.p.Log)
+	r.enter("running", nil, s)
+	return s.Run(ctx)
+}
+
+// watchDuplicates keeps the count of blocks that ClickHouse knew already. What it cannot tell now, it tells later.
+func (r *sinkRunner) watchDuplicates(ctx context.Context) {
+	every := time.NewTicker(duplicatesEvery)
+	defer every.Stop()
+	for ctx.Err() == nil {
+		for server, n := range r.client.Duplicates(ctx) {
+			r.metrics.Duplicates(server, n)
+		}
+		select {
+		case <-ctx.Done():
+		case <-every.C:
+		}
+	}
+}
+
+func (r *sinkRunner) enter(state string, err error, s *sink.Sink) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.state, r.since, r.err, r.current = state, time.Now(), err, s
+}
+
+func (r *sinkRunner) topology() topology.Sink {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	t := topology.Sink{State: r.state, Since: r.since, Deduplicated: r.metrics.Deduplicated(), Lanes: []sink.LaneTopology{}}
+	if r.err != nil {
+		t.Error = r.err.Error()
+	}
+	if r.current != nil {
+		t.Lanes = append(t.Lanes, r.current.Topology()...)
+	}
+	return t
+}

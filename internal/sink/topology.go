@@ -1,0 +1,68 @@
+package sink
+
+import (
+	"cmp"
+	"slices"
+	"time"
+)
+
+// LaneTopology is one results partition of a sink: what /topology shows, at most about a second old.
+type LaneTopology struct {
+	Partition  int32     `json:"partition"`
+	Next       int64     `json:"next_offset"` // every record before it is stored or parked
+	Lag        int64     `json:"lag_records"` // readable and not yet stored
+	Buffered   int64     `json:"buffered_bytes"`
+	Blocks     uint64    `json:"blocks"`      // stored since the partition was taken
+	Tried      uint64    `json:"tried_again"` // inserts that did not succeed since then
+	Parked     uint64    `json:"parked"`      // since then
+	LastInsert time.Time `json:"last_insert"` // zero before the first
+	LastTable  string    `json:"last_table,omitempty"`
+	Error      string    `json:"error,omitempty"` // why the first record waits; empty when none does
+}
+
+// progress is what a lane's goroutine tells of itself. The lane's mu guards it.
+type progress struct {
+	blocks, tried, parked uint64
+	inserted              time.Time
+	table                 string
+	waits                 error
+}
+
+// Topology is what the lanes looked like when they were last polled, by partition. Safe for concurrent use; the result
+// is shared and not to be changed.
+func (s *Sink) Topology() []LaneTopology {
+	if lanes := s.topology.Load(); lanes != nil {
+		return *lanes
+	}
+	return nil
+}
+
+func (s *Sink) publish() {
+	lanes := make([]LaneTopology, 0, len(s.lanes))
+	for _, l := range s.lanes {
+		lanes = append(lanes, l.topology())
+	}
+	slices.SortFunc(lanes, func(a, b LaneTopology) int { return cmp.Compare(a.Partition, b.Partition) })
+	s.topology.Store(&lanes)
+}
+
+func (l *lane) topology() LaneTopology {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	t := LaneTopology{
+		Partition: l.partition, Next: l.done.Load(), Lag: l.lag(), Buffered: l.bytes,
+		Blocks: l.progress.blocks, Tried: l.progress.tried, Parked: l.progress.parked,
+		LastInsert: l.progress.inserted, LastTable: l.progress.table,
+	}
+	if l.progress.waits != nil {
+		t.Error = l.progress.waits.Error()
+	}
+	return t
+}
+
+// note changes what the lane tells of itself.
+func (l *lane) note(change func(*progress)) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	change(&l.progress)
+}

@@ -1,0 +1,29 @@
+// Package topology shows an operator what a stream process does: its workers and their epochs, tasks, watermarks of
+// tenants, and the sink, as a page for people and as JSON for programs. It decides nothing and keeps nothing: Handler
+// draws the Topology that it is given at each request.
+package topology
+
+import (
+	"time"
+
+	"github.com/vigie-io/vigie/internal/pipeline"
+	"github.com/vigie-io/vigie/internal/sink"
+)
+
+// Topology is a picture of one stream process, its parts at most about a second old.
+type Topology struct {
+	Instance string               `json:"instance"`
+	Version  string               `json:"version"`
+	At       time.Time            `json:"at"`
+	Workers  []*pipeline.Topology `json:"workers"`
+	Sink     Sink                 `json:"sink"`
+}
+
+// Sink is what moves results to ClickHouse.
+type Sink struct {
+	State        string              `json:"state"` // "off" (stream.sink is false), "starting", "running", "waiting" (to start anew after Error), "stopped"
+	Error        string              `json:"error,omitempty"`
+	Since        time.Time           `json:"since"`               // when State began
+	Deduplicated uint64              `json:"deduplicated_blocks"` // vigie_sink_deduplicated_blocks_total, all servers
+	Lanes        []sink.LaneTopology `json:"lanes"`
+}

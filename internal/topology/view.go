@@ -1,0 +1,198 @@
+package topology
+
+import (
+	"cmp"
+	"fmt"
+	"html/template"
+	"slices"
+	"strconv"
+	"time"
+
+	"github.com/vigie-io/vigie/internal/pipeline"
+	"github.com/vigie-io/vigie/internal/sink"
+)
+
+// shown bounds the tenants in a table of the page; the JSON has those of each task.
+const shown = 20
+
+// view is what the template reads.
+type view struct {
+	*Topology
+	Refresh int
+	Style   template.CSS
+
+	Trouble []trouble
+	Tasks   []taskView
+	Lagging []tenantView
+	Largest []tenantView
+	States  map[string]int
+	Running int // workers
+	Lag     int64
+	Letters uint64
+	SinkLag int64
+	MaxLag  time.Duration // the longest lag of a watermark
+}
+
+type taskView struct {
+	pipeline.TaskTopology
+	Worker int
+}
+
+type tenantView struct {
+	pipeline.TenantTopology
+	Topic     string
+	Partition int32
+}
+
+// trouble is something that does not heal by waiting a moment.
+type trouble struct{ Where, What string }
+
+func newView(t *Topology, refresh int) *view {
+	v := &view{Topology: t, Refresh: refresh, Style: template.CSS(style), States: map[string]int{
+		pipeline.TaskRunning: 0, pipeline.TaskRestoring: 0, pipeline.TaskStopped: 0,
+	}}
+	for _, w := range t.Workers {
+		v.addWorker(w)
+	}
+	slices.SortFunc(v.Tasks, func(a, b taskView) int {
+		return cmp.Or(cmp.Compare(a.Topic, b.Topic), cmp.Compare(a.Partition, b.Partition))
+	})
+	slices.SortStableFunc(v.Lagging, func(a, b tenantView) int { return cmp.Compare(b.TenantTopology.Lag, a.TenantTopology.Lag) })
+	slices.SortStableFunc(v.Largest, func(a, b tenantView) int { return cmp.Compare(b.Series, a.Series) })
+	if len(v.Lagging) > 0 {
+		v.MaxLag = v.Lagging[0].TenantTopology.Lag
+	}
+	v.Lagging, v.Largest = v.Lagging[:min(shown, len(v.Lagging))], v.Largest[:min(shown, len(v.Largest))]
+	v.addSink(&t.Sink)
+	return v
+}
+
+func (v *view) addWorker(w *pipeline.Topology) {
+	if w.State == "running" {
+		v.Running++
+	}
+	if w.Error != "" {
+		v.Trouble = append(v.Trouble, trouble{"worker " + strconv.Itoa(w.Slot), w.Error})
+	}
+	for _, task := range w.Tasks {
+		v.Tasks = append(v.Tasks, taskView{task, w.Slot})
+		v.States[task.State]++
+		v.Lag += task.Lag
+		v.Letters += task.Letters
+		if task.Error != "" {
+			v.Trouble = append(v.Trouble, trouble{fmt.Sprintf("task %s/%d", task.Topic, task.Partition), task.Error})
+		}
+		for _, tenant := range task.Lagging {
+			v.Lagging = append(v.Lagging, tenantView{tenant, task.Topic, task.Partition})
+		}
+		for _, tenant := range task.Top {
+			v.Largest = append(v.Largest, tenantView{tenant, task.Topic, task.Partition})
+		}
+	}
+}
+
+func (v *view) addSink(s *Sink) {
+	if s.Error != "" {
+		v.Trouble = append(v.Trouble, trouble{"sink", s.Error})
+	}
+	for i := range s.Lanes {
+		lane := &s.Lanes[i]
+		v.SinkLag += lane.Lag
+		if lane.Error != "" {
+			v.Trouble = append(v.Trouble, trouble{"sink, results partition " + strconv.Itoa(int(lane.Partition)), lane.Error})
+		}
+		if lane.Parked > 0 {
+			v.Trouble = append(v.Trouble, trouble{"sink, results partition " + strconv.Itoa(int(lane.Partition)), parkedText(lane)})
+		}
+	}
+}
+
+func parkedText(lane *sink.LaneTopology) string {
+	return fmt.Sprintf("%d blocks parked: their rows are missing in ClickHouse", lane.Parked)
+}
+
+// Ago is how long before the picture t was.
+func (v *view) Ago(t time.Time) string {
+	if t.IsZero() {
+		return "never"
+	}
+	if d := v.At.Sub(t); d > 0 {
+		return formatDuration(d) + " ago"
+	}
+	return "now"
+}
+
+// SinkFor is how long the sink has been in its state.
+func (v *view) SinkFor() string { return formatDuration(max(v.At.Sub(v.Sink.Since), 0)) }
+
+// tenantTable is a table of tenants with what it says above.
+type tenantTable struct {
+	Rows    []tenantView
+	Caption string
+}
+
+// TenantTable puts a table together for the template.
+func (v *view) TenantTable(rows []tenantView, caption string) tenantTable {
+	return tenantTable{rows, caption}
+}
+
+// AgoMillis is Ago for Unix milliseconds; 0 is unknown.
+func (v *view) AgoMillis(ms int64) string {
+	if ms == 0 {
+		return "unknown"
+	}
+	return v.Ago(time.UnixMilli(ms))
+}
+
+var formats = template.FuncMap{
+	"duration": formatDuration,
+	"bytes":    formatBytes,
+	"count":    formatCount,
+	"stamp":    func(t time.Time) string { return t.UTC().Format("2006-01-02 15:04:05 UTC") },
+	"clock":    func(ms int64) string { return time.UnixMilli(ms).UTC().Format("2006-01-02 15:04:05") },
+}
+
+// formatDuration keeps about three digits.
+func formatDuration(d time.Duration) string {
+	switch {
+	case d == 0:
+		return "–"
+	case d < time.Millisecond:
+		return strconv.FormatInt(d.Microseconds(), 10) + " µs"
+	case d < time.Second:
+		return strconv.FormatInt(d.Milliseconds(), 10) + " ms"
+	case d < time.Minute:
+		return strconv.FormatFloat(d.Seconds(), 'f', 1, 64) + " s"
+	case d < time.Hour:
+		return fmt.Sprintf("%d min %d s", int(d.Minutes()), int(d.Seconds())%60)
+	case d < 48*time.Hour:
+		return fmt.Sprintf("%d h %d min", int(d.Hours()), int(d.Minutes())%60)
+	}
+	return fmt.Sprintf("%d days", int(d.Hours())/24)
+}
+
+func formatBytes(n int64) string {
+	if n < 1<<10 {
+		return strconv.FormatInt(n, 10) + " B"
+	}
+	value, unit := float64(n), ""
+	for _, unit = range []string{"KiB", "MiB", "GiB", "TiB"} {
+		if value /= 1 << 10; value < 1<<10 {
+			break
+		}
+	}
+	return strconv.FormatFloat(value, 'f', 1, 64) + " " + unit
+}
+
+// formatCount groups digits by threes with narrow spaces.
+func formatCount(n any) string {
+	digits := fmt.Sprint(n)
+	out := make([]byte, 0, 2*len(digits))
+	for i := range digits {
+		if i > 0 && (len(digits)-i)%3 == 0 && digits[i-1] != '-' {
+			out = append(out, "\u202f"...)
+		}
+		out = append(out, digits[i])
+	}
+	return string(out)
+}
