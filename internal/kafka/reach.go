@@ -72,14 +72,14 @@ func (r *reach) rewind() {
 	clear(r.partitions)
 }
 
-func (r *reach) of(partition pipeline.Partition) (lag, through int64) {
+func (r *reach) of(partition pipeline.Partition) (lag, through, next int64) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	p := r.at(partition)
 	if from := max(p.next, p.start); from >= 0 {
 		lag = max(0, p.stable-from)
 	}
-	return lag, p.through
+	return lag, p.through, max(p.next, 0)
 }
 
 func (p *progress) advance(next int64) {

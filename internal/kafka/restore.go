@@ -36,12 +36,15 @@ const (
 //
 // It waits for that as long as a transaction may be open: transaction_timeout and the up to 10 s until the
 // broker looks. A transaction of a worker that is no longer in the group is aborted instead, after a second.
-func (s *Session) Restore(ctx context.Context, source pipeline.Partition, apply func(*pipeline.Record) error) error {
+func (s *Session) Restore(ctx context.Context, source pipeline.Partition, apply func(*pipeline.Record) error) (pipeline.Origin, error) {
+	s.moves.restoring.Add(1)
+	defer s.moves.restoring.Add(-1)
 	r := restore{s: s, topic: s.states[source.Topic], partition: source.Partition, source: source.Topic}
-	if err := r.run(ctx, apply); err != nil {
-		return fmt.Errorf("restore %s/%d: %w", r.topic, r.partition, err)
+	origin, err := r.run(ctx, apply)
+	if err != nil {
+		return origin, fmt.Errorf("restore %s/%d: %w", r.topic, r.partition, err)
 	}
-	return nil
+	return origin, nil
 }
 
 // restore is one reading of a state partition.
@@ -49,7 +52,7 @@ type restore struct {
 	s             *Session
 	topic, source string
 	partition     int32
-	id            [16]byte
+	id, sourceID  [16]byte
 	leader        int32
 
 	record    pipeline.Record // given to apply, one after the other
@@ -57,16 +60,22 @@ type restore struct {
 	progress  time.Time // or when it last told whom it waits for
 }
 
-func (r *restore) run(ctx context.Context, apply func(*pipeline.Record) error) error {
+func (r *restore) run(ctx context.Context, apply func(*pipeline.Record) error) (pipeline.Origin, error) {
 	if err := r.bounds(ctx); err != nil {
-		return err
+		return pipeline.Origin{}, err
 	}
+	unwritten := r.end == 0
 	for r.next < r.end {
 		if err := r.fetch(ctx, apply); err != nil {
-			return err
+			return pipeline.Origin{}, err
 		}
 	}
-	return nil
+	origin, err := r.origin(ctx)
+	if err == nil && unwritten && origin.Committed > 0 {
+		r.s.log.Warn("state partition has never been written and its source has been processed: state begins empty (new here, or the topic was deleted)",
+			"topic", r.topic, "partition", r.partition, "source_offset", origin.Committed)
+	}
+	return origin, err
 }
 
 // bounds finds the leader, the start and the high watermark.
@@ -80,17 +89,12 @@ func (r *restore) bounds(ctx context.Context) error {
 		start, both := listOffsets(ctx, r.s.restorer, []pipeline.Partition{at}, offsetEarliest, readUncommitted)[at]
 		if known && both {
 			r.next, r.end, r.progress = start, end, time.Now()
-			break
+			return nil
 		}
 		if err := pause(ctx); err != nil {
 			return fmt.Errorf("look up its end: %w", err)
 		}
 	}
-	if offset := r.s.group.Client().CommittedOffsets()[r.source][r.partition].Offset; r.end == 0 && offset > 0 {
-		r.s.log.Warn("state partition has never been written and its source has been processed: state begins empty (new here, or the topic was deleted)",
-			"topic", r.topic, "partition", r.partition, "source_offset", offset)
-	}
-	return nil
 }
 
 func pause(ctx context.Context) error {
@@ -102,13 +106,15 @@ func pause(ctx context.Context) error {
 	}
 }
 
-// locate asks for the topic's id and the partition's leader, and waits until there is one.
+// locate asks for the ids of the topic and its source and for the partition's leader, and waits until there is one.
 func (r *restore) locate(ctx context.Context) error {
 	for {
 		request := kmsg.NewPtrMetadataRequest()
-		topic := kmsg.NewMetadataRequestTopic()
-		topic.Topic = kmsg.StringPtr(r.topic)
-		request.Topics = append(request.Topics, topic)
+		for _, name := range []string{r.topic, r.source} {
+			topic := kmsg.NewMetadataRequestTopic()
+			topic.Topic = kmsg.StringPtr(name)
+			request.Topics = append(request.Topics, topic)
+		}
 		response, err := request.RequestWith(ctx, r.s.restorer)
 		if err != nil {
 			return fmt.Errorf("look it up: %w", err)
@@ -125,7 +131,13 @@ func (r *restore) locate(ctx context.Context) error {
 var errLeaderless = errors.New("no leader")
 
 func (r *restore) found(response *kmsg.MetadataResponse) error {
-	topic := response.Topics[0]
+	if len(response.Topics) != 2 {
+		return errors.New("the broker's answer does not hold both topics")
+	}
+	topic, source := response.Topics[0], response.Topics[1]
+	if topic.Topic != nil && *topic.Topic != r.topic {
+		topic, source = source, topic
+	}
 	switch err := kerr.ErrorForCode(topic.ErrorCode); {
 	case errors.Is(err, kerr.UnknownTopicOrPartition):
 		return fmt.Errorf("the topic does not exist: start a process to have it created and begin without state: %w", err)
@@ -133,10 +145,14 @@ func (r *restore) found(response *kmsg.MetadataResponse) error {
 		return errLeaderless
 	case err != nil:
 		return err
+	case kerr.IsRetriable(kerr.ErrorForCode(source.ErrorCode)):
+		return errLeaderless
+	case source.ErrorCode != 0:
+		return fmt.Errorf("look up %s: %w", r.source, kerr.ErrorForCode(source.ErrorCode))
 	case r.id != [16]byte{} && r.id != topic.TopicID:
 		return ErrTopicRecreated
 	}
-	r.id = topic.TopicID
+	r.id, r.sourceID = topic.TopicID, source.TopicID
 	for _, partition := range topic.Partitions {
 		if partition.Partition == r.partition {
 			if r.leader = partition.Leader; r.leader < 0 {

@@ -61,7 +61,7 @@ func benchRestore(b *testing.B, cfg kafka.Config, session *kafka.Session) {
 		ctx, stop := context.WithCancel(b.Context())
 		sampled := make(chan uint64)
 		go sample(ctx, sampled)
-		err := session.Restore(b.Context(), pipeline.Partition{Topic: cfg.Topics.Metrics.Name, Partition: 0}, func(r *pipeline.Record) error {
+		_, err := session.Restore(b.Context(), pipeline.Partition{Topic: cfg.Topics.Metrics.Name, Partition: 0}, func(r *pipeline.Record) error {
 			state[string(r.Key)] = string(r.Value)
 			return nil
 		})

@@ -31,7 +31,7 @@ func (w *worker) state(partition int32, key, value string) pipeline.Message {
 }
 
 func restored(ctx context.Context, s *kafka.Session, topic string, partition int32) (records []string, err error) {
-	err = s.Restore(ctx, pipeline.Partition{Topic: topic, Partition: partition}, func(r *pipeline.Record) error {
+	_, err = s.Restore(ctx, pipeline.Partition{Topic: topic, Partition: partition}, func(r *pipeline.Record) error {
 		records = append(records, string(r.Key)+"="+string(r.Value))
 		return nil
 	})
@@ -138,7 +138,7 @@ func testRestore(t *testing.T, cfg kafka.Config) {
 		t.Fatalf("restore 3 MB: got %d records, %v, want 30", len(got), err)
 	}
 	broken := errors.New("broken")
-	if err := w.session.Restore(deadline(t), pipeline.Partition{Topic: topic, Partition: 3}, func(*pipeline.Record) error { return broken }); !errors.Is(err, broken) {
+	if _, err := w.session.Restore(deadline(t), pipeline.Partition{Topic: topic, Partition: 3}, func(*pipeline.Record) error { return broken }); !errors.Is(err, broken) {
 		t.Errorf("restore: got %v, want the error of apply", err)
 	}
 }
@@ -216,7 +216,7 @@ func testRestoreWithout(t *testing.T, cfg kafka.Config) {
 		})
 	}
 	f(cfg.Topics.Metrics.Name, 4, "has 4 partitions, none for partition 4 of its source "+cfg.Topics.Metrics.Name+", which has grown")
-	if _, err := admin.UpdatePartitions(deadline(t), 5, cfg.Topics.StateMetrics.Name); err != nil {
+	if _, err := admin.UpdatePartitions(deadline(t), 5, cfg.Topics.Metrics.Name, cfg.Topics.StateMetrics.Name); err != nil {
 		t.Fatal(err)
 	}
 	await(t, "state of the new partition", func() bool {
@@ -305,14 +305,8 @@ func testStateSurvives(t *testing.T, cfg kafka.Config, workers, deaths int) {
 // mortal runs a worker whose session fails at random: when it opens, restores or commits, before, in the midst of or
 // after it.
 func mortal(ctx context.Context, cfg kafka.Config, slot int, dies func() bool) {
-	shape := pipeline.DefaultConfig()
-	shape.ResultsTopic, shape.DLQTopic = cfg.Topics.Results.Name, cfg.Topics.DLQ.Name
-	shape.StateTopics = map[events.Signal]string{
-		events.Metrics: cfg.Topics.StateMetrics.Name, events.Spans: cfg.Topics.StateSpans.Name, events.Logs: cfg.Topics.StateLogs.Name,
-	}
-	shape.Epoch.Min, shape.ProgressEvery = 10*time.Millisecond, 20*time.Millisecond
 	pipeline.NewWorker(pipeline.WorkerConfig{
-		Config: shape, Slot: slot, Encoder: emptyBlocks{},
+		Config: shape(cfg), Slot: slot, Encoder: emptyBlocks{},
 		Open: func(ctx context.Context) (pipeline.Session, func(), error) {
 			s, err := kafka.NewSession(ctx, cfg, slot, nil, quiet())
 			if err != nil {
@@ -323,12 +317,23 @@ func mortal(ctx context.Context, cfg kafka.Config, slot int, dies func() bool) {
 	}).Run(ctx)
 }
 
+// shape is how workers of the tests run on cfg's topics.
+func shape(cfg kafka.Config) pipeline.Config {
+	shape := pipeline.DefaultConfig()
+	shape.ResultsTopic, shape.DLQTopic = cfg.Topics.Results.Name, cfg.Topics.DLQ.Name
+	shape.StateTopics = map[events.Signal]string{
+		events.Metrics: cfg.Topics.StateMetrics.Name, events.Spans: cfg.Topics.StateSpans.Name, events.Logs: cfg.Topics.StateLogs.Name,
+	}
+	shape.Epoch.Min, shape.ProgressEvery = 10*time.Millisecond, 20*time.Millisecond
+	return shape
+}
+
 type mortalSession struct {
 	*kafka.Session
 	dies func() bool
 }
 
-func (s *mortalSession) Restore(ctx context.Context, p pipeline.Partition, apply func(*pipeline.Record) error) error {
+func (s *mortalSession) Restore(ctx context.Context, p pipeline.Partition, apply func(*pipeline.Record) error) (pipeline.Origin, error) {
 	return s.Session.Restore(ctx, p, func(r *pipeline.Record) error {
 		if rand.IntN(10) == 0 {
 			time.Sleep(time.Millisecond) // so that partitions go away in the midst of it
@@ -371,6 +376,9 @@ func stateOf(t *testing.T, cfg kafka.Config) map[string]int64 {
 	t.Helper()
 	got := map[string]int64{}
 	for _, r := range committed(t, cfg, cfg.Topics.StateMetrics.Name) {
+		if r.Key[0] != 1 {
+			continue // not a watermark
+		}
 		key := fmt.Sprint(r.Partition, "/", string(r.Key[2:]))
 		at := int64(binary.LittleEndian.Uint64(r.Value[1:]))
 		if at <= got[key] {

@@ -40,6 +40,8 @@ type Session struct {
 	pending    bool        // something was polled since the last Commit
 	reach      *reach
 	read       readPartitions
+	rewound    map[pipeline.Partition]bool // whose log lost its end, until the next records
+	moves      moves
 	stop       context.CancelFunc
 	observer   sync.WaitGroup
 
@@ -57,7 +59,7 @@ func NewSession(ctx context.Context, cfg Config, slot int, metrics *Metrics, log
 	}
 	log = log.With("slot", slot)
 	s := &Session{
-		cfg: cfg, log: log, metrics: metrics, assignment: newAssignment(), reach: newReach(), read: readPartitions{},
+		cfg: cfg, log: log, metrics: metrics, assignment: newAssignment(), reach: newReach(), read: readPartitions{}, rewound: map[pipeline.Partition]bool{},
 		signals: map[string]events.Signal{
 			cfg.Topics.Metrics.Name: events.Metrics,
 			cfg.Topics.Spans.Name:   events.Spans,
@@ -177,10 +179,11 @@ func (s *Session) Poll(ctx context.Context) (pipeline.Fetch, error) {
 	if fetches.IsClientClosed() {
 		return pipeline.Fetch{}, fmt.Errorf("poll events: %w", kgo.ErrClientClosed)
 	}
-	if err := errors.Join(s.read.lost(fetches), fetchErrors(fetches, s.log)); err != nil {
+	if err := errors.Join(s.moves.over(), s.read.lost(fetches), fetchErrors(fetches, s.log)); err != nil {
 		return pipeline.Fetch{}, fmt.Errorf("poll events: %w", err)
 	}
 	s.reuse()
+	s.read.rewound(fetches, s.rewound)
 	fetches.EachPartition(func(p kgo.FetchTopicPartition) {
 		if len(p.Records) == 0 {
 			return
@@ -195,7 +198,10 @@ func (s *Session) Poll(ctx context.Context) (pipeline.Fetch, error) {
 		}
 		s.reach.polled(partition, p.Records[len(p.Records)-1].Offset+1)
 		if records := s.convert(p.Records); len(records) > 0 {
-			s.chunks = append(s.chunks, pipeline.Chunk{Partition: partition, Signal: s.signals[p.Topic], Records: records})
+			s.chunks = append(s.chunks, pipeline.Chunk{
+				Partition: partition, Signal: s.signals[p.Topic], Records: records, LogStart: p.LogStartOffset, Rewound: s.rewound[partition],
+			})
+			delete(s.rewound, partition)
 		}
 	})
 	return pipeline.Fetch{Chunks: s.chunks, Assigned: s.assigned()}, nil
@@ -235,9 +241,9 @@ func (s *Session) assigned() []pipeline.Reach {
 	partitions := s.assignment.grow(s.reach.forget)
 	out := make([]pipeline.Reach, 0, len(partitions))
 	for _, p := range partitions {
-		lag, through := s.reach.of(p.Partition)
+		lag, through, next := s.reach.of(p.Partition)
 		out = append(out, pipeline.Reach{
-			Partition: p.Partition, Signal: s.signals[p.Topic], Lag: lag, Through: through, Assignment: p.number,
+			Partition: p.Partition, Signal: s.signals[p.Topic], Lag: lag, Through: through, Next: next, Assignment: p.number,
 		})
 	}
 	return out

@@ -51,6 +51,36 @@ func TestReplaySimulated(t *testing.T) {
 	}
 }
 
+func TestAccidentsSimulated(t *testing.T) {
+	for _, a := range accidents {
+		t.Run(a.name, func(t *testing.T) { simulate(t, a.test) })
+	}
+}
+
+// A source topic grows under a running worker: the tasks of the new partitions stop and say what to do, others go on, and
+// nothing is lost once the state topic has grown too.
+func TestGrowingSourceSimulated(t *testing.T) {
+	simulate(t, func(t *testing.T, cfg kafka.Config) {
+		send(t, cfg, 0, 10)
+		e := employ(t, cfg)
+		e.counted(10)
+		grow := func(topic string) {
+			t.Helper()
+			if responses, err := kadmOf(t, cfg).UpdatePartitions(deadline(t), 5, topic); err != nil || responses.Error() != nil {
+				t.Fatalf("grow %s: %v, %v", topic, err, responses.Error())
+			}
+		}
+		grow(cfg.Topics.Metrics.Name)
+		send(t, cfg, 4, 3)
+		e.stopped(4, "which has grown: add partitions to it (kafka-topics.sh --alter --topic "+cfg.Topics.StateMetrics.Name+" --partitions 5 or more)")
+		send(t, cfg, 0, 2)
+		e.counted(12)
+		grow(cfg.Topics.StateMetrics.Name)
+		time.Sleep(time.Minute)
+		e.counted(15)
+	})
+}
+
 // A worker that is gone for good holds its partitions until the session times out, and not longer.
 func TestPartitionsOfADeadWorkerMove(t *testing.T) {
 	simulate(t, func(t *testing.T, cfg kafka.Config) {

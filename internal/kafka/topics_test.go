@@ -73,6 +73,27 @@ func TestEnsureTopicsFindsWhatWouldLoseData(t *testing.T) {
 	}, nil)
 }
 
+// Partition N of a state topic belongs to partition N of its source: they have equally many.
+func TestEnsureTopicsComparesStateWithSource(t *testing.T) {
+	f := func(want string, grown func(kafka.Config) string) {
+		t.Helper()
+		_, cfg := fake(t)
+		if _, err := kadmOf(t, cfg).UpdatePartitions(deadline(t), 6, grown(cfg)); err != nil {
+			t.Fatal(err)
+		}
+		admin, err := kafka.NewAdmin(cfg, quiet())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer admin.Close()
+		if _, err := admin.EnsureTopics(deadline(t)); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("got %v, want an error with %q", err, want)
+		}
+	}
+	f("add partitions to it", func(c kafka.Config) string { return c.Topics.Metrics.Name })
+	f("has only 4, so the source is not the one it was written for", func(c kafka.Config) string { return c.Topics.StateMetrics.Name })
+}
+
 // Apache Kafka checks the configuration it is given.
 func TestEnsureTopicsOnApacheKafka(t *testing.T) {
 	broker := testkit.ApacheKafka(t)

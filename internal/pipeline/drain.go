@@ -233,7 +233,7 @@ func (t *Task) mergedPane(start uint32) *pane {
 func (t *Task) announce(out *Outputs, tn *tenant, e *entry) {
 	refresh := t.cfg.Config.SeriesRefresh.Milliseconds()
 	spread := int64(e.id.Hi>>32) * (refresh / 4) >> 32
-	if e.announced != 0 && t.drained-e.announced < refresh-spread && e.told == e.native {
+	if since := t.drained - e.announced; e.announced != 0 && since >= 0 && since < refresh-spread && e.told == e.native {
 		return
 	}
 	out.addSeries(tn, e)
@@ -302,7 +302,7 @@ func (t *Task) Committed(told bool) {
 		}
 	}
 	t.settleState(true)
-	if idle := t.cfg.Config.SeriesIdle.Milliseconds(); t.drained-t.swept >= idle/4 {
+	if idle := t.cfg.Config.SeriesIdle.Milliseconds(); t.drained-t.swept >= idle/4 || t.drained < t.swept {
 		t.swept = t.drained
 		t.sweep(idle)
 	}
@@ -338,10 +338,12 @@ func (t *Task) empty() {
 	t.tally = Tally{}
 }
 
-// sweep forgets series and tenants that have been silent for idle milliseconds. Nothing is dirty when it runs.
+// sweep forgets series and tenants that have been silent for idle milliseconds. Nothing is dirty when it runs. What was last
+// heard of in the future was so before the clock was set back, and counts as heard of now.
 func (t *Task) sweep(idle int64) {
 	for name, tn := range t.tenants {
 		tn.table.Range(func(hash uint64, key string, e *entry) bool {
+			e.touched = min(e.touched, t.drained)
 			if t.drained-e.touched < idle {
 				return true
 			}
@@ -354,6 +356,7 @@ func (t *Task) sweep(idle int64) {
 			tn.table.Delete(hash, t.key)
 			return true
 		})
+		tn.seen = min(tn.seen, t.drained)
 		if tn.table.Len() == 0 && t.drained-tn.seen >= idle {
 			delete(t.tenants, name)
 			(*watermarks)(t).rest(tn)

@@ -192,6 +192,7 @@ type fakePartition struct {
 	records           []pipeline.Record
 	polled, committed int
 	revoked           bool
+	numbered          bool // offsets are indexes
 }
 
 type fakeClock struct {
@@ -268,16 +269,28 @@ func (l *fakeLog) most(left int) int {
 	return l.take(left)
 }
 
-func (l *fakeLog) Restore(_ context.Context, p pipeline.Partition, apply func(*pipeline.Record) error) error {
+func (l *fakeLog) Restore(_ context.Context, p pipeline.Partition, apply func(*pipeline.Record) error) (pipeline.Origin, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for _, key := range slices.Sorted(maps.Keys(l.state[p])) {
 		if err := apply(&pipeline.Record{Key: []byte(key), Value: []byte(l.state[p][key])}); err != nil {
-			return err
+			return pipeline.Origin{}, err
 		}
 	}
-	return nil
+	return l.origin(p), nil
 }
+
+// origin is that of the partition's records, whose offsets are their indexes where the test numbers them.
+func (l *fakeLog) origin(p pipeline.Partition) pipeline.Origin {
+	for _, part := range l.parts {
+		if part.Partition == p && part.numbered {
+			return pipeline.Origin{TopicID: [16]byte{1}, Committed: int64(part.committed), End: int64(len(part.records))}
+		}
+	}
+	return pipeline.Origin{}
+}
+
+func (l *fakeLog) Seek(context.Context, pipeline.Partition, int64) error { return pipeline.ErrMoved }
 
 func (l *fakeLog) Release(reaches ...pipeline.Reach) {
 	l.mu.Lock()

@@ -24,6 +24,7 @@ type Metrics struct {
 	refused                *prometheus.CounterVec // signal, tenant, reason
 	dropped                *prometheus.CounterVec // signal, tenant, reason
 	letters, omitted       prometheus.Counter
+	lost                   *prometheus.CounterVec // signal, reason
 	stateRecords           *prometheus.CounterVec // signal
 	stateBytes             *prometheus.CounterVec // signal
 	restores               *prometheus.CounterVec // outcome
@@ -65,6 +66,7 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 	m.dropped = vector("dropped_events_total", "Events dropped because a limit was reached.", "signal", "tenant", "reason")
 	m.letters = counter("dead_letters_total", "Dead letters written.")
 	m.omitted = counter("dead_letters_omitted_total", "Dead letters without their original, which was too large.")
+	m.lost = vector("lost_offsets_total", "Offsets that were never read, by reason: deleted (by the broker, before they were read), skipped (the group's offset was set beyond them). Markers of transactions and aborted records among them are counted too.", "signal", "reason")
 	m.stateRecords = vector("state_records_total", "Changes of keyed state written in committed epochs, tombstones included.", "signal")
 	m.stateBytes = vector("state_bytes_total", "Bytes of keys and values of changes of keyed state written in committed epochs.", "signal")
 	m.restores = vector("restores_total", "Readings of a task's state by outcome: restored, stopped (it cannot be restored, and the task waits).", "outcome")
@@ -145,6 +147,8 @@ func (m *Metrics) count(signal events.Signal, t *Tally) {
 	m.letters.Add(float64(t.Letters))
 	m.stateRecords.WithLabelValues(name).Add(float64(t.StateRecords))
 	m.stateBytes.WithLabelValues(name).Add(float64(t.StateBytes))
+	m.lost.WithLabelValues(name, "deleted").Add(float64(t.Deleted))
+	m.lost.WithLabelValues(name, "skipped").Add(float64(t.Skipped))
 	m.omitted.Add(float64(t.Omitted))
 	for key, n := range t.Refused {
 		m.refused.WithLabelValues(name, m.tenantLabel(key.Tenant), string(key.Reason)).Add(float64(n))

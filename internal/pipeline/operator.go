@@ -31,6 +31,7 @@ type operatorKind byte
 const (
 	kindWatermark operatorKind = 1 // watermark.go
 	kindWindows   operatorKind = 2 // windowed.go
+	kindPosition  operatorKind = 3 // position.go
 )
 
 // stateKeyVersion is the second byte of every key. A change of it makes all older keys garbage that compaction keeps,

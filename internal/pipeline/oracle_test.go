@@ -234,7 +234,7 @@ func TestRecount(t *testing.T) {
 		var parts []*fakePartition
 		for p := range rapid.IntRange(1, 4).Draw(t, "partitions") {
 			signal := rapid.SampledFrom([]events.Signal{events.Metrics, events.Spans, events.Logs}).Draw(t, "signal")
-			part := &fakePartition{Partition: pipeline.Partition{Topic: "vigie." + string(signal) + ".v1", Partition: int32(p)}, signal: signal}
+			part := &fakePartition{Partition: pipeline.Partition{Topic: "vigie." + string(signal) + ".v1", Partition: int32(p)}, signal: signal, numbered: true}
 			for offset := range rapid.IntRange(0, 25).Draw(t, "records") {
 				g := drawRecord(t, o, signal, int64(offset))
 				part.records = append(part.records, g.record)

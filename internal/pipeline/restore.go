@@ -107,7 +107,7 @@ func (r *restore) read(ctx context.Context, s Session) error {
 		err    error
 	}
 	damaged := map[string]damage{}
-	err := s.Restore(ctx, r.reach.Partition, func(record *Record) error {
+	origin, err := s.Restore(ctx, r.reach.Partition, func(record *Record) error {
 		r.records.Add(1)
 		r.bytes.Add(int64(len(record.Key) + len(record.Value)))
 		if err := r.task.Restore(record.Key, record.Value); err != nil {
@@ -117,8 +117,11 @@ func (r *restore) read(ctx context.Context, s Session) error {
 		}
 		return nil
 	})
-	if err != nil || len(damaged) == 0 {
+	if err != nil {
 		return err
+	}
+	if len(damaged) == 0 {
+		return r.place(ctx, s, origin)
 	}
 	first := damage{offset: -1}
 	for _, d := range damaged {
@@ -129,6 +132,15 @@ func (r *restore) read(ctx context.Context, s Session) error {
 	topic := r.task.cfg.Config.StateTopics[r.task.cfg.Signal]
 	return fmt.Errorf("restore %s/%d@%d (%d such keys): %w; to give the key up, write a tombstone for it, or to begin without any state, delete the topic",
 		topic, r.reach.Partition.Partition, first.offset, len(damaged), first.err)
+}
+
+// place lets the task begin at origin, or moves the group's offset to where it has to begin.
+func (r *restore) place(ctx context.Context, s Session, origin Origin) error {
+	seek, err := r.task.Begin(origin)
+	if err != nil || seek < 0 {
+		return err
+	}
+	return s.Seek(ctx, r.reach.Partition, seek)
 }
 
 // end hands a task over. Its partition is released when no other is being read, so that all of a start are released at
@@ -163,8 +175,8 @@ func (rs *restores) take(ready func(*Task)) {
 	rs.mu.Unlock()
 	for _, r := range done {
 		p := r.reach.Partition
-		if rs.waiting[p] != r || errors.Is(r.err, context.Canceled) {
-			continue // dropped
+		if rs.waiting[p] != r || errors.Is(r.err, context.Canceled) || errors.Is(r.err, ErrMoved) {
+			continue // dropped, or to begin in the next session
 		}
 		log := rs.log.With("topic", p.Topic, "partition", p.Partition)
 		took := rs.now().Sub(r.began)

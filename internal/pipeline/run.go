@@ -107,6 +107,9 @@ func (r *run) poll(ctx context.Context) error {
 		if t == nil {
 			return fmt.Errorf("BUG: records of %s/%d came before its state was restored", c.Partition.Topic, c.Partition.Partition)
 		}
+		if err := t.follows(c); err != nil {
+			return err
+		}
 		t.Step(c, now.UnixMilli())
 	}
 	r.watch.stop()
@@ -331,6 +334,7 @@ func (r *run) settle(start, end time.Time, told bool) {
 		records += r.tallies[i].Records
 		m.count(t.cfg.Signal, &r.tallies[i])
 		t.note(&r.tallies[i])
+		r.mourn(t, &r.tallies[i])
 		t.Committed(told)
 	}
 	r.committed++
@@ -355,6 +359,14 @@ func (r *run) settle(start, end time.Time, told bool) {
 	r.pace.ended(r.costs, r.rows)
 	m.epochSeconds.Observe(r.length.Seconds())
 	m.epochRows.Observe(float64(r.rows))
+}
+
+// mourn tells of offsets that were never read.
+func (r *run) mourn(t *Task, tally *Tally) {
+	if tally.Skipped+tally.Deleted > 0 {
+		r.w.cfg.Log.Error("records were not read: the broker deleted them first, or the group's offset was set beyond them",
+			"topic", t.cfg.Partition.Topic, "partition", t.cfg.Partition.Partition, "deleted", tally.Deleted, "skipped", tally.Skipped)
+	}
 }
 
 // rollback follows a commit that was aborted.

@@ -32,6 +32,8 @@ type Chunk struct {
 	Partition Partition
 	Signal    events.Signal
 	Records   []Record
+	LogStart  int64 // first offset that was there when they were fetched; -1 when unknown
+	Rewound   bool  // the log lost its end and goes on with other records: offsets come again
 }
 
 // Reach says how far one assigned partition has been polled.
@@ -39,6 +41,7 @@ type Reach struct {
 	Partition Partition
 	Signal    events.Signal
 	Lag       int64 // records between the last one polled and the last stable offset
+	Next      int64 // offset behind the last record or marker polled; 0 when nothing was
 	Through   int64 // Unix ms: every record appended before it has been returned by Poll; 0 when unknown
 	// Assignment grows each time the partition is given to the session anew. State restored under one is stale under
 	// the next. It changes only after a Commit that returned false.
@@ -74,8 +77,12 @@ type Session interface {
 	Commit(ctx context.Context, messages []Message) (committed bool, err error)
 	// Restore reads the change log of the state of a source partition that is assigned, up to what was written before
 	// the assignment, and calls apply with each committed record in order; a nil value is a tombstone. It may have to
-	// wait for a transaction to end. It returns the first error of apply, or why the log cannot be read.
-	Restore(ctx context.Context, source Partition, apply func(*Record) error) error
+	// wait for a transaction to end. It returns where Poll begins in the source, the first error of apply, or why the log
+	// cannot be read.
+	Restore(ctx context.Context, source Partition, apply func(*Record) error) (Origin, error)
+	// Seek sets the group's offset of a source partition that is assigned and not released. It returns ErrMoved when that is
+	// done: then Poll ends the session when no state is being read, and the next session begins there.
+	Seek(ctx context.Context, source Partition, next int64) error
 	// Release lets Poll return records of partitions: those of a new assignment are held back until then. It ignores a
 	// partition whose Assignment is not the present one.
 	Release(reaches ...Reach)

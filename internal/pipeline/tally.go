@@ -18,6 +18,9 @@ type Tally struct {
 	Letters uint64                  // dead letters
 	Omitted uint64                  // dead letters without their original
 
+	Skipped uint64 // offsets that were not read: the group's offset was set beyond them
+	Deleted uint64 // offsets that were not read: the broker had deleted them
+
 	StateRecords uint64 // written to the state topic
 	StateBytes   uint64 // of their keys and values
 
@@ -55,6 +58,8 @@ func (t *Tally) add(o *Tally) {
 	t.Clamped += o.Clamped
 	t.Letters += o.Letters
 	t.Omitted += o.Omitted
+	t.Skipped += o.Skipped
+	t.Deleted += o.Deleted
 	t.StateRecords += o.StateRecords
 	t.StateBytes += o.StateBytes
 	t.Newest = max(t.Newest, o.Newest)

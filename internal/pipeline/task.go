@@ -53,6 +53,7 @@ type Task struct {
 	windows *windowed
 
 	operators []operator
+	reading   reading
 	resting   map[string]int64 // newest event times of tenants without series, of committed epochs
 	gone      []string         // tenants to be removed from resting in the log
 
@@ -99,13 +100,14 @@ func NewTask(cfg TaskConfig) *Task {
 		reach:   Reach{Partition: cfg.Partition, Signal: cfg.Signal}, resting: make(map[string]int64),
 	}
 	t.windows = newWindowed(t.rollups)
-	t.operators = []operator{{(*watermarks)(t), kindWatermark, watermarkVersion}, {t.windows, kindWindows, windowedVersion}}
+	t.operators = []operator{{(*watermarks)(t), kindWatermark, watermarkVersion}, {t.windows, kindWindows, windowedVersion}, {(*position)(t), kindPosition, positionVersion}}
 	return t
 }
 
 // Step decodes, admits and accumulates the records of chunk, which is of the task's partition. It keeps nothing of it.
 func (t *Task) Step(chunk *Chunk, now int64) {
 	t.now, t.admit = now, newAdmission(&t.cfg.Config, now)
+	t.advance(chunk)
 	for rest := chunk.Records; len(rest) > 0; {
 		run := rest[:runLength(rest)]
 		t.decode(run)
@@ -334,4 +336,7 @@ func (t *Task) into(tn *tenant, e *entry, time int64) *pane {
 func (t *Task) Pending() (panes int, letterBytes int64) { return t.panes, t.letterBytes }
 
 // SetReach says how far the partition has been polled. It counts once everything polled has been stepped.
-func (t *Task) SetReach(r Reach) { t.reach = r }
+func (t *Task) SetReach(r Reach) {
+	t.reach = r
+	t.reading.next = max(t.reading.next, r.Next)
+}

@@ -33,10 +33,12 @@ type timedSession struct {
 	closed   bool
 
 	shown    bool
-	logOf    func(pipeline.Partition) stateLog // to restore from; nil = nothing
-	records  []pipeline.Record                 // and before that
-	restore  func(p int32) error               // before the log is read; nil = at once
-	released chan struct{}                     // closed with the first release
+	logOf    func(pipeline.Partition) stateLog        // to restore from; nil = nothing
+	records  []pipeline.Record                        // and before that
+	restore  func(p int32) error                      // before the log is read; nil = at once
+	released chan struct{}                            // closed with the first release
+	origin   func(pipeline.Partition) pipeline.Origin // nil = not known
+	sought   chan int64                               // offsets of Seek
 }
 
 type timedCommit struct {
@@ -88,10 +90,10 @@ func (s *timedSession) Commit(ctx context.Context, messages []pipeline.Message) 
 	return true, nil
 }
 
-func (s *timedSession) Restore(_ context.Context, p pipeline.Partition, apply func(*pipeline.Record) error) error {
+func (s *timedSession) Restore(_ context.Context, p pipeline.Partition, apply func(*pipeline.Record) error) (pipeline.Origin, error) {
 	if s.restore != nil {
 		if err := s.restore(p.Partition); err != nil {
-			return err
+			return pipeline.Origin{}, err
 		}
 	}
 	records := slices.Clone(s.records)
@@ -103,10 +105,18 @@ func (s *timedSession) Restore(_ context.Context, p pipeline.Partition, apply fu
 	}
 	for i := range records {
 		if err := apply(&records[i]); err != nil {
-			return err
+			return pipeline.Origin{}, err
 		}
 	}
-	return nil
+	if s.origin != nil {
+		return s.origin(p), nil
+	}
+	return pipeline.Origin{}, nil
+}
+
+func (s *timedSession) Seek(_ context.Context, p pipeline.Partition, next int64) error {
+	s.sought <- next
+	return pipeline.ErrMoved
 }
 
 func (s *timedSession) Release(...pipeline.Reach) {

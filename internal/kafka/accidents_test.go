@@ -1,0 +1,328 @@
+package kafka_test
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/vigie-io/vigie/internal/kafka"
+	"github.com/vigie-io/vigie/internal/pipeline"
+	"github.com/vigie-io/vigie/internal/testkit"
+)
+
+// accidents are what operators and their tools do to topics and groups, with what comes of it, in whole workers.
+var accidents = []struct {
+	name string
+	test func(*testing.T, kafka.Config)
+}{
+	{"offsets", testOffsetsMoved},
+	{"topic recreated", testTopicRecreatedUnderWorker},
+	{"state deleted", testStateDeletedUnderWorker},
+	{"twins", testTwins},
+}
+
+func TestAccidentsOnApacheKafka(t *testing.T) {
+	broker := testkit.ApacheKafka(t)
+	leaks(t)
+	t.Run("all", func(t *testing.T) {
+		for _, a := range accidents {
+			t.Run(a.name, func(t *testing.T) {
+				t.Parallel()
+				a.test(t, install(t, strings.Split(broker.Addr, ",")...))
+			})
+		}
+	})
+}
+
+// employed is a running worker of slot 0 and what it wrote.
+type employed struct {
+	t       *testing.T
+	cfg     kafka.Config
+	worker  *pipeline.Worker
+	metrics *prometheus.Registry
+	log     *lines
+	stop    func()
+}
+
+// lines keeps what was logged.
+type lines struct {
+	mu   sync.Mutex
+	text strings.Builder
+}
+
+func (l *lines) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.Write(p)
+}
+
+func (l *lines) has(what string) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return strings.Contains(l.text.String(), what)
+}
+
+// employ starts a worker; stop ends it in order and takes it out of the group, as its session timeout would.
+func employ(t *testing.T, cfg kafka.Config) *employed {
+	t.Helper()
+	e := &employed{t: t, cfg: cfg, metrics: prometheus.NewRegistry(), log: &lines{}}
+	e.worker = e.new()
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan struct{})
+	go func() { defer close(done); _ = e.worker.Run(ctx) }()
+	e.stop = sync.OnceFunc(func() {
+		cancel()
+		<-done
+		response, err := kadmOf(t, cfg).LeaveGroup(context.Background(), kadm.LeaveGroup(cfg.Group).InstanceIDs(cfg.Instance+"-0"))
+		if err != nil || response.Error() != nil {
+			t.Logf("leave the group: %v, %v", err, response.Error())
+		}
+	})
+	t.Cleanup(e.stop)
+	return e
+}
+
+func (e *employed) new() *pipeline.Worker {
+	log := slog.New(slog.NewTextHandler(e.log, nil))
+	return pipeline.NewWorker(pipeline.WorkerConfig{
+		Config: shape(e.cfg), Encoder: emptyBlocks{}, Metrics: pipeline.NewMetrics(e.metrics), Log: log,
+		Open: func(ctx context.Context) (pipeline.Session, func(), error) {
+			s, err := kafka.NewSession(ctx, e.cfg, 0, nil, log)
+			if err != nil {
+				return nil, nil, err
+			}
+			return s, s.Close, nil
+		},
+	})
+}
+
+// counted waits until n events are in committed results, and fails when there are more.
+func (e *employed) counted(n int) {
+	e.t.Helper()
+	got := -1
+	defer func() {
+		if e.t.Failed() {
+			e.t.Logf("counted %d, want %d; the worker said:\n%s", got, n, e.log.text.String())
+		}
+	}()
+	await(e.t, fmt.Sprintf("%d events in results", n), func() bool {
+		got = countOf(e.t, e.cfg)
+		return got >= n
+	})
+	if got != n {
+		e.t.Fatalf("events in results: got %d, want %d", got, n)
+	}
+}
+
+func countOf(t *testing.T, cfg kafka.Config) (n int) {
+	t.Helper()
+	for _, r := range committed(t, cfg, cfg.Topics.Results.Name) {
+		if text := header(r, pipeline.HeaderCount); text != "" {
+			count, err := strconv.Atoi(text)
+			if err != nil {
+				t.Fatal(err)
+			}
+			n += count
+		}
+	}
+	return n
+}
+
+// stopped waits until the task of a partition of metrics has stopped with a message.
+func (e *employed) stopped(partition int32, want string) {
+	e.t.Helper()
+	said := ""
+	await(e.t, fmt.Sprintf("stopped task with %q (it said %q)", want, said), func() bool {
+		for _, task := range e.worker.Topology().Tasks {
+			if task.Topic == e.cfg.Topics.Metrics.Name && task.Partition == partition && task.State == pipeline.TaskStopped {
+				said = task.Error
+			}
+		}
+		return strings.Contains(said, want)
+	})
+}
+
+// lost is what the worker has counted.
+func (e *employed) lost(reason string) int {
+	families, err := e.metrics.Gather()
+	if err != nil {
+		e.t.Fatal(err)
+	}
+	total := 0.0
+	for _, family := range families {
+		if family.GetName() != "vigie_pipeline_lost_offsets_total" {
+			continue
+		}
+		for _, m := range family.GetMetric() {
+			for _, label := range m.GetLabel() {
+				if label.GetValue() == reason {
+					total += m.GetCounter().GetValue()
+				}
+			}
+		}
+	}
+	return int(total)
+}
+
+// send appends n events to one partition of metrics.
+func send(t *testing.T, cfg kafka.Config, partition int32, n int) {
+	t.Helper()
+	var records []*kgo.Record
+	for range n {
+		records = append(records, &kgo.Record{
+			Topic: cfg.Topics.Metrics.Name, Partition: partition, Key: []byte("acme"), Value: []byte(`{"name":"m","value":1}`),
+		})
+	}
+	produceRecords(t, cfg, records...)
+}
+
+// setOffset does what kafka-consumer-groups.sh --reset-offsets does to a group without members.
+func setOffset(t *testing.T, cfg kafka.Config, partition int32, offset int64) {
+	t.Helper()
+	offsets := kadm.Offsets{}
+	offsets.AddOffset(cfg.Topics.Metrics.Name, partition, offset, -1)
+	await(t, "offset set", func() bool {
+		responses, err := kadmOf(t, cfg).CommitOffsets(deadline(t), cfg.Group, offsets)
+		if err == nil {
+			err = responses.Error()
+		}
+		return err == nil
+	})
+}
+
+// An operator sets, loses and deletes the group's offsets, and records go before they are read.
+func testOffsetsMoved(t *testing.T, cfg kafka.Config) {
+	topic := cfg.Topics.Metrics.Name
+	send(t, cfg, 0, 10)
+	send(t, cfg, 1, 5)
+	e := employ(t, cfg)
+	e.counted(15)
+	e.stop()
+
+	// Back: what is there already would be counted again. Other partitions go on.
+	setOffset(t, cfg, 0, 4)
+	send(t, cfg, 0, 2)
+	send(t, cfg, 1, 1)
+	e = employ(t, cfg)
+	e.counted(16)
+	e.stopped(0, "offset 4 of group "+cfg.Group+" in "+topic+"/0 is before 10, up to where the results are")
+	e.stop()
+	setOffset(t, cfg, 0, 10)
+	e = employ(t, cfg)
+	e.counted(18)
+	e.stop()
+
+	// Lost: they expired, or the group was deleted.
+	if responses, err := kadmOf(t, cfg).DeleteGroups(deadline(t), cfg.Group); err != nil || responses.Error() != nil {
+		t.Fatalf("delete the group: %v, %v", err, responses.Error())
+	}
+	send(t, cfg, 1, 1)
+	e = employ(t, cfg)
+	e.counted(19)
+	if !e.log.has("it goes on where the results end") {
+		t.Error("got no word of the lost offsets, want it logged")
+	}
+	e.stop()
+
+	// Forward: counted as lost. Beyond the end: refused.
+	send(t, cfg, 0, 5)
+	setOffset(t, cfg, 0, 15)
+	setOffset(t, cfg, 1, 99)
+	e = employ(t, cfg)
+	e.counted(21)
+	if got := e.lost("skipped"); got != 3 {
+		t.Errorf("skipped offsets: got %d, want 3", got)
+	}
+	e.stopped(1, "offset 99 of group "+cfg.Group+" in "+topic+"/1 is behind the end of the log (7)")
+	e.stop()
+	setOffset(t, cfg, 1, 7)
+
+	// Deleted before they were read, by retention or by hand.
+	send(t, cfg, 1, 5)
+	before := kadm.Offsets{}
+	before.AddOffset(topic, 1, 11, -1)
+	if responses, err := kadmOf(t, cfg).DeleteRecords(deadline(t), before); err != nil || responses.Error() != nil {
+		t.Fatalf("delete records: %v, %v", err, responses.Error())
+	}
+	e = employ(t, cfg)
+	e.counted(22)
+	if got := e.lost("deleted"); got != 4 {
+		t.Errorf("deleted offsets: got %d, want 4", got)
+	}
+	if !e.log.has("records were not read") {
+		t.Error("got no word of the deleted records, want it logged")
+	}
+}
+
+// A source topic is deleted and made anew under a running worker: nothing of the new one is passed over for the old
+// offsets, and nothing of either is counted twice.
+func testTopicRecreatedUnderWorker(t *testing.T, cfg kafka.Config) {
+	topic := cfg.Topics.Metrics.Name
+	send(t, cfg, 0, 10)
+	e := employ(t, cfg)
+	e.counted(10)
+	recreate(t, cfg, topic)
+	send(t, cfg, 0, 3)
+	e.counted(13)
+	send(t, cfg, 0, 20)
+	e.counted(33)
+}
+
+func recreate(t *testing.T, cfg kafka.Config, topic string) {
+	t.Helper()
+	admin := kadmOf(t, cfg)
+	if _, err := admin.DeleteTopic(deadline(t), topic); err != nil {
+		t.Fatal(err)
+	}
+	await(t, "the new topic", func() bool {
+		_, err := admin.CreateTopic(deadline(t), 4, 1, nil, topic)
+		return err == nil || err == kerr.TopicAlreadyExists
+	})
+}
+
+// A state topic is deleted under a running worker: its tasks stop and say so. A process that starts makes it anew, and they
+// go on without state; nothing is lost or doubled.
+func testStateDeletedUnderWorker(t *testing.T, cfg kafka.Config) {
+	send(t, cfg, 0, 10)
+	e := employ(t, cfg)
+	e.counted(10)
+	if _, err := kadmOf(t, cfg).DeleteTopic(deadline(t), cfg.Topics.StateMetrics.Name); err != nil {
+		t.Fatal(err)
+	}
+	send(t, cfg, 0, 3)
+	e.stopped(0, "the topic does not exist: start a process to have it created")
+	ensure(t, cfg)
+	e.counted(13)
+	if !e.log.has("state begins empty") {
+		t.Error("got no word of the lost state, want it logged")
+	}
+}
+
+// Two processes with one identity take everything from each other again and again, and say so; every event is counted
+// once.
+func testTwins(t *testing.T, cfg kafka.Config) {
+	one, two := employ(t, cfg), employ(t, cfg)
+	n := 0
+	for range 15 {
+		send(t, cfg, int32(n%4), 7)
+		n += 7
+		time.Sleep(200 * time.Millisecond)
+	}
+	await(t, "word of a second process", func() bool {
+		return one.log.has(kafka.ErrFenced.Error()) || two.log.has(kafka.ErrFenced.Error())
+	})
+	one.counted(n)
+	two.stop()
+	send(t, cfg, 0, 5)
+	one.counted(n + 5)
+}

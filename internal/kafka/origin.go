@@ -1,0 +1,101 @@
+package kafka
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync/atomic"
+
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"github.com/vigie-io/vigie/internal/pipeline"
+)
+
+// moves remembers that the group's offsets are not those with which the session began to read.
+type moves struct {
+	restoring atomic.Int32 // Restore and Seek under way
+	moved     atomic.Bool
+}
+
+// over is the error of Poll once offsets have been moved and nobody is about to move another.
+func (m *moves) over() error {
+	if m.moved.Load() && m.restoring.Load() == 0 {
+		return pipeline.ErrMoved
+	}
+	return nil
+}
+
+// Seek implements pipeline.Session.
+func (s *Session) Seek(ctx context.Context, source pipeline.Partition, next int64) error {
+	s.moves.restoring.Add(1)
+	defer s.moves.restoring.Add(-1)
+	offsets := map[string]map[int32]kgo.EpochOffset{source.Topic: {source.Partition: {Epoch: -1, Offset: next}}}
+	var failed error
+	s.group.Client().CommitOffsetsSync(ctx, offsets, func(_ *kgo.Client, _ *kmsg.OffsetCommitRequest, response *kmsg.OffsetCommitResponse, err error) {
+		if failed = err; err == nil {
+			failed = commitError(response)
+		}
+	})
+	if failed != nil {
+		return fmt.Errorf("set the offset of group %s in %s/%d to %d: %w", s.cfg.Group, source.Topic, source.Partition, next, explain(failed))
+	}
+	s.log.Warn("the group had no offset of a partition that has been read: it goes on where the results end",
+		"topic", source.Topic, "partition", source.Partition, "offset", next)
+	s.moves.moved.Store(true)
+	return pipeline.ErrMoved
+}
+
+// origin says where Poll begins in the source. What has been read of the state by now is that of the group's offset:
+// each transaction of an earlier owner is decided, and what it decided of the offset is waited for.
+func (r *restore) origin(ctx context.Context) (pipeline.Origin, error) {
+	at := pipeline.Partition{Topic: r.source, Partition: r.partition}
+	o := pipeline.Origin{TopicID: r.sourceID, Group: r.s.cfg.Group}
+	for {
+		committed, err := r.committed(ctx)
+		start, known := listOffsets(ctx, r.s.restorer, []pipeline.Partition{at}, offsetEarliest, readUncommitted)[at]
+		end, both := listOffsets(ctx, r.s.restorer, []pipeline.Partition{at}, offsetLatest, readUncommitted)[at]
+		if err == nil && known && both {
+			o.Committed, o.Start, o.End = committed, start, end
+			break
+		}
+		if err != nil && !kerr.IsRetriable(err) {
+			return o, fmt.Errorf("look up the offset of group %s: %w", r.s.cfg.Group, err)
+		}
+		if err := pause(ctx); err != nil {
+			return o, fmt.Errorf("look up the offset of group %s: %w", r.s.cfg.Group, err)
+		}
+	}
+	if began, ok := r.s.group.Client().CommittedOffsets()[r.source][r.partition]; ok && began.Offset != o.Committed {
+		r.s.log.Warn("the group's offset was changed from outside", "topic", r.source, "partition", r.partition, "from", began.Offset, "to", o.Committed)
+		r.s.moves.moved.Store(true)
+		return o, pipeline.ErrMoved
+	}
+	return o, nil
+}
+
+// committed is the group's offset of the source, -1 when it has none.
+func (r *restore) committed(ctx context.Context) (int64, error) {
+	topic := kmsg.NewOffsetFetchRequestGroupTopic()
+	topic.Topic, topic.TopicID, topic.Partitions = r.source, r.sourceID, []int32{r.partition}
+	group := kmsg.NewOffsetFetchRequestGroup()
+	group.Group, group.Topics = r.s.cfg.Group, append(group.Topics, topic)
+	request := kmsg.NewPtrOffsetFetchRequest()
+	request.RequireStable, request.Groups = true, append(request.Groups, group)
+	response, err := request.RequestWith(ctx, r.s.restorer)
+	if err != nil {
+		return -1, err
+	}
+	for _, g := range response.Groups {
+		if err := kerr.ErrorForCode(g.ErrorCode); err != nil {
+			return -1, err
+		}
+		for _, t := range g.Topics {
+			for _, p := range t.Partitions {
+				return p.Offset, kerr.ErrorForCode(p.ErrorCode)
+			}
+		}
+	}
+	return -1, errors.New("the broker's answer does not hold the partition")
+}
