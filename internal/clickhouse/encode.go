@@ -80,7 +80,7 @@ func (Encoder) EncodeSeries(dst []byte, rows *pipeline.SeriesRows) ([]byte, erro
 
 // EncodeWindows appends the block of pipeline.TableWindows. It trusts that rows.Sketch holds a state a row.
 func (Encoder) EncodeWindows(dst []byte, rows *pipeline.WindowRows) ([]byte, error) {
-	b := begin(dst, len(rows.Tenant), 15)
+	b := begin(dst, len(rows.Tenant), 17)
 	b.lowCardinality("tenant", rows.Tenant)
 	b.lowCardinality("metric", rows.Metric)
 	b.lowCardinality("service", rows.Service)
@@ -95,6 +95,10 @@ func (Encoder) EncodeWindows(dst []byte, rows *pipeline.WindowRows) ([]byte, err
 	b.lowCardinality("part", rows.Part)
 	b.column("version", proto.ColumnTypeUInt32)
 	numbers(b, rows.Version)
+	b.column("kind", proto.ColumnTypeUInt8)
+	numbers(b, rows.Kind)
+	b.column("delta", proto.ColumnTypeUInt64)
+	numbers(b, rows.Delta)
 	b.column("count", proto.ColumnTypeUInt64)
 	numbers(b, rows.Count)
 	b.floats("sum", rows.Sum)

@@ -30,7 +30,7 @@ func TestGoldenBlocks(t *testing.T) {
 		Topic: []string{"t", "t"}, Partition: []int32{0, -1}, Tenant: []string{"", "acme"}, Time: []int64{1_800_000_000_123, 0}, Updated: []int64{1, -1},
 	}
 	encoder := clickhouse.Encoder{}
-	windowRows := windowRows("acme", 1_800_000_000, windowRow{"t/0", 1, 2, 2.5}, windowRow{"t/1", 3, 1, 4})
+	windowRows := windowRows("acme", 1_800_000_000, windowRow{part: "t/0", version: 1, count: 2, sum: 2.5}, windowRow{part: "t/1", version: 3, count: 1, sum: 4})
 	for name, encode := range map[string]func(dst []byte) ([]byte, error){
 		"rollups":  func(dst []byte) ([]byte, error) { return encoder.EncodeRollups(dst, rollupRows) },
 		"series":   func(dst []byte) ([]byte, error) { return encoder.EncodeSeries(dst, seriesRows) },

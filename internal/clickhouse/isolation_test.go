@@ -45,7 +45,7 @@ func twoTenants(t *testing.T, server *testkit.Server, client *clickhouse.Client)
 		announce.Help = append(announce.Help, word)
 		announce.Labels = append(announce.Labels, series.Labels{{Name: word, Value: word}})
 		announce.LastSeen = append(announce.LastSeen, at)
-		windows := windowRows(tenant, int64(at), windowRow{word, 1, uint64(number), number})
+		windows := windowRows(tenant, int64(at), windowRow{part: word, version: 1, count: uint64(number), sum: number})
 		windows.Metric[0], windows.Service[0], windows.Labels[0] = word, word, series.Labels{{Name: word, Value: word}}
 		insertWindows(t, client, "windows "+tenant, windows)
 	}

@@ -14,6 +14,8 @@ type windowRow struct {
 	version uint32
 	count   uint64
 	sum     float64
+	kind    pipeline.WindowKind
+	delta   uint64
 }
 
 // windowRows are rows of one series and one window of a minute.
@@ -29,6 +31,7 @@ func windowRows(tenant string, start int64, rows ...windowRow) *pipeline.WindowR
 		w.Rule = append(w.Rule, 7)
 		w.Part = append(w.Part, r.part)
 		w.Version = append(w.Version, r.version)
+		w.Kind, w.Delta = append(w.Kind, r.kind), append(w.Delta, r.delta)
 		w.Count = append(w.Count, r.count)
 		w.Sum = append(w.Sum, r.sum)
 		w.Min = append(w.Min, 1)
@@ -51,21 +54,26 @@ func insertWindows(t testing.TB, client *clickhouse.Client, token string, rows *
 	}
 }
 
-// A greater version replaces a lesser whatever their order, parts add up, a token counts once, and no other tenant reads any
-// of it; all of that before and after parts are merged.
+// A greater version replaces a lesser whatever their order, parts and deltas add up, what is retracted is gone, a token counts
+// once, and no other tenant reads any of it; all of that before and after parts are merged.
 func TestWindowsView(t *testing.T) {
 	server, client := migrated(t, nil)
 	ask(t, server, "SYSTEM STOP MERGES")
 	at := int64(today(t, server))
-	insertWindows(t, client, "a", windowRows("acme", at, windowRow{"t/0", 2, 5, 10}, windowRow{"t/1", 1, 3, 6}))
-	insertWindows(t, client, "b", windowRows("acme", at, windowRow{"t/0", 1, 4, 8}))
-	insertWindows(t, client, "b", windowRows("acme", at, windowRow{"t/0", 1, 4, 8}))
-	insertWindows(t, client, "c", windowRows("demo", at, windowRow{"t/0", 9, 900, 900}))
+	insertWindows(t, client, "a", windowRows("acme", at, windowRow{part: "t/0", version: 2, count: 5, sum: 10}, windowRow{part: "t/1", version: 1, count: 3, sum: 6}))
+	insertWindows(t, client, "b", windowRows("acme", at, windowRow{part: "t/0", version: 1, count: 4, sum: 8}))
+	insertWindows(t, client, "b", windowRows("acme", at, windowRow{part: "t/0", version: 1, count: 4, sum: 8}))
+	insertWindows(t, client, "d", windowRows("acme", at+60, windowRow{part: "t/0", version: 2, kind: pipeline.WindowRetracted}, windowRow{part: "t/0", version: 1, count: 4, sum: 8}))
+	insertWindows(t, client, "e", windowRows("acme", at+120, windowRow{part: "t/0", version: 1, count: 4, sum: 8}))
+	insertWindows(t, client, "f", windowRows("acme", at+120, windowRow{part: "t/0", version: 3, kind: pipeline.WindowDelta, delta: 3, count: 2, sum: 4}))
+	insertWindows(t, client, "g", windowRows("acme", at+120, windowRow{part: "t/0", version: 2, kind: pipeline.WindowDelta, delta: 2, count: 1, sum: 2}))
+	insertWindows(t, client, "c", windowRows("demo", at, windowRow{part: "t/0", version: 9, count: 900, sum: 900}))
 	f := func() {
 		t.Helper()
 		got := mustTenantSQL(t, client, "acme", `SELECT metric, service, labels, toUnixTimestamp(end) - toUnixTimestamp(start), version, count, sum, min, max,
-			round(quantile_of(0.5, sketch), 1) FROM api.windows GROUP BY ALL FORMAT CSV`)
-		if want := `"checkout_seconds","shop","{'service':'shop'}",60,2,8,16,1,10,2`; got != want {
+			round(quantile_of(0.5, sketch), 1) FROM api.windows GROUP BY ALL ORDER BY version FORMAT CSV`)
+		want := `"checkout_seconds","shop","{'service':'shop'}",60,2,8,16,1,10,2` + "\n" + `"checkout_seconds","shop","{'service':'shop'}",60,3,7,14,1,8,2`
+		if got != want {
 			t.Errorf("got %s, want %s", got, want)
 		}
 	}

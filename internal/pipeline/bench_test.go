@@ -77,7 +77,8 @@ func BenchmarkAccumulate(b *testing.B) {
 // BenchmarkDeclared is what one decoded event costs beside its default rollup: into a pane, and into windows.
 func BenchmarkDeclared(b *testing.B) {
 	hopping := &Window{Hopping: &HoppingWindow{Size: 5 * time.Minute, Every: time.Minute}}
-	for name, window := range map[string]*Window{"pane": nil, "tumbling": {Tumbling: time.Minute}, "hopping": hopping} {
+	session := &Window{Session: &SessionWindow{Gap: 30 * time.Minute}}
+	for name, window := range map[string]*Window{"pane": nil, "tumbling": {Tumbling: time.Minute}, "hopping": hopping, "session": session} {
 		b.Run(name, func(b *testing.B) {
 			const n = 10_000
 			cfg := DefaultConfig()

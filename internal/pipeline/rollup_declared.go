@@ -30,7 +30,7 @@ type Rollup struct {
 	// AlsoBy are further groupings, fewer fields each, as metrics of their own: name:field_field. Long ranges over them are cheap.
 	AlsoBy [][]string `yaml:"also_by"`
 	// Window counts over windows instead of panes, and keeps each once it has closed: one of tumbling (a duration), hopping
-	// (size, every) and calendar (unit, zone), and allowed_lateness. Default none.
+	// (size, every), calendar (unit, zone) and session (gap, by), and allowed_lateness. Default none.
 	Window *Window `yaml:"window,omitempty"`
 	// Tenants are those it is for. Default: all.
 	Tenants []tenants.ID `yaml:"tenants"`
@@ -57,6 +57,7 @@ type rollup struct {
 type grouping struct {
 	metric         string
 	labels, fields []string
+	required       []bool // fields without which an event is left out; nil: none
 }
 
 var (
@@ -97,7 +98,7 @@ func (r *Rollup) compile() (*rollup, error) {
 		}
 	}
 	if r.Window != nil {
-		if _, err := r.Window.aligned(); err != nil {
+		if err := r.Window.validate(); err != nil {
 			return nil, err
 		}
 		c.window = &windowRule{r.Name, c.measure, *r.Window}
@@ -106,6 +107,9 @@ func (r *Rollup) compile() (*rollup, error) {
 	groupings := append([][]string{r.By}, r.AlsoBy...)
 	for i, fields := range groupings {
 		g, err := newGrouping(r.Name, fields, i > 0)
+		if err == nil && r.Window != nil && r.Window.Session != nil {
+			err = g.require(r.Window.Session.By)
+		}
 		if err != nil {
 			return nil, err
 		}
@@ -151,6 +155,24 @@ func newGrouping(name string, fields []string, also bool) (grouping, error) {
 		g.metric += ":" + strings.Join(g.labels, "_")
 	}
 	return g, nil
+}
+
+// require adds fields that an event must have to those of the grouping. The metric keeps its name.
+func (g *grouping) require(by []string) error {
+	for _, field := range by {
+		if !slices.Contains(g.fields, field) {
+			g.fields = append(g.fields, field)
+		}
+	}
+	all, err := newGrouping(g.metric, g.fields, false)
+	if err != nil {
+		return fmt.Errorf("window.session.%w", err)
+	}
+	*g = all
+	for _, field := range g.fields {
+		g.required = append(g.required, slices.Contains(by, field))
+	}
+	return nil
 }
 
 // validateRollups names every rollup that cannot be.
@@ -230,8 +252,12 @@ func (t *Task) group(r *rollup, g *grouping, tenant string, time int64, f rules.
 			t.tally.drop(strings.Clone(tenant), ReasonLongLabel)
 			return
 		}
-		if value != "" {
+		switch {
+		case value != "":
 			ls = append(ls, series.Label{Name: g.labels[i], Value: value})
+		case g.required != nil && g.required[i]:
+			t.tally.drop(strings.Clone(tenant), ReasonNoSession)
+			return
 		}
 	}
 	t.labels = ls

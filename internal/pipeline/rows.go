@@ -57,12 +57,27 @@ type WindowRows struct {
 	Rule       []uint64
 	Part       []string // topic/partition
 	Version    []uint32
+	Kind       []WindowKind
+	Delta      []uint64 // of rows that add up instead of replacing each other: its number; 0 for all others
 	Count      []uint64
 	Sum        []float64
 	Min        []float64
 	Max        []float64
 	Sketch     []byte // one state a row
 }
+
+// WindowKind is what a row of WindowRows means.
+type WindowKind uint8
+
+// Kinds of rows. Their values are part of the format of results.
+const (
+	// WindowWhole rows replace what was known of the window.
+	WindowWhole WindowKind = 0
+	// WindowRetracted rows say that a session is no more: it has become part of another. They hold nothing.
+	WindowRetracted WindowKind = 1
+	// WindowDelta rows add up with the whole one and with each other.
+	WindowDelta WindowKind = 2
+)
 
 // ProgressRows tell readers how far the results reach. A row with Tenant "" says that every record of the
 // partition appended before Time has been processed; a row with a tenant gives its watermark in event time.

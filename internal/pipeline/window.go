@@ -13,7 +13,8 @@ import (
 	"github.com/vigie-io/vigie/pkg/windows"
 )
 
-// Window says over which stretches of event time a Rollup counts. Exactly one of Tumbling, Hopping and Calendar is set.
+// Window says over which stretches of event time a Rollup counts. Exactly one of Tumbling, Hopping, Calendar and Session is
+// set.
 type Window struct {
 	// Tumbling is the size of adjacent windows, whole seconds.
 	Tumbling time.Duration `yaml:"tumbling,omitempty"`
@@ -21,6 +22,8 @@ type Window struct {
 	Hopping *HoppingWindow `yaml:"hopping,omitempty"`
 	// Calendar are the days, weeks or months of a time zone.
 	Calendar *CalendarWindow `yaml:"calendar,omitempty"`
+	// Session are stretches of activity, each until it has been silent for a while.
+	Session *SessionWindow `yaml:"session,omitempty" json:",omitempty"`
 	// AllowedLateness is how long after its end, in event time, a window is corrected. Default 0s: not at all.
 	AllowedLateness time.Duration `yaml:"allowed_lateness,omitempty"`
 }
@@ -41,6 +44,15 @@ type CalendarWindow struct {
 	Zone string `yaml:"zone"`
 }
 
+// SessionWindow says what belongs to one session, in whole seconds.
+type SessionWindow struct {
+	// Gap is how long it is silent before a session ends. A session is from its first event to Gap after its last.
+	Gap time.Duration `yaml:"gap"`
+	// By are fields that an event must have to belong to a session; they become labels beside those of the rollup. Default
+	// none: a session is of a series.
+	By []string `yaml:"by,omitempty" json:"-"`
+}
+
 const (
 	// maxHops bounds how many windows one event may lie in.
 	maxHops = 1000
@@ -49,19 +61,42 @@ const (
 	maxWindowBytes  = 64 << 20
 )
 
-// aligned checks the window and makes it ready.
-func (w *Window) aligned() (windows.Aligned, error) {
+// validate checks the window.
+func (w *Window) validate() error {
+	_, err := w.open()
+	return err
+}
+
+// open checks the window and makes a store for what is open of it.
+func (w *Window) open() (openWindows, error) {
 	given := 0
-	for _, is := range []bool{w.Tumbling != 0, w.Hopping != nil, w.Calendar != nil} {
+	for _, is := range []bool{w.Tumbling != 0, w.Hopping != nil, w.Calendar != nil, w.Session != nil} {
 		if is {
 			given++
 		}
 	}
 	switch {
 	case given != 1:
-		return nil, fmt.Errorf("window: got %d of tumbling, hopping and calendar, want one", given)
+		return nil, fmt.Errorf("window: got %d of tumbling, hopping, calendar and session, want one", given)
 	case w.AllowedLateness < 0:
 		return nil, fmt.Errorf("window.allowed_lateness %s: want 0s or more", w.AllowedLateness)
+	}
+	bounds := windows.StoreConfig{AllowedLateness: w.AllowedLateness, Late: windows.Recompute, MaxSlices: maxWindowSlices, MaxBytes: maxWindowBytes}
+	if w.Session != nil {
+		if gap := w.Session.Gap; gap < time.Second || gap%time.Second != 0 {
+			return nil, fmt.Errorf("window.session.gap %s: want whole seconds, 1s or more", gap)
+		}
+		return sessionWindows{windows.NewSessions(windows.SessionConfig{Gap: w.Session.Gap, StoreConfig: bounds}, windowValues)}, nil
+	}
+	aligned, err := w.aligned()
+	if err != nil {
+		return nil, err
+	}
+	return alignedWindows{windows.NewStore(aligned, bounds, windowValues)}, nil
+}
+
+func (w *Window) aligned() (windows.Aligned, error) {
+	switch {
 	case w.Tumbling != 0:
 		return tumbling(w.Tumbling)
 	case w.Hopping != nil:
@@ -120,16 +155,17 @@ func (r *windowRule) definition() (text []byte, id uint64) {
 
 var errDefinition = errors.New("want the definition of a windowed rollup")
 
-func parseDefinition(text []byte) (*windowRule, windows.Aligned, error) {
-	r := new(windowRule)
-	if err := json.Unmarshal(text, r); err != nil {
-		return nil, nil, fmt.Errorf("%w: %w", errDefinition, err)
+// openDefinition makes the store of a rule from its definition.
+func openDefinition(text []byte) (openWindows, error) {
+	var r windowRule
+	if err := json.Unmarshal(text, &r); err != nil {
+		return nil, fmt.Errorf("%w: %w", errDefinition, err)
 	}
-	aligned, err := r.Window.aligned()
+	open, err := r.Window.open()
 	if err != nil {
-		return nil, nil, fmt.Errorf("%w: %w", errDefinition, err)
+		return nil, fmt.Errorf("%w: %w", errDefinition, err)
 	}
-	return r, aligned, nil
+	return open, nil
 }
 
 func appendFloat(dst []byte, v float64) []byte {

@@ -39,7 +39,7 @@ type windowed struct {
 }
 
 type windowStore struct {
-	*windows.Store[windowValue]
+	openWindows
 	id         uint64
 	definition []byte
 	current    bool
@@ -52,7 +52,8 @@ const windowedVersion = 1
 const (
 	windowDefinition = 'd'
 	windowProgress   = 'p'
-	windowContents   = 'k'
+	windowContents   = 'k' // slices
+	windowSessions   = 's'
 )
 
 func newWindowed(rollups []*rollup) *windowed {
@@ -105,7 +106,7 @@ func (w *windowed) load() {
 		definition, id := w.current[i].definition()
 		w.open(id, definition, true)
 	}
-	for _, kind := range []byte{windowDefinition, windowProgress, windowContents} {
+	for _, kind := range []byte{windowDefinition, windowProgress, windowContents, windowSessions} {
 		for key, value := range w.committed {
 			if key[8] == kind {
 				w.take(key, value)
@@ -119,15 +120,11 @@ func (w *windowed) open(id uint64, definition []byte, current bool) {
 	if w.store(id) != nil {
 		return
 	}
-	rule, aligned, err := parseDefinition(definition)
+	store, err := openDefinition(definition)
 	if err != nil {
 		panic("BUG: " + err.Error())
 	}
-	s := &windowStore{id: id, definition: definition, current: current, tenants: map[string]bool{}}
-	s.Store = windows.NewStore(aligned, windows.StoreConfig{
-		AllowedLateness: rule.Window.AllowedLateness, Late: windows.Recompute, MaxSlices: maxWindowSlices, MaxBytes: maxWindowBytes,
-	}, windows.Accumulator[windowValue]{Merge: (*windowValue).mergeFrom, Bytes: (*windowValue).bytes})
-	w.stores = append(w.stores, s)
+	w.stores = append(w.stores, &windowStore{openWindows: store, id: id, definition: definition, current: current, tenants: map[string]bool{}})
 	slices.SortFunc(w.stores, func(a, b *windowStore) int { return cmp.Compare(a.id, b.id) })
 }
 
@@ -158,11 +155,9 @@ func (w *windowed) take(key string, value []byte) {
 		})
 		return
 	}
-	e, err := decodeWindows(value)
-	if err != nil {
-		panic("BUG: " + err.Error())
+	if kind == s.contents() {
+		s.restore(tenant, name, value)
 	}
-	s.Restore(tenant, name, e)
 }
 
 // add puts an event into the windows of a rule. key is a series', as series.AppendKey writes it; it is not retained.
@@ -210,16 +205,11 @@ func (w *windowed) changes(s *windowStore) {
 	if definition := windowKey(s.id, windowDefinition, "", ""); w.committed[definition] == nil && len(s.tenants) > 0 {
 		w.pending[definition] = s.definition
 	}
-	s.Changes(func(tenant string, p windows.Progress) {
+	s.changes(func(tenant string, p windows.Progress) {
 		value := binary.LittleEndian.AppendUint64(nil, uint64(p.Fired))
 		w.pending[windowKey(s.id, windowProgress, tenant, "")] = binary.LittleEndian.AppendUint64(value, uint64(p.Floor))
-	}, func(tenant, name string, e *windows.Entry[windowValue]) {
-		key := windowKey(s.id, windowContents, tenant, name)
-		if e == nil {
-			w.pending[key] = nil
-		} else {
-			w.pending[key] = appendWindows(nil, e)
-		}
+	}, func(tenant, name string, value []byte) {
+		w.pending[windowKey(s.id, s.contents(), tenant, name)] = value
 	})
 	if s.current {
 		return
@@ -275,14 +265,16 @@ func (w *windowed) Restore(key, value []byte) error {
 	var err error
 	switch kind {
 	case windowDefinition:
-		_, _, err = parseDefinition(value)
+		_, err = openDefinition(value)
 	case windowProgress:
 		if len(value) != 16 {
 			err = fmt.Errorf("progress: got %d bytes, want 16", len(value))
 		}
 	default:
-		if _, _, _, err = series.ParseKey([]byte(name)); err == nil {
+		if _, _, _, err = series.ParseKey([]byte(name)); err == nil && kind == windowContents {
 			_, err = decodeWindows(value)
+		} else if err == nil {
+			_, err = decodeSessions(value)
 		}
 	}
 	if err != nil {
@@ -328,7 +320,7 @@ func cutWindowKey(key string) (id uint64, kind byte, tenant, name string) {
 	switch {
 	case kind == windowDefinition && key == "":
 		return id, kind, "", ""
-	case kind != windowProgress && kind != windowContents || key == "" || len(key) < 1+int(key[0]):
+	case kind != windowProgress && kind != windowContents && kind != windowSessions || key == "" || len(key) < 1+int(key[0]):
 		return 0, 0, "", ""
 	}
 	tenant, name = key[1:1+key[0]], key[1+key[0]:]
@@ -442,16 +434,31 @@ const (
 	ReasonTooLate events.Reason = "too_late"
 	// ReasonWindowLimit: the tenant has as many windows open in the rollup as it may.
 	ReasonWindowLimit events.Reason = "window_limit"
+	// ReasonNoSession: the event lacks a field that says whose session it is of.
+	ReasonNoSession events.Reason = "no_session"
 )
 
 // window puts an event into the windows of a rollup's grouping, whose labels are t.labels.
 func (t *Task) window(r *rollup, g *grouping, tenant string, time int64, m *measurement) {
+	tn := t.current
+	if tn == nil || tn.name != tenant {
+		if tn = t.tenant(tenant); tn == nil {
+			return
+		}
+		t.current = tn
+	}
+	// Its series may have met a limit: what the windows take moves their watermark all the same.
+	tn.seen, tn.newest = t.now, max(tn.newest, time)
+	if !tn.marked {
+		tn.marked = true
+		t.dirty = append(t.dirty, tn)
+	}
 	t.key = series.AppendKey(t.key[:0], byte(m.kind), g.metric, t.labels)
-	switch t.windows.add(r.windowID, tenant, t.key, time, m) {
+	switch t.windows.add(r.windowID, tn.name, t.key, time, m) {
 	case windows.TooLate:
-		t.tally.drop(strings.Clone(tenant), ReasonTooLate)
+		t.tally.drop(tn.name, ReasonTooLate)
 	case windows.Full:
-		t.tally.drop(strings.Clone(tenant), ReasonWindowLimit)
+		t.tally.drop(tn.name, ReasonWindowLimit)
 	}
 }
 
@@ -473,7 +480,10 @@ func (o *Outputs) addWindow(part string, id uint64, e *windows.Emission[windowVa
 		panic(fmt.Sprintf("BUG: series key %x: %v", key, err))
 	}
 	b := o.windows()
-	v := e.Value
+	v, kind := e.Value, WindowWhole
+	if v == nil {
+		v, kind = new(windowValue), WindowRetracted
+	}
 	v.begin()
 	before := len(b.Sketch)
 	b.Tenant = append(b.Tenant, e.Tenant)
@@ -486,6 +496,8 @@ func (o *Outputs) addWindow(part string, id uint64, e *windows.Emission[windowVa
 	b.Rule = append(b.Rule, id)
 	b.Part = append(b.Part, part)
 	b.Version = append(b.Version, e.Version)
+	b.Kind = append(b.Kind, kind)
+	b.Delta = append(b.Delta, 0)
 	b.Count = append(b.Count, v.count)
 	b.Sum = append(b.Sum, v.sum)
 	b.Min = append(b.Min, v.min)

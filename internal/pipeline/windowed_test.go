@@ -1,6 +1,7 @@
 package pipeline_test
 
 import (
+	"cmp"
 	"encoding/hex"
 	"fmt"
 	"maps"
@@ -56,6 +57,7 @@ type windowCell struct {
 	count         uint64
 	sum, min, max float64
 	sketch        string
+	retracted     bool
 }
 
 func (tb windowTable) insert(t rapid.TB, out *pipeline.Outputs) {
@@ -68,11 +70,11 @@ func (tb windowTable) insert(t rapid.TB, out *pipeline.Outputs) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			key := fmt.Sprint(b.Tenant[i], " ", b.Metric[i], " ", b.Labels[i].Get("service"), " ", b.Start[i]-start.Unix(), " ", b.End[i]-start.Unix())
+			key := fmt.Sprint(b.Tenant[i], " ", b.Metric[i], " ", cmp.Or(b.Labels[i].Get("user"), b.Labels[i].Get("service")), " ", b.Start[i]-start.Unix(), " ", b.End[i]-start.Unix())
 			if old := tb[key]; old.version >= b.Version[i] {
 				t.Fatalf("%s: got version %d after %d", key, b.Version[i], old.version)
 			}
-			tb[key] = windowCell{b.Version[i], b.Count[i], b.Sum[i], b.Min[i], b.Max[i], string(states[:n])}
+			tb[key] = windowCell{b.Version[i], b.Count[i], b.Sum[i], b.Min[i], b.Max[i], string(states[:n]), b.Kind[i] == pipeline.WindowRetracted}
 			states = states[n:]
 		}
 	}
@@ -272,6 +274,12 @@ func FuzzWindowRestore(f *testing.F) {
 	for i := range out.State {
 		f.Add(out.State[i].Key, out.State[i].Value)
 	}
+	sessions := windowedTask(sessionConfig(10*time.Second, time.Minute))
+	step(sessions, start.Add(time.Minute), record("acme", at10(1, "s"), at10(16, "s")))
+	out = drain(sessions, start.Add(time.Minute))
+	for i := range out.State {
+		f.Add(out.State[i].Key, out.State[i].Value)
+	}
 	f.Fuzz(func(t *testing.T, key, value []byte) {
 		task := windowedTask(cfg)
 		if task.Restore(key, value) != nil {
@@ -293,7 +301,7 @@ func TestWindowValidate(t *testing.T) {
 	}
 	f(pipeline.Window{Tumbling: time.Minute}, "")
 	f(pipeline.Window{Calendar: &pipeline.CalendarWindow{Unit: "day", Zone: "Europe/Paris"}}, "")
-	f(pipeline.Window{}, "got 0 of tumbling, hopping and calendar")
+	f(pipeline.Window{}, "got 0 of tumbling, hopping, calendar and session")
 	f(pipeline.Window{Tumbling: time.Minute, Hopping: &pipeline.HoppingWindow{}}, "got 2 of")
 	f(pipeline.Window{Tumbling: 1500 * time.Millisecond}, "whole seconds")
 	f(pipeline.Window{Tumbling: -time.Second}, "1s or more")
@@ -302,4 +310,7 @@ func TestWindowValidate(t *testing.T) {
 	f(pipeline.Window{Hopping: &pipeline.HoppingWindow{Size: time.Hour, Every: time.Second}}, "3600 windows, want at most 1000")
 	f(pipeline.Window{Calendar: &pipeline.CalendarWindow{Unit: "year"}}, "want day, week or month")
 	f(pipeline.Window{Calendar: &pipeline.CalendarWindow{Unit: "day", Zone: "Europe/Nowhere"}}, `zone "Europe/Nowhere"`)
+	f(pipeline.Window{Session: &pipeline.SessionWindow{Gap: time.Minute, By: []string{"user", "service"}}}, "")
+	f(pipeline.Window{Session: &pipeline.SessionWindow{}}, "window.session.gap 0s: want whole seconds")
+	f(pipeline.Window{Session: &pipeline.SessionWindow{Gap: time.Minute, By: []string{"a.b", "a_b"}}}, "window.session.by [service a.b a_b]: two fields make the label a_b")
 }
