@@ -64,8 +64,9 @@ lint: ## Check with gofmt, vet and staticcheck
 bench: ## Run the benchmarks of the pure packages and the pipeline
 	CGO_ENABLED=0 $(GO) test -run '^$$' -bench . -benchmem ./pkg/... ./internal/pipeline/... ./internal/clickhouse/...
 
-docs: ## Write the generated documents anew (docs/configuration.md)
+docs: ## Write the generated documents anew (docs/configuration.md, docs/metrics.md)
 	CGO_ENABLED=0 $(GO) test -run TestReference ./internal/config -update
+	CGO_ENABLED=0 $(GO) test -run TestMetricsReference ./internal/app -update
 
 clean: ## Remove what was built (data in .vigie stays; remove it by hand)
 	rm -rf bin

@@ -23,11 +23,17 @@ type Process struct {
 	// Ready, when set, is called once with the service's readiness check as soon as its address is open.
 	Ready func(telemetry.Check)
 	// Registry holds the service's metrics; nil makes a new one.
-	Registry *prometheus.Registry
+	Registry Registry
 	// Reread puts the configuration together anew, for a reload; nil when it comes from nowhere that can be read again.
 	Reread func() (config.Config, error)
 	// TracingKey is the API key for the service's own spans; "" reads tracing.api_key_file.
 	TracingKey string
+}
+
+// Registry is a *prometheus.Registry, or what watches one.
+type Registry interface {
+	prometheus.Registerer
+	prometheus.Gatherer
 }
 
 // Runner runs a service until ctx ends, then lets it finish. A nil error is a clean end.

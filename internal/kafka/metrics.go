@@ -1,6 +1,7 @@
 package kafka
 
 import (
+	"errors"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -11,6 +12,7 @@ type Metrics struct {
 	transactions *prometheus.CounterVec
 	seconds      prometheus.Histogram
 	published    *prometheus.CounterVec
+	fenced       prometheus.Counter
 }
 
 // NewMetrics registers the package's metrics, once per registry.
@@ -27,8 +29,11 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 		published: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "vigie_kafka_published_records_total", Help: "Records given to Publish by result: acknowledged or failed (some of which may be in the log).",
 		}, []string{"result"}),
+		fenced: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "vigie_kafka_fenced_total", Help: "Sessions of workers that ended because another took over their identity: two processes with one kafka.instance, or a transaction that timed out.",
+		}),
 	}
-	reg.MustRegister(m.transactions, m.seconds, m.published)
+	reg.MustRegister(m.transactions, m.seconds, m.published, m.fenced)
 	return m
 }
 
@@ -44,6 +49,14 @@ func (m *Metrics) transaction(committed bool, err error, took time.Duration) {
 	}
 	m.transactions.WithLabelValues(result).Inc()
 	m.seconds.Observe(took.Seconds())
+}
+
+// end counts what ends a session, and returns it.
+func (m *Metrics) end(err error) error {
+	if m != nil && errors.Is(err, ErrFenced) {
+		m.fenced.Inc()
+	}
+	return err
 }
 
 func (m *Metrics) publish(records int, err error) {

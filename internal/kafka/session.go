@@ -83,7 +83,7 @@ func NewSession(ctx context.Context, cfg Config, slot int, metrics *Metrics, log
 	s.assignment.resume = client.ResumeFetchPartitions
 	if err := s.open(ctx, instance, slot); err != nil {
 		s.group.Close()
-		return nil, err
+		return nil, metrics.end(err)
 	}
 	return s, nil
 }
@@ -180,7 +180,7 @@ func (s *Session) Poll(ctx context.Context) (pipeline.Fetch, error) {
 		return pipeline.Fetch{}, fmt.Errorf("poll events: %w", kgo.ErrClientClosed)
 	}
 	if err := errors.Join(s.moves.over(), s.read.lost(fetches), fetchErrors(fetches, s.log)); err != nil {
-		return pipeline.Fetch{}, fmt.Errorf("poll events: %w", err)
+		return pipeline.Fetch{}, s.metrics.end(fmt.Errorf("poll events: %w", err))
 	}
 	s.reuse()
 	s.read.rewound(fetches, s.rewound)
@@ -268,7 +268,7 @@ func (s *Session) Commit(ctx context.Context, messages []pipeline.Message) (bool
 	committed, err := s.commit(ctx, messages)
 	s.metrics.transaction(committed, err, time.Since(start))
 	if err != nil {
-		return false, fmt.Errorf("commit epoch: %w", explain(err))
+		return false, s.metrics.end(fmt.Errorf("commit epoch: %w", explain(err)))
 	}
 	s.pending = false
 	s.rebalanced.Store(false)

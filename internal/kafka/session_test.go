@@ -13,6 +13,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/testutil"
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
 
@@ -206,7 +208,12 @@ func testSuccessor(t *testing.T, cfg kafka.Config) {
 // The one that was replaced finds out, whatever it does, and none of its work shows.
 func testFenced(t *testing.T, cfg kafka.Config) {
 	produce(t, cfg, cfg.Topics.Metrics.Name, 0, "a")
-	old := worker{cfg: cfg, session: newSession(t, cfg, 0)}
+	reg := prometheus.NewRegistry()
+	replaced, err := kafka.NewSession(deadline(t), cfg, 0, kafka.NewMetrics(reg), quiet())
+	if err != nil {
+		t.Fatal(err)
+	}
+	old := worker{cfg: cfg, session: replaced}
 	defer old.session.Close()
 	values := take(t, old.session, 1)
 	successor := worker{cfg: cfg, session: newSession(t, cfg, 0)}
@@ -214,6 +221,11 @@ func testFenced(t *testing.T, cfg kafka.Config) {
 
 	if committed, err := old.session.Commit(deadline(t), []pipeline.Message{old.message(values)}); committed || !errors.Is(err, kafka.ErrFenced) {
 		t.Fatalf("commit of the replaced: got %v, %v, want ErrFenced", committed, err)
+	}
+	fenced := "# HELP vigie_kafka_fenced_total Sessions of workers that ended because another took over their identity: two processes with one kafka.instance, " +
+		"or a transaction that timed out.\n# TYPE vigie_kafka_fenced_total counter\nvigie_kafka_fenced_total 1\n"
+	if err := testutil.GatherAndCompare(reg, strings.NewReader(fenced), "vigie_kafka_fenced_total"); err != nil {
+		t.Error(err)
 	}
 	commit(t, successor.session, successor.message(take(t, successor.session, 1)))
 	visible(t, cfg, cfg.Topics.Results.Name, 1)

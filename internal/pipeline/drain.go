@@ -166,6 +166,8 @@ func (t *Task) Drain(out *Outputs, now int64) {
 		}
 		clear(tn.dirty)
 		tn.dirty, tn.marked = tn.dirty[:0], false
+		t.tally.addLate(tn.name, tn.late)
+		tn.late = 0
 	}
 	out.Letters = append(out.Letters, t.letters...)
 	out.Tally.add(&t.tally)
@@ -320,7 +322,7 @@ func (t *Task) Forget() {
 			g.dirty = g.dirty[:0]
 		}
 		clear(tn.dirty)
-		tn.dirty, tn.marked = tn.dirty[:0], false
+		tn.dirty, tn.marked, tn.late = tn.dirty[:0], false, 0
 	}
 	clear(t.announcing)
 	t.announcing = t.announcing[:0]

@@ -23,6 +23,7 @@ type Metrics struct {
 	records, bytes, events *prometheus.CounterVec // signal
 	refused                *prometheus.CounterVec // signal, tenant, reason
 	dropped                *prometheus.CounterVec // signal, tenant, reason
+	late                   *prometheus.CounterVec // signal, tenant
 	letters, omitted       prometheus.Counter
 	lost                   *prometheus.CounterVec // signal, reason
 	stateRecords           *prometheus.CounterVec // signal
@@ -63,7 +64,8 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 	m.bytes = vector("record_bytes_total", "Bytes of keys and values of source records of committed epochs.", "signal")
 	m.events = vector("events_total", "Events accumulated in committed epochs, with what OTLP histograms fan out to.", "signal")
 	m.refused = vector("refused_events_total", "Events, or records refused whole, that were dead-lettered.", "signal", "tenant", "reason")
-	m.dropped = vector("dropped_events_total", "Events dropped because a limit was reached.", "signal", "tenant", "reason")
+	m.dropped = vector("dropped_events_total", "Events dropped, by reason: a limit was reached, or (too_late) all windows of a declared rollup had passed their lateness.", "signal", "tenant", "reason")
+	m.late = vector("late_events_total", "Events taken although they were older than their tenant's watermark: rollups count them, windows do what their late policy says.", "signal", "tenant")
 	m.letters = counter("dead_letters_total", "Dead letters written.")
 	m.omitted = counter("dead_letters_omitted_total", "Dead letters without their original, which was too large.")
 	m.lost = vector("lost_offsets_total", "Offsets that were never read, by reason: deleted (by the broker, before they were read), skipped (the group's offset was set beyond them). Markers of transactions and aborted records among them are counted too.", "signal", "reason")
@@ -150,6 +152,9 @@ func (m *Metrics) count(signal events.Signal, t *Tally) {
 	m.lost.WithLabelValues(name, "deleted").Add(float64(t.Deleted))
 	m.lost.WithLabelValues(name, "skipped").Add(float64(t.Skipped))
 	m.omitted.Add(float64(t.Omitted))
+	for tenant, n := range t.Late {
+		m.late.WithLabelValues(name, m.tenantLabel(tenant)).Add(float64(n))
+	}
 	for key, n := range t.Refused {
 		m.refused.WithLabelValues(name, m.tenantLabel(key.Tenant), string(key.Reason)).Add(float64(n))
 	}

@@ -15,6 +15,7 @@ type Tally struct {
 
 	Refused map[TenantReason]uint64 // events, or records refused whole: dead-lettered
 	Dropped map[TenantReason]uint64 // events over a limit: gone
+	Late    map[string]uint64       // by tenant: events taken that were older than the watermark
 	Letters uint64                  // dead letters
 	Omitted uint64                  // dead letters without their original
 
@@ -47,6 +48,16 @@ func (t *Tally) drop(tenant string, reason events.Reason) {
 	t.Dropped[TenantReason{tenant, reason}]++
 }
 
+func (t *Tally) addLate(tenant string, n uint64) {
+	if n == 0 {
+		return
+	}
+	if t.Late == nil {
+		t.Late = make(map[string]uint64)
+	}
+	t.Late[tenant] += n
+}
+
 // add merges another tally into t.
 func (t *Tally) add(o *Tally) {
 	t.Records += o.Records
@@ -63,6 +74,9 @@ func (t *Tally) add(o *Tally) {
 	t.StateRecords += o.StateRecords
 	t.StateBytes += o.StateBytes
 	t.Newest = max(t.Newest, o.Newest)
+	for tenant, n := range o.Late {
+		t.addLate(tenant, n)
+	}
 	for key, n := range o.Refused {
 		if t.Refused == nil {
 			t.Refused = make(map[TenantReason]uint64)

@@ -320,6 +320,9 @@ func (t *Task) share(s string) string {
 // take notes an event of a series and returns the pane to put it in.
 func (t *Task) take(tn *tenant, e *entry, time int64) *pane {
 	t.tally.Events++
+	if time < t.watermark(tn) {
+		tn.late++
+	}
 	return t.into(tn, e, time)
 }
 

@@ -99,6 +99,30 @@ func TestTimeAdmission(t *testing.T) {
 	f(-99*time.Hour, "too_old")
 }
 
+// Late is what is older than the tenant's own watermark when it comes, and is counted once, in the epoch that commits it.
+func TestLateEventsAreCounted(t *testing.T) {
+	task := newTask(nil)
+	late := func() map[string]uint64 {
+		step(task, start, record("acme", event(start.Add(-5*time.Second), "m", ""), event(start.Add(-5*time.Second-1), "m", "")),
+			record("globex", event(start.Add(-time.Hour), "m", "")))
+		return drain(task, start).Tally.Late
+	}
+	step(task, start, record("acme", event(start, "m", "")))
+	drain(task, start)
+	task.Committed(true)
+	for range 2 {
+		if got := late(); len(got) != 1 || got["acme"] != 1 {
+			t.Errorf("got %v, want the one of acme below its watermark", got)
+		}
+		task.Forget()
+	}
+	step(task, start, record("acme", event(start.Add(-time.Minute), "m", "")))
+	task.Forget()
+	if got := late(); got["acme"] != 1 {
+		t.Errorf("got %v, want what was forgotten not counted", got)
+	}
+}
+
 func TestRowsAreSortedAndPreMerged(t *testing.T) {
 	task := newTask(nil)
 	now := start.Add(time.Minute)

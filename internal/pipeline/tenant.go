@@ -17,6 +17,7 @@ type tenant struct {
 	dirty  []*group // with changes since the last drain
 	marked bool     // in Task.dirty
 	seen   int64    // processing time of the last event, Unix ms
+	late   uint64   // events older than the watermark, since the last drain
 
 	// Event times in Unix ns: the newest taken, the newest of committed epochs, the newest that readers were told of.
 	newest, committed, told int64
