@@ -56,6 +56,7 @@ func TestClickHouse(t *testing.T) {
 	server := testkit.ClickHouse(t, nil)
 	t.Run("quantiles", func(t *testing.T) { testClickHouseQuantiles(t, server) })
 	t.Run("merges", func(t *testing.T) { testClickHouseMerges(t, server) })
+	t.Run("distinct", func(t *testing.T) { testClickHouseDistinct(t, server) })
 }
 
 // ClickHouse reads every state and takes the same quantiles from it as Go does.
