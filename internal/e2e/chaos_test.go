@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -22,7 +23,8 @@ const (
 	envKills   = "VIGIE_CHAOS_KILLS"
 	envSeed    = "VIGIE_CHAOS_SEED"
 	envRate    = "VIGIE_CHAOS_RATE"
-	envSummary = "VIGIE_CHAOS_SUMMARY" // a file for the last line
+	envGroup   = "VIGIE_CHAOS_PROTOCOL" // kafka.group_protocol of the workers
+	envSummary = "VIGIE_CHAOS_SUMMARY"  // a file for the last line
 
 	defaultChaos = 6
 	chaosRate    = 2000 // events a second
@@ -148,6 +150,7 @@ func newChaos(t testing.TB) *chaos {
 	c := &chaos{installation: install(t, broker, []string{"query"},
 		// A frozen worker is to lose its session while it is frozen.
 		"VIGIE_STREAM_WORKERS=1", "VIGIE_KAFKA_SESSION_TIMEOUT=6s", "VIGIE_KAFKA_TRANSACTION_TIMEOUT=10s",
+		"VIGIE_KAFKA_GROUP_PROTOCOL="+cmp.Or(os.Getenv(envGroup), "classic"),
 	)}
 	for i := range chaosWorkers {
 		addr := testkit.FreeAddr(t)

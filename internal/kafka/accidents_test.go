@@ -44,14 +44,16 @@ func TestAccidentsOnApacheKafka(t *testing.T) {
 	})
 }
 
-// employed is a running worker of slot 0 and what it wrote.
+// employed is a running worker and what it said.
 type employed struct {
 	t       *testing.T
 	cfg     kafka.Config
 	worker  *pipeline.Worker
 	metrics *prometheus.Registry
 	log     *lines
-	stop    func()
+	slot    int
+	end     func() // in order
+	stop    func() // and takes it out of the group
 }
 
 // lines keeps what was logged.
@@ -72,18 +74,20 @@ func (l *lines) has(what string) bool {
 	return strings.Contains(l.text.String(), what)
 }
 
-// employ starts a worker; stop ends it in order and takes it out of the group, as its session timeout would.
-func employ(t *testing.T, cfg kafka.Config) *employed {
+func employ(t *testing.T, cfg kafka.Config) *employed { return employSlot(t, cfg, 0) }
+
+// employSlot starts a worker; stop ends it in order and takes it out of the group, as its session timeout would.
+func employSlot(t *testing.T, cfg kafka.Config, slot int) *employed {
 	t.Helper()
-	e := &employed{t: t, cfg: cfg, metrics: prometheus.NewRegistry(), log: &lines{}}
+	e := &employed{t: t, cfg: cfg, slot: slot, metrics: prometheus.NewRegistry(), log: &lines{}}
 	e.worker = e.new()
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan struct{})
 	go func() { defer close(done); _ = e.worker.Run(ctx) }()
+	e.end = func() { cancel(); <-done }
 	e.stop = sync.OnceFunc(func() {
-		cancel()
-		<-done
-		response, err := kadmOf(t, cfg).LeaveGroup(context.Background(), kadm.LeaveGroup(cfg.Group).InstanceIDs(cfg.Instance+"-0"))
+		e.end()
+		response, err := kadmOf(t, cfg).LeaveGroup(context.Background(), kadm.LeaveGroup(cfg.Group).InstanceIDs(fmt.Sprintf("%s-%d", cfg.Instance, slot)))
 		if err != nil || response.Error() != nil {
 			t.Logf("leave the group: %v, %v", err, response.Error())
 		}
@@ -95,9 +99,9 @@ func employ(t *testing.T, cfg kafka.Config) *employed {
 func (e *employed) new() *pipeline.Worker {
 	log := slog.New(slog.NewTextHandler(e.log, nil))
 	return pipeline.NewWorker(pipeline.WorkerConfig{
-		Config: shape(e.cfg), Encoder: emptyBlocks{}, Metrics: pipeline.NewMetrics(e.metrics), Log: log,
+		Config: shape(e.cfg), Slot: e.slot, Encoder: emptyBlocks{}, Metrics: pipeline.NewMetrics(e.metrics), Log: log,
 		Open: func(ctx context.Context) (pipeline.Session, func(), error) {
-			s, err := kafka.NewSession(ctx, e.cfg, 0, nil, log)
+			s, err := kafka.NewSession(ctx, e.cfg, e.slot, nil, log)
 			if err != nil {
 				return nil, nil, err
 			}

@@ -31,11 +31,15 @@ type Config struct {
 	SASL SASL `yaml:"sasl"`
 	// Consumer group of the stream workers; the sink's is this name with "-sink". Default vigie.
 	Group string `yaml:"group"`
+	// How the workers' group shares partitions: classic (the members do) or consumer (the brokers do, KIP-848; Apache
+	// Kafka 4.0 or later). docs/operating.md says what differs. The sink's group is always classic. Default classic.
+	GroupProtocol string `yaml:"group_protocol"`
 	// Beginning of the transactional ids, followed by "-<instance>-<slot>": what an ACL has to allow, as a
 	// prefix. Default vigie.
 	TransactionalIDPrefix string `yaml:"transactional_id_prefix"`
 	// Silence after which the group gives a worker's partitions to others. A worker that comes back under the
-	// same instance name before that takes its partitions up at once. Default 30s; brokers allow 6s to 30m.
+	// same instance name before that takes its partitions up at once. Default 30s; brokers allow 6s to 30m. With
+	// group_protocol consumer the brokers' own setting counts instead (group.consumer.session.timeout.ms, 45s).
 	SessionTimeout time.Duration `yaml:"session_timeout"`
 	// Age at which the broker aborts a worker's open transaction. Readers wait that long (and up to 10s more)
 	// only for a worker that died and did not come back. Must exceed the longest epoch. Default 30s.
@@ -138,6 +142,7 @@ func DefaultConfig() Config {
 		Brokers:               []string{"127.0.0.1:7092"},
 		ClientID:              "vigie",
 		Group:                 "vigie",
+		GroupProtocol:         protocolClassic,
 		TransactionalIDPrefix: "vigie",
 		SessionTimeout:        30 * time.Second,
 		TransactionTimeout:    30 * time.Second,
@@ -161,6 +166,12 @@ func DefaultConfig() Config {
 	}
 }
 
+// Group protocols.
+const (
+	protocolClassic  = "classic"
+	protocolConsumer = "consumer"
+)
+
 var (
 	topicName    = regexp.MustCompile(`^[A-Za-z0-9._-]{1,249}$`)
 	instanceName = regexp.MustCompile(`^[A-Za-z0-9._-]{0,128}$`)
@@ -180,6 +191,9 @@ func (c *Config) Validate() error {
 		if !instanceName.MatchString(value) || (value == "" && key != "instance") {
 			return fmt.Errorf("kafka.%s %q: want letters, digits, '.', '_' and '-', at most 128", key, value)
 		}
+	}
+	if c.GroupProtocol != protocolClassic && c.GroupProtocol != protocolConsumer {
+		return fmt.Errorf("kafka.group_protocol %q: want classic or consumer", c.GroupProtocol)
 	}
 	if err := c.validateSizes(); err != nil {
 		return err

@@ -288,6 +288,15 @@ func (r *restore) open(ctx context.Context, admin *kadm.Client) (ids []string, e
 
 // members lists the instance ids in the workers' group.
 func (r *restore) members(ctx context.Context, admin *kadm.Client) (ids []string, err error) {
+	if r.s.cfg.GroupProtocol == protocolConsumer {
+		members, err := consumerMembers(ctx, admin, r.s.cfg.Group)
+		for _, member := range members {
+			if member.InstanceID != nil && member.MemberEpoch >= 0 {
+				ids = append(ids, *member.InstanceID)
+			}
+		}
+		return ids, err
+	}
 	groups, err := admin.DescribeGroups(ctx, r.s.cfg.Group)
 	if err != nil {
 		return nil, err

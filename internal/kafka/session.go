@@ -37,6 +37,7 @@ type Session struct {
 
 	assignment *assignment
 	rebalanced atomic.Bool // partitions were taken away since the last Commit
+	over       atomic.Bool // they were, and the protocol does not tell which
 	pending    bool        // something was polled since the last Commit
 	reach      *reach
 	read       readPartitions
@@ -93,23 +94,23 @@ func (s *Session) options(instance string, slot int) ([]kgo.Opt, error) {
 	if err != nil {
 		return nil, err
 	}
+	options = append(options, s.protocol()...)
 	// No topics yet: the client joins the group only when it has some.
 	return append(options,
 		kgo.TransactionalID(fmt.Sprintf("%s-%s-%d", s.cfg.TransactionalIDPrefix, instance, slot)),
 		kgo.TransactionTimeout(s.cfg.TransactionTimeout),
 		kgo.ConsumerGroup(s.cfg.Group),
-		kgo.InstanceID(fmt.Sprintf("%s-%d", instance, slot)),
+		kgo.InstanceID(memberID(instance, slot)),
 		kgo.SessionTimeout(s.cfg.SessionTimeout),
 		kgo.HeartbeatInterval(s.cfg.heartbeat()),
-		kgo.Balancers(s.assignment.watch(kgo.CooperativeStickyBalancer())),
 		kgo.OnPartitionsRevoked(func(_ context.Context, _ *kgo.Client, revoked map[string][]int32) {
 			if len(revoked) > 0 {
-				s.rebalanced.Store(true)
+				s.revoked()
 			}
 		}),
 		kgo.OnPartitionsLost(func(context.Context, *kgo.Client, map[string][]int32) {
 			s.assignment.lose()
-			s.rebalanced.Store(true)
+			s.revoked()
 		}),
 		// Markers of transactions are returned, so that a partition whose log ends with one has an end that can be
 		// reached.
@@ -144,6 +145,9 @@ func (s *Session) start(ctx context.Context, instance string, slot int) error {
 	client := s.group.Client()
 	if _, _, err := client.ProducerID(ctx); err != nil {
 		return fmt.Errorf("initialise the transactional id of slot %d: %w", slot, explain(err))
+	}
+	if err := s.takeOver(ctx, instance, slot); err != nil {
+		return err
 	}
 	partitions, err := partitionCount(ctx, client, s.cfg.Topics.Results.Name)
 	if err != nil {
@@ -272,6 +276,9 @@ func (s *Session) Commit(ctx context.Context, messages []pipeline.Message) (bool
 	}
 	s.pending = false
 	s.rebalanced.Store(false)
+	if s.over.Load() {
+		return false, ErrRevoked
+	}
 	if !committed {
 		s.assignment.settle()
 		s.reach.rewind()
@@ -396,6 +403,20 @@ func (a *assignment) set(topics map[string][]int32) {
 	if len(held) > 0 {
 		a.hold(held)
 	}
+}
+
+// add is set for a protocol that tells only what is new.
+func (a *assignment) add(topics map[string][]int32) {
+	a.mu.Lock()
+	all := map[string][]int32{}
+	for at := range a.current {
+		all[at.Topic] = append(all[at.Topic], at.Partition)
+	}
+	a.mu.Unlock()
+	for topic, partitions := range topics {
+		all[topic] = append(all[topic], partitions...)
+	}
+	a.set(all)
 }
 
 func (a *assignment) lose() { a.set(nil) }

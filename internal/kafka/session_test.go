@@ -134,10 +134,15 @@ func (w *worker) commit(ctx context.Context) error {
 
 // conformance is what every broker has to give a Session. install makes a fresh installation.
 func conformance(t *testing.T, install func(t *testing.T) kafka.Config) {
+	t.Run("rebalance", func(t *testing.T) { testRebalance(t, install(t)) })
+	promises(t, install)
+}
+
+// promises are those of conformance that every group protocol gives.
+func promises(t *testing.T, install func(t *testing.T) kafka.Config) {
 	t.Run("commit", func(t *testing.T) { testCommit(t, install(t)) })
 	t.Run("successor aborts and takes over", func(t *testing.T) { testSuccessor(t, install(t)) })
 	t.Run("fenced", func(t *testing.T) { testFenced(t, install(t)) })
-	t.Run("rebalance", func(t *testing.T) { testRebalance(t, install(t)) })
 	t.Run("too large", func(t *testing.T) { testTooLarge(t, install(t)) })
 	t.Run("reach", func(t *testing.T) { testReach(t, install(t)) })
 	t.Run("recreated", func(t *testing.T) { testRecreated(t, install(t)) })
@@ -444,7 +449,7 @@ func testExactlyOnce(t *testing.T, cfg kafka.Config, workers, deaths int) {
 	for slot := range workers {
 		wg.Go(func() {
 			for alive.Err() == nil {
-				if err := lifetime(alive, cfg, slot, dies); err != nil && alive.Err() == nil && !errors.Is(err, errDead) {
+				if err := lifetime(alive, cfg, slot, dies); err != nil && alive.Err() == nil && !errors.Is(err, errDead) && !errors.Is(err, kafka.ErrRevoked) {
 					t.Errorf("worker %d: %v", slot, err)
 					return
 				}

@@ -150,6 +150,7 @@ func TestConfig(t *testing.T) {
 	f("host:port", func(c *kafka.Config) { c.Brokers = []string{"localhost"} })
 	f("kafka.instance", func(c *kafka.Config) { c.Instance = "a b" })
 	f("kafka.group", func(c *kafka.Config) { c.Group = "" })
+	f("kafka.group_protocol", func(c *kafka.Config) { c.GroupProtocol = "eager" })
 	f("kafka.session_timeout", func(c *kafka.Config) { c.SessionTimeout = time.Second })
 	f("kafka.transaction_timeout", func(c *kafka.Config) { c.TransactionTimeout = time.Hour })
 	f("kafka.reach_interval", func(c *kafka.Config) { c.ReachInterval = 0 })
