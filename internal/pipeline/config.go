@@ -28,6 +28,9 @@ type Config struct {
 	// WatermarkDelay is how far a tenant's watermark stays behind its newest event. Default 5s. Longer waits
 	// for slower producers, and shows the newest window later in PromQL.
 	WatermarkDelay time.Duration `yaml:"watermark_delay"`
+	// IdleAfter is how long a tenant must be silent in a partition that is read to its end until its windows close by
+	// processing time: its own clock is then taken to go on. Default 1m. 0s: they wait for a later event.
+	IdleAfter time.Duration `yaml:"idle_after"`
 	// Epoch is the rhythm of transactions.
 	Epoch EpochConfig `yaml:"epoch"`
 	// BlockRows is the most rows one result block, and so one INSERT, holds. Default 100000. An epoch also
@@ -81,6 +84,7 @@ func DefaultConfig() Config {
 		MaxFuture:       5 * time.Minute,
 		MaxPast:         72 * time.Hour,
 		WatermarkDelay:  5 * time.Second,
+		IdleAfter:       time.Minute,
 		Epoch:           EpochConfig{Min: 250 * time.Millisecond, Max: 5 * time.Second, RowsPerSecond: 20_000},
 		BlockRows:       100_000,
 		BlockBytes:      12 << 20,
@@ -110,6 +114,7 @@ func (c *Config) Validate() error {
 	refuse(c.MaxFuture < 0, "max_future %s: want 0s or more", c.MaxFuture)
 	refuse(c.MaxPast < time.Minute, "max_past %s: want 1m or more", c.MaxPast)
 	refuse(c.WatermarkDelay < 0, "watermark_delay %s: want 0s or more", c.WatermarkDelay)
+	refuse(c.IdleAfter < 0 || c.IdleAfter > 0 && c.IdleAfter < time.Second, "idle_after %s: want 0s (never), or 1s or more", c.IdleAfter)
 	refuse(c.Epoch.Min < time.Millisecond, "epoch.min %s: want 1ms or more", c.Epoch.Min)
 	refuse(c.Epoch.Max < c.Epoch.Min, "epoch.max %s: want at least epoch.min (%s)", c.Epoch.Max, c.Epoch.Min)
 	refuse(c.Epoch.RowsPerSecond < 1, "epoch.rows_per_second %d: want 1 or more", c.Epoch.RowsPerSecond)

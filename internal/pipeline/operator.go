@@ -31,6 +31,7 @@ type operatorKind byte
 const (
 	kindWatermark operatorKind = 1 // watermark.go
 	kindWindows   operatorKind = 2 // windowed.go
+	kindClock     operatorKind = 4 // silence.go
 	kindPosition  operatorKind = 3 // position.go
 )
 

@@ -51,6 +51,7 @@ type Task struct {
 	rollups []*rollup // declared for the signal
 	fields  fields
 	windows *windowed
+	clocks  clocks
 
 	operators []operator
 	reading   reading
@@ -100,7 +101,11 @@ func NewTask(cfg TaskConfig) *Task {
 		reach:   Reach{Partition: cfg.Partition, Signal: cfg.Signal}, resting: make(map[string]int64),
 	}
 	t.windows = newWindowed(t.rollups)
-	t.operators = []operator{{(*watermarks)(t), kindWatermark, watermarkVersion}, {t.windows, kindWindows, windowedVersion}, {(*position)(t), kindPosition, positionVersion}}
+	t.clocks = newClocks(&t.cfg.Config)
+	t.operators = []operator{
+		{(*watermarks)(t), kindWatermark, watermarkVersion}, {t.windows, kindWindows, windowedVersion},
+		{(*position)(t), kindPosition, positionVersion}, {&t.clocks, kindClock, clockVersion},
+	}
 	return t
 }
 

@@ -12,6 +12,7 @@ import (
 type openWindows interface {
 	Add(tenant, key string, t int64, update func(*windowValue)) windows.Verdict
 	Advance(tenant string, watermark int64, emit func(*windows.Emission[windowValue]))
+	Next(tenant string) int64
 	Usage(tenant string) (keys, parts int, bytes int64)
 	RestoreProgress(tenant string, p windows.Progress)
 	// contents is the kind of the keys under which the contents of its windows are kept.

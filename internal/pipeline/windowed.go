@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"math"
 	"slices"
 	"strings"
 	"time"
@@ -180,6 +181,33 @@ func (w *windowed) advance(tenant string, watermark int64, emit func(id uint64, 
 			s.Advance(tenant, watermark, func(e *windows.Emission[windowValue]) { emit(s.id, e) })
 		}
 	}
+}
+
+// close closes what a silent tenant's clock has passed, and nothing else: times at which no window is open stay as they are, for
+// the clock is a guess.
+func (w *windowed) close(tenant string, watermark int64, emit func(id uint64, e *windows.Emission[windowValue])) {
+	w.load()
+	for _, s := range w.stores {
+		if !s.tenants[tenant] {
+			continue
+		}
+		for next := s.Next(tenant); next <= watermark; next = s.Next(tenant) {
+			w.touched = true
+			s.Advance(tenant, next, func(e *windows.Emission[windowValue]) { emit(s.id, e) })
+		}
+	}
+}
+
+// next is the least watermark at which something of a tenant's windows is to be emitted or dropped.
+func (w *windowed) next(tenant string) int64 {
+	w.load()
+	next := int64(math.MaxInt64)
+	for _, s := range w.stores {
+		if s.tenants[tenant] {
+			next = min(next, s.Next(tenant))
+		}
+	}
+	return next
 }
 
 // Changes implements Operator.
@@ -462,14 +490,28 @@ func (t *Task) window(r *rollup, g *grouping, tenant string, time int64, m *meas
 	}
 }
 
-// closeWindows writes the windows that the watermarks of changed tenants have passed, in the order of tenants.
+// closeWindows writes the windows that the watermarks of changed tenants have passed, in the order of tenants, and then those of
+// silent tenants.
 func (t *Task) closeWindows(out *Outputs) {
 	if t.windows.idle() {
 		return
 	}
 	part := fmt.Sprintf("%s/%d", t.cfg.Partition.Topic, t.cfg.Partition.Partition)
+	emit := func(id uint64, e *windows.Emission[windowValue]) { out.addWindow(part, id, e) }
+	t.clocks.watch(t.reach.Through)
 	for _, tn := range t.dirty {
-		t.windows.advance(tn.name, t.watermark(tn), func(id uint64, e *windows.Emission[windowValue]) { out.addWindow(part, id, e) })
+		t.windows.advance(tn.name, t.watermark(tn), emit)
+		if t.windows.next(tn.name) < math.MaxInt64 {
+			t.clocks.note(tn.name, tn.newest, tn.seen)
+		} else {
+			t.clocks.drop(tn.name)
+		}
+	}
+	for _, name := range t.clocks.silent() {
+		t.windows.close(name, t.clocks.watermark(name), emit)
+		if t.windows.next(name) == math.MaxInt64 {
+			t.clocks.drop(name)
+		}
 	}
 }
 

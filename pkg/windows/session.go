@@ -2,6 +2,7 @@ package windows
 
 import (
 	"cmp"
+	"container/heap"
 	"errors"
 	"fmt"
 	"slices"
@@ -46,15 +47,18 @@ type sessionTenant[A any] struct {
 	name    string
 	full    bool
 	keys    map[string]*sessionKey[A]
+	order   keyHeap[*sessionKey[A]] // by a bound of what comes next of them: events make sessions longer
 	count   int
 	bytes   int64
 	stats   Stats
 	changed bool
 	dirty   map[string]struct{}
-	retract []sessionDue[A] // emitted sessions that are no more
+	retract []sessionDue[A]         // emitted sessions that are no more
+	fixes   map[*sessionKey[A]]bool // keys with late events since the last Advance
 }
 
 type sessionKey[A any] struct {
+	turn
 	name     string
 	sessions []EntrySession[A] // ascending, apart by Gap at least
 }
@@ -83,7 +87,7 @@ func NewSessions[A any](config SessionConfig, ops Accumulator[A]) *Sessions[A] {
 func (s *Sessions[A]) tenant(name string) *sessionTenant[A] {
 	t := s.tenants[name]
 	if t == nil {
-		t = &sessionTenant[A]{name: strings.Clone(name), Progress: noProgress, keys: map[string]*sessionKey[A]{}, dirty: map[string]struct{}{}}
+		t = &sessionTenant[A]{name: strings.Clone(name), Progress: noProgress, keys: map[string]*sessionKey[A]{}, dirty: map[string]struct{}{}, fixes: map[*sessionKey[A]]bool{}}
 		s.tenants[t.name] = t
 	}
 	return t
@@ -118,20 +122,37 @@ func (s *Sessions[A]) add(tn *sessionTenant[A], name string, t int64, update fun
 		return Full
 	}
 	if k == nil {
-		k = &sessionKey[A]{name: strings.Clone(name)}
-		tn.keys[k.name] = k
-		tn.bytes += int64(keyBytes + len(name))
+		k = tn.newKey(name)
 	}
 	session := s.join(tn, k, from, to, event)
 	tn.bytes -= int64(s.ops.Bytes(session.Value))
 	update(session.Value)
 	tn.bytes += int64(s.ops.Bytes(session.Value))
 	tn.dirty[k.name] = struct{}{}
+	if session.Window.End < k.next {
+		tn.order.set(k, session.Window.End)
+	}
 	if late {
 		session.Late = true
+		tn.fixes[k] = true
 		return Late
 	}
 	return OnTime
+}
+
+func (tn *sessionTenant[A]) newKey(name string) *sessionKey[A] {
+	k := &sessionKey[A]{name: strings.Clone(name), turn: turn{next: never}}
+	tn.keys[k.name] = k
+	heap.Push(&tn.order, k)
+	tn.bytes += int64(keyBytes + len(name))
+	return k
+}
+
+func (tn *sessionTenant[A]) drop(k *sessionKey[A]) {
+	tn.bytes -= int64(keyBytes + len(k.name))
+	delete(tn.keys, k.name)
+	delete(tn.fixes, k)
+	heap.Remove(&tn.order, k.at)
 }
 
 // joined are the sessions that an event touches: sessions[from:to].
@@ -177,7 +198,7 @@ func (s *Sessions[A]) join(tn *sessionTenant[A], k *sessionKey[A], from, to int,
 
 // Advance moves the tenant's watermark forward and calls emit for retractions and corrections of sessions emitted before,
 // then for sessions that the watermark has reached; both ascending in end, start and key. A retraction has a nil Value and the
-// version after the last of its window. emit must not call the store. O(sessions of the tenant).
+// version after the last of its window. emit must not call the store. Cost: that of what is emitted or dropped, and once a Gap at most a look at each key.
 func (s *Sessions[A]) Advance(tenant string, watermark int64, emit func(*Emission[A])) {
 	tn := s.tenants[tenant]
 	if tn == nil {
@@ -193,24 +214,34 @@ func (s *Sessions[A]) Advance(tenant string, watermark int64, emit func(*Emissio
 	s.due = append(s.due[:0], tn.retract...)
 	clear(tn.retract)
 	tn.retract = tn.retract[:0]
-	s.gather(tn, func(e *EntrySession[A]) bool { return e.Late && e.Window.End <= before })
+	for k := range tn.fixes {
+		s.gather(k, func(e *EntrySession[A]) bool { return e.Late && e.Window.End <= before })
+	}
 	s.emit(tn, true, emit)
-	s.gather(tn, func(e *EntrySession[A]) bool { return e.Version == 0 && e.Window.End <= tn.Fired })
+	reached := tn.order.reached(tn.Fired)
+	for _, k := range reached {
+		s.gather(k, func(e *EntrySession[A]) bool { return e.Version == 0 && e.Window.End <= tn.Fired })
+	}
 	s.emit(tn, false, emit)
 	if tn.full {
 		tn.full, tn.changed = false, true
 		tn.cut()
 		tn.stats.Cut++
+		reached = slices.Clone(tn.order)
 	}
-	s.expire(tn)
+	for k := range tn.fixes {
+		s.expire(tn, k)
+	}
+	clear(tn.fixes)
+	for _, k := range reached {
+		s.expire(tn, k)
+	}
 }
 
-func (s *Sessions[A]) gather(tn *sessionTenant[A], want func(*EntrySession[A]) bool) {
-	for _, k := range tn.keys {
-		for i := range k.sessions {
-			if e := &k.sessions[i]; want(e) {
-				s.due = append(s.due, sessionDue[A]{key: k.name, session: e, window: e.Window})
-			}
+func (s *Sessions[A]) gather(k *sessionKey[A], want func(*EntrySession[A]) bool) {
+	for i := range k.sessions {
+		if e := &k.sessions[i]; want(e) {
+			s.due = append(s.due, sessionDue[A]{key: k.name, session: e, window: e.Window})
 		}
 	}
 }
@@ -238,27 +269,58 @@ func (s *Sessions[A]) emit(tn *sessionTenant[A], late bool, emit func(*Emission[
 	s.due = s.due[:0]
 }
 
-// expire drops sessions that have passed lateness.
-func (s *Sessions[A]) expire(tn *sessionTenant[A]) {
-	for name, k := range tn.keys {
-		before := len(k.sessions)
-		k.sessions = slices.DeleteFunc(k.sessions, func(e EntrySession[A]) bool {
-			if e.Version == 0 || e.Window.End > tn.Floor {
-				return false
-			}
-			tn.bytes -= int64(partOf + s.ops.Bytes(e.Value))
-			return true
-		})
-		if len(k.sessions) == before {
-			continue
+// expire drops the key's sessions that have passed lateness, and the key when none is left. It may be gone already.
+func (s *Sessions[A]) expire(tn *sessionTenant[A], k *sessionKey[A]) {
+	if tn.keys[k.name] != k {
+		return
+	}
+	before := len(k.sessions)
+	k.sessions = slices.DeleteFunc(k.sessions, func(e EntrySession[A]) bool {
+		if e.Version == 0 || e.Window.End > tn.Floor {
+			return false
 		}
+		tn.bytes -= int64(partOf + s.ops.Bytes(e.Value))
+		return true
+	})
+	if len(k.sessions) < before {
 		tn.count -= before - len(k.sessions)
-		tn.dirty[name] = struct{}{}
-		if len(k.sessions) == 0 {
-			tn.bytes -= int64(keyBytes + len(name))
-			delete(tn.keys, name)
+		tn.dirty[k.name] = struct{}{}
+	}
+	if len(k.sessions) == 0 {
+		tn.drop(k)
+		return
+	}
+	tn.order.set(k, s.next(tn, k))
+}
+
+// next is the least watermark at which one of the key's sessions is to be emitted or dropped.
+func (s *Sessions[A]) next(tn *sessionTenant[A], k *sessionKey[A]) int64 {
+	next := int64(never)
+	for i := range k.sessions {
+		if e := &k.sessions[i]; e.Version == 0 {
+			next = min(next, e.Window.End)
+		} else {
+			next = min(next, max(e.Window.End+int64(s.config.AllowedLateness), tn.Fired+1))
 		}
 	}
+	return next
+}
+
+// Next is Store.Next.
+func (s *Sessions[A]) Next(tenant string) int64 {
+	tn := s.tenants[tenant]
+	if tn == nil {
+		return never
+	}
+	for len(tn.order) > 0 {
+		k := tn.order[0]
+		next := s.next(tn, k)
+		if next == k.next {
+			return next
+		}
+		tn.order.set(k, next)
+	}
+	return never
 }
 
 // Stats are the tenant's counts.
@@ -308,19 +370,21 @@ func (s *Sessions[A]) Restore(tenant, key string, sessions []EntrySession[A]) {
 			tn.bytes -= int64(partOf + s.ops.Bytes(k.sessions[i].Value))
 		}
 		tn.count -= len(k.sessions)
-		tn.bytes -= int64(keyBytes + len(key))
-		delete(tn.keys, key)
+		tn.drop(k)
 	}
 	if len(sessions) == 0 {
 		return
 	}
-	k := &sessionKey[A]{name: strings.Clone(key), sessions: sessions}
-	tn.keys[k.name] = k
+	k := tn.newKey(key)
+	k.sessions = sessions
 	tn.count += len(sessions)
-	tn.bytes += int64(keyBytes + len(key))
 	for i := range sessions {
 		tn.bytes += int64(partOf + s.ops.Bytes(sessions[i].Value))
+		if sessions[i].Late {
+			tn.fixes[k] = true
+		}
 	}
+	tn.order.set(k, s.next(tn, k))
 }
 
 // Reset drops everything.

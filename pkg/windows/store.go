@@ -93,7 +93,7 @@ type storeTenant[A any] struct {
 	open, late bool
 
 	keys    map[string]*storeKey[A]
-	order   keyHeap[A] // keys by what comes next of them
+	order   keyHeap[*storeKey[A]] // keys by what comes next of them
 	slices  int
 	bytes   int64
 	stats   Stats
@@ -103,11 +103,10 @@ type storeTenant[A any] struct {
 }
 
 type storeKey[A any] struct {
+	turn
 	name    string
 	slices  []storeSlice[A] // ascending
 	emitted []Emitted       // ascending in start; not with Divert
-	next    int64           // the least watermark at which something is to be done
-	at      int             // in the heap
 	bytes   int64
 }
 
@@ -253,7 +252,7 @@ func (k *storeKey[A]) find(slice Window) (int, bool) {
 }
 
 func (tn *storeTenant[A]) newKey(name string) *storeKey[A] {
-	k := &storeKey[A]{name: strings.Clone(name), next: never}
+	k := &storeKey[A]{name: strings.Clone(name), turn: turn{next: never}}
 	tn.keys[k.name] = k
 	heap.Push(&tn.order, k)
 	tn.grow(k, keyBytes+len(name))
@@ -455,10 +454,16 @@ func (s *Store[A]) schedule(tn *storeTenant[A], k *storeKey[A]) {
 		first := k.emitted[0].Window.End // of one size, so the first start has the first end
 		next = min(next, max(first+lateness, tn.Fired+1))
 	}
-	if k.next != next {
-		k.next = next
-		heap.Fix(&tn.order, k.at)
+	tn.order.set(k, next)
+}
+
+// Next is the least watermark at which a window of the tenant is to be emitted, or something of it dropped. It is
+// math.MaxInt64 when nothing is kept. Events that come change it.
+func (s *Store[A]) Next(tenant string) int64 {
+	if tn := s.tenants[tenant]; tn != nil && len(tn.order) > 0 {
+		return tn.order[0].next
 	}
+	return never
 }
 
 // Stats are the tenant's counts; zero for a tenant without windows.
@@ -475,48 +480,4 @@ func (s *Store[A]) Usage(tenant string) (keys, parts int, bytes int64) {
 		return len(tn.keys), tn.slices, tn.bytes
 	}
 	return 0, 0, 0
-}
-
-// keyHeap has the key with the least next first.
-type keyHeap[A any] []*storeKey[A]
-
-func (h keyHeap[A]) Len() int { return len(h) }
-
-func (h keyHeap[A]) Less(i, j int) bool { return h[i].next < h[j].next }
-
-func (h keyHeap[A]) Swap(i, j int) {
-	h[i], h[j] = h[j], h[i]
-	h[i].at, h[j].at = i, j
-}
-
-// Push implements heap.Interface.
-func (h *keyHeap[A]) Push(x any) {
-	k := x.(*storeKey[A])
-	k.at = len(*h)
-	*h = append(*h, k)
-}
-
-// Pop implements heap.Interface.
-func (h *keyHeap[A]) Pop() any {
-	old := *h
-	k := old[len(old)-1]
-	old[len(old)-1] = nil
-	*h = old[:len(old)-1]
-	return k
-}
-
-// reached lists the keys of which something is to be done at the watermark. They stay in the heap.
-func (h keyHeap[A]) reached(watermark int64) []*storeKey[A] {
-	var found []*storeKey[A]
-	var visit func(i int)
-	visit = func(i int) {
-		if i >= len(h) || h[i].next > watermark {
-			return
-		}
-		found = append(found, h[i])
-		visit(2*i + 1)
-		visit(2*i + 2)
-	}
-	visit(0)
-	return found
 }
