@@ -38,7 +38,7 @@ const preface = `# Metrics
 <!-- Written by 'make docs' from what the programs register; edit the Help texts instead. -->
 
 What each program shows at '/metrics', beside the metrics of the Go runtime ('go_*') and of the process ('process_*'). What to watch
-and what to do: [operating](operating.md).
+and what to do: [operating](operating.md), [alerts](../deploy/prometheus/vigie.rules.yml), [runbooks](runbooks/README.md).
 
 | question | metrics |
 |---|---|
@@ -174,8 +174,16 @@ func programs(t *testing.T) (all map[string]metric, in map[string][]string) {
 			all[name], in[name] = m, append(in[name], p.name)
 		}
 	}
+	commands := &recorder{Registry: prometheus.NewRegistry(), t: t, of: map[string]metric{}}
+	app.NewChecks("verify", commands)
+	for name, m := range commands.of {
+		all[name], in[name] = m, []string{commandLine}
+	}
 	return all, in
 }
+
+// commandLine is where metrics are that no program shows.
+const commandLine = "the files that `vigie verify -metrics` and `vigie audit results -metrics` write"
 
 // TestMetricsReference keeps docs/metrics.md equal to what the programs register.
 func TestMetricsReference(t *testing.T) {
@@ -225,7 +233,7 @@ func TestMetricNames(t *testing.T) {
 			t.Errorf("%s, %s %q: want _total for counters and no others, and a sentence", name, m.kind, m.help)
 		}
 	}
-	word := regexp.MustCompile(`\bvigie_(build|config|ingest|kafka|pipeline|query|sink)_[a-z0-9_]+`)
+	word := regexp.MustCompile(`\bvigie_(build|check|config|ingest|kafka|pipeline|query|sink)_[a-z0-9_]+`)
 	err := filepath.WalkDir(root, func(path string, entry fs.DirEntry, err error) error {
 		if err != nil || entry.IsDir() || filepath.Ext(path) != ".md" || path == reference {
 			return err

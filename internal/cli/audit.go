@@ -11,12 +11,19 @@ import (
 	"github.com/vigie-io/vigie/internal/pipeline/verify"
 )
 
-const auditUsage = `usage: vigie audit results [-repair] [-since 1h] [-table rollups_10s|…|all] [-wait 2m] [flags]
+const auditUsage = `usage: vigie audit results [-repair] [-since 1h] [-table rollups_10s|…|all] [-wait 2m]
+                           [-metrics file.prom] [flags]
 
 Adds the result records of panes since then up and compares with each table of ClickHouse: a block whose part was lost
 in a crash of a single node is found, and with -repair put where it is missing. Exit code 1: something is missing and
-was not repaired; 2: an error.
+was not repaired; 2: an error. -metrics leaves the result for the node exporter's textfile collector.
 `
+
+// auditRequest is what the command line asks for.
+type auditRequest struct {
+	app.AuditRequest
+	metrics string
+}
 
 func auditResults(ctx context.Context, _ string, args []string, s Streams) int {
 	if len(args) == 0 || args[0] != "results" {
@@ -32,15 +39,23 @@ func auditResults(ctx context.Context, _ string, args []string, s Streams) int {
 	if done {
 		return code
 	}
-	missing := 0
-	err = app.AuditResults(ctx, loaded.Config, request, loaded.Config.Logger(s.Err), func(table verify.Table, a verify.Audited) {
+	missing, checks := 0, app.NewChecks("audit", nil)
+	err = app.AuditResults(ctx, loaded.Config, request.AuditRequest, loaded.Config.Logger(s.Err), func(table verify.Table, a verify.Audited) {
 		for _, m := range a.Missing {
 			fmt.Fprintln(s.Out, m)
 		}
 		fmt.Fprintf(s.Out, "%s: %d blocks read, %d rows compared, parts of %d blocks missing, %d rows hold more than the records say\n",
 			table.Name, a.Blocks, a.Rows, len(a.Missing), a.Surplus)
 		missing += len(a.Missing)
+		left := len(a.Missing)
+		if request.Repair {
+			left = 0
+		}
+		checks.Found(loaded.Config.Kafka.Topics.Results.Name, table.Name, left)
 	})
+	if err == nil {
+		err = checks.Write(request.metrics)
+	}
 	if err != nil {
 		fmt.Fprintf(s.Err, "vigie audit: %v\n", err)
 		return exitError
@@ -56,12 +71,13 @@ func auditResults(ctx context.Context, _ string, args []string, s Streams) int {
 	return exitOK
 }
 
-func parseAudit(args []string, now time.Time) (r app.AuditRequest, rest []string, err error) {
+func parseAudit(args []string, now time.Time) (r auditRequest, rest []string, err error) {
 	set := flag.NewFlagSet("audit", flag.ContinueOnError)
 	set.SetOutput(io.Discard)
 	table, since := set.String("table", "all", ""), set.String("since", "1h", "")
 	set.DurationVar(&r.Wait, "wait", 2*time.Minute, "")
 	set.BoolVar(&r.Repair, "repair", false, "")
+	set.StringVar(&r.metrics, "metrics", "", "")
 	own, rest := splitFlags(set, args)
 	if err := set.Parse(own); err != nil {
 		return r, nil, err

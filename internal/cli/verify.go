@@ -15,10 +15,12 @@ import (
 )
 
 const verifyUsage = `usage: vigie verify -from <topic> [-table rollups_10s|…|all] [-tenant t] [-since 2h] [-until 10m]
-                    [-show 20] [-memory 512MiB] [-wait 2m] [flags]
+                    [-show 20] [-memory 512MiB] [-wait 2m]
+                    [-metrics file.prom] [flags]
 
 Counts the topic's raw records again and compares every tenant, series and complete pane with ClickHouse.
 -since and -until are times of panes: ago, or as 2006-01-02T15:04:05Z. Exit code 1: there are differences; 2: an error.
+-metrics leaves the result for the node exporter's textfile collector.
 `
 
 // exitError is how verify and audit end when the comparison itself did not succeed: 1 is for differences.
@@ -27,8 +29,9 @@ const exitError = 2
 // verifyRequest is what the command line asks for.
 type verifyRequest struct {
 	app.Verification
-	tables []verify.Table
-	show   int
+	tables  []verify.Table
+	show    int
+	metrics string
 }
 
 func verifyTopic(ctx context.Context, _ string, args []string, s Streams) int {
@@ -53,7 +56,7 @@ func verifyTopic(ctx context.Context, _ string, args []string, s Streams) int {
 }
 
 func (r *verifyRequest) run(ctx context.Context, cfg config.Config, s Streams) (differences int, err error) {
-	rows := 0
+	rows, checks := 0, app.NewChecks("verify", nil)
 	var first verify.Summary
 	for i, table := range r.tables {
 		of := r.Verification
@@ -76,10 +79,11 @@ func (r *verifyRequest) run(ctx context.Context, cfg config.Config, s Streams) (
 		fmt.Fprintf(s.Out, "%s: %d rows compared, %s (the topic was read %d times)\n", table.Name, sum.Rows, count(&sum), sum.Passes)
 		rows += sum.Rows
 		differences += sum.Differences
+		checks.Found(r.Topic, table.Name, sum.Differences)
 	}
 	fmt.Fprintf(s.Out, "%s: %d records, %d events counted, %d refused, %d rows compared: %d differences\n",
 		r.Topic, first.Records, first.Events, first.Refused, rows, differences)
-	return differences, nil
+	return differences, checks.Write(r.metrics)
 }
 
 func count(sum *verify.Summary) string {
@@ -98,6 +102,7 @@ func parseVerify(args []string, now time.Time) (r verifyRequest, rest []string, 
 	tenant := set.String("tenant", "", "")
 	since, until := set.String("since", "", ""), set.String("until", "", "")
 	set.IntVar(&r.show, "show", 20, "")
+	set.StringVar(&r.metrics, "metrics", "", "")
 	memory := set.String("memory", "512MiB", "")
 	set.DurationVar(&r.Wait, "wait", 2*time.Minute, "")
 	own, rest := splitFlags(set, args)
