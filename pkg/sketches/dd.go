@@ -41,7 +41,7 @@ func (s *Sketch) AppendDD(dst []byte) []byte {
 // of a state. src is not retained.
 func (s *Sketch) DecodeDD(src []byte) (n int, err error) {
 	s.Reset()
-	d := decoder{rest: src}
+	d := decoder{rest: src, is: ErrState}
 	d.expect(flagMapping, "mapping")
 	if gamma, offset := d.float(), d.float(); d.err == nil && (gamma != Gamma || offset != 0) {
 		d.fail("mapping γ %v offset %v: want γ %v offset 0; write the column type with the literal %v", gamma, offset, Gamma, Alpha)
@@ -96,12 +96,13 @@ func appendFloat(dst []byte, v float64) []byte {
 // decoder reads a state; after the first error it reads zeros.
 type decoder struct {
 	rest []byte
+	is   error // what an error wraps
 	err  error
 }
 
 func (d *decoder) fail(format string, args ...any) {
 	if d.err == nil {
-		d.err = fmt.Errorf("%w: %s", ErrState, fmt.Sprintf(format, args...))
+		d.err = fmt.Errorf("%w: %s", d.is, fmt.Sprintf(format, args...))
 	}
 	d.rest = nil
 }
@@ -114,6 +115,17 @@ func (d *decoder) byte() byte {
 	b := d.rest[0]
 	d.rest = d.rest[1:]
 	return b
+}
+
+// bytes takes the next n; they are those of the source.
+func (d *decoder) bytes(n uint64) []byte {
+	if n > uint64(len(d.rest)) {
+		d.fail("unexpected end")
+		return nil
+	}
+	taken := d.rest[:n]
+	d.rest = d.rest[n:]
+	return taken
 }
 
 func (d *decoder) expect(flag byte, what string) {

@@ -5,7 +5,8 @@
 // ClickHouse's quantilesDD (AppendDD, DecodeDD), Prometheus (Prometheus) and OpenTelemetry (OTel). All three
 // hold the same buckets and counts; nothing is lost from one to another. docs/format/sketch.md has the bytes.
 //
-// Distinct counts different items, as ClickHouse's uniqCombined64 does (docs/format/distinct.md).
+// Distinct counts different items, as ClickHouse's uniqCombined64 does (docs/format/distinct.md). TopK finds the items that
+// come most often (docs/format/topk.md).
 //
 // A Sketch keeps no sum, minimum or maximum: those are exact numbers and travel beside it. The package imports
 // none of the three systems and reads no clock.
