@@ -82,8 +82,8 @@ func newWorkers(cfg *config.Config, p *Process, connections *kafka.Metrics, limi
 				}
 				return session, session.Close, nil
 			},
-			Decoder:      events.NewDecoder(decoderOptions(cfg.Tenants.Defaults)),
-			ActiveSeries: limits.ActiveSeries,
+			Decoder: events.NewDecoder(decoderOptions(cfg.Tenants.Defaults)),
+			Limits:  limits.Config,
 		})
 	}
 	return workers

@@ -39,11 +39,11 @@ func Verify(ctx context.Context, cfg config.Config, of Verification, log *slog.L
 	return verify.Run(ctx, verify.Config{
 		Signal: signal, Table: of.Table, Tenant: of.Tenant, Since: of.Since, Until: of.Until, Memory: of.Memory,
 		MaxPast: cfg.Stream.MaxPast, MaxFuture: cfg.Stream.MaxFuture, WatermarkDelay: cfg.Stream.WatermarkDelay,
-		MaxTenants:   cfg.Stream.MaxTenants,
-		Declared:     cfg.Stream.DeclaredMetrics(),
-		ActiveSeries: func(tenant tenants.ID) int { return cfg.Tenants.For(tenant).ActiveSeries },
-		Decoder:      events.NewDecoder(decoderOptions(cfg.Tenants.Defaults)),
-		Now:          time.Now(),
+		MaxTenants: cfg.Stream.MaxTenants,
+		Declared:   cfg.Stream.DeclaredMetrics(),
+		Limits:     cfg.Tenants.For,
+		Decoder:    events.NewDecoder(decoderOptions(cfg.Tenants.Defaults)),
+		Now:        time.Now(),
 	}, kafka.NewSourceTopic(cfg.Kafka, of.Topic, of.Wait, log), clickhouse.NewStore(client), report)
 }
 

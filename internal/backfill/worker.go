@@ -3,7 +3,6 @@ package backfill
 import (
 	"context"
 	"fmt"
-	"math"
 	"strconv"
 
 	"github.com/vigie-io/vigie/internal/pipeline"
@@ -97,7 +96,7 @@ func (w *worker) step(records []pipeline.Record) pipeline.Tally {
 	task := pipeline.NewTask(pipeline.TaskConfig{
 		Partition: partition, Signal: w.Job.cfg.Signal, Config: w.cfg, Decoder: w.decoder, Scratch: w.scratch,
 		// The rows are bounded by the chunk, and to leave some out silently is not what a backfill is for.
-		ActiveSeries: func(tenants.ID) int { return math.MaxInt },
+		Limits: tenants.Unlimited,
 	})
 	task.Step(&pipeline.Chunk{Partition: partition, Signal: w.Job.cfg.Signal, Records: records}, w.now)
 	w.drained.Reset()

@@ -8,6 +8,14 @@ type Reader struct {
 	signal  events.Signal
 	decoder *events.Decoder
 	batch   events.Batch
+	charge  Charge
+}
+
+// Charge is what a record counts for in its tenant's rates.
+type Charge struct {
+	Tenant        string // "" counts nowhere
+	Shard         int    // as its key says
+	Events, Bytes int
 }
 
 // NewReader returns a Reader of a signal's records. A nil decoder is one with the contract's limits.
@@ -23,9 +31,15 @@ func NewReader(signal events.Signal, decoder *events.Decoder) *Reader {
 // header.
 func (d *Reader) Read(r *Record) (batch *events.Batch, standsFor func(index int) bool) {
 	h := readHeaders(r)
+	if !h.badOnly {
+		d.decoder.Decode(&d.batch, source(d.signal, r, &h))
+	}
+	d.charge = Charge{tenantOf(&d.batch, r, &h), shardOf(r.Key), weight(&h, &d.batch), len(r.Key) + len(r.Value)}
 	if h.badOnly {
 		return nil, nil
 	}
-	d.decoder.Decode(&d.batch, source(d.signal, r, &h))
 	return &d.batch, h.only.has
 }
+
+// Charge is that of the record read last.
+func (d *Reader) Charge() Charge { return d.charge }

@@ -15,6 +15,10 @@ const (
 	ReasonSeriesLimit events.Reason = "series_limit"
 	// ReasonLongLabel leaves an event out of a declared rollup, because an attribute is too long for a label.
 	ReasonLongLabel events.Reason = "long_label"
+	// ReasonRateEvents drops the events of a record that is over its tenant's events per second.
+	ReasonRateEvents events.Reason = "rate_events"
+	// ReasonRateBytes drops the events of a record that is over its tenant's bytes per second.
+	ReasonRateBytes events.Reason = "rate_bytes"
 	// ReasonTenantLimit drops an event of a new tenant of a task that has its full number of tenants.
 	ReasonTenantLimit events.Reason = "tenant_limit"
 )

@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/vigie-io/vigie/internal/tenants"
 	"github.com/vigie-io/vigie/pkg/events"
 	"github.com/vigie-io/vigie/pkg/series"
 )
@@ -33,7 +34,7 @@ var benchNow = time.Date(2026, 11, 24, 12, 0, 0, 0, time.UTC)
 
 func benchTask(b *testing.B) *Task {
 	cfg := DefaultConfig()
-	t := NewTask(TaskConfig{Partition: Partition{Topic: "t"}, Signal: events.Metrics, Config: cfg})
+	t := NewTask(TaskConfig{Partition: Partition{Topic: "t"}, Signal: events.Metrics, Config: cfg, Limits: tenants.Unlimited})
 	t.now, t.admit = benchNow.UnixMilli(), newAdmission(&cfg, benchNow.UnixMilli())
 	return t
 }

@@ -297,17 +297,30 @@ func (t *Task) Committed(told bool) {
 	if told {
 		t.told = max(t.told, t.telling)
 	}
-	for _, tn := range t.tenants {
-		tn.limit = t.cfg.ActiveSeries(tenants.ID(tn.name)) // it may have been changed
-		if told {
+	if told {
+		for _, tn := range t.tenants {
 			tn.told = tn.newest
 		}
 	}
 	t.settleState(true)
+	t.takeLimits()
 	if idle := t.cfg.Config.SeriesIdle.Milliseconds(); t.drained-t.swept >= idle/4 || t.drained < t.swept {
 		t.swept = t.drained
 		t.sweep(idle)
 	}
+}
+
+// takeLimits puts the limits in force that hold now.
+func (t *Task) takeLimits() {
+	limits := t.cfg.Limits()
+	if limits == t.limits {
+		return
+	}
+	t.limits = limits
+	for _, tn := range t.tenants {
+		tn.limit = limits.For(tenants.ID(tn.name)).ActiveSeries
+	}
+	t.rates.replace(limits)
 }
 
 // Forget returns to the last committed epoch: everything since is dropped, drained or not, and announced series count as not
@@ -327,6 +340,7 @@ func (t *Task) Forget() {
 	clear(t.announcing)
 	t.announcing = t.announcing[:0]
 	t.settleState(false)
+	t.takeLimits()
 	t.reach.Through = 0
 	t.empty()
 }
@@ -366,6 +380,7 @@ func (t *Task) sweep(idle int64) {
 		}
 	}
 	(*watermarks)(t).forget()
+	t.rates.sweep(t.drained, idle)
 }
 
 func (r *Rollups) reset() {

@@ -33,6 +33,7 @@ const (
 	kindWindows   operatorKind = 2 // windowed.go
 	kindClock     operatorKind = 4 // silence.go
 	kindPosition  operatorKind = 3 // position.go
+	kindRates     operatorKind = 5 // rates.go
 )
 
 // stateKeyVersion is the second byte of every key. A change of it makes all older keys garbage that compaction keeps,

@@ -51,7 +51,7 @@ func TestStoppedTask(t *testing.T) {
 		s.polls <- fetchOf(other, record("acme", event(time.Now(), "m", "")))
 		time.Sleep(2 * time.Second)
 		synctest.Wait()
-		if got := taskOf(t, w, other); got.State != pipeline.TaskRunning || got.Series != 1 || len(s.state) != 1 {
+		if got := taskOf(t, w, other); got.State != pipeline.TaskRunning || got.Series != 1 || len(s.state) != 2 {
 			t.Errorf("got %+v and %d changes of state, want the other task to go on", got, len(s.state))
 		}
 		want := "restore vigie.state.metrics.v1/4@0 (2 such keys): state value of kind 1 has version 9"
@@ -127,7 +127,7 @@ func TestOthersGoOnWhileOneRestores(t *testing.T) {
 		s.polls <- fetchOf(other, record("acme", event(time.Now(), "m", "")))
 		time.Sleep(2 * time.Second)
 		synctest.Wait()
-		if len(s.state) != 1 || s.state[0].Partition != other.Partition {
+		if len(s.state) != 2 || s.state[0].Partition != other.Partition {
 			t.Fatalf("got %v, want the state of the other task", s.state)
 		}
 		time.Sleep(30 * time.Second)
@@ -135,11 +135,11 @@ func TestOthersGoOnWhileOneRestores(t *testing.T) {
 		time.Sleep(2 * time.Second)
 		synctest.Wait()
 		got := taskOf(t, w, at)
-		if got.State != pipeline.TaskRunning || got.StateKeys != 1 || got.Series != 1 {
+		if got.State != pipeline.TaskRunning || got.StateKeys != 2 || got.Series != 1 {
 			t.Errorf("got %+v, want it to run", got)
 		}
-		if want := bubbleStart.Add(55 * time.Second).UnixMilli(); got.Top[0].Watermark != want || len(s.state) != 1 {
-			t.Errorf("got watermark %d and state %v, want the restored %d to stand", got.Top[0].Watermark, s.state, want)
+		if want := bubbleStart.Add(55 * time.Second).UnixMilli(); got.Top[0].Watermark != want || len(s.state) != 3 {
+			t.Errorf("got watermark %d and state %v, want the restored %d to stand, and the rate alone to change", got.Top[0].Watermark, s.state, want)
 		}
 	})
 }

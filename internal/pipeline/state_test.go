@@ -48,6 +48,8 @@ func TestStateGolden(t *testing.T) {
 	want := []string{
 		"vigie.state.metrics.v1/4 010161636d65=0100aff22b62f9ea18",
 		"vigie.state.metrics.v1/4 01017a657461=0100808ad261f9ea18",
+		"vigie.state.metrics.v1/4 050161636d65=018080aa949dacbef5180148",
+		"vigie.state.metrics.v1/4 05017a657461=018080aa949dacbef5180146",
 	}
 	if !reflect.DeepEqual(got, want) {
 		t.Errorf("got %q, want %q", got, want)
@@ -79,6 +81,12 @@ func TestRestoreRefusesWhatItDoesNotKnow(t *testing.T) {
 	f("outside of what is admitted", "\x01\x01acme", "\x01\x00\x00\x00\x00\x00\x00\x00\x80")
 	f("outside of what is admitted", "\x01\x01acme", "\x01\xff\xff\xff\xff\xff\xff\xff\x7f")
 	f("tenant", "\x01\x01a b", "\x01"+time8)
+	f("", "\x05\x01acme#7", "\x01\x80\x01\x01\x02")
+	f("want windows of start, events and bytes", "\x05\x01acme", "\x01\x80\x01\x01")
+	f("want windows of start, events and bytes", "\x05\x01acme", "\x01"+strings.Repeat("\x00\x01\x02", pipeline.RateWindows+1))
+	f("want tenant, or tenant#shard", "\x05\x01acme#07", "\x01\x80\x01\x01\x02")
+	f("want tenant, or tenant#shard", "\x05\x01acme#9999", "\x01\x80\x01\x01\x02")
+	f("must not begin with", "\x05\x01_a", "\x01\x80\x01\x01\x02")
 	// What a newer version has removed again is nobody's business.
 	for _, key := range []string{"\xff\x01acme", "\x01\x02acme", "\x01\x01acme"} {
 		if err := newTask(nil).Restore([]byte(key), nil); err != nil {
@@ -89,6 +97,7 @@ func TestRestoreRefusesWhatItDoesNotKnow(t *testing.T) {
 
 func FuzzRestore(f *testing.F) {
 	f.Add([]byte("\x01\x01acme"), []byte("\x01\x00\x0f\x88\x66\xfa\x00\xba\x18"))
+	f.Add([]byte("\x05\x01acme#7"), []byte("\x01\x80\x01\x01\x02"))
 	f.Add([]byte("\x02\x01"), []byte{})
 	f.Fuzz(func(t *testing.T, key, value []byte) {
 		task := newTask(nil)
@@ -168,7 +177,7 @@ func TestRestingWatermarksAreBounded(t *testing.T) {
 		t.Helper()
 		var got []string
 		for _, m := range drain(task, start.Add(100*time.Hour)).State {
-			if log.append([]pipeline.Message{m}); m.Value == nil {
+			if log.append([]pipeline.Message{m}); m.Value == nil && m.Key[0] == 1 {
 				got = append(got, string(m.Key[2:]))
 			}
 		}

@@ -41,11 +41,13 @@ func (t *Tally) refuse(tenant string, reason events.Reason) {
 	t.Refused[TenantReason{tenant, reason}]++
 }
 
-func (t *Tally) drop(tenant string, reason events.Reason) {
+func (t *Tally) drop(tenant string, reason events.Reason) { t.dropped(tenant, reason, 1) }
+
+func (t *Tally) dropped(tenant string, reason events.Reason, n int) {
 	if t.Dropped == nil {
 		t.Dropped = make(map[TenantReason]uint64)
 	}
-	t.Dropped[TenantReason{tenant, reason}]++
+	t.Dropped[TenantReason{tenant, reason}] += uint64(n)
 }
 
 func (t *Tally) addLate(tenant string, n uint64) {

@@ -16,9 +16,9 @@ type TaskConfig struct {
 
 	// Decoder reads records. Nil is one with the contract's limits.
 	Decoder *events.Decoder
-	// ActiveSeries is the limit of a tenant; it is asked when a tenant turns up and after every committed epoch. Nil is the default limit
-	// of package tenants for all.
-	ActiveSeries func(tenants.ID) int
+	// Limits are those of tenants; it is asked between epochs, so that one epoch knows one set of them. The result is not
+	// to be changed. Nil is the defaults of package tenants.
+	Limits func() *tenants.Config
 	// Scratch is memory that tasks of one goroutine share. Nil gives the task its own.
 	Scratch *Scratch
 
@@ -52,6 +52,8 @@ type Task struct {
 	fields  fields
 	windows *windowed
 	clocks  clocks
+	limits  *tenants.Config // in force for the epoch
+	rates   *rates
 
 	operators []operator
 	reading   reading
@@ -88,9 +90,9 @@ func NewTask(cfg TaskConfig) *Task {
 	if cfg.Decoder == nil {
 		cfg.Decoder = events.NewDecoder(events.Options{})
 	}
-	if cfg.ActiveSeries == nil {
-		limit := tenants.DefaultConfig().Defaults.ActiveSeries
-		cfg.ActiveSeries = func(tenants.ID) int { return limit }
+	if cfg.Limits == nil {
+		limits := tenants.DefaultConfig()
+		cfg.Limits = func() *tenants.Config { return &limits }
 	}
 	if cfg.Scratch == nil {
 		cfg.Scratch = new(Scratch)
@@ -98,13 +100,15 @@ func NewTask(cfg TaskConfig) *Task {
 	t := &Task{
 		cfg: cfg, tenants: make(map[string]*tenant), intern: series.NewInterner(internStrings),
 		rollups: rollupsOf(cfg.Config.Rollups, cfg.Signal),
-		reach:   Reach{Partition: cfg.Partition, Signal: cfg.Signal}, resting: make(map[string]int64),
+		reach:   Reach{Partition: cfg.Partition, Signal: cfg.Signal}, resting: make(map[string]int64), limits: cfg.Limits(),
 	}
+	t.rates = newRates(t.limits, cfg.Config.MaxTenants)
 	t.windows = newWindowed(t.rollups)
 	t.clocks = newClocks(&t.cfg.Config)
 	t.operators = []operator{
 		{(*watermarks)(t), kindWatermark, watermarkVersion}, {t.windows, kindWindows, windowedVersion},
 		{(*position)(t), kindPosition, positionVersion}, {&t.clocks, kindClock, clockVersion},
+		{t.rates, kindRates, ratesVersion},
 	}
 	return t
 }
@@ -156,6 +160,9 @@ func (t *Task) record(r *Record, h *sourceHeaders, b *events.Batch) {
 	t.tally.Records++
 	t.tally.Bytes += uint64(len(r.Key) + len(r.Value))
 	t.refused = t.refused[:0]
+	if t.overRate(r, h, b) {
+		return
+	}
 	if h.badOnly {
 		t.refused = append(t.refused, refusal{-1, ReasonBadReplayHeader, "header " + HeaderOnly + ": want event indexes separated by commas"})
 		t.refuse(r, h, authority(r, h), 0)
@@ -196,8 +203,35 @@ func (t *Task) record(r *Record, h *sourceHeaders, b *events.Batch) {
 		t.tally.Coarse += uint64(b.Coarse)
 	}
 	if len(t.refused) > 0 {
-		t.refuse(r, h, tenantOf(b, r, h), b.Events)
+		t.refuse(r, h, strings.Clone(tenantOf(b, r, h)), b.Events)
 	}
+}
+
+// overRate says whether the record is more than its tenant may send, which drops it with all its events, counted. The bad
+// ones, too: dead letters would double a flood.
+func (t *Task) overRate(r *Record, h *sourceHeaders, b *events.Batch) bool {
+	n := weight(h, b)
+	m := t.rates.of(tenantOf(b, r, h), r.Key, t.now)
+	if m == nil {
+		return false
+	}
+	reason := m.take(r.Timestamp, uint64(n), uint64(len(r.Key)+len(r.Value)))
+	if reason == "" {
+		return false
+	}
+	t.tally.dropped(m.key.tenant, reason, n)
+	return true
+}
+
+// weight is how many events a record counts for, at least one.
+func weight(h *sourceHeaders, b *events.Batch) int {
+	switch {
+	case h.only != nil:
+		return len(h.only)
+	case h.badOnly:
+		return 1
+	}
+	return max(b.Events, 1)
 }
 
 func rejectDetail(r *events.Reject) string {
@@ -207,15 +241,17 @@ func rejectDetail(r *events.Reject) string {
 	return r.Field + ": " + r.Detail
 }
 
-// tenantOf names the tenant of a record for counters. All its events have one tenant.
+// tenantOf names the tenant of a record, "" when the record does not. All its events have one tenant. The name may be the
+// batch's.
 func tenantOf(b *events.Batch, r *Record, h *sourceHeaders) string {
 	switch {
+	case h.badOnly: // the batch is an older record's
 	case len(b.Metrics) > 0:
-		return strings.Clone(b.Metrics[0].Tenant)
+		return b.Metrics[0].Tenant
 	case len(b.Spans) > 0:
-		return strings.Clone(b.Spans[0].Tenant)
+		return b.Spans[0].Tenant
 	case len(b.Logs) > 0:
-		return strings.Clone(b.Logs[0].Tenant)
+		return b.Logs[0].Tenant
 	}
 	return authority(r, h)
 }
@@ -285,7 +321,7 @@ func (t *Task) tenant(name string) *tenant {
 		return nil
 	}
 	name = strings.Clone(name)
-	tn := &tenant{name: name, limit: t.cfg.ActiveSeries(tenants.ID(name)), groups: make(map[groupKey]*group), seen: t.now}
+	tn := &tenant{name: name, limit: t.limits.For(tenants.ID(name)).ActiveSeries, groups: make(map[groupKey]*group), seen: t.now}
 	(*watermarks)(t).wake(tn)
 	t.tenants[name] = tn
 	return tn

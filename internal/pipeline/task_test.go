@@ -24,6 +24,13 @@ func newTask(change func(*pipeline.TaskConfig)) *pipeline.Task {
 	return pipeline.NewTask(cfg)
 }
 
+// limitsOf are the defaults with overrides.
+func limitsOf(overrides map[tenants.ID]tenants.Limits) func() *tenants.Config {
+	limits := tenants.DefaultConfig()
+	limits.Overrides = overrides
+	return func() *tenants.Config { return &limits }
+}
+
 func step(task *pipeline.Task, now time.Time, records ...pipeline.Record) {
 	task.Step(&pipeline.Chunk{Partition: at, Signal: events.Metrics, Records: records}, now.UnixMilli())
 }
@@ -149,7 +156,7 @@ func TestRowsAreSortedAndPreMerged(t *testing.T) {
 // A tenant that floods its task with series loses the new ones, is told by a counter, and harms nobody.
 func TestSeriesLimit(t *testing.T) {
 	task := newTask(func(c *pipeline.TaskConfig) {
-		c.ActiveSeries = func(id tenants.ID) int { return map[tenants.ID]int{"flood": 100}[id] + 10 }
+		c.Limits = limitsOf(map[tenants.ID]tenants.Limits{"flood": {ActiveSeries: 110}, "calm": {ActiveSeries: 10}})
 	})
 	const n = 5000
 	for i := range n {

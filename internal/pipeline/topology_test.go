@@ -32,7 +32,7 @@ func TestTopologyTellsOfStateAndLosses(t *testing.T) {
 	reg := prometheus.NewRegistry()
 	change := func(c *pipeline.WorkerConfig) {
 		c.Config = windowedConfig(pipeline.Window{Tumbling: 10 * time.Second, AllowedLateness: 10 * time.Second})
-		c.ActiveSeries = func(tenants.ID) int { return 3 }
+		c.Limits = limitsOf(map[tenants.ID]tenants.Limits{"acme": {ActiveSeries: 3}, "globex": {ActiveSeries: 3}})
 		c.Metrics = pipeline.NewMetrics(reg)
 	}
 	inBubble(t, s, change, func(t *testing.T, w *pipeline.Worker, _ context.CancelFunc) {

@@ -176,7 +176,7 @@ func TestSessionRuleChange(t *testing.T) {
 // A window takes events of a series that met the limit of active series, and is corrected by them, though no pane has them.
 func TestWindowsBeyondActiveSeries(t *testing.T) {
 	cfg := windowedConfig(pipeline.Window{Tumbling: 10 * time.Second, AllowedLateness: time.Minute})
-	task := pipeline.NewTask(pipeline.TaskConfig{Partition: at, Signal: "metrics", Config: cfg, ActiveSeries: func(tenants.ID) int { return 1 }})
+	task := pipeline.NewTask(pipeline.TaskConfig{Partition: at, Signal: "metrics", Config: cfg, Limits: limitsOf(map[tenants.ID]tenants.Limits{"acme": {ActiveSeries: 1}})})
 	step(task, start.Add(time.Minute), record("acme", at10(1, "s"), at10(16, "s")))
 	drain(task, start.Add(time.Minute))
 	task.Committed(true)

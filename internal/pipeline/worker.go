@@ -23,9 +23,9 @@ type WorkerConfig struct {
 	Metrics *Metrics     // nil counts nothing anyone sees
 	Log     *slog.Logger // nil logs nothing
 
-	Decoder      *events.Decoder      // nil: the contract's limits
-	ActiveSeries func(tenants.ID) int // nil: the default limit for all
-	Now          func() time.Time     // nil: time.Now
+	Decoder *events.Decoder        // nil: the contract's limits
+	Limits  func() *tenants.Config // that of TaskConfig
+	Now     func() time.Time       // nil: time.Now
 }
 
 // Worker drives the tasks of one session through epochs. Make one for each core.

@@ -219,12 +219,7 @@ func (w *World) worker(ctx context.Context, cfg kafka.Config, p *process) {
 	shape.ResultsTopic, shape.DLQTopic = cfg.Topics.Results.Name, cfg.Topics.DLQ.Name
 	worker := pipeline.NewWorker(pipeline.WorkerConfig{
 		Config: shape, Encoder: clickhouse.Encoder{}, Metrics: w.metrics, Log: w.log.With("process", p.name),
-		ActiveSeries: func(tenant tenants.ID) int {
-			if limit, ok := w.limits[string(tenant)]; ok {
-				return limit
-			}
-			return tenants.DefaultConfig().Defaults.ActiveSeries
-		},
+		Limits: w.tenantLimits,
 		Open: func(ctx context.Context) (pipeline.Session, func(), error) {
 			opening, cancel := context.WithTimeout(ctx, time.Minute)
 			defer cancel()
@@ -411,4 +406,14 @@ func (w *World) heal() {
 	for _, p := range w.processes {
 		p.wire.heal()
 	}
+}
+
+// tenantLimits are the scenario's limits.
+func (w *World) tenantLimits() *tenants.Config {
+	limits := tenants.DefaultConfig()
+	limits.Overrides = make(map[tenants.ID]tenants.Limits)
+	for tenant, n := range w.limits {
+		limits.Overrides[tenants.ID(tenant)] = tenants.Limits{ActiveSeries: n}
+	}
+	return &limits
 }

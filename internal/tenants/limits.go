@@ -3,6 +3,7 @@ package tenants
 import (
 	"cmp"
 	"fmt"
+	"math"
 	"slices"
 	"time"
 
@@ -21,6 +22,12 @@ type Limits struct {
 	// Burst is how many seconds' worth of the two rates may arrive at once. Default 2s. A single request larger
 	// than that is still taken when the tenant has been idle, and paid off afterwards.
 	Burst time.Duration `yaml:"burst"`
+	// StreamEventsPerSecond is the rate of events that stream takes from Kafka, in windows of Burst by the records' own
+	// timestamps, from all producers together, those that write to Kafka directly among them. Default 2000000. Each of the
+	// tenant's shards has an equal part. Records above it are dropped and counted.
+	StreamEventsPerSecond int `yaml:"stream_events_per_second"`
+	// StreamBytesPerSecond is the same for bytes of keys and values. Default 512MiB.
+	StreamBytesPerSecond units.Bytes `yaml:"stream_bytes_per_second"`
 	// MaxBody is the largest request body as sent, compressed or not. Default 16MiB. Above it: 413.
 	MaxBody units.Bytes `yaml:"max_body"`
 	// MaxDecompressed is the largest request body after decompression; decompression stops there. Default 64MiB.
@@ -71,16 +78,18 @@ type Config struct {
 // DefaultConfig is right for a machine of a few cores that serves a handful of tenants.
 func DefaultConfig() Config {
 	return Config{Defaults: Limits{
-		BytesPerSecond:  64 << 20,
-		EventsPerSecond: 500_000,
-		Burst:           2 * time.Second,
-		MaxBody:         16 << 20,
-		MaxDecompressed: 64 << 20,
-		MaxLabels:       64,
-		MaxLabelName:    256,
-		MaxLabelValue:   4 << 10,
-		Shards:          1,
-		ActiveSeries:    100_000,
+		BytesPerSecond:        64 << 20,
+		EventsPerSecond:       500_000,
+		Burst:                 2 * time.Second,
+		StreamEventsPerSecond: 2_000_000,
+		StreamBytesPerSecond:  512 << 20,
+		MaxBody:               16 << 20,
+		MaxDecompressed:       64 << 20,
+		MaxLabels:             64,
+		MaxLabelName:          256,
+		MaxLabelValue:         4 << 10,
+		Shards:                1,
+		ActiveSeries:          100_000,
 
 		QueryTimeout:     30 * time.Second,
 		QueryConcurrency: 16,
@@ -92,6 +101,14 @@ func DefaultConfig() Config {
 		SQLResultRows:    1_000_000,
 		SQLMemory:        2 << 30,
 	}}
+}
+
+// Unlimited are limits that nothing in the stream reaches.
+func Unlimited() *Config {
+	c := DefaultConfig()
+	c.Defaults.StreamEventsPerSecond, c.Defaults.StreamBytesPerSecond = math.MaxInt, math.MaxInt
+	c.Defaults.ActiveSeries = math.MaxInt
+	return &c
 }
 
 // MaxShards bounds Limits.Shards.
@@ -127,16 +144,18 @@ func (c *Config) For(id ID) Limits {
 		return d
 	}
 	return Limits{
-		BytesPerSecond:  cmp.Or(o.BytesPerSecond, d.BytesPerSecond),
-		EventsPerSecond: cmp.Or(o.EventsPerSecond, d.EventsPerSecond),
-		Burst:           cmp.Or(o.Burst, d.Burst),
-		MaxBody:         cmp.Or(o.MaxBody, d.MaxBody),
-		MaxDecompressed: cmp.Or(o.MaxDecompressed, d.MaxDecompressed),
-		MaxLabels:       cmp.Or(o.MaxLabels, d.MaxLabels),
-		MaxLabelName:    cmp.Or(o.MaxLabelName, d.MaxLabelName),
-		MaxLabelValue:   cmp.Or(o.MaxLabelValue, d.MaxLabelValue),
-		Shards:          cmp.Or(o.Shards, d.Shards),
-		ActiveSeries:    cmp.Or(o.ActiveSeries, d.ActiveSeries),
+		BytesPerSecond:        cmp.Or(o.BytesPerSecond, d.BytesPerSecond),
+		EventsPerSecond:       cmp.Or(o.EventsPerSecond, d.EventsPerSecond),
+		Burst:                 cmp.Or(o.Burst, d.Burst),
+		StreamEventsPerSecond: cmp.Or(o.StreamEventsPerSecond, d.StreamEventsPerSecond),
+		StreamBytesPerSecond:  cmp.Or(o.StreamBytesPerSecond, d.StreamBytesPerSecond),
+		MaxBody:               cmp.Or(o.MaxBody, d.MaxBody),
+		MaxDecompressed:       cmp.Or(o.MaxDecompressed, d.MaxDecompressed),
+		MaxLabels:             cmp.Or(o.MaxLabels, d.MaxLabels),
+		MaxLabelName:          cmp.Or(o.MaxLabelName, d.MaxLabelName),
+		MaxLabelValue:         cmp.Or(o.MaxLabelValue, d.MaxLabelValue),
+		Shards:                cmp.Or(o.Shards, d.Shards),
+		ActiveSeries:          cmp.Or(o.ActiveSeries, d.ActiveSeries),
 
 		QueryTimeout:     cmp.Or(o.QueryTimeout, d.QueryTimeout),
 		QueryConcurrency: cmp.Or(o.QueryConcurrency, d.QueryConcurrency),
@@ -159,6 +178,8 @@ func (l *Limits) validate(complete bool) error {
 		{"bytes_per_second", int64(l.BytesPerSecond)},
 		{"events_per_second", int64(l.EventsPerSecond)},
 		{"burst", int64(l.Burst)},
+		{"stream_events_per_second", int64(l.StreamEventsPerSecond)},
+		{"stream_bytes_per_second", int64(l.StreamBytesPerSecond)},
 		{"max_body", int64(l.MaxBody)},
 		{"max_decompressed", int64(l.MaxDecompressed)},
 		{"max_labels", int64(l.MaxLabels)},

@@ -17,14 +17,8 @@ func NewLive(config Config) *Live {
 // For returns the limits of a tenant now.
 func (l *Live) For(id ID) Limits { return l.config.Load().For(id) }
 
-// ActiveSeries is For(id).ActiveSeries without the copy.
-func (l *Live) ActiveSeries(id ID) int {
-	c := l.config.Load()
-	if n := c.Overrides[id].ActiveSeries; n > 0 {
-		return n
-	}
-	return c.Defaults.ActiveSeries
-}
+// Config returns all limits in force now, another pointer when they have been replaced. It must not be changed.
+func (l *Live) Config() *Config { return l.config.Load() }
 
 // Replace puts a valid config in force. Readers see the old limits or the new ones, never some of each.
 func (l *Live) Replace(config Config) { l.config.Store(&config) }

@@ -98,10 +98,10 @@ func TestLive(t *testing.T) {
 		live.Replace(config(n + 1))
 	}
 	wg.Wait()
-	if got := live.ActiveSeries("acme"); got != 1000 {
+	if got := live.Config().For("acme").ActiveSeries; got != 1000 {
 		t.Errorf("got %d, want the last configuration's 1000", got)
 	}
-	if got, want := live.ActiveSeries("demo"), tenants.DefaultConfig().Defaults.ActiveSeries; got != want {
+	if got, want := live.Config().For("demo").ActiveSeries, tenants.DefaultConfig().Defaults.ActiveSeries; got != want {
 		t.Errorf("without an override: got %d, want %d", got, want)
 	}
 }

@@ -21,6 +21,7 @@ type pass struct {
 	only     map[Key]bool // nil, or the keys to count
 	unknown  map[int64]bool
 	names    map[string]string
+	rates    *rates
 	first    bool // counts records and events for the summary
 	lost     []Difference
 }
@@ -33,12 +34,13 @@ const (
 
 // count reads the topic and counts what falls into the panes from on, as many as fit into memory.
 func (v *verifier) count(ctx context.Context, from int64) (*pass, error) {
-	p := &pass{v: v, from: from, to: v.to, cells: map[Key]*Cell{}, unknown: map[int64]bool{}, names: map[string]string{}, first: v.sum.Passes == 0}
+	p := &pass{v: v, from: from, to: v.to, cells: map[Key]*Cell{}, unknown: map[int64]bool{}, names: map[string]string{}, rates: newRates(v.cfg.Limits), first: v.sum.Passes == 0}
 	if err := v.source.Records(ctx, v.span.From, v.span.To, p.record); err != nil {
 		return nil, err
 	}
 	if p.first {
 		p.reportLost()
+		p.rates.note(&v.sum)
 	}
 	return p, nil
 }
@@ -50,6 +52,9 @@ func (p *pass) record(partition int32, r *pipeline.Record) error {
 	l := p.v.letters[at]
 	if p.first {
 		p.v.sum.Records++
+	}
+	if !p.rates.take(partition, r.Timestamp, p.v.reader.Charge()) {
+		return nil
 	}
 	if batch == nil {
 		p.refused(at, l, -1)
@@ -256,7 +261,7 @@ func (l *limits) note(sum *Summary, cfg *Config) {
 	limited := map[string]bool{}
 	for _, all := range l.partitions {
 		for tenant, known := range all {
-			if len(all) > cfg.MaxTenants || len(known) > cfg.ActiveSeries(tenants.ID(tenant)) {
+			if len(all) > cfg.MaxTenants || len(known) > cfg.Limits(tenants.ID(tenant)).ActiveSeries {
 				limited[tenant] = true
 			}
 		}

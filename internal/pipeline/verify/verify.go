@@ -104,7 +104,7 @@ type Config struct {
 	MaxPast, MaxFuture, WatermarkDelay time.Duration
 	MaxTenants                         int
 	Declared                           []string // metrics of declared rollups, which are left out
-	ActiveSeries                       func(tenants.ID) int
+	Limits                             func(tenants.ID) tenants.Limits
 	Decoder                            *events.Decoder
 	Now                                time.Time
 }

@@ -34,7 +34,8 @@ type fakeSource struct {
 	done    map[int32]int
 	letters []verify.Refusal
 	store   *fakeStore
-	grow    func() // called by Span, but for the first call
+	limits  func() *tenants.Config // nil: the defaults
+	grow    func()                 // called by Span, but for the first call
 	spans   int
 	reads   int
 }
@@ -73,7 +74,7 @@ func (s *fakeSource) Settle(context.Context, verify.Offsets) error {
 		task := s.tasks[partition]
 		at := pipeline.Partition{Topic: "t", Partition: partition}
 		if task == nil {
-			task = pipeline.NewTask(pipeline.TaskConfig{Partition: at, Signal: s.signal, Config: cfg})
+			task = pipeline.NewTask(pipeline.TaskConfig{Partition: at, Signal: s.signal, Config: cfg, Limits: s.limits})
 			s.tasks[partition] = task
 		}
 		for _, r := range records[s.done[partition]:] {
@@ -200,7 +201,7 @@ func config(signal events.Signal, table verify.Table) verify.Config {
 	cfg := pipeline.DefaultConfig()
 	return verify.Config{
 		Signal: signal, Table: table, Memory: 64 << 20, MaxPast: cfg.MaxPast, MaxFuture: cfg.MaxFuture, WatermarkDelay: cfg.WatermarkDelay,
-		MaxTenants: cfg.MaxTenants, ActiveSeries: func(tenants.ID) int { return 1000 }, Now: now,
+		MaxTenants: cfg.MaxTenants, Limits: limits(1000), Now: now,
 	}
 }
 
@@ -415,8 +416,43 @@ func TestLimitsAreNamed(t *testing.T) {
 	s.add(0, "acme", now, observation("acme", now.Add(-time.Minute)))
 	s.add(0, "acme", now, events.AppendMetric(nil, &events.Metric{Tenant: "acme", Time: now.UnixNano(), Name: "b", Value: 1}))
 	cfg := config(events.Metrics, verify.Tables()[0])
-	cfg.ActiveSeries = func(tenants.ID) int { return 1 }
+	cfg.Limits = limits(1)
 	if sum, _ := run(t, cfg, s); len(sum.Notes) != 1 || !strings.Contains(sum.Notes[0], "limit") {
 		t.Errorf("got notes %q, want one on the limit", sum.Notes)
+	}
+}
+
+// limits are the defaults with another number of series.
+func limits(series int) func(tenants.ID) tenants.Limits {
+	l := tenants.DefaultConfig().Defaults
+	l.ActiveSeries = series
+	return func(tenants.ID) tenants.Limits { return l }
+}
+
+// What the rates dropped is known, and said.
+func TestRatesAreRecounted(t *testing.T) {
+	s := newSource(events.Metrics)
+	l := tenants.DefaultConfig()
+	l.Overrides = map[tenants.ID]tenants.Limits{"acme": {StreamEventsPerSecond: 3}}
+	s.limits = func() *tenants.Config { return &l }
+	for range 20 {
+		s.add(0, "acme", now, observation("acme", now.Add(-time.Minute)))
+		s.add(0, "acme", now.Add(2*time.Second), observation("acme", now.Add(-time.Minute)))
+		s.add(1, "globex", now, observation("globex", now.Add(-time.Minute)))
+	}
+	cfg := config(events.Metrics, verify.Tables()[0])
+	cfg.Limits = l.For
+	sum, found := run(t, cfg, s)
+	if len(found) > 0 || sum.Events != 12+20 || len(sum.Notes) != 1 || !strings.Contains(sum.Notes[0], "28 events of 1 tenants are over the rates") {
+		t.Errorf("got %d events, notes %q, differences %v; want 32, one note, none", sum.Events, sum.Notes, found)
+	}
+	// Records that were lost show, also of a tenant that is over its rates.
+	for _, r := range s.store.rows["rollups_10s"] {
+		if r.Tenant == "acme" {
+			r.Count--
+		}
+	}
+	if _, found := run(t, cfg, s); len(found) != 1 {
+		t.Errorf("got %v, want the row that is short", found)
 	}
 }
