@@ -18,7 +18,8 @@ const (
 
 // chunk is a run of rows of a file.
 type chunk struct {
-	index int64
+	index       int64
+	first, last int64 // numbers of its rows in the file, from 1
 	// load reads the rows as records, whose offsets are the rows' numbers in the file from 1, and the rows that cannot be
 	// one.
 	load func() ([]pipeline.Record, []Reject, error)
@@ -27,58 +28,70 @@ type chunk struct {
 // text is a chunk of lines as they stand in the file.
 type text struct {
 	data  []byte
-	ends  []int // of each line in data, its line feed included
+	ends  []int // of each record in data, its line feed included
 	first int64 // number of the first line
+	last  int64
 }
 
-// lines calls yield for the chunks of a text, as long as it returns true. The texts whose chunk want refuses are nil.
-func lines(in *bufio.Reader, want func(index int64) bool, yield func(index int64, t *text) bool) error {
-	first := int64(1)
+// taker appends the next record of in to data. It says how many lines that are, none at the end, which it calls io.EOF. A last line
+// needs no line feed.
+type taker func(in *bufio.Reader, data []byte) (all []byte, lines int64, err error)
+
+// cut calls yield for the chunks of a text that begins with line first, as long as it returns true. The texts whose
+// chunk want refuses are nil.
+func cut(in *bufio.Reader, first int64, take taker, want func(index int64) bool, yield func(index int64, t *text) bool) error {
 	for index := int64(0); ; index++ {
 		wanted := want(index)
-		t := &text{first: first}
-		size, rows := 0, int64(0)
+		t := &text{first: first, last: first - 1}
+		size := 0
 		var err error
-		for rows < chunkRows && size < chunkBytes && err == nil {
-			var n int
-			n, err = t.line(in)
+		for t.last < first-1+chunkRows && size < chunkBytes && err == nil {
+			before, n := len(t.data), int64(0)
+			t.data, n, err = take(in, t.data)
 			if err != nil && !errors.Is(err, io.EOF) {
-				return fmt.Errorf("read row %d: %w", first+rows, err)
+				return fmt.Errorf("read row %d: %w", t.last+1, err)
 			}
 			if n == 0 {
 				break
 			}
-			size += n
-			rows++
+			size += len(t.data) - before
+			t.last += n
 			if wanted {
 				t.ends = append(t.ends, len(t.data))
 			} else {
 				t.data = t.data[:0]
 			}
 		}
+		first = t.last + 1
+		rows := first - t.first
 		if !wanted {
 			t = nil
 		}
 		if rows > 0 && !yield(index, t) || err != nil {
 			return nil
 		}
-		first += rows
 	}
 }
 
-// line appends one line and returns its length. The last line needs no line feed.
-func (t *text) line(in *bufio.Reader) (n int, err error) {
+// line takes one line.
+func line(in *bufio.Reader, data []byte) (all []byte, lines int64, err error) {
+	start := len(data)
 	for {
 		part, err := in.ReadSlice('\n')
-		t.data = append(t.data, part...)
-		if n += len(part); n > chunkBytes {
-			return n, fmt.Errorf("it is longer than %d MiB; is a quote or a line end missing?", chunkBytes>>20)
-		}
-		if !errors.Is(err, bufio.ErrBufferFull) {
-			return n, err
+		data = append(data, part...)
+		switch {
+		case len(data)-start > chunkBytes:
+			return data, 0, errTooLong
+		case errors.Is(err, bufio.ErrBufferFull):
+		case len(data) == start:
+			return data, 0, err
+		default:
+			return data, 1, err
 		}
 	}
 }
+
+var errTooLong = fmt.Errorf("it is longer than %d MiB; is a quote or a line end missing?", chunkBytes>>20)
 
 // each calls fn for every line that is not blank, without its line end.
 func (t *text) each(fn func(row int64, line []byte)) {

@@ -83,7 +83,7 @@ func (f *file) unchanged() error {
 
 // format is how a file is read.
 type format struct {
-	name        string // "ndjson", "parquet"
+	name        string // "ndjson", "csv", "parquet"
 	compression string // "", "gz", "zst"
 }
 
@@ -98,12 +98,14 @@ func formatOf(path string) (format, error) {
 	switch filepath.Ext(name) {
 	case ".ndjson", ".jsonl", ".json":
 		f.name = "ndjson"
+	case ".csv":
+		f.name = "csv"
 	case ".parquet":
 		if f.name = "parquet"; f.compression != "" {
 			return f, fmt.Errorf("load %s: Parquet compresses its own pages; unpack the file first", path)
 		}
 	default:
-		return f, fmt.Errorf("load %s: want a name that ends in .ndjson, .jsonl or .json (also with .gz or .zst) or .parquet", path)
+		return f, fmt.Errorf("load %s: want a name that ends in .ndjson, .jsonl, .json or .csv (also with .gz or .zst) or .parquet", path)
 	}
 	return f, nil
 }

@@ -69,7 +69,7 @@ func (c *Config) Validate() error {
 // Reject is a row, or some events of a row, that did not fit.
 type Reject struct {
 	File     string `json:"file"`
-	Row      int64  `json:"row"` // from 1: line of NDJSON, row of Parquet
+	Row      int64  `json:"row"` // from 1: line of NDJSON and CSV (where the row begins), row of Parquet
 	Reason   string `json:"reason"`
 	Detail   string `json:"detail"`
 	Original string `json:"original"` // the row as a JSON event; the row itself where it could not become one
@@ -270,8 +270,11 @@ func (r *run) chunks(ctx context.Context, yield func(*chunk) bool) error {
 		r.mu.Unlock()
 		return false
 	}
-	if f.name == "parquet" {
+	switch f.name {
+	case "parquet":
 		return r.parquet(r.file, want, yield)
+	case "csv":
+		return r.csv(r.file, f.compression, want, yield)
 	}
 	return r.ndjson(r.file, f.compression, want, yield)
 }

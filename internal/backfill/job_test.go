@@ -455,8 +455,8 @@ func TestInDoubt(t *testing.T) {
 		t.Fatalf("got %v, want a break after the last insert", err)
 	}
 	late := func(s backfill.Store) backfill.Store { return &advanced{s} }
-	if _, _, err := d.run(t, cfg, late); !errors.Is(err, backfill.ErrInDoubt) {
-		t.Fatalf("got %v, want ErrInDoubt", err)
+	if _, _, err := d.run(t, cfg, late); !errors.Is(err, backfill.ErrInDoubt) || !strings.Contains(err.Error(), "rows 1 to 100 ") {
+		t.Fatalf("got %v, want ErrInDoubt of rows 1 to 100", err)
 	}
 	cfg.InDoubt = "skip"
 	if _, _, err := d.run(t, cfg, late); err != nil {

@@ -13,8 +13,8 @@ func (j *Job) ndjson(f *file, compression string, want func(int64) bool, yield f
 		return err
 	}
 	defer end()
-	err = lines(in, want, func(index int64, t *text) bool {
-		return t == nil || yield(&chunk{index, func() ([]pipeline.Record, []Reject, error) {
+	err = cut(in, 1, line, want, func(index int64, t *text) bool {
+		return t == nil || yield(&chunk{index, t.first, t.last, func() ([]pipeline.Record, []Reject, error) {
 			records := make([]pipeline.Record, 0, len(t.ends))
 			t.each(func(row int64, line []byte) {
 				records = append(records, pipeline.Record{Offset: row, Key: j.key, Headers: asJSON, Value: line})

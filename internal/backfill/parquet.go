@@ -1,13 +1,11 @@
 package backfill
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"math"
 	"os"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -16,30 +14,7 @@ import (
 	pqformat "github.com/parquet-go/parquet-go/format"
 
 	"github.com/vigie-io/vigie/internal/pipeline"
-	"github.com/vigie-io/vigie/pkg/events"
 )
-
-// Fields of an event that a column may hold, by signal: t text, n number, m moment, j JSON, l labels.
-var parquetFields = map[events.Signal]map[string]byte{
-	events.Metrics: {
-		"tenant": 't', "time": 'm', "start": 'm', "name": 't', "kind": 't', "value": 'n', "labels": 'l', "unit": 't', "help": 't', "histogram": 'j',
-	},
-	events.Spans: {
-		"tenant": 't', "time": 'm', "duration": 'n', "service": 't', "name": 't', "kind": 't', "status": 't', "status_code": 'n',
-		"route": 't', "peer": 't', "trace_id": 't', "span_id": 't', "parent_id": 't', "attributes": 'l',
-	},
-	events.Logs: {
-		"tenant": 't', "time": 'm', "service": 't', "severity": 't', "body": 't', "trace_id": 't', "span_id": 't', "attributes": 'l',
-	},
-}
-
-// leaf says what to make of a leaf column.
-type leaf struct {
-	field string // of the event; "" when the column is left alone
-	kind  byte   // of parquetFields; of labels: k and v a map's keys and values, s a member, j all as JSON
-	name  string // of the label that a member is
-	unit  int64  // nanoseconds of a timestamp's unit, 0 when it is none
-}
 
 // parquet cuts a file at its row groups and after every chunkRows rows of one.
 func (j *Job) parquet(f *file, want func(int64) bool, yield func(*chunk) bool) error {
@@ -60,7 +35,7 @@ func (j *Job) parquet(f *file, want func(int64) bool, yield func(*chunk) bool) e
 		for from := int64(0); from < rows.NumRows(); from += chunkRows {
 			n := min(chunkRows, rows.NumRows()-from)
 			at := first + from
-			if want(index) && !yield(&chunk{index, func() ([]pipeline.Record, []Reject, error) {
+			if want(index) && !yield(&chunk{index, at, at + n - 1, func() ([]pipeline.Record, []Reject, error) {
 				records, err := j.parquetRows(f, leaves, group, from, n, at)
 				return records, nil, err
 			}}) {
@@ -94,7 +69,7 @@ func openParquet(f *file) (*parquetFile, error) {
 
 // leaves says what each leaf column is, by name, and refuses those of a type that their field cannot have.
 func (j *Job) leaves(schema *parquet.Schema) (leaves []leaf, ignored []string, err error) {
-	fields := parquetFields[j.cfg.Signal]
+	fields := columnFields[j.cfg.Signal]
 	for _, path := range schema.Columns() {
 		column, _ := schema.Lookup(path...)
 		of, err := leafOf(fields, path, column.Node)
@@ -106,10 +81,8 @@ func (j *Job) leaves(schema *parquet.Schema) (leaves []leaf, ignored []string, e
 		}
 		leaves = append(leaves, of)
 	}
-	for _, field := range []string{"time", map[events.Signal]string{events.Metrics: "name", events.Spans: "duration", events.Logs: "body"}[j.cfg.Signal]} {
-		if !slices.ContainsFunc(leaves, func(l leaf) bool { return l.field == field }) {
-			return nil, nil, fmt.Errorf("there is no column %s; the columns are named as the fields of an event", field)
-		}
+	if err := complete(j.cfg.Signal, leaves); err != nil {
+		return nil, nil, err
 	}
 	return leaves, ignored, nil
 }
@@ -260,13 +233,8 @@ func (w *rowWriter) row(row parquet.Row) []byte {
 			w.group = of.field
 			w.member(appendText(nil, []byte(of.name)), v)
 		case 'j':
-			whole = whole || of.field == "labels" || of.field == "attributes"
-			dst = appendKey(dst, of.field)
-			if text := v.ByteArray(); json.Valid(text) {
-				dst = append(dst, text...)
-			} else {
-				dst = appendText(dst, text)
-			}
+			whole = whole || of.holdsLabels()
+			dst = appendJSON(appendKey(dst, of.field), v.ByteArray())
 		case 'm':
 			dst = appendKey(dst, of.field)
 			if of.unit > 0 {
@@ -290,23 +258,13 @@ func (w *rowWriter) row(row parquet.Row) []byte {
 
 // member adds a label. Labels are text: numbers become theirs.
 func (w *rowWriter) member(key []byte, v parquet.Value) {
-	if len(w.labels) > 0 {
-		w.labels = append(w.labels, ',')
-	}
-	w.labels = append(append(w.labels, key...), ':')
+	w.labels = appendMember(w.labels, key)
 	if v.Kind() == parquet.ByteArray {
 		w.labels = appendText(w.labels, v.ByteArray())
 		return
 	}
 	w.labels = append(w.labels, '"')
 	w.labels = append(appendNumber(w.labels, v), '"')
-}
-
-func appendKey(dst []byte, field string) []byte {
-	if dst[len(dst)-1] != '{' {
-		dst = append(dst, ',')
-	}
-	return append(append(append(dst, '"'), field...), '"', ':')
 }
 
 func appendValue(dst []byte, v parquet.Value) []byte {
@@ -346,15 +304,4 @@ func appendMoment(dst []byte, n, unit int64) []byte {
 	second, rest := n/perSecond, n%perSecond
 	dst = time.Unix(second, rest*unit).UTC().AppendFormat(append(dst, '"'), time.RFC3339Nano)
 	return append(dst, '"')
-}
-
-// appendText appends text as a JSON string.
-func appendText(dst, text []byte) []byte {
-	for _, c := range text {
-		if c < ' ' || c >= 0x7f || c == '"' || c == '\\' {
-			quoted, _ := json.Marshal(string(text))
-			return append(dst, quoted...)
-		}
-	}
-	return append(append(append(dst, '"'), text...), '"')
 }

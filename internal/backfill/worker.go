@@ -87,7 +87,7 @@ func (w *worker) open(ctx context.Context, c *chunk) (e Entry, skip bool, err er
 		return e, w.Job.cfg.InDoubt == "skip", nil
 	}
 	return e, false, fmt.Errorf("it was begun %s ago and not finished, and so much was inserted since that its blocks may be stored and forgotten: look whether rows %d to %d are in the tables, then run again with -in-doubt load or -in-doubt skip: %w",
-		now.Sub(e.Started).Round(1e9), c.index*chunkRows+1, (c.index+1)*chunkRows, ErrInDoubt)
+		now.Sub(e.Started).Round(1e9), c.first, c.last, ErrInDoubt)
 }
 
 // step runs the records through a task of their own and leaves what it drained in w.drained.
