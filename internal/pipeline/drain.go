@@ -358,6 +358,7 @@ func (t *Task) empty() {
 // heard of in the future was so before the clock was set back, and counts as heard of now.
 func (t *Task) sweep(idle int64) {
 	for name, tn := range t.tenants {
+		var gone bool
 		tn.table.Range(func(hash uint64, key string, e *entry) bool {
 			e.touched = min(e.touched, t.drained)
 			if t.drained-e.touched < idle {
@@ -370,8 +371,12 @@ func (t *Task) sweep(idle int64) {
 			}
 			t.key = append(t.key[:0], key...)
 			tn.table.Delete(hash, t.key)
+			gone = true
 			return true
 		})
+		if gone {
+			tn.repeats.Forget(func(ref uint32) bool { return tn.table.At(ref).group == nil })
+		}
 		tn.seen = min(tn.seen, t.drained)
 		if tn.table.Len() == 0 && t.drained-tn.seen >= idle {
 			delete(t.tenants, name)

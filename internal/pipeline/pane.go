@@ -42,6 +42,18 @@ func (p *pane) value(v float64) {
 	p.extremes(v, v)
 }
 
+// number takes one number of a series of the kind.
+func (p *pane) number(kind events.Kind, time int64, v float64) {
+	p.value(v)
+	switch kind {
+	case events.Observation:
+		p.sketch.Add(v)
+	case events.Delta:
+	default:
+		p.level(time, v, nil)
+	}
+}
+
 func (p *pane) extremes(low, high float64) {
 	// NaN (unknown) compares false and leaves both alone.
 	if low < p.min {

@@ -13,22 +13,17 @@ func (t *Task) metric(m *events.Metric) {
 	if e == nil {
 		return
 	}
+	t.learn(tn, e, m)
 	p := t.take(tn, e, m.Time)
 	switch {
 	case kind == events.Observation && m.Histogram != nil:
 		p.observe(m.Histogram)
-	case kind == events.Observation:
-		p.value(m.Value)
-		p.sketch.Add(m.Value)
-	case kind == events.Delta:
-		p.value(m.Value)
 	case m.Histogram != nil:
 		p.count++
 		e.native = true
 		t.hist = AppendHistogram(t.hist[:0], m.Histogram)
 		p.level(m.Time, m.Histogram.Sum, t.hist)
 	default:
-		p.value(m.Value)
-		p.level(m.Time, m.Value, nil)
+		p.number(kind, m.Time, m.Value)
 	}
 }

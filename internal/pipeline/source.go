@@ -16,6 +16,7 @@ type sourceHeaders struct {
 	contentType string
 	only        onlyEvents
 	badOnly     bool
+	known       *tenant // whose repeated events may be known; nil when none may
 }
 
 // readHeaders reads the headers of r; of several with one key the last counts.

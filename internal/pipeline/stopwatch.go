@@ -27,6 +27,55 @@ type stopwatch struct {
 	wall, cpu [stages]time.Duration
 	lastWall  time.Time
 	lastCPU   time.Duration
+	sides     [2]time.Duration // of splits, processor time
+}
+
+// split is the measurement of work that alternates between two stages. The zero split measures nothing.
+type split struct {
+	watch *stopwatch
+	at    time.Duration
+}
+
+// split begins one, when it is wanted.
+func (s *stopwatch) split(wanted bool) split {
+	if s == nil || !wanted {
+		return split{}
+	}
+	return split{s, threadCPU()}
+}
+
+// half ends the first stage and begins the second.
+func (s *split) half() { s.to(0) }
+
+// end ends the second stage.
+func (s *split) end() { s.to(1) }
+
+func (s *split) to(side int) {
+	if s.watch != nil {
+		now := threadCPU()
+		s.watch.sides[side] += now - s.at
+		s.at = now
+	}
+}
+
+// lapSplit gives the time since the last call to two stages, in the proportion that splits have found since then.
+func (s *stopwatch) lapSplit(first, second stage) {
+	if s == nil {
+		return
+	}
+	wall, cpu := s.wall[second], s.cpu[second]
+	s.lap(second)
+	if all := s.sides[0] + s.sides[1]; all > 0 {
+		share := float64(s.sides[0]) / float64(all)
+		move := func(of *[stages]time.Duration, before time.Duration) {
+			part := time.Duration(float64(of[second]-before) * share)
+			of[first] += part
+			of[second] -= part
+		}
+		move(&s.wall, wall)
+		move(&s.cpu, cpu)
+	}
+	s.sides = [2]time.Duration{}
 }
 
 func (s *stopwatch) start() {

@@ -1,6 +1,7 @@
 package pipeline
 
 import (
+	"math/rand/v2"
 	"strings"
 
 	"github.com/vigie-io/vigie/internal/tenants"
@@ -117,21 +118,26 @@ func NewTask(cfg TaskConfig) *Task {
 func (t *Task) Step(chunk *Chunk, now int64) {
 	t.now, t.admit = now, newAdmission(&t.cfg.Config, now)
 	t.advance(chunk)
-	for rest := chunk.Records; len(rest) > 0; {
+	for n, rest := 0, chunk.Records; len(rest) > 0; n++ {
 		run := rest[:runLength(rest)]
+		split := t.cfg.watch.split(n%sampledRuns == 0)
 		t.decode(run)
-		t.cfg.watch.lap(stageDecode)
+		split.half()
 		for i := range run {
 			t.record(&run[i], &t.cfg.Scratch.headers[i], &t.cfg.Scratch.batches[i])
 		}
-		t.cfg.watch.lap(stageAccumulate)
+		split.end()
 		rest = rest[len(run):]
 	}
+	t.cfg.watch.lapSplit(stageDecode, stageAccumulate)
 }
 
 const (
-	runRecords = 64      // records decoded before the first of them is accumulated
+	runRecords = 32      // records decoded before the first of them is accumulated
 	largeValue = 1 << 15 // bytes; a record above has a run of its own, so that only one batch grows with it
+
+	// sampledRuns is how many runs share one measurement: asking for a thread's time takes as long as an event does.
+	sampledRuns = 16
 )
 
 // runLength is how many of the records are decoded together: few enough to stay in the caches.
@@ -150,7 +156,11 @@ func (t *Task) decode(run []Record) {
 		h, r := &t.cfg.Scratch.headers[i], &run[i]
 		*h = readHeaders(r)
 		if !h.badOnly {
-			t.cfg.Decoder.Decode(&t.cfg.Scratch.batches[i], source(t.cfg.Signal, r, h))
+			src := source(t.cfg.Signal, r, h)
+			if h.known = t.knows(r, h); h.known != nil {
+				src.Repeats = h.known.repeats
+			}
+			t.cfg.Decoder.Decode(&t.cfg.Scratch.batches[i], src)
 		}
 	}
 }
@@ -173,14 +183,7 @@ func (t *Task) record(r *Record, h *sourceHeaders, b *events.Batch) {
 			t.refused = append(t.refused, refusal{reject.Index, reject.Reason, rejectDetail(reject)})
 		}
 	}
-	for i := range b.Metrics {
-		if m, index := &b.Metrics[i], b.MetricIndex[i]; t.wanted(h.only, index, m.Time) {
-			t.metric(m)
-			if t.rollups != nil {
-				t.declareMetric(m)
-			}
-		}
-	}
+	t.metrics(h, b)
 	for i := range b.Spans {
 		if s, index := &b.Spans[i], b.SpanIndex[i]; t.wanted(h.only, index, s.Time) {
 			t.span(s)
@@ -246,6 +249,8 @@ func rejectDetail(r *events.Reject) string {
 func tenantOf(b *events.Batch, r *Record, h *sourceHeaders) string {
 	switch {
 	case h.badOnly: // the batch is an older record's
+	case len(b.Repeats) > 0:
+		return h.known.name
 	case len(b.Metrics) > 0:
 		return b.Metrics[0].Tenant
 	case len(b.Spans) > 0:
@@ -322,6 +327,7 @@ func (t *Task) tenant(name string) *tenant {
 	}
 	name = strings.Clone(name)
 	tn := &tenant{name: name, limit: t.limits.For(tenants.ID(name)).ActiveSeries, groups: make(map[groupKey]*group), seen: t.now}
+	tn.repeats = events.NewRepeats(rand.Uint64(), 2*min(tn.limit, maxKnown))
 	(*watermarks)(t).wake(tn)
 	t.tenants[name] = tn
 	return tn

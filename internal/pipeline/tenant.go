@@ -10,14 +10,16 @@ import (
 
 // tenant is what a task keeps of one tenant. Its name and all strings below are copies, never a Batch's.
 type tenant struct {
-	name   string
-	limit  int // active series
-	table  series.Table[entry]
-	groups map[groupKey]*group
-	dirty  []*group // with changes since the last drain
-	marked bool     // in Task.dirty
-	seen   int64    // processing time of the last event, Unix ms
-	late   uint64   // events older than the watermark, since the last drain
+	name  string
+	limit int // active series
+	table series.Table[entry]
+	// repeats knows events of series in table by their bytes; its numbers are the table's. Nil when nothing is to be known.
+	repeats *events.Repeats
+	groups  map[groupKey]*group
+	dirty   []*group // with changes since the last drain
+	marked  bool     // in Task.dirty
+	seen    int64    // processing time of the last event, Unix ms
+	late    uint64   // events older than the watermark, since the last drain
 
 	// Event times in Unix ns: the newest taken, the newest of committed epochs, the newest that readers were told of.
 	newest, committed, told int64

@@ -22,7 +22,7 @@ type scratch struct {
 
 // reset forgets the last record.
 func (b *Batch) reset() {
-	b.Metrics, b.MetricIndex = b.Metrics[:0], b.MetricIndex[:0]
+	b.Metrics, b.MetricIndex, b.Repeats = b.Metrics[:0], b.MetricIndex[:0], b.Repeats[:0]
 	b.Spans, b.SpanIndex = b.Spans[:0], b.SpanIndex[:0]
 	b.Logs, b.LogIndex = b.Logs[:0], b.LogIndex[:0]
 	clear(b.Rejects) // their details are of the heap
@@ -33,6 +33,7 @@ func (b *Batch) reset() {
 	if cap(b.Metrics) > keepBytes/208 {
 		b.Metrics, b.MetricIndex = nil, nil
 	}
+	b.Repeats = shrink(b.Repeats, 32)
 }
 
 // shrink empties an arena of elements of so many bytes, and drops it when it grew beyond what is worth keeping.

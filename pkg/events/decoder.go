@@ -24,6 +24,8 @@ func NewDecoder(opts Options) *Decoder { return &Decoder{opts: opts.withDefaults
 //
 // Strings in dst point into memory of dst, not of src, and change with the next Decode into dst. In the
 // steady state decoding JSON allocates nothing.
+//
+// Metrics that src.Repeats knows are in dst.Repeats instead of dst.Metrics; both ascend in their index.
 func (d *Decoder) Decode(dst *Batch, src Source) {
 	dst.reset()
 	w := work{opts: &d.opts, out: dst, s: &dst.scratch.scan, src: src}
@@ -35,6 +37,9 @@ func (d *Decoder) Decode(dst *Batch, src Source) {
 			len(src.Value), d.opts.MaxRecord))
 	case !w.authority():
 	default:
+		if src.Signal != Metrics || w.tenant == "" {
+			w.src.Repeats = nil
+		}
 		w.record()
 	}
 }

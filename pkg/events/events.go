@@ -48,6 +48,10 @@ type Metric struct {
 	// Histogram is set for pre-aggregated data: Kind Observation or Delta merge it into the series' sketch,
 	// Cumulative (a Prometheus native histogram) keeps the last one of a pane, Gauge likewise.
 	Histogram *Histogram
+
+	// Digest stands for everything the event says but time and value. Zero when Source.Repeats was nil, and for events
+	// that cannot be known again.
+	Digest series.ID
 }
 
 // Histogram is an exponential histogram: bucket i of Positive counts values in (γ^i, γ^(i+1)], γ = 2^(2^-Scale)
@@ -119,6 +123,10 @@ type Source struct {
 	Tenant      string // the authority's word (credential or x-scope-orgid header), "" when there is none
 	Value       []byte
 	Timestamp   int64 // Unix nanoseconds; used when an event has no time of its own
+
+	// Repeats are the metric events that need not be decoded again; nil decodes all. They are of the tenant that Tenant or
+	// Key names.
+	Repeats *Repeats
 }
 
 // Batch is what one Source decodes to. Index of an event in its record: MetricIndex, SpanIndex, LogIndex
@@ -126,6 +134,7 @@ type Source struct {
 type Batch struct {
 	Metrics     []Metric
 	MetricIndex []int
+	Repeats     []Repeat // metrics that are not among Metrics
 	Spans       []Span
 	SpanIndex   []int
 	Logs        []Log

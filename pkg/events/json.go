@@ -129,6 +129,9 @@ func (w *work) element() bool {
 		w.refuseEvent(index, s.fault)
 		return true
 	}
+	if w.src.Repeats != nil && w.repeat() {
+		return true
+	}
 	if w.startsOTLP() {
 		return w.otlpElement()
 	}
@@ -225,6 +228,8 @@ const (
 // metric decodes the metric event whose brace is behind pos.
 func (w *work) metric(index int) bool {
 	s, b := w.s, w.out
+	start := s.pos - 1
+	var time, value [2]int // where they stand
 	b.Metrics = append(b.Metrics, Metric{})
 	m := &b.Metrics[len(b.Metrics)-1]
 	at := &s.memos.fields
@@ -243,7 +248,9 @@ func (w *work) metric(index int) bool {
 			ok = s.string(&m.Tenant)
 		case "time":
 			s.enter("time", fieldTime)
+			time[0] = s.pos
 			ok = s.time(&m.Time)
+			time[1] = s.pos
 		case "start":
 			s.enter("start", fieldStart)
 			ok = s.time(&m.Start)
@@ -255,7 +262,9 @@ func (w *work) metric(index int) bool {
 			ok = w.kind(&m.Kind)
 		case "value":
 			s.enter("value", fieldValue)
+			value[0] = s.pos
 			ok = s.float(&m.Value)
+			value[1] = s.pos
 		case "labels":
 			s.enter("labels", fieldLabels)
 			ok = w.labels(&m.Labels)
@@ -286,6 +295,8 @@ func (w *work) metric(index int) bool {
 	}
 	if h := m.Histogram; h != nil {
 		w.countCoarse(m)
+	} else if w.src.Repeats != nil && s.has(fieldTime) {
+		w.learnable(m, start, time, value)
 	}
 	b.MetricIndex = append(b.MetricIndex, index)
 	return true

@@ -101,6 +101,14 @@ func (n *decimal) float() (f float64, ok bool) {
 		}
 		return f, true
 	}
+	if n.exact && n.mant != 0 {
+		if f, ok = eiselLemire(n.mant, n.exp); ok {
+			if n.neg {
+				f = -f
+			}
+			return f, true
+		}
+	}
 	f, err := strconv.ParseFloat(view(n.raw), 64)
 	return f, err == nil
 }

@@ -37,8 +37,10 @@ type scanner struct {
 	fault fault
 	want  string // after false: what should have stood at pos
 
-	memos memos
-	clock minute
+	memos   memos
+	clock   minute
+	layouts [4]layout
+	told    []byte // memory for digests
 }
 
 func (s *scanner) load(record []byte) {

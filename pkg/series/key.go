@@ -58,6 +58,12 @@ func Hash(key []byte) ID {
 	return ID{Hi: h.Hi, Lo: h.Lo}
 }
 
+// HashSeeded is another hash of bytes for every seed. It is for tables in memory only.
+func HashSeeded(bytes []byte, seed uint64) ID {
+	h := xxh3.Hash128Seed(bytes, seed)
+	return ID{Hi: h.Hi, Lo: h.Lo}
+}
+
 func appendString(dst []byte, s string) []byte {
 	dst = binary.AppendUvarint(dst, uint64(len(s)))
 	return append(dst, s...)

@@ -46,6 +46,18 @@ func (t *Table[V]) Get(hash uint64, key []byte) *V {
 	return nil
 }
 
+// Ref returns the number of key, by which At finds its value until the key is deleted.
+func (t *Table[V]) Ref(hash uint64, key []byte) (ref uint32, ok bool) {
+	i, ok := t.find(hash, key)
+	if !ok {
+		return 0, false
+	}
+	return t.slots[i].ref - 1, true
+}
+
+// At returns the value of the key that Ref gave this number.
+func (t *Table[V]) At(ref uint32) *V { return &t.at(ref + 1).value }
+
 // Insert returns the value of key and whether it is new; a new value is zero. It copies key when it is new.
 // Amortised O(1); no allocation for a key that is there.
 func (t *Table[V]) Insert(hash uint64, key []byte) (value *V, fresh bool) {

@@ -1,0 +1,73 @@
+package pipeline
+
+import (
+	"bytes"
+
+	"github.com/vigie-io/vigie/pkg/events"
+	"github.com/vigie-io/vigie/pkg/series"
+)
+
+// maxKnown bounds what is known of a tenant whose series are not bounded: 128 MiB.
+const maxKnown = 1 << 20
+
+// knows returns the tenant of a record whose events may be known by their bytes. Which record that is does not depend
+// on what is known, and neither does any result.
+func (t *Task) knows(r *Record, h *sourceHeaders) *tenant {
+	if t.cfg.Signal != events.Metrics || h.only != nil || len(t.tenants) == 0 {
+		return nil
+	}
+	if h.tenant != "" {
+		return t.tenants[h.tenant]
+	}
+	key, _, _ := bytes.Cut(r.Key, []byte{'#'})
+	if tn := t.current; tn != nil && tn.name == string(key) {
+		return tn
+	}
+	return t.tenants[string(key)]
+}
+
+// learn lets an event be known when it comes again. What it says beside time and value has to be what the series says.
+func (t *Task) learn(tn *tenant, e *entry, m *events.Metric) {
+	if m.Digest == (series.ID{}) || m.Start != 0 || m.Unit != e.unit || m.Help != e.help {
+		return
+	}
+	if ref, ok := tn.table.Ref(e.id.Lo, t.key); ok {
+		tn.repeats.Learn(m.Digest, ref)
+	}
+}
+
+// metrics takes the metrics of a record, in their order.
+func (t *Task) metrics(h *sourceHeaders, b *events.Batch) {
+	known := b.Repeats
+	for i := range b.Metrics {
+		m, index := &b.Metrics[i], b.MetricIndex[i]
+		for len(known) > 0 && known[0].Index < index {
+			t.repeat(h.known, &known[0])
+			known = known[1:]
+		}
+		if t.wanted(h.only, index, m.Time) {
+			t.metric(m)
+			if t.rollups != nil {
+				t.declareMetric(m)
+			}
+		}
+	}
+	for i := range known {
+		t.repeat(h.known, &known[i])
+	}
+}
+
+// repeat takes an event of a series that the tenant has.
+func (t *Task) repeat(tn *tenant, r *events.Repeat) {
+	if !t.wanted(nil, r.Index, r.Time) {
+		return
+	}
+	e := tn.table.At(r.Ref)
+	t.current = tn
+	t.take(tn, e, r.Time).number(e.group.kind, r.Time, r.Value)
+	if t.rollups != nil {
+		t.declareMetric(&events.Metric{
+			Tenant: tn.name, Time: r.Time, Name: e.group.metric, Kind: e.group.kind, Value: r.Value, Labels: e.labels, Unit: e.unit, Help: e.help,
+		})
+	}
+}
