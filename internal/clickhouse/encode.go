@@ -80,7 +80,7 @@ func (Encoder) EncodeSeries(dst []byte, rows *pipeline.SeriesRows) ([]byte, erro
 
 // EncodeWindows appends the block of pipeline.TableWindows. It trusts that rows.Sketch holds a state a row.
 func (Encoder) EncodeWindows(dst []byte, rows *pipeline.WindowRows) ([]byte, error) {
-	b := begin(dst, len(rows.Tenant), 17)
+	b := begin(dst, len(rows.Tenant), 19)
 	b.lowCardinality("tenant", rows.Tenant)
 	b.lowCardinality("metric", rows.Metric)
 	b.lowCardinality("service", rows.Service)
@@ -90,6 +90,9 @@ func (Encoder) EncodeWindows(dst []byte, rows *pipeline.WindowRows) ([]byte, err
 	numbers(b, rows.Start)
 	b.column("end", typeTimeWhole)
 	numbers(b, rows.End)
+	b.column("series_kind", proto.ColumnTypeUInt8)
+	numbers(b, rows.SeriesKind)
+	b.lowCardinality("shape", rows.Shape)
 	b.column("rule", proto.ColumnTypeUInt64)
 	numbers(b, rows.Rule)
 	b.lowCardinality("part", rows.Part)

@@ -29,21 +29,27 @@ func NewStore(client *Client) *Store { return &Store{client} }
 
 // Metas lists the stored metrics of a tenant seen at or after since (Unix ms; 0 = ever), by name.
 func (s *Store) Metas(ctx context.Context, tenant tenants.ID, since int64) ([]promql.Meta, error) {
-	query := `SELECT metric::String AS metric, kind, max(native)::UInt8 AS native, argMax(unit, last_seen)::String AS unit, argMax(help, last_seen) AS help
-FROM vigie.series WHERE tenant = ` + literal(string(tenant)) + seen(since) + `
-GROUP BY metric, kind ORDER BY metric, kind`
+	where := "tenant = " + literal(string(tenant))
+	query := `SELECT metric::String AS metric, kind, max(native)::UInt8 AS native, argMax(unit, last_seen)::String AS unit, argMax(help, last_seen) AS help, '' AS shape
+FROM vigie.series WHERE ` + where + seen(since) + `
+GROUP BY metric, kind
+UNION ALL
+SELECT metric::String AS metric, kind, 0::UInt8 AS native, '' AS unit, '' AS help, shape::String AS shape
+FROM vigie.window_series AS s WHERE ` + where + windowsSeen(since) + `
+GROUP BY metric, kind, shape`
+	query = "SELECT * FROM (" + query + ") ORDER BY metric, kind, shape"
 	var (
-		metric, unit, help proto.ColStr
-		kind, native       proto.ColUInt8
-		metas              []promql.Meta
+		metric, unit, help, shape proto.ColStr
+		kind, native              proto.ColUInt8
+		metas                     []promql.Meta
 	)
 	err := s.read(ctx, query, nil, proto.Results{
 		{Name: "metric", Data: &metric}, {Name: "kind", Data: &kind}, {Name: "native", Data: &native},
-		{Name: "unit", Data: &unit}, {Name: "help", Data: &help},
+		{Name: "unit", Data: &unit}, {Name: "help", Data: &help}, {Name: "shape", Data: &shape},
 	}, func(rows int) error {
 		for i := range rows {
 			metas = append(metas, promql.Meta{
-				Metric: metric.Row(i), Kind: events.Kind(kind[i]), Native: native[i] != 0, Unit: unit.Row(i), Help: help.Row(i),
+				Metric: metric.Row(i), Kind: events.Kind(kind[i]), Native: native[i] != 0, Unit: unit.Row(i), Help: help.Row(i), Shape: shape.Row(i),
 			})
 		}
 		return nil
@@ -54,7 +60,7 @@ GROUP BY metric, kind ORDER BY metric, kind`
 	return metas, nil
 }
 
-// Series lists the series of metrics that meet all matchers, by metric and ID, at most limit (0 = no limit).
+// Series lists the series of metrics that meet all matchers, by metric and ID, panes before windows, at most limit (0 = no limit).
 func (s *Store) Series(ctx context.Context, tenant tenants.ID, metrics []string, matchers []promql.Matcher, since int64, limit int) ([]promql.Series, error) {
 	if len(metrics) == 0 {
 		return nil, nil
@@ -66,6 +72,7 @@ func (s *Store) Series(ctx context.Context, tenant tenants.ID, metrics []string,
 	var (
 		id           proto.ColUInt128
 		metric       proto.ColStr
+		shape        proto.ColStr
 		kind, native proto.ColUInt8
 		labels       = proto.NewMap[string, string](new(proto.ColStr), new(proto.ColStr))
 		found        []promql.Series
@@ -73,12 +80,13 @@ func (s *Store) Series(ctx context.Context, tenant tenants.ID, metrics []string,
 	)
 	err = s.read(ctx, query, nil, proto.Results{
 		{Name: "series_id", Data: &id}, {Name: "metric", Data: &metric}, {Name: "kind", Data: &kind},
-		{Name: "native", Data: &native}, {Name: "labels", Data: labels},
+		{Name: "native", Data: &native}, {Name: "labels", Data: labels}, {Name: "shape", Data: &shape},
 	}, func(rows int) error {
 		for i := range rows {
 			found = append(found, promql.Series{
 				ID: series.ID{Hi: id[i].High, Lo: id[i].Low}, Metric: interner.Bytes(metric.RowBytes(i)),
 				Kind: events.Kind(kind[i]), Native: native[i] != 0, Labels: labelsOf(labels, i, interner),
+				Shape: interner.Bytes(shape.RowBytes(i)),
 			})
 		}
 		return nil
@@ -91,15 +99,14 @@ func (s *Store) Series(ctx context.Context, tenant tenants.ID, metrics []string,
 
 func seriesQuery(tenant tenants.ID, metrics []string, matchers []promql.Matcher, since int64, limit int) (string, error) {
 	var b strings.Builder
-	b.WriteString(`SELECT series_id, metric::String AS metric, any(s.kind) AS kind, max(s.native)::UInt8 AS native, CAST(any(s.labels), 'Map(String, String)') AS labels
-FROM vigie.series AS s WHERE tenant = ` + literal(string(tenant)) + ` AND metric IN (`)
+	b.WriteString("tenant = " + literal(string(tenant)) + " AND metric IN (")
 	for i, metric := range metrics {
 		if i > 0 {
 			b.WriteByte(',')
 		}
 		b.WriteString(literal(metric))
 	}
-	b.WriteString(")" + seen(since))
+	b.WriteString(")")
 	for _, m := range matchers {
 		condition, err := condition(m)
 		if err != nil {
@@ -107,11 +114,15 @@ FROM vigie.series AS s WHERE tenant = ` + literal(string(tenant)) + ` AND metric
 		}
 		b.WriteString("\nAND " + condition)
 	}
-	b.WriteString("\nGROUP BY metric, series_id ORDER BY metric, series_id")
+	const of = "any(s.kind) AS kind, %s AS native, CAST(any(s.labels), 'Map(String, String)') AS labels, %s AS shape\nFROM vigie.%s AS s WHERE "
+	const by = "\nGROUP BY metric, series_id"
+	query := "SELECT * FROM (SELECT series_id, metric::String AS metric, " + fmt.Sprintf(of, "max(s.native)::UInt8", "''", "series") + b.String() + seen(since) + by +
+		"\nUNION ALL\nSELECT series_id, metric::String AS metric, " + fmt.Sprintf(of, "0::UInt8", "argMax(s.shape, s.last_seen)::String", "window_series") +
+		b.String() + windowsSeen(since) + by + ") ORDER BY metric, series_id, shape"
 	if limit > 0 {
-		b.WriteString("\nLIMIT " + strconv.Itoa(limit))
+		query += "\nLIMIT " + strconv.Itoa(limit)
 	}
-	return b.String(), nil
+	return query, nil
 }
 
 // condition is a matcher in SQL. A label that a series has not is an empty string, on both sides.
@@ -263,6 +274,15 @@ func seen(since int64) string {
 	}
 	// Whole seconds, rounded down: a series too many is harmless, one too few is not.
 	return " AND last_seen >= toDateTime(" + strconv.FormatInt(min(since/1000, 1<<32-1), 10) + ", 'UTC')"
+}
+
+// windowsSeen is seen for series of windows, which are last seen when a window ends: until the next does they stand. Sessions
+// have no next one.
+func windowsSeen(since int64) string {
+	if since <= 0 {
+		return ""
+	}
+	return " AND last_seen >= toDateTime64(" + strconv.FormatInt(min(since/1000, 1<<32-1), 10) + ", 0, 'UTC') - INTERVAL if(s.shape LIKE 'session %', 0, 32) DAY"
 }
 
 var literalEscapes = strings.NewReplacer(`\`, `\\`, `'`, `\'`, "\x00", `\0`)

@@ -28,6 +28,8 @@ func windowRows(tenant string, start int64, rows ...windowRow) *pipeline.WindowR
 		w.Series = append(w.Series, series.ID{Hi: 1, Lo: 2})
 		w.Labels = append(w.Labels, series.Labels{{Name: "service", Value: "shop"}})
 		w.Start, w.End = append(w.Start, start), append(w.End, start+60)
+		w.SeriesKind = append(w.SeriesKind, 0)
+		w.Shape = append(w.Shape, "tumbling 1m")
 		w.Rule = append(w.Rule, 7)
 		w.Part = append(w.Part, r.part)
 		w.Version = append(w.Version, r.version)

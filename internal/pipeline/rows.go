@@ -53,7 +53,9 @@ type WindowRows struct {
 	Service    []string
 	Series     []series.ID
 	Labels     []series.Labels
-	Start, End []int64 // Unix seconds, End exclusive
+	Start, End []int64  // Unix seconds, End exclusive
+	SeriesKind []uint8  // events.Kind of what is measured
+	Shape      []string // of the windows, as windows.ParseShape reads it
 	Rule       []uint64
 	Part       []string // topic/partition
 	Version    []uint32

@@ -53,6 +53,18 @@ type SessionWindow struct {
 	By []string `yaml:"by,omitempty" json:"-"`
 }
 
+// shape is what the windows look like, as results say it. The window is valid.
+func (w *Window) shape() string {
+	if w.Session != nil {
+		return windows.Shape{Gap: w.Session.Gap}.String()
+	}
+	aligned, err := w.aligned()
+	if err != nil {
+		panic("BUG: " + err.Error())
+	}
+	return windows.Shape{Aligned: aligned}.String()
+}
+
 const (
 	// maxHops bounds how many windows one event may lie in.
 	maxHops = 1000
@@ -155,17 +167,17 @@ func (r *windowRule) definition() (text []byte, id uint64) {
 
 var errDefinition = errors.New("want the definition of a windowed rollup")
 
-// openDefinition makes the store of a rule from its definition.
-func openDefinition(text []byte) (openWindows, error) {
+// openDefinition makes the store of a rule from its definition, and says what its windows look like.
+func openDefinition(text []byte) (store openWindows, shape string, err error) {
 	var r windowRule
 	if err := json.Unmarshal(text, &r); err != nil {
-		return nil, fmt.Errorf("%w: %w", errDefinition, err)
+		return nil, "", fmt.Errorf("%w: %w", errDefinition, err)
 	}
-	open, err := r.Window.open()
+	store, err = r.Window.open()
 	if err != nil {
-		return nil, fmt.Errorf("%w: %w", errDefinition, err)
+		return nil, "", fmt.Errorf("%w: %w", errDefinition, err)
 	}
-	return open, nil
+	return store, r.Window.shape(), nil
 }
 
 func appendFloat(dst []byte, v float64) []byte {

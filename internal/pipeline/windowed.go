@@ -43,6 +43,7 @@ type windowStore struct {
 	openWindows
 	id         uint64
 	definition []byte
+	shape      string // of its windows, for readers of results
 	current    bool
 	tenants    map[string]bool // that it knows
 }
@@ -121,11 +122,13 @@ func (w *windowed) open(id uint64, definition []byte, current bool) {
 	if w.store(id) != nil {
 		return
 	}
-	store, err := openDefinition(definition)
+	store, shape, err := openDefinition(definition)
 	if err != nil {
 		panic("BUG: " + err.Error())
 	}
-	w.stores = append(w.stores, &windowStore{openWindows: store, id: id, definition: definition, current: current, tenants: map[string]bool{}})
+	w.stores = append(w.stores, &windowStore{
+		openWindows: store, id: id, definition: definition, shape: shape, current: current, tenants: map[string]bool{},
+	})
 	slices.SortFunc(w.stores, func(a, b *windowStore) int { return cmp.Compare(a.id, b.id) })
 }
 
@@ -293,7 +296,7 @@ func (w *windowed) Restore(key, value []byte) error {
 	var err error
 	switch kind {
 	case windowDefinition:
-		_, err = openDefinition(value)
+		_, _, err = openDefinition(value)
 	case windowProgress:
 		if len(value) != 16 {
 			err = fmt.Errorf("progress: got %d bytes, want 16", len(value))
@@ -497,7 +500,7 @@ func (t *Task) closeWindows(out *Outputs) {
 		return
 	}
 	part := fmt.Sprintf("%s/%d", t.cfg.Partition.Topic, t.cfg.Partition.Partition)
-	emit := func(id uint64, e *windows.Emission[windowValue]) { out.addWindow(part, id, e) }
+	emit := func(id uint64, e *windows.Emission[windowValue]) { out.addWindow(part, t.windows.store(id), e) }
 	t.clocks.watch(t.reach.Through)
 	for _, tn := range t.dirty {
 		t.windows.advance(tn.name, t.watermark(tn), emit)
@@ -515,9 +518,9 @@ func (t *Task) closeWindows(out *Outputs) {
 	}
 }
 
-func (o *Outputs) addWindow(part string, id uint64, e *windows.Emission[windowValue]) {
+func (o *Outputs) addWindow(part string, s *windowStore, e *windows.Emission[windowValue]) {
 	key := []byte(e.Key)
-	_, metric, labels, err := series.ParseKey(key)
+	measured, metric, labels, err := series.ParseKey(key)
 	if err != nil {
 		panic(fmt.Sprintf("BUG: series key %x: %v", key, err))
 	}
@@ -535,7 +538,9 @@ func (o *Outputs) addWindow(part string, id uint64, e *windows.Emission[windowVa
 	b.Labels = append(b.Labels, labels)
 	b.Start = append(b.Start, e.Window.Start/int64(time.Second))
 	b.End = append(b.End, e.Window.End/int64(time.Second))
-	b.Rule = append(b.Rule, id)
+	b.SeriesKind = append(b.SeriesKind, measured)
+	b.Shape = append(b.Shape, s.shape)
+	b.Rule = append(b.Rule, s.id)
 	b.Part = append(b.Part, part)
 	b.Version = append(b.Version, e.Version)
 	b.Kind = append(b.Kind, kind)

@@ -15,6 +15,7 @@ import (
 	"github.com/vigie-io/vigie/internal/pipeline"
 	"github.com/vigie-io/vigie/pkg/events"
 	"github.com/vigie-io/vigie/pkg/sketches"
+	"github.com/vigie-io/vigie/pkg/windows"
 )
 
 func windowedConfig(w pipeline.Window) pipeline.Config {
@@ -69,6 +70,9 @@ func (tb windowTable) insert(t rapid.TB, out *pipeline.Outputs) {
 			n, err := sketch.DecodeDD(states)
 			if err != nil {
 				t.Fatal(err)
+			}
+			if shape, err := windows.ParseShape(b.Shape[i]); err != nil || shape.Longest() > 0 && shape.Longest() != time.Duration(b.End[i]-b.Start[i])*time.Second || b.SeriesKind[i] != uint8(events.Observation) {
+				t.Fatalf("row %d: got shape %q of kind %d, %v, want that of a window of %d s", i, b.Shape[i], b.SeriesKind[i], err, b.End[i]-b.Start[i])
 			}
 			key := fmt.Sprint(b.Tenant[i], " ", b.Metric[i], " ", cmp.Or(b.Labels[i].Get("user"), b.Labels[i].Get("service")), " ", b.Start[i]-start.Unix(), " ", b.End[i]-start.Unix())
 			if old := tb[key]; old.version >= b.Version[i] {

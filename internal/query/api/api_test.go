@@ -46,6 +46,10 @@ func (store) Panes(_ context.Context, _ tenants.ID, q promql.PaneQuery, yield fu
 	return yield(q.IDs[0], &promql.Pane{Start: start, Count: 1, Sum: 7})
 }
 
+func (store) Windows(context.Context, tenants.ID, promql.WindowQuery, func(series.ID, *promql.Closed) error) error {
+	return nil
+}
+
 func (store) Progress(_ context.Context, tenant tenants.ID) ([]promql.Progress, error) {
 	at := now.UnixMilli()
 	return []promql.Progress{{Topic: "m", Time: at, Updated: at}, {Topic: "m", Tenant: tenant, Time: at, Updated: at}}, nil

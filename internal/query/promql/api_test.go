@@ -121,11 +121,13 @@ func TestMetadata(t *testing.T) {
 	a := s.do("acme", "GET", "/metadata", nil)
 	want := `{"data":{"http_requests_total":[{"type":"counter","help":"","unit":""}],` +
 		`"latency_seconds":[{"type":"histogram","help":"How long.","unit":"seconds"}],` +
+		`"latency_seconds_bucket":[{"type":"counter","help":"How long.","unit":""}],"latency_seconds_count":[{"type":"counter","help":"How long.","unit":""}],` +
+		`"latency_seconds_sum":[{"type":"counter","help":"How long.","unit":"seconds"}],` +
 		`"restarts_total":[{"type":"counter","help":"","unit":""}],"temp":[{"type":"gauge","help":"","unit":""}]},"status":"success"}`
 	if got := strings.TrimSpace(a.body); got != want {
 		t.Errorf("got  %s\nwant %s", got, want)
 	}
-	if a := s.do("acme", "GET", "/metadata", url.Values{"metric": {"temp"}}); strings.Contains(a.body, "total") {
+	if a := s.do("acme", "GET", "/metadata", url.Values{"metric": {"temp"}}); strings.Contains(a.body, "total") || !strings.Contains(a.body, "temp") {
 		t.Errorf("one metric: got %s", a.body)
 	}
 	if a := s.do("acme", "GET", "/metadata", url.Values{"limit": {"x"}}); a.code != 400 {

@@ -17,12 +17,18 @@ const (
 	count               // <name>_count of a sketch
 	sum                 // <name>_sum of a sketch
 	bucket              // <name>_bucket{le} of a sketch
+	least               // <name>_min of a closed window with a sketch
+	most                // <name>_max of the same
 )
 
 var derived = []struct {
 	facet  facet
 	suffix string
-}{{count, "_count"}, {sum, "_sum"}, {bucket, "_bucket"}}
+	kinds  kinds // that have it
+}{
+	{count, "_count", kindSketch | kindClosedSketch}, {sum, "_sum", kindSketch | kindClosedSketch}, {bucket, "_bucket", kindSketch | kindClosedSketch},
+	{least, "_min", kindClosedSketch}, {most, "_max", kindClosedSketch},
+}
 
 // target is one stored metric seen under one PromQL name.
 type target struct {
@@ -35,13 +41,24 @@ type target struct {
 type kinds uint8
 
 const (
-	kindSketch kinds = 1 << iota // windows with native histograms
-	kindDelta                    // windows with floats
-	kindLevel                    // samples: gauges and cumulative totals
+	kindSketch       kinds = 1 << iota // windows with native histograms
+	kindDelta                          // windows with floats
+	kindLevel                          // samples: gauges and cumulative totals
+	kindClosedSketch                   // results of closed windows, as gauges: with native histograms
+	kindClosedSum                      // and with floats
+
+	kindClosed = kindClosedSketch | kindClosedSum
 )
 
-func kindOf(kind events.Kind, native bool) kinds {
+func (m *Meta) kinds() kinds   { return kindOf(m.Kind, m.Native, m.Shape) }
+func (s *Series) kinds() kinds { return kindOf(s.Kind, s.Native, s.Shape) }
+
+func kindOf(kind events.Kind, native bool, shape string) kinds {
 	switch {
+	case shape != "" && kind == events.Observation:
+		return kindClosedSketch
+	case shape != "":
+		return kindClosedSum
 	case kind == events.Observation, kind == events.Delta && native:
 		return kindSketch
 	case kind == events.Delta:
@@ -55,24 +72,23 @@ type catalog struct {
 	metas   []Meta
 	names   []string // ascending
 	targets map[string][]target
+	// longest is how long a window of each metric with closed windows may be, ms.
+	longest map[string]int64
 }
 
-// newCatalog gives every stored metric its own name, and every sketch its three derived ones. A stored metric
+// newCatalog gives every stored metric its own name, and every sketch its derived ones. A stored metric
 // hides a derived one of the same name: what was sent is never replaced by what was computed.
 func newCatalog(metas []Meta) *catalog {
 	stored := make(map[string]kinds, len(metas))
 	for _, m := range metas {
-		stored[m.Metric] |= kindOf(m.Kind, m.Native)
+		stored[m.Metric] |= m.kinds()
 	}
-	c := &catalog{metas: metas, targets: make(map[string][]target, len(stored))}
+	c := &catalog{metas: metas, targets: make(map[string][]target, len(stored)), longest: longest(metas)}
 	for metric, k := range stored {
 		c.targets[metric] = append(c.targets[metric], target{metric, whole, k})
-		if k&kindSketch == 0 {
-			continue
-		}
 		for _, d := range derived {
-			if _, hidden := stored[metric+d.suffix]; !hidden {
-				c.targets[metric+d.suffix] = append(c.targets[metric+d.suffix], target{metric, d.facet, kindSketch})
+			if _, hidden := stored[metric+d.suffix]; !hidden && k&d.kinds != 0 {
+				c.targets[metric+d.suffix] = append(c.targets[metric+d.suffix], target{metric, d.facet, k & d.kinds})
 			}
 		}
 	}
@@ -131,4 +147,13 @@ func (c *catalog) kinds(matchers []*labels.Matcher) kinds {
 		k |= t.kinds
 	}
 	return k
+}
+
+// longestOf is how long the windows are that a selector may meet, ms; 0 when there are none.
+func (c *catalog) longestOf(matchers []*labels.Matcher) (longest int64) {
+	found, _ := c.match(matchers)
+	for _, t := range found {
+		longest = max(longest, c.longest[t.metric])
+	}
+	return longest
 }

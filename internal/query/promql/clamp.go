@@ -11,6 +11,9 @@ const (
 	staleProgress = 10 * time.Minute
 	// idleDelay is how far behind the partitions a tenant without newer events is taken to be.
 	idleDelay = 15 * time.Second
+	// silentTenant is by when the stream has surely closed the windows of a tenant that is silent. It is longer than the
+	// stream's idle_after, and not counted as silence.
+	silentTenant = 2 * time.Minute
 	// unknownDelay is used when no partition has ever reported.
 	unknownDelay = 30 * time.Second
 )
@@ -26,22 +29,12 @@ type partition struct {
 // order. A tenant that no partition has seen has nothing to wait for.
 // Rows not updated for ten minutes do not count, unless there are no others: then nothing newer was processed.
 func watermark(rows []Progress, now int64) int64 {
-	own := make(map[partition]int64)
+	own := reach(rows, now)
 	tenant := make(map[partition]int64)
-	collect := func(since int64) {
-		for _, r := range rows {
-			if r.Tenant == "" && r.Updated >= since {
-				own[partition{r.Topic, r.Partition}] = r.Time
-			}
-		}
-	}
 	for _, r := range rows {
 		if r.Tenant != "" {
 			tenant[partition{r.Topic, r.Partition}] = r.Time
 		}
-	}
-	if collect(now - staleProgress.Milliseconds()); len(own) == 0 {
-		collect(math.MinInt64)
 	}
 	if len(own) == 0 {
 		return floor(now-unknownDelay.Milliseconds(), Tier10s.millis())
@@ -57,6 +50,36 @@ func watermark(rows []Progress, now int64) int64 {
 		}
 	}
 	return floor(w, Tier10s.millis())
+}
+
+// reach is how far each partition has been processed, of those that count.
+func reach(rows []Progress, now int64) map[partition]int64 {
+	own := make(map[partition]int64)
+	collect := func(since int64) {
+		for _, r := range rows {
+			if r.Tenant == "" && r.Updated >= since {
+				own[partition{r.Topic, r.Partition}] = r.Time
+			}
+		}
+	}
+	if collect(now - staleProgress.Milliseconds()); len(own) == 0 {
+		collect(math.MinInt64)
+	}
+	return own
+}
+
+// closedUpTo returns the time (Unix ms) up to which the closed windows of a tenant are there from every partition: the least
+// of the tenant's own watermarks, as it is those that close windows, and not after clamp. Where the tenant is silent his clock
+// is taken to go on, as the stream does, but later by silentTenant.
+func closedUpTo(rows []Progress, now, clamp int64) int64 {
+	own := reach(rows, now)
+	for _, r := range rows {
+		through, counts := own[partition{r.Topic, r.Partition}]
+		if r.Tenant != "" && counts {
+			clamp = min(clamp, r.Time+max(0, through-r.Updated-silentTenant.Milliseconds()))
+		}
+	}
+	return clamp
 }
 
 func (t Tier) millis() int64 { return time.Duration(t).Milliseconds() }

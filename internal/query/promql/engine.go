@@ -118,7 +118,7 @@ func (e *engine) prepare(ctx context.Context, opts promql.QueryOpts, qs string, 
 		query.nothing = true
 		return query, nil
 	}
-	for widest := Tier10s; ; {
+	for {
 		aligned, err := build(ng, promql.NewPrometheusQueryOpts(perStep, lookback, nil), time.UnixMilli(grid.start), time.UnixMilli(grid.end), time.Duration(grid.step)*time.Millisecond)
 		if err != nil {
 			return nil, err
@@ -126,13 +126,12 @@ func (e *engine) prepare(ctx context.Context, opts promql.QueryOpts, qs string, 
 		query.Query = aligned
 		stmt := aligned.Statement().(*parser.EvalStmt)
 		query.warnings.Merge(straighten(stmt.Expr, catalog))
-		wide := plan.apply(e.service, stmt, catalog)
-		if wide <= widest {
+		query.warnings.Merge(misused(stmt, catalog))
+		need := time.Duration(plan.apply(e.service, stmt, catalog, lookback.Milliseconds())) * time.Millisecond
+		if need <= lookback {
 			return query, nil
 		}
-		// Samples of wide windows lie far apart: what is valid for less than two of them would flicker.
-		widest = wide
-		lookback = max(lookback, 2*time.Duration(widest))
+		lookback = need
 	}
 }
 

@@ -3,6 +3,7 @@ package promql
 import (
 	"encoding/json"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -98,18 +99,18 @@ func (s *Service) serveMetadata(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	data := make(map[string][]metadata)
-	for _, m := range c.metas {
-		if asked := r.FormValue("metric"); asked != "" && asked != m.Metric {
-			continue
+	c.describeAll(func(name string, about metadata) {
+		if asked := r.FormValue("metric"); asked != "" && asked != name {
+			return
 		}
-		list, seen := data[m.Metric]
-		if !seen && limit >= 0 && len(data) >= limit {
-			continue
+		list, seen := data[name]
+		if !seen && limit >= 0 && len(data) >= limit || slices.Contains(list, about) {
+			return
 		}
 		if perMetric <= 0 || len(list) < perMetric {
-			data[m.Metric] = append(list, metadata{metadataType(m), m.Help, m.Unit})
+			data[name] = append(list, about)
 		}
-	}
+	})
 	writeJSON(w, http.StatusOK, map[string]any{"status": "success", "data": data})
 }
 
@@ -122,8 +123,36 @@ func number(r *http.Request, name string) (int, error) {
 	return strconv.Atoi(text)
 }
 
-func metadataType(m Meta) string {
+// describeAll calls f for every name that a query may use, stored ones with what was derived from them.
+func (c *catalog) describeAll(f func(name string, about metadata)) {
+	for i := range c.metas {
+		m := &c.metas[i]
+		about := metadata{metadataType(m), m.Help, m.Unit}
+		part := metadata{"counter", m.Help, m.Unit}
+		if m.Shape != "" {
+			about.Help = "Closed windows, " + m.Shape + "."
+			part = metadata{"gauge", about.Help, m.Unit}
+		}
+		f(m.Metric, about)
+		for _, d := range derived {
+			name := m.Metric + d.suffix
+			if m.kinds()&d.kinds != 0 && slices.ContainsFunc(c.targets[name], func(t target) bool { return t.metric == m.Metric && t.facet == d.facet }) {
+				of := part
+				if d.facet == count || d.facet == bucket {
+					of.Unit = "" // they count
+				}
+				f(name, of)
+			}
+		}
+	}
+}
+
+func metadataType(m *Meta) string {
 	switch {
+	case m.kinds() == kindClosedSketch:
+		return "gaugehistogram"
+	case m.Shape != "":
+		return "gauge"
 	case m.Kind == events.Gauge && m.Native:
 		return "gaugehistogram"
 	case m.Kind == events.Observation, m.Native:

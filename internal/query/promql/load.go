@@ -46,12 +46,17 @@ func (s *Service) members(ctx context.Context, tenant tenants.ID, c *catalog, ma
 
 // join makes one member of the same series seen twice.
 func join(a, b []member) []member {
-	at := make(map[series.ID]int, len(a))
-	for i, m := range a {
-		at[m.ID] = i
+	type key struct {
+		id     series.ID
+		closed bool
+	}
+	of := func(m *member) key { return key{m.ID, m.Shape != ""} }
+	at := make(map[key]int, len(a))
+	for i := range a {
+		at[of(&a[i])] = i
 	}
 	for _, m := range b {
-		if i, both := at[m.ID]; both {
+		if i, both := at[of(&m)]; both {
 			a[i].targets = append(a[i].targets, m.targets...)
 		} else {
 			a = append(a, m)
@@ -91,7 +96,7 @@ func (s *Service) membersOf(ctx context.Context, tenant tenants.ID, found []name
 	for _, one := range list {
 		var seen []named
 		for _, t := range targets[one.Metric] {
-			if t.kinds&kindOf(one.Kind, one.Native) != 0 {
+			if t.kinds&one.kinds() != 0 {
 				seen = append(seen, t)
 			}
 		}
@@ -130,6 +135,7 @@ func (s *Service) load(ctx context.Context, hints *storage.SelectHints, matchers
 	if len(matchers) > 0 {
 		if c, chosen := p.choices[matchers[0]]; chosen {
 			r.tier, r.smoothed = c.tier, c.smoothed
+			r.from = max(r.from, hints.Start+c.trim)
 		}
 	}
 	members, err := s.members(ctx, p.tenant, c, matchers, s.announced(r.from-s.cfg.ActivityHorizon.Milliseconds()), p.limits.QuerySeries)
@@ -193,7 +199,7 @@ func (r *reader) read(ctx context.Context, members []member) error {
 	groups := make(map[group][]member)
 	var order []group
 	for _, m := range members {
-		g := group{m.Metric, kindOf(m.Kind, m.Native)}
+		g := group{m.Metric, m.kinds()}
 		if groups[g] == nil {
 			order = append(order, g)
 		}
@@ -204,8 +210,11 @@ func (r *reader) read(ctx context.Context, members []member) error {
 		list := groups[g]
 		slices.SortFunc(list, func(a, b member) int { return compareIDs(a.ID, b.ID) })
 		read := r.windows
-		if g.kind == kindLevel {
+		switch {
+		case g.kind == kindLevel:
 			read = r.levels
+		case g.kind&kindClosed != 0:
+			read = r.closed
 		}
 		if err := read(ctx, g, list); err != nil {
 			return err
@@ -370,11 +379,7 @@ func (b *windowBuilder) add(i int, p *Pane) error {
 }
 
 func (b *windowBuilder) addBuckets(c *column, p *Pane) {
-	bounds := make([]float64, 0, len(b.reader.bounds))
-	for _, le := range b.reader.bounds {
-		bounds = append(bounds, le.bound)
-	}
-	b.counts = cumulate(b.counts[:0], &b.scratch, bounds)
+	b.counts = cumulate(b.counts[:0], &b.scratch, bounds(b.reader.bounds))
 	for k, n := range b.counts {
 		c.buckets[k] = append(c.buckets[k], n)
 	}
@@ -389,7 +394,7 @@ func (b *windowBuilder) build() (list []storage.Series) {
 		}
 		for j, t := range m.targets {
 			c := b.facets[i][j]
-			one := windows{grid: b.grid, prior: b.prior[i], starts: b.starts[i], values: c.values, hists: c.hists}
+			one := deltas{grid: b.grid, prior: b.prior[i], starts: b.starts[i], values: c.values, hists: c.hists}
 			if t.facet == bucket {
 				for k, le := range b.reader.bounds {
 					each := one

@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"math"
 	"net/http"
 	"net/http/httptest"
@@ -37,6 +38,7 @@ type stored struct {
 	unit, help string
 	events     []event
 	hists      []string // beside events, for native levels
+	closed     []promql.Closed
 }
 
 // memStore is the database of the tests: it keeps raw events and merges them into panes when asked, so that
@@ -80,6 +82,13 @@ func (m *memStore) add(t testing.TB, tenant tenants.ID, kind events.Kind, name s
 	return s
 }
 
+// window puts closed windows into a series; ends ascend.
+func (m *memStore) window(t testing.TB, kind events.Kind, name, shape string, ls map[string]string, list ...promql.Closed) {
+	t.Helper()
+	s := m.add(t, "acme", kind, name, ls)
+	s.Shape, s.closed = shape, append(s.closed, list...)
+}
+
 // empty drops all series.
 func (m *memStore) empty() {
 	m.mu.Lock()
@@ -102,7 +111,7 @@ func (m *memStore) Metas(_ context.Context, tenant tenants.ID, since int64) ([]p
 	defer m.mu.Unlock()
 	var list []promql.Meta
 	for _, s := range m.series[tenant] {
-		meta := promql.Meta{Metric: s.Metric, Kind: s.Kind, Native: s.Native, Unit: s.unit, Help: s.help}
+		meta := promql.Meta{Metric: s.Metric, Kind: s.Kind, Native: s.Native, Unit: s.unit, Help: s.help, Shape: s.Shape}
 		if s.seen(since) && !slices.Contains(list, meta) {
 			list = append(list, meta)
 		}
@@ -111,7 +120,7 @@ func (m *memStore) Metas(_ context.Context, tenant tenants.ID, since int64) ([]p
 }
 
 func (s *stored) seen(since int64) bool {
-	return slices.ContainsFunc(s.events, func(e event) bool { return e.time.UnixMilli() >= since })
+	return s.Shape != "" || slices.ContainsFunc(s.events, func(e event) bool { return e.time.UnixMilli() >= since })
 }
 
 func (m *memStore) Series(_ context.Context, tenant tenants.ID, metrics []string, matchers []promql.Matcher, since int64, limit int) ([]promql.Series, error) {
@@ -197,6 +206,27 @@ func (s *stored) panes(q promql.PaneQuery) []*promql.Pane {
 	}
 	slices.SortFunc(list, func(a, b *promql.Pane) int { return cmp.Compare(a.Start, b.Start) })
 	return list
+}
+
+func (m *memStore) Windows(_ context.Context, tenant tenants.ID, q promql.WindowQuery, yield func(series.ID, *promql.Closed) error) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	all := slices.Clone(m.series[tenant])
+	slices.SortFunc(all, func(a, b *stored) int { return a.ID.Compare(b.ID) })
+	for _, s := range all {
+		for _, w := range s.closed {
+			if s.Metric != q.Metric || !slices.Contains(q.IDs, s.ID) || w.End < q.From || w.End > q.To {
+				continue
+			}
+			if q.Longest > 0 && w.End-w.Start > q.Longest.Milliseconds() {
+				return fmt.Errorf("a window of %d ms, said to be at most %s", w.End-w.Start, q.Longest)
+			}
+			if err := yield(s.ID, &w); err != nil {
+				return err
+			}
+		}
+	}
+	return m.fail
 }
 
 func (m *memStore) Progress(_ context.Context, tenant tenants.ID) ([]promql.Progress, error) {

@@ -20,7 +20,8 @@ type plan struct {
 	tenant tenants.ID
 	limits tenants.Limits
 	now    int64 // Unix ms
-	clamp  int64 // no window that ends later is read
+	clamp  int64 // no pane that ends later is read
+	closed int64 // no closed window that ends later is read; not after clamp
 	valid  int64 // how long a level stays valid at 10 s and 1 m, ms
 	budget budget
 	// choices by a selector's first matcher: the engine hands the very matchers of the tree to Select.
@@ -31,6 +32,7 @@ type plan struct {
 type choice struct {
 	tier     Tier
 	smoothed bool
+	trim     int64 // how much later than the engine's lookback says its samples begin, ms
 }
 
 type planKey struct{}
@@ -65,6 +67,7 @@ func (s *Service) newPlan(ctx context.Context) (*plan, error) {
 		choices: make(map[*labels.Matcher]choice),
 	}
 	p.clamp = watermark(rows, p.now)
+	p.closed = closedUpTo(rows, p.now, p.clamp)
 	p.budget.limit = p.limits.QuerySamples
 	return p, nil
 }
@@ -184,7 +187,7 @@ func (s *Service) tier(u *use, k kinds, now int64) Tier {
 		if coarser <= best || !u.aligned(coarser.millis()) {
 			continue
 		}
-		sums := windowSums[u.call] && k&kindLevel == 0
+		sums := windowSums[u.call] && k&kindLevel == 0 && k&^kindClosed != 0
 		long := u.rng == 0 && k == kindLevel && u.step >= coarser.millis() && (u.to-u.from)/best.millis() > levelPoints
 		if sums || long {
 			best = coarser
@@ -196,7 +199,7 @@ func (s *Service) tier(u *use, k kinds, now int64) Tier {
 // smooth tells whether a range's ends have to be interpolated inside windows: upstream's extrapolation would
 // drop a window that is cut, and finds nothing at all in a range shorter than two of them.
 func smooth(u *use, k kinds, tier Tier) bool {
-	if u.call != "rate" && u.call != "increase" || u.selector.Anchored || u.selector.Smoothed {
+	if u.call != "rate" && u.call != "increase" || u.selector.Anchored || u.selector.Smoothed || k&kindClosed != 0 {
 		return false
 	}
 	if k&kindLevel == 0 {
@@ -228,7 +231,7 @@ func straighten(root parser.Expr, catalog *catalog) annotations.Annotations {
 			inner = paren.Expr
 		}
 		selector, ok := inner.(*parser.VectorSelector)
-		if k := kinds(0); !ok || catalog.kinds(selector.LabelMatchers)&^kindLevel == k {
+		if !ok || catalog.kinds(selector.LabelMatchers)&(kindSketch|kindDelta) == 0 {
 			return nil
 		}
 		if sub.Timestamp != nil || selector.Timestamp != nil || catalog.kinds(selector.LabelMatchers)&kindLevel != 0 {
@@ -243,19 +246,54 @@ func straighten(root parser.Expr, catalog *catalog) annotations.Annotations {
 	return warnings
 }
 
-// apply prepares a parsed statement: chooses tiers, marks what is smoothed, and returns the widest tier.
-func (p *plan) apply(s *Service, stmt *parser.EvalStmt, catalog *catalog) (widest Tier) {
-	widest = Tier10s
+// apply prepares a parsed statement: chooses tiers, marks what is smoothed, and returns the lookback that the engine
+// needs (lookback, or more) for instant selectors. What only some of them need, the others do without.
+func (p *plan) apply(s *Service, stmt *parser.EvalStmt, catalog *catalog, lookback int64) (need int64) {
+	own := make(map[*labels.Matcher]int64)
 	for _, u := range uses(stmt, noStepSubquery) {
 		k := catalog.kinds(u.selector.LabelMatchers)
 		tier := s.tier(&u, k, p.now)
 		if k != 0 && smooth(&u, k, tier) {
 			u.selector.Smoothed = true
 		}
-		p.choices[u.selector.LabelMatchers[0]] = choice{tier, u.selector.Smoothed}
-		widest = max(widest, tier)
+		key := u.selector.LabelMatchers[0]
+		p.choices[key] = choice{tier: tier, smoothed: u.selector.Smoothed}
+		of := p.valid
+		if tier > Tier10s {
+			// Samples of wide windows lie far apart: what is valid for less than two of them would flicker.
+			of = max(of, 2*tier.millis())
+		}
+		if k&kindClosed != 0 {
+			// A result stands until the next is known, which may take as long as a silent tenant is waited for.
+			of = max(of, catalog.longestOf(u.selector.LabelMatchers)+staleProgress.Milliseconds())
+		}
+		if u.rng == 0 && !u.selector.Smoothed && !u.selector.Anchored {
+			own[key] = of
+		}
+		need = max(need, of)
 	}
-	return widest
+	need = max(need, lookback)
+	for key, of := range own {
+		c := p.choices[key]
+		c.trim = need - of
+		p.choices[key] = c
+	}
+	return need
+}
+
+// counterOnly are functions that say nothing about results of closed windows.
+var counterOnly = map[string]bool{"rate": true, "increase": true, "irate": true, "resets": true}
+
+// misused warns of functions for counters over closed windows.
+func misused(stmt *parser.EvalStmt, catalog *catalog) annotations.Annotations {
+	var warnings annotations.Annotations
+	for _, u := range uses(stmt, noStepSubquery) {
+		if k := catalog.kinds(u.selector.LabelMatchers); counterOnly[u.call] && k != 0 && k&^kindClosed == 0 {
+			warnings.Add(fmt.Errorf("%w: %s(%s[…]): closed windows are gauges, each a result of its own; take it as it is, or with sum_over_time, avg_over_time or max_over_time (sums of windows that overlap count twice)",
+				annotations.PromQLWarning, u.call, u.selector))
+		}
+	}
+	return warnings
 }
 
 // span is the time a statement covers, lookback left out, and the finest tier that has all of it.

@@ -213,6 +213,15 @@ func (s *Service) bounds(matchers []*labels.Matcher) []le {
 	return list
 }
 
+// bounds are the bare numbers.
+func bounds(list []le) []float64 {
+	out := make([]float64, len(list))
+	for i, le := range list {
+		out[i] = le.bound
+	}
+	return out
+}
+
 func leMatchers(matchers []*labels.Matcher) (found []*labels.Matcher) {
 	for _, m := range matchers {
 		if m.Name == labels.BucketLabel {

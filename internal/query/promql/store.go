@@ -17,13 +17,14 @@ type Matcher struct {
 	Value string
 }
 
-// Meta is one stored metric of a tenant.
+// Meta is one stored metric of a tenant. A name with panes and windows, or windows of several shapes, has several.
 type Meta struct {
 	Metric string
 	Kind   events.Kind
 	Native bool // carries native histograms as samples (cumulative or gauge histograms)
 	Unit   string
 	Help   string
+	Shape  string // of closed windows, as windows.ParseShape reads it; "" for panes
 }
 
 // Series is one stored series.
@@ -33,6 +34,7 @@ type Series struct {
 	Kind   events.Kind
 	Native bool
 	Labels series.Labels
+	Shape  string // of closed windows; "" for panes. A series of panes and one of windows may share their ID
 }
 
 // Tier is the width of a rollup tier.
@@ -67,6 +69,24 @@ type PaneQuery struct {
 	Last     bool  // read levels
 }
 
+// Closed is one closed window of a series, its parts added up.
+type Closed struct {
+	Start, End int64 // Unix milliseconds, End exclusive
+	Count      uint64
+	Sum        float64
+	Min, Max   float64
+	Sketch     []byte // as in Pane
+}
+
+// WindowQuery asks for the closed windows of some series of one metric.
+type WindowQuery struct {
+	Metric   string
+	IDs      []series.ID
+	From, To int64         // window ends, Unix milliseconds, [From, To]
+	Longest  time.Duration // no window is longer; 0: no bound
+	Sketch   bool          // read sketches
+}
+
 // Store is what PromQL needs of the database. Every call is bound to one tenant and sees nothing of another.
 // Implemented by internal/clickhouse.
 type Store interface {
@@ -77,6 +97,9 @@ type Store interface {
 	// Panes calls yield for every pane, grouped by series in the order of IDs ascending, panes ascending in Start.
 	// The pane is only valid during the call. A yield error ends the read and is returned.
 	Panes(ctx context.Context, tenant tenants.ID, q PaneQuery, yield func(id series.ID, p *Pane) error) error
+	// Windows calls yield for every closed window, grouped by series in the order of IDs ascending, windows ascending in End
+	// and then Start. The window is only valid during the call. A yield error ends the read and is returned.
+	Windows(ctx context.Context, tenant tenants.ID, q WindowQuery, yield func(id series.ID, w *Closed) error) error
 	// Progress returns the rows of vigie.progress that matter to the tenant.
 	Progress(ctx context.Context, tenant tenants.ID) ([]Progress, error)
 }

@@ -59,12 +59,12 @@ func (g *grid) first(t int64) int64 {
 	return g.to()
 }
 
-// windows is a delta series: what happened in each window, on its own. The sample of a window has the time of
+// deltas is a delta series: what happened in each window, on its own. The sample of a window has the time of
 // the window's end, so that a range (t−r, t] holds exactly the windows inside it, and a start timestamp one
 // millisecond after the window's start, because the engine takes a start timestamp at the very start of a range
 // as outside of it. Windows without events read as zero from the first activity until fill after the last, then
 // the series is marked stale until it is active again.
-type windows struct {
+type deltas struct {
 	labels labels.Labels
 	grid   *grid
 	prior  int64 // end of the last active window before the grid, or never
@@ -73,9 +73,9 @@ type windows struct {
 	hists  []*histogram.FloatHistogram // of a histogram series, as long as starts; not changed after
 }
 
-func (s *windows) Labels() labels.Labels { return s.labels }
+func (s *deltas) Labels() labels.Labels { return s.labels }
 
-func (s *windows) Iterator(reuse chunkenc.Iterator) chunkenc.Iterator {
+func (s *deltas) Iterator(reuse chunkenc.Iterator) chunkenc.Iterator {
 	it, ok := reuse.(*windowIterator)
 	if !ok {
 		it = &windowIterator{}
@@ -89,7 +89,7 @@ func (s *windows) Iterator(reuse chunkenc.Iterator) chunkenc.Iterator {
 var staleHistogram = &histogram.FloatHistogram{Sum: math.Float64frombits(value.StaleNaN)}
 
 type windowIterator struct {
-	series *windows
+	series *deltas
 	next   int64 // start of the window that the following Next looks at
 	at     int   // index in starts of the first active window ≥ next
 	end    int64 // end of the last active window before next, or never

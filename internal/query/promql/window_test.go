@@ -40,7 +40,7 @@ func TestSeekFindsWhatNextFinds(t *testing.T) {
 		ten, minute := Tier10s.millis(), Tier1m.millis()
 		g := &grid{fill: rapid.Int64Range(1, 20).Draw(t, "fill") * ten}
 		g.segments = []segment{{Tier1m, 0, 10 * minute}, {Tier10s, 10 * minute, 20 * minute}}
-		s := &windows{grid: g, prior: never}
+		s := &deltas{grid: g, prior: never}
 		if rapid.Bool().Draw(t, "prior") {
 			s.prior = -rapid.Int64Range(0, 30).Draw(t, "before") * ten
 		}

@@ -1,0 +1,81 @@
+package clickhouse
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strconv"
+
+	"github.com/ClickHouse/ch-go/proto"
+
+	"github.com/vigie-io/vigie/internal/query/promql"
+	"github.com/vigie-io/vigie/internal/tenants"
+	"github.com/vigie-io/vigie/migrations"
+	"github.com/vigie-io/vigie/pkg/series"
+)
+
+// Windows calls yield for every closed window of the asked series, series by ID and windows by end and start ascending,
+// parts and rules added up as api.windows does. The window is valid during the call only. An error of yield ends the read.
+func (s *Store) Windows(ctx context.Context, tenant tenants.ID, q promql.WindowQuery, yield func(id series.ID, w *promql.Closed) error) error {
+	if len(q.IDs) == 0 || q.From > q.To {
+		return nil
+	}
+	ids := slices.Clone(q.IDs)
+	slices.SortFunc(ids, series.ID.Compare)
+	ids = slices.Compact(ids)
+	var (
+		id             proto.ColUInt128
+		start, end     proto.ColInt64
+		count          proto.ColUInt64
+		sum, low, high proto.ColFloat64
+		sketch         proto.ColStr
+	)
+	results := proto.Results{
+		{Name: "series_id", Data: &id}, {Name: "from", Data: &start}, {Name: "to", Data: &end}, {Name: "count", Data: &count},
+		{Name: "sum", Data: &sum}, {Name: "min", Data: &low}, {Name: "max", Data: &high},
+	}
+	if q.Sketch {
+		results = append(results, proto.ResultColumn{Name: "sketch", Data: &sketch})
+	}
+	query := windowsQuery(tenant, &q)
+	for some := range slices.Chunk(ids, idsPerRead) {
+		err := s.read(ctx, query, some, results, func(rows int) error {
+			for i := range rows {
+				w := promql.Closed{
+					Start: start[i] * 1000, End: end[i] * 1000, Count: count[i], Sum: sum[i], Min: low[i], Max: high[i],
+				}
+				if q.Sketch {
+					w.Sketch = sketch.RowBytes(i)
+				}
+				if err := yield(series.ID{Hi: id[i].High, Lo: id[i].Low}, &w); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+		if err != nil {
+			return fmt.Errorf("read windows of metric %q of tenant %s: %w", q.Metric, tenant, err)
+		}
+	}
+	return nil
+}
+
+func windowsQuery(tenant tenants.ID, q *promql.WindowQuery) string {
+	at := func(millis int64) string {
+		return "toDateTime64(" + strconv.FormatInt(min(max(millis, 0)/1000, 1<<32-1), 10) + ", 0, 'UTC')"
+	}
+	columns, sketch := "series_id, from, to, count, sum, min, max", ""
+	if q.Sketch {
+		columns, sketch = columns+", sketch", ", CAST("+migrations.MergeStates("w.sketch")+", 'String') AS sketch"
+	}
+	where := "tenant = " + literal(string(tenant)) + " AND metric = " + literal(q.Metric) + " AND series_id IN ids" +
+		" AND end >= " + at(q.From+999) + " AND end <= " + at(q.To)
+	if q.Longest > 0 {
+		// The start is in the sort key and the partition, the end in neither.
+		where += " AND start >= " + at(q.From-q.Longest.Milliseconds())
+	}
+	return "SELECT " + columns + " FROM (SELECT series_id, toInt64(toUnixTimestamp(start)) AS from, toInt64(toUnixTimestamp(end)) AS to," +
+		" sum(w.count) AS count, sum(w.sum) AS sum, min(w.min) AS min, max(w.max) AS max" + sketch +
+		"\nFROM vigie.windows AS w FINAL WHERE w.kind IN (0, 2) AND " + where +
+		"\nGROUP BY series_id, start, end HAVING count > 0 ORDER BY series_id, end, start)"
+}

@@ -1,0 +1,193 @@
+package promql
+
+import (
+	"context"
+	"fmt"
+	"math"
+	"time"
+
+	"github.com/prometheus/prometheus/model/histogram"
+	"github.com/prometheus/prometheus/model/value"
+
+	"github.com/vigie-io/vigie/pkg/series"
+	"github.com/vigie-io/vigie/pkg/sketches"
+	"github.com/vigie-io/vigie/pkg/windows"
+)
+
+// longest is how long the windows of each metric may be, ms. A shape that cannot be read has none.
+func longest(metas []Meta) map[string]int64 {
+	out := make(map[string]int64)
+	for _, m := range metas {
+		if m.Shape != "" {
+			shape, _ := windows.ParseShape(m.Shape)
+			out[m.Metric] = max(out[m.Metric], shape.Longest().Milliseconds())
+		}
+	}
+	return out
+}
+
+// results turns the closed windows of one group into samples: each at the window's end, valid until the next window of its
+// rule has ended, or for as long as a gauge when that is not known beforehand (sessions). Where none is there by
+// then, the series is marked stale: nothing happened in the next window.
+type results struct {
+	reader  *reader
+	members []member
+	shapes  []windows.Shape
+	last    []windows.Window // ms; the latest of each member
+	built   [][]levels       // by member, as its targets; buckets have one each bound
+	sketch  bool
+	scratch sketches.Sketch
+	counts  []float64
+}
+
+// closed reads closed windows.
+func (r *reader) closed(ctx context.Context, g group, members []member) error {
+	b := &results{
+		reader: r, members: members, shapes: make([]windows.Shape, len(members)),
+		last: make([]windows.Window, len(members)), built: make([][]levels, len(members)),
+	}
+	q := WindowQuery{Metric: g.metric, IDs: make([]series.ID, len(members)), From: r.from, To: min(r.to, r.plan.closed)}
+	bounded := true
+	for i, m := range members {
+		// A shape of a newer Vigie is taken for one that does not say when the next window ends.
+		b.shapes[i], _ = windows.ParseShape(m.Shape)
+		longest := b.shapes[i].Longest()
+		q.IDs[i], q.Longest, bounded = m.ID, max(q.Longest, longest), bounded && longest > 0
+		b.prepare(i, g.kind)
+	}
+	if !bounded {
+		q.Longest = 0
+	}
+	q.Sketch = b.sketch
+	if q.From > q.To {
+		return nil
+	}
+	i, rows := 0, 0
+	err := r.service.store.Windows(ctx, r.plan.tenant, q, func(id series.ID, w *Closed) error {
+		for i < len(members) && compareIDs(members[i].ID, id) < 0 {
+			i++
+		}
+		if i == len(members) || members[i].ID != id {
+			return fmt.Errorf("read windows of %s: series %x not asked for or out of order", g.metric, id)
+		}
+		rows++
+		return b.add(i, w)
+	})
+	r.service.metrics.panes.WithLabelValues("windows").Add(float64(rows))
+	if err != nil {
+		return err
+	}
+	b.finish()
+	return nil
+}
+
+func (b *results) prepare(i int, kind kinds) {
+	for _, t := range b.members[i].targets {
+		switch {
+		case t.facet == bucket:
+			b.sketch = true
+			for range b.reader.bounds {
+				b.built[i] = append(b.built[i], levels{})
+			}
+		case t.facet == whole && kind == kindClosedSketch:
+			b.sketch = true
+			b.built[i] = append(b.built[i], levels{hists: []*histogram.FloatHistogram{}})
+		default:
+			b.built[i] = append(b.built[i], levels{})
+		}
+	}
+}
+
+func (b *results) add(i int, w *Closed) error {
+	if w.Count == 0 || w.End == b.last[i].End {
+		// A rule that has changed may have windows of two sizes that end at one time: the longer came first.
+		return nil
+	}
+	b.mark(i, w.End)
+	b.last[i] = windows.Window{Start: w.Start, End: w.End}
+	if b.sketch {
+		if err := decodeSketch(&b.scratch, w.Sketch); err != nil {
+			return err
+		}
+	}
+	weight, at := 0, 0
+	give := func(f float64, h *histogram.FloatHistogram) {
+		b.built[i][at].append(w.End, f, h)
+		at++
+		weight++
+	}
+	for _, t := range b.members[i].targets {
+		switch t.facet {
+		case bucket:
+			b.counts = cumulate(b.counts[:0], &b.scratch, bounds(b.reader.bounds))
+			for _, n := range b.counts {
+				give(n, nil)
+			}
+		case count:
+			give(float64(w.Count), nil)
+		case sum:
+			give(w.Sum, nil)
+		case least:
+			give(w.Min, nil)
+		case most:
+			give(w.Max, nil)
+		default:
+			if b.built[i][at].hists == nil {
+				give(w.Sum, nil)
+				break
+			}
+			h := windowHistogram(&b.scratch, w.Sum)
+			h.CounterResetHint = histogram.GaugeType
+			weight += (h.Size() + 8) / 16
+			give(0, h)
+		}
+	}
+	return b.reader.plan.budget.take(weight)
+}
+
+// mark ends the series of a member where its latest result stops to stand, when that is before t.
+func (b *results) mark(i int, t int64) {
+	until := b.until(i)
+	if until == never || until >= t {
+		return
+	}
+	for j := range b.built[i] {
+		b.built[i][j].append(until, math.Float64frombits(value.StaleNaN), staleHistogram)
+	}
+}
+
+// until is when the latest result of a member stops to stand, ms.
+func (b *results) until(i int) int64 {
+	last := b.last[i]
+	if last == (windows.Window{}) {
+		return never
+	}
+	next, due := b.shapes[i].Next(windows.Window{Start: last.Start * int64(time.Millisecond), End: last.End * int64(time.Millisecond)})
+	if !due {
+		return last.End + b.reader.plan.valid
+	}
+	return next.End / int64(time.Millisecond)
+}
+
+func (b *results) finish() {
+	for i, m := range b.members {
+		if b.last[i] == (windows.Window{}) {
+			continue
+		}
+		// Of a window that ends after closed it is not known that it is empty.
+		b.mark(i, min(b.reader.to, b.reader.plan.closed)+1)
+		at := 0
+		for _, t := range m.targets {
+			les := []le{{}}
+			if t.facet == bucket {
+				les = b.reader.bounds
+			}
+			for _, le := range les {
+				one := b.built[i][at]
+				one.labels = seriesLabels(t.name, m.Labels, le.le)
+				b.reader.list = append(b.reader.list, &one)
+				at++
+			}
+		}
+	}
+}
