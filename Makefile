@@ -40,9 +40,10 @@ race: ## Run the tests of concurrent packages under the race detector (needs a C
 N ?= 100
 SEED ?= 1
 PROTOCOL ?= classic
+BROKERS ?= 1
 
 chaos: ## Kill workers, ClickHouse and the broker N times under load (SEED=1 repeats a run), and count what was lost
-	@out=$$(mktemp); VIGIE_CHAOS_KILLS=$(N) VIGIE_CHAOS_SEED=$(SEED) VIGIE_CHAOS_PROTOCOL=$(PROTOCOL) VIGIE_CHAOS_SUMMARY=$$out CGO_ENABLED=0 \
+	@out=$$(mktemp); VIGIE_CHAOS_KILLS=$(N) VIGIE_CHAOS_SEED=$(SEED) VIGIE_CHAOS_PROTOCOL=$(PROTOCOL) VIGIE_CHAOS_BROKERS=$(BROKERS) VIGIE_CHAOS_SUMMARY=$$out CGO_ENABLED=0 \
 		$(GO) test -count=1 -v -timeout 12h -run '^TestChaos$$' ./internal/e2e; code=$$?; cat $$out; rm -f $$out; exit $$code
 
 sim: ## Run random schedules of faults on fake time (SCHEDULES=N, default 2000; docs/simulation.md)

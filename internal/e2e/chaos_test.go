@@ -24,7 +24,8 @@ const (
 	envSeed    = "VIGIE_CHAOS_SEED"
 	envRate    = "VIGIE_CHAOS_RATE"
 	envGroup   = "VIGIE_CHAOS_PROTOCOL" // kafka.group_protocol of the workers
-	envSummary = "VIGIE_CHAOS_SUMMARY"  // a file for the last line
+	envBrokers = "VIGIE_CHAOS_BROKERS"
+	envSummary = "VIGIE_CHAOS_SUMMARY" // a file for the last line
 
 	defaultChaos = 6
 	chaosRate    = 2000 // events a second
@@ -146,7 +147,7 @@ type chaos struct {
 
 func newChaos(t testing.TB) *chaos {
 	t.Helper()
-	broker := testkit.MortalKafka(t)
+	broker := testkit.MortalCluster(t, number(t, envBrokers, 1))
 	c := &chaos{installation: install(t, broker, []string{"query"},
 		// A frozen worker is to lose its session while it is frozen.
 		"VIGIE_STREAM_WORKERS=1", "VIGIE_KAFKA_SESSION_TIMEOUT=6s", "VIGIE_KAFKA_TRANSACTION_TIMEOUT=10s",
@@ -188,9 +189,10 @@ func (c *chaos) strike(b *blow) {
 		time.Sleep(b.down)
 		c.clickhouse.Restart()
 	case "broker":
-		c.broker.Kill()
+		node := b.worker % c.broker.Nodes()
+		c.broker.Kill(node)
 		time.Sleep(b.down)
-		c.broker.Revive()
+		c.broker.Revive(node)
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -120,7 +121,7 @@ func (l *load) next() event {
 // produce sends the load with a plain Kafka client at about rate events a second, and adds what was acknowledged to
 // the oracle. Half of the records hold one event, half an array of five of one tenant.
 func produce(ctx context.Context, t testing.TB, broker, topic string, l *load, o *oracle, rate int) {
-	client, err := kgo.NewClient(kgo.SeedBrokers(broker), kgo.ProducerLinger(5*time.Millisecond))
+	client, err := kgo.NewClient(kgo.SeedBrokers(strings.Split(broker, ",")...), kgo.ProducerLinger(5*time.Millisecond))
 	if err != nil {
 		t.Error(err)
 		return

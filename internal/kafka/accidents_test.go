@@ -113,7 +113,13 @@ func (e *employed) new() *pipeline.Worker {
 // counted waits until n events are in committed results, and fails when there are more.
 func (e *employed) counted(n int) {
 	e.t.Helper()
-	got := -1
+	if got := e.countedAtLeast(n); got != n {
+		e.t.Fatalf("events in results: got %d, want %d", got, n)
+	}
+}
+
+func (e *employed) countedAtLeast(n int) (got int) {
+	e.t.Helper()
 	defer func() {
 		if e.t.Failed() {
 			e.t.Logf("counted %d, want %d; the worker said:\n%s", got, n, e.log.text.String())
@@ -123,9 +129,7 @@ func (e *employed) counted(n int) {
 		got = countOf(e.t, e.cfg)
 		return got >= n
 	})
-	if got != n {
-		e.t.Fatalf("events in results: got %d, want %d", got, n)
-	}
+	return got
 }
 
 func countOf(t *testing.T, cfg kafka.Config) (n int) {

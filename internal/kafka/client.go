@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"os"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -22,7 +23,7 @@ func (c *Config) options(role string, log *slog.Logger) ([]kgo.Opt, error) {
 	options := []kgo.Opt{
 		kgo.SeedBrokers(c.Brokers...),
 		kgo.ClientID(c.ClientID + "-" + role),
-		kgo.WithLogger(logger{log.With("client", role)}),
+		kgo.WithLogger(&logger{log: log.With("client", role)}),
 		kgo.MetadataMaxAge(30 * time.Second),
 		kgo.MetadataMinAge(250 * time.Millisecond),
 		kgo.BrokerMaxReadBytes(128 << 20),
@@ -113,22 +114,50 @@ func (t *Topics) batchLimit() kgo.Opt {
 }
 
 // logger passes the client's warnings on; what it calls information is detail to us.
-type logger struct{ log *slog.Logger }
+// A broker that is down is told of every refusedAgain, not at each of the many attempts to reach it.
+type logger struct {
+	log *slog.Logger
 
-func (l logger) Level() kgo.LogLevel {
+	mu      sync.Mutex
+	refused map[string]time.Time // last told, by address
+}
+
+const (
+	refusedMessage = "unable to open connection to broker" // the client's
+	refusedAgain   = 10 * time.Second
+)
+
+func (l *logger) Level() kgo.LogLevel {
 	if l.log.Enabled(context.Background(), slog.LevelDebug) {
 		return kgo.LogLevelInfo
 	}
 	return kgo.LogLevelWarn
 }
 
-func (l logger) Log(level kgo.LogLevel, message string, pairs ...any) {
+func (l *logger) Log(level kgo.LogLevel, message string, pairs ...any) {
+	if message == refusedMessage && !l.again(fmt.Sprint(pairs[:min(2, len(pairs))]...)) {
+		return
+	}
 	to := slog.LevelDebug
 	switch level {
 	case kgo.LogLevelError, kgo.LogLevelWarn:
 		to = slog.LevelWarn
 	}
 	l.log.Log(context.Background(), to, message, pairs...)
+}
+
+// again says whether to tell that the broker at address is down.
+func (l *logger) again(address string) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if time.Since(l.refused[address]) < refusedAgain {
+		return false
+	}
+	if l.refused == nil {
+		l.refused = map[string]time.Time{}
+	}
+	l.refused[address] = time.Now()
+	return true
 }
 
 // fetchErrors sorts what a poll reported: nil when only the deadline ended it, and otherwise the first error

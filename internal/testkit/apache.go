@@ -12,6 +12,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -80,10 +81,12 @@ func (a *apache) launch(t testing.TB, jars string) error {
 	if err != nil {
 		return err
 	}
-	command, addr, err := formatApache(t, dir, jars)
+	node := nodesOf(t, 1)[0]
+	command, err := node.format(dir, jars)
 	if err != nil {
 		return err
 	}
+	addr := node.addr
 	server, err := devstack.StartTethered(dir, filepath.Join(dir, "console.log"), command...)
 	if err != nil {
 		return err
@@ -96,46 +99,70 @@ func (a *apache) launch(t testing.TB, jars string) error {
 	return nil
 }
 
-// formatApache makes a data directory in dir, and returns the command that runs a server on it and its address.
-func formatApache(t testing.TB, dir, jars string) (command []string, addr string, err error) {
+// node is a KRaft node that is broker and controller at once, one of a cluster.
+type node struct {
+	id               int // from 1
+	addr, controller string
+	voters           string // ids and controllers of all nodes
+	copies           int    // of each partition; all but one of them, and at least one, acknowledge a write
+}
+
+// nodesOf gives the n nodes of a cluster addresses of their own.
+func nodesOf(t testing.TB, n int) []*node {
+	t.Helper()
+	nodes, voters := make([]*node, n), make([]string, n)
+	for i := range nodes {
+		nodes[i] = &node{id: i + 1, addr: FreeAddr(t), controller: FreeAddr(t), copies: n}
+		voters[i] = fmt.Sprintf("%d@%s", i+1, nodes[i].controller)
+	}
+	for _, node := range nodes {
+		node.voters = strings.Join(voters, ",")
+	}
+	return nodes
+}
+
+// format makes a data directory in dir, and returns the command that runs the node on it.
+func (n *node) format(dir, jars string) (command []string, err error) {
 	java, err := exec.LookPath("java")
 	if err != nil {
-		return nil, "", missingError{errors.New("java is not on PATH; install Java 17 or later (Debian: apt-get install default-jre-headless)")}
+		return nil, missingError{errors.New("java is not on PATH; install Java 17 or later (Debian: apt-get install default-jre-headless)")}
 	}
-	addr = FreeAddr(t)
 	properties := filepath.Join(dir, "server.properties")
-	if err := os.WriteFile(properties, []byte(apacheProperties(dir, addr, FreeAddr(t))), 0o600); err != nil {
-		return nil, "", err
+	if err := os.WriteFile(properties, []byte(n.properties(dir)), 0o600); err != nil {
+		return nil, err
 	}
 	base := []string{java, "-Xmx512m", "-XX:+ExitOnOutOfMemoryError", "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn", "-cp", filepath.Join(jars, "*")}
 	format := exec.Command(java, append(base[1:len(base):len(base)], "kafka.tools.StorageTool", "format", "-t", "Vigie0test0cluster0id0A", "-c", properties)...)
 	if output, err := format.CombinedOutput(); err != nil {
-		return nil, "", fmt.Errorf("format Apache Kafka's data directory: %w: %s", err, bytes.TrimSpace(output))
+		return nil, fmt.Errorf("format Apache Kafka's data directory: %w: %s", err, bytes.TrimSpace(output))
 	}
-	return append(base, "kafka.Kafka", properties), addr, nil
+	return append(base, "kafka.Kafka", properties), nil
 }
 
-// apacheProperties is a KRaft node that is broker and controller at once.
-func apacheProperties(dir, addr, controller string) string {
+func (n *node) properties(dir string) string {
+	copies, acknowledge := strconv.Itoa(n.copies), strconv.Itoa(max(n.copies-1, 1))
 	return strings.Join([]string{
 		"process.roles=broker,controller",
-		"node.id=1",
-		"controller.quorum.voters=1@" + controller,
-		"listeners=PLAINTEXT://" + addr + ",CONTROLLER://" + controller,
-		"advertised.listeners=PLAINTEXT://" + addr,
+		"node.id=" + strconv.Itoa(n.id),
+		"controller.quorum.voters=" + n.voters,
+		"listeners=PLAINTEXT://" + n.addr + ",CONTROLLER://" + n.controller,
+		"advertised.listeners=PLAINTEXT://" + n.addr,
 		"controller.listener.names=CONTROLLER",
 		"listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT",
 		"log.dirs=" + filepath.Join(dir, "data"),
 		"auto.create.topics.enable=false",
-		"default.replication.factor=1",
-		"offsets.topic.replication.factor=1",
+		"default.replication.factor=" + copies,
+		"min.insync.replicas=" + acknowledge,
+		"offsets.topic.replication.factor=" + copies,
 		"offsets.topic.num.partitions=8",
-		"transaction.state.log.replication.factor=1",
-		"transaction.state.log.min.isr=1",
+		"transaction.state.log.replication.factor=" + copies,
+		"transaction.state.log.min.isr=" + acknowledge,
 		"transaction.state.log.num.partitions=8",
-		"share.coordinator.state.topic.replication.factor=1",
-		"share.coordinator.state.topic.min.isr=1",
+		"share.coordinator.state.topic.replication.factor=" + copies,
+		"share.coordinator.state.topic.min.isr=" + acknowledge,
 		"group.initial.rebalance.delay.ms=0",
+		"broker.session.timeout.ms=3000", // until a dead node is given up; 9 s by default
+		"broker.heartbeat.interval.ms=500",
 		"",
 	}, "\n")
 }

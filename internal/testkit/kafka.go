@@ -15,13 +15,13 @@ const EnvKafka = "VIGIE_TEST_KAFKA"
 
 // Broker is a Kafka cluster to test against. It has no topics at first and creates none by itself.
 type Broker struct {
-	// Addr is the host:port that clients take as seed broker.
+	// Addr is the host:port that clients take as seed broker; a MortalCluster has several, separated by commas.
 	Addr string
 
 	t        testing.TB
 	dir      string
 	embedded *devstack.Kafka // nil for Apache Kafka
-	mortal   *mortal         // of MortalKafka only
+	nodes    []*mortal       // of MortalCluster only
 }
 
 // Kafka starts a broker in this process that one test has to itself, and ends it with the test. It keeps its records

@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"syscall"
 	"testing"
 )
@@ -24,54 +25,86 @@ type mortal struct {
 // test.
 func MortalKafka(t testing.TB) *Broker {
 	t.Helper()
+	return MortalCluster(t, 1)
+}
+
+// MortalCluster is MortalKafka with n nodes, each with a copy of everything, of which all but one have to acknowledge a
+// write. Each takes about 320 MB. Addr lists them all, separated by commas.
+func MortalCluster(t testing.TB, n int) *Broker {
+	t.Helper()
 	jars, err := ensureApache(context.Background(), func(line string) { t.Log(line) })
 	if err != nil {
 		Missing(t, "Apache Kafka", err.Error())
 	}
-	m := &mortal{dir: t.TempDir()}
-	m.command, m.addr, err = formatApache(t, m.dir, jars)
-	if missing := (missingError{}); errors.As(err, &missing) {
-		Missing(t, "Apache Kafka", missing.Error())
+	b := &Broker{t: t}
+	var addrs []string
+	for _, node := range nodesOf(t, n) {
+		m := &mortal{dir: t.TempDir(), addr: node.addr}
+		m.command, err = node.format(m.dir, jars)
+		if missing := (missingError{}); errors.As(err, &missing) {
+			Missing(t, "Apache Kafka", missing.Error())
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		b.nodes, addrs = append(b.nodes, m), append(addrs, m.addr)
 	}
-	if err != nil {
-		t.Fatal(err)
-	}
+	b.Addr = strings.Join(addrs, ",")
 	t.Cleanup(func() {
-		m.kill()
-		if t.Failed() {
-			t.Logf("Apache Kafka's last words:\n%s", m.words())
+		for _, m := range b.nodes {
+			m.kill()
+			if t.Failed() {
+				t.Logf("last words of Apache Kafka on %s:\n%s", m.addr, m.words())
+			}
 		}
 	})
-	if err := m.start(); err != nil {
-		t.Fatal(err)
+	for _, m := range b.nodes {
+		if err := m.launch(); err != nil {
+			t.Fatal(err)
+		}
 	}
-	return &Broker{Addr: m.addr, t: t, mortal: m}
+	for _, m := range b.nodes {
+		if err := m.await(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return b
 }
 
-// Kill ends a broker of [MortalKafka] as a crash would; it stays down until Revive.
-func (b *Broker) Kill() {
+// Nodes is how many nodes of a [MortalCluster] there are.
+func (b *Broker) Nodes() int { return len(b.nodes) }
+
+// Kill ends a node of a [MortalKafka] or [MortalCluster], counted from 0, as a crash would; it stays down until Revive.
+func (b *Broker) Kill(node int) {
 	b.t.Helper()
 	b.needMortal()
-	b.mortal.kill()
+	b.nodes[node].kill()
 }
 
-// Revive starts a killed broker again, on the same address with its data, and returns when it answers.
-func (b *Broker) Revive() {
+// Revive starts a killed node again, on the same address with its data, and returns when it answers.
+func (b *Broker) Revive(node int) {
 	b.t.Helper()
 	b.needMortal()
-	if err := b.mortal.start(); err != nil {
+	if err := b.nodes[node].start(); err != nil {
 		b.t.Fatal(err)
 	}
 }
 
 func (b *Broker) needMortal() {
-	if b.mortal == nil {
+	if len(b.nodes) == 0 {
 		b.t.Helper()
 		b.t.Fatalf("kill Kafka at %s: only a broker of testkit.MortalKafka can be killed", b.Addr)
 	}
 }
 
 func (m *mortal) start() error {
+	if err := m.launch(); err != nil {
+		return err
+	}
+	return m.await()
+}
+
+func (m *mortal) launch() error {
 	output, err := os.OpenFile(filepath.Join(m.dir, "console.log"), os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
 	if err != nil {
 		return err
@@ -86,7 +119,11 @@ func (m *mortal) start() error {
 	ended := make(chan struct{})
 	go func() { _ = cmd.Wait(); close(ended) }()
 	m.cmd, m.ended = cmd, ended
-	if err := awaitKafka(m.addr, ended, m.failure); err != nil {
+	return nil
+}
+
+func (m *mortal) await() error {
+	if err := awaitKafka(m.addr, m.ended, m.failure); err != nil {
 		return fmt.Errorf("start Apache Kafka on %s: %w", m.addr, err)
 	}
 	return nil
