@@ -45,8 +45,11 @@ func twoTenants(t *testing.T, server *testkit.Server, client *clickhouse.Client)
 		announce.Help = append(announce.Help, word)
 		announce.Labels = append(announce.Labels, series.Labels{{Name: word, Value: word}})
 		announce.LastSeen = append(announce.LastSeen, at)
-		windows := windowRows(tenant, int64(at), windowRow{part: word, version: 1, count: uint64(number), sum: number})
-		windows.Metric[0], windows.Service[0], windows.Labels[0] = word, word, series.Labels{{Name: word, Value: word}}
+		windows := windowRows(tenant, int64(at), windowRow{part: word, version: 1, count: uint64(number), sum: number},
+			windowRow{part: word, version: 1, kind: pipeline.WindowLate, delta: 1, count: uint64(number), sum: number})
+		for i := range windows.Metric {
+			windows.Metric[i], windows.Service[i], windows.Labels[i] = word, word, series.Labels{{Name: word, Value: word}}
+		}
 		insertWindows(t, client, "windows "+tenant, windows)
 	}
 	insertRollups(t, client, "rollups", rows...)
@@ -62,7 +65,7 @@ func twoTenants(t *testing.T, server *testkit.Server, client *clickhouse.Client)
 	}
 }
 
-var apiViews = []string{"metrics_10s", "metrics_1m", "metrics_1h", "services_10s", "services_1m", "services_1h", "series", "windows"}
+var apiViews = []string{"metrics_10s", "metrics_1m", "metrics_1h", "services_10s", "services_1m", "services_1h", "series", "windows", "late_windows"}
 
 // attacks must be refused, or answer without a trace of the other tenant. The gateway's checks of SQL are not in the
 // way here: this is what the server itself holds against.
@@ -83,6 +86,7 @@ var attacks = []string{
 	// Side channels through errors: they may fire on the own rows only.
 	"SELECT sum(count) FROM api.metrics_10s WHERE throwIf(sum > 700000, 'kumquat leaks')",
 	"SELECT count() FROM api.windows WHERE throwIf(metric = 'kum' || 'quat', 'kumquat leaks')", "SELECT sum(count) FROM api.windows WHERE throwIf(sum > 700000, 'kumquat leaks')",
+	"SELECT count() FROM api.late_windows WHERE throwIf(metric = 'kum' || 'quat', 'kumquat leaks')", "SELECT sum(count) FROM api.late_windows WHERE throwIf(sum > 700000, 'kumquat leaks')",
 	"SELECT count() FROM api.series WHERE throwIf(metric = 'kum' || 'quat', 'kumquat leaks')",
 	"SELECT * FROM api.services_10s WHERE throwIf(service LIKE 'kumq%', 'kumquat leaks')",
 	"SELECT count() FROM api.metrics_10s WHERE intDiv(1, toUInt32(sum) - 700000 - 34291) > 0", "SELECT count() FROM api.metrics_10s WHERE toUInt8(labels['apple']) > 0",

@@ -70,6 +70,10 @@ func TestWindowsView(t *testing.T) {
 	insertWindows(t, client, "f", windowRows("acme", at+120, windowRow{part: "t/0", version: 3, kind: pipeline.WindowDelta, delta: 3, count: 2, sum: 4}))
 	insertWindows(t, client, "g", windowRows("acme", at+120, windowRow{part: "t/0", version: 2, kind: pipeline.WindowDelta, delta: 2, count: 1, sum: 2}))
 	insertWindows(t, client, "c", windowRows("demo", at, windowRow{part: "t/0", version: 9, count: 900, sum: 900}))
+	insertWindows(t, client, "h", windowRows("acme", at, windowRow{part: "t/0", version: 1, kind: pipeline.WindowLate, delta: 18, count: 1, sum: 2},
+		windowRow{part: "t/0", version: 1, kind: pipeline.WindowTooLate, delta: 22, count: 4, sum: 8}))
+	insertWindows(t, client, "i", windowRows("acme", at, windowRow{part: "t/0", version: 1, kind: pipeline.WindowLate, delta: 19, count: 2, sum: 4}))
+	insertWindows(t, client, "j", windowRows("demo", at, windowRow{part: "t/0", version: 1, kind: pipeline.WindowLate, delta: 19, count: 700, sum: 4}))
 	f := func() {
 		t.Helper()
 		got := mustTenantSQL(t, client, "acme", `SELECT metric, service, labels, toUnixTimestamp(end) - toUnixTimestamp(start), version, count, sum, min, max,
@@ -77,6 +81,10 @@ func TestWindowsView(t *testing.T) {
 		want := `"checkout_seconds","shop","{'service':'shop'}",60,2,8,16,1,10,2` + "\n" + `"checkout_seconds","shop","{'service':'shop'}",60,3,7,14,1,8,2`
 		if got != want {
 			t.Errorf("got %s, want %s", got, want)
+		}
+		got = mustTenantSQL(t, client, "acme", `SELECT reason, count, sum, round(quantile_of(0.5, sketch), 1) FROM api.late_windows GROUP BY ALL ORDER BY reason FORMAT CSV`)
+		if want := `"late",3,6,2` + "\n" + `"too_late",4,8,2`; got != want {
+			t.Errorf("late: got %s, want %s", got, want)
 		}
 	}
 	f()

@@ -24,6 +24,8 @@ type Metrics struct {
 	refused                *prometheus.CounterVec // signal, tenant, reason
 	dropped                *prometheus.CounterVec // signal, tenant, reason
 	late                   *prometheus.CounterVec // signal, tenant
+	missed                 *prometheus.CounterVec // signal, tenant, policy
+	windows                *prometheus.CounterVec // signal, tenant, outcome
 	letters, omitted       prometheus.Counter
 	lost                   *prometheus.CounterVec // signal, reason
 	stateRecords           *prometheus.CounterVec // signal
@@ -66,6 +68,8 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 	m.refused = vector("refused_events_total", "Events, or records refused whole, that were dead-lettered.", "signal", "tenant", "reason")
 	m.dropped = vector("dropped_events_total", "Events dropped, by reason: a limit was reached, or (too_late) all windows of a declared rollup had passed their lateness.", "signal", "tenant", "reason")
 	m.late = vector("late_events_total", "Events taken although they were older than their tenant's watermark: rollups count them, windows do what their late policy says.", "signal", "tenant")
+	m.missed = vector("window_late_events_total", "Events that came after a window of a rollup had closed, by what became of them: recompute, merge, divert (the rollup's policy), or too_late (past allowed lateness: not in the window).", "signal", "tenant", "policy")
+	m.windows = vector("windows_total", "Rows of closed windows: closed, corrected (written again whole), merged (late events, to be added), retracted (a session that has become part of another), diverted (late events beside their window).", "signal", "tenant", "outcome")
 	m.letters = counter("dead_letters_total", "Dead letters written.")
 	m.omitted = counter("dead_letters_omitted_total", "Dead letters without their original, which was too large.")
 	m.lost = vector("lost_offsets_total", "Offsets that were never read, by reason: deleted (by the broker, before they were read), skipped (the group's offset was set beyond them). Markers of transactions and aborted records among them are counted too.", "signal", "reason")
@@ -154,6 +158,12 @@ func (m *Metrics) count(signal events.Signal, t *Tally) {
 	m.omitted.Add(float64(t.Omitted))
 	for tenant, n := range t.Late {
 		m.late.WithLabelValues(name, m.tenantLabel(tenant)).Add(float64(n))
+	}
+	for key, n := range t.Missed {
+		m.missed.WithLabelValues(name, m.tenantLabel(key.Tenant), string(key.Reason)).Add(float64(n))
+	}
+	for key, n := range t.Windows {
+		m.windows.WithLabelValues(name, m.tenantLabel(key.Tenant), string(key.Reason)).Add(float64(n))
 	}
 	for key, n := range t.Refused {
 		m.refused.WithLabelValues(name, m.tenantLabel(key.Tenant), string(key.Reason)).Add(float64(n))

@@ -12,6 +12,7 @@ import (
 	"github.com/vigie-io/vigie/pkg/events"
 	"github.com/vigie-io/vigie/pkg/rules"
 	"github.com/vigie-io/vigie/pkg/series"
+	"github.com/vigie-io/vigie/pkg/windows"
 )
 
 // Rollup declares a metric that is derived from events, beside the default rollups.
@@ -30,7 +31,7 @@ type Rollup struct {
 	// AlsoBy are further groupings, fewer fields each, as metrics of their own: name:field_field. Long ranges over them are cheap.
 	AlsoBy [][]string `yaml:"also_by"`
 	// Window counts over windows instead of panes, and keeps each once it has closed: one of tumbling (a duration), hopping
-	// (size, every), calendar (unit, zone) and session (gap, by), and allowed_lateness. Default none.
+	// (size, every), calendar (unit, zone) and session (gap, by), allowed_lateness and late. Default none.
 	Window *Window `yaml:"window,omitempty"`
 	// Tenants are those it is for. Default: all.
 	Tenants []tenants.ID `yaml:"tenants"`
@@ -51,6 +52,7 @@ type rollup struct {
 	groupings []grouping
 	window    *windowRule // nil: panes
 	windowID  uint64
+	late      windows.LatePolicy
 }
 
 // grouping is one metric of a rollup. labels and fields run beside each other, in the order of label names.
@@ -101,6 +103,7 @@ func (r *Rollup) compile() (*rollup, error) {
 		if err := r.Window.validate(); err != nil {
 			return nil, err
 		}
+		c.late, _ = r.Window.late()
 		c.window = &windowRule{r.Name, c.measure, *r.Window}
 		_, c.windowID = c.window.definition()
 	}

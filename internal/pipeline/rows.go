@@ -79,6 +79,10 @@ const (
 	WindowRetracted WindowKind = 1
 	// WindowDelta rows add up with the whole one and with each other.
 	WindowDelta WindowKind = 2
+	// WindowLate rows hold events that came after the window closed and are not in it (late: divert), within allowed lateness;
+	// WindowTooLate rows such that came after it. They add up.
+	WindowLate    WindowKind = 3
+	WindowTooLate WindowKind = 4
 )
 
 // ProgressRows tell readers how far the results reach. A row with Tenant "" says that every record of the

@@ -16,6 +16,8 @@ type Tally struct {
 	Refused map[TenantReason]uint64 // events, or records refused whole: dead-lettered
 	Dropped map[TenantReason]uint64 // events over a limit: gone
 	Late    map[string]uint64       // by tenant: events taken that were older than the watermark
+	Missed  map[TenantReason]uint64 // events whose windows had closed, by what became of them: a policy, or too_late
+	Windows map[TenantReason]uint64 // rows of windows, by what they are
 	Letters uint64                  // dead letters
 	Omitted uint64                  // dead letters without their original
 
@@ -60,6 +62,17 @@ func (t *Tally) addLate(tenant string, n uint64) {
 	t.Late[tenant] += n
 }
 
+func (t *Tally) missed(tenant, policy string) { count(&t.Missed, tenant, events.Reason(policy), 1) }
+
+func (t *Tally) window(tenant string, what events.Reason) { count(&t.Windows, tenant, what, 1) }
+
+func count(into *map[TenantReason]uint64, tenant string, reason events.Reason, n uint64) {
+	if *into == nil {
+		*into = make(map[TenantReason]uint64)
+	}
+	(*into)[TenantReason{tenant, reason}] += n
+}
+
 // add merges another tally into t.
 func (t *Tally) add(o *Tally) {
 	t.Records += o.Records
@@ -78,6 +91,12 @@ func (t *Tally) add(o *Tally) {
 	t.Newest = max(t.Newest, o.Newest)
 	for tenant, n := range o.Late {
 		t.addLate(tenant, n)
+	}
+	for key, n := range o.Missed {
+		count(&t.Missed, key.Tenant, key.Reason, n)
+	}
+	for key, n := range o.Windows {
+		count(&t.Windows, key.Tenant, key.Reason, n)
 	}
 	for key, n := range o.Refused {
 		if t.Refused == nil {

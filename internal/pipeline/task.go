@@ -72,6 +72,7 @@ type Task struct {
 	letterBytes int64
 
 	now    int64
+	offset int64 // of the record at hand
 	admit  admission
 	intern *series.Interner
 	pool   []*pane
@@ -167,6 +168,7 @@ func (t *Task) decode(run []Record) {
 
 // record takes one decoded record.
 func (t *Task) record(r *Record, h *sourceHeaders, b *events.Batch) {
+	t.offset = r.Offset
 	t.tally.Records++
 	t.tally.Bytes += uint64(len(r.Key) + len(r.Value))
 	t.refused = t.refused[:0]
@@ -383,7 +385,9 @@ func (t *Task) into(tn *tenant, e *entry, time int64) *pane {
 }
 
 // Pending is what the task has gathered since the last drain: panes, and bytes of dead letters.
-func (t *Task) Pending() (panes int, letterBytes int64) { return t.panes, t.letterBytes }
+func (t *Task) Pending() (panes int, letterBytes int64) {
+	return t.panes + len(t.windows.diverted.cells), t.letterBytes
+}
 
 // SetReach says how far the partition has been polled. It counts once everything polled has been stepped.
 func (t *Task) SetReach(r Reach) {

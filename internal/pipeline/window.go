@@ -26,6 +26,10 @@ type Window struct {
 	Session *SessionWindow `yaml:"session,omitempty" json:",omitempty"`
 	// AllowedLateness is how long after its end, in event time, a window is corrected. Default 0s: not at all.
 	AllowedLateness time.Duration `yaml:"allowed_lateness,omitempty"`
+	// Late says what becomes of an event whose window has closed: recompute (within allowed_lateness the window is written again),
+	// merge (within allowed_lateness a row is added to it), or divert (the window stays, and the event is counted beside it).
+	// Default recompute.
+	Late string `yaml:"late,omitempty" json:",omitempty"`
 }
 
 // HoppingWindow is the shape of overlapping windows, in whole seconds.
@@ -93,18 +97,38 @@ func (w *Window) open() (openWindows, error) {
 	case w.AllowedLateness < 0:
 		return nil, fmt.Errorf("window.allowed_lateness %s: want 0s or more", w.AllowedLateness)
 	}
-	bounds := windows.StoreConfig{AllowedLateness: w.AllowedLateness, Late: windows.Recompute, MaxSlices: maxWindowSlices, MaxBytes: maxWindowBytes}
+	late, err := w.late()
+	if err != nil {
+		return nil, err
+	}
+	bounds := windows.StoreConfig{AllowedLateness: w.AllowedLateness, Late: late, MaxSlices: maxWindowSlices, MaxBytes: maxWindowBytes}
 	if w.Session != nil {
 		if gap := w.Session.Gap; gap < time.Second || gap%time.Second != 0 {
 			return nil, fmt.Errorf("window.session.gap %s: want whole seconds, 1s or more", gap)
 		}
-		return sessionWindows{windows.NewSessions(windows.SessionConfig{Gap: w.Session.Gap, StoreConfig: bounds}, windowValues)}, nil
+		if late == windows.MergeDelta {
+			return nil, errors.New("window.late merge: sessions change their bounds, want recompute or divert")
+		}
+		sessions := windows.NewSessions(windows.SessionConfig{Gap: w.Session.Gap, StoreConfig: bounds}, windowValues)
+		return sessionWindows{sessions, int64(w.Session.Gap)}, nil
 	}
 	aligned, err := w.aligned()
 	if err != nil {
 		return nil, err
 	}
 	return alignedWindows{windows.NewStore(aligned, bounds, windowValues)}, nil
+}
+
+// late is the policy for late events.
+func (w *Window) late() (windows.LatePolicy, error) {
+	if w.Late == "" {
+		return windows.Recompute, nil
+	}
+	late, err := windows.ParseLatePolicy(w.Late)
+	if err != nil {
+		return 0, fmt.Errorf("window.%w", err)
+	}
+	return late, nil
 }
 
 func (w *Window) aligned() (windows.Aligned, error) {
@@ -158,7 +182,11 @@ type windowRule struct {
 
 // definition is the rule as state remembers it, and id its hash.
 func (r *windowRule) definition() (text []byte, id uint64) {
-	text, err := json.Marshal(r)
+	rule := *r
+	if rule.Window.Late == windows.Recompute.String() {
+		rule.Window.Late = "" // to say the default changes nothing
+	}
+	text, err := json.Marshal(&rule)
 	if err != nil {
 		panic("BUG: a rule does not marshal: " + err.Error())
 	}

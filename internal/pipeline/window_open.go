@@ -12,6 +12,8 @@ import (
 type openWindows interface {
 	Add(tenant, key string, t int64, update func(*windowValue)) windows.Verdict
 	Advance(tenant string, watermark int64, emit func(*windows.Emission[windowValue]))
+	// missed calls each for the windows of t that have been emitted, after Add said verdict of an event at t that is diverted.
+	missed(tenant string, t int64, verdict windows.Verdict, each func(w windows.Window, tooLate bool))
 	Next(tenant string) int64
 	Usage(tenant string) (keys, parts int, bytes int64)
 	RestoreProgress(tenant string, p windows.Progress)
@@ -47,13 +49,28 @@ func (s alignedWindows) restore(tenant, name string, value []byte) {
 	s.Restore(tenant, name, e)
 }
 
-type sessionWindows struct{ *windows.Sessions[windowValue] }
+func (s alignedWindows) missed(tenant string, t int64, _ windows.Verdict, each func(w windows.Window, tooLate bool)) {
+	s.Missed(tenant, t, each)
+}
+
+type sessionWindows struct {
+	*windows.Sessions[windowValue]
+	gap int64
+}
 
 func (sessionWindows) contents() byte { return windowSessions }
 
 // Add counts in whole seconds, as storage does for the bounds of windows.
 func (s sessionWindows) Add(tenant, key string, t int64, update func(*windowValue)) windows.Verdict {
 	return s.Sessions.Add(tenant, key, t-t%int64(time.Second), update)
+}
+
+// missed takes the session that the event would have begun.
+func (s sessionWindows) missed(_ string, t int64, verdict windows.Verdict, each func(w windows.Window, tooLate bool)) {
+	if verdict == windows.Diverted || verdict == windows.TooLate {
+		t -= t % int64(time.Second)
+		each(windows.Window{Start: t, End: t + s.gap}, verdict == windows.TooLate)
+	}
 }
 
 func (s sessionWindows) changes(progress func(tenant string, p windows.Progress), key func(tenant, name string, value []byte)) {

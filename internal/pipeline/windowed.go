@@ -35,6 +35,8 @@ type windowed struct {
 	loaded    bool
 	touched   bool // since the last committed epoch
 
+	diverted diverted // of the epoch
+
 	at     *measurement // what update takes
 	update func(*windowValue)
 }
@@ -175,20 +177,25 @@ func (w *windowed) add(id uint64, tenant string, key []byte, time int64, m *meas
 	return s.Add(tenant, unsafe.String(unsafe.SliceData(key), len(key)), time, w.update)
 }
 
+// missed calls each for the windows that an event of a rule misses because they have been emitted.
+func (w *windowed) missed(id uint64, tenant string, time int64, verdict windows.Verdict, each func(w windows.Window, tooLate bool)) {
+	w.store(id).missed(tenant, time, verdict, each)
+}
+
 // advance closes what a tenant's watermark has passed.
-func (w *windowed) advance(tenant string, watermark int64, emit func(id uint64, e *windows.Emission[windowValue])) {
+func (w *windowed) advance(tenant string, watermark int64, emit func(s *windowStore, e *windows.Emission[windowValue])) {
 	w.load()
 	for _, s := range w.stores {
 		if s.tenants[tenant] {
 			w.touched = true
-			s.Advance(tenant, watermark, func(e *windows.Emission[windowValue]) { emit(s.id, e) })
+			s.Advance(tenant, watermark, func(e *windows.Emission[windowValue]) { emit(s, e) })
 		}
 	}
 }
 
 // close closes what a silent tenant's clock has passed, and nothing else: times at which no window is open stay as they are, for
 // the clock is a guess.
-func (w *windowed) close(tenant string, watermark int64, emit func(id uint64, e *windows.Emission[windowValue])) {
+func (w *windowed) close(tenant string, watermark int64, emit func(s *windowStore, e *windows.Emission[windowValue])) {
 	w.load()
 	for _, s := range w.stores {
 		if !s.tenants[tenant] {
@@ -196,7 +203,7 @@ func (w *windowed) close(tenant string, watermark int64, emit func(id uint64, e 
 		}
 		for next := s.Next(tenant); next <= watermark; next = s.Next(tenant) {
 			w.touched = true
-			s.Advance(tenant, next, func(e *windows.Emission[windowValue]) { emit(s.id, e) })
+			s.Advance(tenant, next, func(e *windows.Emission[windowValue]) { emit(s, e) })
 		}
 	}
 }
@@ -275,6 +282,7 @@ func (w *windowed) Settle(committed bool) {
 	}
 	clear(w.pending)
 	w.touched = false
+	w.diverted.forget()
 }
 
 // Restore implements Operator.
@@ -485,11 +493,8 @@ func (t *Task) window(r *rollup, g *grouping, tenant string, time int64, m *meas
 		t.dirty = append(t.dirty, tn)
 	}
 	t.key = series.AppendKey(t.key[:0], byte(m.kind), g.metric, t.labels)
-	switch t.windows.add(r.windowID, tn.name, t.key, time, m) {
-	case windows.TooLate:
-		t.tally.drop(tn.name, ReasonTooLate)
-	case windows.Full:
-		t.tally.drop(tn.name, ReasonWindowLimit)
+	if verdict := t.windows.add(r.windowID, tn.name, t.key, time, m); verdict != windows.OnTime || r.late == windows.Divert {
+		t.late(r, tn, unsafe.String(unsafe.SliceData(t.key), len(t.key)), time, m, verdict)
 	}
 }
 
@@ -500,7 +505,11 @@ func (t *Task) closeWindows(out *Outputs) {
 		return
 	}
 	part := fmt.Sprintf("%s/%d", t.cfg.Partition.Topic, t.cfg.Partition.Partition)
-	emit := func(id uint64, e *windows.Emission[windowValue]) { out.addWindow(part, t.windows.store(id), e) }
+	emit := func(s *windowStore, e *windows.Emission[windowValue]) {
+		what, kind, delta := outcome(e)
+		t.tally.window(e.Tenant, what)
+		out.addWindow(part, s, e, kind, delta)
+	}
 	t.clocks.watch(t.reach.Through)
 	for _, tn := range t.dirty {
 		t.windows.advance(tn.name, t.watermark(tn), emit)
@@ -516,18 +525,22 @@ func (t *Task) closeWindows(out *Outputs) {
 			t.clocks.drop(name)
 		}
 	}
+	t.windows.diverted.each(func(rule uint64, e *windows.Emission[windowValue], kind WindowKind, delta uint64) {
+		t.tally.window(e.Tenant, windowDiverted)
+		out.addWindow(part, t.windows.store(rule), e, kind, delta)
+	})
 }
 
-func (o *Outputs) addWindow(part string, s *windowStore, e *windows.Emission[windowValue]) {
+func (o *Outputs) addWindow(part string, s *windowStore, e *windows.Emission[windowValue], kind WindowKind, delta uint64) {
 	key := []byte(e.Key)
 	measured, metric, labels, err := series.ParseKey(key)
 	if err != nil {
 		panic(fmt.Sprintf("BUG: series key %x: %v", key, err))
 	}
 	b := o.windows()
-	v, kind := e.Value, WindowWhole
+	v := e.Value
 	if v == nil {
-		v, kind = new(windowValue), WindowRetracted
+		v = new(windowValue)
 	}
 	v.begin()
 	before := len(b.Sketch)
@@ -544,7 +557,7 @@ func (o *Outputs) addWindow(part string, s *windowStore, e *windows.Emission[win
 	b.Part = append(b.Part, part)
 	b.Version = append(b.Version, e.Version)
 	b.Kind = append(b.Kind, kind)
-	b.Delta = append(b.Delta, 0)
+	b.Delta = append(b.Delta, delta)
 	b.Count = append(b.Count, v.count)
 	b.Sum = append(b.Sum, v.sum)
 	b.Min = append(b.Min, v.min)

@@ -61,6 +61,39 @@ type windowCell struct {
 	retracted     bool
 }
 
+// view adds up what is not retracted: windows with their deltas, and under names of their own what came late.
+func (tb windowTable) view(t rapid.TB) windowTable {
+	t.Helper()
+	out := windowTable{}
+	for key, c := range tb {
+		key, piece, _ := strings.Cut(key, "|")
+		switch {
+		case c.retracted:
+			continue
+		case strings.HasPrefix(piece, "3"):
+			key += " late"
+		case strings.HasPrefix(piece, "4"):
+			key += " too late"
+		}
+		c.version = 0
+		if old, known := out[key]; known {
+			var sum, sketch sketches.Sketch
+			for _, part := range []struct {
+				into *sketches.Sketch
+				from string
+			}{{&sum, old.sketch}, {&sketch, c.sketch}} {
+				if _, err := part.into.DecodeDD([]byte(part.from)); err != nil {
+					t.Fatal(err)
+				}
+			}
+			sum.Merge(&sketch)
+			c = windowCell{count: old.count + c.count, sum: old.sum + c.sum, min: min(old.min, c.min), max: max(old.max, c.max), sketch: string(sum.AppendDD(nil))}
+		}
+		out[key] = c
+	}
+	return out
+}
+
 func (tb windowTable) insert(t rapid.TB, out *pipeline.Outputs) {
 	t.Helper()
 	for _, b := range out.Windows {
@@ -75,6 +108,9 @@ func (tb windowTable) insert(t rapid.TB, out *pipeline.Outputs) {
 				t.Fatalf("row %d: got shape %q of kind %d, %v, want that of a window of %d s", i, b.Shape[i], b.SeriesKind[i], err, b.End[i]-b.Start[i])
 			}
 			key := fmt.Sprint(b.Tenant[i], " ", b.Metric[i], " ", cmp.Or(b.Labels[i].Get("user"), b.Labels[i].Get("service")), " ", b.Start[i]-start.Unix(), " ", b.End[i]-start.Unix())
+			if kind := b.Kind[i]; kind > pipeline.WindowRetracted {
+				key += fmt.Sprintf("|%d|%d", kind, b.Delta[i])
+			}
 			if old := tb[key]; old.version >= b.Version[i] {
 				t.Fatalf("%s: got version %d after %d", key, b.Version[i], old.version)
 			}
@@ -315,6 +351,9 @@ func TestWindowValidate(t *testing.T) {
 	f(pipeline.Window{Calendar: &pipeline.CalendarWindow{Unit: "year"}}, "want day, week or month")
 	f(pipeline.Window{Calendar: &pipeline.CalendarWindow{Unit: "day", Zone: "Europe/Nowhere"}}, `zone "Europe/Nowhere"`)
 	f(pipeline.Window{Session: &pipeline.SessionWindow{Gap: time.Minute, By: []string{"user", "service"}}}, "")
+	f(pipeline.Window{Tumbling: time.Minute, Late: "divert"}, "")
+	f(pipeline.Window{Tumbling: time.Minute, Late: "drop"}, `window.late policy "drop": want merge, recompute or divert`)
+	f(pipeline.Window{Session: &pipeline.SessionWindow{Gap: time.Minute}, Late: "merge"}, "window.late merge: sessions change their bounds")
 	f(pipeline.Window{Session: &pipeline.SessionWindow{}}, "window.session.gap 0s: want whole seconds")
 	f(pipeline.Window{Session: &pipeline.SessionWindow{Gap: time.Minute, By: []string{"a.b", "a_b"}}}, "window.session.by [service a.b a_b]: two fields make the label a_b")
 }

@@ -167,6 +167,21 @@ func (s *Store[A]) Add(tenant, key string, t int64, update func(*A)) Verdict {
 	return verdict
 }
 
+// Missed calls each for the windows of t that have been emitted, in order, and says which of them have passed lateness: those
+// that an event at t is not in, for a caller that puts diverted events beside them.
+func (s *Store[A]) Missed(tenant string, t int64, each func(w Window, tooLate bool)) {
+	tn := s.tenants[tenant]
+	if tn == nil {
+		return
+	}
+	for w, last := s.windows.Span(s.windows.Slice(t)); w.End <= tn.Fired; w = s.windows.Next(w) {
+		each(w, w.End <= tn.Floor)
+		if w == last {
+			return
+		}
+	}
+}
+
 // standing says whether a slice has windows that are open, and some that were emitted and can be corrected.
 func (s *Store[A]) standing(tn *storeTenant[A], slice Window) (open, late bool) {
 	w, last := s.windows.Span(slice)
