@@ -1,9 +1,11 @@
 package clickhouse
 
 import (
+	"bufio"
 	"bytes"
 	"fmt"
 	"io"
+	"sync"
 	"time"
 
 	"github.com/ClickHouse/ch-go/proto"
@@ -122,9 +124,17 @@ func idsOf(column proto.ColUInt128) []series.ID {
 	return ids
 }
 
+// buffers are kept for readOne. proto.NewReader takes a buffer of its own size as it is, and makes one otherwise: 128 KiB
+// for a block of a few rows.
+var buffers = sync.Pool{New: func() any { return bufio.NewReaderSize(nil, 128<<10) }}
+
 // readOne reads the one block that data is.
 func readOne(data []byte, columns proto.Results) error {
-	reader := proto.NewReader(bytes.NewReader(data))
+	buffer := buffers.Get().(*bufio.Reader)
+	defer buffers.Put(buffer)
+	buffer.Reset(bytes.NewReader(data))
+	defer buffer.Reset(nil) // it must not keep data alive
+	reader := proto.NewReader(buffer)
 	var block proto.Block
 	if err := block.DecodeRawBlock(reader, protocol, columns); err != nil {
 		return err
