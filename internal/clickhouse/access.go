@@ -40,6 +40,7 @@ var tenantTables = []string{
 	"services_10s", "services_1m", "services_1h",
 	"series",
 	"windows",
+	"limits",
 }
 
 // SQLLimits bound the queries of UserSQL. Per-query bounds hold for each query, Window bounds for each tenant.

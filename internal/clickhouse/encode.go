@@ -112,6 +112,26 @@ func (Encoder) EncodeWindows(dst []byte, rows *pipeline.WindowRows) ([]byte, err
 	return b.end(pipeline.TableWindows)
 }
 
+// EncodeLimits appends the block of pipeline.TableLimits.
+func (Encoder) EncodeLimits(dst []byte, rows *pipeline.LimitRows) ([]byte, error) {
+	b := begin(dst, len(rows.Tenant), 9)
+	b.lowCardinality("tenant", rows.Tenant)
+	b.lowCardinality("signal", rows.Signal)
+	b.lowCardinality("reason", rows.Reason)
+	b.lowCardinality("part", rows.Part)
+	b.column("ts", typeTime)
+	numbers(b, rows.Minute)
+	b.column("told", proto.ColumnTypeInt64)
+	numbers(b, rows.Told)
+	b.column("most", proto.ColumnTypeUInt64)
+	numbers(b, rows.Most)
+	b.column("used", proto.ColumnTypeUInt64)
+	numbers(b, rows.Used)
+	b.column("dropped", proto.ColumnTypeUInt64)
+	numbers(b, rows.Dropped)
+	return b.end(pipeline.TableLimits)
+}
+
 // EncodeProgress appends the block of pipeline.TableProgress.
 func (Encoder) EncodeProgress(dst []byte, rows *pipeline.ProgressRows) ([]byte, error) {
 	b := begin(dst, len(rows.Topic), 5)

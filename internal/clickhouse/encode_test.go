@@ -29,12 +29,17 @@ func TestGoldenBlocks(t *testing.T) {
 	progress := &pipeline.ProgressRows{
 		Topic: []string{"t", "t"}, Partition: []int32{0, -1}, Tenant: []string{"", "acme"}, Time: []int64{1_800_000_000_123, 0}, Updated: []int64{1, -1},
 	}
+	limits := &pipeline.LimitRows{
+		Tenant: []string{"acme", "demo"}, Signal: []string{"metrics", "metrics"}, Reason: []string{"rate_events", "too_long"}, Part: []string{"t/0", "t/0"},
+		Minute: []uint32{1_800_000_000, 60}, Told: []int64{1_800_000_012_345, 61_000}, Most: []uint64{500, 0}, Used: []uint64{250, 0}, Dropped: []uint64{0, 7},
+	}
 	encoder := clickhouse.Encoder{}
 	windowRows := windowRows("acme", 1_800_000_000, windowRow{part: "t/0", version: 1, count: 2, sum: 2.5}, windowRow{part: "t/1", version: 3, count: 1, sum: 4})
 	for name, encode := range map[string]func(dst []byte) ([]byte, error){
 		"rollups":  func(dst []byte) ([]byte, error) { return encoder.EncodeRollups(dst, rollupRows) },
 		"series":   func(dst []byte) ([]byte, error) { return encoder.EncodeSeries(dst, seriesRows) },
 		"windows":  func(dst []byte) ([]byte, error) { return encoder.EncodeWindows(dst, windowRows) },
+		"limits":   func(dst []byte) ([]byte, error) { return encoder.EncodeLimits(dst, limits) },
 		"progress": func(dst []byte) ([]byte, error) { return encoder.EncodeProgress(dst, progress) },
 	} {
 		got, err := encode([]byte("before"))

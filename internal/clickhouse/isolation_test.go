@@ -51,6 +51,7 @@ func twoTenants(t *testing.T, server *testkit.Server, client *clickhouse.Client)
 			windows.Metric[i], windows.Service[i], windows.Labels[i] = word, word, series.Labels{{Name: word, Value: word}}
 		}
 		insertWindows(t, client, "windows "+tenant, windows)
+		insertLimits(t, client, "limits "+tenant, limitRows(tenant, at, limitRow{part: word, reason: word, told: 1, most: uint64(number), used: uint64(number), dropped: uint64(number)}))
 	}
 	insertRollups(t, client, "rollups", rows...)
 	insertSeries(t, client, "series", announce)
@@ -65,7 +66,7 @@ func twoTenants(t *testing.T, server *testkit.Server, client *clickhouse.Client)
 	}
 }
 
-var apiViews = []string{"metrics_10s", "metrics_1m", "metrics_1h", "services_10s", "services_1m", "services_1h", "series", "windows", "late_windows"}
+var apiViews = []string{"metrics_10s", "metrics_1m", "metrics_1h", "services_10s", "services_1m", "services_1h", "series", "windows", "late_windows", "limits"}
 
 // attacks must be refused, or answer without a trace of the other tenant. The gateway's checks of SQL are not in the
 // way here: this is what the server itself holds against.
@@ -87,6 +88,8 @@ var attacks = []string{
 	"SELECT sum(count) FROM api.metrics_10s WHERE throwIf(sum > 700000, 'kumquat leaks')",
 	"SELECT count() FROM api.windows WHERE throwIf(metric = 'kum' || 'quat', 'kumquat leaks')", "SELECT sum(count) FROM api.windows WHERE throwIf(sum > 700000, 'kumquat leaks')",
 	"SELECT count() FROM api.late_windows WHERE throwIf(metric = 'kum' || 'quat', 'kumquat leaks')", "SELECT sum(count) FROM api.late_windows WHERE throwIf(sum > 700000, 'kumquat leaks')",
+	"SELECT count() FROM api.limits WHERE throwIf(reason = 'kum' || 'quat', 'kumquat leaks')", "SELECT sum(dropped) FROM api.limits WHERE throwIf(used > 700000, 'kumquat leaks')",
+	"SELECT * FROM vigie.limits", "SELECT * FROM api.limits WHERE tenant = 'demo' OR 1",
 	"SELECT count() FROM api.series WHERE throwIf(metric = 'kum' || 'quat', 'kumquat leaks')",
 	"SELECT * FROM api.services_10s WHERE throwIf(service LIKE 'kumq%', 'kumquat leaks')",
 	"SELECT count() FROM api.metrics_10s WHERE intDiv(1, toUInt32(sum) - 700000 - 34291) > 0", "SELECT count() FROM api.metrics_10s WHERE toUInt8(labels['apple']) > 0",

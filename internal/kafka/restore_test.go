@@ -367,6 +367,9 @@ func (emptyBlocks) EncodeSeries(dst []byte, _ *pipeline.SeriesRows) ([]byte, err
 func (emptyBlocks) EncodeWindows(dst []byte, _ *pipeline.WindowRows) ([]byte, error) {
 	return append(dst, 0), nil
 }
+func (emptyBlocks) EncodeLimits(dst []byte, _ *pipeline.LimitRows) ([]byte, error) {
+	return append(dst, 0), nil
+}
 func (emptyBlocks) EncodeProgress(dst []byte, _ *pipeline.ProgressRows) ([]byte, error) {
 	return append(dst, 0), nil
 }

@@ -19,6 +19,7 @@ type Outputs struct {
 	Windows []*WindowRows
 	State   []Message // changes of keyed state
 	Letters []Message
+	Limits  LimitRows
 	Tally   Tally
 
 	maxRows, maxBytes int
@@ -51,6 +52,7 @@ func (o *Outputs) Reset() {
 	clear(o.Letters)
 	clear(o.State)
 	o.State, o.arena = o.State[:0], nil
+	o.Limits = LimitRows{}
 	o.Letters, o.Tally = o.Letters[:0], Tally{}
 }
 
@@ -159,6 +161,7 @@ func (t *Task) Drain(out *Outputs, now int64) {
 	slices.SortFunc(t.dirty, func(a, b *tenant) int { return cmp.Compare(a.name, b.name) })
 	t.closeWindows(out)
 	t.drainState(out)
+	t.drainLimits(out)
 	for _, tn := range t.dirty {
 		slices.SortFunc(tn.dirty, func(a, b *group) int { return a.compare(&b.groupKey) })
 		for _, g := range tn.dirty {
@@ -303,6 +306,7 @@ func (t *Task) Committed(told bool) {
 		}
 	}
 	t.settleState(true)
+	t.settleLimits(true)
 	t.takeLimits()
 	if idle := t.cfg.Config.SeriesIdle.Milliseconds(); t.drained-t.swept >= idle/4 || t.drained < t.swept {
 		t.swept = t.drained
@@ -318,7 +322,7 @@ func (t *Task) takeLimits() {
 	}
 	t.limits = limits
 	for _, tn := range t.tenants {
-		tn.limit = limits.For(tenants.ID(tn.name)).ActiveSeries
+		tn.limit, tn.limited = limits.For(tenants.ID(tn.name)).ActiveSeries, 0
 	}
 	t.rates.replace(limits)
 }
@@ -340,6 +344,7 @@ func (t *Task) Forget() {
 	clear(t.announcing)
 	t.announcing = t.announcing[:0]
 	t.settleState(false)
+	t.settleLimits(false)
 	t.takeLimits()
 	t.reach.Through = 0
 	t.empty()

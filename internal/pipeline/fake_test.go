@@ -22,6 +22,7 @@ type block struct {
 	series   pipeline.SeriesRows
 	progress pipeline.ProgressRows
 	windows  pipeline.WindowRows
+	limits   pipeline.LimitRows
 }
 
 // copyEncoder keeps copies of rows, so that a test can read them where ClickHouse would.
@@ -48,6 +49,10 @@ func (e *copyEncoder) EncodeSeries(dst []byte, r *pipeline.SeriesRows) ([]byte, 
 
 func (e *copyEncoder) EncodeWindows(dst []byte, r *pipeline.WindowRows) ([]byte, error) {
 	return e.add(dst, block{windows: *r}) // Outputs makes each anew
+}
+
+func (e *copyEncoder) EncodeLimits(dst []byte, r *pipeline.LimitRows) ([]byte, error) {
+	return e.add(dst, block{limits: *r}) // Outputs makes each anew
 }
 
 func (e *copyEncoder) EncodeProgress(dst []byte, r *pipeline.ProgressRows) ([]byte, error) {

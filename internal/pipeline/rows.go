@@ -101,6 +101,7 @@ type Encoder interface {
 	EncodeRollups(dst []byte, rows *Rollups) ([]byte, error)
 	EncodeSeries(dst []byte, rows *SeriesRows) ([]byte, error)
 	EncodeWindows(dst []byte, rows *WindowRows) ([]byte, error)
+	EncodeLimits(dst []byte, rows *LimitRows) ([]byte, error)
 	EncodeProgress(dst []byte, rows *ProgressRows) ([]byte, error)
 }
 
@@ -110,6 +111,7 @@ const (
 	TableSeries   = "ingest_series"
 	TableProgress = "ingest_progress"
 	TableWindows  = "ingest_windows"
+	TableLimits   = "ingest_limits"
 )
 
 // Headers of a result record.

@@ -311,6 +311,12 @@ func (r *run) encode() error {
 			return err
 		}
 	}
+	err := r.outputs.Limits.blocks(r.cfg, func(b *LimitRows) error {
+		return add(TableLimits, len(b.Tenant), func(dst []byte) ([]byte, error) { return encoder.EncodeLimits(dst, b) })
+	})
+	if err != nil {
+		return err
+	}
 	return r.progress.blocks(r.cfg, func(b *ProgressRows) error {
 		return add(TableProgress, len(b.Topic), func(dst []byte) ([]byte, error) { return encoder.EncodeProgress(dst, b) })
 	})
@@ -347,6 +353,9 @@ func (r *run) settle(start, end time.Time, told bool) {
 	}
 	for _, b := range r.outputs.Windows {
 		m.block(TableWindows, len(b.Tenant))
+	}
+	if n := len(r.outputs.Limits.Tenant); n > 0 {
+		m.block(TableLimits, n)
 	}
 	if n := len(r.progress.Topic); n > 0 {
 		m.block(TableProgress, n)

@@ -56,6 +56,8 @@ type Task struct {
 	limits  *tenants.Config // in force for the epoch
 	rates   *rates
 
+	limiting []*tenant // whose use of limits is told with the epoch
+
 	operators []operator
 	reading   reading
 	resting   map[string]int64 // newest event times of tenants without series, of committed epochs

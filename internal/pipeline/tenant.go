@@ -18,6 +18,7 @@ type tenant struct {
 	groups  map[groupKey]*group
 	dirty   []*group // with changes since the last drain
 	marked  bool     // in Task.dirty
+	limited int64    // processing time at which its use of limits was told last, Unix ms; 0 = tell
 	seen    int64    // processing time of the last event, Unix ms
 	late    uint64   // events older than the watermark, since the last drain
 

@@ -132,6 +132,7 @@ func (s *timedSession) ResultPartition() int32 { return 7 }
 // bubbleStart is when every synctest bubble begins.
 var bubbleStart = time.Date(2000, 1, 1, 0, 0, 0, 0, time.UTC)
 
+// tables names the messages, but for what is told of limits once a minute.
 func tables(messages []pipeline.Message) string {
 	var out []string
 	for i := range messages {
@@ -139,7 +140,9 @@ func tables(messages []pipeline.Message) string {
 			out = append(out, "letter")
 			continue
 		}
-		out = append(out, header(&messages[i], pipeline.HeaderTable))
+		if table := header(&messages[i], pipeline.HeaderTable); table != pipeline.TableLimits {
+			out = append(out, table)
+		}
 	}
 	return strings.Join(out, " ")
 }

@@ -204,6 +204,10 @@ func (s *Server) apply(table, token string, rows int, block []byte, limit int) e
 		if limit != 0 && s.put(&s.others, "progress", token) {
 			s.applyProgress(b)
 		}
+	case pipeline.TableLimits:
+		if limit != 0 {
+			s.put(&s.others, "limits", token) // nothing reads them
+		}
 	default:
 		return &clickhouse.Error{Status: 404, Code: codeUnknownTable, Message: "no table " + table}
 	}

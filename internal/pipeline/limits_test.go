@@ -1,0 +1,99 @@
+package pipeline_test
+
+import (
+	"fmt"
+	"maps"
+	"strings"
+	"testing"
+	"time"
+
+	"pgregory.net/rapid"
+
+	"github.com/vigie-io/vigie/internal/pipeline"
+	"github.com/vigie-io/vigie/internal/tenants"
+)
+
+func limitLines(out *pipeline.Outputs) string {
+	var lines []string
+	l := &out.Limits
+	for i := range l.Tenant {
+		lines = append(lines, fmt.Sprintf("%s %s %s %s %d/%d -%d", l.Tenant[i], l.Signal[i], l.Part[i], l.Reason[i], l.Used[i], l.Most[i], l.Dropped[i]))
+	}
+	return strings.Join(lines, "; ")
+}
+
+// Use is told once a minute of tenants that are active, and again when limits change; what is lost, in the epoch that lost it.
+func TestLimitRows(t *testing.T) {
+	live := tenants.NewLive(*limitsOf(map[tenants.ID]tenants.Limits{"acme": {StreamEventsPerSecond: 10, StreamBytesPerSecond: 100_000, ActiveSeries: 2}})())
+	task := newTask(func(c *pipeline.TaskConfig) { c.Limits = live.Config })
+	now := start
+	f := func(want string, commit bool, series ...string) {
+		t.Helper()
+		for _, s := range series {
+			r := record("acme", event(start, "m", fmt.Sprintf(`"s":%q`, s)))
+			r.Timestamp = now.UnixNano()
+			step(task, now, r)
+		}
+		if got := limitLines(drain(task, now)); got != want {
+			t.Errorf("got %s, want %s", got, want)
+		}
+		if commit {
+			task.Committed(false)
+		} else {
+			task.Forget()
+		}
+	}
+	told := func(bytes, events, series, most, lost int) string {
+		return fmt.Sprintf("acme metrics vigie.metrics.v1/4 rate_bytes %d/100000 -0; acme metrics vigie.metrics.v1/4 rate_events %d/10 -0; acme metrics vigie.metrics.v1/4 series_limit %d/%d -%d",
+			bytes, events, series, most, lost)
+	}
+	f("", true)
+	f(told(154, 2, 2, 2, 2), false, "a", "b", "c", "d") // aborted, and told again; 4 events of 77 bytes in 2 seconds
+	f(told(154, 2, 2, 2, 2), true, "a", "b", "c", "d")
+	now = now.Add(30 * time.Second)
+	f("", true, "a")
+	f("acme metrics vigie.metrics.v1/4 series_limit 2/2 -1", true, "a", "x")
+	now = now.Add(30 * time.Second)
+	f("", true) // silent
+	f(told(154, 2, 2, 2, 0), true, "a")
+	live.Replace(*limitsOf(map[tenants.ID]tenants.Limits{"acme": {StreamEventsPerSecond: 10, StreamBytesPerSecond: 100_000, ActiveSeries: 3}})())
+	f("", true) // taken between epochs
+	f(told(154, 2, 2, 3, 0), true, "a")
+	long := strings.Repeat("x", 5000)
+	f("acme metrics vigie.metrics.v1/4 too_long 0/0 -2", true, long, "a", long)
+}
+
+// What the rows of committed epochs say was dropped is what the counters say, whatever is aborted.
+func TestLimitRowsAreCounters(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		limits := limitsOf(map[tenants.ID]tenants.Limits{"acme": {StreamEventsPerSecond: 3, ActiveSeries: 2}, "globex": {ActiveSeries: 1}})
+		task := newTask(func(c *pipeline.TaskConfig) { c.Limits = limits })
+		counted, told := map[string]uint64{}, map[string]uint64{}
+		now := start
+		for range rapid.IntRange(1, 12).Draw(t, "epochs") {
+			now = now.Add(time.Duration(rapid.IntRange(0, 50).Draw(t, "seconds")) * time.Second)
+			for range rapid.IntRange(0, 20).Draw(t, "records") {
+				label := fmt.Sprintf(`"s":"%d"`, rapid.IntRange(0, 4).Draw(t, "series"))
+				step(task, now, record(rapid.SampledFrom([]string{"acme", "globex"}).Draw(t, "tenant"), event(start, "m", label)))
+			}
+			out := drain(task, now)
+			if rapid.IntRange(0, 3).Draw(t, "end") == 0 {
+				task.Forget()
+				continue
+			}
+			task.Committed(true)
+			for key, n := range out.Tally.Dropped {
+				counted[key.Tenant+" "+string(key.Reason)] += n
+			}
+			l := &out.Limits
+			for i := range l.Tenant {
+				if l.Dropped[i] > 0 {
+					told[l.Tenant[i]+" "+l.Reason[i]] += l.Dropped[i]
+				}
+			}
+		}
+		if !maps.Equal(told, counted) {
+			t.Fatalf("got %v in rows, want %v", told, counted)
+		}
+	})
+}
