@@ -15,6 +15,7 @@ const BackfillPast = 400 * 24 * time.Hour
 // Backfill runs a job, of which the configuration gives the bounds that are not set.
 func Backfill(ctx context.Context, cfg config.Config, of backfill.Config, out backfill.Output) (backfill.Summary, error) {
 	of.MaxPast, of.MaxFuture, of.Decoder = BackfillPast, cfg.Stream.MaxFuture, decoderOptions(cfg.Tenants.Defaults)
+	of.S3 = cfg.Backfill.S3
 	if err := of.Validate(); err != nil {
 		return backfill.Summary{}, err
 	}

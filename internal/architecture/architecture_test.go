@@ -39,6 +39,7 @@ var doors = map[string][]string{
 	"go.opentelemetry.io/contrib":         {"internal/telemetry"},
 	"github.com/ebitengine/purego":        {"internal/devstack"},
 	"github.com/parquet-go/":              {"internal/backfill"},
+	"github.com/minio/":                   {"internal/backfill"},
 	"github.com/shirou/gopsutil":          {"internal/live"},
 	"github.com/prometheus/client_golang": {"internal"},
 	"log/slog":                            {"internal", "cmd"},

@@ -3,6 +3,7 @@ package backfill
 import (
 	"bufio"
 	"bytes"
+	"context"
 	"encoding/csv"
 	"encoding/json"
 	"errors"
@@ -20,8 +21,8 @@ const reasonBadCSV events.Reason = "bad_csv"
 
 // csv cuts a file whose first row names the columns. A line feed in quotes ends no row, so the file is read from its
 // beginning to know where rows end, whatever chunks are wanted.
-func (j *Job) csv(f *file, compression string, want func(int64) bool, yield func(*chunk) bool) error {
-	in, end, err := f.open(compression)
+func (j *Job) csv(ctx context.Context, f *file, compression string, want func(int64) bool, yield func(*chunk) bool) error {
+	in, end, err := f.open(ctx, compression)
 	if err != nil {
 		return err
 	}

@@ -2,8 +2,10 @@ package backfill
 
 import (
 	"bufio"
+	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -16,70 +18,113 @@ import (
 	"github.com/klauspost/compress/zstd"
 )
 
+// source is where the bytes of a file are. They are read twice: for the hash, and to be loaded.
+type source interface {
+	// open returns the bytes for reads at any place, and in parallel. Reads end with ctx.
+	open(ctx context.Context) (bytesAt, error)
+	// unchanged is nil when the bytes are, as far as can be told, those that open gave before.
+	unchanged() error
+}
+
+type bytesAt interface {
+	io.ReaderAt
+	io.Closer
+}
+
 // file is one file to load.
 type file struct {
 	path string
 	size int64
-	hash string // SHA-256 of the bytes on disk, hexadecimal
-	info os.FileInfo
+	hash string // SHA-256 of the bytes as they are stored, hexadecimal
+	from source
 	read atomic.Int64 // bytes read for loading
 }
 
-// find lists the files of patterns (as filepath.Glob takes them) by name. A pattern without a file is an error.
-func find(patterns []string) ([]*file, error) {
+// find lists the files of patterns by name: of paths as filepath.Glob takes them, and s3://bucket/key with the same signs in
+// the key. A pattern without a file is an error.
+func find(ctx context.Context, patterns []string, s3 *S3Config) ([]*file, error) {
 	var files []*file
 	for _, pattern := range patterns {
-		paths, err := filepath.Glob(pattern)
+		matches, err := filesOf(ctx, pattern, s3)
 		if err != nil {
 			return nil, fmt.Errorf("find files %q: %w", pattern, err)
 		}
-		if len(paths) == 0 {
+		if len(matches) == 0 {
 			return nil, fmt.Errorf("find files %q: there are none; quote the pattern so that the shell leaves it alone", pattern)
 		}
-		for _, path := range paths {
-			if _, err := formatOf(path); err != nil {
+		for _, f := range matches {
+			if _, err := formatOf(f.path); err != nil {
 				return nil, err
 			}
-			info, err := os.Stat(path)
-			if err != nil {
-				return nil, fmt.Errorf("find files: %w", err)
-			}
-			if !info.Mode().IsRegular() {
-				return nil, fmt.Errorf("load %s: want a regular file: it is read twice", path)
-			}
-			files = append(files, &file{path: path, size: info.Size(), info: info})
 		}
+		files = append(files, matches...)
 	}
 	slices.SortFunc(files, func(a, b *file) int { return strings.Compare(a.path, b.path) })
 	return slices.CompactFunc(files, func(a, b *file) bool { return a.path == b.path }), nil
 }
 
-// digest reads the file once and notes its hash.
-func (f *file) digest() error {
-	in, err := os.Open(f.path)
+func filesOf(ctx context.Context, pattern string, s3 *S3Config) (files []*file, err error) {
+	if strings.HasPrefix(pattern, s3Scheme) {
+		return objects(ctx, pattern, s3)
+	}
+	paths, err := filepath.Glob(pattern)
 	if err != nil {
-		return fmt.Errorf("hash file: %w", err)
+		return nil, err
+	}
+	for _, path := range paths {
+		info, err := os.Stat(path)
+		if err != nil {
+			return nil, err
+		}
+		if !info.Mode().IsRegular() {
+			return nil, fmt.Errorf("load %s: want a regular file: it is read twice", path)
+		}
+		files = append(files, &file{path: path, size: info.Size(), from: &local{path, info}})
+	}
+	return files, nil
+}
+
+// local is a file of this machine.
+type local struct {
+	path string
+	info os.FileInfo
+}
+
+func (l *local) open(context.Context) (bytesAt, error) { return os.Open(l.path) }
+
+func (l *local) unchanged() error {
+	info, err := os.Stat(l.path)
+	if err != nil {
+		return fmt.Errorf("check file: %w", err)
+	}
+	if info.Size() != l.info.Size() || !info.ModTime().Equal(l.info.ModTime()) {
+		return fmt.Errorf("load %s: %w", l.path, errChanged)
+	}
+	return nil
+}
+
+var errChanged = errors.New("it was changed while it was read; load files that nobody writes to")
+
+// digest reads the file once and notes its hash.
+func (f *file) digest(ctx context.Context) error {
+	in, err := f.from.open(ctx)
+	if err != nil {
+		return fmt.Errorf("hash %s: %w", f.path, err)
 	}
 	defer in.Close()
 	sum := sha256.New()
-	if _, err := io.CopyBuffer(sum, in, make([]byte, 1<<20)); err != nil {
-		return fmt.Errorf("hash file: %w", err)
+	if _, err := io.CopyBuffer(sum, &whole{io.NewSectionReader(in, 0, f.size)}, make([]byte, readSize)); err != nil {
+		return fmt.Errorf("hash %s: %w", f.path, err)
 	}
 	f.hash = hex.EncodeToString(sum.Sum(nil))
 	return nil
 }
 
-// unchanged is nil when the file is, as far as size and time tell, what was hashed.
-func (f *file) unchanged() error {
-	info, err := os.Stat(f.path)
-	if err != nil {
-		return fmt.Errorf("check file: %w", err)
-	}
-	if info.Size() != f.size || !info.ModTime().Equal(f.info.ModTime()) {
-		return fmt.Errorf("load %s: it was changed while it was read; load files that nobody writes to", f.path)
-	}
-	return nil
-}
+// readSize is how much of a file is read at once: from other machines a request has its price.
+const readSize = 4 << 20
+
+// whole hides everything but Read, so that io.Copy uses the buffer that it is given.
+type whole struct{ io.Reader }
 
 // format is how a file is read.
 type format struct {
@@ -111,17 +156,17 @@ func formatOf(path string) (format, error) {
 }
 
 // open returns the text in the file, and how to close it.
-func (f *file) open(compression string) (*bufio.Reader, func(), error) {
-	in, err := os.Open(f.path)
+func (f *file) open(ctx context.Context, compression string) (*bufio.Reader, func(), error) {
+	in, err := f.from.open(ctx)
 	if err != nil {
-		return nil, nil, fmt.Errorf("read file: %w", err)
+		return nil, nil, fmt.Errorf("read %s: %w", f.path, err)
 	}
-	raw := &counted{in, &f.read}
+	raw := bufio.NewReaderSize(&counted{io.NewSectionReader(in, 0, f.size), &f.read}, readSize)
 	var text io.Reader = raw
 	end := func() { _ = in.Close() }
 	switch compression {
 	case "gz":
-		unpacked, err := gzip.NewReader(bufio.NewReaderSize(raw, 1<<20))
+		unpacked, err := gzip.NewReader(raw)
 		if err != nil {
 			end()
 			return nil, nil, fmt.Errorf("unpack %s: %w", f.path, err)
@@ -134,6 +179,9 @@ func (f *file) open(compression string) (*bufio.Reader, func(), error) {
 			return nil, nil, fmt.Errorf("unpack %s: %w", f.path, err)
 		}
 		text, end = unpacked, func() { unpacked.Close(); _ = in.Close() }
+	}
+	if compression == "" {
+		return raw, end, nil
 	}
 	return bufio.NewReaderSize(text, 1<<20), end, nil
 }

@@ -34,7 +34,7 @@ var ErrInDoubt = errors.New("chunk in doubt")
 type Config struct {
 	Job      string // its name; letters, digits, '.', '_' and '-'
 	Signal   events.Signal
-	Patterns []string   // of files, as filepath.Glob takes them
+	Patterns []string   // of files, as filepath.Glob takes them, or s3://bucket/key
 	Tenant   tenants.ID // of every row; "" takes the rows' own
 	Parallel int        // chunks at a time, and so inserts at a time; at least 1
 	// MaxPast and MaxFuture bound event times around the time when the file was first begun.
@@ -42,6 +42,8 @@ type Config struct {
 	Decoder            events.Options
 	// InDoubt decides about chunks in doubt: "" ends with ErrInDoubt, "load" inserts them again, "skip" takes them for loaded.
 	InDoubt string
+	// S3 is where s3:// is.
+	S3 S3Config
 }
 
 var jobName = regexp.MustCompile(`^[A-Za-z0-9._-]{1,64}$`)
@@ -129,7 +131,7 @@ func New(cfg Config, store Store, encoder Encoder, out Output, now func() time.T
 // Run loads what is not loaded yet. When it ends early, by ctx or an error, running the same job again goes on where it
 // ended.
 func (j *Job) Run(ctx context.Context) (Summary, error) {
-	files, err := find(j.cfg.Patterns)
+	files, err := find(ctx, j.cfg.Patterns, &j.cfg.S3)
 	if err != nil {
 		return Summary{}, err
 	}
@@ -162,7 +164,7 @@ type run struct {
 }
 
 func (j *Job) file(ctx context.Context, f *file, seen map[string]string) error {
-	if err := f.digest(); err != nil {
+	if err := f.digest(ctx); err != nil {
 		return err
 	}
 	if other, ok := seen[f.hash]; ok {
@@ -184,7 +186,7 @@ func (j *Job) file(ctx context.Context, f *file, seen map[string]string) error {
 	if err := r.load(ctx); err != nil {
 		return err
 	}
-	if err := f.unchanged(); err != nil {
+	if err := f.from.unchanged(); err != nil {
 		return err
 	}
 	r.entry.State = Finished
@@ -272,11 +274,11 @@ func (r *run) chunks(ctx context.Context, yield func(*chunk) bool) error {
 	}
 	switch f.name {
 	case "parquet":
-		return r.parquet(r.file, want, yield)
+		return r.parquet(ctx, r.file, want, yield)
 	case "csv":
-		return r.csv(r.file, f.compression, want, yield)
+		return r.csv(ctx, r.file, f.compression, want, yield)
 	}
-	return r.ndjson(r.file, f.compression, want, yield)
+	return r.ndjson(ctx, r.file, f.compression, want, yield)
 }
 
 func (r *run) add(rows, events, rejects uint64) {

@@ -1,14 +1,15 @@
 package backfill
 
 import (
+	"context"
 	"fmt"
 
 	"github.com/vigie-io/vigie/internal/pipeline"
 )
 
 // ndjson cuts a file of which every line is what a record of the stream may be: an event, an array of them, OTLP JSON.
-func (j *Job) ndjson(f *file, compression string, want func(int64) bool, yield func(*chunk) bool) error {
-	in, end, err := f.open(compression)
+func (j *Job) ndjson(ctx context.Context, f *file, compression string, want func(int64) bool, yield func(*chunk) bool) error {
+	in, end, err := f.open(ctx, compression)
 	if err != nil {
 		return err
 	}

@@ -1,11 +1,11 @@
 package backfill
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
 	"math"
-	"os"
 	"strconv"
 	"strings"
 	"time"
@@ -17,8 +17,8 @@ import (
 )
 
 // parquet cuts a file at its row groups and after every chunkRows rows of one.
-func (j *Job) parquet(f *file, want func(int64) bool, yield func(*chunk) bool) error {
-	opened, err := openParquet(f)
+func (j *Job) parquet(ctx context.Context, f *file, want func(int64) bool, yield func(*chunk) bool) error {
+	opened, err := openParquet(ctx, f)
 	if err != nil {
 		return err
 	}
@@ -36,7 +36,7 @@ func (j *Job) parquet(f *file, want func(int64) bool, yield func(*chunk) bool) e
 			n := min(chunkRows, rows.NumRows()-from)
 			at := first + from
 			if want(index) && !yield(&chunk{index, at, at + n - 1, func() ([]pipeline.Record, []Reject, error) {
-				records, err := j.parquetRows(f, leaves, group, from, n, at)
+				records, err := j.parquetRows(ctx, f, leaves, group, from, n, at)
 				return records, nil, err
 			}}) {
 				return nil
@@ -49,17 +49,20 @@ func (j *Job) parquet(f *file, want func(int64) bool, yield func(*chunk) bool) e
 	return nil
 }
 
+// parquetReadSize is how much of a column is read at once.
+const parquetReadSize = 1 << 20
+
 type parquetFile struct {
 	*parquet.File
 	close func()
 }
 
-func openParquet(f *file) (*parquetFile, error) {
-	in, err := os.Open(f.path)
+func openParquet(ctx context.Context, f *file) (*parquetFile, error) {
+	in, err := f.from.open(ctx)
 	if err != nil {
-		return nil, fmt.Errorf("read file: %w", err)
+		return nil, fmt.Errorf("read %s: %w", f.path, err)
 	}
-	opened, err := parquet.OpenFile(in, f.size, parquet.SkipBloomFilters(true), parquet.SkipPageIndex(true))
+	opened, err := parquet.OpenFile(in, f.size, parquet.SkipBloomFilters(true), parquet.ReadBufferSize(parquetReadSize))
 	if err != nil {
 		_ = in.Close()
 		return nil, fmt.Errorf("read %s as Parquet: %w", f.path, err)
@@ -163,8 +166,8 @@ func timestampUnit(node parquet.Node) int64 {
 }
 
 // parquetRows reads n rows of a row group as JSON events. number is that of the first in the file.
-func (j *Job) parquetRows(f *file, leaves []leaf, group int, from, n, number int64) ([]pipeline.Record, error) {
-	opened, err := openParquet(f) // readers of one file share nothing
+func (j *Job) parquetRows(ctx context.Context, f *file, leaves []leaf, group int, from, n, number int64) ([]pipeline.Record, error) {
+	opened, err := openParquet(ctx, f) // readers of one file share nothing
 	if err != nil {
 		return nil, err
 	}

@@ -21,7 +21,7 @@ import (
 	contract "github.com/vigie-io/vigie/pkg/events"
 )
 
-const backfillUsage = `usage: vigie backfill -signal metrics|spans|logs -from 'dir/*.parquet' [-job backfill] [-tenant t]
+const backfillUsage = `usage: vigie backfill -signal metrics|spans|logs -from 'dir/*.parquet'|'s3://bucket/key*' [-job backfill] [-tenant t]
                       [-parallel cores] [-rejects file] [-in-doubt load|skip] [flags]
 
 Loads files of old events, each once by job and content; run again after an interruption it goes on. docs/backfill.md says more.

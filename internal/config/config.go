@@ -11,6 +11,7 @@ import (
 	"runtime"
 
 	"github.com/vigie-io/vigie/internal/auth"
+	"github.com/vigie-io/vigie/internal/backfill"
 	"github.com/vigie-io/vigie/internal/clickhouse"
 	"github.com/vigie-io/vigie/internal/demo"
 	"github.com/vigie-io/vigie/internal/ingest"
@@ -44,6 +45,8 @@ type Config struct {
 	Stream Stream `yaml:"stream"`
 	// Query is the PromQL and SQL service.
 	Query Query `yaml:"query"`
+	// Backfill is what `vigie backfill` alone needs.
+	Backfill Backfill `yaml:"backfill"`
 	// Dev is what `vigie dev` alone needs.
 	Dev Dev `yaml:"dev"`
 }
@@ -87,6 +90,12 @@ type Query struct {
 	api.Config `yaml:",inline"`
 }
 
+// Backfill configures `vigie backfill`.
+type Backfill struct {
+	// S3 is where files named s3://bucket/key are.
+	S3 backfill.S3Config `yaml:"s3"`
+}
+
 // Dev configures `vigie dev`.
 type Dev struct {
 	// KafkaListen is the embedded broker's loopback address. Default 127.0.0.1:7092.
@@ -122,6 +131,7 @@ func Default() Config {
 		Tenants:    tenants.DefaultConfig(),
 		Ingest:     Ingest{Listen: "127.0.0.1:7071", Config: ingest.DefaultConfig()},
 		Stream:     Stream{Listen: "127.0.0.1:7072", Sink: true, Config: pipeline.DefaultConfig(), Inserts: sink.DefaultConfig()},
+		Backfill:   Backfill{S3: backfill.DefaultS3Config()},
 		Query:      Query{Listen: "127.0.0.1:7070", Config: api.DefaultConfig()},
 		Dev: Dev{
 			KafkaListen: "127.0.0.1:7092", ClickHouseHTTP: "127.0.0.1:7123", ClickHouseNative: "127.0.0.1:7900",
@@ -138,6 +148,7 @@ func (c *Config) Validate() error {
 		in("ingest", c.Ingest.Config.Validate()), in("stream", c.Stream.Config.Validate()),
 		in("stream.inserts", c.Stream.Inserts.Validate()),
 		in("query", c.Query.Config.Validate()),
+		in("backfill.s3", c.Backfill.S3.Validate()),
 		in("dev.demo", c.Dev.Demo.Config.Validate()),
 		address("ingest.listen", c.Ingest.Listen), address("stream.listen", c.Stream.Listen), address("query.listen", c.Query.Listen),
 		address("dev.kafka_listen", c.Dev.KafkaListen), address("dev.clickhouse_http", c.Dev.ClickHouseHTTP),
