@@ -55,6 +55,8 @@ func NewResults(cfg Config, member int, log *slog.Logger) (*Results, error) {
 		kgo.FetchMaxBytes(int32(max(cfg.FetchBuffer, cfg.Topics.Results.MaxMessage))),
 		kgo.FetchMaxPartitionBytes(int32(cfg.Topics.Results.MaxMessage)),
 		kgo.FetchMaxWait(time.Second),
+		// Markers of transactions are returned: the offsets say of a partition that all before its end is stored.
+		kgo.KeepControlRecords(),
 	)...)
 	if err != nil {
 		return nil, fmt.Errorf("kafka client: %w", err)
@@ -98,7 +100,7 @@ func (r *Results) Poll(ctx context.Context) (sink.Fetch, error) {
 func resultRecord(id [16]byte, r *kgo.Record) sink.Record {
 	out := sink.Record{
 		Topic: r.Topic, TopicID: id, Partition: r.Partition, Offset: r.Offset, Time: r.Timestamp, Key: r.Key, Value: r.Value,
-		Headers: make([]sink.Header, len(r.Headers)),
+		Headers: make([]sink.Header, len(r.Headers)), Marker: r.Attrs.IsControl(),
 	}
 	for i, h := range r.Headers {
 		out.Headers[i] = sink.Header{Key: h.Key, Value: h.Value}

@@ -149,6 +149,7 @@ func promises(t *testing.T, install func(t *testing.T) kafka.Config) {
 	t.Run("exactly once", func(t *testing.T) { testExactlyOnce(t, install(t), 3, 20) })
 	t.Run("held", func(t *testing.T) { testHeld(t, install(t)) })
 	t.Run("restore", func(t *testing.T) { testRestore(t, install(t)) })
+	t.Run("stored", func(t *testing.T) { testStored(t, install(t)) })
 	t.Run("restore waits", func(t *testing.T) { testRestoreWaits(t, install(t)) })
 	t.Run("restore without", func(t *testing.T) { testRestoreWithout(t, install(t)) })
 	t.Run("state recreated", func(t *testing.T) { testStateRecreated(t, install(t)) })

@@ -54,6 +54,10 @@ type Config struct {
 	// ProgressEvery is how often a worker says how far it is, also when idle. Default 1s. PromQL evaluates up to
 	// what was said last.
 	ProgressEvery time.Duration `yaml:"progress_every"`
+	// ProgressHold is how long a worker that is given a partition waits at most, before it says how far it is, until what
+	// others wrote of that partition is stored. Default 10m, after which PromQL no longer waits for the partition either.
+	// What is told without is counted (vigie_pipeline_progress_unsettled_total).
+	ProgressHold time.Duration `yaml:"progress_hold"`
 	// Rollups declares metrics that are derived from events, beside the default ones (docs/rollups.md). Default none.
 	Rollups []Rollup `yaml:"rollups"`
 	// CloseTimeout bounds the last commit at shutdown. Default 3s. When it passes, the epoch is left to be
@@ -93,6 +97,7 @@ func DefaultConfig() Config {
 		SeriesRefresh:   5 * time.Minute,
 		MaxTenants:      10_000,
 		ProgressEvery:   time.Second,
+		ProgressHold:    10 * time.Minute,
 		CloseTimeout:    3 * time.Second,
 	}
 }
@@ -125,6 +130,7 @@ func (c *Config) Validate() error {
 	refuse(c.SeriesRefresh < time.Second, "series_refresh %s: want 1s or more", c.SeriesRefresh)
 	refuse(c.MaxTenants < 1, "max_tenants %d: want 1 or more", c.MaxTenants)
 	refuse(c.ProgressEvery < 10*time.Millisecond, "progress_every %s: want 10ms or more", c.ProgressEvery)
+	refuse(c.ProgressHold < time.Second, "progress_hold %s: want 1s or more", c.ProgressHold)
 	refuse(c.CloseTimeout <= 0, "close_timeout %s: want more than 0s", c.CloseTimeout)
 	if err := validateRollups(c.Rollups); err != nil {
 		errs = append(errs, err)

@@ -187,6 +187,7 @@ type fakeLog struct {
 	mu       sync.Mutex
 	shown    bool
 	released chan struct{} // closed when all partitions are
+	stored   chan struct{} // closed when Stored has returned
 	state    map[pipeline.Partition]stateLog
 	restored int
 }
@@ -220,7 +221,7 @@ func (c *fakeClock) add(d time.Duration) {
 func (l *fakeLog) open(context.Context) (pipeline.Session, func(), error) {
 	l.opened++
 	l.rewind()
-	l.shown, l.restored, l.released = false, 0, make(chan struct{})
+	l.shown, l.restored, l.released, l.stored = false, 0, make(chan struct{}), make(chan struct{})
 	return l, func() { l.closed++ }, nil
 }
 
@@ -236,6 +237,10 @@ func (l *fakeLog) Poll(ctx context.Context) (pipeline.Fetch, error) {
 	if l.shown {
 		select {
 		case <-l.released:
+		case <-ctx.Done():
+		}
+		select {
+		case <-l.stored:
 		case <-ctx.Done():
 		}
 	}
@@ -303,6 +308,15 @@ func (l *fakeLog) Release(reaches ...pipeline.Reach) {
 	if l.restored += len(reaches); l.restored == len(l.parts) {
 		close(l.released)
 	}
+}
+
+// Stored has nothing to wait for. Poll waits for it, so that what is told when does not depend on the scheduler.
+func (l *fakeLog) Stored(_ context.Context, sources []pipeline.Partition, stored func(pipeline.Partition)) error {
+	for _, p := range sources {
+		stored(p)
+	}
+	close(l.stored)
+	return nil
 }
 
 func (l *fakeLog) Commit(_ context.Context, messages []pipeline.Message) (bool, error) {

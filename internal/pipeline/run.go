@@ -25,6 +25,7 @@ type run struct {
 
 	tasks     map[Partition]*Task // those that run
 	restores  *restores
+	fences    *fences
 	order     []*Task // of tasks, sorted: what an epoch holds does not depend on the order of a map
 	leaving   []Partition
 	committed uint64
@@ -46,12 +47,15 @@ type run struct {
 func newRun(w *Worker, s Session) *run {
 	return &run{
 		w: w, cfg: &w.cfg.Config, session: s, watch: stopwatch{now: w.cfg.Now}, pace: newPace(w.cfg.Config.Epoch),
-		tasks: make(map[Partition]*Task), restores: newRestores(w, s), told: w.cfg.Now(), outputs: NewOutputs(&w.cfg.Config),
+		tasks: make(map[Partition]*Task), restores: newRestores(w, s), fences: newFences(w, s), told: w.cfg.Now(), outputs: NewOutputs(&w.cfg.Config),
 	}
 }
 
 // loop returns nil when ctx has ended and the epoch under way is committed.
 func (r *run) loop(ctx context.Context) error {
+	ctx, stop := context.WithCancel(ctx)
+	defer r.fences.waits.Wait()
+	defer stop()
 	defer r.restores.close()
 	for ctx.Err() == nil {
 		if err := r.poll(ctx); err != nil {
@@ -128,13 +132,16 @@ func (r *run) poll(ctx context.Context) error {
 // them.
 func (r *run) assign(ctx context.Context, fetch *Fetch) {
 	owned := make(map[Partition]bool, len(fetch.Assigned))
+	var fresh []Reach
 	for _, reach := range fetch.Assigned {
 		owned[reach.Partition] = true
 		if !r.has(reach) {
 			r.drop(reach.Partition) // it was away and came back: others may have changed its state
 			r.restores.start(ctx, r.newTask(reach), reach)
+			fresh = append(fresh, reach)
 		}
 	}
+	r.fences.raise(ctx, fresh)
 	for p := range r.restores.waiting {
 		if !owned[p] {
 			r.restores.drop(p)
@@ -256,7 +263,7 @@ func (r *run) drain(now time.Time, telling bool) {
 		r.outputs.Tally = Tally{}
 		t.Drain(r.outputs, now.UnixMilli())
 		r.tallies[i] = r.outputs.Tally
-		if telling {
+		if t.held = r.fences.holds(t); telling && !t.held {
 			t.AppendProgress(&r.progress, now.UnixMilli())
 		}
 	}
@@ -341,7 +348,7 @@ func (r *run) settle(start, end time.Time, told bool) {
 		m.count(t.cfg.Signal, &r.tallies[i])
 		t.note(&r.tallies[i])
 		r.mourn(t, &r.tallies[i])
-		t.Committed(told)
+		t.Committed(told && !t.held)
 	}
 	r.committed++
 	m.epochs.WithLabelValues("committed").Inc()

@@ -65,7 +65,8 @@ type Message struct {
 }
 
 // Session is one worker's transactional consumer and producer: what it polls, produces and commits becomes
-// visible together or not at all. One goroutine uses it; Restore and Release may be called from others beside it.
+// visible together or not at all. One goroutine uses it; Restore, Release and Stored may be called from
+// others beside it.
 type Session interface {
 	// Poll waits for records until ctx ends, and returns what came (an empty Fetch at the deadline is no error).
 	// An error is fatal: the worker closes the session and starts anew.
@@ -86,6 +87,10 @@ type Session interface {
 	// Release lets Poll return records of partitions: those of a new assignment are held back until then. It ignores a
 	// partition whose Assignment is not the present one.
 	Release(reaches ...Reach)
+	// Stored calls stored for each of sources, which have just been assigned, once all that other workers wrote of it before
+	// the assignment is where readers see it, or there is no such thing. It returns nil when that is so of all, and else
+	// when ctx ends, with what kept it.
+	Stored(ctx context.Context, sources []Partition, stored func(Partition)) error
 	// ResultPartition is the results partition of this worker (its slot modulo the partitions there are).
 	ResultPartition() int32
 }

@@ -46,6 +46,7 @@ type Task struct {
 	reach   Reach
 	// assignment is that of reach when the state was restored.
 	assignment uint64
+	held       bool  // it must not tell of progress in the epoch that ends (fences)
 	told       int64 // Reach.Through of the last committed progress
 	telling    int64
 

@@ -39,6 +39,9 @@ type timedSession struct {
 	released chan struct{}                            // closed with the first release
 	origin   func(pipeline.Partition) pipeline.Origin // nil = not known
 	sought   chan int64                               // offsets of Seek
+
+	encoder  *copyEncoder                                                                // for tests that read what they told
+	unstored func(context.Context, []pipeline.Partition, func(pipeline.Partition)) error // nil: all is stored
 }
 
 type timedCommit struct {
@@ -117,6 +120,16 @@ func (s *timedSession) Restore(_ context.Context, p pipeline.Partition, apply fu
 func (s *timedSession) Seek(_ context.Context, p pipeline.Partition, next int64) error {
 	s.sought <- next
 	return pipeline.ErrMoved
+}
+
+func (s *timedSession) Stored(ctx context.Context, sources []pipeline.Partition, stored func(pipeline.Partition)) error {
+	if s.unstored != nil {
+		return s.unstored(ctx, sources, stored)
+	}
+	for _, p := range sources {
+		stored(p)
+	}
+	return nil
 }
 
 func (s *timedSession) Release(...pipeline.Reach) {

@@ -79,7 +79,7 @@ func (g generator) trouble(shape *Shape) Step {
 	case n < 15:
 		return g.networkTrouble(shape)
 	case n < 19:
-		return g.sinkTrouble()
+		return g.sinkTrouble(shape)
 	default:
 		return healStep{}
 	}
@@ -140,7 +140,10 @@ func (g generator) networkTrouble(shape *Shape) Step {
 	return f
 }
 
-func (g generator) sinkTrouble() Step {
+func (g generator) sinkTrouble(shape *Shape) Step {
+	if g.IntN(4) == 0 {
+		return sinkFault{what: "stall", process: g.worker(shape), by: g.while() + pick(g, 0, 20*time.Second), parts: 1, times: 1}
+	}
 	f := sinkFault{
 		what:  pick(g, faultBefore, faultDuring, faultDuring, faultAfter, faultAfter, faultSlow, faultHang, faultRefuse, "readonly"),
 		parts: 1, times: 1 + g.IntN(4), table: pick(g, "", "", pipeline.TableRollups, pipeline.TableSeries, pipeline.TableProgress),

@@ -1,6 +1,7 @@
 package simulation
 
 import (
+	"errors"
 	"fmt"
 	"log/slog"
 	"maps"
@@ -28,6 +29,9 @@ func Run(s *Scenario, log *slog.Logger) (err error) {
 		if err := step.run(w); err != nil {
 			return fmt.Errorf("%s (at %s): %w", step, time.Since(w.start), err)
 		}
+		if ahead := w.Server.ahead(); ahead != "" {
+			return fmt.Errorf("%s (at %s): %s", step, time.Since(w.start), ahead)
+		}
 	}
 	return w.settle()
 }
@@ -44,10 +48,21 @@ func (w *World) settle() error {
 			if err := w.exact(); err != nil {
 				return fmt.Errorf("after it was exact: %w", err)
 			}
-			return nil
+			return w.told()
 		}
 	}
 	return fmt.Errorf("%s after all was healed: %w", settleWithin, err)
+}
+
+// told says whether progress has spoken of every record in the end, and of none before it was stored.
+func (w *World) told() error {
+	if ahead := w.Server.ahead(); ahead != "" {
+		return errors.New(ahead)
+	}
+	if left := w.Server.untold(); left != "" {
+		return fmt.Errorf("progress was never told of %s", left)
+	}
+	return nil
 }
 
 // revive starts the processes of the shape that are down, and one of each role in any case.

@@ -6,6 +6,7 @@ import (
 	"maps"
 	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -34,6 +35,9 @@ type Server struct {
 	others   parts                 // of the tables series and progress
 	faults   []*insertFault
 	readOnly time.Time
+	stalled  map[int32]time.Time // of a results partition, until when nothing is stored
+	refused  map[string]bool     // tokens of blocks that were refused
+	claims   claims
 
 	dropped int // parts that were duplicates
 }
@@ -50,7 +54,8 @@ type (
 
 // NewServer returns an empty one.
 func NewServer() *Server {
-	s := &Server{series: map[seriesKey]seriesRow{}, progress: map[progressKey]int64{}, others: newParts()}
+	s := &Server{series: map[seriesKey]seriesRow{}, progress: map[progressKey]int64{}, others: newParts(),
+		stalled: map[int32]time.Time{}, refused: map[string]bool{}, claims: newClaims()}
 	for _, grain := range []pipeline.Grain{pipeline.GrainSeries, pipeline.GrainService} {
 		for _, t := range tiers {
 			name := "rollups_" + t.name
@@ -157,6 +162,9 @@ func (s *Server) Insert(ctx context.Context, table, token string, rows int, bloc
 
 func (s *Server) insert(fault insertFault, table, token string, rows int, block []byte) error {
 	time.Sleep(fault.delay)
+	if fault.kind == faultRefuse {
+		s.putAside(table, token, block)
+	}
 	if fault.kind == faultBefore || fault.kind == faultRefuse {
 		return fault.err
 	}
@@ -179,6 +187,9 @@ func (s *Server) apply(table, token string, rows int, block []byte, limit int) e
 	defer s.mu.Unlock()
 	if time.Now().Before(s.readOnly) {
 		return &clickhouse.Error{Status: 500, Code: codeReadOnly, Message: "Table is in readonly mode"}
+	}
+	if until := s.stalled[lane(token)]; time.Now().Before(until) {
+		return fmt.Errorf("dial tcp: connection refused")
 	}
 	var decoder clickhouse.Decoder
 	switch table {
@@ -264,7 +275,57 @@ func (s *Server) applyProgress(b *pipeline.ProgressRows) {
 	for i := range b.Topic {
 		key := progressKey{b.Topic[i], b.Partition[i], b.Tenant[i]}
 		s.progress[key] = max(s.progress[key], b.Time[i])
+		if b.Tenant[i] == "" {
+			s.claims.tell(place{b.Topic[i], b.Partition[i]}, b.Time[i], s.count)
+		}
 	}
+}
+
+// count is what is stored of a row of the finest tier.
+func (s *Server) count(key Key) uint64 {
+	if cell := s.rollups[0].rows[key]; cell != nil {
+		return cell.Count
+	}
+	return 0
+}
+
+// putAside counts the events of a block that the sink will park, for claims.
+func (s *Server) putAside(table, token string, block []byte) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if table != pipeline.TableRollups || s.refused[token] {
+		return
+	}
+	b, err := clickhouse.Decoder{}.DecodeRollups(block)
+	if err != nil {
+		return
+	}
+	s.refused[token] = true
+	for _, rows := range s.rollups[0].merged(rollupRows(b)) {
+		for key, cell := range rows {
+			s.claims.aside[key] += cell.Count
+		}
+	}
+}
+
+// lane is the results partition that a token names.
+func lane(token string) int32 {
+	parts := strings.Split(token, "/")
+	if len(parts) != 4 {
+		return -1
+	}
+	n, err := strconv.ParseInt(parts[1], 10, 32)
+	if err != nil {
+		return -1
+	}
+	return int32(n)
+}
+
+// stall lets nothing of a results partition be stored for a time.
+func (s *Server) stall(partition int32, until time.Time) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.stalled[partition] = until
 }
 
 // Contents copies what is stored. Cells may be changed by the caller.
@@ -374,6 +435,7 @@ func (s *Server) heal() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.faults, s.readOnly = nil, time.Time{}
+	clear(s.stalled)
 }
 
 // clone is a server with the same contents and tokens, and no faults.

@@ -116,6 +116,7 @@ func (l logStep) run(w *World) error {
 	}
 	for range l.times {
 		w.Recount.Log(&record)
+		w.claim(w.cfg.Topics.Logs.Name, int32(l.shard)%w.cfg.Topics.Logs.Partitions, logMetric(&record))
 	}
 	return nil
 }

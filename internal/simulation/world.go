@@ -57,6 +57,7 @@ type World struct {
 	counters  *sink.Metrics
 
 	faults  []*kfake.FaultHandle
+	lanes   lanes
 	refused map[string]bool // source positions of records that have to be in a dead letter
 }
 
@@ -227,10 +228,33 @@ func (w *World) worker(ctx context.Context, cfg kafka.Config, p *process) {
 			if err != nil {
 				return nil, nil, err
 			}
+			w.lanes.set(p.name, session.ResultPartition())
 			return watched{session, p}, session.Close, nil
 		},
 	})
 	_ = worker.Run(ctx) // returns nil
+}
+
+// lanes are the results partitions that workers write to.
+type lanes struct {
+	mu sync.Mutex
+	of map[string]int32 // by process
+}
+
+func (l *lanes) set(process string, partition int32) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.of == nil {
+		l.of = map[string]int32{}
+	}
+	l.of[process] = partition
+}
+
+func (l *lanes) get(process string) (partition int32, known bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	partition, known = l.of[process]
+	return partition, known
 }
 
 // watched is a session whose moments can be trapped.
@@ -343,8 +367,18 @@ func (w *World) publishMetrics(partition int32, metrics []events.Metric) error {
 	}
 	for i := range metrics {
 		w.Recount.Metric(&metrics[i])
+		w.claim(w.cfg.Topics.Metrics.Name, partition, &metrics[i])
 	}
 	return nil
+}
+
+// claim notes an event that has been acknowledged, for progress to be held against. Those that a limit may drop are left out.
+func (w *World) claim(topic string, partition int32, m *events.Metric) {
+	if w.limits[m.Tenant] > 0 {
+		return
+	}
+	key := Key{finest, m.Tenant, m.Name, m.Labels.Get("service"), identify(m), uint32(m.Time/1e9) / tiers[0].width * tiers[0].width}
+	w.Server.published(published{place{topic, partition}, time.Now().UnixMilli(), key, 1})
 }
 
 // parked reads the blocks that were put aside, once each.

@@ -114,6 +114,9 @@ func (l *lane) abandon() {
 
 // relay stores one record, however long it takes. It returns false only when ctx ended before.
 func (l *lane) relay(ctx context.Context, record *Record) bool {
+	if record.Marker {
+		return true
+	}
 	s := l.sink
 	b, err := record.parse()
 	if err != nil {

@@ -39,6 +39,8 @@ type Record struct {
 	Key       []byte
 	Value     []byte
 	Headers   []Header
+	// Marker says that the record is no result, but ends a transaction: there is nothing to store.
+	Marker bool
 }
 
 // Token is the record's deduplication token: topic id/partition/offset/table, the id as Kafka's tools print it.
