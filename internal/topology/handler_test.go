@@ -29,7 +29,7 @@ func picture() *topology.Topology {
 				Tasks: []pipeline.TaskTopology{
 					{Topic: "vigie.spans.v1", Partition: 3, Signal: "spans", State: pipeline.TaskStopped, Error: "state of kind 9 is not known: " + hostile},
 					{Topic: "vigie.metrics.v1", Partition: 1, Signal: "metrics", State: pipeline.TaskRunning, Lag: 42, StateKeys: 5, StateBytes: 3 << 20,
-						Letters: 17, Dropped: 3, Lagging: []pipeline.TenantTopology{tenant}, Top: []pipeline.TenantTopology{tenant}},
+						Letters: 17, Dropped: 3, Lagging: []pipeline.TenantTopology{tenant}, Top: []pipeline.TenantTopology{tenant, {Tenant: "limited", Watermark: -5000}}},
 					{Topic: "vigie.metrics.v1", Partition: 2, Signal: "metrics", State: pipeline.TaskRestoring, Restored: 1000},
 				},
 			},
@@ -119,6 +119,9 @@ func TestPage(t *testing.T) {
 	}
 	if strings.Index(body, `"row">vigie.metrics.v1/1`) > strings.Index(body, `"row">vigie.spans.v1/3`) {
 		t.Error("tasks are not in the order of their partitions")
+	}
+	if strings.Contains(body, "1969") {
+		t.Error("the page shows a watermark of a tenant that has none")
 	}
 	if outside := regexp.MustCompile(`(?i)(src|href)="?(https?:)?//|url\(|@import|<link|<script`).FindString(body); outside != "" {
 		t.Errorf("the page asks for something from outside: %q", outside)

@@ -149,7 +149,15 @@ var formats = template.FuncMap{
 	"bytes":    formatBytes,
 	"count":    formatCount,
 	"stamp":    func(t time.Time) string { return t.UTC().Format("2006-01-02 15:04:05 UTC") },
-	"clock":    func(ms int64) string { return time.UnixMilli(ms).UTC().Format("2006-01-02 15:04:05") },
+	"clock":    formatClock,
+}
+
+// formatClock takes Unix milliseconds; a tenant of which no event was taken has no watermark.
+func formatClock(ms int64) string {
+	if ms <= 0 {
+		return "–"
+	}
+	return time.UnixMilli(ms).UTC().Format("2006-01-02 15:04:05")
 }
 
 // formatDuration keeps about three digits.
