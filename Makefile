@@ -12,7 +12,7 @@ SCHEDULES ?= 2000
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 BUILD := CGO_ENABLED=0 $(GO) build -ldflags '-s -w -X main.version=$(VERSION)'
 
-.PHONY: help run test race sim build fmt lint chaos bench docs clean
+.PHONY: help run test race sim build fmt lint chaos figures bench docs clean
 
 help: ## Show what can be made
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
@@ -45,6 +45,9 @@ BROKERS ?= 1
 chaos: ## Kill workers, ClickHouse and the broker N times under load (SEED=1 repeats a run), and count what was lost
 	@out=$$(mktemp); VIGIE_CHAOS_KILLS=$(N) VIGIE_CHAOS_SEED=$(SEED) VIGIE_CHAOS_PROTOCOL=$(PROTOCOL) VIGIE_CHAOS_BROKERS=$(BROKERS) VIGIE_CHAOS_SUMMARY=$$out CGO_ENABLED=0 \
 		$(GO) test -count=1 -v -timeout 12h -run '^TestChaos$$' ./internal/e2e; code=$$?; cat $$out; rm -f $$out; exit $$code
+
+figures: ## Measure restarts, gaps and backlogs of the built programs (minutes; a quiet machine helps)
+	VIGIE_FIGURES=1 CGO_ENABLED=0 $(GO) test -count=1 -v -timeout 1h -run '^TestFigures' ./internal/e2e
 
 sim: ## Run random schedules of faults on fake time (SCHEDULES=N, default 2000; docs/simulation.md)
 	$(SIMULATE) ./internal/simulation -run 'TestScenarios|TestSchedules' -count=1 -v -base=0 -schedules=$(SCHEDULES)

@@ -143,6 +143,7 @@ func TestChaos(t *testing.T) {
 type chaos struct {
 	*installation
 	workers []*program
+	listens []string // of workers
 }
 
 func newChaos(t testing.TB) *chaos {
@@ -157,6 +158,7 @@ func newChaos(t testing.TB) *chaos {
 		addr := testkit.FreeAddr(t)
 		env := slices.Concat(c.env, []string{"VIGIE_KAFKA_INSTANCE=worker-" + strconv.Itoa(i), "VIGIE_STREAM_LISTEN=" + addr})
 		c.workers = append(c.workers, start(t, testkit.BuildBinary(t, "./cmd/stream"), nil, env))
+		c.listens = append(c.listens, addr)
 		c.awaitReady("http://" + addr)
 	}
 	return c

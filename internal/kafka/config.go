@@ -47,7 +47,8 @@ type Config struct {
 	// How often each worker asks for the ends of its partitions, for lag and for how far results reach. Queries
 	// see data at least this late. Default 250ms.
 	ReachInterval time.Duration `yaml:"reach_interval"`
-	// Bytes of fetched records per broker and worker that wait in memory at most. Default 16MiB.
+	// Bytes of unpacked records that a worker's fetch from one broker holds, about; one is worked on while the next
+	// waits. Default 16MiB.
 	FetchBuffer units.Bytes `yaml:"fetch_buffer"`
 	// Longest time the ingest gateway waits for the acknowledgement of a request's events before it answers
 	// 503. Default 10s.

@@ -40,6 +40,7 @@ type Session struct {
 	over       atomic.Bool // they were, and the protocol does not tell which
 	pending    bool        // something was polled since the last Commit
 	reach      *reach
+	appetite   appetite
 	read       readPartitions
 	rewound    map[pipeline.Partition]bool // whose log lost its end, until the next records
 	moves      moves
@@ -60,7 +61,7 @@ func NewSession(ctx context.Context, cfg Config, slot int, metrics *Metrics, log
 	}
 	log = log.With("slot", slot)
 	s := &Session{
-		cfg: cfg, log: log, metrics: metrics, assignment: newAssignment(), reach: newReach(), read: readPartitions{}, rewound: map[pipeline.Partition]bool{},
+		cfg: cfg, appetite: newAppetite(int64(cfg.FetchBuffer)), log: log, metrics: metrics, assignment: newAssignment(), reach: newReach(), read: readPartitions{}, rewound: map[pipeline.Partition]bool{},
 		signals: map[string]events.Signal{
 			cfg.Topics.Metrics.Name: events.Metrics,
 			cfg.Topics.Spans.Name:   events.Spans,
@@ -95,6 +96,7 @@ func (s *Session) options(instance string, slot int) ([]kgo.Opt, error) {
 		return nil, err
 	}
 	options = append(options, s.protocol()...)
+	fetch, partition := s.appetite.limits()
 	// No topics yet: the client joins the group only when it has some.
 	return append(options,
 		kgo.TransactionalID(fmt.Sprintf("%s-%s-%d", s.cfg.TransactionalIDPrefix, instance, slot)),
@@ -115,8 +117,8 @@ func (s *Session) options(instance string, slot int) ([]kgo.Opt, error) {
 		// Markers of transactions are returned, so that a partition whose log ends with one has an end that can be
 		// reached.
 		kgo.KeepControlRecords(),
-		kgo.FetchMaxBytes(int32(s.cfg.FetchBuffer)),
-		kgo.FetchMaxPartitionBytes(int32(min(s.cfg.FetchBuffer, 4<<20))),
+		kgo.FetchMaxBytes(fetch),
+		kgo.FetchMaxPartitionBytes(partition),
 		kgo.FetchMaxWait(time.Second),
 		kgo.RecordPartitioner(newPartitioner()),
 		s.cfg.Topics.batchLimit(),
@@ -186,6 +188,7 @@ func (s *Session) Poll(ctx context.Context) (pipeline.Fetch, error) {
 	if err := errors.Join(s.moves.over(), s.read.lost(fetches), fetchErrors(fetches, s.log)); err != nil {
 		return pipeline.Fetch{}, s.metrics.end(fmt.Errorf("poll events: %w", err))
 	}
+	s.eat(fetches)
 	s.reuse()
 	s.read.rewound(fetches, s.rewound)
 	fetches.EachPartition(func(p kgo.FetchTopicPartition) {
