@@ -5,7 +5,6 @@ import (
 	"slices"
 	"time"
 
-	"github.com/vigie-io/vigie/internal/tenants"
 	"github.com/vigie-io/vigie/pkg/series"
 )
 
@@ -322,8 +321,10 @@ func (t *Task) takeLimits() {
 	}
 	t.limits = limits
 	for _, tn := range t.tenants {
-		tn.limit, tn.limited = limits.For(tenants.ID(tn.name)).ActiveSeries, 0
+		tn.bound(limits)
+		tn.limited = 0
 	}
+	t.windows.bound(limits)
 	t.rates.replace(limits)
 }
 

@@ -108,7 +108,7 @@ func NewTask(cfg TaskConfig) *Task {
 		reach:   Reach{Partition: cfg.Partition, Signal: cfg.Signal}, resting: make(map[string]int64), limits: cfg.Limits(),
 	}
 	t.rates = newRates(t.limits, cfg.Config.MaxTenants)
-	t.windows = newWindowed(t.rollups)
+	t.windows = newWindowed(t.rollups, t.limits)
 	t.clocks = newClocks(&t.cfg.Config)
 	t.operators = []operator{
 		{(*watermarks)(t), kindWatermark, watermarkVersion}, {t.windows, kindWindows, windowedVersion},
@@ -331,7 +331,8 @@ func (t *Task) tenant(name string) *tenant {
 		return nil
 	}
 	name = strings.Clone(name)
-	tn := &tenant{name: name, limit: t.limits.For(tenants.ID(name)).ActiveSeries, groups: make(map[groupKey]*group), seen: t.now}
+	tn := &tenant{name: name, groups: make(map[groupKey]*group), seen: t.now}
+	tn.bound(t.limits)
 	tn.repeats = events.NewRepeats(rand.Uint64(), 2*min(tn.limit, maxKnown))
 	(*watermarks)(t).wake(tn)
 	t.tenants[name] = tn

@@ -4,15 +4,17 @@ import (
 	"cmp"
 	"slices"
 
+	"github.com/vigie-io/vigie/internal/tenants"
 	"github.com/vigie-io/vigie/pkg/events"
 	"github.com/vigie-io/vigie/pkg/series"
 )
 
 // tenant is what a task keeps of one tenant. Its name and all strings below are copies, never a Batch's.
 type tenant struct {
-	name  string
-	limit int // active series
-	table series.Table[entry]
+	name        string
+	limit       int // active series
+	openWindows int // its limit of them
+	table       series.Table[entry]
 	// repeats knows events of series in table by their bytes; its numbers are the table's. Nil when nothing is to be known.
 	repeats *events.Repeats
 	groups  map[groupKey]*group
@@ -24,6 +26,12 @@ type tenant struct {
 
 	// Event times in Unix ns: the newest taken, the newest of committed epochs, the newest that readers were told of.
 	newest, committed, told int64
+}
+
+// bound puts limits in force.
+func (tn *tenant) bound(limits *tenants.Config) {
+	of := limits.For(tenants.ID(tn.name))
+	tn.limit, tn.openWindows = of.ActiveSeries, of.OpenWindows
 }
 
 // groupKey names the series that merge into one service row.

@@ -72,9 +72,6 @@ func (w *Window) shape() string {
 const (
 	// maxHops bounds how many windows one event may lie in.
 	maxHops = 1000
-	// maxWindowSlices and maxWindowBytes bound what a rule keeps open for a tenant in a task.
-	maxWindowSlices = 100_000
-	maxWindowBytes  = 64 << 20
 )
 
 // validate checks the window.
@@ -101,7 +98,7 @@ func (w *Window) open() (openWindows, error) {
 	if err != nil {
 		return nil, err
 	}
-	bounds := windows.StoreConfig{AllowedLateness: w.AllowedLateness, Late: late, MaxSlices: maxWindowSlices, MaxBytes: maxWindowBytes}
+	bounds := windows.StoreConfig{AllowedLateness: w.AllowedLateness, Late: late, MaxSlices: math.MaxInt, MaxBytes: math.MaxInt64} // each tenant has its own
 	if w.Session != nil {
 		if gap := w.Session.Gap; gap < time.Second || gap%time.Second != 0 {
 			return nil, fmt.Errorf("window.session.gap %s: want whole seconds, 1s or more", gap)

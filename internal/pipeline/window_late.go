@@ -111,7 +111,7 @@ func (t *Task) divert(r *rollup, tn *tenant, key string, time int64, m *measurem
 	missed, full := false, false
 	t.windows.missed(r.windowID, tn.name, time, verdict, func(w windows.Window, tooLate bool) {
 		missed = true
-		full = full || !t.windows.diverted.divert(divertedCell{r.windowID, tn.name, key, w, tooLate}, t.offset, maxWindowSlices, m)
+		full = full || !t.windows.diverted.divert(divertedCell{r.windowID, tn.name, key, w, tooLate}, t.offset, tn.openWindows, m)
 	})
 	if full {
 		t.tally.drop(tn.name, ReasonWindowLimit)

@@ -10,6 +10,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/vigie-io/vigie/internal/pipeline"
+	"github.com/vigie-io/vigie/internal/tenants"
 	"github.com/vigie-io/vigie/pkg/sketches"
 )
 
@@ -207,4 +208,48 @@ func (w *lateWorld) epoch(t *rapid.T, events []sessionEvent, trouble int) {
 	for _, e := range events {
 		w.newest[e.tenant] = max(w.newest[e.tenant], e.second)
 	}
+}
+
+// A tenant's limits of windows hold it alone, in each shape, and follow the configuration between epochs and after a restore.
+func TestWindowLimits(t *testing.T) {
+	f := func(w pipeline.Window) {
+		t.Helper()
+		limits := tenants.DefaultConfig()
+		limits.Overrides = map[tenants.ID]tenants.Limits{"acme": {OpenWindows: 2}}
+		current := &limits
+		make := func() *pipeline.Task {
+			return pipeline.NewTask(pipeline.TaskConfig{Partition: at, Signal: "metrics", Config: windowedConfig(w), Limits: func() *tenants.Config { return current }})
+		}
+		task, state := make(), windowState{}
+		drops := func(want uint64, services ...string) {
+			t.Helper()
+			for _, tenant := range []string{"acme", "demo"} {
+				for _, s := range services {
+					step(task, start.Add(time.Minute), record(tenant, at10(1, s)))
+				}
+			}
+			out := drain(task, start.Add(time.Minute))
+			state.write(out)
+			task.Committed(true)
+			if got := out.Tally.Dropped[pipeline.TenantReason{Tenant: "acme", Reason: pipeline.ReasonWindowLimit}]; got != want || out.Tally.Dropped[pipeline.TenantReason{Tenant: "demo", Reason: pipeline.ReasonWindowLimit}] != 0 {
+				t.Errorf("%+v: got %v dropped, want %d of acme's", w, out.Tally.Dropped, want)
+			}
+		}
+		drops(2, "a", "b", "c", "d", "a")
+		task = make()
+		state.restore(t, task)
+		drops(1, "a", "b", "c")
+		more := tenants.DefaultConfig()
+		more.Overrides = map[tenants.ID]tenants.Limits{"acme": {OpenWindows: 3}}
+		current = &more
+		drops(0)
+		drops(1, "a", "b", "c", "d")
+		less := tenants.DefaultConfig()
+		less.Overrides = map[tenants.ID]tenants.Limits{"acme": {WindowBytes: 1}}
+		current = &less
+		drops(0)
+		drops(2, "a", "b", "c", "e", "f")
+	}
+	f(pipeline.Window{Tumbling: time.Minute})
+	f(pipeline.Window{Session: &pipeline.SessionWindow{Gap: time.Minute}})
 }

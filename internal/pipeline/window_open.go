@@ -15,6 +15,7 @@ type openWindows interface {
 	// missed calls each for the windows of t that have been emitted, after Add said verdict of an event at t that is diverted.
 	missed(tenant string, t int64, verdict windows.Verdict, each func(w windows.Window, tooLate bool))
 	Next(tenant string) int64
+	Bound(tenant string, maxSlices int, maxBytes int64)
 	Usage(tenant string) (keys, parts int, bytes int64)
 	RestoreProgress(tenant string, p windows.Progress)
 	// contents is the kind of the keys under which the contents of its windows are kept.

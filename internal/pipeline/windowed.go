@@ -36,6 +36,7 @@ type windowed struct {
 	touched   bool // since the last committed epoch
 
 	diverted diverted // of the epoch
+	limits   *tenants.Config
 
 	at     *measurement // what update takes
 	update func(*windowValue)
@@ -60,8 +61,8 @@ const (
 	windowSessions   = 's'
 )
 
-func newWindowed(rollups []*rollup) *windowed {
-	w := &windowed{committed: map[string][]byte{}, pending: map[string][]byte{}}
+func newWindowed(rollups []*rollup, limits *tenants.Config) *windowed {
+	w := &windowed{limits: limits, committed: map[string][]byte{}, pending: map[string][]byte{}}
 	w.update = func(v *windowValue) { v.add(w.at) }
 	for _, r := range rollups {
 		if r.window != nil {
@@ -154,7 +155,7 @@ func (w *windowed) take(key string, value []byte) {
 	if s == nil {
 		return // its definition is gone: nothing says how long its windows are
 	}
-	s.tenants[tenant] = true
+	w.know(s, tenant)
 	if kind == windowProgress {
 		s.RestoreProgress(tenant, windows.Progress{
 			Fired: int64(binary.LittleEndian.Uint64(value)), Floor: int64(binary.LittleEndian.Uint64(value[8:])),
@@ -171,10 +172,27 @@ func (w *windowed) add(id uint64, tenant string, key []byte, time int64, m *meas
 	w.load()
 	s := w.store(id)
 	if !s.tenants[tenant] {
-		s.tenants[strings.Clone(tenant)] = true
+		w.know(s, strings.Clone(tenant))
 	}
 	w.touched, w.at = true, m
 	return s.Add(tenant, unsafe.String(unsafe.SliceData(key), len(key)), time, w.update)
+}
+
+// know notes a tenant of a store.
+func (w *windowed) know(s *windowStore, tenant string) {
+	s.tenants[tenant] = true
+	limits := w.limits.For(tenants.ID(tenant))
+	s.Bound(tenant, limits.OpenWindows, int64(limits.WindowBytes))
+}
+
+// bound puts limits in force.
+func (w *windowed) bound(limits *tenants.Config) {
+	w.limits = limits
+	for _, s := range w.stores {
+		for tenant := range s.tenants {
+			w.know(s, tenant)
+		}
+	}
 }
 
 // missed calls each for the windows that an event of a rule misses because they have been emitted.

@@ -45,6 +45,11 @@ type Limits struct {
 	// ActiveSeries is the number of series a tenant may have active in one stream task. Default 100000.
 	// Samples of further series are dropped and counted.
 	ActiveSeries int `yaml:"active_series"`
+	// OpenWindows is the number of windows (slices of windows that overlap, by series) that a tenant may have open, or open to
+	// corrections, in one windowed rollup and stream task. Default 100000. Events of further windows are dropped and counted.
+	OpenWindows int `yaml:"open_windows"`
+	// WindowBytes is about the memory that these windows may take. Default 64MiB. Events of further windows are dropped and counted.
+	WindowBytes units.Bytes `yaml:"window_bytes"`
 
 	// QueryTimeout is the longest a PromQL or SQL query may run. Default 30s.
 	QueryTimeout time.Duration `yaml:"query_timeout"`
@@ -90,6 +95,8 @@ func DefaultConfig() Config {
 		MaxLabelValue:         4 << 10,
 		Shards:                1,
 		ActiveSeries:          100_000,
+		OpenWindows:           100_000,
+		WindowBytes:           64 << 20,
 
 		QueryTimeout:     30 * time.Second,
 		QueryConcurrency: 16,
@@ -108,6 +115,7 @@ func Unlimited() *Config {
 	c := DefaultConfig()
 	c.Defaults.StreamEventsPerSecond, c.Defaults.StreamBytesPerSecond = math.MaxInt, math.MaxInt
 	c.Defaults.ActiveSeries = math.MaxInt
+	c.Defaults.OpenWindows, c.Defaults.WindowBytes = math.MaxInt, math.MaxInt64
 	return &c
 }
 
@@ -156,6 +164,8 @@ func (c *Config) For(id ID) Limits {
 		MaxLabelValue:         cmp.Or(o.MaxLabelValue, d.MaxLabelValue),
 		Shards:                cmp.Or(o.Shards, d.Shards),
 		ActiveSeries:          cmp.Or(o.ActiveSeries, d.ActiveSeries),
+		OpenWindows:           cmp.Or(o.OpenWindows, d.OpenWindows),
+		WindowBytes:           cmp.Or(o.WindowBytes, d.WindowBytes),
 
 		QueryTimeout:     cmp.Or(o.QueryTimeout, d.QueryTimeout),
 		QueryConcurrency: cmp.Or(o.QueryConcurrency, d.QueryConcurrency),
@@ -187,6 +197,8 @@ func (l *Limits) validate(complete bool) error {
 		{"max_label_value", int64(l.MaxLabelValue)},
 		{"shards", int64(l.Shards)},
 		{"active_series", int64(l.ActiveSeries)},
+		{"open_windows", int64(l.OpenWindows)},
+		{"window_bytes", int64(l.WindowBytes)},
 		{"query_timeout", int64(l.QueryTimeout)},
 		{"query_concurrency", int64(l.QueryConcurrency)},
 		{"query_samples", int64(l.QuerySamples)},

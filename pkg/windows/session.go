@@ -44,17 +44,19 @@ type Sessions[A any] struct {
 
 type sessionTenant[A any] struct {
 	Progress
-	name    string
-	full    bool
-	keys    map[string]*sessionKey[A]
-	order   keyHeap[*sessionKey[A]] // by a bound of what comes next of them: events make sessions longer
-	count   int
-	bytes   int64
-	stats   Stats
-	changed bool
-	dirty   map[string]struct{}
-	retract []sessionDue[A]         // emitted sessions that are no more
-	fixes   map[*sessionKey[A]]bool // keys with late events since the last Advance
+	name     string
+	full     bool
+	maxCount int
+	maxBytes int64
+	keys     map[string]*sessionKey[A]
+	order    keyHeap[*sessionKey[A]] // by a bound of what comes next of them: events make sessions longer
+	count    int
+	bytes    int64
+	stats    Stats
+	changed  bool
+	dirty    map[string]struct{}
+	retract  []sessionDue[A]         // emitted sessions that are no more
+	fixes    map[*sessionKey[A]]bool // keys with late events since the last Advance
 }
 
 type sessionKey[A any] struct {
@@ -87,7 +89,7 @@ func NewSessions[A any](config SessionConfig, ops Accumulator[A]) *Sessions[A] {
 func (s *Sessions[A]) tenant(name string) *sessionTenant[A] {
 	t := s.tenants[name]
 	if t == nil {
-		t = &sessionTenant[A]{name: strings.Clone(name), Progress: noProgress, keys: map[string]*sessionKey[A]{}, dirty: map[string]struct{}{}, fixes: map[*sessionKey[A]]bool{}}
+		t = &sessionTenant[A]{name: strings.Clone(name), Progress: noProgress, maxCount: s.config.MaxSlices, maxBytes: s.config.MaxBytes, keys: map[string]*sessionKey[A]{}, dirty: map[string]struct{}{}, fixes: map[*sessionKey[A]]bool{}}
 		s.tenants[t.name] = t
 	}
 	return t
@@ -117,7 +119,7 @@ func (s *Sessions[A]) add(tn *sessionTenant[A], name string, t int64, update fun
 		return TooLate
 	case late && s.config.Late == Divert:
 		return Diverted
-	case from == to && (tn.count >= s.config.MaxSlices || tn.bytes >= s.config.MaxBytes):
+	case from == to && (tn.count >= tn.maxCount || tn.bytes >= tn.maxBytes):
 		tn.full = true
 		return Full
 	}
@@ -321,6 +323,12 @@ func (s *Sessions[A]) Next(tenant string) int64 {
 		tn.order.set(k, next)
 	}
 	return never
+}
+
+// Bound is Store.Bound, of sessions.
+func (s *Sessions[A]) Bound(tenant string, maxSessions int, maxBytes int64) {
+	tn := s.tenant(tenant)
+	tn.maxCount, tn.maxBytes = maxSessions, maxBytes
 }
 
 // Stats are the tenant's counts.

@@ -17,7 +17,7 @@ type StoreConfig struct {
 	AllowedLateness time.Duration
 	// Late says what becomes of late events.
 	Late LatePolicy
-	// MaxSlices and MaxBytes bound what one tenant keeps. Both above 0.
+	// MaxSlices and MaxBytes bound what one tenant keeps, unless it has bounds of its own (Bound). Both above 0.
 	MaxSlices int
 	MaxBytes  int64
 }
@@ -89,6 +89,9 @@ type storeTenant[A any] struct {
 	name string
 	full bool // a slice was refused since the last Advance
 
+	maxSlices int
+	maxBytes  int64
+
 	slice      Window // of the last event, and its standing; empty when that is not known
 	open, late bool
 
@@ -144,7 +147,7 @@ func (s *Store[A]) tenant(name string) *storeTenant[A] {
 	if t == nil {
 		name = strings.Clone(name)
 		t = &storeTenant[A]{
-			name: name, Progress: noProgress,
+			name: name, Progress: noProgress, maxSlices: s.config.MaxSlices, maxBytes: s.config.MaxBytes,
 			keys: map[string]*storeKey[A]{}, dirty: map[string]struct{}{}, fixes: map[*storeKey[A]]bool{},
 		}
 		s.tenants[name] = t
@@ -209,7 +212,7 @@ func (s *Store[A]) add(tn *storeTenant[A], name string, slice Window, open, late
 		at, found = k.find(slice)
 	}
 	if !found {
-		if tn.slices >= s.config.MaxSlices || tn.bytes >= s.config.MaxBytes {
+		if tn.slices >= tn.maxSlices || tn.bytes >= tn.maxBytes {
 			tn.full = true
 			return Full
 		}
@@ -479,6 +482,12 @@ func (s *Store[A]) Next(tenant string) int64 {
 		return tn.order[0].next
 	}
 	return never
+}
+
+// Bound gives a tenant bounds of its own, both above 0, in place of those of the config. What it has beyond them stays.
+func (s *Store[A]) Bound(tenant string, maxSlices int, maxBytes int64) {
+	tn := s.tenant(tenant)
+	tn.maxSlices, tn.maxBytes = maxSlices, maxBytes
 }
 
 // Stats are the tenant's counts; zero for a tenant without windows.
