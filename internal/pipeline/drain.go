@@ -156,7 +156,7 @@ func (o *Outputs) addSeries(tn *tenant, e *entry) {
 // Drain appends to out what changed since the last drain, sorted by tenant, metric, service, series and pane, and empties
 // the accumulators. Committed or Forget must follow before the next Step.
 func (t *Task) Drain(out *Outputs, now int64) {
-	t.drained = now
+	t.drained, t.counters.now = now, now
 	slices.SortFunc(t.dirty, func(a, b *tenant) int { return cmp.Compare(a.name, b.name) })
 	t.closeWindows(out)
 	t.drainState(out)

@@ -68,7 +68,7 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 	m.bytes = vector("record_bytes_total", "Bytes of keys and values of source records of committed epochs.", "signal")
 	m.events = vector("events_total", "Events accumulated in committed epochs, with what OTLP histograms fan out to.", "signal")
 	m.refused = vector("refused_events_total", "Events, or records refused whole, that were dead-lettered.", "signal", "tenant", "reason")
-	m.dropped = vector("dropped_events_total", "Events dropped, by reason: a limit was reached, or (too_late) all windows of a declared rollup had passed their lateness.", "signal", "tenant", "reason")
+	m.dropped = vector("dropped_events_total", "Events dropped, by reason: a limit was reached, or (too_late) all windows of a declared rollup had passed their lateness, or (duplicate, out_of_order, invalid) a cumulative sample adds nothing to an increase.", "signal", "tenant", "reason")
 	m.late = vector("late_events_total", "Events taken although they were older than their tenant's watermark: rollups count them, windows do what their late policy says.", "signal", "tenant")
 	m.missed = vector("window_late_events_total", "Events that came after a window of a rollup had closed, by what became of them: recompute, merge, divert (the rollup's policy), or too_late (past allowed lateness: not in the window).", "signal", "tenant", "policy")
 	m.windows = vector("windows_total", "Rows of closed windows: closed, corrected (written again whole), merged (late events, to be added), retracted (a session that has become part of another), diverted (late events beside their window).", "signal", "tenant", "outcome")

@@ -34,6 +34,7 @@ const (
 	kindClock     operatorKind = 4 // silence.go
 	kindPosition  operatorKind = 3 // position.go
 	kindRates     operatorKind = 5 // rates.go
+	kindCounters  operatorKind = 6 // counters.go
 )
 
 // stateKeyVersion is the second byte of every key. A change of it makes all older keys garbage that compaction keeps,

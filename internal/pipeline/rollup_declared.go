@@ -23,8 +23,8 @@ type Rollup struct {
 	From events.Signal `yaml:"from"`
 	// Where is the condition that events meet (docs/rules.md). Default: all.
 	Where string `yaml:"where"`
-	// Measure is what is counted: duration_seconds (of spans), value (of metrics: observations and deltas), or events.
-	// Default: duration_seconds, value, and events for logs.
+	// Measure is what is counted: duration_seconds (of spans), value (of metrics: observations and deltas), increase (of
+	// metrics: what cumulative counters grew by, and deltas), or events. Default: duration_seconds, value, and events for logs.
 	Measure string `yaml:"measure"`
 	// By are the fields that become labels; what an event does not have is no label. Default none: one series.
 	By []string `yaml:"by"`
@@ -42,6 +42,7 @@ const (
 	measureEvents   = "events"
 	measureDuration = "duration_seconds"
 	measureValue    = "value"
+	measureIncrease = "increase"
 )
 
 // rollup is a Rollup made ready.
@@ -53,6 +54,7 @@ type rollup struct {
 	window    *windowRule // nil: panes
 	windowID  uint64
 	late      windows.LatePolicy
+	counterID uint64 // of measure increase
 }
 
 // grouping is one metric of a rollup. labels and fields run beside each other, in the order of label names.
@@ -69,7 +71,7 @@ var (
 
 // compile checks a rollup and makes it ready.
 func (r *Rollup) compile() (*rollup, error) {
-	c := &rollup{measure: r.Measure, tenants: r.Tenants}
+	c := &rollup{measure: r.Measure, tenants: r.Tenants, counterID: r.counterID()}
 	if !metricName.MatchString(r.Name) {
 		return nil, fmt.Errorf("name %q: want letters, digits and _", r.Name)
 	}
@@ -84,7 +86,11 @@ func (r *Rollup) compile() (*rollup, error) {
 	if c.measure == "" {
 		c.measure = own
 	}
-	if c.measure != own && c.measure != measureEvents {
+	switch {
+	case c.measure == own || c.measure == measureEvents || c.measure == measureIncrease && r.From == events.Metrics:
+	case r.From == events.Metrics:
+		return nil, fmt.Errorf("measure %q of metrics: want value, increase or events", c.measure)
+	default:
 		return nil, fmt.Errorf("measure %q of %s: want %s or events", c.measure, r.From, own)
 	}
 	if r.Where != "" {
@@ -220,7 +226,7 @@ func rollupsOf(list []Rollup, signal events.Signal) (ready []*rollup) {
 
 // measurement is what one event gives a rollup.
 type measurement struct {
-	kind      events.Kind // Observation or Delta
+	kind      events.Kind // Observation or Delta; Cumulative until it has been made a Delta
 	value     float64
 	histogram *events.Histogram
 	unit      string
@@ -231,17 +237,44 @@ var oneEvent = measurement{kind: events.Delta, value: 1}
 // declare gives an event to the rollups whose condition it meets. m is its own measure.
 func (t *Task) declare(tenant string, time int64, f rules.Fields, m *measurement) {
 	for _, r := range t.rollups {
-		if len(r.tenants) > 0 && !slices.Contains(r.tenants, tenants.ID(tenant)) || r.where != nil && !r.where.Match(f) {
+		if !r.takes(m) || len(r.tenants) > 0 && !slices.Contains(r.tenants, tenants.ID(tenant)) || r.where != nil && !r.where.Match(f) {
 			continue
 		}
 		measured := m
-		if r.measure == measureEvents {
+		switch {
+		case r.measure == measureEvents:
 			measured = &oneEvent
+		case m.kind == events.Cumulative:
+			if measured = t.increase(r, m); measured == nil {
+				continue
+			}
 		}
 		for i := range r.groupings {
 			t.group(r, &r.groupings[i], tenant, time, f, measured)
 		}
 	}
+}
+
+// takes says whether a rollup counts such measurements.
+func (r *rollup) takes(m *measurement) bool {
+	if r.measure == measureIncrease {
+		return m.kind == events.Cumulative || m.kind == events.Delta
+	}
+	return m.kind != events.Cumulative
+}
+
+// increase is what the cumulative sample at hand adds, or nil.
+func (t *Task) increase(r *rollup, m *measurement) *measurement {
+	sample := t.fields.metric.Metric
+	delta, ok, reason := t.counters.increase(r.counterID, sample, t.now)
+	if reason != "" {
+		t.tally.drop(strings.Clone(sample.Tenant), reason)
+	}
+	if !ok {
+		return nil
+	}
+	t.fields.delta = measurement{kind: events.Delta, value: delta, unit: m.unit}
+	return &t.fields.delta
 }
 
 // maxDerivedLabel bounds the value of a label that comes from an attribute, which may be longer than a label may be.
@@ -288,9 +321,9 @@ func (m *measurement) into(p *pane) {
 	}
 }
 
-// declareMetric gives observations and deltas to the rollups. Levels have no sum over series.
+// declareMetric gives metrics to the rollups. Levels have no sum over series, and cumulative histograms are left out.
 func (t *Task) declareMetric(m *events.Metric) {
-	if m.Kind != events.Observation && m.Kind != events.Delta {
+	if m.Kind == events.Gauge || m.Kind == events.Cumulative && m.Histogram != nil {
 		return
 	}
 	t.fields.own = measurement{kind: m.Kind, value: m.Value, histogram: m.Histogram, unit: m.Unit}
@@ -318,6 +351,7 @@ type fields struct {
 	span   spanFields
 	log    logFields
 	own    measurement // of the event at hand
+	delta  measurement // of a cumulative one, for the rollup at hand
 }
 
 type metricFields struct{ *events.Metric }

@@ -50,12 +50,13 @@ type Task struct {
 	told       int64 // Reach.Through of the last committed progress
 	telling    int64
 
-	rollups []*rollup // declared for the signal
-	fields  fields
-	windows *windowed
-	clocks  clocks
-	limits  *tenants.Config // in force for the epoch
-	rates   *rates
+	rollups  []*rollup // declared for the signal
+	fields   fields
+	windows  *windowed
+	clocks   clocks
+	counters counters
+	limits   *tenants.Config // in force for the epoch
+	rates    *rates
 
 	limiting []*tenant // whose use of limits is told with the epoch
 
@@ -110,10 +111,11 @@ func NewTask(cfg TaskConfig) *Task {
 	t.rates = newRates(t.limits, cfg.Config.MaxTenants)
 	t.windows = newWindowed(t.rollups, t.limits)
 	t.clocks = newClocks(&t.cfg.Config)
+	t.counters = newCounters(cfg.Config.SeriesIdle, func(tenant string) int { return t.limits.For(tenants.ID(tenant)).ActiveSeries }, t.rollups)
 	t.operators = []operator{
 		{(*watermarks)(t), kindWatermark, watermarkVersion}, {t.windows, kindWindows, windowedVersion},
 		{(*position)(t), kindPosition, positionVersion}, {&t.clocks, kindClock, clockVersion},
-		{t.rates, kindRates, ratesVersion},
+		{t.rates, kindRates, ratesVersion}, {&t.counters, kindCounters, countersVersion},
 	}
 	return t
 }
