@@ -16,7 +16,7 @@ type levels struct {
 	labels labels.Labels
 	times  []int64
 	values []float64
-	hists  []*histogram.FloatHistogram // of a native histogram series: as long as times, values nil
+	hists  []*histogram.FloatHistogram // of a native histogram series: as long as times; a nil one is a float sample
 }
 
 func (s *levels) Labels() labels.Labels { return s.labels }
@@ -44,12 +44,10 @@ func (s *levels) mark(t, valid int64) {
 }
 
 func (s *levels) append(t int64, f float64, h *histogram.FloatHistogram) {
-	s.times = append(s.times, t)
+	s.times, s.values = append(s.times, t), append(s.values, f)
 	if s.hists != nil {
 		s.hists = append(s.hists, h)
-		return
 	}
-	s.values = append(s.values, f)
 }
 
 type levelIterator struct {
@@ -61,7 +59,7 @@ func (it *levelIterator) kind() chunkenc.ValueType {
 	switch {
 	case it.at >= len(it.series.times):
 		return chunkenc.ValNone
-	case it.series.hists != nil:
+	case it.series.hists != nil && it.series.hists[it.at] != nil:
 		return chunkenc.ValFloatHistogram
 	}
 	return chunkenc.ValFloat

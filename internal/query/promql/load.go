@@ -455,11 +455,11 @@ func (r *reader) level(s *levels, m *member, p *Pane, valid int64) error {
 	if p.LastTime == 0 || t > r.to {
 		return nil
 	}
-	if !m.Native {
+	if !m.Native || p.LastHist == "" {
 		s.add(t, p.Last, nil, valid)
 		return r.plan.budget.take(1)
 	}
-	if p.LastHist == "" || r.service.decode == nil {
+	if r.service.decode == nil {
 		return nil
 	}
 	decoded, err := r.service.decode(p.LastHist)

@@ -225,6 +225,8 @@ func TestNativeLevels(t *testing.T) {
 		h.events = append(h.events, event{epoch.Add(time.Duration(i) * 15 * time.Second), 0})
 		h.hists = append(h.hists, fmt.Sprint(i*30))
 	}
+	h.events, h.hists = append(h.events, event{epoch.Add(16 * time.Minute), 7}), append(h.hists, "")
+	same(t, "a float among histograms", s.one("rpc_seconds", epoch.Add(17*time.Minute)), 7)
 	same(t, "rate", s.one("histogram_count(rate(rpc_seconds[5m]))", epoch.Add(10*time.Minute)), 2)
 	same(t, "average", s.one("histogram_avg(rate(rpc_seconds[5m]))", epoch.Add(10*time.Minute)), 2)
 	// OTel bucket 7 of scale 3 is (2^(7/8), 2].
