@@ -88,7 +88,10 @@ func (r *restore) committed(ctx context.Context) (int64, error) {
 		return -1, err
 	}
 	for _, g := range response.Groups {
-		if err := kerr.ErrorForCode(g.ErrorCode); err != nil {
+		switch err := kerr.ErrorForCode(g.ErrorCode); {
+		case errors.Is(err, kerr.GroupIDNotFound):
+			return -1, nil // it has never had a member or an offset
+		case err != nil:
 			return -1, err
 		}
 		for _, t := range g.Topics {
