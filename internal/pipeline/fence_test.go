@@ -13,6 +13,8 @@ import (
 
 // told lists the partitions that the commits from a time on tell of.
 func told(s *timedSession, from time.Duration) map[int32]bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	out := map[int32]bool{}
 	for _, c := range s.commits {
 		for i := range c.messages {

@@ -211,7 +211,9 @@ vigie_pipeline_lost_offsets_total{reason="skipped",signal="metrics"} 2
 		if top := w.Topology(); top.State != "waiting" || !strings.Contains(top.Error, "offset 13 of vigie.metrics.v1/4 came again: the results are up to 14") {
 			t.Errorf("got %+v, want it to refuse the record", top)
 		}
+		s.mu.Lock()
 		s.origin = nil // the log of the next session is of no interest
+		s.mu.Unlock()
 		time.Sleep(time.Second)
 	})
 }

@@ -53,7 +53,9 @@ func TestTopologyTellsOfStateAndLosses(t *testing.T) {
 			if i == 20 {
 				close(s.polls) // the worker starts anew from the log
 				synctest.Wait()
+				s.mu.Lock()
 				s.polls = make(chan pipeline.Fetch)
+				s.mu.Unlock()
 				time.Sleep(2 * time.Second)
 				synctest.Wait()
 			}

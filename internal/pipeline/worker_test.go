@@ -8,6 +8,7 @@ import (
 	"reflect"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -25,6 +26,7 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // timedSession is a session in the time of a synctest bubble: Poll waits for what the test sends.
 type timedSession struct {
+	mu       sync.Mutex // polls, commits, state and origin, where a test looks at them while the worker goes on
 	polls    chan pipeline.Fetch
 	assigned []pipeline.Reach
 	commits  []timedCommit
@@ -56,8 +58,11 @@ func (s *timedSession) Poll(ctx context.Context) (pipeline.Fetch, error) {
 		s.shown = true
 		return pipeline.Fetch{Assigned: s.assigned}, nil
 	}
+	s.mu.Lock()
+	polls := s.polls
+	s.mu.Unlock()
 	select {
-	case f, ok := <-s.polls:
+	case f, ok := <-polls:
 		if len(f.Chunks) > 0 {
 			<-s.released
 		}
@@ -79,6 +84,7 @@ func (s *timedSession) Commit(ctx context.Context, messages []pipeline.Message) 
 		return false, err
 	}
 	commit := timedCommit{at: time.Since(bubbleStart)}
+	s.mu.Lock()
 	for _, m := range messages {
 		if strings.HasPrefix(m.Topic, "vigie.state.") {
 			s.state = append(s.state, m)
@@ -87,6 +93,7 @@ func (s *timedSession) Commit(ctx context.Context, messages []pipeline.Message) 
 		commit.messages = append(commit.messages, m)
 	}
 	s.commits = append(s.commits, commit)
+	s.mu.Unlock()
 	if s.answer != nil {
 		return s.answer(len(s.commits))
 	}
@@ -111,8 +118,11 @@ func (s *timedSession) Restore(_ context.Context, p pipeline.Partition, apply fu
 			return pipeline.Origin{}, err
 		}
 	}
-	if s.origin != nil {
-		return s.origin(p), nil
+	s.mu.Lock()
+	origin := s.origin
+	s.mu.Unlock()
+	if origin != nil {
+		return origin(p), nil
 	}
 	return pipeline.Origin{}, nil
 }

@@ -119,8 +119,8 @@ func TestRepeatsEqualDecoding(t *testing.T) {
 		}
 		known += knownOf(t, rapid.SampledFrom([]int{1, 1000}).Draw(t, "limit"), records...)
 	})
-	if known < 100 {
-		t.Errorf("only %d events were known", known)
+	if known == 0 {
+		t.Errorf("no event was known")
 	}
 }
 
