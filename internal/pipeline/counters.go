@@ -77,7 +77,7 @@ func (r *Rollup) counterID() uint64 { return series.Hash([]byte(r.Name + "\x00" 
 // if anything, is the reason.
 func (c *counters) increase(rule uint64, m *events.Metric, now int64) (delta float64, ok bool, reason events.Reason) {
 	of := c.tenant(rule, m)
-	c.key = series.AppendKey(appendCounterKey(c.key[:0], rule, counterSeries, m.Tenant), byte(m.Kind), m.Name, m.Labels)
+	c.key = series.AppendKey(appendRuleKey(c.key[:0], rule, counterSeries, m.Tenant), byte(m.Kind), m.Name, m.Labels)
 	e := c.series[string(c.key)]
 	if e == nil {
 		if of.series >= c.limit(m.Tenant) {
@@ -98,7 +98,7 @@ func (c *counters) increase(rule uint64, m *events.Metric, now int64) (delta flo
 
 // tenant is the rule's tenant of a sample; its first sample says since when.
 func (c *counters) tenant(rule uint64, m *events.Metric) *counterTenant {
-	c.key = appendCounterKey(c.key[:0], rule, counterSince, m.Tenant)
+	c.key = appendRuleKey(c.key[:0], rule, counterSince, m.Tenant)
 	of := c.tenants[string(c.key)]
 	if of == nil {
 		of = &counterTenant{}
@@ -170,7 +170,7 @@ func (c *counters) sweep() {
 		if e.heard == 0 {
 			e.heard = c.now
 		}
-		if c.now-e.heard >= c.idle || !c.rules[counterRule(key)] {
+		if c.now-e.heard >= c.idle || !c.rules[ruleOf(key)] {
 			gone = append(gone, key)
 		}
 	}
@@ -226,9 +226,9 @@ func (c *counters) Restore(key, value []byte) error {
 		return fmt.Errorf("counter key %x: want a rule, what it is about, and a tenant", key)
 	}
 	if err := c.restore(string(key), kind, name, value); err != nil {
-		return fmt.Errorf("counters of rule %016x, tenant %q: %w", counterRule(string(key)), tenant, err)
+		return fmt.Errorf("counters of rule %016x, tenant %q: %w", ruleOf(string(key)), tenant, err)
 	}
-	c.foreign = c.foreign || !c.rules[counterRule(string(key))]
+	c.foreign = c.foreign || !c.rules[ruleOf(string(key))]
 	return nil
 }
 
@@ -285,13 +285,6 @@ func (c *counters) Bytes() (n int64) {
 	return n
 }
 
-func appendCounterKey(dst []byte, rule uint64, kind byte, tenant string) []byte {
-	dst = append(binary.LittleEndian.AppendUint64(dst, rule), kind, byte(len(tenant)))
-	return append(dst, tenant...)
-}
-
-func counterRule(key string) uint64 { return binary.LittleEndian.Uint64([]byte(key[:8])) }
-
 // counterTenantKey is the key of the tenant that a key is of.
 func counterTenantKey(key string) string {
 	return key[:8] + string(counterSince) + key[9:10+int(key[9])]
@@ -299,10 +292,7 @@ func counterTenantKey(key string) string {
 
 // cutCounterKey takes a key apart; kind is 0 when it is none.
 func cutCounterKey(key string) (kind byte, tenant, name string) {
-	if len(key) < 10 || len(key) < 10+int(key[9]) {
-		return 0, "", ""
-	}
-	kind, tenant, name = key[8], key[10:10+int(key[9])], key[10+int(key[9]):]
+	kind, tenant, name = cutRuleKey(key)
 	if tenants.Validate(tenants.ID(tenant)) != nil || kind != counterSeries && (kind != counterSince || name != "") {
 		return 0, "", ""
 	}

@@ -87,6 +87,8 @@ func TestRestoreRefusesWhatItDoesNotKnow(t *testing.T) {
 	f("want tenant, or tenant#shard", "\x05\x01acme#07", "\x01\x80\x01\x01\x02")
 	f("want tenant, or tenant#shard", "\x05\x01acme#9999", "\x01\x80\x01\x01\x02")
 	f("must not begin with", "\x05\x01_a", "\x01\x80\x01\x01\x02")
+	f("tenant", "\x02\x0112345678k\xff"+strings.Repeat("a", 300), "\x01\x00\x00")
+	f("want a rule, what it is about, and a tenant", "\x02\x0112345678k\xff"+strings.Repeat("a", 254), "\x01\x00\x00")
 	// What a newer version has removed again is nobody's business.
 	for _, key := range []string{"\xff\x01acme", "\x01\x02acme", "\x01\x01acme"} {
 		if err := newTask(nil).Restore([]byte(key), nil); err != nil {

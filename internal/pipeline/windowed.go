@@ -293,7 +293,7 @@ func (w *windowed) Settle(committed bool) {
 				continue
 			}
 			if key[8] == windowDefinition {
-				id := binary.LittleEndian.Uint64([]byte(key[:8]))
+				id := ruleOf(key)
 				w.stores = slices.DeleteFunc(w.stores, func(s *windowStore) bool { return s.id == id })
 			}
 		}
@@ -361,30 +361,28 @@ func (w *windowed) Len() int { return len(w.committed) }
 func (w *windowed) Bytes() int64 { return w.size }
 
 func windowKey(id uint64, kind byte, tenant, name string) string {
-	key := append(binary.LittleEndian.AppendUint64(nil, id), kind)
-	if kind != windowDefinition {
-		key = append(append(key, byte(len(tenant))), tenant...)
+	if kind == windowDefinition {
+		return string(append(binary.LittleEndian.AppendUint64(nil, id), kind))
 	}
-	return string(append(key, name...))
+	return string(append(appendRuleKey(nil, id, kind, tenant), name...))
 }
 
 // cutWindowKey takes a key apart; kind is 0 when it is none.
 func cutWindowKey(key string) (id uint64, kind byte, tenant, name string) {
-	if len(key) < 9 {
+	if len(key) == 9 && key[8] == windowDefinition {
+		return ruleOf(key), windowDefinition, "", ""
+	}
+	kind, tenant, name = cutRuleKey(key)
+	switch kind {
+	case windowContents, windowSessions:
+	case windowProgress:
+		if name != "" {
+			return 0, 0, "", ""
+		}
+	default:
 		return 0, 0, "", ""
 	}
-	id, kind, key = binary.LittleEndian.Uint64([]byte(key[:8])), key[8], key[9:]
-	switch {
-	case kind == windowDefinition && key == "":
-		return id, kind, "", ""
-	case kind != windowProgress && kind != windowContents && kind != windowSessions || key == "" || len(key) < 1+int(key[0]):
-		return 0, 0, "", ""
-	}
-	tenant, name = key[1:1+key[0]], key[1+key[0]:]
-	if kind == windowProgress && name != "" {
-		return 0, 0, "", ""
-	}
-	return id, kind, tenant, name
+	return ruleOf(key), kind, tenant, name
 }
 
 // appendWindows appends what is kept of a key: docs/format/state.md.
