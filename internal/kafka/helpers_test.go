@@ -42,7 +42,7 @@ func leaks(t *testing.T) {
 }
 
 // install makes an installation of its own on a broker: topics, group and ids that no other test uses.
-func install(t *testing.T, brokers ...string) kafka.Config {
+func install(t testing.TB, brokers ...string) kafka.Config {
 	t.Helper()
 	cfg := config(brokers...)
 	ensure(t, cfg)
@@ -61,7 +61,7 @@ func config(brokers ...string) kafka.Config {
 	return cfg
 }
 
-func ensure(t *testing.T, cfg kafka.Config) []kafka.TopicState {
+func ensure(t testing.TB, cfg kafka.Config) []kafka.TopicState {
 	t.Helper()
 	admin, err := kafka.NewAdmin(cfg, quiet())
 	if err != nil {
@@ -78,7 +78,7 @@ func ensure(t *testing.T, cfg kafka.Config) []kafka.TopicState {
 func quiet() *slog.Logger { return slog.New(slog.NewTextHandler(io.Discard, nil)) }
 
 // deadline is far behind what any step takes; it only turns a hang into a failure.
-func deadline(t *testing.T) context.Context {
+func deadline(t testing.TB) context.Context {
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	t.Cleanup(cancel)
 	return ctx

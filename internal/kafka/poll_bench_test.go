@@ -24,15 +24,7 @@ const polledRecords = 1_000_000
 // the broker is another), bytes and allocations a record.
 func BenchmarkPoll(b *testing.B) {
 	broker := testkit.ApacheKafka(b)
-	cfg := config(strings.Split(broker.Addr, ",")...)
-	admin, err := kafka.NewAdmin(cfg, quiet())
-	if err != nil {
-		b.Fatal(err)
-	}
-	defer admin.Close()
-	if _, err := admin.EnsureTopics(b.Context()); err != nil {
-		b.Fatal(err)
-	}
+	cfg := install(b, strings.Split(broker.Addr, ",")...)
 	fillEvents(b, cfg)
 	var cpu time.Duration
 	var before, after runtime.MemStats

@@ -46,6 +46,10 @@ func offsetsOf(ctx context.Context, cfg *Config, topic string, log *slog.Logger,
 		return nil, err
 	}
 	defer admin.Close()
+	return listed(ctx, admin, topic, list)
+}
+
+func listed(ctx context.Context, admin *kadm.Client, topic string, list lister) (map[int32]int64, error) {
 	listed, err := list(admin, ctx, topic)
 	if err == nil {
 		err = listed.Error()

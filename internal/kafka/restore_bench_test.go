@@ -27,15 +27,7 @@ const (
 // GOGC=20, which trades time for memory.
 func BenchmarkRestore(b *testing.B) {
 	broker := testkit.ApacheKafka(b)
-	cfg := config(strings.Split(broker.Addr, ",")...)
-	admin, err := kafka.NewAdmin(cfg, quiet())
-	if err != nil {
-		b.Fatal(err)
-	}
-	defer admin.Close()
-	if _, err := admin.EnsureTopics(b.Context()); err != nil {
-		b.Fatal(err)
-	}
+	cfg := install(b, strings.Split(broker.Addr, ",")...)
 	fill(b, cfg)
 	session, err := kafka.NewSession(b.Context(), cfg, 0, nil, quiet())
 	if err != nil {

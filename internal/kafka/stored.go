@@ -139,14 +139,5 @@ func (w *storedWaiter) committed(ctx context.Context, group string) (kadm.Offset
 }
 
 func (w *storedWaiter) offsets(ctx context.Context, list lister) (map[int32]int64, error) {
-	listed, err := list(w.admin, ctx, w.s.cfg.Topics.Results.Name)
-	if err == nil {
-		err = listed.Error()
-	}
-	if err != nil {
-		return nil, fmt.Errorf("list offsets of %s: %w", w.s.cfg.Topics.Results.Name, err)
-	}
-	out := map[int32]int64{}
-	listed.Each(func(o kadm.ListedOffset) { out[o.Partition] = o.Offset })
-	return out, nil
+	return listed(ctx, w.admin, w.s.cfg.Topics.Results.Name, list)
 }

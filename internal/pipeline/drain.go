@@ -268,13 +268,18 @@ func (t *Task) watermark(tn *tenant) int64 { return tn.newest - int64(t.cfg.Conf
 // blocks calls fn for parts of the rows that are within the bounds of a block.
 func (r *ProgressRows) blocks(cfg *Config, fn func(*ProgressRows) error) error {
 	// No row takes more than 128 bytes beside its topic: a tenant's name has 64 at most.
-	most := max(min(cfg.BlockRows, int(cfg.BlockBytes)/256), 1)
-	for from := 0; from < len(r.Topic); from += most {
-		to := min(from+most, len(r.Topic))
-		part := ProgressRows{
+	return parts(cfg, len(r.Topic), 256, func(from, to int) error {
+		return fn(&ProgressRows{
 			Topic: r.Topic[from:to], Partition: r.Partition[from:to], Tenant: r.Tenant[from:to], Time: r.Time[from:to], Updated: r.Updated[from:to],
-		}
-		if err := fn(&part); err != nil {
+		})
+	})
+}
+
+// parts calls fn for runs of rows that are within the bounds of a block, when no row takes more than so many bytes.
+func parts(cfg *Config, rows, bytes int, fn func(from, to int) error) error {
+	most := max(min(cfg.BlockRows, int(cfg.BlockBytes)/bytes), 1)
+	for from := 0; from < rows; from += most {
+		if err := fn(from, min(from+most, rows)); err != nil {
 			return err
 		}
 	}
@@ -298,8 +303,6 @@ func (t *Task) Committed(told bool) {
 	t.announcing = t.announcing[:0]
 	if told {
 		t.told = max(t.told, t.telling)
-	}
-	if told {
 		for _, tn := range t.tenants {
 			tn.told = tn.newest
 		}

@@ -134,16 +134,10 @@ func (t *Task) settleLimits(committed bool) {
 // blocks calls fn for parts of the rows that are within the bounds of a block.
 func (r *LimitRows) blocks(cfg *Config, fn func(*LimitRows) error) error {
 	// A row takes less than 128 bytes beside its topic, of 249 at most.
-	most := max(min(cfg.BlockRows, int(cfg.BlockBytes)/512), 1)
-	for from := 0; from < len(r.Tenant); from += most {
-		to := min(from+most, len(r.Tenant))
-		part := LimitRows{
+	return parts(cfg, len(r.Tenant), 512, func(from, to int) error {
+		return fn(&LimitRows{
 			Tenant: r.Tenant[from:to], Signal: r.Signal[from:to], Reason: r.Reason[from:to], Part: r.Part[from:to], Minute: r.Minute[from:to],
 			Told: r.Told[from:to], Most: r.Most[from:to], Used: r.Used[from:to], Dropped: r.Dropped[from:to],
-		}
-		if err := fn(&part); err != nil {
-			return err
-		}
-	}
-	return nil
+		})
+	})
 }

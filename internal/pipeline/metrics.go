@@ -165,18 +165,15 @@ func (m *Metrics) count(signal events.Signal, t *Tally) {
 	for tenant, n := range t.Late {
 		m.late.WithLabelValues(name, m.tenantLabel(tenant)).Add(float64(n))
 	}
-	for key, n := range t.Missed {
-		m.missed.WithLabelValues(name, m.tenantLabel(key.Tenant), string(key.Reason)).Add(float64(n))
+	reasons := func(of *prometheus.CounterVec, counts map[TenantReason]uint64) {
+		for key, n := range counts {
+			of.WithLabelValues(name, m.tenantLabel(key.Tenant), string(key.Reason)).Add(float64(n))
+		}
 	}
-	for key, n := range t.Windows {
-		m.windows.WithLabelValues(name, m.tenantLabel(key.Tenant), string(key.Reason)).Add(float64(n))
-	}
-	for key, n := range t.Refused {
-		m.refused.WithLabelValues(name, m.tenantLabel(key.Tenant), string(key.Reason)).Add(float64(n))
-	}
-	for key, n := range t.Dropped {
-		m.dropped.WithLabelValues(name, m.tenantLabel(key.Tenant), string(key.Reason)).Add(float64(n))
-	}
+	reasons(m.missed, t.Missed)
+	reasons(m.windows, t.Windows)
+	reasons(m.refused, t.Refused)
+	reasons(m.dropped, t.Dropped)
 }
 
 // restored counts one reading of state.

@@ -31,8 +31,8 @@ type operatorKind byte
 const (
 	kindWatermark operatorKind = 1 // watermark.go
 	kindWindows   operatorKind = 2 // windowed.go
-	kindClock     operatorKind = 4 // silence.go
 	kindPosition  operatorKind = 3 // position.go
+	kindClock     operatorKind = 4 // silence.go
 	kindRates     operatorKind = 5 // rates.go
 	kindCounters  operatorKind = 6 // counters.go
 )

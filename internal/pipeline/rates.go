@@ -9,6 +9,7 @@ import (
 	"math"
 	"slices"
 	"strconv"
+	"strings"
 
 	"github.com/vigie-io/vigie/internal/tenants"
 	"github.com/vigie-io/vigie/pkg/events"
@@ -172,7 +173,7 @@ func (r *rates) meter(k meterKey) *meter {
 	if len(r.meters) >= r.most {
 		return nil
 	}
-	k.tenant = string([]byte(k.tenant))
+	k.tenant = strings.Clone(k.tenant)
 	m = &meter{key: k}
 	m.limit(&limits)
 	r.meters[k] = m

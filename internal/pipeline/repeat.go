@@ -1,8 +1,6 @@
 package pipeline
 
 import (
-	"bytes"
-
 	"github.com/vigie-io/vigie/pkg/events"
 	"github.com/vigie-io/vigie/pkg/series"
 )
@@ -13,17 +11,14 @@ const maxKnown = 1 << 20
 // knows returns the tenant of a record whose events may be known by their bytes. Which record that is does not depend
 // on what is known, and neither does any result.
 func (t *Task) knows(r *Record, h *sourceHeaders) *tenant {
-	if t.cfg.Signal != events.Metrics || h.only != nil || len(t.tenants) == 0 {
+	if t.cfg.Signal != events.Metrics || h.only != nil {
 		return nil
 	}
-	if h.tenant != "" {
-		return t.tenants[h.tenant]
-	}
-	key, _, _ := bytes.Cut(r.Key, []byte{'#'})
-	if tn := t.current; tn != nil && tn.name == string(key) {
+	name := claimed(r, h)
+	if tn := t.current; tn != nil && tn.name == name {
 		return tn
 	}
-	return t.tenants[string(key)]
+	return t.tenants[name]
 }
 
 // learn lets an event be known when it comes again. What it says beside time and value has to be what the series says.

@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"unsafe"
 
 	"github.com/vigie-io/vigie/internal/tenants"
 	"github.com/vigie-io/vigie/pkg/events"
@@ -63,15 +64,20 @@ func (only onlyEvents) has(index int) bool {
 
 // authority names the tenant a record claims to be of, for counters: "" when it claims none that is valid.
 func authority(r *Record, h *sourceHeaders) string {
-	name := h.tenant
-	if name == "" {
-		key, _, _ := bytes.Cut(r.Key, []byte{'#'})
-		name = string(key)
-	}
+	name := claimed(r, h)
 	if tenants.Validate(tenants.ID(name)) != nil {
 		return ""
 	}
-	return name
+	return strings.Clone(name)
+}
+
+// claimed is the tenant that a record names outside of its value, right or wrong. It may be the record's bytes.
+func claimed(r *Record, h *sourceHeaders) string {
+	if h.tenant != "" {
+		return h.tenant
+	}
+	key, _, _ := bytes.Cut(r.Key, []byte{'#'})
+	return unsafe.String(unsafe.SliceData(key), len(key))
 }
 
 // source makes what the decoder wants of a record.

@@ -36,20 +36,12 @@ type TenantReason struct {
 	Reason events.Reason
 }
 
-func (t *Tally) refuse(tenant string, reason events.Reason) {
-	if t.Refused == nil {
-		t.Refused = make(map[TenantReason]uint64)
-	}
-	t.Refused[TenantReason{tenant, reason}]++
-}
+func (t *Tally) refuse(tenant string, reason events.Reason) { count(&t.Refused, tenant, reason, 1) }
 
 func (t *Tally) drop(tenant string, reason events.Reason) { t.dropped(tenant, reason, 1) }
 
 func (t *Tally) dropped(tenant string, reason events.Reason, n int) {
-	if t.Dropped == nil {
-		t.Dropped = make(map[TenantReason]uint64)
-	}
-	t.Dropped[TenantReason{tenant, reason}] += uint64(n)
+	count(&t.Dropped, tenant, reason, uint64(n))
 }
 
 func (t *Tally) addLate(tenant string, n uint64) {
@@ -92,22 +84,14 @@ func (t *Tally) add(o *Tally) {
 	for tenant, n := range o.Late {
 		t.addLate(tenant, n)
 	}
-	for key, n := range o.Missed {
-		count(&t.Missed, key.Tenant, key.Reason, n)
-	}
-	for key, n := range o.Windows {
-		count(&t.Windows, key.Tenant, key.Reason, n)
-	}
-	for key, n := range o.Refused {
-		if t.Refused == nil {
-			t.Refused = make(map[TenantReason]uint64)
-		}
-		t.Refused[key] += n
-	}
-	for key, n := range o.Dropped {
-		if t.Dropped == nil {
-			t.Dropped = make(map[TenantReason]uint64)
-		}
-		t.Dropped[key] += n
+	merge(&t.Missed, o.Missed)
+	merge(&t.Windows, o.Windows)
+	merge(&t.Refused, o.Refused)
+	merge(&t.Dropped, o.Dropped)
+}
+
+func merge(into *map[TenantReason]uint64, from map[TenantReason]uint64) {
+	for key, n := range from {
+		count(into, key.Tenant, key.Reason, n)
 	}
 }

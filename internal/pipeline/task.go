@@ -309,12 +309,9 @@ type identity struct {
 
 // series finds the tenant and series of an event, or makes them. The entry is nil when a limit forbids it; that is counted.
 func (t *Task) series(name string, s identity) (*tenant, *entry) {
-	tn := t.current
-	if tn == nil || tn.name != name {
-		if tn = t.tenant(name); tn == nil {
-			return nil, nil
-		}
-		t.current = tn
+	tn := t.named(name)
+	if tn == nil {
+		return nil, nil
 	}
 	t.key = series.AppendKey(t.key[:0], byte(s.kind), s.metric, s.labels)
 	id := series.Hash(t.key)
@@ -322,6 +319,18 @@ func (t *Task) series(name string, s identity) (*tenant, *entry) {
 		return tn, e
 	}
 	return tn, t.newSeries(tn, id, &s)
+}
+
+// named finds the tenant of an event, or makes it. It is nil when there are too many; that is counted.
+func (t *Task) named(name string) *tenant {
+	if tn := t.current; tn != nil && tn.name == name {
+		return tn
+	}
+	tn := t.tenant(name)
+	if tn != nil {
+		t.current = tn
+	}
+	return tn
 }
 
 func (t *Task) tenant(name string) *tenant {

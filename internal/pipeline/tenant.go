@@ -15,7 +15,7 @@ type tenant struct {
 	limit       int // active series
 	openWindows int // its limit of them
 	table       series.Table[entry]
-	// repeats knows events of series in table by their bytes; its numbers are the table's. Nil when nothing is to be known.
+	// repeats knows events of series in table by their bytes; its numbers are the table's.
 	repeats *events.Repeats
 	groups  map[groupKey]*group
 	dirty   []*group // with changes since the last drain
@@ -105,6 +105,11 @@ func (t *Task) mark(tn *tenant, e *entry) {
 		tn.dirty = append(tn.dirty, e.group)
 	}
 	e.group.dirty = append(e.group.dirty, e)
+	t.touch(tn)
+}
+
+// touch marks the tenant as changed.
+func (t *Task) touch(tn *tenant) {
 	if !tn.marked {
 		tn.marked = true
 		t.dirty = append(t.dirty, tn)

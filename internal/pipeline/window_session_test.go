@@ -2,7 +2,6 @@ package pipeline_test
 
 import (
 	"cmp"
-	"encoding/hex"
 	"fmt"
 	"maps"
 	"slices"
@@ -162,15 +161,7 @@ func TestSessionRuleChange(t *testing.T) {
 	if got, want := strings.Join(rows, ";"), "acme 1-11 v1 n1;acme 2-35 v1 n2"; got != want {
 		t.Errorf("got %q, want %q", got, want)
 	}
-	definitions := 0
-	for key := range state {
-		if key[0] == 2 && key[10] == 'd' {
-			definitions++
-		}
-	}
-	if definitions != 1 {
-		t.Errorf("got %d rules in state, want the new one alone", definitions)
-	}
+	state.wantOneRule(t)
 }
 
 // A window takes events of a series that met the limit of active series, and is corrected by them, though no pane has them.
@@ -191,15 +182,7 @@ func TestSessionStateGolden(t *testing.T) {
 	task := windowedTask(sessionConfig(10*time.Second, time.Minute, "user"))
 	step(task, start.Add(time.Minute), record("acme", visit(1, "ann", 1.5), visit(20, "ann", 1.5)))
 	out := drain(task, start.Add(time.Minute))
-	var got []string
-	for i := range out.State {
-		if m := &out.State[i]; m.Key[0] == 2 && m.Key[10] != 'p' {
-			got = append(got, hex.EncodeToString(m.Key)+" "+hex.EncodeToString(m.Value))
-		}
-	}
-	if strings.Join(got, "\n") != strings.Join(sessionStateGolden, "\n") {
-		t.Errorf("got\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(sessionStateGolden, "\n"))
-	}
+	wantState(t, out, sessionStateGolden, func(key []byte) bool { return key[0] == 2 && key[10] != 'p' })
 }
 
 var sessionStateGolden = []string{

@@ -495,19 +495,13 @@ const (
 
 // window puts an event into the windows of a rollup's grouping, whose labels are t.labels.
 func (t *Task) window(r *rollup, g *grouping, tenant string, time int64, m *measurement) {
-	tn := t.current
-	if tn == nil || tn.name != tenant {
-		if tn = t.tenant(tenant); tn == nil {
-			return
-		}
-		t.current = tn
+	tn := t.named(tenant)
+	if tn == nil {
+		return
 	}
 	// Its series may have met a limit: what the windows take moves their watermark all the same.
 	tn.seen, tn.newest = t.now, max(tn.newest, time)
-	if !tn.marked {
-		tn.marked = true
-		t.dirty = append(t.dirty, tn)
-	}
+	t.touch(tn)
 	t.key = series.AppendKey(t.key[:0], byte(m.kind), g.metric, t.labels)
 	if verdict := t.windows.add(r.windowID, tn.name, t.key, time, m); verdict != windows.OnTime || r.late == windows.Divert {
 		t.late(r, tn, unsafe.String(unsafe.SliceData(t.key), len(t.key)), time, m, verdict)

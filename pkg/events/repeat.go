@@ -166,30 +166,24 @@ func (s *scanner) guess(c *cut, e *Repeat) bool {
 
 func (s *scanner) fits(l *layout, c *cut, e *Repeat) bool {
 	c.first = c.start + int(l.head)
-	if c.first > s.end {
-		return false
-	}
-	if l.valueFirst {
-		if !s.follows(c.first, valueKey) || !s.repeatedValue(c.first, e) {
-			return false
-		}
-	} else if !s.follows(c.first, timeKey) || !s.repeatedTime(c.first, e) {
+	if !s.repeatedField(c.first, l.valueFirst, e) {
 		return false
 	}
 	c.afterFirst = s.pos
 	c.second = s.pos + int(l.gap)
-	if c.second > s.end {
-		return false
-	}
-	if l.valueFirst {
-		if !s.follows(c.second, timeKey) || !s.repeatedTime(c.second, e) {
-			return false
-		}
-	} else if !s.follows(c.second, valueKey) || !s.repeatedValue(c.second, e) {
+	if !s.repeatedField(c.second, !l.valueFirst, e) {
 		return false
 	}
 	c.afterSecond = s.pos
 	return true
+}
+
+// repeatedField reads the value, or the time, that is at i if its key is before it.
+func (s *scanner) repeatedField(i int, value bool, e *Repeat) bool {
+	if value {
+		return s.follows(i, valueKey) && s.repeatedValue(i, e)
+	}
+	return s.follows(i, timeKey) && s.repeatedTime(i, e)
 }
 
 // search looks for the two keys.
@@ -215,9 +209,9 @@ func (s *scanner) search(c *cut, e *Repeat) bool {
 	return c.afterFirst < c.second
 }
 
-// follows says whether i is behind key.
+// follows says whether i is in the record and behind key.
 func (s *scanner) follows(i int, key string) bool {
-	return i >= len(key) && string(s.buf[i-len(key):i]) == key
+	return i >= len(key) && i <= s.end && string(s.buf[i-len(key):i]) == key
 }
 
 // repeatedTime reads a time that scanner.time would take without an objection.

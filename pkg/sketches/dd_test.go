@@ -37,14 +37,19 @@ func goldens() (names []string, byName map[string]*sketches.Sketch) {
 
 // The bytes are in every stored row: a difference here is a change of format.
 func TestStateGolden(t *testing.T) {
-	const file = "testdata/states.txt"
 	var b strings.Builder
 	names, byName := goldens()
 	for _, name := range names {
 		fmt.Fprintf(&b, "%s: %x\n", name, byName[name].AppendDD(nil))
 	}
+	golden(t, "testdata/states.txt", b.String())
+}
+
+// golden compares with a file, which -update writes anew.
+func golden(t *testing.T, file, got string) {
+	t.Helper()
 	if *update {
-		if err := os.WriteFile(file, []byte(b.String()), 0o644); err != nil {
+		if err := os.WriteFile(file, []byte(got), 0o644); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -52,8 +57,8 @@ func TestStateGolden(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if b.String() != string(want) {
-		t.Fatalf("got\n%s, want\n%s", b.String(), want)
+	if got != string(want) {
+		t.Fatalf("got\n%s, want\n%s", got, want)
 	}
 }
 

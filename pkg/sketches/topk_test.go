@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
-	"os"
 	"strings"
 	"testing"
 
@@ -164,24 +163,12 @@ func topKGoldens() (names []string, states [][]byte) {
 }
 
 func TestTopKGolden(t *testing.T) {
-	const file = "testdata/topk.txt"
 	var b strings.Builder
 	names, states := topKGoldens()
 	for i, name := range names {
 		fmt.Fprintf(&b, "%s: %x\n", name, states[i])
 	}
-	if *update {
-		if err := os.WriteFile(file, []byte(b.String()), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	want, err := os.ReadFile(file)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if b.String() != string(want) {
-		t.Fatalf("got\n%s, want\n%s", b.String(), want)
-	}
+	golden(t, "testdata/topk.txt", b.String())
 }
 
 func TestTopKRefusesState(t *testing.T) {

@@ -3,11 +3,9 @@ package promql
 import (
 	"context"
 	"fmt"
-	"math"
 	"time"
 
 	"github.com/prometheus/prometheus/model/histogram"
-	"github.com/prometheus/prometheus/model/value"
 
 	"github.com/vigie-io/vigie/pkg/series"
 	"github.com/vigie-io/vigie/pkg/sketches"
@@ -62,13 +60,11 @@ func (r *reader) closed(ctx context.Context, g group, members []member) error {
 	if q.From > q.To {
 		return nil
 	}
-	i, rows := 0, 0
+	at, rows := cursor{members: members}, 0
 	err := r.service.store.Windows(ctx, r.plan.tenant, q, func(id series.ID, w *Closed) error {
-		for i < len(members) && compareIDs(members[i].ID, id) < 0 {
-			i++
-		}
-		if i == len(members) || members[i].ID != id {
-			return fmt.Errorf("read windows of %s: series %x not asked for or out of order", g.metric, id)
+		i, err := at.find(id)
+		if err != nil {
+			return fmt.Errorf("read windows of %s: %w", g.metric, err)
 		}
 		rows++
 		return b.add(i, w)
@@ -147,26 +143,23 @@ func (b *results) add(i int, w *Closed) error {
 
 // mark ends the series of a member where its latest result stops to stand, when that is before t.
 func (b *results) mark(i int, t int64) {
-	until := b.until(i)
-	if until == never || until >= t {
+	if b.last[i] == (windows.Window{}) {
 		return
 	}
+	valid := b.valid(i)
 	for j := range b.built[i] {
-		b.built[i][j].append(until, math.Float64frombits(value.StaleNaN), staleHistogram)
+		b.built[i][j].mark(t, valid)
 	}
 }
 
-// until is when the latest result of a member stops to stand, ms.
-func (b *results) until(i int) int64 {
+// valid is how long the latest result of a member stands, ms.
+func (b *results) valid(i int) int64 {
 	last := b.last[i]
-	if last == (windows.Window{}) {
-		return never
-	}
 	next, due := b.shapes[i].Next(windows.Window{Start: last.Start * int64(time.Millisecond), End: last.End * int64(time.Millisecond)})
 	if !due {
-		return last.End + b.reader.plan.valid
+		return b.reader.plan.valid
 	}
-	return next.End / int64(time.Millisecond)
+	return next.End/int64(time.Millisecond) - last.End
 }
 
 func (b *results) finish() {

@@ -293,19 +293,33 @@ func (r *reader) panes(ctx context.Context, g group, members []member, s segment
 	for i, m := range members {
 		q.IDs[i] = m.ID
 	}
-	i, rows := 0, 0
+	at, rows := cursor{members: members}, 0
 	err := r.service.store.Panes(ctx, r.plan.tenant, q, func(id series.ID, p *Pane) error {
-		for i < len(members) && compareIDs(members[i].ID, id) < 0 {
-			i++
-		}
-		if i == len(members) || members[i].ID != id {
-			return fmt.Errorf("read panes of %s: series %x not asked for or out of order", g.metric, id)
+		i, err := at.find(id)
+		if err != nil {
+			return fmt.Errorf("read panes of %s: %w", g.metric, err)
 		}
 		rows++
 		return add(i, p)
 	})
 	r.service.metrics.panes.WithLabelValues(time.Duration(s.tier).String()).Add(float64(rows))
 	return err
+}
+
+// cursor finds members by ID, in the order of IDs.
+type cursor struct {
+	members []member
+	at      int
+}
+
+func (c *cursor) find(id series.ID) (i int, err error) {
+	for c.at < len(c.members) && compareIDs(c.members[c.at].ID, id) < 0 {
+		c.at++
+	}
+	if c.at == len(c.members) || c.members[c.at].ID != id {
+		return 0, fmt.Errorf("series %x not asked for or out of order", id)
+	}
+	return c.at, nil
 }
 
 // windowBuilder turns panes into the series of every facet asked for.
