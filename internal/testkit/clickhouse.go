@@ -2,10 +2,8 @@ package testkit
 
 import (
 	"context"
-	"errors"
 	"os"
 	"path/filepath"
-	"syscall"
 	"testing"
 	"time"
 
@@ -43,24 +41,18 @@ func ClickHouse(t testing.TB, usersXML []byte) *Server {
 	return &Server{HTTPAddr: engine.HTTPAddr(), NativeAddr: engine.NativeAddr(), t: t, engine: engine}
 }
 
-// startClickHouse tries again with other ports when somebody took one between its choice and its use.
 func startClickHouse(t testing.TB, lib string, usersXML []byte) *devstack.ClickHouse {
 	t.Helper()
-	dir := filepath.Join(t.TempDir(), "clickhouse")
-	for attempt := 1; ; attempt++ {
-		ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
-		defer cancel()
-		engine, err := devstack.StartClickHouse(ctx, devstack.ClickHouseConfig{
-			Dir: dir, HTTPAddr: FreeAddr(t), NativeAddr: FreeAddr(t), UsersXML: usersXML, Lib: lib, Log: Log(t),
-		})
-		if err == nil {
-			t.Cleanup(func() { _ = engine.Close() })
-			return engine
-		}
-		if !errors.Is(err, syscall.EADDRINUSE) || attempt == 3 {
-			t.Fatal(err)
-		}
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+	defer cancel()
+	engine, err := devstack.StartClickHouse(ctx, devstack.ClickHouseConfig{
+		Dir: filepath.Join(t.TempDir(), "clickhouse"), HTTPAddr: FreeAddr(t), NativeAddr: FreeAddr(t), UsersXML: usersXML, Lib: lib, Log: Log(t),
+	})
+	if err != nil {
+		t.Fatal(err)
 	}
+	t.Cleanup(func() { _ = engine.Close() })
+	return engine
 }
 
 // URL is the server's HTTP address as a URL, without a trailing slash.

@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"net"
 	"os"
 	"sync"
 	"testing"
@@ -40,17 +39,6 @@ func note(t testing.TB, line string) {
 	}
 	defer file.Close()
 	fmt.Fprintf(file, "%s: %s\n", t.Name(), line)
-}
-
-// FreeAddr is a loopback address with a port that was free a moment ago. Another process may take it before it is used.
-func FreeAddr(t testing.TB) string {
-	t.Helper()
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatalf("find a free port: %v", err)
-	}
-	defer listener.Close()
-	return listener.Addr().String()
 }
 
 // Eventually calls check until it returns nil, and fails the test with its last error after timeout. The first call is

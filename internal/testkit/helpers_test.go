@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -24,12 +25,29 @@ func TestBuildBinary(t *testing.T) {
 	}
 }
 
+// Servers are told of a port before they listen on it: in between, neither another test nor an outgoing connection may
+// get it.
 func TestFreeAddr(t *testing.T) {
-	listener, err := net.Listen("tcp", testkit.FreeAddr(t))
-	if err != nil {
-		t.Fatal(err)
+	given := map[string]bool{}
+	for range 200 {
+		addr := testkit.FreeAddr(t)
+		if given[addr] {
+			t.Fatalf("%s was given twice", addr)
+		}
+		given[addr] = true
 	}
-	listener.Close()
+	for addr := range given {
+		listener, err := net.Listen("tcp", addr)
+		if err != nil {
+			t.Fatal(err)
+		}
+		listener.Close()
+	}
+	_, text, err := net.SplitHostPort(testkit.FreeAddr(t))
+	port, _ := strconv.Atoi(text)
+	if err != nil || port >= 32768 {
+		t.Errorf("port: got %q, %v, want one below those of outgoing connections", text, err)
+	}
 }
 
 func TestEventually(t *testing.T) {

@@ -29,7 +29,7 @@ type Broker struct {
 func Kafka(t testing.TB) *Broker {
 	t.Helper()
 	b := &Broker{t: t, dir: t.TempDir()}
-	b.start("127.0.0.1:0")
+	b.start(FreeAddr(t))
 	t.Cleanup(func() { _ = b.embedded.Close() })
 	return b
 }

@@ -39,15 +39,11 @@ func S3(t testing.TB) *S3Server {
 	if err != nil {
 		Missing(t, "an S3 server", err.Error())
 	}
-	for attempt := 1; ; attempt++ { // somebody may take the port between its choice and its use
-		server, err := startS3(t, filepath.Join(dir, "versitygw"))
-		if err == nil {
-			return server
-		}
-		if attempt == 3 {
-			t.Fatal(err)
-		}
+	server, err := startS3(t, filepath.Join(dir, "versitygw"))
+	if err != nil {
+		t.Fatal(err)
 	}
+	return server
 }
 
 func startS3(t testing.TB, binary string) (*S3Server, error) {
