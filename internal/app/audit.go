@@ -19,8 +19,8 @@ type AuditRequest struct {
 	Repair bool
 }
 
-// AuditResults compares result records with what ClickHouse holds, table by table, and repairs what is missing when it is
-// asked to. found is called for every table; what it was told of is repaired when the function returns without an error.
+// AuditResults compares result records with what ClickHouse holds, table by table, and puts back what is missing when it
+// is asked to. found is called for every table: of what is missing, or was and has been put back.
 func AuditResults(ctx context.Context, cfg config.Config, of AuditRequest, log *slog.Logger, found func(verify.Table, verify.Audited)) error {
 	client, err := readyClickHouse(ctx, &cfg)
 	if err != nil {
@@ -30,23 +30,23 @@ func AuditResults(ctx context.Context, cfg config.Config, of AuditRequest, log *
 	results := kafka.NewResultsTopic(cfg.Kafka, of.Wait, log)
 	store := clickhouse.NewStore(client)
 	for _, table := range of.Tables {
-		audited, err := verify.Audit(ctx, verify.AuditConfig{
+		asked := verify.AuditConfig{
 			Table: table, Since: of.Since, Now: time.Now(), MaxFuture: cfg.Stream.MaxFuture, WatermarkDelay: cfg.Stream.WatermarkDelay,
 			Decode: clickhouse.Decoder{}.DecodeRollups,
-		}, results, store)
+		}
+		var audited verify.Audited
+		if of.Repair {
+			audited, err = verify.Repair(ctx, asked, results, store, clickhouse.NewRepairer(client, clickhouse.RepairPatience))
+			for _, m := range audited.Missing[:audited.Repaired] {
+				log.Warn("result block repaired", "table", table.Name, "partition", m.Partition, "offset", m.Offset, "rows", m.Rows)
+			}
+		} else {
+			audited, err = verify.Audit(ctx, asked, results, store)
+		}
 		if err != nil {
 			return err
 		}
 		found(table, audited)
-		if !of.Repair {
-			continue
-		}
-		for _, missing := range audited.Missing {
-			if err := client.Repair(ctx, missing); err != nil {
-				return err
-			}
-			log.Warn("result block repaired", "table", table.Name, "partition", missing.Partition, "offset", missing.Offset, "rows", missing.Rows)
-		}
 	}
 	return nil
 }

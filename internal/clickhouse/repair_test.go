@@ -6,7 +6,10 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"os"
+	"slices"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -141,8 +144,9 @@ func TestAuditFindsAndRepairsALostPart(t *testing.T) {
 				if len(found.Missing) != 1 || found.Missing[0].Offset != victim {
 					t.Fatalf("got %v missing, want the block at %d", found.Missing, victim)
 				}
-				if err := client.Repair(t.Context(), found.Missing[0]); err != nil {
-					t.Fatal(err)
+				repaired, err := repairTable(t, client, blocks, table, now)
+				if err != nil || repaired.Repaired != 1 {
+					t.Fatalf("repair: got %+v, %v, want one block put back", repaired, err)
 				}
 			}
 			for _, table := range verify.Tables() {
@@ -157,13 +161,132 @@ func TestAuditFindsAndRepairsALostPart(t *testing.T) {
 	}
 }
 
-// Two repairs at a time would store the part twice.
-func TestRepairAlone(t *testing.T) {
-	server, client := migrated(t, nil)
-	ask(t, server, "CREATE TABLE vigie.repair_rollups_10s AS vigie.rollups_10s")
-	err := client.Repair(t.Context(), verify.Missing{Table: verify.Tables()[0], Group: "20261125"})
+func repairTable(t *testing.T, client *clickhouse.Client, blocks verify.Results, table verify.Table, now time.Time) (verify.Audited, error) {
+	t.Helper()
+	return verify.Repair(t.Context(), verify.AuditConfig{
+		Table: table, Since: now.Add(-2 * time.Hour).Truncate(time.Hour), Now: now, Decode: clickhouse.Decoder{}.DecodeRollups,
+	}, blocks, clickhouse.NewStore(client), clickhouse.NewRepairer(client, time.Minute))
+}
+
+// lossy is a server in whose table the blocks lack some, and what the table held with them.
+func lossy(t *testing.T, table verify.Table, lost ...int) (server *testkit.Server, client *clickhouse.Client, blocks resultBlocks, now time.Time, whole string) {
+	t.Helper()
+	server, client = migrated(t, nil)
+	now = time.Now()
+	blocks = makeBlocks(t, now.Add(-30*time.Minute).Unix()/60*60, 6)
+	for offset := range blocks {
+		blocks.insert(t, client, offset)
+	}
+	whole = contentOf(t, server, table)
+	ask(t, server, "TRUNCATE TABLE vigie."+table.Name)
+	for offset := range blocks {
+		if !slices.Contains(lost, offset) {
+			if err := client.Insert(t.Context(), pipeline.TableRollups, fmt.Sprintf("again/0/%d/rollups", offset), 1<<20, blocks[offset]); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	return server, client, blocks, now, whole
+}
+
+// Whoever repairs at the same time, or one after the other, with patience or without: a part is put back once.
+func TestTwoRepairsPutAPartBackOnce(t *testing.T) {
+	table := verify.Tables()[1]
+	server, client, blocks, now, whole := lossy(t, table, 1, 4)
+	var repairing sync.WaitGroup
+	var put atomic.Int64
+	for i := range 4 {
+		// Without patience each drops the side tables of the others, wherever they are.
+		repairer := clickhouse.NewRepairer(client, time.Duration(i%2)*time.Minute)
+		repairing.Go(func() {
+			for range 200 {
+				found, err := verify.Repair(t.Context(), verify.AuditConfig{
+					Table: table, Since: now.Add(-time.Hour), Now: now, Decode: clickhouse.Decoder{}.DecodeRollups,
+				}, blocks, clickhouse.NewStore(client), repairer)
+				put.Add(int64(found.Repaired))
+				if err == nil {
+					return
+				}
+				if !errors.Is(err, clickhouse.ErrRepairing) {
+					t.Error(err)
+					return
+				}
+				time.Sleep(rand.N(20 * time.Millisecond))
+			}
+			t.Error("200 repairs gave way to others, want an end")
+		})
+	}
+	repairing.Wait()
+	if got := contentOf(t, server, table); got != whole {
+		t.Errorf("after four repairs at once: got other rows than before the loss: %s, want %s", got, whole)
+	}
+	if put.Load() != 2 {
+		t.Errorf("got %d parts put back, want 2", put.Load())
+	}
+	if left := ask(t, server, "SELECT count() FROM system.tables WHERE database = 'vigie' AND name LIKE 'repair%'"); left != "0" {
+		t.Errorf("got %s side tables left, want none", left)
+	}
+}
+
+// afterwards is a repairer that another comes before.
+type afterwards struct {
+	verify.Repairer
+	first func()
+}
+
+func (a afterwards) Repair(ctx context.Context, table verify.Table, fn func(put func(context.Context, *verify.Missing) error) error) error {
+	a.first()
+	return a.Repairer.Repair(ctx, table, fn)
+}
+
+// Two find the same, then one repairs, then the other.
+func TestRepairAfterAnother(t *testing.T) {
+	table := verify.Tables()[4]
+	server, client, blocks, now, whole := lossy(t, table, 0)
+	second := afterwards{clickhouse.NewRepairer(client, time.Minute), func() {
+		if found, err := repairTable(t, client, blocks, table, now); err != nil || found.Repaired != 1 {
+			t.Errorf("the first: got %+v, %v, want one block put back", found, err)
+		}
+	}}
+	found, err := verify.Repair(t.Context(), verify.AuditConfig{
+		Table: table, Since: now.Add(-time.Hour), Now: now, Decode: clickhouse.Decoder{}.DecodeRollups,
+	}, blocks, clickhouse.NewStore(client), second)
+	if err != nil || len(found.Missing) != 0 || found.Repaired != 0 {
+		t.Errorf("the second: got %+v, %v, want nothing missing any more", found, err)
+	}
+	if got := contentOf(t, server, table); got != whole {
+		t.Errorf("got %s, want the rows once: %s", got, whole)
+	}
+}
+
+// A repair that another has overtaken puts nothing there any more.
+func TestRepairThatWasOvertaken(t *testing.T) {
+	table := verify.Tables()[0]
+	server, client, blocks, now, whole := lossy(t, table, 2)
+	found := audit(t, client, blocks, table, now)
+	if len(found.Missing) != 1 {
+		t.Fatalf("got %+v, want one block missing", found)
+	}
+	slow := clickhouse.NewRepairer(client, 0)
+	err := slow.Repair(t.Context(), table, func(put func(context.Context, *verify.Missing) error) error {
+		// It stops here for a while: another waits for it, one without patience does not.
+		if _, err := repairTable(t, client, blocks, table, now); !errors.Is(err, clickhouse.ErrRepairing) {
+			t.Errorf("a repair beside another: got %v, want ErrRepairing", err)
+		}
+		quick := clickhouse.NewRepairer(client, 0)
+		err := quick.Repair(t.Context(), table, func(put func(context.Context, *verify.Missing) error) error {
+			return put(t.Context(), &found.Missing[0])
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return put(t.Context(), &found.Missing[0])
+	})
 	if !errors.Is(err, clickhouse.ErrRepairing) {
-		t.Fatalf("got %v, want ErrRepairing", err)
+		t.Errorf("the overtaken repair: got %v, want ErrRepairing", err)
+	}
+	if got := contentOf(t, server, table); got != whole {
+		t.Errorf("got %s, want the rows once: %s", got, whole)
 	}
 }
 

@@ -62,6 +62,7 @@ func (m Missing) String() string {
 type Audited struct {
 	Blocks, Rows int // read, compared
 	Missing      []Missing
+	Repaired     int // of Missing, the first ones: put back by Repair
 	Surplus      int // rows that hold more than the records say
 	From, To     int64
 }

@@ -1,0 +1,35 @@
+package verify
+
+import "context"
+
+// Repairer puts what a table lacks where it is missing.
+type Repairer interface {
+	// Repair calls fn with a function that puts the part of a block into the table, and into no other. No other Repair of
+	// the table puts anything there between the beginning of fn and the last successful put: once another has begun, put
+	// fails. After an error of put it is unknown whether the part is there.
+	Repair(ctx context.Context, table Table, fn func(put func(context.Context, *Missing) error) error) error
+}
+
+// Repair audits a table and puts back what is missing.
+//
+// What the first audit finds is only a reason to begin: another repair may be putting it back at the same moment. What the
+// second one finds, which begins after every other repair has ended or can do no more, is missing still.
+func Repair(ctx context.Context, cfg AuditConfig, results Results, store Store, repairer Repairer) (Audited, error) {
+	found, err := Audit(ctx, cfg, results, store)
+	if err != nil || len(found.Missing) == 0 {
+		return found, err
+	}
+	err = repairer.Repair(ctx, cfg.Table, func(put func(context.Context, *Missing) error) error {
+		if found, err = Audit(ctx, cfg, results, store); err != nil {
+			return err
+		}
+		for i := range found.Missing {
+			if err := put(ctx, &found.Missing[i]); err != nil {
+				return err
+			}
+			found.Repaired++
+		}
+		return nil
+	})
+	return found, err
+}
