@@ -206,10 +206,10 @@ func TestParameters(t *testing.T) {
 		status, text, _ := send(t, "GET", s.URL+"/?password=k-acme&query=SELECT+1&"+query, "")
 		return status, text
 	}
-	if status, text := ask("default_format=JSON&param_x=1&compress=1&output_format_json_quote_64bit_integers=0&query_id=a&readonly=2&max_execution_time=5&database=default"); status != 200 {
+	if status, text := ask("default_format=JSON&client_protocol_version=54460&param_x=1&compress=1&output_format_json_quote_64bit_integers=0&query_id=a&readonly=2&max_execution_time=5&database=default"); status != 200 {
 		t.Fatalf("got %d %s", status, text)
 	}
-	want := url.Values{"default_format": {"JSON"}, "param_x": {"1"}, "compress": {"1"}, "output_format_json_quote_64bit_integers": {"0"},
+	want := url.Values{"default_format": {"JSON"}, "client_protocol_version": {"54460"}, "param_x": {"1"}, "compress": {"1"}, "output_format_json_quote_64bit_integers": {"0"},
 		"query_id": {"acme:a"}, "database": {"api"}, "max_execution_time": {"5"}, "max_rows_to_read": {"500000000"},
 		"max_bytes_to_read": {"53687091200"}, "max_result_rows": {"1000000"}, "max_memory_usage": {"2147483648"}}
 	if u.params.Encode() != want.Encode() {

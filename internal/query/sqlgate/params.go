@@ -17,10 +17,11 @@ var (
 	// used by the gateway itself.
 	used = []string{"query", "database", "user", "password", "decompress", "query_id"}
 	// dropped: clients send them and nothing depends on it, or (buffer_size) they would take the server's memory.
-	dropped = []string{"readonly", "client_protocol_version", "quota_key", "cancel_http_readonly_queries_on_client_close", "buffer_size"}
-	// passed to ClickHouse as they are: how the answer looks, never what it is read from.
+	dropped = []string{"readonly", "quota_key", "cancel_http_readonly_queries_on_client_close", "buffer_size"}
+	// passed to ClickHouse as they are: how the answer looks, never what it is read from. Native clients read blocks of
+	// the client_protocol_version they send.
 	passed = []string{
-		"default_format", "compress", "enable_http_compression", "http_zlib_compression_level",
+		"default_format", "client_protocol_version", "compress", "enable_http_compression", "http_zlib_compression_level",
 		"wait_end_of_query", "send_progress_in_http_headers", "http_headers_progress_interval_ms",
 		"http_write_exception_in_output_format", "extremes", "max_block_size", "join_use_nulls",
 		"session_timezone", "date_time_output_format", "date_time_input_format", "date_time_overflow_behavior",
