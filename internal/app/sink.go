@@ -8,6 +8,7 @@ import (
 	"github.com/vigie-io/vigie/internal/clickhouse"
 	"github.com/vigie-io/vigie/internal/config"
 	"github.com/vigie-io/vigie/internal/kafka"
+	"github.com/vigie-io/vigie/internal/pipeline/verify"
 	"github.com/vigie-io/vigie/internal/sink"
 	"github.com/vigie-io/vigie/internal/topology"
 )
@@ -18,6 +19,8 @@ const (
 	sinkRetryMax = 15 * time.Second
 	// duplicatesEvery is how often ClickHouse is asked how many blocks it dropped as duplicates.
 	duplicatesEvery = 10 * time.Second
+	// auditWait is how long an audit waits for results that are not stored yet, before it tries again later.
+	auditWait = 10 * time.Second
 )
 
 // sinkRunner moves results to ClickHouse, with one sink after the other.
@@ -26,6 +29,7 @@ type sinkRunner struct {
 	p       *Process
 	client  *clickhouse.Client
 	metrics *sink.Metrics
+	auditor *verify.Auditor
 
 	mu      sync.Mutex
 	state   string
@@ -35,7 +39,7 @@ type sinkRunner struct {
 }
 
 func newSinkRunner(cfg *config.Config, p *Process, client *clickhouse.Client) *sinkRunner {
-	r := &sinkRunner{cfg: cfg, p: p, client: client, metrics: sink.NewMetrics(p.Registry)}
+	r := &sinkRunner{cfg: cfg, p: p, client: client, metrics: sink.NewMetrics(p.Registry), auditor: newAuditor(cfg, p, client)}
 	if cfg.Stream.Sink {
 		r.enter("starting", nil, nil)
 	} else {
@@ -56,6 +60,7 @@ func (r *sinkRunner) run(ctx context.Context, connections *kafka.Metrics) error 
 	var watching sync.WaitGroup
 	defer watching.Wait()
 	watching.Go(func() { r.watchDuplicates(ctx) })
+	watching.Go(func() { r.auditor.Run(ctx, r.stored) })
 	for wait := sinkRetryMin; ; wait = min(2*wait, sinkRetryMax) {
 		began := time.Now()
 		err := r.once(ctx, producer)
@@ -82,6 +87,7 @@ func (r *sinkRunner) once(ctx context.Context, parker sink.Parker) error {
 	}
 	defer results.Close()
 	s := sink.New(r.cfg.Stream.Inserts, results, r.client, parker, r.metrics, r.p.Log)
+	s.OnDoubt(r.auditor.Doubt)
 	r.enter("running", nil, s)
 	return s.Run(ctx)
 }
@@ -99,6 +105,33 @@ func (r *sinkRunner) watchDuplicates(ctx context.Context) {
 		case <-every.C:
 		}
 	}
+}
+
+// newAuditor audits what inserts leave in doubt. Replicated tables lose nothing in a crash.
+func newAuditor(cfg *config.Config, p *Process, client *clickhouse.Client) *verify.Auditor {
+	of := verify.AuditorConfig{
+		Repair: cfg.Stream.Inserts.Audit == sink.AuditRepair, Range: cfg.Stream.Inserts.AuditRange,
+		MaxFuture: cfg.Stream.MaxFuture, WatermarkDelay: cfg.Stream.WatermarkDelay, Decode: clickhouse.Decoder{}.DecodeRollups,
+	}
+	if cfg.Stream.Inserts.Audit != sink.AuditOff && cfg.ClickHouse.Cluster == "" {
+		of.Tables = verify.Tables()
+	}
+	return verify.NewAuditor(of, kafka.NewResultsTopic(cfg.Kafka, auditWait, p.Log), clickhouse.NewStore(client),
+		clickhouse.NewRepairer(client, clickhouse.RepairPatience), clickhouse.NewLedger(client), verify.NewAuditMetrics(p.Registry), p.Log)
+}
+
+// stored is how far the partitions of the sink that runs are stored.
+func (r *sinkRunner) stored() (out []verify.Stored) {
+	r.mu.Lock()
+	current := r.current
+	r.mu.Unlock()
+	if current == nil {
+		return nil
+	}
+	for _, lane := range current.Topology() {
+		out = append(out, verify.Stored{Topic: lane.Topic, Partition: lane.Partition, Next: lane.Next})
+	}
+	return out
 }
 
 func (r *sinkRunner) enter(state string, err error, s *sink.Sink) {

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/vigie-io/vigie/internal/pipeline"
 	"github.com/vigie-io/vigie/internal/pipeline/verify"
 	"github.com/vigie-io/vigie/migrations"
 )
@@ -37,6 +38,16 @@ var _ verify.Repairer = (*Repairer)(nil)
 // NewRepairer repairs through client and lets repairs alone that began less than patience ago.
 func NewRepairer(client *Client, patience time.Duration) *Repairer {
 	return &Repairer{client, patience}
+}
+
+// Resend implements verify.Repairer.
+func (r *Repairer) Resend(ctx context.Context, missing *verify.Missing) error {
+	topic, _, _ := strings.Cut(missing.Token, "/")
+	remembered, err := NewLedger(r.client).remembers(ctx, topic, missing.Partition, missing.Offset)
+	if err != nil || !remembered {
+		return err
+	}
+	return r.client.Insert(ctx, pipeline.TableRollups, missing.Token, missing.Rows, missing.Bytes)
 }
 
 // Repair implements verify.Repairer. Its error, and that of put, wraps ErrRepairing when another repair goes on instead.

@@ -33,7 +33,7 @@ func (r resultBlocks) Settle(context.Context, verify.Offsets) error { return nil
 
 func (r resultBlocks) Blocks(_ context.Context, from, to verify.Offsets, fn func(*verify.Block) error) error {
 	for offset := from[0]; offset < to[0]; offset++ {
-		if err := fn(&verify.Block{Offset: offset, Bytes: r[offset]}); err != nil {
+		if err := fn(&verify.Block{Offset: offset, Token: fmt.Sprintf("id/0/%d/rollups", offset), Rows: 1 << 20, Bytes: r[offset]}); err != nil {
 			return err
 		}
 	}

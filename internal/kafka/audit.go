@@ -4,12 +4,14 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"strconv"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/vigie-io/vigie/internal/pipeline"
 	"github.com/vigie-io/vigie/internal/pipeline/verify"
+	"github.com/vigie-io/vigie/internal/sink"
 )
 
 var _ verify.Results = (*ResultsTopic)(nil)
@@ -31,13 +33,23 @@ func (r *ResultsTopic) Settle(ctx context.Context, end verify.Offsets) error {
 
 // Blocks implements verify.Results.
 func (r *ResultsTopic) Blocks(ctx context.Context, from, to verify.Offsets, fn func(*verify.Block) error) error {
-	err := readRange(ctx, &r.cfg, r.topic, from, to, r.log, func(_ [16]byte, record *kgo.Record) error {
+	err := readRange(ctx, &r.cfg, r.topic, from, to, r.log, func(id [16]byte, record *kgo.Record) error {
+		table, rows := "", 0
 		for _, h := range record.Headers {
-			if h.Key == pipeline.HeaderTable && string(h.Value) == pipeline.TableRollups {
-				return fn(&verify.Block{Partition: record.Partition, Offset: record.Offset, Time: record.Timestamp, Bytes: record.Value})
+			switch h.Key {
+			case pipeline.HeaderTable:
+				table = string(h.Value)
+			case pipeline.HeaderRows:
+				rows, _ = strconv.Atoi(string(h.Value)) // the sink parks what has no number
 			}
 		}
-		return nil
+		if table != pipeline.TableRollups {
+			return nil
+		}
+		result := sink.Record{TopicID: id, Partition: record.Partition, Offset: record.Offset}
+		return fn(&verify.Block{
+			Partition: record.Partition, Offset: record.Offset, Time: record.Timestamp, Token: result.Token(table), Rows: rows, Bytes: record.Value,
+		})
 	})
 	if err != nil {
 		return fmt.Errorf("read %s: %w", r.topic, explain(err))

@@ -27,7 +27,23 @@ type Config struct {
 	// the server (a missing table, another version's schema) and not of the blocks: the sink then stops parking
 	// and tries again until something succeeds. Default 16.
 	ParkLimit int `yaml:"park_limit"`
+	// What is done about blocks that a crash of a ClickHouse that is not replicated has lost (docs/verify.md): they are looked for
+	// in the background after a start and after inserts that did not succeed, and with repair put back, with report only
+	// told, with off not looked for. Default repair.
+	Audit Audit `yaml:"audit"`
+	// Panes older than this are not looked at by the audit. Default 6h. More reads more of the results topic when late events came.
+	AuditRange time.Duration `yaml:"audit_range"`
 }
+
+// Audit says what is done about lost blocks.
+type Audit string
+
+// What Config.Audit may be.
+const (
+	AuditRepair Audit = "repair"
+	AuditReport Audit = "report"
+	AuditOff    Audit = "off"
+)
 
 // DefaultConfig returns the documented defaults.
 func DefaultConfig() Config {
@@ -38,6 +54,8 @@ func DefaultConfig() Config {
 		RetryMin:       250 * time.Millisecond,
 		RetryMax:       10 * time.Second,
 		ParkLimit:      16,
+		Audit:          AuditRepair,
+		AuditRange:     6 * time.Hour,
 	}
 }
 
@@ -56,6 +74,10 @@ func (c *Config) Validate() error {
 		return fmt.Errorf("retry_max %s: want at least retry_min (%s)", c.RetryMax, c.RetryMin)
 	case c.ParkLimit < 1:
 		return fmt.Errorf("park_limit %d: want at least 1", c.ParkLimit)
+	case c.Audit != AuditRepair && c.Audit != AuditReport && c.Audit != AuditOff:
+		return fmt.Errorf("audit %q: want repair, report or off", c.Audit)
+	case c.AuditRange < time.Minute:
+		return fmt.Errorf("audit_range %s: want at least 1m", c.AuditRange)
 	}
 	return nil
 }

@@ -12,6 +12,7 @@ import (
 // lane is the queue of one partition and the goroutine that inserts from it, in order.
 type lane struct {
 	sink      *Sink
+	topic     string // its id, as in tokens
 	partition int32
 	stop      context.CancelFunc
 	committed int64         // next offset as committed; the sink's goroutine
@@ -28,9 +29,9 @@ type lane struct {
 	progress progress
 }
 
-func newLane(s *Sink, partition int32, first int64) *lane {
-	l := &lane{sink: s, partition: partition, committed: first, wake: make(chan struct{}, 1)}
-	l.done.Store(first)
+func newLane(s *Sink, first *Record) *lane {
+	l := &lane{sink: s, topic: first.topic(), partition: first.Partition, committed: first.Offset, wake: make(chan struct{}, 1)}
+	l.done.Store(first.Offset)
 	return l
 }
 
@@ -159,6 +160,7 @@ func (l *lane) insert(ctx context.Context, record *Record, b *block) error {
 	start := time.Now()
 	err := s.inserter.Insert(ctx, b.table, b.token, b.rows, record.Value)
 	if err != nil {
+		s.doubt()
 		s.metrics.failure(b.table, errors.Is(err, ErrRefused))
 		return err
 	}

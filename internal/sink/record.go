@@ -46,9 +46,11 @@ type Record struct {
 // Token is the record's deduplication token: topic id/partition/offset/table, the id as Kafka's tools print it.
 // Two different records never share a token, also not across a deleted and recreated topic.
 func (r *Record) Token(table string) string {
-	return base64.RawURLEncoding.EncodeToString(r.TopicID[:]) + "/" +
+	return r.topic() + "/" +
 		strconv.FormatInt(int64(r.Partition), 10) + "/" + strconv.FormatInt(r.Offset, 10) + "/" + table
 }
+
+func (r *Record) topic() string { return base64.RawURLEncoding.EncodeToString(r.TopicID[:]) }
 
 func (r *Record) header(key string) string {
 	for _, h := range r.Headers {

@@ -66,6 +66,7 @@ type Sink struct {
 	lanes   map[int32]*lane
 
 	topology atomic.Pointer[[]LaneTopology]
+	doubt    func()
 	wg       sync.WaitGroup
 }
 
@@ -75,8 +76,14 @@ func New(cfg Config, source Source, inserter Inserter, parker Parker, metrics *M
 		cfg: cfg, source: source, inserter: inserter, parker: parker, log: log,
 		metrics: metrics,
 		slots:   make(chan struct{}, cfg.Parallel),
+		doubt:   func() {},
 	}
 }
+
+// OnDoubt has f called when it is not certain what became of an insert: it did not succeed, or it may have been another's,
+// as its partition is new here. f is called by any goroutine, before Topology shows a record behind the one in doubt, and
+// should not block. It is called before Run.
+func (s *Sink) OnDoubt(f func()) { s.doubt = f }
 
 // Run relays until ctx ends, then lets go: inserts under way are given up (their records come again), what was
 // inserted is committed. It returns nil when ctx ended and the source's error otherwise.
@@ -147,7 +154,8 @@ func (s *Sink) lane(ctx context.Context, first *Record) *lane {
 	if l := s.lanes[partition]; l != nil {
 		return l
 	}
-	l := newLane(s, partition, first.Offset)
+	l := newLane(s, first)
+	s.doubt()
 	s.lanes[partition] = l
 	s.share()
 	ctx, l.stop = context.WithCancel(ctx)

@@ -20,6 +20,8 @@ type Block struct {
 	Partition int32
 	Offset    int64
 	Time      time.Time // when its epoch was produced
+	Token     string    // that it is inserted under
+	Rows      int       // of all grains
 	Bytes     []byte
 }
 
@@ -38,7 +40,12 @@ type Results interface {
 type AuditConfig struct {
 	Table Table
 	Since time.Time // of panes; at least the last one that is over is looked at
+	// After, when it is not nil, leaves out panes that no record at or behind these offsets brought anything for, and with it
+	// whole partitions that it does not name.
+	After Offsets
 	Now   time.Time
+	// Most is how many parts of blocks Repair puts back; when more are missing it was no crash that lost them. 0 is any number.
+	Most int
 	// MaxFuture and WatermarkDelay are those that the results were made with.
 	MaxFuture, WatermarkDelay time.Duration
 	Decode                    func(block []byte) (*pipeline.Rollups, error)
@@ -65,6 +72,7 @@ type Audited struct {
 	Repaired     int // of Missing, the first ones: put back by Repair
 	Surplus      int // rows that hold more than the records say
 	From, To     int64
+	Ends         Offsets // records before were looked at
 }
 
 // Audit adds the result records up, row by row, and compares count and sum with what a table holds. What is missing is
@@ -85,7 +93,11 @@ func Audit(ctx context.Context, cfg AuditConfig, results Results, store Store) (
 	return a.out, err
 }
 
-const auditRounds = 3
+const (
+	auditRounds = 3
+	// flowMargin is how long after the watermark a pane is taken to be stored.
+	flowMargin = 10 * time.Second
+)
 
 type auditor struct {
 	cfg     AuditConfig
@@ -112,13 +124,19 @@ func (a *auditor) run(ctx context.Context) error {
 	if err := a.results.Settle(ctx, a.span.To); err != nil {
 		return err
 	}
+	a.out.Ends = a.span.To
 	flows, err := a.flows(ctx)
 	if err != nil {
 		return err
 	}
 	a.out.To = ceil(a.cfg.Now.Add(time.Hour+a.cfg.MaxFuture).Unix(), width)
 	if flows {
-		a.out.To = floor(a.cfg.Now.Add(-a.cfg.WatermarkDelay-10*time.Second).Unix(), width)
+		a.out.To = floor(a.cfg.Now.Add(-a.cfg.WatermarkDelay-flowMargin).Unix(), width)
+	}
+	if a.cfg.After != nil {
+		if err := a.narrow(ctx); err != nil {
+			return err
+		}
 	}
 	said, err := a.add(ctx)
 	if err != nil {
@@ -129,6 +147,35 @@ func (a *auditor) run(ctx context.Context) error {
 		return err
 	}
 	return a.trace(ctx, missing)
+}
+
+// narrow moves From to the first pane that the records behind After brought something for.
+func (a *auditor) narrow(ctx context.Context) error {
+	from := Offsets{}
+	for partition, end := range a.span.To {
+		if after, named := a.cfg.After[partition]; named {
+			from[partition] = max(after, a.span.From[partition])
+		} else {
+			from[partition] = end
+		}
+	}
+	first := a.out.To
+	err := a.results.Blocks(ctx, from, a.span.To, func(b *Block) error {
+		return a.parts(b, func(_ string, rows map[Key]amount) {
+			for key := range rows {
+				if key.Start >= a.out.From {
+					first = min(first, key.Start)
+				}
+			}
+		})
+	})
+	if err != nil || first == a.out.From {
+		return err
+	}
+	a.out.From = first
+	span, err := a.results.Span(ctx, time.Unix(first, 0).Add(-a.cfg.MaxFuture))
+	a.span.From, a.span.Cut = span.From, span.Cut
+	return err
 }
 
 // flows says whether blocks came since the end was taken: the pane at hand is then in motion.

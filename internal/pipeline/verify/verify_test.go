@@ -148,7 +148,10 @@ type fakeStore struct {
 	rows map[string]map[verify.Key]*row
 }
 
-func (s *fakeStore) insert(rows *pipeline.Rollups) {
+func (s *fakeStore) insert(rows *pipeline.Rollups) { s.insertInto(verify.Table{}, rows) }
+
+// insertInto inserts into one table; without a name into all.
+func (s *fakeStore) insertInto(into verify.Table, rows *pipeline.Rollups) {
 	rest := rows.Sketch
 	for i := range rows.Grain {
 		var sketch sketches.Sketch
@@ -158,7 +161,7 @@ func (s *fakeStore) insert(rows *pipeline.Rollups) {
 		}
 		rest = rest[n:]
 		for _, table := range verify.Tables() {
-			if table.Service != (rows.Grain[i] == pipeline.GrainService) {
+			if table.Service != (rows.Grain[i] == pipeline.GrainService) || into.Name != "" && into != table {
 				continue
 			}
 			all := s.rows[table.Name]

@@ -1,0 +1,82 @@
+package clickhouse_test
+
+import (
+	"maps"
+	"testing"
+	"time"
+
+	"github.com/vigie-io/vigie/internal/clickhouse"
+	"github.com/vigie-io/vigie/internal/pipeline/verify"
+)
+
+// What was noted last holds, apart by topic, partition and what it is about.
+func TestLedger(t *testing.T) {
+	_, client := migrated(t, nil)
+	ledger := clickhouse.NewLedger(client)
+	note := func(topic string, about []string, next verify.Offsets) {
+		t.Helper()
+		if err := ledger.Note(t.Context(), topic, about, next); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(2 * time.Millisecond) // the notes' clock has milliseconds
+	}
+	f := func(topic, about string, want verify.Offsets) {
+		t.Helper()
+		got, err := ledger.Known(t.Context(), topic, about)
+		if err != nil || !maps.Equal(got, want) {
+			t.Errorf("topic %q, about %q: got %v, %v, want %v", topic, about, got, err, want)
+		}
+	}
+	f("a'\\", "", verify.Offsets{})
+	note("a'\\", []string{"", "rollups_10s"}, verify.Offsets{0: 10, 3: 7})
+	note("a'\\", []string{""}, verify.Offsets{0: 12})
+	note("b", []string{""}, verify.Offsets{0: 99})
+	note("b", nil, verify.Offsets{0: 100})
+	f("a'\\", "", verify.Offsets{0: 12, 3: 7})
+	f("a'\\", "rollups_10s", verify.Offsets{0: 10, 3: 7})
+	f("a'\\", "rollups_1m", verify.Offsets{})
+	f("b", "", verify.Offsets{0: 99})
+	note("b", []string{""}, verify.Offsets{0: 50}) // the group was set back
+	f("b", "", verify.Offsets{0: 50})
+}
+
+// A block that no table has, because it was passed over, is inserted under its token before anything is put back past the
+// token: whoever inserts it later, as a sink does whose group is set back, doubles nothing.
+func TestRepairOfWhatWasPassedOver(t *testing.T) {
+	for _, remembered := range []bool{true, false} {
+		server, client := migrated(t, nil)
+		now := time.Now()
+		blocks := makeBlocks(t, now.Add(-30*time.Minute).Unix()/60*60, 4)
+		if remembered {
+			if err := clickhouse.NewLedger(client).Note(t.Context(), "id", []string{""}, verify.Offsets{0: 0}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		for _, offset := range []int{0, 1, 3} {
+			blocks.insert(t, client, offset)
+		}
+		for _, table := range verify.Tables() {
+			found, err := repairTable(t, client, blocks, table, now)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if past := found.Repaired == 1; past == remembered {
+				t.Errorf("remembered %v, %s: got %d parts put past the token", remembered, table.Name, found.Repaired)
+			}
+		}
+		whole := ask(t, server, "SELECT sum(count) FROM vigie.rollups_10s")
+		blocks.insert(t, client, 2)
+		got := ask(t, server, "SELECT sum(count) FROM vigie.rollups_10s")
+		if remembered && got != whole {
+			t.Errorf("inserted again under its token: got count %s, want %s still", got, whole)
+		}
+		if !remembered && got == whole {
+			t.Error("the token of a block that was put past it is known: this test shows nothing")
+		}
+		for _, table := range verify.Tables() {
+			if found := audit(t, client, blocks, table, now); remembered && (len(found.Missing) > 0 || found.Surplus > 0) {
+				t.Errorf("%s: got %+v, want nothing missing and nothing too much", table.Name, found)
+			}
+		}
+	}
+}

@@ -1,0 +1,101 @@
+package e2e
+
+import (
+	"fmt"
+	"net/http"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/vigie-io/vigie/internal/clickhouse"
+	"github.com/vigie-io/vigie/internal/testkit"
+)
+
+// TestSinkRestoresALostBlock takes the part of one block out of one table, as a kill of ClickHouse does between the block's
+// token and its part: stream, when it is started again, finds that and puts the rows back, once.
+func TestSinkRestoresALostBlock(t *testing.T) {
+	in := install(t, testkit.Kafka(t), []string{"ingest", "stream"}, "VIGIE_STREAM_WATERMARK_DELAY=0s")
+	const table = "vigie.rollups_10s"
+	in.service("ALTER TABLE " + table + " MODIFY SETTING max_bytes_to_merge_at_max_space_in_pool = 1, max_bytes_to_merge_at_min_space_in_pool = 1")
+	pane := time.Now().Unix()/60*60 - 120
+	counts := func() string {
+		return in.service("SELECT series_id, sum(r.count), round(sum(r.sum), 6) FROM " + table + " AS r WHERE metric = 'lost' GROUP BY series_id ORDER BY series_id")
+	}
+	for n := range 3 { // three epochs, three parts
+		var body strings.Builder
+		for i := range 20 {
+			fmt.Fprintf(&body, `{"name":"lost","value":%d,"time":%d,"labels":{"i":"%d"}}`+"\n", n*i+1, pane*1000+int64(i), i%(7+n))
+		}
+		if status, answer := in.post("acme", "/v1/events/metrics", body.String(), http.Header{"Content-Type": {"application/x-ndjson"}}); status != http.StatusOK {
+			t.Fatalf("post: %d %s", status, answer)
+		}
+		in.awaitRows(table, fmt.Sprint(20*(n+1)))
+	}
+	before := counts()
+	path := in.service("SELECT path FROM system.parts WHERE database = 'vigie' AND active AND table = 'rollups_10s' ORDER BY max_block_number DESC LIMIT 1")
+	in.stream.kill()
+	in.clickhouse.Kill()
+	if !strings.Contains(path, "/clickhouse/") {
+		t.Fatalf("path of a part: got %q", path)
+	}
+	if err := os.RemoveAll(path); err != nil {
+		t.Fatal(err)
+	}
+	in.clickhouse.Restart()
+	if counts() == before {
+		t.Fatal("the part came back by itself: the fault was not injected")
+	}
+	in.stream.start()
+	in.awaitReady(in.streamURL)
+	testkit.Eventually(t, 90*time.Second, func() error {
+		if got := counts(); got != before {
+			return fmt.Errorf("got %s, want the rows again: %s", got, before)
+		}
+		return nil
+	})
+	testkit.Eventually(t, 30*time.Second, func() error {
+		if got := in.service("SELECT count() FROM vigie.stored WHERE about = 'rollups_10s'"); got == "0" {
+			return fmt.Errorf("rollups_10s: nothing noted as known yet")
+		}
+		return nil
+	})
+	for name, want := range map[string]float64{"differences_total": 1, "repaired_total": 1, "unrepaired": 0} {
+		if got := metric(t, in.streamURL, "vigie_sink_audit_"+name, `table="rollups_10s"`); got != want {
+			t.Errorf("vigie_sink_audit_%s: got %v, want %v", name, got, want)
+		}
+	}
+	if got := in.vigie("audit", "results", "-since", "10m"); !strings.Contains(got, "parts of 0 blocks missing") {
+		t.Errorf("vigie audit results afterwards:\n%s", got)
+	}
+	if got := counts(); got != before {
+		t.Errorf("afterwards: got %s, want the rows once: %s", got, before)
+	}
+}
+
+// awaitRows waits until so many events of the test are in a table.
+func (in *installation) awaitRows(table, want string) {
+	in.t.Helper()
+	testkit.Eventually(in.t, 60*time.Second, func() error {
+		if got := in.service("SELECT sum(count) FROM " + table + " WHERE metric = 'lost'"); got != want {
+			return fmt.Errorf("got %s events in %s, want %s", got, table, want)
+		}
+		return nil
+	})
+}
+
+// service runs a statement as Vigie's own user.
+func (in *installation) service(statement string) string {
+	in.t.Helper()
+	header := http.Header{"X-ClickHouse-User": {clickhouse.UserService}}
+	for _, entry := range in.env {
+		if password, ok := strings.CutPrefix(entry, "VIGIE_CLICKHOUSE_PASSWORD="); ok {
+			header.Set("X-ClickHouse-Key", password)
+		}
+	}
+	status, answer, err := fetch(http.MethodPost, in.clickhouse.URL(), "", header, strings.NewReader(statement))
+	if err != nil || status != http.StatusOK {
+		in.t.Fatalf("%s: %d %s (%v)", statement, status, answer, err)
+	}
+	return strings.TrimSpace(answer)
+}

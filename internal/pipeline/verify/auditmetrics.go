@@ -1,0 +1,56 @@
+package verify
+
+import (
+	"errors"
+
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// AuditMetrics are the counters of an Auditor.
+type AuditMetrics struct {
+	blocks, differences, repaired, failures *prometheus.CounterVec
+	left, at                                *prometheus.GaugeVec
+}
+
+// NewAuditMetrics registers the counters with reg.
+func NewAuditMetrics(reg prometheus.Registerer) *AuditMetrics {
+	counter := func(name, help string) *prometheus.CounterVec {
+		return prometheus.NewCounterVec(prometheus.CounterOpts{Name: name, Help: help}, []string{"table"})
+	}
+	gauge := func(name, help string) *prometheus.GaugeVec {
+		return prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: name, Help: help}, []string{"table"})
+	}
+	m := &AuditMetrics{
+		blocks:      counter("vigie_sink_audit_blocks_total", "Result blocks that audits beside the sink have compared with ClickHouse."),
+		differences: counter("vigie_sink_audit_differences_total", "Parts of blocks that audits beside the sink found missing; what is not repaired counts again in the next."),
+		repaired:    counter("vigie_sink_audit_repaired_total", "Parts of blocks that were missing and have been put back."),
+		failures:    counter("vigie_sink_audit_failures_total", "Audits beside the sink that ended without a result, and are tried again."),
+		left: gauge("vigie_sink_audit_unrepaired", "What the last audit beside the sink left wrong: parts of blocks that are missing, or 1 when rows are missing that "+
+			"blocks do not explain. Alarm when above 0."),
+		at: gauge("vigie_sink_audit_timestamp_seconds", "When a table was last audited with a result, Unix seconds."),
+	}
+	reg.MustRegister(m.blocks, m.differences, m.repaired, m.failures, m.left, m.at)
+	for _, table := range Tables() {
+		for _, of := range []*prometheus.CounterVec{m.blocks, m.differences, m.repaired, m.failures} {
+			of.WithLabelValues(table.Name)
+		}
+		m.left.WithLabelValues(table.Name)
+	}
+	return m
+}
+
+func (m *AuditMetrics) audited(table string, found *Audited, err error) {
+	m.blocks.WithLabelValues(table).Add(float64(found.Blocks))
+	m.differences.WithLabelValues(table).Add(float64(len(found.Missing)))
+	m.repaired.WithLabelValues(table).Add(float64(found.Repaired))
+	left := len(found.Missing) - found.Repaired
+	if err != nil && left == 0 && errors.Is(err, ErrUnresolved) {
+		left = 1
+	}
+	if err != nil && left == 0 {
+		m.failures.WithLabelValues(table).Inc()
+		return // what is known of the table is known still
+	}
+	m.left.WithLabelValues(table).Set(float64(left))
+	m.at.WithLabelValues(table).SetToCurrentTime()
+}

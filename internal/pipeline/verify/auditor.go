@@ -1,0 +1,214 @@
+package verify
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/vigie-io/vigie/internal/pipeline"
+)
+
+const (
+	auditTick  = time.Second
+	auditNote  = time.Minute // between two notes of what is stored
+	auditRetry = 30 * time.Second
+	auditRest  = time.Hour // the longest wait after audits without a result
+	// auditMost is how much the auditor puts back by itself: a crash loses a block of each insert under way at most.
+	auditMost = 64
+)
+
+// Stored is how far a results partition of this process is stored.
+type Stored struct {
+	Topic     string // id, as in tokens
+	Partition int32
+	Next      int64 // every record before it is
+}
+
+// Ledger remembers, beside the tables, how far they hold what there is.
+type Ledger interface {
+	// Note adds how far each partition is inserted, for about "", or is known to be in a table, for the table's name.
+	Note(ctx context.Context, topic string, about []string, next Offsets) error
+	// Known is what was noted last, by partition.
+	Known(ctx context.Context, topic, about string) (Offsets, error)
+}
+
+// AuditorConfig says how to audit beside a running sink.
+type AuditorConfig struct {
+	Tables []Table       // to be audited; what is inserted is noted also when there are none
+	Repair bool          // else what is missing is only told
+	Range  time.Duration // older panes are not looked at
+	// MaxFuture and WatermarkDelay are those that the results are made with.
+	MaxFuture, WatermarkDelay time.Duration
+	Decode                    func(block []byte) (*pipeline.Rollups, error)
+}
+
+// Auditor looks for blocks that a crash of the database has lost, beside a running sink and without holding it up. A block can
+// only be lost when its insert ended with an error or with this process, or one before it: so there is doubt when the sink begins with a
+// partition, and when an insert did not succeed. Once the pane that was open then is over, each table is audited from where it
+// was last known to be right. While there is no doubt, that is noted every minute, so that an audit has little to read.
+//
+// Several processes may audit the same tables at a time. It knows nothing of blocks that disks lose later.
+type Auditor struct {
+	cfg      AuditorConfig
+	results  Results
+	store    Store
+	repairer Repairer
+	ledger   Ledger
+	metrics  *AuditMetrics
+	log      *slog.Logger
+
+	mu     sync.Mutex
+	tables []*audited
+}
+
+// audited is a table.
+type audited struct {
+	Table
+	doubt time.Time // since when it is not known to be right; zero when it is
+	after time.Time // no audit before
+	wait  time.Duration
+}
+
+// NewAuditor returns an auditor. Results should settle quickly or give up: it comes again.
+func NewAuditor(cfg AuditorConfig, results Results, store Store, repairer Repairer, ledger Ledger, metrics *AuditMetrics, log *slog.Logger) *Auditor {
+	a := &Auditor{cfg: cfg, results: results, store: store, repairer: repairer, ledger: ledger, metrics: metrics, log: log}
+	for _, table := range cfg.Tables {
+		a.tables = append(a.tables, &audited{Table: table})
+	}
+	a.Doubt()
+	return a
+}
+
+// Doubt says that a block whose insert began before now may be lost. It does not block, and is safe for concurrent use.
+func (a *Auditor) Doubt() {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	now := time.Now()
+	for _, t := range a.tables {
+		t.doubt = now
+	}
+}
+
+// Run audits what is in doubt until ctx ends. stored is called now and then, by this goroutine.
+func (a *Auditor) Run(ctx context.Context, stored func() []Stored) {
+	tick := time.NewTicker(auditTick)
+	defer tick.Stop()
+	var noted time.Time
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		for _, t := range a.tables {
+			if a.due(t, time.Now()) && a.audit(ctx, t, stored()) {
+				noted = time.Time{}
+			}
+		}
+		if time.Since(noted) >= auditNote {
+			if err := a.note(ctx, stored()); err != nil && ctx.Err() == nil {
+				a.log.Warn("what is stored was not noted: trying again", "err", err)
+			}
+			noted = time.Now()
+		}
+	}
+}
+
+// due says whether the pane that was open at the last doubt is over, and late enough for the audit to look at it.
+func (a *Auditor) due(t *audited, now time.Time) bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	over := time.Unix(ceil(t.doubt.Unix()+1, t.Width), 0).Add(a.cfg.WatermarkDelay + flowMargin)
+	return !t.doubt.IsZero() && !now.Before(over) && !now.Before(t.after)
+}
+
+// audit says whether the table is known to be right now.
+func (a *Auditor) audit(ctx context.Context, t *audited, stored []Stored) bool {
+	if len(stored) == 0 {
+		return false // no partition is ours
+	}
+	a.mu.Lock()
+	doubt := t.doubt
+	a.mu.Unlock()
+	found, err := a.look(ctx, &t.Table, stored)
+	if ctx.Err() != nil {
+		return false
+	}
+	a.tell(t, &found, err)
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	left := len(found.Missing) > found.Repaired
+	if err != nil || left {
+		t.wait = min(max(2*t.wait, auditRetry), auditRest)
+		t.after = time.Now().Add(t.wait)
+		return false
+	}
+	t.wait, t.after = 0, time.Time{}
+	if !t.doubt.Equal(doubt) {
+		return false // another, which this audit need not have seen
+	}
+	t.doubt = time.Time{}
+	return true
+}
+
+func (a *Auditor) look(ctx context.Context, table *Table, stored []Stored) (Audited, error) {
+	known, err := a.ledger.Known(ctx, stored[0].Topic, table.Name)
+	if err != nil {
+		return Audited{}, err
+	}
+	now := time.Now()
+	cfg := AuditConfig{
+		Table: *table, Since: now.Add(-a.cfg.Range), After: Offsets{}, Now: now, Most: auditMost,
+		MaxFuture: a.cfg.MaxFuture, WatermarkDelay: a.cfg.WatermarkDelay, Decode: a.cfg.Decode,
+	}
+	for _, s := range stored {
+		cfg.After[s.Partition] = known[s.Partition]
+	}
+	if a.cfg.Repair {
+		return Repair(ctx, cfg, a.results, a.store, a.repairer)
+	}
+	return Audit(ctx, cfg, a.results, a.store)
+}
+
+func (a *Auditor) tell(t *audited, found *Audited, err error) {
+	a.metrics.audited(t.Name, found, err)
+	for i, m := range found.Missing {
+		a.log.Warn("a block is missing in ClickHouse", "table", t.Name, "partition", m.Partition, "offset", m.Offset, "rows", m.Rows, "repaired", i < found.Repaired)
+	}
+	switch {
+	case errors.Is(err, ErrUnresolved), errors.Is(err, ErrTooMuch):
+		a.log.Error("ClickHouse does not hold what the results say", "table", t.Name, "err", err)
+	case err != nil:
+		a.log.Warn("audit ended early: trying again", "table", t.Name, "err", err)
+	default:
+		a.log.Info("results audited", "table", t.Name, "blocks", found.Blocks, "rows", found.Rows, "from", clock(found.From), "to", clock(found.To), "repaired", found.Repaired)
+	}
+}
+
+// note writes how far all is stored, and known to be in tables that are not in doubt. What is stored was read before the
+// doubts: an insert that is in doubt casts it before its record counts as stored.
+func (a *Auditor) note(ctx context.Context, stored []Stored) error {
+	if len(stored) == 0 {
+		return nil
+	}
+	next := Offsets{}
+	for _, s := range stored {
+		next[s.Partition] = s.Next
+	}
+	return a.ledger.Note(ctx, stored[0].Topic, a.known(), next)
+}
+
+// known is what a note is about.
+func (a *Auditor) known() []string {
+	about := []string{""}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for _, t := range a.tables {
+		if t.doubt.IsZero() {
+			about = append(about, t.Name)
+		}
+	}
+	return about
+}
