@@ -36,6 +36,7 @@ func Query(ctx context.Context, cfg config.Config, p Process) error {
 		Upstream:        client,
 		Authenticate:    func(r *http.Request) (tenants.ID, error) { return reload.keys.Tenant(r, auth.Read) },
 		Limits:          reload.limits.For,
+		HiddenInSQL:     clickhouse.Hidden(),
 		Registerer:      p.Registry,
 		Log:             p.Log,
 		DecodeHistogram: pipeline.DecodeHistogram,

@@ -10,9 +10,15 @@ import (
 	"net/url"
 	"slices"
 	"strconv"
+	"strings"
 
 	"github.com/vigie-io/vigie/internal/tenants"
 )
+
+// Hidden are the names in ClickHouse's errors that tenants have no use for, and what stands for them.
+func Hidden() *strings.Replacer {
+	return strings.NewReplacer(UserSQL+": ", "", UserSQL, "this key", UserViewOwner, "…", TenantHeader, "…")
+}
 
 // Parameters and headers that name somebody, or reach what another tenant left on the server: all tenants are one user
 // there. The gateway has refused them already.
@@ -74,6 +80,8 @@ func (c *Client) sqlParams(in url.Values) url.Values {
 	if !out.Has("database") {
 		out.Set("database", DatabaseAPI)
 	}
+	// Or the server would notice that nobody waits when it writes, which a query that aggregates does at its end.
+	out.Set("cancel_http_readonly_queries_on_client_close", "1")
 	for name, most := range c.cfg.SQL.settings() {
 		if asked, err := strconv.ParseFloat(out.Get(name), 64); out.Has(name) && (err != nil || asked <= 0 || asked > most) {
 			out.Set(name, strconv.FormatFloat(most, 'f', -1, 64))

@@ -58,6 +58,8 @@ type Options struct {
 	Authenticate func(*http.Request) (tenants.ID, error)
 	// Limits says what a tenant may use. Required.
 	Limits func(tenants.ID) tenants.Limits
+	// HiddenInSQL replaces names in errors of SQL that are the operator's business; nil replaces none.
+	HiddenInSQL *strings.Replacer
 	// Registerer takes the metrics; nil leaves them out.
 	Registerer prometheus.Registerer
 	// Log takes what clients are not told; nil is slog.Default.
@@ -105,7 +107,8 @@ func New(cfg Config, o Options) (*API, error) {
 		return nil, err
 	}
 	gateway, err := sqlgate.New(cfg.SQL, sqlgate.Options{
-		Upstream: o.Upstream, Authenticate: o.Authenticate, Limits: o.Limits, Slots: places, Registerer: o.Registerer, Log: o.Log,
+		Upstream: o.Upstream, Authenticate: o.Authenticate, Limits: o.Limits, Slots: places, Hidden: o.HiddenInSQL,
+		Registerer: o.Registerer, Log: o.Log,
 	})
 	if err != nil {
 		return nil, err

@@ -12,6 +12,7 @@ import (
 	"net/http"
 	"strings"
 
+	"github.com/andybalholm/brotli"
 	"github.com/klauspost/compress/zstd"
 	"github.com/pierrec/lz4/v4"
 )
@@ -74,13 +75,17 @@ func decoder(r io.Reader, encoding string) (io.Reader, error) {
 		out, err = gzip.NewReader(r)
 	case "deflate":
 		out, err = zlib.NewReader(r)
+	case "br":
+		out = brotli.NewReader(r)
+	case "lz4":
+		out = lz4.NewReader(r)
 	case "zstd":
 		var z *zstd.Decoder
 		if z, err = zstd.NewReader(r, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxMemory(64<<20)); err == nil {
 			out = z.IOReadCloser()
 		}
 	default:
-		return nil, refuse(notImplemented, "Content-Encoding %s is not supported: send gzip, deflate, zstd or plain text", clip(encoding))
+		return nil, refuse(notImplemented, "Content-Encoding %s is not supported: send gzip, deflate, br, zstd, lz4 or plain text", clip(encoding))
 	}
 	if err != nil {
 		return nil, refuse(badArguments, "Content-Encoding %s: %v", encoding, err)

@@ -1,6 +1,7 @@
 package sqlgate
 
 import (
+	"net/url"
 	"slices"
 	"strings"
 )
@@ -52,27 +53,32 @@ var outsidePrefixes = map[string]string{
 }
 
 // readers are the words a statement may begin with.
-var readers = []string{"select", "with", "show", "describe", "desc", "explain"}
+var readers = []string{"select", "with", "show", "describe", "desc", "explain", "exists"}
 
-// check tells whether sql is one statement that only reads. Its errors are *Exception.
-func check(sql string) error {
+// check tells whether sql is one statement that only reads. Its errors are *Exception. What it returns is the statement
+// to run: sql without a SETTINGS clause at its end, whose settings are set.
+func check(sql string) (statement string, set url.Values, err error) {
 	tokens, err := lex(sql)
 	if err != nil {
-		return err
+		return "", nil, err
 	}
 	if tokens, err = oneStatement(tokens); err != nil {
-		return err
+		return "", nil, err
 	}
 	if err := begins(tokens); err != nil {
-		return err
+		return "", nil, err
 	}
+	clause := closingSettings(tokens)
 	applies := slices.ContainsFunc(tokens, func(t token) bool { return t.isWord("apply") })
 	for i, t := range tokens {
+		if i >= clause.begin && i < clause.end {
+			continue
+		}
 		if err := checkToken(tokens, i, t, applies); err != nil {
-			return err
+			return "", nil, err
 		}
 	}
-	return nil
+	return clause.cut(sql, tokens), clause.set, nil
 }
 
 func (t token) isWord(w string) bool { return t.kind == word && t.text == w }
@@ -121,6 +127,8 @@ func explains(tokens []token) error {
 		named := i+1 < len(tokens) && tokens[i+1].isSign("=")
 		value := i > 0 && tokens[i-1].isSign("=")
 		switch {
+		case t.isWord("indexes"), t.isWord("projections"):
+			return refuse(readonly, "EXPLAIN %s is not allowed: it counts rows of all tenants", t.text)
 		case t.isWord("select"), t.isWord("with"):
 			return nil
 		case t.kind == word && !named && !value && !slices.Contains(explanations, t.text):
@@ -138,7 +146,7 @@ func checkToken(tokens []token, i int, t token, applies bool) error {
 		return token{kind: sign}
 	}
 	switch {
-	case t.isWord("settings"):
+	case t.isWord("settings") && !inSystem(tokens, i):
 		return refuse(readonly, "SETTINGS is not allowed, at byte %d: pass settings as URL parameters; quote the name if it is a column's", t.at)
 	case t.isWord("into") && next(1).isWord("outfile"):
 		return refuse(readonly, "INTO OUTFILE is not allowed, at byte %d", t.at)

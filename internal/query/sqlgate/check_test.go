@@ -13,7 +13,7 @@ import (
 func TestCheckTakes(t *testing.T) {
 	f := func(sql string) {
 		t.Helper()
-		if err := check(sql); err != nil {
+		if _, _, err := check(sql); err != nil {
 			t.Errorf("%s: got %v, want it taken", sql, err)
 		}
 	}
@@ -27,7 +27,9 @@ func TestCheckTakes(t *testing.T) {
 	f("DESCRIBE TABLE api.metrics_10s")
 	f("DESC api.series")
 	f("EXPLAIN SELECT 1")
-	f("EXPLAIN PLAN actions = 1, indexes = 1 SELECT 1")
+	f("EXPLAIN PLAN actions = 1, json = 1 SELECT 1")
+	f("EXISTS TABLE api.series")
+	f("SELECT name, value FROM system.settings WHERE name = 'readonly'")
 	f("# a comment\nSELECT 1")
 	f("SELECT 'SETTINGS a=1; file(x)' -- SETTINGS\n, /* ; file( */ 2")
 	f("SELECT 'it''s', 'back\\'slash', `a b`, \"c\"")
@@ -44,7 +46,7 @@ func TestCheckTakes(t *testing.T) {
 func TestCheckRefuses(t *testing.T) {
 	f := func(sql string, want code, text string) {
 		t.Helper()
-		err := check(sql)
+		_, _, err := check(sql)
 		var e *Exception
 		if !errors.As(err, &e) || e.code != want || !strings.Contains(err.Error(), text) {
 			t.Errorf("%q: got %v, want %s with %q", sql, err, want.name, text)
@@ -57,7 +59,6 @@ func TestCheckRefuses(t *testing.T) {
 	f("SET max_threads = 1", readonly, "SET")
 	f("SYSTEM FLUSH LOGS", readonly, "SYSTEM")
 	f("KILL QUERY WHERE 1", readonly, "KILL")
-	f("EXISTS TABLE t", readonly, "EXISTS")
 	f("FROM t SELECT x", readonly, "FROM")
 	f("`SELECT` 1", readonly, "")
 	f("EXECUTE AS demo SELECT 1", readonly, "EXECUTE")
@@ -66,10 +67,19 @@ func TestCheckRefuses(t *testing.T) {
 	f("EXPLAIN TABLE OVERRIDE mysql(1) SELECT 1", readonly, "TABLE")
 	f("SELECT 1; SELECT 2", syntaxError, "several statements")
 	f("SELECT 1;/**/DROP TABLE t", syntaxError, "several statements")
-	f("SELECT 1 SETTINGS max_threads = 1", readonly, "SETTINGS")
+	f("SELECT 1 SETTINGS max_threads = (1)", readonly, "SETTINGS")
+	f("SELECT 1 SETTINGS max_threads = {x:UInt8}", readonly, "SETTINGS")
+	f("SELECT 1 SETTINGS max_threads = 'a\\'b'", readonly, "SETTINGS")
+	f("SELECT 1 SETTINGS max_threads = 1 LIMIT 1", readonly, "SETTINGS")
+	f("SELECT 1 SETTINGS max_threads = 1 UNION ALL SELECT 2", readonly, "SETTINGS")
+	f("SELECT 1 SETTINGS a = 1 SETTINGS b = 2", readonly, "SETTINGS")
+	f("(SELECT 1 SETTINGS max_threads = 1)", readonly, "SETTINGS")
+	f("SELECT (SELECT 1 SETTINGS max_threads = 1", readonly, "SETTINGS")
+	f("SELECT * FROM system.settings SETTINGS", readonly, "SETTINGS")
+	f("SELECT * FROM a.system.settings", readonly, "SETTINGS")
+	f("SELECT * FROM system, settings", readonly, "SETTINGS")
+	f("EXPLAIN indexes = 1 SELECT 1", readonly, "indexes")
 	f("SELECT * FROM (SELECT 1 sEtTiNgS log_comment = 'beta')", readonly, "SETTINGS")
-	f("SELECT 1.SETTINGS x = 1", readonly, "SETTINGS")
-	f("SELECT 1/**/SETTINGS/**/x = 1", readonly, "SETTINGS")
 	f("SELECT 1 INTO OUTFILE 'x'", readonly, "OUTFILE")
 	f("SELECT 1 PARALLEL WITH SELECT 2", readonly, "PARALLEL")
 	for _, call := range []string{
@@ -105,6 +115,26 @@ func TestCheckRefuses(t *testing.T) {
 	f("SELECT 1file('x')", syntaxError, "not a number")
 }
 
+// A SETTINGS clause at the very end becomes parameters of the request.
+func TestClosingSettings(t *testing.T) {
+	f := func(sql, statement, set string) {
+		t.Helper()
+		got, values, err := check(sql)
+		if err != nil || got != statement || values.Encode() != set {
+			t.Errorf("%s: got %q, %s (%v), want %q, %s", sql, got, values.Encode(), err, statement, set)
+		}
+	}
+	f("SELECT 1", "SELECT 1", "")
+	f("SELECT a FROM b SETTINGS max_execution_time=10", "SELECT a FROM b  ", "max_execution_time=10")
+	f("\ufeffSELECT 1 settings a = 'x', b = 2 /* c */ FORMAT JSON;", "\ufeffSELECT 1   /* c */ FORMAT JSON;", "a=x&b=2")
+	f("SELECT 1 FORMAT JSON SETTINGS a = 1", "SELECT 1 FORMAT JSON  ", "a=1")
+	f("SELECT 1 SETTINGS a = 1, a = 2", "SELECT 1  ", "a=2")
+	f("SELECT 1.SETTINGS x = 1", "SELECT 1. ", "x=1")
+	f("SELECT 1/**/SETTINGS/**/x = 1", "SELECT 1/**/ ", "x=1")
+	f("SELECT * FROM system.settings WHERE name = 'a'", "SELECT * FROM system.settings WHERE name = 'a'", "")
+	f("SELECT * FROM (SELECT 1) SETTINGS max_threads = 1", "SELECT * FROM (SELECT 1)  ", "max_threads=1")
+}
+
 // Pieces of SQL whose reading is known. A statement put together from them must be refused exactly when one of
 // the pieces is a danger in the open.
 var (
@@ -123,13 +153,13 @@ func TestDangersShowThroughAnyNoise(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
 		pieces := rapid.SliceOfN(rapid.SampledFrom(harmless), 0, 12).Draw(rt, "pieces")
 		sql := "SELECT " + strings.Join(pieces, " ")
-		if err := check(sql); err != nil {
+		if _, _, err := check(sql); err != nil {
 			rt.Fatalf("%q: got %v, want it taken", sql, err)
 		}
 		at := rapid.IntRange(0, len(pieces)).Draw(rt, "at")
 		danger := rapid.SampledFrom(dangers).Draw(rt, "danger")
 		sql = "SELECT " + strings.Join(pieces[:at], " ") + " " + danger + " " + strings.Join(pieces[at:], " ")
-		if check(sql) == nil {
+		if _, _, err := check(sql); err == nil {
 			rt.Fatalf("%q: got it taken, want it refused for %s", sql, danger)
 		}
 	})
@@ -143,7 +173,7 @@ var (
 	nameSigns  = regexp.MustCompile(`(?s)[^A-Za-z0-9_$]`)
 	heredocs   = regexp.MustCompile(`(?s)^\$[A-Za-z0-9_]*\$`)
 	words      = regexp.MustCompile(`^[A-Za-z0-9_$]+`)
-	forbidden  = regexp.MustCompile(`(?i)(^|[^a-z0-9_$])(settings([^a-z0-9_$"]|$)|(file|eval|catboostevaluate|getclienthttpheader|mergetree\w*)"?\s*\()`)
+	forbidden  = regexp.MustCompile(`(?i)(^|[^a-z0-9_$.])(settings([^a-z0-9_$"]|$)|(file|eval|catboostevaluate|getclienthttpheader|mergetree\w*)"?\s*\()`)
 )
 
 func stripped(sql string) string {
@@ -188,10 +218,14 @@ func FuzzCheck(f *testing.F) {
 		f.Add("SELECT " + b.String())
 	}
 	f.Fuzz(func(t *testing.T, sql string) {
-		if check(sql) != nil {
+		taken, _, err := check(sql)
+		if err != nil {
 			return
 		}
-		rest := stripped(sql)
+		if again, set, err := check(taken); err != nil || again != taken || len(set) > 0 {
+			t.Errorf("%q: got it as %q, which is then %q with %v (%v)", sql, taken, again, set, err)
+		}
+		rest := stripped(taken)
 		if m := forbidden.FindString(rest); m != "" {
 			t.Errorf("taken, and without strings and comments it says %q: %q", m, sql)
 		}
@@ -205,7 +239,7 @@ func BenchmarkCheck(b *testing.B) {
 	sql := "SELECT service, toStartOfMinute(ts) AS t, sum(count) FROM api.metrics_10s WHERE ts >= {from:DateTime} AND labels['route'] = '/pay' GROUP BY service, t ORDER BY t FORMAT JSONCompact"
 	b.ReportAllocs()
 	for b.Loop() {
-		if err := check(sql); err != nil {
+		if _, _, err := check(sql); err != nil {
 			b.Fatal(err)
 		}
 	}

@@ -6,10 +6,12 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"maps"
 	"net/http"
 	"net/url"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
@@ -62,6 +64,8 @@ type Options struct {
 	Limits func(tenants.ID) tenants.Limits
 	// Slots bounds concurrent queries. Required.
 	Slots *slots.Slots
+	// Hidden replaces names in ClickHouse's errors that are the operator's business; nil replaces none.
+	Hidden *strings.Replacer
 	// Registerer takes the metrics; nil leaves them out.
 	Registerer prometheus.Registerer
 	// Log takes what clients are not told; nil is slog.Default.
@@ -147,17 +151,20 @@ func (g *Gateway) serve(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	if err := check(sql); err != nil {
-		return err
-	}
-	params, err := settings(r.URL.Query(), r.Header, limits, g.cfg.Database)
+	sql, set, err := check(sql)
 	if err != nil {
 		return err
 	}
-	if id := r.URL.Query().Get("query_id"); id != "" {
+	asked := r.URL.Query()
+	maps.Copy(asked, set) // as in ClickHouse, the statement's word is the last
+	params, err := settings(asked, r.Header, limits, g.cfg.Database)
+	if err != nil {
+		return err
+	}
+	if id := asked.Get("query_id"); id != "" {
 		params.Set("query_id", string(tenant)+":"+id) // another tenant's query of the same id must not be in the way
 	}
-	ctx, cancel := context.WithTimeout(r.Context(), timeout(r.URL.Query(), limits))
+	ctx, cancel := context.WithTimeout(r.Context(), timeout(asked, limits))
 	defer cancel()
 	release, err := g.o.Slots.Acquire(ctx, tenant)
 	if err != nil {
@@ -172,8 +179,16 @@ func (g *Gateway) serve(w http.ResponseWriter, r *http.Request) error {
 		return g.turnedAway(err, limits)
 	}
 	defer func() { _ = answer.Body.Close() }() // read to its end or given up
-	g.pass(w, answer)
+	stop := deadline(ctx, w)
+	defer stop()
+	g.pass(w, answer, tenant, params.Get("compress") == "1")
 	return nil
+}
+
+// deadline ends writing to a client that does not read when ctx ends, which would otherwise hold the query, its place
+// and its memory for ever. The function it returns lifts that.
+func deadline(ctx context.Context, w http.ResponseWriter) (stop func() bool) {
+	return context.AfterFunc(ctx, func() { _ = http.NewResponseController(w).SetWriteDeadline(time.Now()) })
 }
 
 func (g *Gateway) turnedAway(err error, l tenants.Limits) error {
@@ -217,7 +232,7 @@ var answerHeaders = []string{"Content-Type", "Content-Encoding", "Content-Dispos
 
 // pass streams the answer as it comes. ClickHouse reports an error in the middle inside the body, marked by
 // X-ClickHouse-Exception-Tag; a connection that breaks is broken here too, so that nobody takes a part for all.
-func (g *Gateway) pass(w http.ResponseWriter, answer *http.Response) {
+func (g *Gateway) pass(w http.ResponseWriter, answer *http.Response, tenant tenants.ID, framed bool) {
 	h := w.Header()
 	for _, name := range answerHeaders {
 		if values := answer.Header.Values(name); len(values) > 0 {
@@ -229,11 +244,15 @@ func (g *Gateway) pass(w http.ResponseWriter, answer *http.Response) {
 			h[name] = values
 		}
 	}
-	outcome := "ok"
-	if answer.StatusCode != http.StatusOK {
-		outcome = "upstream"
+	if id, ours := strings.CutPrefix(h.Get("X-ClickHouse-Query-Id"), string(tenant)+":"); ours {
+		h.Set("X-ClickHouse-Query-Id", id)
 	}
-	g.queries.WithLabelValues(outcome).Inc()
+	if answer.StatusCode != http.StatusOK {
+		g.queries.WithLabelValues("upstream").Inc()
+		g.fail(w, answer, framed)
+		return
+	}
+	g.queries.WithLabelValues("ok").Inc()
 	if answer.ContentLength >= 0 {
 		h.Set("Content-Length", strconv.FormatInt(answer.ContentLength, 10))
 	}

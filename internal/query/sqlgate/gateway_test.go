@@ -8,10 +8,12 @@ import (
 	"errors"
 	"io"
 	"log/slog"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -206,7 +208,7 @@ func TestParameters(t *testing.T) {
 		status, text, _ := send(t, "GET", s.URL+"/?password=k-acme&query=SELECT+1&"+query, "")
 		return status, text
 	}
-	if status, text := ask("default_format=JSON&client_protocol_version=54460&param_x=1&compress=1&output_format_json_quote_64bit_integers=0&query_id=a&readonly=2&max_execution_time=5&database=default"); status != 200 {
+	if status, text := ask("default_format=JSON&client_protocol_version=54460&param_x=1&compress=1&output_format_json_quote_64bit_integers=0&query_id=a&readonly=2&max_execution_time=5&database=default&session_id=s&buffer_size=9"); status != 200 {
 		t.Fatalf("got %d %s", status, text)
 	}
 	want := url.Values{"default_format": {"JSON"}, "client_protocol_version": {"54460"}, "param_x": {"1"}, "compress": {"1"}, "output_format_json_quote_64bit_integers": {"0"},
@@ -215,7 +217,7 @@ func TestParameters(t *testing.T) {
 	if u.params.Encode() != want.Encode() {
 		t.Errorf("got %s, want %s", u.params.Encode(), want.Encode())
 	}
-	for _, refused := range []string{"additional_table_filters=x", "session_id=1", "role=admin", "allow_ddl=1", "param_=1", "stacktrace=1", "use_query_cache=1", "format_display_secrets_in_show_and_select=1", "format_template_row=x", "format_schema=x"} {
+	for _, refused := range []string{"additional_table_filters=x", "role=admin", "allow_ddl=1", "param_=1", "stacktrace=1", "use_query_cache=1", "format_display_secrets_in_show_and_select=1", "format_template_row=x", "format_schema=x"} {
 		if status, text := ask(refused); status != 400 || !strings.Contains(text, "Code: 115. DB::Exception:") {
 			t.Errorf("%s: got %d %s, want it refused by name", refused, status, text)
 		}
@@ -253,12 +255,13 @@ func TestRefusals(t *testing.T) {
 	f(403, "Code: 164. DB::Exception: INSERT is not allowed", "POST", "/", "INSERT INTO t VALUES (1)")
 	f(400, "Code: 62. DB::Exception: several statements", "POST", "/", "SELECT 1; SELECT 2")
 	// The parameter and the body are one statement, wherever it is cut.
-	f(403, "Code: 164. DB::Exception: SETTINGS is not allowed", "POST", "/?query=SELECT+1", "SETTINGS a=1")
+	f(403, "Code: 164. DB::Exception: SETTINGS is not allowed", "POST", "/?query=SELECT+(1", "SETTINGS a=1)")
+	f(400, "Code: 115. DB::Exception: setting or parameter \"a\"", "POST", "/?query=SELECT+1", "SETTINGS a=1")
 	f(400, "Code: 62.", "POST", "/?query=SELECT+'a", "b")
 	f(413, "Code: 223.", "POST", "/", "SELECT "+strings.Repeat("1,", 600)+"1")
 	f(413, "Code: 223.", "POST", "/?decompress=1", block(t, 0x02, "SELECT "+strings.Repeat("1,", 450))+block(t, 0x02, strings.Repeat("1,", 300)))
 	f(400, "Code: 36.", "POST", "/?decompress=1", "not compressed at all, but long enough")
-	f(501, "Code: 48.", "POST", "/", "x", "Content-Encoding", "br")
+	f(501, "Code: 48.", "POST", "/", "x", "Content-Encoding", "snappy")
 	f(501, "Code: 48.", "POST", "/", "x", "Content-Type", "multipart/form-data; boundary=x")
 	f(404, "Code: 36.", "GET", "/play", "")
 	f(405, "Code: 36.", "DELETE", "/?query=SELECT+1", "")
@@ -367,4 +370,77 @@ func TestStreamsAndBounds(t *testing.T) {
 	if _, err := io.ReadAll(response.Body); err != nil {
 		t.Errorf("got %v at the end", err)
 	}
+}
+
+// endless is an answer without an end.
+type endless struct{ read *atomic.Int64 }
+
+func (e endless) Read(p []byte) (int, error) {
+	e.read.Add(int64(len(p)))
+	return len(p), nil
+}
+
+// A client that stops reading takes no more memory than the connection's, and no longer than its tenant's query_timeout.
+func TestClientsThatStopReading(t *testing.T) {
+	u := &upstream{}
+	s := newGateway(t, u, func(_ *sqlgate.Config, l *tenants.Limits) {
+		l.QueryConcurrency, l.QueryTimeout = 1, 500*time.Millisecond
+	})
+	var read atomic.Int64
+	u.respond = func(context.Context) (*http.Response, error) {
+		r := reply(200, "")
+		r.Body = io.NopCloser(endless{&read})
+		return r, nil
+	}
+	connection, err := net.Dial("tcp", strings.TrimPrefix(s.URL, "http://"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer connection.Close()
+	if _, err := io.WriteString(connection, "GET /?query=SELECT+1&password=k-acme HTTP/1.1\r\nHost: x\r\n\r\n"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := io.ReadFull(connection, make([]byte, 1000)); err != nil {
+		t.Fatal(err)
+	}
+	// Its place is free again.
+	deadline := time.Now().Add(20 * time.Second)
+	u.respond = nil
+	for {
+		status, text, _ := send(t, "GET", s.URL+"/?query=SELECT+1", "", "X-ClickHouse-Key", "k-acme")
+		if status == 200 {
+			break
+		}
+		if status != 429 && status != 504 || time.Now().After(deadline) {
+			t.Fatalf("got %d %s, want a place again", status, text)
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	if got := read.Load(); got > 64<<20 {
+		t.Errorf("got %d bytes read for a client that took 1000, want no more than buffers hold", got)
+	}
+}
+
+// Errors are ClickHouse's, without where it keeps things.
+func TestErrorsTellNoInternals(t *testing.T) {
+	u := &upstream{}
+	s := newGateway(t, u)
+	f := func(text, want string) {
+		t.Helper()
+		u.respond = func(context.Context) (*http.Response, error) {
+			r := reply(500, text)
+			r.Header.Set("X-Clickhouse-Exception-Code", "36")
+			return r, nil
+		}
+		if status, got, _ := send(t, "GET", s.URL+"/?query=SELECT+1", "", "X-ClickHouse-Key", "k-acme"); status != 500 || got != want {
+			t.Errorf("got %d %q, want %q", status, got, want)
+		}
+	}
+	f("Code: 36. DB::Exception: route = '/pay/data' is wrong. (BAD_ARGUMENTS)\n", "Code: 36. DB::Exception: route = '/pay/data' is wrong. (BAD_ARGUMENTS)\n")
+	f("Code: 36. DB::Exception: broken: (while reading from part /var/lib/clickhouse/store/7f5/7f5a/2026_1_1_0/ located on disk default of type local, from mark 0): While executing X. (BAD_ARGUMENTS)\n",
+		"Code: 36. DB::Exception: broken: (while reading…, from mark 0): While executing X. (BAD_ARGUMENTS)\n")
+	f("Code: 36. DB::Exception: Received from 10.0.0.7:9000. DB::Exception: x. (BAD_ARGUMENTS)\n", "Code: 36. DB::Exception: … DB::Exception: x. (BAD_ARGUMENTS)\n")
+	f("Code: 36. DB::Exception: cannot open /srv/ch/data/user_files/x. (BAD_ARGUMENTS)\n", "Code: 36. DB::Exception: cannot open … (BAD_ARGUMENTS)\n")
+	// What was ready before the error is not the error.
+	f("1\n2\nCode: 36. DB::Exception: x. (BAD_ARGUMENTS)\n", "Code: 36. DB::Exception: x. (BAD_ARGUMENTS)\n")
 }

@@ -20,7 +20,8 @@ const (
 type token struct {
 	kind tokenKind
 	text string // of a word: lower case; of a quoted name: what is between the quotes; of a sign: itself
-	at   int    // byte offset
+	at   int    // byte offset of its beginning
+	end  int    // and of what follows it
 }
 
 // lex splits a statement as ClickHouse does. Wherever versions of ClickHouse, or this lexer and theirs, could
@@ -49,7 +50,7 @@ func (l *lexer) fail(at int, format string, args ...any) error {
 }
 
 func (l *lexer) add(kind tokenKind, text string, end int) {
-	l.tokens = append(l.tokens, token{kind, text, l.at + l.shift})
+	l.tokens = append(l.tokens, token{kind, text, l.at + l.shift, end + l.shift})
 	l.at = end
 }
 

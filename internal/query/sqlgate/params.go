@@ -16,8 +16,12 @@ import (
 var (
 	// used by the gateway itself.
 	used = []string{"query", "database", "user", "password", "decompress", "query_id"}
-	// dropped: clients send them and nothing depends on it, or (buffer_size) they would take the server's memory.
-	dropped = []string{"readonly", "quota_key", "cancel_http_readonly_queries_on_client_close", "buffer_size"}
+	// dropped: clients send them and nothing depends on it, or (buffer sizes) they would take the server's memory. What a
+	// session could keep between requests, temporary tables and settings, cannot be made here.
+	dropped = []string{
+		"readonly", "quota_key", "cancel_http_readonly_queries_on_client_close", "buffer_size", "http_response_buffer_size",
+		"session_id", "session_timeout", "session_check", "close_session", "log_comment", "log_queries",
+	}
 	// passed to ClickHouse as they are: how the answer looks, never what it is read from. Native clients read blocks of
 	// the client_protocol_version they send.
 	passed = []string{
@@ -25,12 +29,12 @@ var (
 		"wait_end_of_query", "send_progress_in_http_headers", "http_headers_progress_interval_ms",
 		"http_write_exception_in_output_format", "extremes", "max_block_size", "join_use_nulls",
 		"session_timezone", "date_time_output_format", "date_time_input_format", "date_time_overflow_behavior",
-		"network_compression_method", "prefer_column_name_to_alias", "result_overflow_mode", "limit", "offset",
+		"network_compression_method", "network_zstd_compression_level", "prefer_column_name_to_alias", "result_overflow_mode", "limit", "offset",
 		"count_distinct_implementation", "aggregate_functions_null_for_empty", "transform_null_in",
 	}
 	passedPrefixes = []string{"param_", "output_format_", "format_csv_", "format_custom_"}
 	// lowered: a client may ask for less than its tenant may use.
-	lowered = []string{"max_execution_time", "max_rows_to_read", "max_bytes_to_read", "max_result_rows", "max_memory_usage"}
+	lowered = []string{"max_execution_time", "max_rows_to_read", "max_bytes_to_read", "max_result_rows", "max_memory_usage", "max_threads"}
 )
 
 // settings returns the parameters that go to ClickHouse. An unknown one is an error: silently leaving it out
