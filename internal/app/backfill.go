@@ -7,6 +7,7 @@ import (
 	"github.com/vigie-io/vigie/internal/backfill"
 	"github.com/vigie-io/vigie/internal/clickhouse"
 	"github.com/vigie-io/vigie/internal/config"
+	"github.com/vigie-io/vigie/internal/pipeline"
 )
 
 // BackfillPast is the age up to which backfill takes events: the retention of the widest tier.
@@ -14,7 +15,7 @@ const BackfillPast = 400 * 24 * time.Hour
 
 // Backfill runs a job, of which the configuration gives the bounds that are not set.
 func Backfill(ctx context.Context, cfg config.Config, of backfill.Config, out backfill.Output) (backfill.Summary, error) {
-	of.MaxPast, of.MaxFuture, of.Decoder = BackfillPast, cfg.Stream.MaxFuture, decoderOptions(cfg.Tenants.Defaults)
+	of.MaxPast, of.MaxFuture, of.Decoder = BackfillPast, cfg.Stream.MaxFuture, pipeline.DecoderOptions(&cfg.Tenants.Defaults)
 	of.S3 = cfg.Backfill.S3
 	if err := of.Validate(); err != nil {
 		return backfill.Summary{}, err

@@ -82,20 +82,10 @@ func newWorkers(cfg *config.Config, p *Process, connections *kafka.Metrics, limi
 				}
 				return session, session.Close, nil
 			},
-			Decoder: events.NewDecoder(decoderOptions(cfg.Tenants.Defaults)),
-			Limits:  limits.Config,
+			Limits: limits.Config,
 		})
 	}
 	return workers
-}
-
-// decoderOptions are the contract's limits with those of the configuration.
-func decoderOptions(limits tenants.Limits) events.Options {
-	options := events.DefaultOptions()
-	options.MaxLabels = limits.MaxLabels
-	options.MaxName = int(limits.MaxLabelName)
-	options.MaxValue = int(limits.MaxLabelValue)
-	return options
 }
 
 // streamReady says whether records can be read and results stored.

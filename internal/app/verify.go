@@ -42,7 +42,6 @@ func Verify(ctx context.Context, cfg config.Config, of Verification, log *slog.L
 		MaxTenants: cfg.Stream.MaxTenants,
 		Declared:   cfg.Stream.DeclaredMetrics(),
 		Limits:     cfg.Tenants.For,
-		Decoder:    events.NewDecoder(decoderOptions(cfg.Tenants.Defaults)),
 		Now:        time.Now(),
 	}, kafka.NewSourceTopic(cfg.Kafka, of.Topic, of.Wait, log), clickhouse.NewStore(client), report)
 }

@@ -12,13 +12,8 @@ import (
 // live are the keys, or beginnings of keys, that a running service takes over when its configuration is reloaded.
 var live = []string{"tenants.", "auth.keys"}
 
-// fixed are exceptions: the decoders of stream are made with them.
-var fixed = map[string]bool{
-	"tenants.defaults.max_labels": true, "tenants.defaults.max_label_name": true, "tenants.defaults.max_label_value": true,
-}
-
 // Changes compares two configurations: applied are the keys that differ and hold at once after a reload, restart those
-// that hold only after a restart. Limits of labels are in both: ingest follows them, stream does not.
+// that hold only after a restart.
 func Changes(old, new *Config) (applied, restart []string) {
 	before := leaves(reflect.ValueOf(old).Elem(), "")
 	after := leaves(reflect.ValueOf(new).Elem(), "")
@@ -26,11 +21,9 @@ func Changes(old, new *Config) (applied, restart []string) {
 		if same(l.value, after[i].value) {
 			continue
 		}
-		isLive := slices.ContainsFunc(live, func(prefix string) bool { return strings.HasPrefix(l.path, prefix) })
-		if isLive {
+		if slices.ContainsFunc(live, func(prefix string) bool { return strings.HasPrefix(l.path, prefix) }) {
 			applied = append(applied, l.path)
-		}
-		if !isLive || fixed[l.path] {
+		} else {
 			restart = append(restart, l.path)
 		}
 	}

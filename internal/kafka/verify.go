@@ -16,6 +16,7 @@ import (
 
 	"github.com/vigie-io/vigie/internal/pipeline"
 	"github.com/vigie-io/vigie/internal/pipeline/verify"
+	"github.com/vigie-io/vigie/pkg/events"
 )
 
 var _ verify.Source = (*SourceTopic)(nil)
@@ -241,7 +242,7 @@ func (s *SourceTopic) Refusals(ctx context.Context, since time.Time, fn func(ver
 	return letters.scan(ctx, &Filter{Topic: s.topic, Since: since}, func(d DeadLetter) error {
 		r := verify.Refusal{
 			Partition: d.SourcePartition, Offset: d.SourceOffset, Timestamp: d.timestamp.UnixMilli(), At: d.Time.UnixMilli(),
-			Unknown: d.Omitted > 0,
+			Reason: events.Reason(d.Reason), Unknown: d.Omitted > 0,
 		}
 		for part := range strings.SplitSeq(d.Events, ",") {
 			if n, err := strconv.Atoi(part); err == nil {

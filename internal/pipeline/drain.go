@@ -324,7 +324,7 @@ func (t *Task) takeLimits() {
 	}
 	t.limits = limits
 	for _, tn := range t.tenants {
-		tn.bound(limits)
+		tn.bound(limits, &t.decoders)
 		tn.limited = 0
 	}
 	t.windows.bound(limits)

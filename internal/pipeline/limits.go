@@ -30,21 +30,24 @@ type LimitRows struct {
 // limitReasons are those of limits whose use is told also when nothing is lost.
 var limitReasons = []events.Reason{ReasonRateBytes, ReasonRateEvents, ReasonSeriesLimit}
 
-// lost says whether a refusal for the reason is the work of a limit.
-func lost(reason events.Reason) bool {
-	return reason == events.ReasonTooManyLabels || reason == events.ReasonTooLong
+// limited says whether events are lost for the reason because a limit was reached. What is too late for its window, say, is not.
+func limited(reason events.Reason) bool {
+	switch reason {
+	case ReasonRateBytes, ReasonRateEvents, ReasonSeriesLimit, ReasonWindowLimit, ReasonCounterLimit, events.ReasonTooManyLabels, events.ReasonTooLong:
+		return true
+	}
+	return false
 }
 
 // drainLimits appends what the epoch lost, and the use of tenants that were active in it and of whom nothing was told in this
 // minute, or since their limits changed. Whose record did not say whose it is, is left to the counters.
 func (t *Task) drainLimits(out *Outputs) {
-	rows := maps.Clone(t.tally.Dropped)
-	if rows == nil {
-		rows = make(map[TenantReason]uint64)
-	}
-	for key, n := range t.tally.Refused {
-		if lost(key.Reason) {
-			rows[key] += n
+	rows := make(map[TenantReason]uint64)
+	for _, lost := range []map[TenantReason]uint64{t.tally.Dropped, t.tally.Refused} {
+		for key, n := range lost {
+			if limited(key.Reason) {
+				rows[key] += n
+			}
 		}
 	}
 	for _, tn := range t.dirty {
@@ -84,6 +87,8 @@ func (t *Task) use(key TenantReason) (most, used uint64) {
 	case ReasonRateBytes:
 		_, used = t.rates.used(key.Tenant, &l)
 		return uint64(l.StreamBytesPerSecond), used
+	case ReasonCounterLimit:
+		return uint64(l.ActiveSeries), 0
 	case events.ReasonTooManyLabels:
 		return uint64(l.MaxLabels), 0
 	}

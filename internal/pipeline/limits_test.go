@@ -97,3 +97,42 @@ func TestLimitRowsAreCounters(t *testing.T) {
 		}
 	})
 }
+
+// Limits of labels are each tenant's own, and change between epochs, also for events that are known by their bytes.
+func TestLabelLimits(t *testing.T) {
+	of := func(acme tenants.Limits) tenants.Config {
+		return *limitsOf(map[tenants.ID]tenants.Limits{"acme": acme})()
+	}
+	live := tenants.NewLive(of(tenants.Limits{}))
+	task := newTask(func(c *pipeline.TaskConfig) { c.Limits = live.Config })
+	f := func(refused string, tenant, labels string) {
+		t.Helper()
+		r := record(tenant, event(start, "m", labels))
+		step(task, start, r, r, r)
+		out := drain(task, start)
+		task.Committed(true)
+		got := ""
+		for key, n := range out.Tally.Refused {
+			got += fmt.Sprintf("%s %s %d", key.Tenant, key.Reason, n)
+		}
+		if got != refused || (out.Tally.Events == 0) == (refused == "") {
+			t.Errorf("%s {%s}: got %q refused and %d events taken, want %q", tenant, labels, got, out.Tally.Events, refused)
+		}
+	}
+	two, long := `"a":"1","b":"2"`, `"a":"12345"`
+	f("", "acme", two)
+	f("", "acme", long)
+	live.Replace(of(tenants.Limits{MaxLabels: 1}))
+	f("", "acme", two) // the epoch that ends knows the limits it began with
+	f("acme too_many_labels 3", "acme", two)
+	f("", "acme", long)
+	f("", "globex", two)
+	live.Replace(of(tenants.Limits{MaxLabelValue: 4}))
+	f("acme too_many_labels 3", "acme", two)
+	f("", "acme", two)
+	f("acme too_long 3", "acme", long)
+	f("", "globex", long)
+	live.Replace(of(tenants.Limits{MaxLabelValue: 5}))
+	f("acme too_long 3", "acme", long)
+	f("", "acme", long)
+}

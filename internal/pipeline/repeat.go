@@ -10,15 +10,21 @@ const maxKnown = 1 << 20
 
 // knows returns the tenant of a record whose events may be known by their bytes. Which record that is does not depend
 // on what is known, and neither does any result.
-func (t *Task) knows(r *Record, h *sourceHeaders) *tenant {
+func (t *Task) knows(claimant *tenant, h *sourceHeaders) *tenant {
 	if t.cfg.Signal != events.Metrics || h.only != nil {
 		return nil
 	}
-	name := claimed(r, h)
+	return claimant
+}
+
+// claimant is the tenant that the record names outside of its value, nil when it is none of the task's. The name may be the
+// record's bytes.
+func (t *Task) claimant(r *Record, h *sourceHeaders) (name string, tn *tenant) {
+	name = claimed(r, h)
 	if tn := t.current; tn != nil && tn.name == name {
-		return tn
+		return name, tn
 	}
-	return t.tenants[name]
+	return name, t.tenants[name]
 }
 
 // learn lets an event be known when it comes again. What it says beside time and value has to be what the series says.

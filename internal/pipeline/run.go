@@ -184,7 +184,7 @@ func (r *run) drop(p Partition) {
 func (r *run) newTask(reach Reach) *Task {
 	t := NewTask(TaskConfig{
 		Partition: reach.Partition, Signal: reach.Signal, Config: *r.cfg,
-		Decoder: r.w.cfg.Decoder, Limits: r.w.cfg.Limits, Scratch: r.w.scratch, watch: &r.watch,
+		Limits: r.w.cfg.Limits, Scratch: r.w.scratch, watch: &r.watch,
 	})
 	t.assignment = reach.Assignment
 	return t

@@ -150,6 +150,9 @@ func TestSilenceSurvives(t *testing.T) {
 	if n := out.Tally.Dropped[pipeline.TenantReason{Tenant: "acme", Reason: pipeline.ReasonTooLate}]; n != 1 {
 		t.Errorf("got %d too late, want the event for the closed window", n)
 	}
+	if got := limitLines(out); strings.Contains(got, "too_late") {
+		t.Errorf("got %s, want limits only: what is too late is none", got)
+	}
 }
 
 // The bytes are those of docs/format/state.md.

@@ -1,7 +1,6 @@
 package pipeline
 
 import (
-	"math/rand/v2"
 	"strings"
 
 	"github.com/vigie-io/vigie/internal/tenants"
@@ -15,7 +14,8 @@ type TaskConfig struct {
 	Signal    events.Signal
 	Config    Config // valid
 
-	// Decoder reads records. Nil is one with the contract's limits.
+	// Decoder reads records. Nil is one with each tenant's limits of labels; a tenant that only the record's value names has the
+	// defaults'.
 	Decoder *events.Decoder
 	// Limits are those of tenants; it is asked between epochs, so that one epoch knows one set of them. The result is not
 	// to be changed. Nil is the defaults of package tenants.
@@ -56,6 +56,7 @@ type Task struct {
 	clocks   clocks
 	counters counters
 	limits   *tenants.Config // in force for the epoch
+	decoders decoders
 	rates    *rates
 
 	limiting []*tenant // whose use of limits is told with the epoch
@@ -93,9 +94,6 @@ const internStrings = 1 << 15
 
 // NewTask returns an empty task.
 func NewTask(cfg TaskConfig) *Task {
-	if cfg.Decoder == nil {
-		cfg.Decoder = events.NewDecoder(events.Options{})
-	}
 	if cfg.Limits == nil {
 		limits := tenants.DefaultConfig()
 		cfg.Limits = func() *tenants.Config { return &limits }
@@ -108,6 +106,7 @@ func NewTask(cfg TaskConfig) *Task {
 		rollups: rollupsOf(cfg.Config.Rollups, cfg.Signal),
 		reach:   Reach{Partition: cfg.Partition, Signal: cfg.Signal}, resting: make(map[string]int64), limits: cfg.Limits(),
 	}
+	t.decoders = newDecoders(cfg.Decoder)
 	t.rates = newRates(t.limits, cfg.Config.MaxTenants)
 	t.windows = newWindowed(t.rollups, t.limits)
 	t.clocks = newClocks(&t.cfg.Config)
@@ -163,10 +162,11 @@ func (t *Task) decode(run []Record) {
 		*h = readHeaders(r)
 		if !h.badOnly {
 			src := source(t.cfg.Signal, r, h)
-			if h.known = t.knows(r, h); h.known != nil {
+			name, tn := t.claimant(r, h)
+			if h.known = t.knows(tn, h); h.known != nil {
 				src.Repeats = h.known.repeats
 			}
-			t.cfg.Decoder.Decode(&t.cfg.Scratch.batches[i], src)
+			t.decoders.of(name, tn, t.limits).Decode(&t.cfg.Scratch.batches[i], src)
 		}
 	}
 }
@@ -343,8 +343,7 @@ func (t *Task) tenant(name string) *tenant {
 	}
 	name = strings.Clone(name)
 	tn := &tenant{name: name, groups: make(map[groupKey]*group), seen: t.now}
-	tn.bound(t.limits)
-	tn.repeats = events.NewRepeats(rand.Uint64(), 2*min(tn.limit, maxKnown))
+	tn.bound(t.limits, &t.decoders)
 	(*watermarks)(t).wake(tn)
 	t.tenants[name] = tn
 	return tn

@@ -2,6 +2,7 @@ package pipeline
 
 import (
 	"cmp"
+	"math/rand/v2"
 	"slices"
 
 	"github.com/vigie-io/vigie/internal/tenants"
@@ -14,6 +15,7 @@ type tenant struct {
 	name        string
 	limit       int // active series
 	openWindows int // its limit of them
+	decoder     *events.Decoder
 	table       series.Table[entry]
 	// repeats knows events of series in table by their bytes; its numbers are the table's.
 	repeats *events.Repeats
@@ -28,10 +30,15 @@ type tenant struct {
 	newest, committed, told int64
 }
 
-// bound puts limits in force.
-func (tn *tenant) bound(limits *tenants.Config) {
+// bound puts limits in force. Events that were known under other limits of labels are not known any more: what is known is
+// not looked at.
+func (tn *tenant) bound(limits *tenants.Config, decoders *decoders) {
 	of := limits.For(tenants.ID(tn.name))
 	tn.limit, tn.openWindows = of.ActiveSeries, of.OpenWindows
+	if decoder := decoders.with(&of); decoder != tn.decoder {
+		tn.decoder = decoder
+		tn.repeats = events.NewRepeats(rand.Uint64(), 2*min(tn.limit, maxKnown))
+	}
 }
 
 // groupKey names the series that merge into one service row.

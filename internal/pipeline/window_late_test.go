@@ -234,6 +234,9 @@ func TestWindowLimits(t *testing.T) {
 			if got := out.Tally.Dropped[pipeline.TenantReason{Tenant: "acme", Reason: pipeline.ReasonWindowLimit}]; got != want || out.Tally.Dropped[pipeline.TenantReason{Tenant: "demo", Reason: pipeline.ReasonWindowLimit}] != 0 {
 				t.Errorf("%+v: got %v dropped, want %d of acme's", w, out.Tally.Dropped, want)
 			}
+			if got := limitLines(out); want > 0 != strings.Contains(got, fmt.Sprintf("acme metrics %s/%d window_limit 0/0 -%d", at.Topic, at.Partition, want)) {
+				t.Errorf("%+v: got %s, want the %d dropped events among limits", w, got, want)
+			}
 		}
 		drops(2, "a", "b", "c", "d", "a")
 		task = make()

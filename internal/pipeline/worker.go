@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"github.com/vigie-io/vigie/internal/tenants"
-	"github.com/vigie-io/vigie/pkg/events"
 )
 
 // OpenFunc opens a new session and returns how to close it. ctx bounds the opening, not the session.
@@ -23,9 +22,8 @@ type WorkerConfig struct {
 	Metrics *Metrics     // nil counts nothing anyone sees
 	Log     *slog.Logger // nil logs nothing
 
-	Decoder *events.Decoder        // nil: the contract's limits
-	Limits  func() *tenants.Config // that of TaskConfig
-	Now     func() time.Time       // nil: time.Now
+	Limits func() *tenants.Config // that of TaskConfig
+	Now    func() time.Time       // nil: time.Now
 }
 
 // Worker drives the tasks of one session through epochs. Make one for each core.
@@ -52,9 +50,6 @@ func NewWorker(cfg WorkerConfig) *Worker {
 	}
 	if cfg.Now == nil {
 		cfg.Now = time.Now
-	}
-	if cfg.Decoder == nil {
-		cfg.Decoder = events.NewDecoder(events.Options{})
 	}
 	w := &Worker{cfg: cfg, scratch: new(Scratch)}
 	w.enter("stopped", nil)

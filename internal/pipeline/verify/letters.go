@@ -4,6 +4,8 @@ import (
 	"context"
 	"slices"
 	"time"
+
+	"github.com/vigie-io/vigie/pkg/events"
 )
 
 // position names a record.
@@ -13,8 +15,8 @@ type position struct {
 	timestamp int64
 }
 
-// letters are the dead letters of the topic. They say what the pipeline refused for its time: that was decided by a
-// clock that nobody can read again.
+// letters are the dead letters of the topic. They say what the pipeline refused for its time, which was decided by a clock
+// that nobody can read again, and for its labels, whose limits may have changed since.
 type letters map[position]*Refusal
 
 func readLetters(ctx context.Context, source Source, since time.Time) (letters, error) {
@@ -29,6 +31,11 @@ func readLetters(ctx context.Context, source Source, since time.Time) (letters, 
 // refuses says whether the letter is about the event; a nil letter is about none.
 func (l *Refusal) refuses(index int) bool {
 	return l != nil && (l.Events == nil || slices.Contains(l.Events, index))
+}
+
+// overLabels says whether the letter was written for a limit of labels that held then.
+func (l *Refusal) overLabels() bool {
+	return l.Reason == events.ReasonTooManyLabels || l.Reason == events.ReasonTooLong
 }
 
 // outOfTime says whether a task that refused an event of time t (Unix ns) then may have done so for its time. The

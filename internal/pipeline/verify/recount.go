@@ -67,7 +67,7 @@ func (p *pass) record(partition int32, r *pipeline.Record) error {
 	}
 	take := func(index int, m *events.Metric) {
 		if standsFor(index) {
-			p.event(at, l, index, m)
+			p.event(at, r, l, index, m)
 		}
 	}
 	for i := range batch.Metrics {
@@ -101,8 +101,8 @@ func (p *pass) lose(at position, index int, what string) {
 	}
 }
 
-// event counts an event that the contract accepts, unless a letter says that its time was refused.
-func (p *pass) event(at position, l *Refusal, index int, m *events.Metric) {
+// event counts an event that the contract accepts, unless a letter says that its time or its labels were refused.
+func (p *pass) event(at position, r *pipeline.Record, l *Refusal, index int, m *events.Metric) {
 	if p.v.cfg.Tenant != "" && m.Tenant != string(p.v.cfg.Tenant) {
 		return
 	}
@@ -114,7 +114,7 @@ func (p *pass) event(at position, l *Refusal, index int, m *events.Metric) {
 	case l.refuses(index):
 		if p.first {
 			p.v.sum.Refused++
-			if !l.outOfTime(m.Time, p.v.cfg.MaxPast, p.v.cfg.MaxFuture) {
+			if !l.outOfTime(m.Time, p.v.cfg.MaxPast, p.v.cfg.MaxFuture) && !l.overLabels() && !p.v.overNow(r, m.Tenant, index) {
 				p.lose(at, index, "is in a dead letter, and nothing is wrong with it")
 			}
 		}
@@ -151,6 +151,13 @@ func (p *pass) event(at position, l *Refusal, index int, m *events.Metric) {
 		p.bytes += cellBytes
 	}
 	p.bytes += int64(c.add(m, kind)) * bucketBytes
+}
+
+// overNow says whether the tenant's limits of now refuse the event: its letter names the reason of another only.
+func (v *verifier) overNow(r *pipeline.Record, tenant string, index int) bool {
+	l := v.cfg.Limits(tenants.ID(tenant))
+	batch, _ := pipeline.NewReader(v.cfg.Signal, events.NewDecoder(pipeline.DecoderOptions(&l))).Read(r)
+	return batch != nil && slices.ContainsFunc(batch.Rejects, func(reject events.Reject) bool { return reject.Index == index })
 }
 
 // name keeps one copy of a string that is a batch's.

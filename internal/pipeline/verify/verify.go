@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"time"
 
 	"github.com/vigie-io/vigie/internal/pipeline"
@@ -29,10 +30,11 @@ type Span struct {
 type Refusal struct {
 	Partition int32
 	Offset    int64
-	Timestamp int64 // of the record, Unix ms: a topic of the same name that was made anew uses offsets again
-	At        int64 // when it was refused, Unix ms
-	Events    []int // refused; nil is all that the record stands for
-	Unknown   bool  // the letter does not say which: it has left its original out
+	Timestamp int64         // of the record, Unix ms: a topic of the same name that was made anew uses offsets again
+	At        int64         // when it was refused, Unix ms
+	Reason    events.Reason // of the first event that was
+	Events    []int         // refused; nil is all that the record stands for
+	Unknown   bool          // the letter does not say which: it has left its original out
 }
 
 // Source is a source topic and what became of its records.
@@ -105,8 +107,10 @@ type Config struct {
 	MaxTenants                         int
 	Declared                           []string // metrics of declared rollups, which are left out
 	Limits                             func(tenants.ID) tenants.Limits
-	Decoder                            *events.Decoder
-	Now                                time.Time
+	// Decoder reads records; nil is one without limits on labels, so that events which other limits refused once, or let
+	// through, are what their letters say.
+	Decoder *events.Decoder
+	Now     time.Time
 }
 
 // Difference is one row that is not what the loop says, or one event that is neither stored nor in a dead letter.
@@ -145,6 +149,9 @@ const (
 // Run compares, and calls report for every difference, in the order of keys within a pass. The error is of the
 // comparison itself.
 func Run(ctx context.Context, cfg Config, source Source, store Store, report func(Difference)) (Summary, error) {
+	if cfg.Decoder == nil {
+		cfg.Decoder = events.NewDecoder(events.Options{MaxLabels: math.MaxInt32, MaxName: math.MaxInt32, MaxValue: math.MaxInt32})
+	}
 	v := &verifier{cfg: cfg, source: source, store: store, report: report, reader: pipeline.NewReader(cfg.Signal, cfg.Decoder)}
 	err := v.run(ctx)
 	return v.sum, err

@@ -99,6 +99,8 @@ func refusal(m *pipeline.Message) verify.Refusal {
 	for _, h := range m.Headers {
 		n, _ := strconv.ParseInt(string(h.Value), 10, 64)
 		switch h.Key {
+		case pipeline.HeaderDLQReason:
+			r.Reason = events.Reason(h.Value)
 		case pipeline.HeaderDLQPartition:
 			r.Partition = int32(n)
 		case pipeline.HeaderDLQOffset:
@@ -414,6 +416,48 @@ func TestEveryRefusalHasItsLetter(t *testing.T) {
 }
 
 // What a limit dropped cannot be told from what was lost, and that is said.
+// Limits of labels that changed while records were processed are no difference: the letters say what was refused.
+func TestLabelLimitsThatChanged(t *testing.T) {
+	of := func(labels int) *tenants.Config {
+		c := tenants.DefaultConfig()
+		c.Overrides = map[tenants.ID]tenants.Limits{"acme": {MaxLabels: labels}}
+		return &c
+	}
+	s := newSource(events.Metrics)
+	event := func(age time.Duration, labels string) string {
+		return fmt.Sprintf(`{"name":"m","value":1,"time":%d,"labels":{%s}}`, now.Add(-age).UnixMilli(), labels)
+	}
+	long := `"a":"1","b":"2","c":"3"`
+	send := func(labels int) {
+		t.Helper()
+		limits := of(labels)
+		s.limits = func() *tenants.Config { return limits }
+		clear(s.tasks)
+		s.add(0, "acme", now, []byte(event(time.Minute, long)))
+		s.add(0, "acme", now, []byte("["+event(time.Minute, `"a":"1"`)+","+event(time.Minute, long)+"]"))
+		s.add(0, "acme", now, []byte("["+event(1e6*time.Hour, `"a":"1"`)+","+event(time.Minute, long)+"]")) // the letter's reason is the time's
+		if err := s.Settle(t.Context(), nil); err != nil {
+			t.Fatal(err)
+		}
+	}
+	send(64)
+	send(2)
+	if len(s.letters) != 4 {
+		t.Fatalf("got %d letters, want 4: one for a time, three for labels", len(s.letters))
+	}
+	cfg := config(events.Metrics, verify.Tables()[0])
+	cfg.Limits = of(2).For
+	if sum, found := run(t, cfg, s); len(found) > 0 || sum.Events != 5 || sum.Refused != 5 {
+		t.Errorf("got %v of %+v, want no difference in 5 events and 5 refusals", found, sum)
+	}
+	// An event that no letter names has to be stored.
+	s.add(0, "acme", now, []byte(event(time.Minute, long)))
+	s.done[0]++
+	if _, found := run(t, cfg, s); len(found) != 1 {
+		t.Errorf("got %v, want the event that is neither stored nor in a letter", found)
+	}
+}
+
 func TestLimitsAreNamed(t *testing.T) {
 	s := newSource(events.Metrics)
 	s.add(0, "acme", now, observation("acme", now.Add(-time.Minute)))
