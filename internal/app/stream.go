@@ -65,6 +65,7 @@ func Stream(ctx context.Context, cfg config.Config, p Process) error {
 func newWorkers(cfg *config.Config, p *Process, connections *kafka.Metrics, limits *tenants.Live) []*pipeline.Worker {
 	shape := cfg.Stream.Config
 	shape.ResultsTopic, shape.DLQTopic = cfg.Kafka.Topics.Results.Name, cfg.Kafka.Topics.DLQ.Name
+	shape.AlertsTopic = cfg.Kafka.Topics.Alerts.Name
 	shape.StateTopics = map[events.Signal]string{
 		events.Metrics: cfg.Kafka.Topics.StateMetrics.Name,
 		events.Spans:   cfg.Kafka.Topics.StateSpans.Name,

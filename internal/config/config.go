@@ -160,6 +160,19 @@ func (c *Config) Validate() error {
 	if c.Stream.Workers < 0 || c.Stream.Workers > 1024 {
 		errs = append(errs, fmt.Errorf("stream.workers %d: want 0 (one per core) to 1024", c.Stream.Workers))
 	}
+	return errors.Join(append(errs, c.shardedAlerts())...)
+}
+
+// shardedAlerts names the alerts of tenants that are spread over several keys: each of their partitions would judge a part.
+func (c *Config) shardedAlerts() error {
+	var errs []error
+	for i, a := range c.Stream.Alerts {
+		for _, id := range a.Tenants {
+			if n := c.Tenants.For(id).Shards; n > 1 {
+				errs = append(errs, fmt.Errorf("stream.alerts[%d] %q: tenant %s has %d shards, and an alert sees one: set its shards to 1, or use a rule over PromQL", i, a.Name, id, n))
+			}
+		}
+	}
 	return errors.Join(errs...)
 }
 

@@ -100,6 +100,8 @@ func TestMistakes(t *testing.T) {
 	f("", nil, []string{"VIGIE_LOG_LEVEL=loud", "VIGIE_KAFKA_BROKERS=nowhere"}, "log.level", "kafka.brokers")
 	f("", []string{"-log.level=loud", "-stream.epoch.min=x"}, nil, "stream.epoch.min", "duration")
 	f("", []string{"-nope"}, nil, "nope")
+	f("tenants: {overrides: {acme: {shards: 4}}}\nstream: {alerts: [{name: a, from: logs, over: 1m, when: count > 1, tenants: [demo, acme]}]}", nil, nil,
+		`stream.alerts[0] "a": tenant acme has 4 shards`, "set its shards to 1")
 }
 
 func TestActions(t *testing.T) {

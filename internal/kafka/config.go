@@ -111,6 +111,8 @@ type Topics struct {
 	StateLogs Topic `yaml:"state_logs"`
 	// Result blocks on their way to ClickHouse. Its max_message is the largest block.
 	Results Topic `yaml:"results"`
+	// What alerts of the stream say: firing and resolved, by tenant.
+	Alerts Topic `yaml:"alerts"`
 	// Records that could not be processed.
 	DLQ Topic `yaml:"dlq"`
 	// Which of them have been replayed; compacted. It has one partition.
@@ -123,11 +125,11 @@ type Topics struct {
 type Topic struct {
 	// Name of the topic. Default: see docs/format.
 	Name string `yaml:"name"`
-	// Partitions when Vigie creates it. Existing topics keep theirs. Default 8 for events, 4 for results, as the source for
+	// Partitions when Vigie creates it. Existing topics keep theirs. Default 8 for events, 4 for results and alerts, as the source for
 	// state, else 1.
 	Partitions int32 `yaml:"partitions"`
 	// How long records are kept when Vigie creates it; 0 is for ever. Default 72h for events, 168h for results,
-	// 336h for dead letters and parked blocks.
+	// 336h for alerts, dead letters and parked blocks.
 	Retention time.Duration `yaml:"retention"`
 	// Largest record batch (the topic's max.message.bytes). Default 4MiB for events, state and dead letters, 16MiB for
 	// results, 17MiB for parked blocks.
@@ -160,6 +162,7 @@ func DefaultConfig() Config {
 			StateSpans:   state("vigie.state.spans.v1"),
 			StateLogs:    state("vigie.state.logs.v1"),
 			Results:      Topic{"vigie.results.v1", 4, 7 * day, 16 << 20},
+			Alerts:       Topic{"vigie.alerts.v1", 4, 14 * day, 4 << 20},
 			DLQ:          Topic{"vigie.dlq.v1", 1, 14 * day, 4<<20 + 64<<10},
 			DLQReplayed:  Topic{"vigie.dlq.replayed.v1", 1, 0, 1 << 20},
 			Parked:       Topic{"vigie.parked.v1", 1, 14 * day, 17 << 20},
@@ -283,6 +286,7 @@ func (t *Topics) each(fn func(key string, topic *Topic)) {
 	fn("state_spans", &t.StateSpans)
 	fn("state_logs", &t.StateLogs)
 	fn("results", &t.Results)
+	fn("alerts", &t.Alerts)
 	fn("dlq", &t.DLQ)
 	fn("dlq_replayed", &t.DLQReplayed)
 	fn("parked", &t.Parked)

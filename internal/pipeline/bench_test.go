@@ -102,6 +102,31 @@ func BenchmarkDeclared(b *testing.B) {
 	}
 }
 
+// BenchmarkAlert is what an event costs an alert that takes it; every second of event time all 10,000 are judged.
+func BenchmarkAlert(b *testing.B) {
+	for name, when := range map[string]string{"count": "count > 1e9", "quantile": "p99 > 1e9"} {
+		b.Run(name, func(b *testing.B) {
+			const n = 10_000
+			cfg := DefaultConfig()
+			cfg.Alerts = []Alert{{Name: "a", From: events.Metrics, By: []string{"route", "service"}, Over: time.Minute, When: when}}
+			all := benchMetrics(n)
+			limits := tenants.DefaultConfig()
+			limits.Defaults.OpenWindows = 1_000_000
+			task := NewTask(TaskConfig{Partition: Partition{Topic: "t"}, Signal: events.Metrics, Config: cfg, Limits: func() *tenants.Config { return &limits }})
+			done := processorTime(b)
+			i, second := 0, benchNow
+			for b.Loop() {
+				all[i].Time = second.Add(time.Duration(i) * time.Second / n).UnixNano()
+				task.declareMetric(&all[i])
+				if i++; i == n {
+					i, second = 0, second.Add(time.Second)
+				}
+			}
+			done()
+		})
+	}
+}
+
 // BenchmarkStep is one record of one JSON event to its accumulator, decoding included. known is how events mostly come: they
 // repeat an earlier one but for time and value. Of strange ones no two have the same bytes, at the worst.
 func BenchmarkStep(b *testing.B) {

@@ -19,6 +19,8 @@ type Config struct {
 	// StateTopics receive the changes of keyed state, by signal of the source topic. The same partition number holds
 	// the state of the source partition. Taken from kafka.topics.
 	StateTopics map[events.Signal]string `yaml:"-"`
+	// AlertsTopic receives what alerts of the stream say. Taken from kafka.topics.
+	AlertsTopic string `yaml:"-"`
 	// MaxFuture is how far ahead of the worker's clock an event time may lie. Default 5m. Later events are
 	// dead-lettered (too_new) and do not move their tenant's watermark.
 	MaxFuture time.Duration `yaml:"max_future"`
@@ -60,6 +62,8 @@ type Config struct {
 	ProgressHold time.Duration `yaml:"progress_hold"`
 	// Rollups declares metrics that are derived from events, beside the default ones (docs/rollups.md). Default none.
 	Rollups []Rollup `yaml:"rollups"`
+	// Alerts declares conditions that are judged in the stream (docs/alerts.md). Default none.
+	Alerts []Alert `yaml:"alerts"`
 	// CloseTimeout bounds the last commit at shutdown. Default 3s. When it passes, the epoch is left to be
 	// processed again by whoever takes over.
 	CloseTimeout time.Duration `yaml:"close_timeout"`
@@ -85,6 +89,7 @@ func DefaultConfig() Config {
 		StateTopics: map[events.Signal]string{
 			events.Metrics: "vigie.state.metrics.v1", events.Spans: "vigie.state.spans.v1", events.Logs: "vigie.state.logs.v1",
 		},
+		AlertsTopic:     "vigie.alerts.v1",
 		MaxFuture:       5 * time.Minute,
 		MaxPast:         72 * time.Hour,
 		WatermarkDelay:  5 * time.Second,
@@ -133,6 +138,9 @@ func (c *Config) Validate() error {
 	refuse(c.ProgressHold < time.Second, "progress_hold %s: want 1s or more", c.ProgressHold)
 	refuse(c.CloseTimeout <= 0, "close_timeout %s: want more than 0s", c.CloseTimeout)
 	if err := validateRollups(c.Rollups); err != nil {
+		errs = append(errs, err)
+	}
+	if err := validateAlerts(c.Alerts); err != nil {
 		errs = append(errs, err)
 	}
 	return errors.Join(errs...)

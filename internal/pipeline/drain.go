@@ -18,6 +18,7 @@ type Outputs struct {
 	Windows []*WindowRows
 	State   []Message // changes of keyed state
 	Letters []Message
+	Alerts  []Message
 	Limits  LimitRows
 	Tally   Tally
 
@@ -50,6 +51,8 @@ func (o *Outputs) Reset() {
 	o.Windows = o.Windows[:0]
 	clear(o.Letters)
 	clear(o.State)
+	clear(o.Alerts)
+	o.Alerts = o.Alerts[:0]
 	o.State, o.arena = o.State[:0], nil
 	o.Limits = LimitRows{}
 	o.Letters, o.Tally = o.Letters[:0], Tally{}
@@ -156,10 +159,11 @@ func (o *Outputs) addSeries(tn *tenant, e *entry) {
 // Drain appends to out what changed since the last drain, sorted by tenant, metric, service, series and pane, and empties
 // the accumulators. Committed or Forget must follow before the next Step.
 func (t *Task) Drain(out *Outputs, now int64) {
-	t.drained, t.counters.now = now, now
+	t.drained, t.counters.now, t.alerts.now = now, now, now
 	slices.SortFunc(t.dirty, func(a, b *tenant) int { return cmp.Compare(a.name, b.name) })
 	t.closeWindows(out)
 	t.drainState(out)
+	t.drainAlerts(out)
 	t.drainLimits(out)
 	for _, tn := range t.dirty {
 		slices.SortFunc(tn.dirty, func(a, b *group) int { return a.compare(&b.groupKey) })
@@ -390,6 +394,7 @@ func (t *Task) sweep(idle int64) {
 		if tn.table.Len() == 0 && t.drained-tn.seen >= idle {
 			delete(t.tenants, name)
 			(*watermarks)(t).rest(tn)
+			t.alerts.rest(name)
 			t.current = nil
 		}
 	}

@@ -25,6 +25,8 @@ type Metrics struct {
 	dropped                *prometheus.CounterVec // signal, tenant, reason
 	late                   *prometheus.CounterVec // signal, tenant
 	missed                 *prometheus.CounterVec // signal, tenant, policy
+	alerts                 *prometheus.CounterVec // signal, tenant, state
+	unheard                *prometheus.CounterVec // signal, tenant, reason
 	windows                *prometheus.CounterVec // signal, tenant, outcome
 	letters, omitted       prometheus.Counter
 	lost                   *prometheus.CounterVec // signal, reason
@@ -71,6 +73,8 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 	m.dropped = vector("dropped_events_total", "Events dropped, by reason: a limit was reached, or (too_late) all windows of a declared rollup had passed their lateness, or (duplicate, out_of_order, invalid) a cumulative sample adds nothing to an increase.", "signal", "tenant", "reason")
 	m.late = vector("late_events_total", "Events taken although they were older than their tenant's watermark: rollups count them, windows do what their late policy says.", "signal", "tenant")
 	m.missed = vector("window_late_events_total", "Events that came after a window of a rollup had closed, by what became of them: recompute, merge, divert (the rollup's policy), or too_late (past allowed lateness: not in the window).", "signal", "tenant", "policy")
+	m.alerts = vector("alerts_total", "Alerts of the stream that began to fire, and that were resolved.", "signal", "tenant", "state")
+	m.unheard = vector("alert_missed_events_total", "Events that an alert did not take: too_late (older than all it judges), window_limit (the tenant has as many slices as open_windows allows).", "signal", "tenant", "reason")
 	m.windows = vector("windows_total", "Rows of closed windows: closed, corrected (written again whole), merged (late events, to be added), retracted (a session that has become part of another), diverted (late events beside their window).", "signal", "tenant", "outcome")
 	m.letters = counter("dead_letters_total", "Dead letters written.")
 	m.omitted = counter("dead_letters_omitted_total", "Dead letters without their original, which was too large.")
@@ -172,6 +176,8 @@ func (m *Metrics) count(signal events.Signal, t *Tally) {
 	}
 	reasons(m.missed, t.Missed)
 	reasons(m.windows, t.Windows)
+	reasons(m.alerts, t.Alerts)
+	reasons(m.unheard, t.Unheard)
 	reasons(m.refused, t.Refused)
 	reasons(m.dropped, t.Dropped)
 }

@@ -35,6 +35,7 @@ const (
 	kindClock     operatorKind = 4 // silence.go
 	kindRates     operatorKind = 5 // rates.go
 	kindCounters  operatorKind = 6 // counters.go
+	kindAlerts    operatorKind = 7 // alerting.go
 )
 
 // stateKeyVersion is the second byte of every key. A change of it makes all older keys garbage that compaction keeps,

@@ -48,7 +48,7 @@ func (t *Task) metrics(h *sourceHeaders, b *events.Batch) {
 		}
 		if t.wanted(h.only, index, m.Time) {
 			t.metric(m)
-			if t.rollups != nil {
+			if t.declares {
 				t.declareMetric(m)
 			}
 		}
@@ -66,7 +66,7 @@ func (t *Task) repeat(tn *tenant, r *events.Repeat) {
 	e := tn.table.At(r.Ref)
 	t.current = tn
 	t.take(tn, e, r.Time).number(e.group.kind, r.Time, r.Value)
-	if t.rollups != nil {
+	if t.declares {
 		t.declareMetric(&events.Metric{
 			Tenant: tn.name, Time: r.Time, Name: e.group.metric, Kind: e.group.kind, Value: r.Value, Labels: e.labels, Unit: e.unit, Help: e.help,
 		})

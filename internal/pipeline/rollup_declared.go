@@ -240,19 +240,25 @@ func (t *Task) declare(tenant string, time int64, f rules.Fields, m *measurement
 		if !r.takes(m) || len(r.tenants) > 0 && !slices.Contains(r.tenants, tenants.ID(tenant)) || r.where != nil && !r.where.Match(f) {
 			continue
 		}
-		measured := m
-		switch {
-		case r.measure == measureEvents:
-			measured = &oneEvent
-		case m.kind == events.Cumulative:
-			if measured = t.increase(r, m); measured == nil {
-				continue
-			}
+		measured := t.measured(r, m)
+		if measured == nil {
+			continue
 		}
 		for i := range r.groupings {
 			t.group(r, &r.groupings[i], tenant, time, f, measured)
 		}
 	}
+}
+
+// measured is what an event that a rollup takes gives it, or nil for nothing.
+func (t *Task) measured(r *rollup, m *measurement) *measurement {
+	switch {
+	case r.measure == measureEvents:
+		return &oneEvent
+	case m.kind == events.Cumulative:
+		return t.increase(r, m)
+	}
+	return m
 }
 
 // takes says whether a rollup counts such measurements.
@@ -281,31 +287,39 @@ func (t *Task) increase(r *rollup, m *measurement) *measurement {
 const maxDerivedLabel = 4 << 10
 
 func (t *Task) group(r *rollup, g *grouping, tenant string, time int64, f rules.Fields, m *measurement) {
+	if !t.labelled(g, tenant, f) {
+		return
+	}
+	if r.window != nil {
+		t.window(r, g, tenant, time, m)
+		return
+	}
+	tn, e := t.series(tenant, identity{kind: m.kind, metric: g.metric, labels: t.labels, unit: m.unit})
+	if e == nil {
+		return
+	}
+	m.into(t.into(tn, e, time))
+}
+
+// labelled puts the labels of an event in a grouping into t.labels; it says false of one that is left out, counted.
+func (t *Task) labelled(g *grouping, tenant string, f rules.Fields) bool {
 	ls := t.labels[:0]
 	for i, field := range g.fields {
 		value := f.Text(field)
 		if len(value) > maxDerivedLabel {
 			t.tally.drop(strings.Clone(tenant), ReasonLongLabel)
-			return
+			return false
 		}
 		switch {
 		case value != "":
 			ls = append(ls, series.Label{Name: g.labels[i], Value: value})
 		case g.required != nil && g.required[i]:
 			t.tally.drop(strings.Clone(tenant), ReasonNoSession)
-			return
+			return false
 		}
 	}
 	t.labels = ls
-	if r.window != nil {
-		t.window(r, g, tenant, time, m)
-		return
-	}
-	tn, e := t.series(tenant, identity{kind: m.kind, metric: g.metric, labels: ls, unit: m.unit})
-	if e == nil {
-		return
-	}
-	m.into(t.into(tn, e, time))
+	return true
 }
 
 // into adds the measurement to a pane.
@@ -321,9 +335,10 @@ func (m *measurement) into(p *pane) {
 	}
 }
 
-// declareMetric gives metrics to the rollups. Levels have no sum over series, and cumulative histograms are left out.
+// declareMetric gives metrics to the alerts and rollups. Levels have no sum over series, so rollups do without, and cumulative
+// histograms are left out.
 func (t *Task) declareMetric(m *events.Metric) {
-	if m.Kind == events.Gauge || m.Kind == events.Cumulative && m.Histogram != nil {
+	if m.Kind == events.Gauge && (m.Histogram != nil || t.alerts.rules == nil) || m.Kind == events.Cumulative && m.Histogram != nil {
 		return
 	}
 	t.fields.own = measurement{kind: m.Kind, value: m.Value, histogram: m.Histogram, unit: m.Unit}
@@ -331,17 +346,22 @@ func (t *Task) declareMetric(m *events.Metric) {
 		t.fields.own.kind = events.Observation
 	}
 	t.fields.metric.Metric = m
-	t.declare(m.Tenant, m.Time, &t.fields.metric, &t.fields.own)
+	t.alert(m.Tenant, m.Time, &t.fields.metric, &t.fields.own)
+	if m.Kind != events.Gauge {
+		t.declare(m.Tenant, m.Time, &t.fields.metric, &t.fields.own)
+	}
 }
 
 func (t *Task) declareSpan(s *events.Span) {
 	t.fields.span.Span = s
 	t.fields.own = measurement{kind: events.Observation, value: float64(s.Duration) / 1e9, unit: "s"}
+	t.alert(s.Tenant, s.Time, &t.fields.span, &t.fields.own)
 	t.declare(s.Tenant, s.Time, &t.fields.span, &t.fields.own)
 }
 
 func (t *Task) declareLog(l *events.Log) {
 	t.fields.log.Log = l
+	t.alert(l.Tenant, l.Time, &t.fields.log, &oneEvent)
 	t.declare(l.Tenant, l.Time, &t.fields.log, &oneEvent)
 }
 

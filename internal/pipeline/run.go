@@ -276,7 +276,7 @@ func (r *run) encode() error {
 	r.watch.start()
 	defer r.watch.stop()
 	defer r.watch.lap(stageEncode)
-	r.messages = append(append(r.messages[:0], r.outputs.Letters...), r.outputs.State...)
+	r.messages = append(append(append(r.messages[:0], r.outputs.Letters...), r.outputs.State...), r.outputs.Alerts...)
 	used := 0
 	add := func(table string, rows int, encode func(dst []byte) ([]byte, error), extra ...Header) error {
 		if used == len(r.buffers) {

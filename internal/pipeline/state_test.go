@@ -89,6 +89,15 @@ func TestRestoreRefusesWhatItDoesNotKnow(t *testing.T) {
 	f("must not begin with", "\x05\x01_a", "\x01\x80\x01\x01\x02")
 	f("tenant", "\x02\x0112345678k\xff"+strings.Repeat("a", 300), "\x01\x00\x00")
 	f("want a rule, what it is about, and a tenant", "\x02\x0112345678k\xff"+strings.Repeat("a", 254), "\x01\x00\x00")
+	const slice = "\x14\x02\x00" + "\x00\x00\x00\x00\x00\x00\xf0\x3f" + "\x00\x00\x00\x00\x00\x00\xe0\x3f" + "\x00\x00\x00\x00\x00\x00\xe0\x3f" + "\x02" + "\x00\x00\x00\x00\x00\x00\xe0\x3f" + "\x00"
+	f("", "\x07\x0112345678s\x04acme\x00\x01\x00\x01m", "\x01"+slice)
+	f("ends early, or goes on", "\x07\x0112345678s\x04acme\x00\x01\x00\x01m", "\x01"+slice+"\x00")
+	f("ends early, or goes on", "\x07\x0112345678s\x04acme\x00\x01\x00\x01m", "\x01"+slice[:20])
+	f("not a canonical key", "\x07\x0112345678s\x04acme\x00\x01\x00\x05m", "\x01"+slice)
+	f("want a rule, what it is about", "\x07\x0112345678s\x04acme\x00", "\x01"+slice)
+	f("step: got 2 bytes, want 8", "\x07\x0112345678t\x04acme", "\x01ab")
+	f("status of an alert: got 3 bytes", "\x07\x0112345678a\x04acme\x00\x01m", "\x01abc")
+	f("must not begin with", "\x07\x0112345678t\x02_a", "\x01"+time8)
 	// What a newer version has removed again is nobody's business.
 	for _, key := range []string{"\xff\x01acme", "\x01\x02acme", "\x01\x01acme"} {
 		if err := newTask(nil).Restore([]byte(key), nil); err != nil {
@@ -101,6 +110,7 @@ func FuzzRestore(f *testing.F) {
 	f.Add([]byte("\x01\x01acme"), []byte("\x01\x00\x0f\x88\x66\xfa\x00\xba\x18"))
 	f.Add([]byte("\x05\x01acme#7"), []byte("\x01\x80\x01\x01\x02"))
 	f.Add([]byte("\x02\x01"), []byte{})
+	f.Add([]byte("\x07\x0112345678t\x04acme"), []byte("\x01\x00\x0f\x88\x66\xfa\x00\xba\x18"))
 	f.Fuzz(func(t *testing.T, key, value []byte) {
 		task := newTask(nil)
 		if task.Restore(key, value) == nil && len(key) < 2 {

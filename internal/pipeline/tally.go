@@ -18,6 +18,8 @@ type Tally struct {
 	Late    map[string]uint64       // by tenant: events taken that were older than the watermark
 	Missed  map[TenantReason]uint64 // events whose windows had closed, by what became of them: a policy, or too_late
 	Windows map[TenantReason]uint64 // rows of windows, by what they are
+	Alerts  map[TenantReason]uint64 // alerts that began to fire, or ended: firing, resolved
+	Unheard map[TenantReason]uint64 // events that an alert could not take
 	Letters uint64                  // dead letters
 	Omitted uint64                  // dead letters without their original
 
@@ -58,6 +60,12 @@ func (t *Tally) missed(tenant, policy string) { count(&t.Missed, tenant, events.
 
 func (t *Tally) window(tenant string, what events.Reason) { count(&t.Windows, tenant, what, 1) }
 
+func (t *Tally) alert(tenant, state string) { count(&t.Alerts, tenant, events.Reason(state), 1) }
+
+func (t *Tally) alertMissed(tenant string, reason events.Reason) {
+	count(&t.Unheard, tenant, reason, 1)
+}
+
 func count(into *map[TenantReason]uint64, tenant string, reason events.Reason, n uint64) {
 	if *into == nil {
 		*into = make(map[TenantReason]uint64)
@@ -86,6 +94,8 @@ func (t *Tally) add(o *Tally) {
 	}
 	merge(&t.Missed, o.Missed)
 	merge(&t.Windows, o.Windows)
+	merge(&t.Alerts, o.Alerts)
+	merge(&t.Unheard, o.Unheard)
 	merge(&t.Refused, o.Refused)
 	merge(&t.Dropped, o.Dropped)
 }

@@ -51,10 +51,12 @@ type Task struct {
 	telling    int64
 
 	rollups  []*rollup // declared for the signal
+	declares bool      // it has rollups or alerts
 	fields   fields
 	windows  *windowed
 	clocks   clocks
 	counters counters
+	alerts   *alerts
 	limits   *tenants.Config // in force for the epoch
 	decoders decoders
 	rates    *rates
@@ -110,11 +112,19 @@ func NewTask(cfg TaskConfig) *Task {
 	t.rates = newRates(t.limits, cfg.Config.MaxTenants)
 	t.windows = newWindowed(t.rollups, t.limits)
 	t.clocks = newClocks(&t.cfg.Config)
-	t.counters = newCounters(cfg.Config.SeriesIdle, func(tenant string) int { return t.limits.For(tenants.ID(tenant)).ActiveSeries }, t.rollups)
+	alerting := alertsOf(cfg.Config.Alerts, cfg.Signal)
+	t.declares = len(t.rollups)+len(alerting) > 0
+	t.alerts = newAlerts(alerting, func(tenant string) int { return t.limits.For(tenants.ID(tenant)).OpenWindows })
+	counted := t.rollups
+	for _, r := range alerting {
+		counted = append(counted[:len(counted):len(counted)], r.rollup)
+	}
+	t.counters = newCounters(cfg.Config.SeriesIdle, func(tenant string) int { return t.limits.For(tenants.ID(tenant)).ActiveSeries }, counted)
 	t.operators = []operator{
 		{(*watermarks)(t), kindWatermark, watermarkVersion}, {t.windows, kindWindows, windowedVersion},
 		{(*position)(t), kindPosition, positionVersion}, {&t.clocks, kindClock, clockVersion},
 		{t.rates, kindRates, ratesVersion}, {&t.counters, kindCounters, countersVersion},
+		{t.alerts, kindAlerts, alertsVersion},
 	}
 	return t
 }
@@ -194,7 +204,7 @@ func (t *Task) record(r *Record, h *sourceHeaders, b *events.Batch) {
 	for i := range b.Spans {
 		if s, index := &b.Spans[i], b.SpanIndex[i]; t.wanted(h.only, index, s.Time) {
 			t.span(s)
-			if t.rollups != nil {
+			if t.declares {
 				t.declareSpan(s)
 			}
 		}
@@ -202,7 +212,7 @@ func (t *Task) record(r *Record, h *sourceHeaders, b *events.Batch) {
 	for i := range b.Logs {
 		if l, index := &b.Logs[i], b.LogIndex[i]; t.wanted(h.only, index, l.Time) {
 			t.log(l)
-			if t.rollups != nil {
+			if t.declares {
 				t.declareLog(l)
 			}
 		}

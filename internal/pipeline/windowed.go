@@ -457,6 +457,26 @@ func (r *windowReader) varint() int64 {
 	return v
 }
 
+func (r *windowReader) float() float64 {
+	if len(r.src) < 8 {
+		r.bad, r.src = true, nil
+		return 0
+	}
+	v := readFloat(r.src)
+	r.src = r.src[8:]
+	return v
+}
+
+func (r *windowReader) byte() byte {
+	if len(r.src) < 1 {
+		r.bad = true
+		return 0
+	}
+	b := r.src[0]
+	r.src = r.src[1:]
+	return b
+}
+
 func (r *windowReader) window() windows.Window {
 	start, size := r.varint(), r.varint()
 	r.bad = r.bad || size <= 0
@@ -467,14 +487,7 @@ func (r *windowReader) value() *windowValue {
 	v := new(windowValue)
 	v.begin()
 	v.count = r.uvarint()
-	for _, into := range []*float64{&v.sum, &v.min, &v.max} {
-		if len(r.src) < 8 {
-			r.bad, r.src = true, nil
-			return v
-		}
-		*into = readFloat(r.src)
-		r.src = r.src[8:]
-	}
+	v.sum, v.min, v.max = r.float(), r.float(), r.float()
 	n, err := v.sketch.DecodeDD(r.src)
 	if err != nil {
 		n = 0
@@ -509,9 +522,9 @@ func (t *Task) window(r *rollup, g *grouping, tenant string, time int64, m *meas
 }
 
 // closeWindows writes the windows that the watermarks of changed tenants have passed, in the order of tenants, and then those of
-// silent tenants.
+// silent tenants, whose alerts it judges.
 func (t *Task) closeWindows(out *Outputs) {
-	if t.windows.idle() {
+	if t.windows.idle() && t.alerts.idle() {
 		return
 	}
 	part := fmt.Sprintf("%s/%d", t.cfg.Partition.Topic, t.cfg.Partition.Partition)
@@ -523,7 +536,7 @@ func (t *Task) closeWindows(out *Outputs) {
 	t.clocks.watch(t.reach.Through)
 	for _, tn := range t.dirty {
 		t.windows.advance(tn.name, t.watermark(tn), emit)
-		if t.windows.next(tn.name) < math.MaxInt64 {
+		if t.windows.next(tn.name) < math.MaxInt64 || t.alerts.waits(tn.name) {
 			t.clocks.note(tn.name, tn.newest, tn.seen)
 		} else {
 			t.clocks.drop(tn.name)
@@ -531,7 +544,8 @@ func (t *Task) closeWindows(out *Outputs) {
 	}
 	for _, name := range t.clocks.silent() {
 		t.windows.close(name, t.clocks.watermark(name), emit)
-		if t.windows.next(name) == math.MaxInt64 {
+		t.silentAlerts(name, t.clocks.watermark(name))
+		if t.windows.next(name) == math.MaxInt64 && !t.alerts.waits(name) {
 			t.clocks.drop(name)
 		}
 	}

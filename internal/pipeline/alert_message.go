@@ -1,0 +1,138 @@
+package pipeline
+
+import (
+	"bytes"
+	"cmp"
+	"encoding/json"
+	"fmt"
+	"math"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/vigie-io/vigie/pkg/rules"
+	"github.com/vigie-io/vigie/pkg/series"
+)
+
+// Why an alert message was written.
+const (
+	alertFiring    = "firing"
+	alertResolved  = "resolved"
+	alertForgotten = "forgotten" // no event for forget_after
+	alertRemoved   = "removed"   // configuration no longer has the alert
+)
+
+// alertMessage is the value of a record of vigie.alerts.v1: docs/format/alert.md.
+type alertMessage struct {
+	Version     int                `json:"version"`
+	Tenant      string             `json:"tenant"`
+	Alert       string             `json:"alert"`
+	State       string             `json:"state"`
+	Reason      string             `json:"reason,omitempty"`
+	Severity    string             `json:"severity"`
+	Route       string             `json:"route,omitempty"`
+	Labels      map[string]string  `json:"labels"`
+	Group       map[string]string  `json:"group"`
+	Fingerprint string             `json:"fingerprint"`
+	ActiveAt    time.Time          `json:"active_at"`
+	StartsAt    time.Time          `json:"starts_at"`
+	EndsAt      *time.Time         `json:"ends_at,omitempty"`
+	When        string             `json:"when,omitempty"`
+	Over        string             `json:"over,omitempty"`
+	Value       map[string]float64 `json:"value,omitempty"`
+	Annotations map[string]string  `json:"annotations,omitempty"`
+}
+
+// alertEvent is a message of the epoch, and what it is sorted by.
+type alertEvent struct {
+	tenant string
+	at     int64
+	key    string
+	state  string
+	value  []byte
+}
+
+// tell notes that an alert fires or has ended; status is what it is, or was. Measures are those at hand. A nil rule is one that
+// configuration no longer has.
+func (a *alerts) tell(r *alertRule, tenant string, k *alertKey, why string, status rules.Status, at int64) {
+	_, name, labels, err := series.ParseKey([]byte(k.name))
+	if err != nil {
+		panic(fmt.Sprintf("BUG: key of an alert %x: %v", k.name, err))
+	}
+	m := alertMessage{
+		Version: 1, Tenant: tenant, Alert: name, State: alertFiring, Severity: severities[k.told], Labels: map[string]string{}, Group: map[string]string{},
+		Fingerprint: series.Hash([]byte(tenant + "\x00" + k.name)).String(),
+		ActiveAt:    time.Unix(0, status.Active).UTC(), StartsAt: time.Unix(0, status.Fired).UTC(),
+	}
+	for _, l := range labels {
+		m.Labels[l.Name] = l.Value
+	}
+	if why != alertFiring {
+		ends := time.Unix(0, at).UTC()
+		m.State, m.Reason, m.EndsAt = alertResolved, why, &ends
+	}
+	if r != nil {
+		a.describe(r, &m)
+	}
+	a.fired = append(a.fired, alertEvent{tenant, at, k.name, m.State, m.json()})
+}
+
+// json is the message as it is written, with conditions as people write them.
+func (m *alertMessage) json() []byte {
+	var b bytes.Buffer
+	e := json.NewEncoder(&b)
+	e.SetEscapeHTML(false)
+	if err := e.Encode(m); err != nil {
+		panic("BUG: encode an alert: " + err.Error())
+	}
+	return bytes.TrimSuffix(b.Bytes(), []byte("\n"))
+}
+
+// describe adds what the rule says, and the measures that its conditions look at.
+func (a *alerts) describe(r *alertRule, m *alertMessage) {
+	m.Route, m.When, m.Over = r.Route, r.when.String(), r.Over.String()
+	for i, label := range r.groupings[0].labels {
+		if value := m.Labels[label]; value != "" && slices.Contains(r.Group, r.groupings[0].fields[i]) {
+			m.Group[label] = value
+		}
+	}
+	m.Value = map[string]float64{"count": float64(a.measures.Now.Count)}
+	names := r.when.Fields()
+	if r.until != nil {
+		names = append(slices.Clip(names), r.until.Fields()...)
+	}
+	for _, name := range names {
+		if v, ok := a.measures.Number(name); ok && !math.IsInf(v, 0) && v == v {
+			m.Value[name] = v
+		}
+	}
+	for key, text := range r.Annotations {
+		if m.Annotations == nil {
+			m.Annotations = map[string]string{}
+		}
+		m.Annotations[key] = alertTemplate.ReplaceAllStringFunc(text, func(s string) string {
+			name := s[2 : len(s)-1]
+			if value := m.Labels[name]; value != "" || slices.Contains(r.groupings[0].labels, name) {
+				return value
+			}
+			if v, ok := a.measures.Number(name); ok {
+				return fmt.Sprintf("%.4g", v)
+			}
+			return "?"
+		})
+	}
+}
+
+// drainAlerts appends the epoch's messages to out: by tenant, time and alert, so that they do not depend on the order of a map.
+func (t *Task) drainAlerts(out *Outputs) {
+	slices.SortFunc(t.alerts.fired, func(x, y alertEvent) int {
+		return cmp.Or(strings.Compare(x.tenant, y.tenant), cmp.Compare(x.at, y.at), strings.Compare(x.key, y.key))
+	})
+	for _, e := range t.alerts.fired {
+		t.tally.alert(e.tenant, e.state)
+		out.Alerts = append(out.Alerts, Message{
+			Topic: t.cfg.Config.AlertsTopic, Partition: -1, Key: []byte(e.tenant), Value: e.value,
+			Headers: []Header{{HeaderContentType, []byte("application/json")}},
+		})
+	}
+}

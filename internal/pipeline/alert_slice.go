@@ -1,0 +1,181 @@
+package pipeline
+
+import (
+	"cmp"
+	"encoding/binary"
+	"errors"
+	"math"
+	"slices"
+
+	"github.com/vigie-io/vigie/pkg/rules"
+	"github.com/vigie-io/vigie/pkg/sketches"
+)
+
+// alertSlice is what a key got in one step of event time.
+type alertSlice struct {
+	rules.Totals
+	index    int64 // it holds [index*every, (index+1)*every)
+	lastTime int64
+	noted    bool // in the epoch's undo
+}
+
+func newAlertSlice(index int64, sketched bool) *alertSlice {
+	s := &alertSlice{index: index, Totals: rules.Totals{Min: math.Inf(1), Max: math.Inf(-1)}}
+	if sketched {
+		s.Sketch = new(sketches.Sketch)
+	}
+	return s
+}
+
+// add takes an event; hit says whether it met the rule's second condition.
+func (s *alertSlice) add(time int64, m *measurement, hit bool) {
+	count := uint64(1)
+	if h := m.histogram; h != nil {
+		count = uint64(math.RoundToEven(math.Max(h.Count, 0)))
+		s.Sum += h.Sum
+		s.extremes(h.Min, h.Max)
+		if s.Sketch != nil {
+			s.Sketch.AddExponential(h.Scale, h.ZeroCount, false, h.Positive.Offset, h.Positive.Counts)
+			s.Sketch.AddExponential(h.Scale, 0, true, h.Negative.Offset, h.Negative.Counts)
+		}
+	} else {
+		s.Sum += m.value
+		s.extremes(m.value, m.value)
+		if time > s.lastTime || time == s.lastTime && m.value > s.Last {
+			s.lastTime, s.Last = time, m.value
+		}
+		if s.Sketch != nil {
+			s.Sketch.Add(m.value)
+		}
+	}
+	s.Count += count
+	if hit {
+		s.Hits += count
+	}
+}
+
+// extremes leaves unknown ones, which are NaN, alone.
+func (s *alertSlice) extremes(low, high float64) {
+	if low < s.Min {
+		s.Min = low
+	}
+	if high > s.Max {
+		s.Max = high
+	}
+}
+
+// append appends the slice's form in state: docs/format/state.md.
+func (s *alertSlice) append(dst []byte) []byte {
+	dst = binary.AppendVarint(dst, s.index)
+	dst = binary.AppendUvarint(dst, s.Count)
+	dst = binary.AppendUvarint(dst, s.Hits)
+	dst = appendFloat(appendFloat(appendFloat(dst, s.Sum), s.Min), s.Max)
+	dst = appendFloat(binary.AppendVarint(dst, s.lastTime), s.Last)
+	if s.Sketch == nil {
+		return append(dst, 0)
+	}
+	return s.Sketch.AppendDD(append(dst, 1))
+}
+
+var errAlertSlice = errors.New("slice of an alert ends early, or goes on")
+
+func decodeAlertSlice(src []byte) (*alertSlice, error) {
+	r := windowReader{src: src}
+	s := &alertSlice{index: r.varint()}
+	s.Count, s.Hits = r.uvarint(), r.uvarint()
+	s.Sum, s.Min, s.Max = r.float(), r.float(), r.float()
+	s.lastTime, s.Last = r.varint(), r.float()
+	if sketched := r.byte(); sketched == 1 {
+		s.Sketch = new(sketches.Sketch)
+		n, err := s.Sketch.DecodeDD(r.src)
+		if err != nil {
+			return nil, err
+		}
+		r.skip(n)
+	} else if sketched != 0 {
+		return nil, errAlertSlice
+	}
+	if r.bad || len(r.src) > 0 {
+		return nil, errAlertSlice
+	}
+	return s, nil
+}
+
+// alertKey is one alert of a rule and tenant: a combination of labels.
+type alertKey struct {
+	name   string        // a series key, of the alert's name and labels
+	slices []*alertSlice // ascending in index
+	status rules.Status
+	quiet  int64 // step at which nothing was left to judge; 0: something is
+	told   uint8 // severity that was told last
+
+	logged       slotSet // what the log holds
+	statusLogged bool
+
+	touched bool // in its book's touched
+	noted   bool // its status, in the epoch's undo
+	changed []int64
+}
+
+// at finds the slice with the index.
+func (k *alertKey) at(index int64) (pos int, found bool) {
+	if n := len(k.slices); n > 0 && k.slices[n-1].index <= index {
+		if k.slices[n-1].index == index {
+			return n - 1, true
+		}
+		return n, false
+	}
+	return slices.BinarySearchFunc(k.slices, index, func(s *alertSlice, index int64) int { return cmp.Compare(s.index, index) })
+}
+
+// empty says whether there is nothing to remember of the key.
+func (k *alertKey) empty() bool { return len(k.slices) == 0 && k.status.State == rules.Inactive }
+
+// totals adds up the slices with indexes in [from, to). into's sketch, when it has one, is emptied first.
+func (k *alertKey) totals(into *rules.Totals, from, to int64) {
+	sketch := into.Sketch
+	*into = rules.Totals{Min: math.Inf(1), Max: math.Inf(-1), Sketch: sketch}
+	if sketch != nil {
+		sketch.Reset()
+	}
+	start, _ := k.at(from)
+	for _, s := range k.slices[start:] {
+		if s.index >= to {
+			break
+		}
+		into.Count += s.Count
+		into.Hits += s.Hits
+		into.Sum += s.Sum
+		into.Min, into.Max = min(into.Min, s.Min), max(into.Max, s.Max)
+		if s.lastTime != 0 {
+			into.Last = s.Last
+		}
+		if sketch != nil && s.Sketch != nil {
+			sketch.Merge(s.Sketch)
+		}
+	}
+}
+
+// slotSet is a set of small numbers.
+type slotSet []uint64
+
+func (s *slotSet) set(n int64, in bool) {
+	for int64(len(*s)) <= n/64 {
+		*s = append(*s, 0)
+	}
+	if in {
+		(*s)[n/64] |= 1 << (n % 64)
+	} else {
+		(*s)[n/64] &^= 1 << (n % 64)
+	}
+}
+
+func (s slotSet) each(fn func(n int64)) {
+	for i, word := range s {
+		for n := range int64(64) {
+			if word&(1<<n) != 0 {
+				fn(int64(i)*64 + n)
+			}
+		}
+	}
+}
