@@ -1,7 +1,7 @@
 // Package api puts the query endpoints behind one address: Prometheus' HTTP API at /api/v1 (and
-// /prometheus/api/v1), ClickHouse's HTTP interface at /sql. It authenticates PromQL requests, carries their tenant
-// in the context and measures everything. What is answered is decided in packages promql and sqlgate; health,
-// readiness and /metrics belong to the service's admin address.
+// /prometheus/api/v1), ClickHouse's HTTP interface at /sql, and at / for clients that take no path. It authenticates
+// PromQL requests, carries their tenant in the context and measures everything. What is answered is decided in packages
+// promql and sqlgate; health, readiness and /metrics belong to the service's admin address.
 package api
 
 import (
@@ -132,10 +132,21 @@ func (a *API) route(gateway http.Handler) {
 	sql := a.measured("sql", gateway)
 	mux.Handle("/sql", http.StripPrefix("/sql", sql))
 	mux.Handle("/sql/", http.StripPrefix("/sql", sql))
-	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
-		fail(w, http.StatusNotFound, "not_found", "there is no "+r.URL.Path+" here: PromQL is at /api/v1/, SQL at /sql")
+	// Clients of ClickHouse that know host and port only, such as its JDBC driver.
+	mux.Handle("/ping", sql)
+	mux.HandleFunc("/{$}", func(w http.ResponseWriter, r *http.Request) {
+		if r.Method != http.MethodPost && !r.URL.Query().Has("query") {
+			nothing(w, r)
+			return
+		}
+		sql.ServeHTTP(w, r)
 	})
+	mux.HandleFunc("/", nothing)
 	a.mux = mux
+}
+
+func nothing(w http.ResponseWriter, r *http.Request) {
+	fail(w, http.StatusNotFound, "not_found", "there is no "+r.URL.Path+" here: PromQL is at /api/v1/, SQL at /sql")
 }
 
 // tenant authenticates and takes away what a client must not choose.

@@ -111,7 +111,7 @@ func begins(tokens []token) error {
 		if i < len(tokens) && tokens[i].kind == word {
 			what = strings.ToUpper(clip(tokens[i].text))
 		}
-		return refuse(readonly, "%s is not allowed: only SELECT, WITH, SHOW, DESCRIBE and EXPLAIN are", what)
+		return refuse(readonly, "%s is not allowed: only SELECT, WITH, SHOW, DESCRIBE, EXISTS and EXPLAIN are", what)
 	}
 	if tokens[i].text != "explain" {
 		return nil

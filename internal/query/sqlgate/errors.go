@@ -42,8 +42,8 @@ func (e *Exception) Error() string {
 	return fmt.Sprintf("Code: %d. DB::Exception: %s. (%s)", e.number, e.text, e.name)
 }
 
-// write answers with the exception.
-func (e *Exception) write(w http.ResponseWriter) {
+// write answers with the exception, in ClickHouse's own compression when framed.
+func (e *Exception) write(w http.ResponseWriter, framed bool) {
 	h := w.Header()
 	h.Set("Content-Type", "text/plain; charset=UTF-8")
 	h.Set("X-ClickHouse-Exception-Code", strconv.Itoa(e.number))
@@ -53,6 +53,10 @@ func (e *Exception) write(w http.ResponseWriter) {
 	case tooManyQueries:
 		h.Set("Retry-After", "1")
 	}
+	body := []byte(e.Error() + "\n")
+	if framed {
+		body = frame(body)
+	}
 	w.WriteHeader(e.status)
-	_, _ = fmt.Fprintln(w, e.Error()) // the client has gone
+	_, _ = w.Write(body) // the client has gone
 }

@@ -119,7 +119,7 @@ func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		e = refuse(networkError, "the database did not answer; try again")
 	}
 	g.queries.WithLabelValues(e.name).Inc()
-	e.write(w)
+	e.write(w, r.URL.Query().Get("compress") == "1")
 }
 
 // alive answers what clients and load balancers ask before they have credentials.

@@ -17,6 +17,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/ClickHouse/ch-go/compress"
 	"github.com/klauspost/compress/zstd"
 	"github.com/pierrec/lz4/v4"
 	"github.com/prometheus/client_golang/prometheus"
@@ -443,4 +444,14 @@ func TestErrorsTellNoInternals(t *testing.T) {
 	f("Code: 36. DB::Exception: cannot open /srv/ch/data/user_files/x. (BAD_ARGUMENTS)\n", "Code: 36. DB::Exception: cannot open … (BAD_ARGUMENTS)\n")
 	// What was ready before the error is not the error.
 	f("1\n2\nCode: 36. DB::Exception: x. (BAD_ARGUMENTS)\n", "Code: 36. DB::Exception: x. (BAD_ARGUMENTS)\n")
+}
+
+// A client that asks for ClickHouse's own compression reads errors in it, also the gateway's.
+func TestFramedErrors(t *testing.T) {
+	s := newGateway(t, &upstream{})
+	status, body, _ := send(t, "POST", s.URL+"/?compress=1", "INSERT INTO t VALUES (1)", "X-ClickHouse-Key", "k-acme")
+	text, err := io.ReadAll(compress.NewReader(strings.NewReader(body))) // ch-go's, which checks the checksum
+	if status != 403 || !errors.Is(err, io.EOF) || !strings.HasPrefix(string(text), "Code: 164. DB::Exception: INSERT") {
+		t.Errorf("got %d %q (%v), want the exception as a compressed block", status, text, err)
+	}
 }

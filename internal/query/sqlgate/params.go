@@ -22,6 +22,8 @@ var (
 		"readonly", "quota_key", "cancel_http_readonly_queries_on_client_close", "buffer_size", "http_response_buffer_size",
 		"session_id", "session_timeout", "session_check", "close_session", "log_comment", "log_queries",
 	}
+	// What is about writing says nothing of a statement that reads.
+	droppedPrefixes = []string{"insert_", "input_format_", "async_", "wait_for_async_"}
 	// passed to ClickHouse as they are: how the answer looks, never what it is read from. Native clients read blocks of
 	// the client_protocol_version they send.
 	passed = []string{
@@ -30,7 +32,8 @@ var (
 		"http_write_exception_in_output_format", "extremes", "max_block_size", "join_use_nulls",
 		"session_timezone", "date_time_output_format", "date_time_input_format", "date_time_overflow_behavior",
 		"network_compression_method", "network_zstd_compression_level", "prefer_column_name_to_alias", "result_overflow_mode", "limit", "offset",
-		"count_distinct_implementation", "aggregate_functions_null_for_empty", "transform_null_in",
+		"count_distinct_implementation", "aggregate_functions_null_for_empty", "transform_null_in", "cast_keep_nullable",
+		"cast_string_to_dynamic_use_inference",
 	}
 	passedPrefixes = []string{"param_", "output_format_", "format_csv_", "format_custom_"}
 	// lowered: a client may ask for less than its tenant may use.
@@ -44,7 +47,7 @@ func settings(in url.Values, h http.Header, l tenants.Limits, database string) (
 	for name, values := range in {
 		value := values[len(values)-1]
 		switch {
-		case slices.Contains(used, name), slices.Contains(dropped, name):
+		case slices.Contains(used, name), slices.Contains(dropped, name), hasPrefix(name, droppedPrefixes):
 		case slices.Contains(passed, name), hasPrefix(name, passedPrefixes):
 			out.Set(name, value)
 		case slices.Contains(lowered, name):
