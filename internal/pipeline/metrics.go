@@ -218,6 +218,10 @@ var (
 		"How far behind processing time the watermark is, at most over partitions, of the tenants that send and lag most.", []string{"tenant"}, nil)
 	lagDesc = prometheus.NewDesc("vigie_pipeline_lag_records",
 		"Records of a partition that have not been polled.", []string{"topic", "partition"}, nil)
+	usedDesc = prometheus.NewDesc("vigie_pipeline_limit_used",
+		"What tenants that send have used of a limit, of those nearest to it: rates over all partitions of this process, an average second of the fullest recent window; others in the partition with the most.", []string{"signal", "tenant", "limit"}, nil)
+	mostDesc = prometheus.NewDesc("vigie_pipeline_limit",
+		"The limit in force, of each vigie_pipeline_limit_used.", []string{"signal", "tenant", "limit"}, nil)
 	tasksDesc = prometheus.NewDesc("vigie_pipeline_tasks",
 		"Partitions that workers own.", nil, nil)
 	statesDesc = prometheus.NewDesc("vigie_pipeline_task_states",
@@ -232,7 +236,7 @@ var (
 
 // Describe implements prometheus.Collector.
 func (g *gauges) Describe(out chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{seriesDesc, watermarkDesc, lagDesc, tasksDesc, statesDesc, keysDesc, sizeDesc, lengthDesc} {
+	for _, d := range []*prometheus.Desc{seriesDesc, watermarkDesc, lagDesc, usedDesc, mostDesc, tasksDesc, statesDesc, keysDesc, sizeDesc, lengthDesc} {
 		out <- d
 	}
 }
@@ -246,6 +250,7 @@ func (g *gauges) Collect(out chan<- prometheus.Metric) {
 		out <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v, labels...)
 	}
 	tenants, lags := make(map[string]TenantTopology), make(map[string]time.Duration)
+	limits := make(map[limitKey]LimitTopology)
 	tasks, keys, sizes := 0, make(map[string]int), make(map[string]int64)
 	states := map[string]int{TaskRunning: 0, TaskRestoring: 0, TaskStopped: 0}
 	for _, w := range workers {
@@ -258,6 +263,7 @@ func (g *gauges) Collect(out chan<- prometheus.Metric) {
 			keys[t.Tasks[i].Topic] += t.Tasks[i].StateKeys
 			sizes[t.Tasks[i].Topic] += t.Tasks[i].StateBytes
 			sumTenants(tenants, &t.Tasks[i])
+			sumLimits(limits, &t.Tasks[i])
 			for _, tenant := range t.Tasks[i].Lagging {
 				lags[tenant.Tenant] = max(lags[tenant.Tenant], tenant.Lag)
 			}
@@ -273,6 +279,10 @@ func (g *gauges) Collect(out chan<- prometheus.Metric) {
 	}
 	for _, tenant := range mostLagging(lags) {
 		gauge(watermarkDesc, tenant.Lag.Seconds(), tenant.Tenant)
+	}
+	for key, l := range limits {
+		gauge(usedDesc, float64(l.Used), key.signal, key.tenant, key.limit)
+		gauge(mostDesc, float64(l.Most), key.signal, key.tenant, key.limit)
 	}
 	top := make([]TenantTopology, 0, len(tenants))
 	for _, tenant := range tenants {

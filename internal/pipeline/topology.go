@@ -52,6 +52,7 @@ type TaskTopology struct {
 	Lagging     []TenantTopology `json:"lagging_tenants"` // of those that send, with the watermarks that lag most
 	Top         []TenantTopology `json:"top_tenants"`     // with the most series
 	OtherSeries int              `json:"other_tenants_series"`
+	Limits      []LimitTopology  `json:"limits"` // of tenants that send, those nearest to the limit
 }
 
 // TenantTopology is one tenant in a task.
@@ -89,6 +90,7 @@ func (t *Task) topology(now int64) TaskTopology {
 		out.Series += row.Series
 		out.Top = append(out.Top, row)
 	}
+	out.Limits = topOf(t.uses(make([]LimitTopology, 0, 2*len(t.tenants)), now), compareLimits)
 	out.Lagging = topOf(out.Top, compareLags)
 	out.Lagging = slices.DeleteFunc(out.Lagging, func(t TenantTopology) bool { return t.Lag == 0 })
 	out.Top = topOf(out.Top, compareTenants)
@@ -101,8 +103,8 @@ func (t *Task) topology(now int64) TaskTopology {
 
 // topOf returns the first topTenants of rows in the order of compare. It does not sort them all: a task may have ten
 // thousand tenants, and is asked every second.
-func topOf(rows []TenantTopology, compare func(a, b TenantTopology) int) []TenantTopology {
-	top := make([]TenantTopology, 0, topTenants+1)
+func topOf[T any](rows []T, compare func(a, b T) int) []T {
+	top := make([]T, 0, topTenants+1)
 	for _, row := range rows {
 		if len(top) == topTenants && compare(row, top[topTenants-1]) >= 0 {
 			continue

@@ -92,3 +92,60 @@ func TestTopologyCountsAborts(t *testing.T) {
 		}
 	})
 }
+
+// What a tenant has used of its limits is told beside the limit in force: rates of all partitions together, series and windows
+// of the partition with the most.
+func TestLimitUseIsTold(t *testing.T) {
+	other := pipeline.Partition{Topic: at.Topic, Partition: at.Partition + 1}
+	s := &timedSession{assigned: []pipeline.Reach{reach(at, 0), reach(other, 0)}}
+	s.answer = func(int) (bool, error) { s.state = nil; return true, nil }
+	reg := prometheus.NewRegistry()
+	change := func(c *pipeline.WorkerConfig) {
+		c.Config = windowedConfig(pipeline.Window{Tumbling: 10 * time.Second})
+		c.Limits = limitsOf(map[tenants.ID]tenants.Limits{"acme": {ActiveSeries: 10, StreamEventsPerSecond: 50, OpenWindows: 7}})
+		c.Metrics = pipeline.NewMetrics(reg)
+	}
+	inBubble(t, s, change, func(t *testing.T, w *pipeline.Worker, _ context.CancelFunc) {
+		send := func(p pipeline.Partition, n int) {
+			var records []pipeline.Record
+			for i := range n {
+				records = append(records, record("acme", event(time.Now(), "m", fmt.Sprintf(`"service":"s%d"`, i))))
+				records[i].Timestamp = time.Now().UnixNano()
+			}
+			s.polls <- fetchOf(p, records...)
+		}
+		send(at, 4)
+		send(other, 6)
+		time.Sleep(2 * time.Second)
+		synctest.Wait()
+		f := func(metric, limit string, want float64) {
+			t.Helper()
+			families, err := reg.Gather()
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, family := range families {
+				for _, m := range family.GetMetric() {
+					if family.GetName() == metric && m.GetLabel()[0].GetValue() == limit && m.GetLabel()[2].GetValue() == "acme" {
+						if got := m.GetGauge().GetValue(); got != want {
+							t.Errorf("%s of %s: got %v, want %v", metric, limit, got, want)
+						}
+						return
+					}
+				}
+			}
+			t.Errorf("%s of %s: got none, want %v", metric, limit, want)
+		}
+		f("vigie_pipeline_limit_used", "active_series", 6)
+		f("vigie_pipeline_limit", "active_series", 10)
+		f("vigie_pipeline_limit_used", "stream_events_per_second", 5) // 10 in a window of 2 s
+		f("vigie_pipeline_limit", "stream_events_per_second", 50)
+		f("vigie_pipeline_limit_used", "open_windows", 6)
+		f("vigie_pipeline_limit", "open_windows", 7)
+		time.Sleep(2 * time.Minute)
+		synctest.Wait()
+		if n, err := testutil.GatherAndCount(reg, "vigie_pipeline_limit_used"); n != 0 || err != nil {
+			t.Errorf("of a silent tenant: got %d metrics (%v), want none", n, err)
+		}
+	})
+}
