@@ -12,10 +12,10 @@ SCHEDULES ?= 2000
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 BUILD := CGO_ENABLED=0 $(GO) build -ldflags '-s -w -X main.version=$(VERSION)'
 
-.PHONY: help run test race sim build fmt lint chaos figures bench docs clean
+.PHONY: help run test race sim build fmt lint chaos figures bench bench-full bench-page microbench docs clean
 
 help: ## Show what can be made
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
 
 run: build ## Build and run the whole of Vigie on this machine, fed with live data (Ctrl-C ends it)
 	@./bin/vigie dev
@@ -61,12 +61,23 @@ fmt: ## Format the Go sources
 	$(GO) fmt ./...
 
 lint: ## Check with gofmt, vet and staticcheck
-	@unformatted=$$(gofmt -l cmd internal pkg migrations); \
+	@unformatted=$$(gofmt -l bench cmd internal pkg migrations); \
 		if [ -n "$$unformatted" ]; then echo "not formatted (make fmt): $$unformatted" >&2; exit 1; fi
 	CGO_ENABLED=0 $(GO) vet ./...
 	CGO_ENABLED=0 $(GO) tool staticcheck ./...
 
-bench: ## Run the benchmarks of the pure packages and the pipeline
+bench: ## Compare Vigie with its peers, in turns over one Kafka log (15 minutes; bench/README.md)
+	@mkdir -p bench/results
+	VIGIE_BENCH_RUNS=$(CURDIR)/bench/results/runs.jsonl CGO_ENABLED=0 $(GO) test -count=1 -v -timeout 6h -run '^TestCompare$$' ./bench/compare
+	@$(MAKE) --no-print-directory bench-page
+
+bench-full: ## The same with five rounds, a million series and every kind of log (hours)
+	VIGIE_BENCH_ROUNDS=5 VIGIE_BENCH_CASES="json/10000 json/100000 json/1000000 json/100000/dense json/100000/zipf json/100000/churn otlp/10000 otlp/100000" $(MAKE) bench
+
+bench-page: ## Write bench/results/summary.json and its section of docs/performance.md from the runs
+	CGO_ENABLED=0 $(GO) test -count=1 -run '^TestPage$$' ./bench/compare -update
+
+microbench: ## Run the benchmarks of the pure packages and the pipeline
 	CGO_ENABLED=0 $(GO) test -run '^$$' -bench . -benchmem ./pkg/... ./internal/pipeline/... ./internal/clickhouse/...
 
 docs: ## Write the generated documents anew (docs/configuration.md, docs/metrics.md)

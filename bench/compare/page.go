@@ -1,0 +1,139 @@
+package compare
+
+import (
+	"bytes"
+	"fmt"
+	"slices"
+	"strings"
+)
+
+// The section of a page that Page writes stands between these lines.
+const (
+	pageBegin = "<!-- written by `make bench-page` from bench/results/summary.json: begin -->\n"
+	pageEnd   = "<!-- end -->\n"
+)
+
+// peerNames say what a peer is, in the order of the table.
+var peerNames = []struct{ peer, text string }{
+	{Vigie, "**Vigie**, `stream` with sink, exactly once"},
+	{"null", "franz-go, only reading"},
+	{"encoding-json", "franz-go + encoding/json + DDSketch"},
+	{"fastjson", "franz-go + fastjson + DDSketch"},
+	{"streamaggr", "franz-go + fastjson + VictoriaMetrics streamaggr"},
+	{"goka", "goka, encoding/json, a sum a series"},
+	{"clickhouse", "ClickHouse Kafka engine + materialized view"},
+	{"kafka-streams", "Kafka Streams, exactly once"},
+	{"flink", "Flink, exactly once"},
+	{"jet", "Hazelcast Jet, exactly once"},
+}
+
+// Page puts the tables of entries into a page between its two marks. machine describes where they were measured.
+func Page(page []byte, entries []Entry, machine string) ([]byte, error) {
+	before, rest, began := bytes.Cut(page, []byte(pageBegin))
+	_, after, ended := bytes.Cut(rest, []byte(pageEnd))
+	if !began || !ended {
+		return nil, fmt.Errorf("page without the lines %q and %q", pageBegin, pageEnd)
+	}
+	out := append(bytes.Clone(before), pageBegin...)
+	out = fmt.Appendf(out, "Measured on %s.\n", machine)
+	out = appendPeers(out, entries)
+	out = appendTargets(out, entries)
+	return append(append(out, pageEnd...), after...), nil
+}
+
+type place struct {
+	format string
+	series int
+}
+
+func appendPeers(out []byte, entries []Entry) []byte {
+	var places []place
+	for _, e := range entries {
+		if at := (place{e.Format, e.Series}); !slices.Contains(places, at) {
+			places = append(places, at)
+		}
+	}
+	for _, at := range places {
+		out = fmt.Appendf(out, "\n**%s, %s series**\n\n| | events per CPU-second: median (least – most) | Vigie's, as a multiple: least / median / most | allocations an event | resident |\n|---|---|---|---|---|\n",
+			title(at.format), thousands(float64(at.series)))
+		for _, p := range peerNames {
+			rate := find(entries, "rate", p.peer, at)
+			if rate == nil {
+				continue
+			}
+			times, allocs, resident := "", "", ""
+			if e := find(entries, "times", p.peer, at); e != nil {
+				times = fmt.Sprintf("%.1f / **%.1f** / %.1f", e.Min, e.Median, e.Max)
+			}
+			if e := find(entries, "allocs", p.peer, at); e != nil {
+				allocs = fmt.Sprintf("%.3g", e.Median)
+			}
+			if e := find(entries, "resident", p.peer, at); e != nil {
+				resident = fmt.Sprintf("%.0f MiB", e.Median/(1<<20))
+			}
+			out = fmt.Appendf(out, "| %s | %s (%s – %s) | %s | %s | %s |\n", p.text, thousands(rate.Median), thousands(rate.Min), thousands(rate.Max), times, allocs, resident)
+		}
+	}
+	return out
+}
+
+// title makes "JSON, dense" of "json dense".
+func title(format string) string {
+	name, rest, more := strings.Cut(format, " ")
+	if name = strings.ToUpper(name); more {
+		name += ", " + rest
+	}
+	return name
+}
+
+func find(entries []Entry, measure, peer string, at place) *Entry {
+	for i := range entries {
+		if e := &entries[i]; e.Measure == measure && e.Peer == peer && e.Format == at.format && e.Series == at.series {
+			return e
+		}
+	}
+	return nil
+}
+
+func appendTargets(out []byte, entries []Entry) []byte {
+	out = append(out, "\n**Targets**\n\n| | floor | stretch | measured, median | |\n|---|---|---|---|---|\n"...)
+	for _, e := range entries {
+		if e.Floor == 0 {
+			continue
+		}
+		verdict := "missed"
+		if reaches(e.Median, e.Floor, e.Better) {
+			verdict = "reached"
+		}
+		if reaches(e.Median, e.Stretch, e.Better) {
+			verdict = "stretch reached"
+		}
+		out = fmt.Appendf(out, "| %s, %s, %s series: %s | %s | %s | %s | %s |\n",
+			e.Peer, title(e.Format), thousands(float64(e.Series)), e.Unit, figure(e.Floor), figure(e.Stretch), figure(e.Median), verdict)
+	}
+	return out
+}
+
+func reaches(value, target float64, better string) bool {
+	if better == "lower" {
+		return value <= target
+	}
+	return value >= target
+}
+
+// figure prints a number with three digits, or in thousands.
+func figure(v float64) string {
+	if v >= 10_000 {
+		return thousands(v)
+	}
+	return fmt.Sprintf("%.3g", v)
+}
+
+// thousands prints 1234567 as 1,235 k.
+func thousands(v float64) string {
+	text := fmt.Sprintf("%.0f", v/1000)
+	for i := len(text) - 3; i > 0; i -= 3 {
+		text = text[:i] + "," + text[i:]
+	}
+	return text + " k"
+}

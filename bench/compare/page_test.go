@@ -1,0 +1,81 @@
+package compare
+
+import (
+	"bytes"
+	"encoding/json"
+	"flag"
+	"os"
+	"testing"
+)
+
+var update = flag.Bool("update", false, "write bench/results/summary.json and the section of docs/performance.md anew")
+
+// machine is where the committed runs were made.
+const machine = "2 shared cores of an AMD EPYC with 24 GB, Linux, Go 1.26, Apache Kafka 4.3.1 and ClickHouse 26.7 beside; other work ran on the machine, and each round's runs follow one another"
+
+// The summary and the page say what the runs say.
+func TestPage(t *testing.T) {
+	const summaryPath, pagePath = "../results/summary.json", "../../docs/performance.md"
+	runs, err := ReadRuns("../results/runs.jsonl")
+	if err != nil {
+		t.Fatal(err)
+	}
+	entries := Summarize(runs)
+	summary, err := json.MarshalIndent(entries, "", " ")
+	if err != nil {
+		t.Fatal(err)
+	}
+	summary = append(summary, '\n')
+	page, err := os.ReadFile(pagePath)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want, err := Page(page, entries, machine)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if *update {
+		if err := os.WriteFile(summaryPath, summary, 0o644); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(pagePath, want, 0o644); err != nil {
+			t.Fatal(err)
+		}
+		return
+	}
+	stored, err := os.ReadFile(summaryPath)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !bytes.Equal(stored, summary) {
+		t.Errorf("%s is not what the runs say: make bench-page", summaryPath)
+	}
+	if !bytes.Equal(page, want) {
+		t.Errorf("%s is not what the runs say: make bench-page", pagePath)
+	}
+}
+
+// Ratios are of runs of one round; those of other rounds and cases do not mix in.
+func TestSummarize(t *testing.T) {
+	run := func(round int64, peer, of string, cpu float64) Run {
+		return Run{Round: round, Peer: peer, Case: of, Events: 1000, CPU: cpu, Wall: 1}
+	}
+	entries := Summarize([]Run{
+		run(1, Vigie, "json/10", 1), run(1, "fastjson", "json/10", 3), run(1, "null", "json/10", 0.5),
+		run(2, Vigie, "json/10", 2), run(2, "fastjson", "json/10", 4), run(2, Vigie, "json/20/dense", 100),
+		run(3, "fastjson", "json/10", 1000),
+	})
+	at := place{"json", 10}
+	if e := find(entries, "times", "fastjson", at); e == nil || e.Min != 2 || e.Median != 2.5 || e.Max != 3 {
+		t.Errorf("times of fastjson: got %+v, want 2, 2.5 and 3", e)
+	}
+	if e := find(entries, "over-null", Vigie, at); e == nil || e.Median != 2 {
+		t.Errorf("over null: got %+v, want 2", e)
+	}
+	if e := find(entries, "rate", Vigie, at); e == nil || e.Min != 500 || e.Max != 1000 {
+		t.Errorf("rate: got %+v, want 500 to 1000", e)
+	}
+	if e := find(entries, "rate", Vigie, place{"json dense", 20}); e == nil || e.Median != 10 {
+		t.Errorf("rate of the dense log: got %+v, want 10", e)
+	}
+}

@@ -1,0 +1,179 @@
+package compare
+
+import (
+	"bufio"
+	"cmp"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"slices"
+	"strings"
+)
+
+// Run is one measured run of one peer over one log: a line of results/runs.jsonl.
+type Run struct {
+	Round      int64   `json:"round"` // runs with one number took turns over one log
+	Peer       string  `json:"peer"`
+	Case       string  `json:"case"` // "json/100000", "json/100000/dense"
+	Events     int     `json:"events"`
+	Results    int     `json:"results,omitempty"`    // rows
+	CPU        float64 `json:"cpu"`                  // seconds of processor time
+	Wall       float64 `json:"wall"`                 // seconds
+	Allocs     float64 `json:"allocs,omitempty"`     // an event
+	Resident   int64   `json:"resident"`             // most bytes
+	ClickHouse float64 `json:"clickhouse,omitempty"` // its seconds of processor time, when it is not the peer
+	Load       float64 `json:"load"`                 // of the machine before, 1 minute
+}
+
+// Rate is in events per second of processor time.
+func (r *Run) Rate() float64 { return float64(r.Events) / r.CPU }
+
+// Entry is one published figure: a line of results/summary.json.
+type Entry struct {
+	Measure string  `json:"measure"`
+	Peer    string  `json:"peer"`
+	Format  string  `json:"format"`
+	Series  int     `json:"series"`
+	Unit    string  `json:"unit"`
+	Better  string  `json:"better"` // "higher" or "lower"
+	Min     float64 `json:"min"`
+	Median  float64 `json:"median"`
+	Max     float64 `json:"max"`
+	Floor   float64 `json:"floor,omitempty"` // 0: none is set
+	Stretch float64 `json:"stretch,omitempty"`
+}
+
+// Vigie is the name of the peer that the others are compared with.
+const Vigie = "vigie"
+
+// AppendRun appends a run to a file of runs.
+func AppendRun(path string, r *Run) error {
+	line, err := json.Marshal(r)
+	if err != nil {
+		return err
+	}
+	file, err := os.OpenFile(path, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o644)
+	if err != nil {
+		return err
+	}
+	_, err = file.Write(append(line, '\n'))
+	return errors.Join(err, file.Close())
+}
+
+// ReadRuns reads a file of runs; one that is not there has none.
+func ReadRuns(path string) (runs []Run, err error) {
+	file, err := os.Open(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	defer file.Close()
+	lines := bufio.NewScanner(file)
+	for n := 1; lines.Scan(); n++ {
+		var r Run
+		if err := json.Unmarshal(lines.Bytes(), &r); err != nil {
+			return nil, fmt.Errorf("read %s line %d: %w", path, n, err)
+		}
+		runs = append(runs, r)
+	}
+	return runs, lines.Err()
+}
+
+// target is what a measure should reach: floor must, stretch is the aim.
+type target struct{ floor, stretch float64 }
+
+// targets by measure, peer and case.
+var targets = map[[3]string]target{
+	{"rate", Vigie, "json/100000"}:            {1.5e6, 2.5e6},
+	{"rate", Vigie, "otlp/100000"}:            {2e6, 4e6},
+	{"allocs", Vigie, "json/100000"}:          {0.05, 0.01},
+	{"times", "streamaggr", "json/10000"}:     {3, 5},
+	{"times", "streamaggr", "json/100000"}:    {5, 8},
+	{"times", "clickhouse", "json/100000"}:    {10, 20},
+	{"times", "encoding-json", "json/100000"}: {6, 10},
+	{"times", "jet", "json/100000"}:           {8, 12},
+	{"times", "flink", "json/100000"}:         {10, 18},
+	{"times", "kafka-streams", "json/100000"}: {15, 25},
+	{"over-null", Vigie, "json/100000"}:       {2.5, 1.7},
+}
+
+// Summarize makes of runs what is published: for each case and peer the rates and the memory, and how many times as many events
+// per second of processor time Vigie takes as each peer in the same round.
+func Summarize(runs []Run) (entries []Entry) {
+	type place struct{ peer, of string }
+	by, rounds := map[place][]*Run{}, map[int64]map[place]*Run{}
+	for i := range runs {
+		r := &runs[i]
+		at := place{r.Peer, r.Case}
+		by[at] = append(by[at], r)
+		if rounds[r.Round] == nil {
+			rounds[r.Round] = map[place]*Run{}
+		}
+		rounds[r.Round][at] = r
+	}
+	add := func(measure, peer, of, unit, better string, values []float64) {
+		if len(values) == 0 {
+			return
+		}
+		slices.Sort(values)
+		format, series := caseOf(of)
+		t := targets[[3]string{measure, peer, of}]
+		entries = append(entries, Entry{measure, peer, format, series, unit, better, values[0], median(values), values[len(values)-1], t.floor, t.stretch})
+	}
+	for at, list := range by {
+		add("rate", at.peer, at.of, "events per CPU-second", "higher", each(list, (*Run).Rate))
+		add("wall", at.peer, at.of, "events per second", "higher", each(list, func(r *Run) float64 { return float64(r.Events) / r.Wall }))
+		add("resident", at.peer, at.of, "bytes", "lower", each(list, func(r *Run) float64 { return float64(r.Resident) }))
+		if list[0].Allocs > 0 {
+			add("allocs", at.peer, at.of, "allocations per event", "lower", each(list, func(r *Run) float64 { return r.Allocs }))
+		}
+		if list[0].ClickHouse > 0 {
+			add("clickhouse", at.peer, at.of, "CPU nanoseconds of ClickHouse per event", "lower", each(list, func(r *Run) float64 { return r.ClickHouse / float64(r.Events) * 1e9 }))
+		}
+		if at.peer == Vigie {
+			continue
+		}
+		var times []float64
+		for _, round := range rounds {
+			if ours, theirs := round[place{Vigie, at.of}], round[at]; ours != nil && theirs != nil {
+				times = append(times, ours.Rate()/theirs.Rate())
+			}
+		}
+		if at.peer != "null" {
+			add("times", at.peer, at.of, "times the peer's events per CPU-second", "higher", times)
+			continue
+		}
+		for i := range times {
+			times[i] = 1 / times[i]
+		}
+		add("over-null", Vigie, at.of, "times the CPU of only reading", "lower", times)
+	}
+	slices.SortFunc(entries, func(a, b Entry) int {
+		return cmp.Or(cmp.Compare(a.Format, b.Format), cmp.Compare(a.Series, b.Series), cmp.Compare(a.Measure, b.Measure), cmp.Compare(a.Peer, b.Peer))
+	})
+	return entries
+}
+
+// caseOf takes "json/100000/dense" apart: the format is "json dense".
+func caseOf(of string) (format string, series int) {
+	parts := strings.Split(of, "/")
+	_, _ = fmt.Sscan(parts[1], &series)
+	return strings.Join(append(parts[:1:1], parts[2:]...), " "), series
+}
+
+func each(runs []*Run, of func(*Run) float64) (values []float64) {
+	for _, r := range runs {
+		values = append(values, of(r))
+	}
+	return values
+}
+
+// median of sorted values; of an even number the mean of the two in the middle.
+func median(sorted []float64) float64 {
+	n := len(sorted)
+	return (sorted[(n-1)/2] + sorted[n/2]) / 2
+}

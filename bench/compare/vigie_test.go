@@ -1,0 +1,198 @@
+package compare
+
+import (
+	"bytes"
+	"crypto/rand"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"os/exec"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/vigie-io/vigie/internal/clickhouse"
+	"github.com/vigie-io/vigie/internal/testkit"
+	"github.com/vigie-io/vigie/internal/units"
+)
+
+// vigie runs the stream process as it is built and shipped, with one worker, exactly once into Kafka and ClickHouse, until
+// ClickHouse counts every event of the log.
+func (b *bench) vigie(t *testing.T, r *Run) {
+	t.Helper()
+	password := rand.Text()
+	users, err := clickhouse.UsersXML(clickhouse.Access{
+		ServicePassword: units.Secret(password), SQLPassword: units.Secret(rand.Text()), Limits: clickhouse.DefaultSQLLimits(),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	server := testkit.ClickHouse(t, users)
+	unique := fmt.Sprintf("%s.%d", b.topic, time.Now().UnixNano())
+	admin := testkit.FreeAddr(t)
+	env := []string{
+		"VIGIE_KAFKA_BROKERS=" + b.broker.Addr, "VIGIE_KAFKA_GROUP=" + unique, "VIGIE_KAFKA_TRANSACTIONAL_ID_PREFIX=" + unique, "VIGIE_KAFKA_INSTANCE=one",
+		"VIGIE_CLICKHOUSE_ADDRS=" + server.HTTPAddr, "VIGIE_CLICKHOUSE_PASSWORD=" + password, "VIGIE_STREAM_LISTEN=" + admin,
+		"VIGIE_STREAM_WORKERS=1", "VIGIE_TENANTS_DEFAULTS_ACTIVE_SERIES=10000000", "VIGIE_KAFKA_TOPICS_METRICS_NAME=" + b.topic,
+	}
+	for _, topic := range []string{"spans", "logs", "state_metrics", "state_spans", "state_logs", "results", "dlq", "dlq_replayed", "parked"} {
+		env = append(env, "VIGIE_KAFKA_TOPICS_"+strings.ToUpper(topic)+"_NAME="+unique+"."+topic)
+		defer b.drop(unique + "." + topic)
+	}
+	env = append(environment(), env...)
+	migrate := exec.CommandContext(t.Context(), testkit.BuildBinary(t, "./cmd/vigie"), "migrate")
+	migrate.Env = env
+	if output, err := migrate.CombinedOutput(); err != nil {
+		t.Fatalf("migrate: %v\n%s", err, output)
+	}
+	ends, err := b.admin.ListEndOffsets(t.Context(), b.topic)
+	if err != nil {
+		t.Fatal(err)
+	}
+	idle := cpuOf(t, server.Pid())
+	began := time.Now()
+	p := start(t, testkit.BuildBinary(t, "./cmd/stream"), env)
+	deadline := began.Add(time.Minute)
+	want := b.log.Events - b.log.Malformed
+	for got := 0; !b.committed(t, unique, ends) || got != want; time.Sleep(50 * time.Millisecond) {
+		if b.committed(t, unique, ends) {
+			got = atoi(t, query(t, "http://vigie:"+password+"@"+server.HTTPAddr, "SELECT sum(count) FROM vigie.rollups_10s"))
+		}
+		if time.Now().After(deadline) || got > want {
+			t.Fatalf("ClickHouse counts %d events, want %d\n%s", got, want, p.output.String())
+		}
+	}
+	r.Wall, r.CPU, r.Resident = time.Since(began).Seconds(), cpuOf(t, p.pid()), residentOf(t, p.pid())
+	r.Events, r.ClickHouse = b.log.Events, cpuOf(t, server.Pid())-idle
+	r.Allocs = scraped(t, admin, "go_memstats_mallocs_total") / float64(r.Events)
+	r.Results = int(scraped(t, admin, `vigie_pipeline_rows_total{table="ingest_rollups"}`))
+}
+
+// environment is that of this test but for Vigie's configuration.
+func environment() (env []string) {
+	for _, entry := range os.Environ() {
+		if !strings.HasPrefix(entry, "VIGIE_") || strings.HasPrefix(entry, "VIGIE_CACHE_DIR=") || strings.HasPrefix(entry, "VIGIE_CLICKHOUSE_LIB=") {
+			env = append(env, entry)
+		}
+	}
+	return env
+}
+
+func atoi(t *testing.T, text string) int {
+	t.Helper()
+	n, err := strconv.Atoi(text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return n
+}
+
+// query asks ClickHouse.
+func query(t *testing.T, url, statement string) string {
+	t.Helper()
+	response, err := http.Post(url+"/", "text/plain", strings.NewReader(statement))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer response.Body.Close()
+	text, err := io.ReadAll(response.Body)
+	if err != nil || response.StatusCode != http.StatusOK {
+		t.Fatalf("%s: %v %s", statement, err, text)
+	}
+	return strings.TrimSpace(string(text))
+}
+
+// process is a program that is measured.
+type process struct {
+	cmd    *exec.Cmd
+	output bytes.Buffer
+}
+
+func (p *process) pid() int { return p.cmd.Process.Pid }
+
+// start runs a program until the test ends.
+func start(t *testing.T, path string, env []string) *process {
+	t.Helper()
+	p := &process{cmd: exec.Command(path)}
+	p.cmd.Env, p.cmd.Stdout, p.cmd.Stderr = env, &p.output, &p.output
+	p.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	if err := p.cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		_ = p.cmd.Process.Signal(syscall.SIGINT)
+		_ = p.cmd.Wait()
+	})
+	return p
+}
+
+// ticks are the kernel's, of processor time in /proc, on every Linux that Go runs on.
+const ticks = 100
+
+// cpuOf is the processor time of a process so far, in seconds.
+func cpuOf(t *testing.T, pid int) float64 {
+	t.Helper()
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	if err != nil {
+		t.Fatal(err)
+	}
+	// The name, in parentheses, may hold anything.
+	fields := strings.Fields(string(text[bytes.LastIndexByte(text, ')')+1:]))
+	user, err := strconv.Atoi(fields[11])
+	if err != nil {
+		t.Fatal(err)
+	}
+	system, err := strconv.Atoi(fields[12])
+	if err != nil {
+		t.Fatal(err)
+	}
+	return float64(user+system) / ticks
+}
+
+// residentOf is the most memory that a process had, in bytes.
+func residentOf(t *testing.T, pid int) int64 {
+	t.Helper()
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for line := range strings.Lines(string(text)) {
+		if rest, ok := strings.CutPrefix(line, "VmHWM:"); ok {
+			n, err := strconv.ParseInt(strings.Fields(rest)[0], 10, 64)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return n << 10
+		}
+	}
+	t.Fatal("no VmHWM in /proc/…/status")
+	return 0
+}
+
+// scraped is the sum of the samples of /metrics that begin so.
+func scraped(t *testing.T, addr, prefix string) (sum float64) {
+	t.Helper()
+	response, err := http.Get("http://" + addr + "/metrics")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer response.Body.Close()
+	text, err := io.ReadAll(response.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for line := range strings.Lines(string(text)) {
+		if rest, ok := strings.CutPrefix(line, prefix); ok {
+			fields := strings.Fields(rest)
+			v, err := strconv.ParseFloat(fields[len(fields)-1], 64)
+			if err != nil {
+				t.Fatal(err)
+			}
+			sum += v
+		}
+	}
+	return sum
+}

@@ -1,0 +1,300 @@
+package compare
+
+import (
+	"encoding/binary"
+	"fmt"
+	"math"
+	"math/rand/v2"
+	"slices"
+	"strconv"
+	"time"
+)
+
+// Workload describes a log of metric events. Equal ones make equal logs, but for the time at which they begin.
+type Workload struct {
+	Format  string // "json": an event a record; "otlp": 100 data points of a tenant a record, protobuf
+	Series  int
+	Events  int
+	Span    time.Duration // of event time
+	Zipf    bool          // series are as unlike in their share of events as words of a text; else all have one share
+	Churn   float64       // of the series, that many are replaced by new ones in each tenth of the span
+	Hostile Hostile
+}
+
+// Hostile is how a workload tries to be expensive.
+type Hostile string
+
+// What producers may do to Vigie, by mistake or not.
+const (
+	Tame     Hostile = ""
+	Unique   Hostile = "unique"   // a label no two events share the value of, as a trace id: every event is a series
+	Shuffled Hostile = "shuffled" // fields and labels in another order each time
+)
+
+// Shares of events that are not as they should be; the same in every log.
+const (
+	outOfOrder = 0.02  // up to 4 s before their turn
+	late       = 0.001 // 20 to 60 s before it
+	malformed  = 0.001 // cut off within
+	otherOrder = 0.01  // of fields
+	escaped    = 0.005 // with a character escaped
+)
+
+const (
+	tenantCount = 200 // the i-th of which has series in proportion to i^-1.1
+	perRecord   = 100 // data points of an OTLP record
+	tenths      = 10
+)
+
+// Tally is what a log holds.
+type Tally struct {
+	Records, Events, Malformed int
+}
+
+// Record is one record of a log. Value is the caller's.
+type Record struct {
+	Tenant string
+	Time   int64 // Unix milliseconds, when it was sent
+	Value  []byte
+}
+
+// source is one series, its JSON cut at time and value: in the usual order of fields, in another, and with an escape.
+type source struct {
+	tenant            int
+	name              string
+	labels            [5][2]string
+	head, middle, end []byte
+}
+
+type maker struct {
+	w       Workload
+	random  *rand.Rand
+	zipf    *rand.Zipf
+	sources []source
+	next    int   // number of the next new series
+	start   int64 // Unix milliseconds
+	tally   Tally
+	waiting [tenantCount][]point // of OTLP records
+}
+
+type point struct {
+	series int
+	time   int64
+	value  float64
+}
+
+// Make calls emit with the records of the log in their order, whose first event is of the time start. It stops at the first error.
+func (w Workload) Make(start time.Time, emit func(Record) error) (Tally, error) {
+	m := &maker{w: w, random: rand.New(rand.NewPCG(1, uint64(w.Series))), start: start.UnixMilli()}
+	m.zipf = rand.NewZipf(m.random, 1.01, 1, uint64(w.Series-1))
+	tenants := shares()
+	for len(m.sources) < w.Series {
+		m.sources = append(m.sources, m.source(pick(tenants, m.random.Float64())))
+	}
+	m.random.Shuffle(len(m.sources), func(i, j int) { m.sources[i], m.sources[j] = m.sources[j], m.sources[i] })
+	for i := range w.Events {
+		if w.Churn > 0 && i > 0 && i%(w.Events/tenths) == 0 {
+			m.churn()
+		}
+		if err := m.event(i, emit); err != nil {
+			return m.tally, err
+		}
+	}
+	for tenant := range m.waiting {
+		if err := m.flush(tenant, emit); err != nil {
+			return m.tally, err
+		}
+	}
+	return m.tally, nil
+}
+
+// shares are the tenants' parts of the series, added up.
+func shares() (sums []float64) {
+	total := 0.0
+	for i := range tenantCount {
+		total += math.Pow(float64(i+1), -1.1)
+		sums = append(sums, total)
+	}
+	for i := range sums {
+		sums[i] /= total
+	}
+	return sums
+}
+
+func pick(sums []float64, at float64) int {
+	for i, s := range sums {
+		if at < s {
+			return i
+		}
+	}
+	return len(sums) - 1
+}
+
+var (
+	names    = [...]string{"http_request_duration_seconds", "rpc_client_duration_seconds", "db_query_duration_seconds", "queue_wait_seconds"}
+	methods  = [...]string{"GET", "PUT", "POST", "DELETE"}
+	statuses = [...]string{"200", "201", "404", "500"}
+)
+
+func (m *maker) source(tenant int) source {
+	n := m.next
+	m.next++
+	s := source{tenant: tenant, name: names[n%len(names)], labels: [5][2]string{
+		{"service", "checkout-" + strconv.Itoa(n%50)}, {"instance", fmt.Sprintf("10.%d.%d.%d:8080", n>>16&255, n>>8&255, n&255)},
+		{"route", "/api/v1/orders/" + strconv.Itoa(n>>24)}, {"method", methods[n/len(names)%len(methods)]}, {"status", statuses[n/16%len(statuses)]},
+	}}
+	if m.w.Format != "json" {
+		return s
+	}
+	s.head = fmt.Appendf(nil, `{"tenant":%q,"time":`, tenantName(tenant))
+	s.middle = fmt.Appendf(nil, `,"name":%q,"value":`, s.name)
+	s.end = []byte(`,"labels":{`)
+	for i, l := range s.labels {
+		if i > 0 {
+			s.end = append(s.end, ',')
+		}
+		s.end = fmt.Appendf(s.end, "%q:%q", l[0], l[1])
+	}
+	s.end = append(s.end, "}}"...)
+	return s
+}
+
+func tenantName(n int) string { return fmt.Sprintf("tenant-%03d", n) }
+
+// churn replaces series by new ones of the same tenants.
+func (m *maker) churn() {
+	for range int(m.w.Churn * float64(len(m.sources))) {
+		i := m.random.IntN(len(m.sources))
+		m.sources[i] = m.source(m.sources[i].tenant)
+	}
+}
+
+func (m *maker) event(i int, emit func(Record) error) error {
+	r := m.random
+	n := r.IntN(len(m.sources))
+	if m.w.Zipf {
+		n = int(m.zipf.Uint64())
+	}
+	sent := m.start + int64(float64(i)*float64(m.w.Span.Milliseconds())/float64(m.w.Events))
+	p := point{n, sent, m.value()}
+	switch at := r.Float64(); {
+	case at < outOfOrder:
+		p.time -= r.Int64N(4000)
+	case at < outOfOrder+late:
+		p.time -= 20_000 + r.Int64N(40_000)
+	}
+	s := &m.sources[n]
+	m.tally.Events++
+	if m.w.Format != "json" {
+		m.waiting[s.tenant] = append(m.waiting[s.tenant], p)
+		if len(m.waiting[s.tenant]) < perRecord {
+			return nil
+		}
+		return m.flush(s.tenant, emit)
+	}
+	m.tally.Records++
+	return emit(Record{tenantName(s.tenant), sent, m.json(s, &p)})
+}
+
+// value is log-normal, or one in ten Pareto: as latencies are.
+func (m *maker) value() float64 {
+	if m.random.IntN(10) == 0 {
+		return 0.05 / math.Pow(1-m.random.Float64(), 1/1.5)
+	}
+	return math.Exp(-3 + 1.2*m.random.NormFloat64())
+}
+
+func (m *maker) json(s *source, p *point) []byte {
+	b := make([]byte, 0, len(s.head)+len(s.middle)+len(s.end)+64)
+	at := m.random.Float64()
+	switch {
+	case m.w.Hostile == Unique:
+		b = append(strconv.AppendInt(append(b, s.head...), p.time, 10), s.middle...)
+		b = append(strconv.AppendFloat(b, p.value, 'g', 9, 64), s.end[:len(s.end)-2]...)
+		return fmt.Appendf(b, `,"trace":"%016x%016x"}}`, m.random.Uint64(), m.random.Uint64())
+	case m.w.Hostile == Shuffled:
+		return m.shuffled(b, s, p)
+	case at < malformed:
+		m.tally.Malformed++
+		b = append(strconv.AppendInt(append(b, s.head...), p.time, 10), s.middle...)
+		return append(b, s.end[:len(s.end)/2]...)
+	case at < malformed+otherOrder:
+		return m.shuffled(b, s, p)
+	case at < malformed+otherOrder+escaped:
+		b = append(strconv.AppendInt(append(b, s.head...), p.time, 10), `,"name":"\u00`...)
+		b = fmt.Appendf(b, `%02x%s","value":`, s.name[0], s.name[1:])
+		return append(strconv.AppendFloat(b, p.value, 'g', 9, 64), s.end...)
+	}
+	b = append(strconv.AppendInt(append(b, s.head...), p.time, 10), s.middle...)
+	return append(strconv.AppendFloat(b, p.value, 'g', 9, 64), s.end...)
+}
+
+// shuffled writes fields and labels in a random order.
+func (m *maker) shuffled(b []byte, s *source, p *point) []byte {
+	b = append(b, '{')
+	for i, field := range m.random.Perm(5) {
+		if i > 0 {
+			b = append(b, ',')
+		}
+		switch field {
+		case 0:
+			b = fmt.Appendf(b, `"tenant":%q`, tenantName(s.tenant))
+		case 1:
+			b = fmt.Appendf(b, `"time":%d`, p.time)
+		case 2:
+			b = fmt.Appendf(b, `"name":%q`, s.name)
+		case 3:
+			b = strconv.AppendFloat(append(b, `"value":`...), p.value, 'g', 9, 64)
+		default:
+			b = append(b, `"labels":{`...)
+			for j, l := range m.random.Perm(len(s.labels)) {
+				if j > 0 {
+					b = append(b, ',')
+				}
+				b = fmt.Appendf(b, "%q:%q", s.labels[l][0], s.labels[l][1])
+			}
+			b = append(b, '}')
+		}
+	}
+	return append(b, '}')
+}
+
+// flush writes the waiting data points of a tenant as one OTLP export request of gauges.
+func (m *maker) flush(tenant int, emit func(Record) error) error {
+	points := m.waiting[tenant]
+	if len(points) == 0 {
+		return nil
+	}
+	var gauges [len(names)][]byte
+	for _, p := range points {
+		s := &m.sources[p.series]
+		data := binary.LittleEndian.AppendUint64([]byte{3<<3 | 1}, uint64(p.time)*1e6) // time_unix_nano
+		data = binary.LittleEndian.AppendUint64(append(data, 4<<3|1), math.Float64bits(p.value))
+		for _, l := range s.labels {
+			data = appendMessage(data, 7, attribute(l))
+		}
+		at := slices.Index(names[:], s.name)
+		gauges[at] = appendMessage(gauges[at], 1, data)
+	}
+	var metrics []byte
+	for i, gauge := range gauges {
+		if gauge != nil {
+			metrics = appendMessage(metrics, 2, appendMessage(appendMessage(nil, 1, []byte(names[i])), 5, gauge))
+		}
+	}
+	resource := appendMessage(nil, 1, attribute([2]string{"host.name", "node-1"}))
+	value := appendMessage(nil, 1, appendMessage(appendMessage(nil, 1, resource), 2, metrics))
+	m.tally.Records++
+	m.waiting[tenant] = points[:0]
+	return emit(Record{tenantName(tenant), points[len(points)-1].time, value})
+}
+
+func attribute(l [2]string) []byte {
+	return appendMessage(appendMessage(nil, 1, []byte(l[0])), 2, appendMessage(nil, 1, []byte(l[1])))
+}
+
+// appendMessage appends a field of bytes.
+func appendMessage(dst []byte, field int, b []byte) []byte {
+	dst = binary.AppendUvarint(dst, uint64(field)<<3|2)
+	return append(binary.AppendUvarint(dst, uint64(len(b))), b...)
+}
