@@ -23,6 +23,7 @@ var commands = []command{
 	{"verify", "count a topic's records again and compare with ClickHouse", verifyTopic},
 	{"backfill", "load files of old events into ClickHouse, each exactly once", backfillFiles},
 	{"audit", "`audit results` finds, and repairs, result blocks that a crash of ClickHouse lost", auditResults},
+	{"rules", "`rules check` and `rules test` say whether Prometheus rule files are right, as promtool does", ruleFiles},
 	{"demo", "produce the demo shop's events to a broker", demoShop},
 	{"keys", "`keys new` makes an API key and shows it once", keys},
 	{"config", "`config check` and `config print` read the configuration as the services do", configuration},
