@@ -11,6 +11,7 @@ import (
 	"github.com/vigie-io/vigie/internal/clickhouse"
 	"github.com/vigie-io/vigie/internal/config"
 	"github.com/vigie-io/vigie/internal/kafka"
+	"github.com/vigie-io/vigie/internal/notify"
 	"github.com/vigie-io/vigie/internal/pipeline"
 	"github.com/vigie-io/vigie/internal/tenants"
 	"github.com/vigie-io/vigie/internal/topology"
@@ -38,6 +39,7 @@ func Stream(ctx context.Context, cfg config.Config, p Process) error {
 		return errors.Join(err, door.listener.Close())
 	}
 	workers := newWorkers(&cfg, &p, metrics, reload.limits)
+	notifier := notify.New(cfg.Stream.Alertmanager, notify.NewMetrics(p.Registry), p.Log)
 	results := newSinkRunner(&cfg, &p, client)
 	door.mux.Handle("GET /topology", topology.Handler(func() *topology.Topology { return describe(&cfg, &p, workers, results) }))
 
@@ -51,6 +53,9 @@ func Stream(ctx context.Context, cfg config.Config, p Process) error {
 		}
 		if cfg.Stream.Sink {
 			g.run("sink", func(ctx context.Context) error { return results.run(ctx, metrics) })
+		}
+		if len(cfg.Stream.Alertmanager.URLs) > 0 {
+			g.run("alerts", func(ctx context.Context) error { return tellAlerts(ctx, &cfg, notifier, p.Log) })
 		}
 		return nil
 	})

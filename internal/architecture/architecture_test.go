@@ -22,7 +22,7 @@ var layers = []struct {
 }{
 	{"pkg", []string{"pkg", "migrations"}, true},
 	{"ground", []string{"internal/units", "internal/tenants", "internal/telemetry", "internal/architecture"}, true},
-	{"engine", []string{"internal/auth", "internal/backfill", "internal/demo", "internal/ingest", "internal/live", "internal/pipeline", "internal/query", "internal/sink"}, false},
+	{"engine", []string{"internal/auth", "internal/backfill", "internal/demo", "internal/ingest", "internal/live", "internal/notify", "internal/pipeline", "internal/query", "internal/sink"}, false},
 	{"adapter", []string{"internal/kafka", "internal/clickhouse"}, false},
 	{"config", []string{"internal/config"}, false},
 	{"top", []string{"internal/devstack", "internal/app", "internal/cli", "internal/simulation", "internal/testkit", "internal/topology"}, true},

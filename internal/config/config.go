@@ -16,6 +16,7 @@ import (
 	"github.com/vigie-io/vigie/internal/demo"
 	"github.com/vigie-io/vigie/internal/ingest"
 	"github.com/vigie-io/vigie/internal/kafka"
+	"github.com/vigie-io/vigie/internal/notify"
 	"github.com/vigie-io/vigie/internal/pipeline"
 	"github.com/vigie-io/vigie/internal/query/api"
 	"github.com/vigie-io/vigie/internal/sink"
@@ -72,6 +73,8 @@ type Stream struct {
 
 	// Inserts are the sink's own settings.
 	Inserts sink.Config `yaml:"inserts"`
+	// Alertmanager says who is told of alerts.
+	Alertmanager notify.Config `yaml:"alertmanager"`
 }
 
 // WorkerCount is the number of workers to run.
@@ -130,7 +133,7 @@ func Default() Config {
 		Auth:       auth.DefaultConfig(),
 		Tenants:    tenants.DefaultConfig(),
 		Ingest:     Ingest{Listen: "127.0.0.1:7071", Config: ingest.DefaultConfig()},
-		Stream:     Stream{Listen: "127.0.0.1:7072", Sink: true, Config: pipeline.DefaultConfig(), Inserts: sink.DefaultConfig()},
+		Stream:     Stream{Listen: "127.0.0.1:7072", Sink: true, Config: pipeline.DefaultConfig(), Inserts: sink.DefaultConfig(), Alertmanager: notify.DefaultConfig()},
 		Backfill:   Backfill{S3: backfill.DefaultS3Config()},
 		Query:      Query{Listen: "127.0.0.1:7070", Config: api.DefaultConfig()},
 		Dev: Dev{
@@ -147,6 +150,7 @@ func (c *Config) Validate() error {
 		in("auth", c.Auth.Validate()), in("tenants", c.Tenants.Validate()),
 		in("ingest", c.Ingest.Config.Validate()), in("stream", c.Stream.Config.Validate()),
 		in("stream.inserts", c.Stream.Inserts.Validate()),
+		in("stream.alertmanager", c.Stream.Alertmanager.Validate()),
 		in("query", c.Query.Config.Validate()),
 		in("backfill.s3", c.Backfill.S3.Validate()),
 		in("dev.demo", c.Dev.Demo.Config.Validate()),

@@ -5,6 +5,8 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"net/http/httptest"
+	"sync"
 	"testing"
 	"time"
 
@@ -15,13 +17,17 @@ import (
 
 // streamAlerts is the configuration of one alert on the share of failures.
 const streamAlerts = `[{"name":"CheckoutErrors","from":"spans","where":"service == 'checkout'","share":"status_code >= 500","by":["route"],
-	"over":"10s","when":"share > 0.5 && count >= 10","until":"share < 0.1","severity":"P1","annotations":{"summary":"${share} of ${route} fail"}}]`
+	"over":"4s","when":"share > 0.5 && count >= 10","until":"share < 0.1","severity":"P1","annotations":{"summary":"${share} of ${route} fail"}}]`
 
 // An alert is in Kafka within seconds of the event that makes it true; and once, as its end is, although the stream is killed
 // while it fires.
 func TestStreamAlert(t *testing.T) {
 	broker := testkit.ApacheKafka(t)
-	in := install(t, broker, []string{"ingest", "stream"}, "VIGIE_STREAM_ALERTS="+streamAlerts)
+	told := &alertmanager{starts: map[string]int{}}
+	server := httptest.NewServer(told)
+	defer server.Close()
+	in := install(t, broker, []string{"ingest", "stream"}, "VIGIE_STREAM_ALERTS="+streamAlerts, "VIGIE_STREAM_ALERTMANAGER_URLS="+server.URL,
+		"VIGIE_STREAM_ALERTMANAGER_RESEND=2s")
 	heard := in.hearAlerts()
 	send := func(status int) time.Time {
 		for range 10 {
@@ -52,6 +58,8 @@ func TestStreamAlert(t *testing.T) {
 	begun := time.Now()
 	await("firing", 503)
 	t.Logf("from the first of the failing events to its alert in Kafka: %s", time.Since(begun).Round(time.Millisecond))
+	told.await(t, "firing")
+	t.Logf("to Alertmanager: %s", time.Since(begun).Round(time.Millisecond))
 	in.stream.kill()
 	send(503)
 	in.stream.start()
@@ -66,6 +74,49 @@ func TestStreamAlert(t *testing.T) {
 	default:
 	}
 	await("resolved", 200)
+	told.await(t, "resolved")
+	if told.mu.Lock(); len(told.starts) != 1 {
+		t.Errorf("Alertmanager was told of firings that began at %v, want one", told.starts)
+	}
+	told.mu.Unlock()
+}
+
+// alertmanager notes what it is told of alerts.
+type alertmanager struct {
+	mu     sync.Mutex
+	state  string
+	starts map[string]int // of firings, and how often each was told
+}
+
+func (a *alertmanager) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	var alerts []struct {
+		Labels           map[string]string
+		StartsAt, EndsAt time.Time
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if err := json.NewDecoder(r.Body).Decode(&alerts); err != nil || r.URL.Path != "/api/v2/alerts" {
+		http.Error(w, "want alerts", http.StatusBadRequest)
+		return
+	}
+	for _, alert := range alerts {
+		if a.state = "resolved"; alert.EndsAt.After(time.Now()) {
+			a.state = "firing"
+		}
+		a.starts[alert.Labels["tenant"]+" "+alert.Labels["alertname"]+" "+alert.StartsAt.String()]++
+	}
+}
+
+func (a *alertmanager) await(t *testing.T, state string) {
+	t.Helper()
+	testkit.Eventually(t, 30*time.Second, func() error {
+		a.mu.Lock()
+		defer a.mu.Unlock()
+		if a.state != state {
+			return fmt.Errorf("Alertmanager was told %q, want %q", a.state, state)
+		}
+		return nil
+	})
 }
 
 type streamAlert struct {

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
-	"sync"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kerr"
@@ -24,9 +23,7 @@ type Results struct {
 	topic  string
 	client *kgo.Client
 	log    *slog.Logger
-
-	mu   sync.Mutex
-	lost map[int32]bool // since the last Poll
+	lost   *losses
 }
 
 // NewResults joins the sink's group. member tells the sinks of one process apart.
@@ -39,8 +36,8 @@ func NewResults(cfg Config, member int, log *slog.Logger) (*Results, error) {
 	if err != nil {
 		return nil, err
 	}
-	r := &Results{topic: cfg.Topics.Results.Name, log: log, lost: map[int32]bool{}}
-	r.client, err = kgo.NewClient(append(options,
+	r := &Results{topic: cfg.Topics.Results.Name, log: log, lost: newLosses(cfg.Topics.Results.Name)}
+	r.client, err = kgo.NewClient(append(append(options, r.lost.options()...),
 		kgo.ConsumeTopics(r.topic),
 		kgo.ConsumerGroup(cfg.Group+"-sink"),
 		kgo.InstanceID(fmt.Sprintf("%s-sink-%d", instance, member)),
@@ -48,10 +45,6 @@ func NewResults(cfg Config, member int, log *slog.Logger) (*Results, error) {
 		kgo.HeartbeatInterval(cfg.heartbeat()),
 		kgo.Balancers(kgo.CooperativeStickyBalancer()),
 		kgo.DisableAutoCommit(),
-		// What Poll returns and what it reports as lost have to belong to the same moment.
-		kgo.BlockRebalanceOnPoll(),
-		kgo.OnPartitionsRevoked(func(_ context.Context, _ *kgo.Client, partitions map[string][]int32) { r.lose(partitions) }),
-		kgo.OnPartitionsLost(func(_ context.Context, _ *kgo.Client, partitions map[string][]int32) { r.lose(partitions) }),
 		kgo.FetchMaxBytes(int32(max(cfg.FetchBuffer, cfg.Topics.Results.MaxMessage))),
 		kgo.FetchMaxPartitionBytes(int32(cfg.Topics.Results.MaxMessage)),
 		kgo.FetchMaxWait(time.Second),
@@ -67,18 +60,10 @@ func NewResults(cfg Config, member int, log *slog.Logger) (*Results, error) {
 // Close leaves the partitions to this member's successor until the session timeout.
 func (r *Results) Close() { r.client.CloseAllowingRebalance() }
 
-func (r *Results) lose(partitions map[string][]int32) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	for _, partition := range partitions[r.topic] {
-		r.lost[partition] = true
-	}
-}
-
 // Poll implements sink.Source. Its error may wrap ErrFenced or ErrTopicRecreated.
 func (r *Results) Poll(ctx context.Context) (sink.Fetch, error) {
 	fetches := r.client.PollRecords(ctx, maxResultPoll)
-	out := sink.Fetch{Lost: r.takeLost(), Ends: map[int32]int64{}}
+	out := sink.Fetch{Lost: r.lost.take(), Ends: map[int32]int64{}}
 	r.client.AllowRebalance()
 	if fetches.IsClientClosed() {
 		return sink.Fetch{}, kgo.ErrClientClosed
@@ -106,16 +91,6 @@ func resultRecord(id [16]byte, r *kgo.Record) sink.Record {
 		out.Headers[i] = sink.Header{Key: h.Key, Value: h.Value}
 	}
 	return out
-}
-
-func (r *Results) takeLost() (lost []int32) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	for partition := range r.lost {
-		lost = append(lost, partition)
-	}
-	clear(r.lost)
-	return lost
 }
 
 // Hold implements sink.Source.

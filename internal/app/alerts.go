@@ -1,0 +1,38 @@
+package app
+
+import (
+	"context"
+	"log/slog"
+	"time"
+
+	"github.com/vigie-io/vigie/internal/config"
+	"github.com/vigie-io/vigie/internal/kafka"
+	"github.com/vigie-io/vigie/internal/notify"
+)
+
+// tellAlerts tells Alertmanagers of the alerts of this process's partitions until ctx ends, in one session after the other.
+func tellAlerts(ctx context.Context, cfg *config.Config, n *notify.Notifier, log *slog.Logger) error {
+	for wait := sinkRetryMin; ; wait = min(2*wait, sinkRetryMax) {
+		began := time.Now()
+		err := func() error {
+			source, err := kafka.NewAlerts(cfg.Kafka, log)
+			if err != nil {
+				return err
+			}
+			defer source.Close()
+			return n.Run(ctx, source)
+		}()
+		if ctx.Err() != nil {
+			return nil
+		}
+		if time.Since(began) > sinkRetryMax {
+			wait = sinkRetryMin
+		}
+		log.Error("reading alerts ended; starting it again", "err", err, "retry_in", wait)
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-time.After(wait):
+		}
+	}
+}

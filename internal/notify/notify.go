@@ -1,0 +1,132 @@
+package notify
+
+import (
+	"context"
+	"log/slog"
+	"net/url"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// Fetch is what one Poll returned. Lost applies first: a partition in both was lost and came back, and its records begin anew.
+type Fetch struct {
+	Lost    []int32
+	Records []Record
+	// Ready are partitions that have been read to their end, as it was at some time since they were given.
+	Ready []int32
+}
+
+// Source is the topic of alerts as this process's share of a consumer group. Of each partition that it is given it returns all
+// records, from the first.
+type Source interface {
+	// Poll waits for records until ctx ends; an empty Fetch at the deadline is no error. An error ends the source.
+	Poll(ctx context.Context) (Fetch, error)
+}
+
+// Notifier tells Alertmanagers. Run may be called once at a time.
+type Notifier struct {
+	cfg     Config
+	metrics *Metrics
+	log     *slog.Logger
+}
+
+// New returns a Notifier; cfg is valid.
+func New(cfg Config, metrics *Metrics, log *slog.Logger) *Notifier {
+	return &Notifier{cfg: cfg, metrics: metrics, log: log}
+}
+
+// Run returns when ctx ends, with nil, or with the error of the source.
+func (n *Notifier) Run(ctx context.Context, source Source) error {
+	ctx, stop := context.WithCancel(ctx)
+	book := newBook()
+	var lanes sync.WaitGroup
+	defer lanes.Wait()
+	defer stop()
+	for _, address := range n.cfg.URLs {
+		l := &lane{
+			name: host(address), resend: n.cfg.Resend, book: book, post: newAlertmanager(&n.cfg, address).post,
+			metrics: n.metrics, log: n.log, changed: make(chan struct{}, 1),
+		}
+		lanes.Go(func() { l.run(ctx) })
+	}
+	for {
+		fetch, err := source.Poll(ctx)
+		if ctx.Err() != nil {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		n.take(book, &fetch)
+	}
+}
+
+func (n *Notifier) take(book *book, fetch *Fetch) {
+	for _, partition := range fetch.Lost {
+		book.lose(partition)
+	}
+	for i := range fetch.Records {
+		r := &fetch.Records[i]
+		a, err := parseAlert(r.Value)
+		if err != nil {
+			n.metrics.unreadable.Inc()
+			n.log.Error("alert passed over", "partition", r.Partition, "offset", r.Offset, "err", err)
+			continue
+		}
+		a.told = r.Time
+		book.take(r.Partition, a)
+	}
+	for _, partition := range fetch.Ready {
+		book.ready(partition)
+	}
+	n.metrics.firing.Set(float64(book.firing()))
+}
+
+// host names an Alertmanager in logs and metrics.
+func host(address string) string {
+	u, err := url.Parse(address)
+	if err != nil {
+		return address
+	}
+	return u.Host + u.Path
+}
+
+// Metrics are the counters of a process's Notifier.
+type Metrics struct {
+	sent, failures *prometheus.CounterVec
+	pending        *prometheus.GaugeVec
+	firing         prometheus.Gauge
+	unreadable     prometheus.Counter
+	delay          prometheus.Histogram
+}
+
+// NewMetrics registers the counters with reg.
+func NewMetrics(reg prometheus.Registerer) *Metrics {
+	m := &Metrics{
+		sent: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "vigie_notify_sent_alerts_total", Help: "Alerts that an Alertmanager has taken, those told again included.",
+		}, []string{"alertmanager"}),
+		failures: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "vigie_notify_failures_total", Help: "Requests that an Alertmanager did not take; they are sent again.",
+		}, []string{"alertmanager"}),
+		pending: prometheus.NewGaugeVec(prometheus.GaugeOpts{
+			Name: "vigie_notify_pending_alerts", Help: "Alerts that an Alertmanager is still to be told. Alarm when above 0 for minutes.",
+		}, []string{"alertmanager"}),
+		firing: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "vigie_notify_firing_alerts", Help: "Alerts of the stream that fire, of the partitions that this process tells of.",
+		}),
+		unreadable: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "vigie_notify_unreadable_total", Help: "Records of the topic of alerts that could not be read, and were passed over.",
+		}),
+		delay: prometheus.NewHistogram(prometheus.HistogramOpts{
+			Name: "vigie_notify_seconds", Help: "Time from writing an alert's record to an Alertmanager having taken it.",
+			Buckets: prometheus.ExponentialBuckets(0.002, 2.5, 14), NativeHistogramBucketFactor: 1.1, NativeHistogramMaxBucketNumber: 160, NativeHistogramMinResetDuration: time.Hour,
+		}),
+	}
+	if reg != nil {
+		reg.MustRegister(m.sent, m.failures, m.pending, m.firing, m.unreadable, m.delay)
+	}
+	return m
+}
