@@ -6,8 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-
-	"github.com/vigie-io/vigie/internal/pipeline"
 )
 
 // Bounds of a chunk. They are part of what a token means: other numbers need another planVersion.
@@ -20,9 +18,8 @@ const (
 type chunk struct {
 	index       int64
 	first, last int64 // numbers of its rows in the file, from 1
-	// load reads the rows as records, whose offsets are the rows' numbers in the file from 1, and the rows that cannot be
-	// one.
-	load func() ([]pipeline.Record, []Reject, error)
+	// feed gives the rows to a stepper, under their numbers in the file.
+	feed func(*stepper) error
 }
 
 // text is a chunk of lines as they stand in the file.
@@ -40,9 +37,10 @@ type taker func(in *bufio.Reader, data []byte) (all []byte, lines int64, err err
 // cut calls yield for the chunks of a text that begins with line first, as long as it returns true. The texts whose
 // chunk want refuses are nil.
 func cut(in *bufio.Reader, first int64, take taker, want func(index int64) bool, yield func(index int64, t *text) bool) error {
+	grown := 0 // to what the text before came: growing there step by step costs several times its size
 	for index := int64(0); ; index++ {
 		wanted := want(index)
-		t := &text{first: first, last: first - 1}
+		t := &text{first: first, last: first - 1, data: make([]byte, 0, grown)}
 		size := 0
 		var err error
 		for t.last < first-1+chunkRows && size < chunkBytes && err == nil {
@@ -62,6 +60,7 @@ func cut(in *bufio.Reader, first int64, take taker, want func(index int64) bool,
 				t.data = t.data[:0]
 			}
 		}
+		grown = cap(t.data)
 		first = t.last + 1
 		rows := first - t.first
 		if !wanted {

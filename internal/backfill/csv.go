@@ -12,7 +12,6 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/vigie-io/vigie/internal/pipeline"
 	"github.com/vigie-io/vigie/pkg/events"
 )
 
@@ -32,9 +31,9 @@ func (j *Job) csv(ctx context.Context, f *file, compression string, want func(in
 		return fmt.Errorf("load %s: %w", f.path, err)
 	}
 	err = cut(in, first, csvRow, want, func(index int64, t *text) bool {
-		return t == nil || yield(&chunk{index, t.first, t.last, func() ([]pipeline.Record, []Reject, error) {
-			records, rejects := j.csvRows(leaves, t)
-			return records, rejects, nil
+		return t == nil || yield(&chunk{index, t.first, t.last, func(s *stepper) error {
+			csvRows(leaves, t, s.made, s.reject)
+			return nil
 		}})
 	})
 	if err != nil {
@@ -142,16 +141,15 @@ func csvLeaf(fields map[string]byte, name string) leaf {
 }
 
 // csvRows makes JSON events of the rows of a text, and rejects of those that are no rows.
-func (j *Job) csvRows(leaves []leaf, t *text) (records []pipeline.Record, rejects []Reject) {
+func csvRows(leaves []leaf, t *text, made func(row int64, write func(dst []byte) []byte), reject func(Reject)) {
 	in := csv.NewReader(bytes.NewReader(t.data))
 	in.ReuseRecord, in.FieldsPerRecord = true, len(leaves)
 	w := csvWriter{leaves: leaves}
-	records = make([]pipeline.Record, 0, len(t.ends))
 	for {
 		from := in.InputOffset()
 		row, err := in.Read()
 		if errors.Is(err, io.EOF) {
-			return records, rejects
+			return
 		}
 		if err != nil {
 			var at *csv.ParseError
@@ -161,30 +159,24 @@ func (j *Job) csvRows(leaves []leaf, t *text) (records []pipeline.Record, reject
 				err = fmt.Errorf("line %d, column %d: %w", t.first+int64(at.Line)-1, at.Column, at.Err)
 			}
 			original := bytes.TrimSpace(t.data[from:in.InputOffset()])
-			rejects = append(rejects, Reject{Row: line, Reason: string(reasonBadCSV), Detail: err.Error(), Original: string(original)})
+			reject(Reject{Row: line, Reason: string(reasonBadCSV), Detail: err.Error(), Original: string(original)})
 			continue
 		}
 		line, _ := in.FieldPos(0)
-		records = append(records, pipeline.Record{Offset: t.first + int64(line) - 1, Key: j.key, Headers: asJSON, Value: w.row(row)})
+		made(t.first+int64(line)-1, func(dst []byte) []byte { return w.row(dst, row) })
 	}
 }
 
 // csvWriter makes JSON events of rows.
 type csvWriter struct {
 	leaves []leaf
-	arena  []byte
 	labels []byte
 }
 
-// row returns the event, which stays as it is. A field without text is one that is not there.
-func (w *csvWriter) row(row []string) []byte {
-	const block = 1 << 20
-	if cap(w.arena)-len(w.arena) < block/16 {
-		w.arena = make([]byte, 0, block)
-	}
-	start := len(w.arena)
+// row appends the event. A field without text is one that is not there.
+func (w *csvWriter) row(dst []byte, row []string) []byte {
 	w.labels = w.labels[:0]
-	dst := append(w.arena, '{')
+	dst = append(dst, '{')
 	whole, group := false, ""
 	for i, text := range row {
 		of := &w.leaves[i]
@@ -207,11 +199,7 @@ func (w *csvWriter) row(row []string) []byte {
 	if len(w.labels) > 0 && !whole {
 		dst = append(append(append(appendKey(dst, group), '{'), w.labels...), '}')
 	}
-	dst = append(dst, '}')
-	if cap(dst) == cap(w.arena) {
-		w.arena = dst
-	}
-	return dst[start:len(dst):len(dst)]
+	return append(dst, '}')
 }
 
 // appendCell appends a number as it stands. Other texts are left to the decoder: it takes moments, and refuses NaN by its name.

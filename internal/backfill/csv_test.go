@@ -11,6 +11,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/vigie-io/vigie/internal/pipeline"
 	"github.com/vigie-io/vigie/pkg/events"
 )
 
@@ -76,7 +77,7 @@ func FuzzCSVEvents(f *testing.F) {
 			return
 		}
 		_ = cut(in, first, csvRow, func(int64) bool { return true }, func(_ int64, c *chunkText) bool {
-			records, rejects := j.csvRows(leaves, c)
+			records, rejects := csvRecords(leaves, c)
 			for _, r := range records {
 				if !json.Valid(r.Value) || r.Offset < c.first || r.Offset > c.last {
 					t.Fatalf("row %d of %d to %d: got %q", r.Offset, c.first, c.last, r.Value)
@@ -93,6 +94,13 @@ func FuzzCSVEvents(f *testing.F) {
 }
 
 type chunkText = text // a fuzz argument has its name
+
+func csvRecords(leaves []leaf, t *text) (records []pipeline.Record, rejects []Reject) {
+	csvRows(leaves, t, func(row int64, write func([]byte) []byte) {
+		records = append(records, pipeline.Record{Offset: row, Value: write(nil)})
+	}, func(r Reject) { rejects = append(rejects, r) })
+	return records, rejects
+}
 
 type silent struct{}
 
@@ -112,7 +120,7 @@ func TestCSVCells(t *testing.T) {
 			t.Fatal(err)
 		}
 		rest, _ := io.ReadAll(in)
-		records, rejects := j.csvRows(leaves, &text{data: rest, first: first})
+		records, rejects := csvRecords(leaves, &text{data: rest, first: first})
 		got := ""
 		if len(records) == 1 {
 			got = string(records[0].Value)

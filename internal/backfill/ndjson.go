@@ -3,8 +3,6 @@ package backfill
 import (
 	"context"
 	"fmt"
-
-	"github.com/vigie-io/vigie/internal/pipeline"
 )
 
 // ndjson cuts a file of which every line is what a record of the stream may be: an event, an array of them, OTLP JSON.
@@ -15,12 +13,9 @@ func (j *Job) ndjson(ctx context.Context, f *file, compression string, want func
 	}
 	defer end()
 	err = cut(in, 1, line, want, func(index int64, t *text) bool {
-		return t == nil || yield(&chunk{index, t.first, t.last, func() ([]pipeline.Record, []Reject, error) {
-			records := make([]pipeline.Record, 0, len(t.ends))
-			t.each(func(row int64, line []byte) {
-				records = append(records, pipeline.Record{Offset: row, Key: j.key, Headers: asJSON, Value: line})
-			})
-			return records, nil, nil
+		return t == nil || yield(&chunk{index, t.first, t.last, func(s *stepper) error {
+			t.each(s.record)
+			return nil
 		}})
 	})
 	if err != nil {
@@ -28,5 +23,3 @@ func (j *Job) ndjson(ctx context.Context, f *file, compression string, want func
 	}
 	return nil
 }
-
-var asJSON = []pipeline.Header{{Key: pipeline.HeaderContentType, Value: []byte("application/json")}}

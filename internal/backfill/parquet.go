@@ -13,7 +13,7 @@ import (
 	"github.com/parquet-go/parquet-go"
 	pqformat "github.com/parquet-go/parquet-go/format"
 
-	"github.com/vigie-io/vigie/internal/pipeline"
+	"github.com/vigie-io/vigie/pkg/events"
 )
 
 // parquet cuts a file at its row groups and after every chunkRows rows of one.
@@ -35,9 +35,8 @@ func (j *Job) parquet(ctx context.Context, f *file, want func(int64) bool, yield
 		for from := int64(0); from < rows.NumRows(); from += chunkRows {
 			n := min(chunkRows, rows.NumRows()-from)
 			at := first + from
-			if want(index) && !yield(&chunk{index, at, at + n - 1, func() ([]pipeline.Record, []Reject, error) {
-				records, err := j.parquetRows(ctx, f, leaves, group, from, n, at)
-				return records, nil, err
+			if want(index) && !yield(&chunk{index, at, at + n - 1, func(s *stepper) error {
+				return j.parquetRows(ctx, s, f, leaves, group, from, n, at)
 			}}) {
 				return nil
 			}
@@ -165,54 +164,65 @@ func timestampUnit(node parquet.Node) int64 {
 	return 1
 }
 
-// parquetRows reads n rows of a row group as JSON events. number is that of the first in the file.
-func (j *Job) parquetRows(ctx context.Context, f *file, leaves []leaf, group int, from, n, number int64) ([]pipeline.Record, error) {
+// parquetRows steps n rows of a row group. number is that of the first in the file.
+func (j *Job) parquetRows(ctx context.Context, s *stepper, f *file, leaves []leaf, group int, from, n, number int64) error {
 	opened, err := openParquet(ctx, f) // readers of one file share nothing
 	if err != nil {
-		return nil, err
+		return err
 	}
 	defer opened.close()
 	rows := opened.RowGroups()[group].Rows()
 	defer rows.Close()
 	if err := rows.SeekToRow(from); err != nil {
-		return nil, fmt.Errorf("seek row %d: %w", number, err)
+		return fmt.Errorf("seek row %d: %w", number, err)
 	}
-	records := make([]pipeline.Record, 0, n)
-	buffer := make([]parquet.Row, 256)
-	w := rowWriter{leaves: leaves}
-	for int64(len(records)) < n {
-		got, err := rows.ReadRows(buffer[:min(int64(len(buffer)), n-int64(len(records)))])
+	step := j.rowStepper(s, leaves)
+	buffer := make([]parquet.Row, batchRows)
+	for end := number + n; number < end; {
+		got, err := rows.ReadRows(buffer[:min(int64(len(buffer)), end-number)])
 		for _, row := range buffer[:got] {
-			records = append(records, pipeline.Record{Offset: number + int64(len(records)), Key: j.key, Headers: asJSON, Value: w.row(row)})
+			step(number, row)
+			number++
 		}
 		if err != nil && !errors.Is(err, io.EOF) {
-			return nil, fmt.Errorf("read row %d: %w", number+int64(len(records)), err)
+			return fmt.Errorf("read row %d: %w", number, err)
 		}
 		if got == 0 {
-			return nil, fmt.Errorf("read row %d: the row group has fewer rows than it says", number+int64(len(records)))
+			return fmt.Errorf("read row %d: the row group has fewer rows than it says", number)
 		}
 	}
-	return records, nil
+	return nil
+}
+
+// rowStepper returns what steps a row: at once where it can, or else as JSON.
+func (j *Job) rowStepper(s *stepper, leaves []leaf) func(number int64, row parquet.Row) {
+	w := rowWriter{leaves: leaves}
+	asRecord := func(number int64, row parquet.Row) {
+		s.made(number, func(dst []byte) []byte { return w.row(dst, row) })
+	}
+	if j.cfg.Signal != events.Metrics {
+		return asRecord
+	}
+	d := newDirect(&j.cfg, leaves)
+	return func(number int64, row parquet.Row) {
+		if m := d.metric(row); m == nil || !s.metric(m) {
+			asRecord(number, row)
+		}
+	}
 }
 
 // rowWriter makes JSON events of rows.
 type rowWriter struct {
 	leaves []leaf
-	arena  []byte
 	labels []byte
 	keys   [][]byte
 	group  string
 }
 
-// row returns the event, which stays as it is.
-func (w *rowWriter) row(row parquet.Row) []byte {
-	const block = 1 << 20
-	if cap(w.arena)-len(w.arena) < block/16 {
-		w.arena = make([]byte, 0, block)
-	}
-	start := len(w.arena)
+// row appends the event.
+func (w *rowWriter) row(dst []byte, row parquet.Row) []byte {
 	w.labels, w.keys = w.labels[:0], w.keys[:0]
-	dst := append(w.arena, '{')
+	dst = append(dst, '{')
 	whole, values := false, 0
 	for i := range row {
 		v := row[i]
@@ -252,11 +262,7 @@ func (w *rowWriter) row(row parquet.Row) []byte {
 	if len(w.labels) > 0 && !whole {
 		dst = append(append(append(appendKey(dst, w.group), '{'), w.labels...), '}')
 	}
-	dst = append(dst, '}')
-	if cap(dst) == cap(w.arena) {
-		w.arena = dst
-	}
-	return dst[start:len(dst):len(dst)]
+	return append(dst, '}')
 }
 
 // member adds a label. Labels are text: numbers become theirs.

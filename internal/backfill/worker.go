@@ -36,19 +36,21 @@ func (w *worker) chunk(ctx context.Context, c *chunk) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	records, rejects, err := c.load()
-	if err != nil {
+	s := w.stepper()
+	if err := c.feed(s); err != nil {
 		return fmt.Errorf("load %s, chunk %d: %w", w.file.path, c.index, err)
 	}
+	s.flush()
 	e, skip, err := w.open(ctx, c)
 	if err != nil {
 		return fmt.Errorf("load %s, chunk %d: %w", w.file.path, c.index, err)
 	}
+	rejects := s.rejects
 	if !skip {
-		tally := w.step(records)
-		bad := uint64(len(rejects)) // rows that became no record
+		w.drained.Reset()
+		s.task.Drain(w.drained, w.now)
 		rejects = append(rejects, w.letters()...)
-		e.Rows, e.Events, e.Rejects = uint64(len(records))+bad, tally.Events, uint64(len(rejects))
+		e.Rows, e.Events, e.Rejects = s.rows, w.drained.Tally.Events, uint64(len(rejects))
 		if err := w.insert(ctx, c); err != nil {
 			return fmt.Errorf("load %s, chunk %d: %w", w.file.path, c.index, err)
 		}
@@ -90,18 +92,15 @@ func (w *worker) open(ctx context.Context, c *chunk) (e Entry, skip bool, err er
 		now.Sub(e.Started).Round(1e9), c.first, c.last, ErrInDoubt)
 }
 
-// step runs the records through a task of their own and leaves what it drained in w.drained.
-func (w *worker) step(records []pipeline.Record) pipeline.Tally {
-	partition := pipeline.Partition{Topic: w.file.path}
+// stepper returns one with a task of its own.
+func (w *worker) stepper() *stepper {
+	partition, signal := pipeline.Partition{Topic: w.file.path}, w.Job.cfg.Signal
 	task := pipeline.NewTask(pipeline.TaskConfig{
-		Partition: partition, Signal: w.Job.cfg.Signal, Config: w.cfg, Decoder: w.decoder, Scratch: w.scratch,
+		Partition: partition, Signal: signal, Config: w.cfg, Decoder: w.decoder, Scratch: w.scratch,
 		// The rows are bounded by the chunk, and to leave some out silently is not what a backfill is for.
 		Limits: tenants.Unlimited,
 	})
-	task.Step(&pipeline.Chunk{Partition: partition, Signal: w.Job.cfg.Signal, Records: records}, w.now)
-	w.drained.Reset()
-	task.Drain(w.drained, w.now)
-	return w.drained.Tally
+	return &stepper{task: task, now: w.now, key: w.key, chunk: pipeline.Chunk{Partition: partition, Signal: signal}}
 }
 
 // letters turns dead letters into rejects.

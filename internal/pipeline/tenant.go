@@ -96,7 +96,13 @@ func (t *Task) open(tn *tenant, e *entry, start uint32) *pane {
 }
 
 func (t *Task) openOther(e *entry, start uint32) *pane {
-	at, found := slices.BinarySearchFunc(e.others, start, func(p *pane, start uint32) int { return cmp.Compare(p.start, start) })
+	at, found := len(e.others), false
+	if at > 0 && e.others[at-1].start == start {
+		return e.others[at-1] // events come mostly in the order of time
+	}
+	if at > 0 && e.others[at-1].start > start {
+		at, found = slices.BinarySearchFunc(e.others, start, func(p *pane, start uint32) int { return cmp.Compare(p.start, start) })
+	}
 	if found {
 		return e.others[at]
 	}
