@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strconv"
 	"strings"
 	"text/template"
 	"time"
@@ -175,22 +176,23 @@ type accessView struct {
 // profileSetting is a setting of UserSQL. Statements may lower it or, if not Lowered, not touch it.
 type profileSetting struct {
 	Name    string
-	Value   int64
+	Value   string
 	Lowered bool
 }
 
 func (l *SQLLimits) profile() []profileSetting {
 	out := []profileSetting{
-		{Name: "allow_ddl"},
-		{Name: "allow_introspection_functions"},
-		{Name: "allow_get_client_http_header", Value: 1}, // the row policies read TenantHeader
-		{Name: "use_query_cache"},                        // it knows users, not tenants
-		{Name: "max_memory_usage_for_user", Value: int64(l.MaxMemoryAll)},
-		{Name: "max_concurrent_queries_for_user", Value: int64(l.MaxQueries)},
+		{Name: "allow_ddl", Value: "0"},
+		{Name: "allow_introspection_functions", Value: "0"},
+		{Name: "allow_get_client_http_header", Value: "1"}, // the row policies read TenantHeader
+		{Name: "use_query_cache", Value: "0"},              // it knows users, not tenants
+		{Name: "output_format_schema"},                     // with a value, a file on the server is written
+		{Name: "max_memory_usage_for_user", Value: strconv.FormatInt(int64(l.MaxMemoryAll), 10)},
+		{Name: "max_concurrent_queries_for_user", Value: strconv.Itoa(l.MaxQueries)},
 	}
 	settings := l.settings()
 	for _, name := range slices.Sorted(maps.Keys(settings)) {
-		out = append(out, profileSetting{name, int64(settings[name]), true})
+		out = append(out, profileSetting{name, strconv.FormatInt(int64(settings[name]), 10), true})
 	}
 	return out
 }

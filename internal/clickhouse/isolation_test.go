@@ -51,7 +51,7 @@ func twoTenants(t *testing.T, server *testkit.Server, client *clickhouse.Client)
 			windows.Metric[i], windows.Service[i], windows.Labels[i] = word, word, series.Labels{{Name: word, Value: word}}
 		}
 		insertWindows(t, client, "windows "+tenant, windows)
-		insertLimits(t, client, "limits "+tenant, limitRows(tenant, at, limitRow{part: word, reason: word, told: 1, most: uint64(number), used: uint64(number), dropped: uint64(number)}))
+		insertLimits(t, client, "limits "+tenant, limitRows(tenant, at, limitRow{part: word, reason: "rate_events", told: 1, most: uint64(number), used: uint64(number), dropped: uint64(number)}))
 	}
 	insertRollups(t, client, "rollups", rows...)
 	insertSeries(t, client, "series", announce)
@@ -88,7 +88,7 @@ var attacks = []string{
 	"SELECT sum(count) FROM api.metrics_10s WHERE throwIf(sum > 700000, 'kumquat leaks')",
 	"SELECT count() FROM api.windows WHERE throwIf(metric = 'kum' || 'quat', 'kumquat leaks')", "SELECT sum(count) FROM api.windows WHERE throwIf(sum > 700000, 'kumquat leaks')",
 	"SELECT count() FROM api.late_windows WHERE throwIf(metric = 'kum' || 'quat', 'kumquat leaks')", "SELECT sum(count) FROM api.late_windows WHERE throwIf(sum > 700000, 'kumquat leaks')",
-	"SELECT count() FROM api.limits WHERE throwIf(reason = 'kum' || 'quat', 'kumquat leaks')", "SELECT sum(dropped) FROM api.limits WHERE throwIf(used > 700000, 'kumquat leaks')",
+	"SELECT count() FROM api.limits WHERE throwIf(used = 734000 + 291, 'kumquat leaks')", "SELECT sum(dropped) FROM api.limits WHERE throwIf(used > 700000, 'kumquat leaks')",
 	"SELECT * FROM vigie.limits", "SELECT * FROM api.limits WHERE tenant = 'demo' OR 1",
 	"SELECT count() FROM api.series WHERE throwIf(metric = 'kum' || 'quat', 'kumquat leaks')",
 	"SELECT * FROM api.services_10s WHERE throwIf(service LIKE 'kumq%', 'kumquat leaks')",
@@ -245,6 +245,7 @@ func TestSettingsOfTenants(t *testing.T) {
 	twoTenants(t, server, client)
 	bad := []url.Values{
 		{"allow_get_client_http_header": {"0"}}, {"allow_ddl": {"1"}}, {"readonly": {"0"}}, {"use_query_cache": {"1"}},
+		{"output_format_schema": {"kumquat.proto"}, "default_format": {"Protobuf"}},
 		{"allow_introspection_functions": {"1"}}, {"max_memory_usage_for_user": {"0"}}, {"max_concurrent_queries_for_user": {"0"}},
 	}
 	for _, params := range bad {

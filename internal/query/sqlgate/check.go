@@ -1,72 +1,119 @@
 package sqlgate
 
 import (
+	"cmp"
 	"net/url"
 	"slices"
 	"strings"
 )
 
-// outside are functions that reach files, other servers, other tenants' keys or the request's own headers, in
-// lower case. The database refuses them too, all but the first ones.
+// outside are functions that reach files, other servers, other tenants' keys or the request's own headers, in lower
+// case: those that stand where a table does. The database refuses them too.
 var outside = map[string]string{
-	"file":                    "reads the server's files",
 	"eval":                    "runs SQL that was not checked",
-	"catboostevaluate":        "loads a library on the server",
-	"getclienthttpheader":     "reads the headers that carry the tenant",
+	"fuzzquery":               "is for tests of ClickHouse",
 	"executable":              "runs programs on the server",
 	"input":                   "is for INSERT",
+	"format":                  "makes tables of text",
+	"dictionary":              "reads around the views",
+	"merge":                   "reads around the views",
+	"cluster":                 "reads around the views",
+	"clusterallreplicas":      "reads around the views",
+	"viewexplain":             "counts rows of all tenants",
+	"loop":                    "never ends",
 	"url":                     "calls other servers",
 	"urlcluster":              "calls other servers",
 	"remote":                  "calls other servers",
 	"remotesecure":            "calls other servers",
-	"cluster":                 "reads around the views",
-	"clusterallreplicas":      "reads around the views",
 	"mysql":                   "calls other servers",
 	"postgresql":              "calls other servers",
 	"mongodb":                 "calls other servers",
 	"redis":                   "calls other servers",
 	"jdbc":                    "calls other servers",
 	"odbc":                    "calls other servers",
-	"sqlite":                  "reads the server's files",
+	"ytsaurus":                "calls other servers",
 	"s3":                      "calls other servers",
 	"s3cluster":               "calls other servers",
 	"gcs":                     "calls other servers",
+	"oss":                     "calls other servers",
+	"cosn":                    "calls other servers",
 	"azureblobstorage":        "calls other servers",
 	"azureblobstoragecluster": "calls other servers",
 	"hdfs":                    "calls other servers",
 	"hdfscluster":             "calls other servers",
-	"getserversetting":        "shows the server's configuration",
-	"getmacro":                "shows the server's configuration",
-	"loop":                    "never ends",
+	"sqlite":                  "reads the server's files",
+	"filecluster":             "reads the server's files",
+	"prometheusquery":         "reads around the views",
+	"prometheusqueryrange":    "reads around the views",
+	"timeseriesselector":      "reads around the views",
+	"timeseriesdata":          "reads around the views",
+	"timeseriestags":          "reads around the views",
+	"timeseriesmetrics":       "reads around the views",
+	"timeseriessamples":       "reads around the views",
 }
 
-// outsidePrefixes are families of such functions: mergeTreeIndex, mergeTreeProjection, mergeTreeAnalyzeIndexes …
-// show keys of all tenants.
-var outsidePrefixes = map[string]string{
-	"mergetree":   "shows keys of all tenants",
-	"filesystem":  "shows the server's disks",
-	"filecluster": "reads the server's files",
-	"iceberg":     "calls other servers",
-	"deltalake":   "calls other servers",
-	"hudi":        "calls other servers",
-	"paimon":      "calls other servers",
+// outsideScalars are such functions that stand where a value does. A name alone can call them, in arrayMap(file, [...])
+// for one, so that the name is refused wherever it is not plainly a column's.
+var outsideScalars = map[string]string{
+	"file":                "reads the server's files",
+	"catboostevaluate":    "loads a library on the server",
+	"evalmlmethod":        "runs a model on the server",
+	"getclienthttpheader": "reads the headers that carry the tenant",
+	"getserversetting":    "shows the server's configuration",
+	"getserverport":       "shows the server's configuration",
+	"getmergetreesetting": "shows the server's configuration",
+	"getmacro":            "shows the server's configuration",
+	"showcertificate":     "shows the server's configuration",
+	"joinget":             "reads around the views",
+	"joingetornull":       "reads around the views",
+	"logtrace":            "writes into the server's log",
 }
+
+// outsidePrefixes and outsideScalarPrefixes are families of such functions: mergeTreeIndex, mergeTreeProjection,
+// mergeTreeAnalyzeIndexes … show keys of all tenants.
+var (
+	outsidePrefixes = map[string]string{
+		"iceberg":   "calls other servers",
+		"deltalake": "calls other servers",
+		"hudi":      "calls other servers",
+		"paimon":    "calls other servers",
+	}
+	outsideScalarPrefixes = map[string]string{
+		"mergetree":      "shows keys of all tenants",
+		"filesystem":     "shows the server's disks",
+		"dictget":        "reads around the views",
+		"dicthas":        "reads around the views",
+		"dictisin":       "reads around the views",
+		"aigenerate":     "calls other servers",
+		"aiclassify":     "calls other servers",
+		"aiembed":        "calls other servers",
+		"aiextract":      "calls other servers",
+		"aitranslate":    "calls other servers",
+		"naivebayesclas": "loads a model on the server",
+	}
+)
 
 // readers are the words a statement may begin with.
 var readers = []string{"select", "with", "show", "describe", "desc", "explain", "exists"}
 
-// check tells whether sql is one statement that only reads. Its errors are *Exception. What it returns is the statement
-// to run: sql without a SETTINGS clause at its end, whose settings are set.
-func check(sql string) (statement string, set url.Values, err error) {
+// checked is a statement that may run.
+type checked struct {
+	text        string     // without a SETTINGS clause at its end
+	set         url.Values // the settings of that clause
+	identifiers []string   // names, in lower case, of parameters that stand for names
+}
+
+// check tells whether sql is one statement that only reads. Its errors are *Exception.
+func check(sql string) (*checked, error) {
 	tokens, err := lex(sql)
 	if err != nil {
-		return "", nil, err
+		return nil, err
 	}
 	if tokens, err = oneStatement(tokens); err != nil {
-		return "", nil, err
+		return nil, err
 	}
 	if err := begins(tokens); err != nil {
-		return "", nil, err
+		return nil, err
 	}
 	clause := closingSettings(tokens)
 	applies := slices.ContainsFunc(tokens, func(t token) bool { return t.isWord("apply") })
@@ -75,10 +122,10 @@ func check(sql string) (statement string, set url.Values, err error) {
 			continue
 		}
 		if err := checkToken(tokens, i, t, applies); err != nil {
-			return "", nil, err
+			return nil, err
 		}
 	}
-	return clause.cut(sql, tokens), clause.set, nil
+	return &checked{clause.cut(sql, tokens), clause.set, identifiers(tokens)}, nil
 }
 
 func (t token) isWord(w string) bool { return t.kind == word && t.text == w }
@@ -157,23 +204,72 @@ func checkToken(tokens []token, i int, t token, applies bool) error {
 	case t.isSign("{") && applies:
 		return refuse(accessDenied, "APPLY cannot be used together with query parameters, at byte %d", t.at)
 	case t.kind == word || t.kind == quoted:
-		// SELECT * APPLY f calls f without brackets.
-		if reason := reaches(strings.ToLower(t.text)); reason != "" && (applies || next(1).isSign("(")) {
+		name := strings.ToLower(t.text)
+		if reason := reaches(name); reason != "" && (applies || next(1).isSign("(") || callable(name) && !namesColumn(tokens, i)) {
 			return refuse(accessDenied, "function %s is not allowed, at byte %d: it %s", clip(t.text), t.at, reason)
 		}
 	}
 	return nil
 }
 
+// namesColumn tells whether the name at i is one that the statement gives (AS name) or a part of a longer one (a.name):
+// neither is ever a function.
+func namesColumn(tokens []token, i int) bool {
+	return i > 0 && (tokens[i-1].isWord("as") || tokens[i-1].isSign("."))
+}
+
 // reaches returns why a function is not allowed, "" when it is.
 func reaches(name string) string {
-	if reason := outside[name]; reason != "" {
-		return reason
+	for _, names := range []map[string]string{outside, outsideScalars} {
+		if reason := names[name]; reason != "" {
+			return reason
+		}
 	}
-	for prefix, reason := range outsidePrefixes {
+	return cmp.Or(family(name, outsidePrefixes), family(name, outsideScalarPrefixes))
+}
+
+// callable tells whether the name alone can call a function that is not allowed.
+func callable(name string) bool {
+	return outsideScalars[name] != "" || family(name, outsideScalarPrefixes) != ""
+}
+
+func family(name string, prefixes map[string]string) string {
+	for prefix, reason := range prefixes {
 		if strings.HasPrefix(name, prefix) {
 			return reason
 		}
 	}
 	return ""
+}
+
+// identifiers are the names of the parameters that stand for names: {name:Identifier}.
+func identifiers(tokens []token) (names []string) {
+	for i, t := range tokens {
+		if t.isSign("{") && i+3 < len(tokens) && tokens[i+2].isSign(":") && strings.EqualFold(tokens[i+3].text, "identifier") {
+			names = append(names, tokens[i+1].text)
+		}
+	}
+	return names
+}
+
+// checkIdentifiers holds values of such parameters to what a name in the statement is held to. Names of parameters keep
+// their case, which the lexer does not: all that differ in case only are looked at.
+func checkIdentifiers(names []string, params url.Values) error {
+	for param, values := range params {
+		name, ok := strings.CutPrefix(strings.ToLower(param), "param_")
+		if !ok || !slices.Contains(names, name) {
+			continue
+		}
+		for _, value := range values {
+			for part := range strings.SplitSeq(value, ".") {
+				if part == "" || strings.IndexFunc(part, func(r rune) bool { return r >= 0x80 || !isWord(byte(r)) }) >= 0 {
+					return refuse(badArguments, "parameter %s: got %q, want a name of letters, digits and '_'", clip(param), clip(value))
+				}
+				if reason := reaches(strings.ToLower(part)); reason != "" {
+					return refuse(accessDenied, "parameter %s: function %s is not allowed: it %s", clip(param), clip(part), reason)
+				}
+			}
+		}
+	}
+	return nil
 }

@@ -3,6 +3,7 @@ package sqlgate
 import (
 	"errors"
 	"math/rand/v2"
+	"net/url"
 	"regexp"
 	"strings"
 	"testing"
@@ -13,7 +14,7 @@ import (
 func TestCheckTakes(t *testing.T) {
 	f := func(sql string) {
 		t.Helper()
-		if _, _, err := check(sql); err != nil {
+		if _, err := check(sql); err != nil {
 			t.Errorf("%s: got %v, want it taken", sql, err)
 		}
 	}
@@ -35,7 +36,8 @@ func TestCheckTakes(t *testing.T) {
 	f("SELECT 'it''s', 'back\\'slash', `a b`, \"c\"")
 	f("SELECT $$file('x'); SETTINGS$$, $tag$ $$ SETTINGS $tag$")
 	f("SELECT 1.5e-3, .5, 0xff, 0b101, 1_000, 1e5, 0x1p4")
-	f("SELECT labels['file'] AS file, count AS `settings` FROM metrics_1m GROUP BY file")
+	f("SELECT labels['file'] AS file, count AS `settings`, m.file, m.`file` FROM metrics_1m AS m GROUP BY ALL")
+	f("SELECT url, remote, format FROM metrics_1m GROUP BY url")
 	f("SELECT {from:DateTime}, {t:Identifier}.x FROM {t:Identifier}")
 	f("SELECT arrayMap(x -> x + 1, [1,2]), (1, 2).1, a::String, x ? y : z, @@version")
 	f("SELECT * APPLY sum FROM metrics_1m")
@@ -46,7 +48,7 @@ func TestCheckTakes(t *testing.T) {
 func TestCheckRefuses(t *testing.T) {
 	f := func(sql string, want code, text string) {
 		t.Helper()
-		_, _, err := check(sql)
+		_, err := check(sql)
 		var e *Exception
 		if !errors.As(err, &e) || e.code != want || !strings.Contains(err.Error(), text) {
 			t.Errorf("%q: got %v, want %s with %q", sql, err, want.name, text)
@@ -93,6 +95,13 @@ func TestCheckRefuses(t *testing.T) {
 	}
 	f("SELECT '/etc/passwd' AS p, * APPLY file", accessDenied, "file")
 	f("SELECT * APPLY(file)", accessDenied, "file")
+	// A name alone can be a function.
+	f("SELECT arrayMap(file, ['/etc/passwd'])", accessDenied, "file")
+	f("SELECT arrayMap(`file`, ['x']), arrayFold(\"FILE\", [1], 2)", accessDenied, "file")
+	f("SELECT arrayMap(/* */file/* */, ['x'])", accessDenied, "file")
+	f("SELECT arrayMap(getClientHTTPHeader, ['X-Vigie-Tenant'])", accessDenied, "getclienthttpheader")
+	f("WITH file AS f SELECT 1", accessDenied, "file")
+	f("SELECT file", accessDenied, "file")
 	f("SELECT * APPLY {f:Identifier}", accessDenied, "APPLY")
 	f("SELECT {f:Identifier}('/etc/passwd')", accessDenied, "parameter")
 	f("SELECT 'x", syntaxError, "not closed")
@@ -119,9 +128,9 @@ func TestCheckRefuses(t *testing.T) {
 func TestClosingSettings(t *testing.T) {
 	f := func(sql, statement, set string) {
 		t.Helper()
-		got, values, err := check(sql)
-		if err != nil || got != statement || values.Encode() != set {
-			t.Errorf("%s: got %q, %s (%v), want %q, %s", sql, got, values.Encode(), err, statement, set)
+		got, err := check(sql)
+		if err != nil || got.text != statement || got.set.Encode() != set {
+			t.Errorf("%s: got %+v (%v), want %q, %s", sql, got, err, statement, set)
 		}
 	}
 	f("SELECT 1", "SELECT 1", "")
@@ -135,17 +144,45 @@ func TestClosingSettings(t *testing.T) {
 	f("SELECT * FROM (SELECT 1) SETTINGS max_threads = 1", "SELECT * FROM (SELECT 1)  ", "max_threads=1")
 }
 
+func TestIdentifierParameters(t *testing.T) {
+	f := func(sql, params string, want code) {
+		t.Helper()
+		values, err := url.ParseQuery(params)
+		if err != nil {
+			t.Fatal(err)
+		}
+		checked, err := check(sql)
+		if err != nil {
+			t.Fatal(err)
+		}
+		err = checkIdentifiers(checked.identifiers, values)
+		var e *Exception
+		if want == (code{}) && err != nil || want != (code{}) && (!errors.As(err, &e) || e.code != want) {
+			t.Errorf("%s ?%s: got %v, want %s", sql, params, err, want.name)
+		}
+	}
+	f("SELECT * FROM {t:Identifier}", "param_t=api.series", code{})
+	f("SELECT {x:String}", "param_x=file", code{})
+	f("SELECT arrayMap({f:Identifier}, ['x'])", "param_f=file", accessDenied)
+	f("SELECT arrayMap({ F /**/ : /**/ identifier }, ['x'])", "param_F=FILE", accessDenied)
+	f("SELECT arrayMap({f:Identifier}, ['x'])", "param_f=a.file", accessDenied)
+	f("SELECT arrayMap({f:Identifier}, ['x'])", "param_f=upper&param_f=file", accessDenied)
+	f("SELECT arrayMap({f:Identifier}, ['x'])", "param_f=%60file%60", badArguments)
+	f("SELECT arrayMap({f:Identifier}, ['x'])", "param_f=fi%5Cx6ce", badArguments)
+	f("SELECT * FROM {t:Identifier}", "param_t=", badArguments)
+}
+
 // Pieces of SQL whose reading is known. A statement put together from them must be refused exactly when one of
 // the pieces is a danger in the open.
 var (
 	harmless = []string{
 		"1", "a", "+", ",", "(", ")", "'file('", "'SETTINGS'", "'a''b'", "'\\''", "'--'", "'/*'", "`eval`,", "\"x y\"",
 		"-- file('x') SETTINGS\n", "/* eval('x'); SETTINGS */", "$$ file('x'); $$", "$q$ SETTINGS $$ $q$", "# eval(1)\n",
-		"1.5", "x.y", "{p:String},", "'$$'", "'`'", "\"'\"", "`'`", "-", "*", "files", "myfile(", "evaluate(", "settings_x",
+		"1.5", "x.y", "{p:String},", "'$$'", "'`'", "\"'\"", "`'`", "-", "*", "files", "AS file,", "m.file,", "myfile(", "evaluate(", "settings_x",
 	}
 	dangers = []string{
 		"SETTINGS", "settings", "file(", "File (", "`file`(", "eval(", "file/**/(", "file -- '\n(", "mergeTreeIndex(",
-		"getClientHTTPHeader(", "; SELECT 2", "INTO OUTFILE", "catboostEvaluate(",
+		"getClientHTTPHeader(", "; SELECT 2", "INTO OUTFILE", "catboostEvaluate(", "arrayMap(file, x)", "`file`",
 	}
 )
 
@@ -153,13 +190,13 @@ func TestDangersShowThroughAnyNoise(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
 		pieces := rapid.SliceOfN(rapid.SampledFrom(harmless), 0, 12).Draw(rt, "pieces")
 		sql := "SELECT " + strings.Join(pieces, " ")
-		if _, _, err := check(sql); err != nil {
+		if _, err := check(sql); err != nil {
 			rt.Fatalf("%q: got %v, want it taken", sql, err)
 		}
 		at := rapid.IntRange(0, len(pieces)).Draw(rt, "at")
 		danger := rapid.SampledFrom(dangers).Draw(rt, "danger")
 		sql = "SELECT " + strings.Join(pieces[:at], " ") + " " + danger + " " + strings.Join(pieces[at:], " ")
-		if _, _, err := check(sql); err == nil {
+		if _, err := check(sql); err == nil {
 			rt.Fatalf("%q: got it taken, want it refused for %s", sql, danger)
 		}
 	})
@@ -173,7 +210,8 @@ var (
 	nameSigns  = regexp.MustCompile(`(?s)[^A-Za-z0-9_$]`)
 	heredocs   = regexp.MustCompile(`(?s)^\$[A-Za-z0-9_]*\$`)
 	words      = regexp.MustCompile(`^[A-Za-z0-9_$]+`)
-	forbidden  = regexp.MustCompile(`(?i)(^|[^a-z0-9_$.])(settings([^a-z0-9_$"]|$)|(file|eval|catboostevaluate|getclienthttpheader|mergetree\w*)"?\s*\()`)
+	forbidden  = regexp.MustCompile(`(?i)(^|[^a-z0-9_$.])(settings([^a-z0-9_$"]|$)|((file|catboostevaluate|getclienthttpheader|mergetree\w*)"?\s*[(,]|eval"?\s*\())`)
+	named      = regexp.MustCompile(`(?i)\bas\s+"?file"?\s*,`)
 )
 
 func stripped(sql string) string {
@@ -218,15 +256,15 @@ func FuzzCheck(f *testing.F) {
 		f.Add("SELECT " + b.String())
 	}
 	f.Fuzz(func(t *testing.T, sql string) {
-		taken, _, err := check(sql)
+		taken, err := check(sql)
 		if err != nil {
 			return
 		}
-		if again, set, err := check(taken); err != nil || again != taken || len(set) > 0 {
-			t.Errorf("%q: got it as %q, which is then %q with %v (%v)", sql, taken, again, set, err)
+		if again, err := check(taken.text); err != nil || again.text != taken.text || len(again.set) > 0 {
+			t.Errorf("%q: got it as %q, which is then %+v (%v)", sql, taken.text, again, err)
 		}
-		rest := stripped(taken)
-		if m := forbidden.FindString(rest); m != "" {
+		rest := stripped(taken.text)
+		if m := forbidden.FindString(named.ReplaceAllString(rest, ",")); m != "" {
 			t.Errorf("taken, and without strings and comments it says %q: %q", m, sql)
 		}
 		if strings.Contains(strings.TrimRight(strings.TrimSpace(rest), "; \n\t\r\v\f"), ";") {
@@ -239,7 +277,7 @@ func BenchmarkCheck(b *testing.B) {
 	sql := "SELECT service, toStartOfMinute(ts) AS t, sum(count) FROM api.metrics_10s WHERE ts >= {from:DateTime} AND labels['route'] = '/pay' GROUP BY service, t ORDER BY t FORMAT JSONCompact"
 	b.ReportAllocs()
 	for b.Loop() {
-		if _, _, err := check(sql); err != nil {
+		if _, err := check(sql); err != nil {
 			b.Fatal(err)
 		}
 	}

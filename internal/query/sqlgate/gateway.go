@@ -151,12 +151,15 @@ func (g *Gateway) serve(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	sql, set, err := check(sql)
+	checked, err := check(sql)
 	if err != nil {
 		return err
 	}
 	asked := r.URL.Query()
-	maps.Copy(asked, set) // as in ClickHouse, the statement's word is the last
+	maps.Copy(asked, checked.set) // as in ClickHouse, the statement's word is the last
+	if err := checkIdentifiers(checked.identifiers, asked); err != nil {
+		return err
+	}
 	params, err := settings(asked, r.Header, limits, g.cfg.Database)
 	if err != nil {
 		return err
@@ -171,7 +174,7 @@ func (g *Gateway) serve(w http.ResponseWriter, r *http.Request) error {
 		return g.turnedAway(err, limits)
 	}
 	defer release()
-	answer, err := g.o.Upstream.SQL(ctx, tenant, http.MethodPost, params, forwarded(r.Header), strings.NewReader(sql))
+	answer, err := g.o.Upstream.SQL(ctx, tenant, http.MethodPost, params, forwarded(r.Header), strings.NewReader(checked.text))
 	if err != nil {
 		if ctx.Err() == nil {
 			g.o.Log.Error("run SQL", "tenant", tenant, "err", err)

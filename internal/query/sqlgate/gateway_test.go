@@ -218,7 +218,7 @@ func TestParameters(t *testing.T) {
 	if u.params.Encode() != want.Encode() {
 		t.Errorf("got %s, want %s", u.params.Encode(), want.Encode())
 	}
-	for _, refused := range []string{"additional_table_filters=x", "role=admin", "allow_ddl=1", "param_=1", "stacktrace=1", "use_query_cache=1", "format_display_secrets_in_show_and_select=1", "format_template_row=x", "format_schema=x"} {
+	for _, refused := range []string{"additional_table_filters=x", "role=admin", "allow_ddl=1", "param_=1", "stacktrace=1", "use_query_cache=1", "format_display_secrets_in_show_and_select=1", "format_template_row=x", "format_schema=x", "output_format_schema=x", "output_format_avro_confluent_subject=x"} {
 		if status, text := ask(refused); status != 400 || !strings.Contains(text, "Code: 115. DB::Exception:") {
 			t.Errorf("%s: got %d %s, want it refused by name", refused, status, text)
 		}

@@ -36,6 +36,9 @@ var (
 		"cast_string_to_dynamic_use_inference",
 	}
 	passedPrefixes = []string{"param_", "output_format_", "format_csv_", "format_custom_"}
+	// withheld begin like those and are not about how the answer looks: one writes a file on the server, the others name a
+	// registry elsewhere.
+	withheld = []string{"output_format_schema", "output_format_avro_confluent_subject"}
 	// lowered: a client may ask for less than its tenant may use.
 	lowered = []string{"max_execution_time", "max_rows_to_read", "max_bytes_to_read", "max_result_rows", "max_memory_usage", "max_threads"}
 )
@@ -48,7 +51,7 @@ func settings(in url.Values, h http.Header, l tenants.Limits, database string) (
 		value := values[len(values)-1]
 		switch {
 		case slices.Contains(used, name), slices.Contains(dropped, name), hasPrefix(name, droppedPrefixes):
-		case slices.Contains(passed, name), hasPrefix(name, passedPrefixes):
+		case slices.Contains(passed, name), hasPrefix(name, passedPrefixes) && !slices.Contains(withheld, name):
 			out.Set(name, value)
 		case slices.Contains(lowered, name):
 			if _, err := strconv.ParseFloat(value, 64); err != nil {
