@@ -2,6 +2,7 @@ package clickhouse
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -19,13 +20,42 @@ const (
 	rememberedTime  = 6 * 24 * time.Hour // of replicated tables
 )
 
+// ErrForgotten says that results are to be inserted again from so far back that tables may not know their tokens any more.
+var ErrForgotten = errors.New("tables may have forgotten it")
+
 // Ledger is the table vigie.stored. It is safe for concurrent use.
-type Ledger struct{ client *Client }
+type Ledger struct {
+	client *Client
+	parts  uint64 // a token is remembered while a table has had fewer since
+}
 
 var _ verify.Ledger = (*Ledger)(nil)
 
 // NewLedger reads and writes through client.
-func NewLedger(client *Client) *Ledger { return &Ledger{client} }
+func NewLedger(client *Client) *Ledger { return &Ledger{client, rememberedParts} }
+
+// Resume says whether a sink may insert the records of a results partition from next on: nil when they come behind what was
+// inserted, or are sure to be dropped where they were. Its error wraps ErrForgotten when the group was set back too far.
+// What comes first in a partition is noted, so that a restart soon after finds something before it.
+func (l *Ledger) Resume(ctx context.Context, topic string, partition int32, next int64) error {
+	known, err := l.Known(ctx, topic, "")
+	if err != nil {
+		return err
+	}
+	stored, noted := known[partition]
+	switch {
+	case !noted:
+		return l.Note(ctx, topic, []string{""}, verify.Offsets{partition: next})
+	case next >= stored:
+		return nil
+	}
+	remembered, err := l.remembers(ctx, topic, partition, next)
+	if err != nil || remembered {
+		return err
+	}
+	return fmt.Errorf("insert results of partition %d from offset %d: what is before %d was inserted, so long ago that it could be counted twice: %w: the sink's group was set back: stop every stream, wait for session_timeout and set the group's offset of this partition to %d",
+		partition, next, stored, ErrForgotten, stored)
+}
 
 // Note implements verify.Ledger.
 func (l *Ledger) Note(ctx context.Context, topic string, about []string, next verify.Offsets) error {
@@ -100,5 +130,5 @@ SELECT toUInt64(now() - toDateTime(at)), arrayMax(arrayMap((t, n) -> n - least(n
 	if err != nil {
 		return false, fmt.Errorf("read what tables remember: %w", err)
 	}
-	return added < rememberedParts && (l.client.cfg.Cluster == "" || seconds < uint64(rememberedTime.Seconds())), nil
+	return added < l.parts && (l.client.cfg.Cluster == "" || seconds < uint64(rememberedTime.Seconds())), nil
 }

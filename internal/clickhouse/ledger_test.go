@@ -1,7 +1,9 @@
 package clickhouse_test
 
 import (
+	"errors"
 	"maps"
+	"strings"
 	"testing"
 	"time"
 
@@ -79,4 +81,45 @@ func TestRepairOfWhatWasPassedOver(t *testing.T) {
 			}
 		}
 	}
+}
+
+// A sink goes on where results were inserted, or where tables are sure to know what they were given; nowhere else.
+func TestLedgerResume(t *testing.T) {
+	_, client := migrated(t, nil)
+	ledger := clickhouse.NewLedger(client)
+	f := func(partition int32, next int64, want error) {
+		t.Helper()
+		err := ledger.Resume(t.Context(), "id", partition, next)
+		if !errors.Is(err, want) || want != nil && !strings.Contains(err.Error(), "to 100") {
+			t.Errorf("partition %d from %d: got %v, want %v", partition, next, err, want)
+		}
+	}
+	note := func(next int64) {
+		t.Helper()
+		time.Sleep(2 * time.Millisecond)
+		if err := ledger.Note(t.Context(), "id", []string{""}, verify.Offsets{0: next}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	f(0, 40, nil) // the first ever
+	note(60)
+	f(0, 45, nil) // a crash before the offsets were committed
+	if err := ledger.Resume(t.Context(), "id", 0, 39); !errors.Is(err, clickhouse.ErrForgotten) || !strings.Contains(err.Error(), "to 60") {
+		t.Errorf("from before the first: got %v, want ErrForgotten", err)
+	}
+	f(1, 0, nil)
+	blocks := makeBlocks(t, time.Now().Unix()/60*60, 6)
+	for offset := range blocks {
+		blocks.insert(t, client, offset)
+	}
+	note(100)
+	f(0, 100, nil)
+	f(0, 130, nil) // set forward, or noted late
+	f(0, 60, nil)
+	ledger.RememberParts(6) // six parts have come since 60 was noted
+	f(0, 60, clickhouse.ErrForgotten)
+	f(0, 99, clickhouse.ErrForgotten)
+	f(0, 100, nil)
+	ledger.RememberParts(7)
+	f(0, 60, nil)
 }

@@ -1,12 +1,15 @@
 package e2e
 
 import (
+	"errors"
 	"fmt"
 	"net/http"
 	"os"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/twmb/franz-go/pkg/kadm"
 
 	"github.com/vigie-io/vigie/internal/clickhouse"
 	"github.com/vigie-io/vigie/internal/testkit"
@@ -98,4 +101,93 @@ func (in *installation) service(statement string) string {
 		in.t.Fatalf("%s: %d %s (%v)", statement, status, answer, err)
 	}
 	return strings.TrimSpace(answer)
+}
+
+// TestSinkGroupSetBack sets the sink's group back: what is inserted again is dropped as far as tables are sure to know
+// it, and from further back the partitions wait, also after another start, until the group is set right.
+func TestSinkGroupSetBack(t *testing.T) {
+	in := install(t, testkit.Kafka(t), []string{"ingest", "stream"}, "VIGIE_KAFKA_SESSION_TIMEOUT=6s")
+	post := func(want string) {
+		t.Helper()
+		if status, answer := in.post("acme", "/v1/events/metrics", `{"name":"lost","value":1}`, nil); status != http.StatusOK {
+			t.Fatalf("post: %d %s", status, answer)
+		}
+		in.awaitRows("vigie.rollups_10s", want)
+	}
+	admin := kadm.NewClient(in.client(t))
+	group, topic := in.group()+"-sink", in.topic("results")
+	set := func(offsets kadm.Offsets) {
+		t.Helper()
+		testkit.Eventually(t, 60*time.Second, func() error {
+			answer, err := admin.CommitOffsets(t.Context(), group, offsets)
+			if err == nil {
+				err = answer.Error()
+			}
+			return err
+		})
+	}
+	start := func() {
+		t.Helper()
+		in.stream.start()
+		in.awaitReady(in.streamURL)
+	}
+	post("1")
+	post("2")
+	if code := in.stream.interrupt(); code != 0 {
+		t.Fatalf("stream: got exit code %d", code)
+	}
+	right, err := admin.FetchOffsets(t.Context(), group)
+	if err != nil {
+		t.Fatal(err)
+	}
+	back := kadm.Offsets{}
+	right.Each(func(o kadm.OffsetResponse) { back.AddOffset(topic, o.Partition, 0, -1) })
+	set(back)
+	start()
+	post("3")
+	if got := metric(t, in.streamURL, "vigie_sink_blocks_total", `table="ingest_rollups"`); got != 3 {
+		t.Errorf("got %v blocks inserted, want the three from the start", got)
+	}
+	if code := in.stream.interrupt(); code != 0 {
+		t.Fatalf("stream: got exit code %d", code)
+	}
+	if right, err = admin.FetchOffsets(t.Context(), group); err != nil {
+		t.Fatal(err)
+	}
+	// As if what was noted at the time had expired, and the tokens been forgotten.
+	id := in.service("SELECT any(topic) FROM vigie.stored")
+	in.service("TRUNCATE TABLE vigie.stored")
+	right.Each(func(o kadm.OffsetResponse) {
+		in.service(fmt.Sprintf("INSERT INTO vigie.stored (topic, partition, about, next, at) SELECT '%s', %d, '', %d, now64(3)", id, o.Partition, o.At))
+	})
+	set(back)
+	for range 2 {
+		start()
+		testkit.Eventually(t, 30*time.Second, func() error {
+			if got := metric(t, in.streamURL, "vigie_sink_stalled_partitions"); got == 0 {
+				return errors.New("no partition waits")
+			}
+			return nil
+		})
+		time.Sleep(3 * time.Second) // until what is stored would have been noted
+		if got := metric(t, in.streamURL, "vigie_sink_blocks_total", `table="ingest_rollups"`); got != 0 {
+			t.Errorf("got %v blocks inserted, want none", got)
+		}
+		if code := in.stream.interrupt(); code != 0 {
+			t.Fatalf("stream: got exit code %d", code)
+		}
+	}
+	set(right.Offsets())
+	start()
+	post("4")
+}
+
+func (in *installation) group() string {
+	for _, entry := range in.env {
+		if group, ok := strings.CutPrefix(entry, "VIGIE_KAFKA_GROUP="); ok {
+			return group
+		}
+	}
+	in.t.Fatal("no group")
+	return ""
 }

@@ -18,6 +18,7 @@ type lane struct {
 	committed int64         // next offset as committed; the sink's goroutine
 	end       int64         // end of the readable log when last fetched; the sink's goroutine
 	done      atomic.Int64  // next offset: every record before it is inserted or parked
+	resumed   atomic.Bool   // it may insert
 	limit     atomic.Int64  // bytes above which the partition is held
 	wake      chan struct{} // capacity 1, a signal that is already there is enough
 
@@ -87,6 +88,12 @@ func (l *lane) pop() (Record, bool) {
 // run ends with ctx: the partition was lost, or the sink ends.
 func (l *lane) run(ctx context.Context) {
 	defer l.abandon()
+	if resume := l.sink.resume; resume != nil {
+		if !l.retry(ctx, "resume", func() error { return resume(ctx, l.topic, l.partition, l.done.Load()) }) {
+			return
+		}
+	}
+	l.resumed.Store(true)
 	for {
 		record, ok := l.pop()
 		if !ok {

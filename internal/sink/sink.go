@@ -67,6 +67,7 @@ type Sink struct {
 
 	topology atomic.Pointer[[]LaneTopology]
 	doubt    func()
+	resume   func(ctx context.Context, topic string, partition int32, next int64) error
 	wg       sync.WaitGroup
 }
 
@@ -84,6 +85,12 @@ func New(cfg Config, source Source, inserter Inserter, parker Parker, metrics *M
 // as its partition is new here. f is called by any goroutine, before Topology shows a record behind the one in doubt, and
 // should not block. It is called before Run.
 func (s *Sink) OnDoubt(f func()) { s.doubt = f }
+
+// BeforeResuming has f called before the first record of a partition is inserted, next being its offset and topic the topic's id as in
+// tokens. The partition waits, and f is called again, until it returns nil. It is called before Run.
+func (s *Sink) BeforeResuming(f func(ctx context.Context, topic string, partition int32, next int64) error) {
+	s.resume = f
+}
 
 // Run relays until ctx ends, then lets go: inserts under way are given up (their records come again), what was
 // inserted is committed. It returns nil when ctx ended and the source's error otherwise.

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -209,6 +210,7 @@ type fixture struct {
 	lot    *lot
 	reg    *prometheus.Registry
 	sink   *sink.Sink // once it runs
+	resume func(topic string, partition int32, next int64) error
 }
 
 func newFixture(records ...sink.Record) *fixture {
@@ -220,6 +222,11 @@ func (f *fixture) run(t *testing.T) (stop func()) {
 	t.Helper()
 	s := sink.New(f.cfg, f.source, f.table, f.lot, sink.NewMetrics(f.reg), slog.New(slog.NewTextHandler(io.Discard, nil)))
 	f.sink = s
+	if f.resume != nil {
+		s.BeforeResuming(func(_ context.Context, topic string, partition int32, next int64) error {
+			return f.resume(topic, partition, next)
+		})
+	}
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
 	go func() { done <- s.Run(ctx) }()
@@ -421,6 +428,42 @@ func TestServerThatRefusesEverything(t *testing.T) {
 
 // A partition that goes and comes back begins at its committed offset; what was queued is forgotten, nothing is
 // left out.
+// A partition that may not be resumed waits, alone, and goes on once it may; where an insert is in doubt is told.
+func TestPartitionThatMayNotBeResumed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		all := records(2, 3)
+		f := newFixture(all...)
+		var refusal atomic.Pointer[error]
+		cause := errors.New("set back too far")
+		refusal.Store(&cause)
+		var asked atomic.Int64
+		f.resume = func(topic string, partition int32, next int64) error {
+			if topic != "AQAAAAAAAAAAAAAAAAAAAA" || next != 0 {
+				t.Errorf("asked of topic %q from %d, want the id and the first offset", topic, next)
+			}
+			if err := refusal.Load(); partition == 1 && err != nil {
+				asked.Add(1)
+				return *err
+			}
+			return nil
+		}
+		stop := f.run(t)
+		pass(time.Minute)
+		equal(t, "stored", len(f.table.blocks()), 3)
+		equal(t, "stalled", f.metric(t, "vigie_sink_stalled_partitions"), 1.0)
+		equal(t, "committed", f.source.committedAt(1), int64(0))
+		lanes := f.sink.Topology()
+		if !lanes[0].Resumed || lanes[1].Resumed || lanes[1].Error != cause.Error() || asked.Load() < 2 {
+			t.Errorf("got %+v after %d questions, want partition 1 to wait", lanes, asked.Load())
+		}
+		refusal.Store(nil)
+		pass(time.Minute)
+		equal(t, "stored", f.table.blocks(), values(all))
+		equal(t, "stalled", f.metric(t, "vigie_sink_stalled_partitions"), 0.0)
+		stop()
+	})
+}
+
 func TestLostPartition(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		all := records(2, 300)

@@ -9,6 +9,7 @@ import (
 // LaneTopology is one results partition of a sink: what /topology shows, at most about a second old.
 type LaneTopology struct {
 	Topic      string    `json:"-"` // id, as in tokens
+	Resumed    bool      `json:"-"` // it was let insert: see Sink.BeforeResuming
 	Partition  int32     `json:"partition"`
 	Next       int64     `json:"next_offset"` // every record before it is stored or parked
 	Lag        int64     `json:"lag_records"` // readable and not yet stored
@@ -51,7 +52,7 @@ func (l *lane) topology() LaneTopology {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	t := LaneTopology{
-		Topic: l.topic, Partition: l.partition, Next: l.done.Load(), Lag: l.lag(), Buffered: l.bytes,
+		Topic: l.topic, Resumed: l.resumed.Load(), Partition: l.partition, Next: l.done.Load(), Lag: l.lag(), Buffered: l.bytes,
 		Blocks: l.progress.blocks, Tried: l.progress.tried, Parked: l.progress.parked,
 		LastInsert: l.progress.inserted, LastTable: l.progress.table,
 	}

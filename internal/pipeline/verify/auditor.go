@@ -107,8 +107,8 @@ func (a *Auditor) Run(ctx context.Context, stored func() []Stored) {
 				noted = time.Time{}
 			}
 		}
-		if time.Since(noted) >= auditNote {
-			if err := a.note(ctx, stored()); err != nil && ctx.Err() == nil {
+		if now := stored(); len(now) > 0 && time.Since(noted) >= auditNote {
+			if err := a.note(ctx, now); err != nil && ctx.Err() == nil {
 				a.log.Warn("what is stored was not noted: trying again", "err", err)
 			}
 			noted = time.Now()
@@ -190,9 +190,6 @@ func (a *Auditor) tell(t *audited, found *Audited, err error) {
 // note writes how far all is stored, and known to be in tables that are not in doubt. What is stored was read before the
 // doubts: an insert that is in doubt casts it before its record counts as stored.
 func (a *Auditor) note(ctx context.Context, stored []Stored) error {
-	if len(stored) == 0 {
-		return nil
-	}
 	next := Offsets{}
 	for _, s := range stored {
 		next[s.Partition] = s.Next
