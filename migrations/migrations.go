@@ -16,6 +16,7 @@
 //	{{sketch}}                the column type of a sketch
 //	{{merge "s"}}             the state merged from the states in column s
 //	{{quantile "q" "s"}}      the q-quantile of the states in s
+//	{{visible "r"}}           the condition that a row of rollups, called r, is of the generation that is read
 //	{{tiers}}                 the rollup tiers, finest first: Name, Source, Window, TTL, Partition
 package migrations
 
@@ -141,6 +142,23 @@ func MergeStates(column string) string {
 	return "quantilesDDMergeState(" + alpha + ", " + levels + ")(" + column + ")"
 }
 
+// Visible is the SQL condition that a row of a rollup table is of the generation that is read at its metric and hour
+// (vigie.replaced), for readers who see one tenant's rows: tenant is a literal, or "" where a row policy lets no other through.
+//
+// What was replaced is looked up in one set, which holds the generation that is read and, as the one that is not, 0. It is
+// made once for a statement, so that a statement sees the old rows or the new, all of them. Where nothing was ever replaced the
+// first condition is a constant, and nothing is left of the rest.
+func Visible(row, tenant string) string {
+	where, and := "", ""
+	if tenant != "" {
+		where, and = " WHERE tenant = "+tenant, " AND tenant = "+tenant
+	}
+	metric := "if(" + row + ".metric IN (SELECT metric FROM vigie.replaced WHERE metric != ''" + and + "), " + row + ".metric::String, '')"
+	return "if((SELECT count() = 0 FROM vigie.replaced" + where + "), " + row + ".gen = 0, xor(" + row + ".gen = 0, (" + metric +
+		", intDiv(toUnixTimestamp(" + row + ".ts), 3600)::UInt32, " + row + ".gen) IN (SELECT metric, hour, arrayJoin(if(current = 0, [], [0, current])) FROM (" +
+		"SELECT metric::String AS metric, arrayJoin(range(from, to)) AS hour, argMax(gen, at) AS current FROM vigie.replaced" + where + " GROUP BY metric, hour))))"
+}
+
 func (t Target) words() template.FuncMap {
 	return template.FuncMap{
 		"on_cluster": func() string {
@@ -155,6 +173,7 @@ func (t Target) words() template.FuncMap {
 		"view_owner": func() string { return t.ViewOwner },
 		"sketch":     SketchType,
 		"merge":      MergeStates,
+		"visible":    func(row string) string { return Visible(row, "") },
 		"quantile": func(q, column string) string {
 			return "arrayElement(quantilesDDMerge(" + alpha + ", " + q + ")(" + column + "), 1)"
 		},

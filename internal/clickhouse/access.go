@@ -42,6 +42,7 @@ var tenantTables = []string{
 	"series",
 	"windows",
 	"limits",
+	"replaced",
 }
 
 // SQLLimits bound the queries of UserSQL. Per-query bounds hold for each query, Window bounds for each tenant.

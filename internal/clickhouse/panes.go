@@ -65,6 +65,7 @@ func panesQuery(tenant tenants.ID, q *promql.PaneQuery) (string, error) {
 	}
 	b.WriteString("\nFROM vigie." + table + " AS r WHERE tenant = " + literal(string(tenant)) + " AND metric = " + literal(q.Metric) +
 		" AND series_id IN ids AND ts >= " + seconds(q.From) + " AND ts < " + seconds(q.To) +
+		" AND " + migrations.Visible("r", literal(string(tenant))) +
 		"\nGROUP BY series_id, ts ORDER BY series_id, ts")
 	columns := "series_id, start, count, sum, min, max"
 	if q.Last {
