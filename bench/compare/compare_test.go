@@ -22,11 +22,12 @@ func TestMain(m *testing.M) { testkit.Main(m) }
 
 // What TestCompare does is set by the environment; `make bench` sets it.
 const (
-	envRuns   = "VIGIE_BENCH_RUNS"   // file to append runs to; without it nothing is measured
-	envCases  = "VIGIE_BENCH_CASES"  // separated by spaces, as "json/100000"
-	envPeers  = "VIGIE_BENCH_PEERS"  // separated by spaces
-	envEvents = "VIGIE_BENCH_EVENTS" // of a log
-	envRounds = "VIGIE_BENCH_ROUNDS"
+	envRuns    = "VIGIE_BENCH_RUNS"   // file to append runs to; without it nothing is measured
+	envCases   = "VIGIE_BENCH_CASES"  // separated by spaces, as "json/100000"
+	envPeers   = "VIGIE_BENCH_PEERS"  // separated by spaces
+	envEvents  = "VIGIE_BENCH_EVENTS" // of a log
+	envRounds  = "VIGIE_BENCH_ROUNDS"
+	envProfile = "VIGIE_BENCH_PROFILE" // file for a profile of Vigie at work
 )
 
 const partitions = 4

@@ -3,6 +3,7 @@ package compare
 import (
 	"bytes"
 	"crypto/rand"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -55,7 +56,8 @@ func (b *bench) vigie(t *testing.T, r *Run) {
 	idle := cpuOf(t, server.Pid())
 	began := time.Now()
 	p := start(t, testkit.BuildBinary(t, "./cmd/stream"), env)
-	deadline := began.Add(time.Minute)
+	deadline := began.Add(3 * time.Minute)
+	b.profile(t, admin)
 	want := b.log.Events - b.log.Malformed
 	for got := 0; !b.committed(t, unique, ends) || got != want; time.Sleep(50 * time.Millisecond) {
 		if b.committed(t, unique, ends) {
@@ -70,6 +72,41 @@ func (b *bench) vigie(t *testing.T, r *Run) {
 	r.Allocs = scraped(t, admin, "go_memstats_mallocs_total") / float64(r.Events)
 	r.Results = int(scraped(t, admin, `vigie_pipeline_rows_total{table="ingest_rollups"}`))
 }
+
+// profile saves a profile of the process at work, when one is asked for. It takes the end of the measurement with it.
+func (b *bench) profile(t *testing.T, admin string) {
+	t.Helper()
+	path := os.Getenv(envProfile)
+	if path == "" {
+		return
+	}
+	testkit.Eventually(t, time.Minute, func() error {
+		response, err := http.Get("http://" + admin + "/metrics")
+		if err != nil {
+			return err
+		}
+		response.Body.Close()
+		if scraped(t, admin, "vigie_pipeline_events_total") == 0 {
+			return errors.New("no events yet")
+		}
+		return nil
+	})
+	response, err := http.Get("http://" + admin + "/debug/pprof/profile?seconds=" + strconv.Itoa(profileSeconds))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer response.Body.Close()
+	profile, err := io.ReadAll(response.Body)
+	if err == nil {
+		err = os.WriteFile(path, profile, 0o644)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// profileSeconds is shorter than any log takes.
+const profileSeconds = 30
 
 // environment is that of this test but for Vigie's configuration.
 func environment() (env []string) {

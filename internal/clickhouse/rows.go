@@ -168,8 +168,7 @@ func (c *sketchColumn) DecodeColumn(r *proto.Reader, rows int) error {
 	}
 	read := 0
 	for row := range rows {
-		var sketch sketches.Sketch
-		n, err := sketch.DecodeDD(states[read:])
+		n, err := sketches.MeasureDD(states[read:])
 		if err != nil {
 			return fmt.Errorf("sketch of row %d: %w", row, err)
 		}

@@ -136,14 +136,51 @@ func BenchmarkStep(b *testing.B) {
 	}
 }
 
+// BenchmarkStepMixed is the same for events as many producers of many tenants write them, a backlog of 100 s in the order of time:
+// four metrics, some spelled otherwise.
+func BenchmarkStepMixed(b *testing.B) {
+	for _, n := range []int{10_000, 100_000} {
+		b.Run(fmt.Sprintf("series=%d", n), func(b *testing.B) {
+			all := benchMetrics(n)
+			r := rand.New(rand.NewPCG(3, 4))
+			for i := range all {
+				all[i].Tenant = fmt.Sprintf("tenant-%d", min(int(r.ExpFloat64()*30), 199))
+				all[i].Name = [...]string{"http_request_duration_seconds", "rpc_seconds", "db_query_seconds", "queue_wait_seconds"}[i%4]
+			}
+			records := make([]Record, 10*n)
+			for i := range records {
+				m := all[r.IntN(n)]
+				m.Value = r.ExpFloat64()
+				m.Time = benchNow.Add(time.Duration(i)*100*time.Second/time.Duration(len(records)) - 100*time.Second).UnixNano()
+				value := events.AppendMetric(nil, &m)
+				if r.IntN(70) == 0 {
+					value = append(append([]byte{'{', ' '}, fmt.Sprintf(`"x":%d,`, r.IntN(1e9))...), value[1:]...)
+				}
+				records[i] = Record{Offset: int64(i), Timestamp: m.Time, Key: []byte(m.Tenant), Value: value}
+			}
+			benchRecords(b, benchTask(b), records, 2, func(int) {})
+		})
+	}
+}
+
 func benchStep(b *testing.B, n int, strange bool) {
 	all, task := benchMetrics(n), benchTask(b)
 	records := make([]Record, n)
 	for i := range all {
 		records[i] = Record{Offset: int64(i), Timestamp: benchNow.UnixNano(), Key: []byte("acme"), Value: events.AppendMetric(nil, &all[i])}
 	}
+	benchRecords(b, task, records, 30, func(from int) {
+		if strange && from == 0 {
+			task.current.repeats.Forget(func(uint32) bool { return true })
+		}
+	})
+}
+
+// benchRecords steps a task with the records again and again, at first that many times unmeasured. before is called with the number
+// of the first record of each chunk.
+func benchRecords(b *testing.B, task *Task, records []Record, warm int, before func(from int)) {
 	chunk := Chunk{Signal: events.Metrics, Records: records}
-	for range 30 {
+	for range warm {
 		task.Step(&chunk, benchNow.UnixMilli())
 	}
 	watch := &stopwatch{now: time.Now}
@@ -156,10 +193,8 @@ func benchStep(b *testing.B, n int, strange bool) {
 		if i++; i%chunkRecords != 0 {
 			continue
 		}
-		from := i % n
-		if strange && from == 0 {
-			task.current.repeats.Forget(func(uint32) bool { return true })
-		}
+		from := i % len(records)
+		before(from)
 		chunk.Records = records[from : from+chunkRecords]
 		task.Step(&chunk, benchNow.UnixMilli())
 	}

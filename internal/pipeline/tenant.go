@@ -69,8 +69,9 @@ type entry struct {
 	touched int64 // processing time of the last event, Unix ms
 	seen    int64 // newest event time, Unix ns
 	dirty   bool
-	native  bool // has brought a histogram as a sample
-	told    bool // the value of native that was announced
+	native  bool  // has brought a histogram as a sample
+	told    bool  // the value of native that was announced
+	last    *pane // of others, that was used last; nil for none
 	pane    pane
 
 	others     []*pane // ascending in start, none equal to pane.start
@@ -87,7 +88,10 @@ func (t *Task) open(tn *tenant, e *entry, start uint32) *pane {
 		return &e.pane
 	}
 	if e.dirty {
-		return t.openOther(e, start)
+		if e.last == nil || e.last.start != start {
+			e.last = t.openOther(e, start)
+		}
+		return e.last
 	}
 	t.mark(tn, e)
 	t.panes++
@@ -131,7 +135,7 @@ func (t *Task) touch(tn *tenant) {
 
 // clean ends the series' changes. A few borrowed panes go back for the next; many are left to the collector.
 func (t *Task) clean(e *entry) {
-	e.dirty = false
+	e.dirty, e.last = false, nil
 	for _, p := range e.others {
 		t.giveBack(p)
 	}

@@ -158,6 +158,9 @@ func (s *scanner) guess(c *cut, e *Repeat) bool {
 			break
 		}
 		if s.fits(l, c, e) {
+			if i > 0 {
+				s.layouts[i-1], s.layouts[i] = s.layouts[i], s.layouts[i-1]
+			}
 			return s.endOf(c)
 		}
 	}
@@ -206,7 +209,11 @@ func (s *scanner) search(c *cut, e *Repeat) bool {
 	} else {
 		c.first, c.afterFirst, c.second, c.afterSecond = value, s.pos, time, afterTime
 	}
-	return c.afterFirst < c.second
+	if c.afterFirst >= c.second {
+		return false
+	}
+	s.remember(layout{int32(c.first - c.start), int32(c.second - c.afterFirst), value < time})
+	return true
 }
 
 // follows says whether i is in the record and behind key.
@@ -305,13 +312,17 @@ func (w *work) learnable(m *Metric, start int, time, value [2]int) {
 	m.Digest = w.digest(&c)
 }
 
-// remember keeps a layout in the place of the one that came longest ago.
+// remember keeps a layout, in the place of one that is little used: the last, for those that fit move forward.
 func (s *scanner) remember(l layout) {
+	at := len(s.layouts) - 1
 	for i := range s.layouts {
 		if s.layouts[i] == l {
 			return
 		}
+		if s.layouts[i].head == 0 {
+			at = i
+			break
+		}
 	}
-	copy(s.layouts[1:], s.layouts[:])
-	s.layouts[0] = l
+	s.layouts[at] = l
 }

@@ -39,8 +39,8 @@ type scanner struct {
 
 	memos   memos
 	clock   minute
-	layouts [4]layout
-	told    []byte // memory for digests
+	layouts [8]layout // the more used, mostly, before the less used
+	told    []byte    // memory for digests
 }
 
 func (s *scanner) load(record []byte) {

@@ -42,21 +42,36 @@ func (s *Sketch) AppendDD(dst []byte) []byte {
 func (s *Sketch) DecodeDD(src []byte) (n int, err error) {
 	s.Reset()
 	d := decoder{rest: src, is: ErrState}
-	d.expect(flagMapping, "mapping")
-	if gamma, offset := d.float(), d.float(); d.err == nil && (gamma != Gamma || offset != 0) {
-		d.fail("mapping γ %v offset %v: want γ %v offset 0; write the column type with the literal %v", gamma, offset, Gamma, Alpha)
-	}
-	d.expect(flagPositive, "positive store")
-	d.store(func(i int32, n float64) { s.positive.add(i, n) })
-	d.expect(flagNegative, "negative store")
-	d.store(func(i int32, n float64) { s.negatives().add(i, n) })
-	d.expect(flagZero, "zero count")
-	s.zero = d.count()
+	s.zero = d.state(func(i int32, n float64) { s.positive.add(i, n) }, func(i int32, n float64) { s.negatives().add(i, n) })
 	if d.err != nil {
 		s.Reset()
 		return 0, d.err
 	}
 	return len(src) - len(d.rest), nil
+}
+
+// MeasureDD returns the length of the state at the beginning of src, and the errors of DecodeDD, without making a sketch of it.
+func MeasureDD(src []byte) (n int, err error) {
+	d := decoder{rest: src, is: ErrState}
+	pass := func(int32, float64) {}
+	if d.state(pass, pass); d.err != nil {
+		return 0, d.err
+	}
+	return len(src) - len(d.rest), nil
+}
+
+// state reads a state, buckets into positive and negative, and returns its count of zeros.
+func (d *decoder) state(positive, negative func(i int32, n float64)) (zero float64) {
+	d.expect(flagMapping, "mapping")
+	if gamma, offset := d.float(), d.float(); d.err == nil && (gamma != Gamma || offset != 0) {
+		d.fail("mapping γ %v offset %v: want γ %v offset 0; write the column type with the literal %v", gamma, offset, Gamma, Alpha)
+	}
+	d.expect(flagPositive, "positive store")
+	d.store(positive)
+	d.expect(flagNegative, "negative store")
+	d.store(negative)
+	d.expect(flagZero, "zero count")
+	return d.count()
 }
 
 func appendStore(dst []byte, st *store) []byte {

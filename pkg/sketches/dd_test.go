@@ -150,6 +150,9 @@ func FuzzDecodeDD(f *testing.F) {
 	f.Fuzz(func(t *testing.T, src []byte) {
 		var s, again sketches.Sketch
 		n, err := s.DecodeDD(src)
+		if measured, measureErr := sketches.MeasureDD(src); measured != n || (measureErr == nil) != (err == nil) {
+			t.Fatalf("MeasureDD: got %d, %v; DecodeDD says %d, %v", measured, measureErr, n, err)
+		}
 		if err != nil {
 			if !errors.Is(err, sketches.ErrState) || s.Count() != 0 {
 				t.Fatalf("got error %v count %v, want ErrState and an empty sketch", err, s.Count())

@@ -1,0 +1,189 @@
+package pipeline
+
+import (
+	"encoding/binary"
+	"encoding/json"
+	"flag"
+	"fmt"
+	"maps"
+	"math"
+	"os"
+	"runtime"
+	"runtime/debug"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/vigie-io/vigie/pkg/events"
+	"github.com/vigie-io/vigie/pkg/series"
+)
+
+var update = flag.Bool("update", false, "write testdata/costs.json anew")
+
+const (
+	costsPath  = "testdata/costs.json"
+	costEvents = 10_000
+	// costRise is how much dearer than recorded something may become.
+	costRise = 0.10
+)
+
+// costFloor is what is not worth a word: the runtime allocates, too.
+func costFloor(name string) float64 {
+	if strings.Contains(name, "bytes") {
+		return 4
+	}
+	return 0.01
+}
+
+// TestCosts compares what events cost, in things that do not depend on the machine, with what they were recorded to cost: allocations and
+// allocated bytes an event, for records as they should be and as they should not, bytes of state a series, bytes of result a row. A
+// rise of more than a tenth fails. When it is meant: go test -run TestCosts ./internal/pipeline -update.
+func TestCosts(t *testing.T) {
+	defer debug.SetGCPercent(debug.SetGCPercent(-1)) // a collection would empty pools in between
+	got := map[string]float64{}
+	for name := range costlyRecords(0) {
+		allocs, bytes := costOfStep(func(round int) []Record { return costlyRecords(round)[name] })
+		got["step "+name+": allocations an event"], got["step "+name+": bytes an event"] = allocs, bytes
+	}
+	got["state: bytes a series of one event"] = costOfSeries(1)
+	got["state: bytes a series of 30 events"] = costOfSeries(30)
+	got["drain: bytes of sketch a row of 6 events"] = costOfRow()
+	if *update {
+		text, err := json.MarshalIndent(got, "", "\t")
+		if err == nil {
+			err = os.WriteFile(costsPath, append(text, '\n'), 0o644)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	text, err := os.ReadFile(costsPath)
+	if err != nil {
+		t.Fatal(err)
+	}
+	recorded := map[string]float64{}
+	if err := json.Unmarshal(text, &recorded); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range slices.Sorted(maps.Keys(got)) {
+		switch was, found := recorded[name]; {
+		case !found:
+			t.Errorf("%s: nothing is recorded", name)
+		case got[name] > was*(1+costRise)+costFloor(name):
+			t.Errorf("%s: got %.4g, recorded %.4g: more than %.0f %% dearer", name, got[name], was, 100*costRise)
+		}
+	}
+	if len(recorded) != len(got) {
+		t.Errorf("%s holds %d costs, want %d", costsPath, len(recorded), len(got))
+	}
+}
+
+// costlyRecords are records of costEvents events each, those of one round with labels that those of another have not.
+func costlyRecords(round int) map[string][]Record {
+	all := benchMetrics(1000)
+	of := func(value func(i int, m *events.Metric) []byte) (records []Record) {
+		for i := range costEvents {
+			m := all[i%len(all)]
+			records = append(records, Record{Offset: int64(i), Timestamp: benchNow.UnixNano(), Key: []byte("acme"), Value: value(i, &m)})
+		}
+		return records
+	}
+	out := map[string][]Record{
+		"known JSON": of(func(_ int, m *events.Metric) []byte { return events.AppendMetric(nil, m) }),
+		"JSON spelled otherwise each time": of(func(i int, m *events.Metric) []byte {
+			return append(fmt.Appendf(nil, `{"x":%d,`, round*costEvents+i), events.AppendMetric(nil, m)[1:]...)
+		}),
+		"JSON with a label of its own": of(func(i int, m *events.Metric) []byte {
+			m.Labels = append(slices.Clone(m.Labels), series.Label{Name: "trace", Value: fmt.Sprint(round*costEvents + i)})
+			return events.AppendMetric(nil, m)
+		}),
+		"JSON cut off": of(func(_ int, m *events.Metric) []byte {
+			value := events.AppendMetric(nil, m)
+			return value[:len(value)-10]
+		}),
+	}
+	for from := 0; from < costEvents; from += 100 {
+		out["OTLP"] = append(out["OTLP"], Record{Offset: int64(from), Timestamp: benchNow.UnixNano(), Key: []byte("acme"), Value: exportRequest(all[from%1000:][:100])})
+	}
+	return out
+}
+
+// costOfStep is that of the third round.
+func costOfStep(records func(round int) []Record) (allocs, bytes float64) {
+	cfg := DefaultConfig()
+	task := NewTask(TaskConfig{Partition: Partition{Topic: "t"}, Signal: events.Metrics, Config: cfg})
+	chunk := Chunk{Signal: events.Metrics}
+	out := NewOutputs(&cfg)
+	for round := range 2 {
+		chunk.Records = records(round)
+		task.Step(&chunk, benchNow.UnixMilli())
+		out.Reset()
+		task.Drain(out, benchNow.UnixMilli())
+		task.Committed(false)
+	}
+	chunk.Records = records(2)
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	task.Step(&chunk, benchNow.UnixMilli())
+	runtime.ReadMemStats(&after)
+	return float64(after.Mallocs-before.Mallocs) / costEvents, float64(after.TotalAlloc-before.TotalAlloc) / costEvents
+}
+
+// costOfSeries is what stays allocated of a series with so many events in a pane, its labels and spellings included.
+func costOfSeries(n int) float64 {
+	all := benchMetrics(costEvents)
+	var before, after runtime.MemStats
+	runtime.GC()
+	runtime.ReadMemStats(&before)
+	task := NewTask(TaskConfig{Partition: Partition{Topic: "t"}, Signal: events.Metrics, Config: DefaultConfig()})
+	var value []byte
+	for i := range n {
+		for j := range all {
+			all[j].Value = math.Exp(float64((i*7+j)%30) / 10)
+			value = events.AppendMetric(value[:0], &all[j])
+			task.Step(&Chunk{Signal: events.Metrics, Records: []Record{{Timestamp: benchNow.UnixNano(), Key: []byte("acme"), Value: value}}}, benchNow.UnixMilli())
+		}
+	}
+	runtime.GC()
+	runtime.ReadMemStats(&after)
+	runtime.KeepAlive(all)
+	runtime.KeepAlive(task)
+	return float64(after.HeapAlloc-before.HeapAlloc) / costEvents
+}
+
+func costOfRow() float64 {
+	cfg := DefaultConfig()
+	task, out := NewTask(TaskConfig{Partition: Partition{Topic: "t"}, Signal: events.Metrics, Config: cfg}), NewOutputs(&cfg)
+	task.now, task.admit = benchNow.UnixMilli(), newAdmission(&cfg, benchNow.UnixMilli())
+	all := benchMetrics(1000)
+	for i := range 6 {
+		for j := range all {
+			all[j].Value = math.Exp(float64((i*7+j)%30) / 10)
+			task.metric(&all[j])
+		}
+	}
+	task.Drain(out, benchNow.UnixMilli())
+	return float64(len(out.Rollups[0].Sketch)) / float64(len(out.Rollups[0].Grain))
+}
+
+// exportRequest is an OTLP export request of gauges, one metric with a data point each.
+func exportRequest(list []events.Metric) []byte {
+	var scope []byte
+	for i := range list {
+		m := &list[i]
+		point := binary.LittleEndian.AppendUint64([]byte{3<<3 | 1}, uint64(m.Time))
+		point = binary.LittleEndian.AppendUint64(append(point, 4<<3|1), math.Float64bits(m.Value))
+		for _, l := range m.Labels {
+			point = field(point, 7, field(field(nil, 1, []byte(l.Name)), 2, field(nil, 1, []byte(l.Value))))
+		}
+		scope = field(scope, 2, field(field(nil, 1, []byte(m.Name)), 5, field(nil, 1, point)))
+	}
+	resource := field(nil, 1, field(field(nil, 1, []byte("host.name")), 2, field(nil, 1, []byte("node-1"))))
+	return field(nil, 1, field(field(nil, 1, resource), 2, scope))
+}
+
+// field appends a field of bytes in protobuf.
+func field(dst []byte, number int, b []byte) []byte {
+	dst = binary.AppendUvarint(dst, uint64(number)<<3|2)
+	return append(binary.AppendUvarint(dst, uint64(len(b))), b...)
+}
