@@ -35,6 +35,9 @@ func (s *Store) Panes(ctx context.Context, tenant tenants.ID, q promql.PaneQuery
 	if err != nil || len(q.IDs) == 0 || q.From >= q.To {
 		return err
 	}
+	if q.Groups != nil {
+		return s.folded(ctx, tenant, query, &q, yield)
+	}
 	ids := slices.Clone(q.IDs)
 	slices.SortFunc(ids, series.ID.Compare)
 	ids = slices.Compact(ids)
@@ -48,6 +51,28 @@ func (s *Store) Panes(ctx context.Context, tenant tenants.ID, q promql.PaneQuery
 	return nil
 }
 
+// folded reads the panes of groups, in one statement: there are few of them.
+func (s *Store) folded(ctx context.Context, tenant tenants.ID, query string, q *promql.PaneQuery, yield func(id series.ID, p *promql.Pane) error) error {
+	if len(q.Groups) != len(q.IDs) {
+		return fmt.Errorf("read panes of metric %q: %d groups for %d series", q.Metric, len(q.Groups), len(q.IDs))
+	}
+	table := make([]byte, 0, 20*len(q.IDs))
+	for i, id := range q.IDs {
+		table = binary.LittleEndian.AppendUint32(appendID(table, id), q.Groups[i])
+	}
+	promql.TraceOf(ctx).Statement(query, len(q.IDs))
+	request, err := s.client.readCall(query, &external{"series_id UInt128, group UInt32", table})
+	if err != nil {
+		return err
+	}
+	columns := newPaneColumns(q)
+	err = s.answer(ctx, request, columns.results, func(rows int) error { return columns.yield(rows, yield) })
+	if err != nil {
+		return fmt.Errorf("read panes of %d series of metric %q of tenant %s: %w", len(q.IDs), q.Metric, tenant, s.limited(err))
+	}
+	return nil
+}
+
 func panesQuery(tenant tenants.ID, q *promql.PaneQuery) (string, error) {
 	table, known := map[promql.Tier]string{
 		promql.Tier10s: "rollups_10s", promql.Tier1m: "rollups_1m", promql.Tier1h: "rollups_1h",
@@ -56,17 +81,25 @@ func panesQuery(tenant tenants.ID, q *promql.PaneQuery) (string, error) {
 		return "", fmt.Errorf("read panes: tier %s: want 10s, 1m or 1h", time.Duration(q.Tier))
 	}
 	var b strings.Builder
-	b.WriteString("SELECT series_id, toUnixTimestamp(ts) AS start, sum(r.count) AS count, sum(r.sum) AS sum, toFloat64(min(r.min)) AS min, toFloat64(max(r.max)) AS max")
+	of, from := "series_id", "vigie."+table+" AS r"
+	if q.Groups != nil {
+		of, from = "toUInt128(g.group) AS series_id", from+" INNER JOIN ids AS g ON r.series_id = g.series_id"
+	}
+	b.WriteString("SELECT " + of + ", toUnixTimestamp(ts) AS start, sum(r.count) AS count, sum(r.sum) AS sum, toFloat64(min(r.min)) AS min, toFloat64(max(r.max)) AS max")
 	if q.Last {
 		b.WriteString(", max(r.last) AS level, level.1 AS last_time, level.2 AS last, level.3 AS last_hist")
 	}
 	if q.Sketch {
 		b.WriteString(", CAST(" + migrations.MergeStates("r.sketch") + ", 'String') AS sketch")
 	}
-	b.WriteString("\nFROM vigie." + table + " AS r WHERE tenant = " + literal(string(tenant)) + " AND metric = " + literal(q.Metric) +
-		" AND series_id IN ids AND ts >= " + seconds(q.From) + " AND ts < " + seconds(q.To) +
-		" AND " + migrations.Visible("r", literal(string(tenant))) +
-		"\nGROUP BY series_id, ts ORDER BY series_id, ts")
+	b.WriteString("\nFROM " + from + " WHERE tenant = " + literal(string(tenant)) + " AND metric = " + literal(q.Metric) +
+		" AND r.series_id IN (SELECT series_id FROM ids) AND ts >= " + seconds(q.From) + " AND ts < " + seconds(q.To) +
+		" AND " + migrations.Visible("r", literal(string(tenant))))
+	if q.Groups != nil {
+		b.WriteString("\nGROUP BY g.group, ts ORDER BY g.group, ts")
+	} else {
+		b.WriteString("\nGROUP BY series_id, ts ORDER BY series_id, ts")
+	}
 	columns := "series_id, start, count, sum, min, max"
 	if q.Last {
 		columns += ", last_time, last, last_hist"
@@ -136,20 +169,33 @@ func (c *paneColumns) yield(rows int, yield func(series.ID, *promql.Pane) error)
 	return nil
 }
 
-// idsForm is an external table in the form that ClickHouse's HTTP interface takes.
-func idsForm(ids []series.ID) (body []byte, contentType string, err error) {
+// external is a table that is sent along with a statement, under the name ids, in RowBinary.
+type external struct {
+	structure string
+	rows      []byte
+}
+
+func externalIDs(ids []series.ID) *external {
+	rows := make([]byte, 0, 16*len(ids))
+	for _, id := range ids {
+		rows = appendID(rows, id)
+	}
+	return &external{"series_id UInt128", rows}
+}
+
+func appendID(dst []byte, id series.ID) []byte {
+	return binary.LittleEndian.AppendUint64(binary.LittleEndian.AppendUint64(dst, id.Lo), id.Hi)
+}
+
+// form is the table in the form that ClickHouse's HTTP interface takes.
+func (e *external) form() (body []byte, contentType string, err error) {
 	var out bytes.Buffer
 	form := multipart.NewWriter(&out)
 	part, err := form.CreateFormFile("ids", "ids")
 	if err != nil {
 		return nil, "", fmt.Errorf("write ids: %w", err)
 	}
-	raw := make([]byte, 0, 16*len(ids))
-	for _, id := range ids {
-		raw = binary.LittleEndian.AppendUint64(raw, id.Lo)
-		raw = binary.LittleEndian.AppendUint64(raw, id.Hi)
-	}
-	if _, err := part.Write(raw); err != nil {
+	if _, err := part.Write(e.rows); err != nil {
 		return nil, "", fmt.Errorf("write ids: %w", err)
 	}
 	if err := form.Close(); err != nil {

@@ -186,7 +186,11 @@ GROUP BY tenant, topic, partition ORDER BY topic, partition, tenant`
 
 // read streams the answer of a query into results, one block at a time.
 func (s *Store) read(ctx context.Context, query string, ids []series.ID, results proto.Results, yield func(rows int) error) error {
-	err := s.stream(ctx, query, ids, results, yield)
+	return s.limited(s.stream(ctx, query, ids, results, yield))
+}
+
+// limited names the limit of ours that ended a read.
+func (s *Store) limited(err error) error {
 	if limit := s.client.limitOf(err); limit != nil {
 		return fmt.Errorf("%w: %w", limit, err)
 	}
@@ -210,7 +214,12 @@ func (c *Client) limitOf(err error) *promql.LimitError {
 }
 
 func (s *Store) stream(ctx context.Context, query string, ids []series.ID, results proto.Results, yield func(rows int) error) error {
-	request, err := s.client.readCall(query, ids)
+	var table *external
+	if ids != nil {
+		table = externalIDs(ids)
+	}
+	promql.TraceOf(ctx).Statement(query, len(ids))
+	request, err := s.client.readCall(query, table)
 	if err != nil {
 		return err
 	}
@@ -235,7 +244,7 @@ func (s *Store) answer(ctx context.Context, request *call, results proto.Results
 	return readBlocks(body, results, yield)
 }
 
-func (c *Client) readCall(query string, ids []series.ID) (*call, error) {
+func (c *Client) readCall(query string, ids *external) (*call, error) {
 	query += "\nFORMAT Native"
 	params := c.settings("")
 	params.Del("query")
@@ -258,8 +267,8 @@ func (c *Client) readCall(query string, ids []series.ID) (*call, error) {
 	// The statement moves to the URL: the body carries the table of ids.
 	params.Set("query", query)
 	params.Set("ids_format", "RowBinary")
-	params.Set("ids_structure", "series_id UInt128")
-	body, contentType, err := idsForm(ids)
+	params.Set("ids_structure", ids.structure)
+	body, contentType, err := ids.form()
 	if err != nil {
 		return nil, err
 	}

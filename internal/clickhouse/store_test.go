@@ -144,6 +144,9 @@ func (o *oracle) panes(tenant tenants.ID, q promql.PaneQuery) (keys []paneKey, p
 			continue
 		}
 		key := paneKey{r.id, start}
+		if q.Groups != nil {
+			key.id = series.ID{Lo: uint64(q.Groups[slices.Index(q.IDs, r.id)])}
+		}
 		p := panes[key]
 		if p == nil {
 			p = &oraclePane{pane: promql.Pane{Start: start, Min: math.Inf(1), Max: math.Inf(-1)}}
@@ -264,6 +267,11 @@ func checkPanes(t *testing.T, store *clickhouse.Store, o *oracle, at uint32, ran
 				if random.IntN(3) > 0 {
 					q.IDs = append(q.IDs, s.ID)
 				}
+			}
+		}
+		if !q.Last && random.IntN(2) == 0 {
+			for range q.IDs {
+				q.Groups = append(q.Groups, uint32(random.IntN(5)))
 			}
 		}
 		keys, want := o.panes(tenant, q)

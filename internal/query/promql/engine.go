@@ -166,6 +166,9 @@ func (q *query) Exec(ctx context.Context) *promql.Result {
 	}
 	ctx, cancel := context.WithTimeout(ctx, q.limits.QueryTimeout)
 	defer cancel()
+	if q.plan != nil {
+		q.trace(ctx)
+	}
 	release, err := q.engine.service.slots.Acquire(ctx, q.tenant)
 	if err != nil {
 		if errors.Is(err, slots.ErrFull) {
@@ -182,6 +185,15 @@ func (q *query) Exec(ctx context.Context) *promql.Result {
 		result.Warnings.Merge(q.warnings)
 	}
 	return q.done(result)
+}
+
+func (q *query) trace(ctx context.Context) {
+	stmt := q.Statement().(*parser.EvalStmt)
+	p := tracedPlan{Query: stmt.Expr.String(), Start: stmt.Start.UTC(), End: stmt.End.UTC(), Watermark: time.UnixMilli(q.plan.clamp).UTC()}
+	if stmt.Interval > 0 {
+		p.Step = stmt.Interval.String()
+	}
+	TraceOf(ctx).planned(p)
 }
 
 func (q *query) done(r *promql.Result) *promql.Result {

@@ -36,6 +36,7 @@ const maxBody = 1 << 20
 // carries the tenant.
 func (s *Service) Handler() http.Handler {
 	upstream := newAPI(s)
+	queries := traced(upstream)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		path := r.URL.Path
 		if strings.HasPrefix(path, "/label/") && strings.HasSuffix(path, "/values") {
@@ -56,6 +57,9 @@ func (s *Service) Handler() http.Handler {
 			writeError(w, http.StatusMethodNotAllowed, "bad_data", path+" takes "+strings.ReplaceAll(methods, " ", " or "))
 		case path == "/metadata":
 			s.serveMetadata(w, r)
+		case path == "/query" || path == "/query_range":
+			r.Body = http.MaxBytesReader(w, r.Body, maxBody)
+			queries.ServeHTTP(w, r)
 		default:
 			r.Body = http.MaxBytesReader(w, r.Body, maxBody)
 			upstream.ServeHTTP(w, r)

@@ -134,10 +134,11 @@ func (s *Service) load(ctx context.Context, hints *storage.SelectHints, matchers
 	r.tier = s.kept(r.from, p.now)
 	if len(matchers) > 0 {
 		if c, chosen := p.choices[matchers[0]]; chosen {
-			r.tier, r.smoothed = c.tier, c.smoothed
+			r.tier, r.smoothed, r.fold = c.tier, c.smoothed, c.fold
 			r.from = max(r.from, hints.Start+c.trim)
 		}
 	}
+	r.trace = TraceOf(ctx).selector(r, matchers)
 	members, err := s.members(ctx, p.tenant, c, matchers, s.announced(r.from-s.cfg.ActivityHorizon.Milliseconds()), p.limits.QuerySeries)
 	if err != nil {
 		return nil, nil, err
@@ -146,6 +147,7 @@ func (s *Service) load(ctx context.Context, hints *storage.SelectHints, matchers
 		return nil, nil, seriesLimit(p.limits.QuerySeries)
 	}
 	s.metrics.series.Add(float64(len(members)))
+	r.trace.Series, r.trace.Groups = len(members), len(members)
 	if err := r.read(ctx, members); err != nil {
 		return nil, nil, s.storeError(ctx, p.tenant, "windows", err)
 	}
@@ -181,9 +183,11 @@ type reader struct {
 	hints    *storage.SelectHints
 	tier     Tier
 	smoothed bool
+	fold     *fold
 	from, to int64 // samples from..to are wanted, Unix ms, inclusive; to is not after the watermark
 	bounds   []le
 	list     []storage.Series
+	trace    *tracedSelector
 }
 
 // group is what one read of the database can bring: series of one metric that need the same columns.
@@ -266,9 +270,17 @@ func (r *reader) windows(ctx context.Context, g group, members []member) error {
 	}
 	grid.fill = max(horizon, r.hints.Range)
 
-	b := newWindowBuilder(r, grid, g, members)
+	from := source{metric: g.metric, members: members}
+	if r.fold != nil {
+		if groups, of, ok := r.fold.groups(members); ok {
+			from = source{g.metric, groups, idsOf(members), of}
+			r.trace.Pushdown = r.fold.String()
+			r.trace.Groups += len(groups) - len(members)
+		}
+	}
+	b := newWindowBuilder(r, grid, g, from.members)
 	if probe {
-		err := r.panes(ctx, g, members, segment{Tier1m, grid.from() - ceil(horizon, Tier1m.millis()), grid.from()}, PaneQuery{},
+		err := r.panes(ctx, from, segment{Tier1m, grid.from() - ceil(horizon, Tier1m.millis()), grid.from()}, PaneQuery{},
 			func(i int, p *Pane) error {
 				b.prior[i] = p.Start + Tier1m.millis()
 				return nil
@@ -278,7 +290,7 @@ func (r *reader) windows(ctx context.Context, g group, members []member) error {
 		}
 	}
 	for _, s := range grid.segments {
-		if err := r.panes(ctx, g, members, s, PaneQuery{Sketch: b.sketch}, b.add); err != nil {
+		if err := r.panes(ctx, from, s, PaneQuery{Sketch: b.sketch}, b.add); err != nil {
 			return err
 		}
 	}
@@ -286,22 +298,38 @@ func (r *reader) windows(ctx context.Context, g group, members []member) error {
 	return nil
 }
 
-// panes reads one segment and calls add with the position of the member that each pane belongs to.
-func (r *reader) panes(ctx context.Context, g group, members []member, s segment, q PaneQuery, add func(i int, p *Pane) error) error {
-	q.Metric, q.Tier, q.From, q.To = g.metric, s.tier, s.from, s.to
-	q.IDs = make([]series.ID, len(members))
-	for i, m := range members {
-		q.IDs[i] = m.ID
+// source is what panes are read of: series, or groups of them.
+type source struct {
+	metric  string
+	members []member
+	ids     []series.ID // of groups: their series
+	groups  []uint32    // and which each belongs to
+}
+
+func idsOf(members []member) []series.ID {
+	ids := make([]series.ID, len(members))
+	for i := range members {
+		ids[i] = members[i].ID
 	}
-	at, rows := cursor{members: members}, 0
+	return ids
+}
+
+// panes reads one segment and calls add with the position of the member that each pane belongs to.
+func (r *reader) panes(ctx context.Context, of source, s segment, q PaneQuery, add func(i int, p *Pane) error) error {
+	q.Metric, q.Tier, q.From, q.To = of.metric, s.tier, s.from, s.to
+	if q.IDs, q.Groups = of.ids, of.groups; q.Groups == nil {
+		q.IDs = idsOf(of.members)
+	}
+	at, rows := cursor{members: of.members}, 0
 	err := r.service.store.Panes(ctx, r.plan.tenant, q, func(id series.ID, p *Pane) error {
 		i, err := at.find(id)
 		if err != nil {
-			return fmt.Errorf("read panes of %s: %w", g.metric, err)
+			return fmt.Errorf("read panes of %s: %w", of.metric, err)
 		}
 		rows++
 		return add(i, p)
 	})
+	r.trace.Panes += rows
 	r.service.metrics.panes.WithLabelValues(time.Duration(s.tier).String()).Add(float64(rows))
 	return err
 }
@@ -442,7 +470,7 @@ func (r *reader) levels(ctx context.Context, g group, members []member) error {
 	}
 	for _, s := range grid.segments {
 		valid := max(r.plan.valid, 2*s.tier.millis())
-		err := r.panes(ctx, g, members, s, PaneQuery{Last: true}, func(i int, p *Pane) error {
+		err := r.panes(ctx, source{metric: g.metric, members: members}, s, PaneQuery{Last: true}, func(i int, p *Pane) error {
 			return r.level(&built[i], &members[i], p, valid)
 		})
 		if err != nil {

@@ -156,6 +156,9 @@ func (m *memStore) Panes(_ context.Context, tenant tenants.ID, q promql.PaneQuer
 		return m.fail
 	}
 	all := slices.Clone(m.series[tenant])
+	if q.Groups != nil {
+		all = fold(all, &q)
+	}
 	slices.SortFunc(all, func(a, b *stored) int {
 		return cmp.Or(cmp.Compare(a.ID.Hi, b.ID.Hi), cmp.Compare(a.ID.Lo, b.ID.Lo))
 	})
@@ -170,6 +173,27 @@ func (m *memStore) Panes(_ context.Context, tenant tenants.ID, q promql.PaneQuer
 		}
 	}
 	return nil
+}
+
+// fold puts the events of each group into one series.
+func fold(all []*stored, q *promql.PaneQuery) (groups []*stored) {
+	ids := q.IDs
+	q.IDs = nil
+	for i, id := range ids {
+		group := series.ID{Lo: uint64(q.Groups[i])}
+		for _, s := range all {
+			if s.ID != id {
+				continue
+			}
+			at := slices.Index(q.IDs, group)
+			if at < 0 {
+				at = len(groups)
+				q.IDs, groups = append(q.IDs, group), append(groups, &stored{Series: promql.Series{ID: group, Metric: s.Metric, Kind: s.Kind}})
+			}
+			groups[at].events = append(groups[at].events, s.events...)
+		}
+	}
+	return groups
 }
 
 func (s *stored) panes(q promql.PaneQuery) []*promql.Pane {

@@ -33,6 +33,7 @@ type choice struct {
 	tier     Tier
 	smoothed bool
 	trim     int64 // how much later than the engine's lookback says its samples begin, ms
+	fold     *fold // nil: series by series
 }
 
 type planKey struct{}
@@ -99,6 +100,7 @@ type use struct {
 	first    int64 // first evaluation, before shift
 	from, to int64 // what it reads, without lookback
 	at       bool  // it or a subquery around it has an @
+	fold     *fold // the sum around it, or nil
 }
 
 // uses lists the selectors of a statement in the order the engine selects them.
@@ -118,6 +120,7 @@ func uses(stmt *parser.EvalStmt, defaultStep func(rng int64) int64) []use {
 			}
 			rng = 0
 			u.place(path, defaultStep)
+			u.fold = foldOf(path)
 			if !stmt.Start.Before(stmt.End) && !u.subquery {
 				u.step = 0
 			}
@@ -257,7 +260,11 @@ func (p *plan) apply(s *Service, stmt *parser.EvalStmt, catalog *catalog, lookba
 			u.selector.Smoothed = true
 		}
 		key := u.selector.LabelMatchers[0]
-		p.choices[key] = choice{tier: tier, smoothed: u.selector.Smoothed}
+		chosen := choice{tier: tier, smoothed: u.selector.Smoothed}
+		if s.cfg.Pushdown {
+			chosen.fold = u.fold.of(&u, k, p.clamp)
+		}
+		p.choices[key] = chosen
 		of := p.valid
 		if tier > Tier10s {
 			// Samples of wide windows lie far apart: what is valid for less than two of them would flicker.

@@ -67,6 +67,9 @@ type PaneQuery struct {
 	From, To int64 // pane starts, Unix milliseconds, [From, To)
 	Sketch   bool  // read sketches
 	Last     bool  // read levels
+	// Groups, when not nil, has for each of IDs the group that it belongs to: the panes of a group are added up, and it stands
+	// for its series with the ID {0, group}. Not with Last.
+	Groups []uint32
 }
 
 // Closed is one closed window of a series, its parts added up.

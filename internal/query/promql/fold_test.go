@@ -1,0 +1,218 @@
+package promql_test
+
+import (
+	"encoding/json"
+	"fmt"
+	"maps"
+	"net/http/httptest"
+	"net/url"
+	"regexp"
+	"slices"
+	"strconv"
+	"testing"
+	"time"
+
+	"pgregory.net/rapid"
+
+	"github.com/vigie-io/vigie/internal/tenants"
+	"github.com/vigie-io/vigie/pkg/events"
+)
+
+// drawSum draws a query with sums around counters, of which most may be folded.
+func drawSum(t *rapid.T) string {
+	labels := rapid.SliceOfNDistinct(rapid.SampledFrom([]string{"a", "b", "le", "c"}), 0, 3, rapid.ID[string]).Draw(t, "labels")
+	word := rapid.SampledFrom([]string{"by", "by", "without"}).Draw(t, "word")
+	grouping := word + " ("
+	for i, l := range labels {
+		if i > 0 {
+			grouping += ", "
+		}
+		grouping += l
+	}
+	grouping += ")"
+	selector := rapid.SampledFrom([]string{
+		"hits_total", `hits_total{a!="1"}`, "lat_seconds", "lat_seconds_count", "lat_seconds_sum", "lat_seconds_bucket", `lat_seconds_bucket{le=~"1|10|.Inf"}`,
+		"temp", `{__name__=~"hits_total|lat_seconds_count"}`, `{__name__=~"lat_seconds_(sum|count)"}`,
+	}).Draw(t, "selector")
+	width := rapid.SampledFrom([]string{"10s", "1m", "5m", "15s", "1h"}).Draw(t, "range")
+	offset := rapid.SampledFrom([]string{"", "", " offset 1m", " offset -30s", " offset 7s", " @ end()"}).Draw(t, "offset")
+	function := rapid.SampledFrom([]string{"rate", "increase", "sum_over_time", "irate", "count_over_time", "max_over_time"}).Draw(t, "function")
+	aggregate := rapid.SampledFrom([]string{"sum", "sum", "sum", "avg", "count", "max"}).Draw(t, "aggregate")
+	inner := fmt.Sprintf("%s %s ((%s(%s[%s]%s)))", aggregate, grouping, function, selector, width, offset)
+	switch rapid.IntRange(0, 5).Draw(t, "around") {
+	case 0:
+		return "histogram_quantile(0.9, " + inner + ")"
+	case 1:
+		return "max_over_time((" + inner + ")[3m:30s])"
+	case 2:
+		return inner + " / ignoring (a, b, c, le) group_left () sum(rate(hits_total[5m]))"
+	case 3:
+		return "2 * " + inner
+	}
+	return inner
+}
+
+// Sums that the database adds up are what the engine adds up of every series, for any query with sums.
+func TestFoldedEqualsPlain(t *testing.T) {
+	folding := newServer(t)
+	plain := newServer(t, func(p *server) { p.cfg.Pushdown, p.store = false, folding.store })
+	folded := 0
+	rapid.Check(t, func(rt *rapid.T) {
+		folding.store.empty()
+		for _, a := range []string{"", "1", "2"} {
+			for _, b := range []string{"", "x", "y"} {
+				ls := map[string]string{"le": "own"}
+				if a != "" {
+					ls["a"] = a
+				}
+				if b != "" {
+					ls["b"] = b
+				}
+				if rapid.Bool().Draw(rt, "le") {
+					delete(ls, "le")
+				}
+				for name, kind := range map[string]events.Kind{"hits_total": events.Delta, "lat_seconds": events.Observation, "temp": events.Gauge} {
+					if rapid.IntRange(0, 3).Draw(rt, "there") > 0 {
+						folding.store.add(t, "acme", kind, name, ls, draw(rt, folding.now)...)
+					}
+				}
+			}
+		}
+		for range 4 {
+			query := drawSum(rt)
+			at := epoch.Add(time.Duration(rapid.IntRange(0, 7200).Draw(rt, "at")) * time.Second)
+			step := time.Duration(rapid.IntRange(1, 40).Draw(rt, "step")) * 5 * time.Second
+			before := len(folding.store.reads)
+			got, want := folding.points(query, at, step), plain.points(query, at, step)
+			for _, q := range folding.store.reads[before:] {
+				if q.Groups != nil {
+					folded++
+				}
+			}
+			compare(rt, query, got, want)
+		}
+	})
+	if folded == 0 {
+		t.Error("nothing was folded")
+	}
+}
+
+// points are the values of a range query, by series and time; native histograms as text.
+func (s *server) points(query string, at time.Time, step time.Duration) map[string]string {
+	s.t.Helper()
+	points := map[string]string{}
+	a := s.do("acme", "POST", "/query_range", url.Values{
+		"query": {query}, "start": {seconds(at)}, "end": {seconds(at.Add(10 * step))}, "step": {step.String()}})
+	if a.Status != "success" {
+		points["error"] = a.Error
+		return points
+	}
+	var matrix []struct {
+		Metric             map[string]string
+		Values, Histograms [][2]any
+	}
+	if err := json.Unmarshal(a.Data.Result, &matrix); err != nil {
+		s.t.Fatal(err)
+	}
+	for _, one := range matrix {
+		key := ""
+		for _, name := range slices.Sorted(maps.Keys(one.Metric)) {
+			key += name + "=" + one.Metric[name] + ","
+		}
+		for _, v := range one.Values {
+			points[fmt.Sprint(key, v[0])] = v[1].(string)
+		}
+		for _, h := range one.Histograms {
+			points[fmt.Sprint(key, h[0])] = fmt.Sprint(h[1])
+		}
+	}
+	return points
+}
+
+func compare(t *rapid.T, query string, got, want map[string]string) {
+	for key := range want {
+		if _, there := got[key]; !there {
+			t.Fatalf("%s: %s is missing, want %s", query, key, want[key])
+		}
+	}
+	for key, text := range got {
+		if !sameNumbers(text, want[key]) {
+			t.Fatalf("%s: %s: got %s, want %s", query, key, text, want[key])
+		}
+	}
+}
+
+var numberText = regexp.MustCompile(`[-+]?(Inf|NaN|[0-9.]+(e[-+]?[0-9]+)?)`)
+
+// sameNumbers compares texts, and the numbers in them but for their last digits.
+func sameNumbers(a, b string) bool {
+	if numberText.ReplaceAllString(a, "#") != numberText.ReplaceAllString(b, "#") {
+		return false
+	}
+	other := numberText.FindAllString(b, -1)
+	for i, text := range numberText.FindAllString(a, -1) {
+		x, err := strconv.ParseFloat(text, 64)
+		y, err2 := strconv.ParseFloat(other[i], 64)
+		if text != other[i] && (err != nil || err2 != nil || !near(x, y, 1e-9)) {
+			return false
+		}
+	}
+	return true
+}
+
+// What was pushed down is said in a header, and with explain=1 in place of the answer; the limits of a query hold all the same.
+func TestExplain(t *testing.T) {
+	s := newServer(t)
+	for _, host := range []string{"a", "b", "c"} {
+		for _, service := range []string{"shop", "cart"} {
+			s.store.add(t, "acme", events.Delta, "hits_total", map[string]string{"host": host, "service": service}, every(time.Second, epoch, s.now, 1)...)
+		}
+	}
+	ask := func(query, explain string) (string, explainedAnswer, int) {
+		t.Helper()
+		form := url.Values{"query": {query}, "time": {seconds(s.now)}, "explain": {explain}}
+		r := httptest.NewRequest("GET", "/query?"+form.Encode(), nil)
+		w := httptest.NewRecorder()
+		s.handler.ServeHTTP(w, r.WithContext(tenants.NewContext(r.Context(), "acme")))
+		var a explainedAnswer
+		if err := json.Unmarshal(w.Body.Bytes(), &a); err != nil {
+			t.Fatalf("%s: %v", w.Body, err)
+		}
+		return w.Header().Get("X-Vigie-Pushdown"), a, w.Code
+	}
+	if header, _, _ := ask("sum by (service) (rate(hits_total[5m]))", ""); header != "sum by (service): 6 series as 2" {
+		t.Errorf("got header %q", header)
+	}
+	if header, _, _ := ask("max by (service) (rate(hits_total[5m]))", ""); header != "none" {
+		t.Errorf("got header %q, want none", header)
+	}
+	_, a, _ := ask("sum without (host) (increase(hits_total{host!=\"c\"}[5m]))", "1")
+	if len(a.Data.Selectors) != 1 {
+		t.Fatalf("got %+v, want one selector", a)
+	}
+	got := a.Data.Selectors[0]
+	if got.Selector != `hits_total{host!="c"}` || got.Tier != "1m0s" || got.Pushdown != "sum without (host)" || got.Series != 4 || got.Groups != 2 || got.Panes != 130 {
+		t.Errorf("got %+v, want how 4 series were read as 2", got)
+	}
+	if a.Data.Watermark != s.now.UTC().Format(time.RFC3339) {
+		t.Errorf("got watermark %q, want %s", a.Data.Watermark, s.now)
+	}
+	if _, a, code := ask("sum(", "1"); code != 400 || a.ErrorType != "bad_data" {
+		t.Errorf("a query that cannot be read: got %d %+v", code, a)
+	}
+	s.limits.QuerySeries = 5
+	if _, a, code := ask("sum by (service) (rate(hits_total[5m]))", ""); code != 422 || a.ErrorType != "execution" {
+		t.Errorf("more series than query_series: got %d %+v", code, a)
+	}
+}
+
+type explainedAnswer struct {
+	ErrorType string
+	Data      struct {
+		Watermark string
+		Selectors []struct {
+			Selector, Tier, Pushdown string
+			Series, Groups, Panes    int
+		}
+	}
+}
