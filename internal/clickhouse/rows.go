@@ -79,13 +79,51 @@ func (Decoder) DecodeSeries(block []byte) (*pipeline.SeriesRows, error) {
 	for i := range kind {
 		rows.Help = append(rows.Help, help.Row(i))
 		rows.LastSeen = append(rows.LastSeen, uint32(seen.Data[i]))
-		var of series.Labels
-		for _, pair := range labels.RowKV(i) {
-			of = append(of, series.Label{Name: pair.Key, Value: pair.Value})
-		}
-		rows.Labels = append(rows.Labels, of)
+		rows.Labels = append(rows.Labels, labelsAt(labels, i))
 	}
 	return rows, nil
+}
+
+// DecodeWindows reads a block of pipeline.TableWindows. The rows do not refer to block.
+func (Decoder) DecodeWindows(block []byte) (*pipeline.WindowRows, error) {
+	var (
+		tenant, metric, service, shape, part = lowCardinality(), lowCardinality(), lowCardinality(), lowCardinality(), lowCardinality()
+		id                                   proto.ColUInt128
+		labels                               = proto.NewMap[string, string](lowCardinality(), new(proto.ColStr))
+		start, end                           = wholeSeconds(), wholeSeconds()
+		measured, kind                       proto.ColUInt8
+		rule, delta, count                   proto.ColUInt64
+		version                              proto.ColUInt32
+		sum, min, max                        proto.ColFloat64
+		sketch                               sketchColumn
+	)
+	err := readOne(block, proto.Results{
+		{Name: "tenant", Data: tenant}, {Name: "metric", Data: metric}, {Name: "service", Data: service}, {Name: "series_id", Data: &id},
+		{Name: "labels", Data: labels}, {Name: "start", Data: start}, {Name: "end", Data: end}, {Name: "series_kind", Data: &measured},
+		{Name: "shape", Data: shape}, {Name: "rule", Data: &rule}, {Name: "part", Data: part}, {Name: "version", Data: &version},
+		{Name: "kind", Data: &kind}, {Name: "delta", Data: &delta}, {Name: "count", Data: &count},
+		{Name: "sum", Data: &sum}, {Name: "min", Data: &min}, {Name: "max", Data: &max}, {Name: "sketch", Data: &sketch},
+	})
+	if err != nil {
+		return nil, fmt.Errorf("decode block of %s: %w", pipeline.TableWindows, err)
+	}
+	rows := &pipeline.WindowRows{
+		Tenant: tenant.Values, Metric: metric.Values, Service: service.Values, Series: idsOf(id), SeriesKind: measured, Shape: shape.Values,
+		Rule: rule, Part: part.Values, Version: version, Delta: delta, Count: count, Sum: sum, Min: min, Max: max, Sketch: sketch.states,
+	}
+	for i := range kind {
+		rows.Labels = append(rows.Labels, labelsAt(labels, i))
+		rows.Start, rows.End = append(rows.Start, int64(start.Data[i])), append(rows.End, int64(end.Data[i]))
+		rows.Kind = append(rows.Kind, pipeline.WindowKind(kind[i]))
+	}
+	return rows, nil
+}
+
+func labelsAt(column *proto.ColMap[string, string], row int) (labels series.Labels) {
+	for _, pair := range column.RowKV(row) {
+		labels = append(labels, series.Label{Name: pair.Key, Value: pair.Value})
+	}
+	return labels
 }
 
 // DecodeProgress reads a block of pipeline.TableProgress. The rows do not refer to block.
@@ -114,6 +152,10 @@ func lowCardinality() *proto.ColLowCardinality[string] { return new(proto.ColStr
 
 func milliseconds() *proto.ColDateTime64 {
 	return new(proto.ColDateTime64).WithPrecision(proto.PrecisionMilli).WithLocation(time.UTC)
+}
+
+func wholeSeconds() *proto.ColDateTime64 {
+	return new(proto.ColDateTime64).WithPrecision(proto.PrecisionSecond).WithLocation(time.UTC)
 }
 
 func idsOf(column proto.ColUInt128) []series.ID {

@@ -25,7 +25,7 @@ func TestDecoderIsTheEncodersInverse(t *testing.T) {
 		n := rapid.IntRange(1, 300).Draw(t, "rows")
 		text := rapid.StringN(0, 5, -1)
 		var rows []row
-		announced, progress := &pipeline.SeriesRows{}, &pipeline.ProgressRows{}
+		announced, progress, closed := &pipeline.SeriesRows{}, &pipeline.ProgressRows{}, &pipeline.WindowRows{}
 		for range n {
 			id := series.ID{Hi: rapid.Uint64().Draw(t, "hi"), Lo: rapid.Uint64().Draw(t, "lo")}
 			rows = append(rows, row{
@@ -48,13 +48,34 @@ func TestDecoderIsTheEncodersInverse(t *testing.T) {
 			announced.Help = append(announced.Help, text.Draw(t, "help"))
 			announced.Labels = append(announced.Labels, labels)
 			announced.LastSeen = append(announced.LastSeen, rapid.Uint32().Draw(t, "seen"))
+			closed.Tenant = append(closed.Tenant, text.Draw(t, "tenant"))
+			closed.Metric = append(closed.Metric, text.Draw(t, "metric"))
+			closed.Service = append(closed.Service, text.Draw(t, "service"))
+			closed.Series = append(closed.Series, id)
+			closed.Labels = append(closed.Labels, labels)
+			closed.Start = append(closed.Start, rapid.Int64().Draw(t, "start"))
+			closed.End = append(closed.End, rapid.Int64().Draw(t, "end"))
+			closed.SeriesKind = append(closed.SeriesKind, rapid.Uint8().Draw(t, "kind"))
+			closed.Shape = append(closed.Shape, text.Draw(t, "shape"))
+			closed.Rule = append(closed.Rule, rapid.Uint64().Draw(t, "rule"))
+			closed.Part = append(closed.Part, text.Draw(t, "part"))
+			closed.Version = append(closed.Version, rapid.Uint32().Draw(t, "version"))
+			closed.Kind = append(closed.Kind, pipeline.WindowKind(rapid.IntRange(0, 4).Draw(t, "row kind")))
+			closed.Delta = append(closed.Delta, rapid.Uint64().Draw(t, "delta"))
+			closed.Count = append(closed.Count, rapid.Uint64().Draw(t, "count"))
+			closed.Sum = append(closed.Sum, rapid.Float64().Draw(t, "sum"))
+			closed.Min = append(closed.Min, rapid.Float64().Draw(t, "min"))
+			closed.Max = append(closed.Max, rapid.Float64().Draw(t, "max"))
 			progress.Topic = append(progress.Topic, text.Draw(t, "topic"))
 			progress.Partition = append(progress.Partition, rapid.Int32().Draw(t, "partition"))
 			progress.Tenant = append(progress.Tenant, text.Draw(t, "tenant"))
 			progress.Time = append(progress.Time, rapid.Int64().Draw(t, "time"))
 			progress.Updated = append(progress.Updated, rapid.Int64().Draw(t, "updated"))
 		}
-		roundTrip(t, rollups(rows...), encoder.EncodeRollups, decoder.DecodeRollups)
+		blocks := rollups(rows...)
+		closed.Sketch = blocks.Sketch
+		roundTrip(t, closed, encoder.EncodeWindows, decoder.DecodeWindows)
+		roundTrip(t, blocks, encoder.EncodeRollups, decoder.DecodeRollups)
 		roundTrip(t, announced, encoder.EncodeSeries, decoder.DecodeSeries)
 		roundTrip(t, progress, encoder.EncodeProgress, decoder.DecodeProgress)
 	})

@@ -19,12 +19,18 @@ type Key struct {
 	Metric  string
 	Service string
 	Series  series.ID // zero in the tables of services
-	Start   uint32    // of the pane, Unix seconds
+	Start   uint32    // of the pane or window, Unix seconds
+	End     uint32    // of a window, exclusive; 0 of a pane
+	Part    string    // topic/partition whose part of a window it is; "" of a pane
 }
 
 func (k Key) String() string {
 	at := time.Unix(int64(k.Start), 0).UTC().Format(time.TimeOnly)
-	return fmt.Sprintf("%s %s %s service=%q series=%x%016x %s", k.Table, k.Tenant, k.Metric, k.Service, k.Series.Hi, k.Series.Lo, at)
+	text := fmt.Sprintf("%s %s %s service=%q series=%x%016x %s", k.Table, k.Tenant, k.Metric, k.Service, k.Series.Hi, k.Series.Lo, at)
+	if k.End > 0 {
+		text += fmt.Sprintf("+%ds of %s", k.End-k.Start, k.Part)
+	}
+	return text
 }
 
 // Cell is what a merged row says.

@@ -43,14 +43,19 @@ func (c crashStep) String() string {
 	if c.moment == "" {
 		return text
 	}
-	text += " at " + c.moment
-	if c.moment == "before" || c.moment == "after" {
-		text += " " + c.request.Name()
-	}
+	text += " at " + c.at()
 	if c.elseNow {
 		text += " else now"
 	}
 	return text
+}
+
+// at is the moment as a scenario names it.
+func (c crashStep) at() string {
+	if c.moment == "before" || c.moment == "after" {
+		return c.moment + " " + c.request.Name()
+	}
+	return c.moment
 }
 
 func (c crashStep) run(w *World) error {
@@ -62,6 +67,7 @@ func (c crashStep) run(w *World) error {
 		return fmt.Errorf("%s is down", c.process)
 	}
 	if c.moment == "" {
+		w.hits.add(crashKind(p.role(), c.moment), 1)
 		w.kill(c.process)
 		return nil
 	}
@@ -83,6 +89,7 @@ func (c crashStep) run(w *World) error {
 	}
 	select {
 	case <-crashed:
+		w.hits.add(crashKind(p.role(), c.moment), 1)
 	case <-time.After(crashWithin):
 		if !c.elseNow {
 			return fmt.Errorf("%s did not come to that moment within %s", c.process, crashWithin)

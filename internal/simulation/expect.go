@@ -176,7 +176,7 @@ func (w *World) exact() error {
 		}
 		stored = repaired.Contents()
 	}
-	if difference := Diff(stored, w.Recount.Contents); difference != "" {
+	if difference := Diff(stored, w.Recount.all()); difference != "" {
 		return errors.New(difference)
 	}
 	if len(parked) == 0 {

@@ -94,17 +94,25 @@ func (f brokerFault) String() string {
 func (f brokerFault) run(w *World) error {
 	switch f.what {
 	case "error":
-		w.faults = append(w.faults, w.cluster.Fault(w.selected(f)))
+		w.faults = append(w.faults, armed{errorKind(f.request), w.cluster.Fault(w.selected(f))})
 	case "move":
+		w.hits.add("broker move "+f.moved, 1)
 		if f.moved == "coordinators" {
 			w.cluster.RehashCoordinators()
 		} else {
 			w.cluster.ShufflePartitionLeaders()
 		}
 	case "fence":
+		w.hits.add("broker fence", 1)
 		return w.fence(f.process)
 	}
 	return nil
+}
+
+// armed is a fault that brokers wait with.
+type armed struct {
+	kind string
+	*kfake.FaultHandle
 }
 
 // selected keeps the faults of the kinds of requests that the producers outside make, too, from hitting them.
@@ -174,9 +182,10 @@ func (f networkFault) run(w *World) error {
 	if p == nil {
 		return nil
 	}
-	h := &hook{key: int16(f.request), left: f.times}
+	h := &hook{key: int16(f.request), left: f.times, do: func() { w.hits.add("network "+f.what, 1) }}
 	switch f.what {
 	case "silence":
+		w.hits.add("network silence", 1)
 		p.wire.silence(f.by)
 		return nil
 	case "cut":

@@ -18,6 +18,7 @@ func Generate(seed uint64) *Scenario {
 	g := generator{rand.New(rand.NewPCG(seed, 0x7669676965))}
 	s := &Scenario{Name: fmt.Sprintf("seed %d", seed), Shape: Shape{
 		Brokers: 1 + g.IntN(3), Workers: 1 + g.IntN(3), Sinks: 1 + g.IntN(2), Partitions: int32(1 + g.IntN(4)),
+		Windows: pick(g, 0, len(declared)),
 	}}
 	trouble := g.IntN(4) // how much of it: some schedules have none, some little else
 	for range 8 + g.IntN(32) {
@@ -87,10 +88,9 @@ func (g generator) trouble(shape *Shape) Step {
 
 func (g generator) crash(shape *Shape) Step {
 	c := crashStep{process: g.process(shape), elseNow: true}
-	moments := []string{"", "before", "after", "after", momentPolled, momentCommitting, momentCommitted}
-	ends := []kmsg.Key{kmsg.Produce, kmsg.AddPartitionsToTxn, kmsg.AddOffsetsToTxn, kmsg.TxnOffsetCommit, kmsg.EndTxn}
+	moments, ends := workerMoments, workerEnds
 	if c.process[0] == 's' {
-		moments, ends = []string{"", "before", "after", momentInserting, momentInserted}, []kmsg.Key{kmsg.OffsetCommit, kmsg.Fetch}
+		moments, ends = sinkMoments, sinkEnds
 	}
 	switch c.moment = pick(g, moments...); c.moment {
 	case "":
@@ -101,16 +101,16 @@ func (g generator) crash(shape *Shape) Step {
 	return c
 }
 
-// request draws one kind, those that a commit consists of more often.
+// request draws one kind, fetches and those that a commit consists of more often.
 func (g generator) request(of func(kmsg.Key) bool) kmsg.Key {
 	var keys []kmsg.Key
 	for key := range requests {
-		if of(key) {
+		if of(key) && !absent[key] {
 			keys = append(keys, key)
 		}
 	}
 	slices.Sort(keys)
-	keys = append(keys, kmsg.Produce, kmsg.AddOffsetsToTxn, kmsg.TxnOffsetCommit, kmsg.EndTxn)
+	keys = append(keys, kmsg.Fetch, kmsg.Produce, kmsg.TxnOffsetCommit, kmsg.EndTxn)
 	return pick(g, keys...)
 }
 
@@ -145,7 +145,7 @@ func (g generator) sinkTrouble(shape *Shape) Step {
 		return sinkFault{what: "stall", process: g.worker(shape), by: g.while() + pick(g, 0, 20*time.Second), parts: 1, times: 1}
 	}
 	f := sinkFault{
-		what:  pick(g, faultBefore, faultDuring, faultDuring, faultAfter, faultAfter, faultSlow, faultHang, faultRefuse, "readonly"),
+		what:  pick(g, faultBefore, faultDuring, faultDuring, faultAfter, faultAfter, faultSlow, faultHang, faultRefuse, "readonly", "readonly"),
 		parts: 1, times: 1 + g.IntN(4), table: pick(g, "", "", pipeline.TableRollups, pipeline.TableSeries, pipeline.TableProgress),
 	}
 	switch f.what {
@@ -154,7 +154,7 @@ func (g generator) sinkTrouble(shape *Shape) Step {
 	case faultSlow, faultHang:
 		f.by = g.while()
 	case "readonly":
-		return sinkFault{what: f.what, by: g.while(), parts: 1, times: 1}
+		return sinkFault{what: f.what, by: g.while() + 4*time.Second, parts: 1, times: 1}
 	}
 	return f
 }

@@ -9,10 +9,24 @@ import (
 )
 
 // Recount is the plain loop over the accepted events that everything else is compared with.
-type Recount struct{ Contents }
+type Recount struct {
+	Contents
+	windows recountWindows
+}
 
-// NewRecount returns one that has counted nothing.
-func NewRecount() *Recount { return &Recount{Contents{}} }
+// NewRecount returns one that has counted nothing. windows is how many of the declared rollups it counts.
+func NewRecount(windows int) *Recount {
+	return &Recount{Contents{}, recountWindows{windows, Contents{}, map[sessionsOf][]*events.Metric{}}}
+}
+
+// all is what has to be stored when all windows are closed.
+func (r *Recount) all() Contents {
+	out := r.windows.contents()
+	for key, cell := range r.Contents {
+		out.at(key).merge(cell)
+	}
+	return out
+}
 
 // Metric counts one event.
 func (r *Recount) Metric(m *events.Metric) {
@@ -20,9 +34,9 @@ func (r *Recount) Metric(m *events.Metric) {
 	distribution := m.Kind == events.Observation || m.Kind == events.Delta
 	for _, t := range tiers {
 		start := uint32(m.Time/1e9) / t.width * t.width
-		r.at(Key{"rollups_" + t.name, m.Tenant, m.Name, service, id, start}).add(m)
+		r.at(Key{Table: "rollups_" + t.name, Tenant: m.Tenant, Metric: m.Name, Service: service, Series: id, Start: start}).add(m)
 		if distribution {
-			r.at(Key{"services_" + t.name, m.Tenant, m.Name, service, series.ID{}, start}).add(m)
+			r.at(Key{Table: "services_" + t.name, Tenant: m.Tenant, Metric: m.Name, Service: service, Start: start}).add(m)
 		}
 	}
 }

@@ -1,6 +1,7 @@
 package simulation
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -14,12 +15,13 @@ const (
 	settleStep   = 5 * time.Second
 	settleWithin = 5 * time.Minute
 	settleAfter  = 15 * time.Second // what is late comes within
+	stuckAfter   = 2 * time.Minute  // the client's rebalance timeout is one
 )
 
 // Run carries a scenario out, heals everything, starts what is down, waits, and compares what is stored with the recount.
-// It has to be called inside a bubble of testing/synctest. The error names the statement that did not hold.
-func Run(s *Scenario, log *slog.Logger) (err error) {
-	w, err := NewWorld(s.Shape, log)
+// hits counts the faults that met something; it may be nil. It has to be called inside a bubble of testing/synctest. The error names the statement that did not hold.
+func Run(s *Scenario, hits *Hits, log *slog.Logger) (err error) {
+	w, err := NewWorld(s.Shape, hits, log)
 	if err != nil {
 		return err
 	}
@@ -43,6 +45,9 @@ func (w *World) settle() error {
 	var err error
 	for waited := time.Duration(0); waited < settleWithin; waited += settleStep {
 		time.Sleep(settleStep)
+		if waited == stuckAfter {
+			w.unstick()
+		}
 		if err = w.exact(); err == nil {
 			time.Sleep(settleAfter)
 			if err := w.exact(); err != nil {
@@ -54,12 +59,36 @@ func (w *World) settle() error {
 	return fmt.Errorf("%s after all was healed: %w", settleWithin, err)
 }
 
-// told says whether progress has spoken of every record in the end, and of none before it was stored.
+// unstick starts all workers anew when their group waits for members to join and all have. kfake takes one off those that
+// have joined when a member that waits for its assignment is removed; then only the rebalance timeout ends the wait, and each
+// member that tries again sets it back.
+func (w *World) unstick() {
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	groups, err := w.admin.DescribeGroups(ctx, w.cfg.Group)
+	if err != nil || groups[w.cfg.Group].State != "PreparingRebalance" {
+		return
+	}
+	w.hits.add("(kfake stuck in a rebalance)", 1)
+	for _, name := range sortedKeys(w.processes) {
+		if w.processes[name].role() == "worker" {
+			w.kill(name)
+			defer w.launch(name)
+		}
+	}
+}
+
+// told says whether progress speaks of every record in the end, and of none before it was stored.
 func (w *World) told() error {
+	left := w.Server.untold()
+	for waited := time.Duration(0); left != "" && waited < settleWithin; waited += settleStep {
+		time.Sleep(settleStep)
+		left = w.Server.untold()
+	}
 	if ahead := w.Server.ahead(); ahead != "" {
 		return errors.New(ahead)
 	}
-	if left := w.Server.untold(); left != "" {
+	if left != "" {
 		return fmt.Errorf("progress was never told of %s", left)
 	}
 	return nil

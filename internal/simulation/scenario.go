@@ -56,7 +56,11 @@ func (s *Scenario) statement(words []string) error {
 		if len(s.Steps) > 0 {
 			return fmt.Errorf("%s: want it before the first statement", verb)
 		}
-		n := st.number("how many", 1, 16)
+		least := 1
+		if verb == "windows" {
+			least = 0
+		}
+		n := st.number("how many", least, 16)
 		if st.end(); st.err == nil {
 			set(&s.Shape, n)
 		}
@@ -77,9 +81,10 @@ func (s *Scenario) statement(words []string) error {
 // String is a scenario file that Parse reads back as s.
 func (s *Scenario) String() string {
 	var b strings.Builder
-	for _, verb := range []string{"brokers", "partitions", "workers", "sinks"} {
+	for _, verb := range []string{"brokers", "partitions", "workers", "sinks", "windows"} {
 		fmt.Fprintf(&b, "%s %d\n", verb, map[string]int{
 			"brokers": s.Shape.Brokers, "partitions": int(s.Shape.Partitions), "workers": s.Shape.Workers, "sinks": s.Shape.Sinks,
+			"windows": s.Shape.Windows,
 		}[verb])
 	}
 	for _, step := range s.Steps {
@@ -92,5 +97,6 @@ var shapeWords = map[string]func(*Shape, int){
 	"brokers":    func(s *Shape, n int) { s.Brokers = n },
 	"workers":    func(s *Shape, n int) { s.Workers = min(n, 9) },
 	"sinks":      func(s *Shape, n int) { s.Sinks = min(n, 9) },
+	"windows":    func(s *Shape, n int) { s.Windows = min(n, len(declared)) },
 	"partitions": func(s *Shape, n int) { s.Partitions = int32(n) },
 }

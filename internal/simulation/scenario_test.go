@@ -21,7 +21,7 @@ import (
 var verbose = flag.Bool("log", false, "print what the processes log")
 
 // simulate runs a scenario in a bubble.
-func simulate(t *testing.T, s *simulation.Scenario) (err error) {
+func simulate(t *testing.T, s *simulation.Scenario, hits *simulation.Hits) (err error) {
 	t.Helper()
 	log := slog.New(slog.DiscardHandler)
 	if *verbose {
@@ -30,7 +30,7 @@ func simulate(t *testing.T, s *simulation.Scenario) (err error) {
 	// Time that does not pass in the bubble passes outside.
 	stuck := time.AfterFunc(time.Minute, func() { panic("stuck for a minute:\n" + s.Name + "\n" + s.String()) })
 	defer stuck.Stop()
-	synctest.Test(t, func(*testing.T) { err = simulation.Run(s, log) })
+	synctest.Test(t, func(*testing.T) { err = simulation.Run(s, hits, log) })
 	return err
 }
 
@@ -50,7 +50,7 @@ func TestScenarios(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if err := simulate(t, scenario); err != nil {
+			if err := simulate(t, scenario, nil); err != nil {
 				t.Error(fmt.Errorf("%s: %w", file, err))
 			}
 		})

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"runtime"
 	"runtime/debug"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -34,6 +35,7 @@ func TestSchedules(t *testing.T) {
 	// Schedules leave much garbage and keep little: with the usual setting a third of the time goes to the collector.
 	defer debug.SetGCPercent(debug.SetGCPercent(400))
 	start := time.Now()
+	var hits simulation.Hits
 	var next, done, statements atomic.Int64
 	t.Run("all", func(t *testing.T) {
 		for range runtime.GOMAXPROCS(0) {
@@ -41,7 +43,7 @@ func TestSchedules(t *testing.T) {
 				t.Parallel()
 				for n := next.Add(1); n <= int64(*schedules) && !t.Failed(); n = next.Add(1) {
 					s := simulation.Generate(first + uint64(n))
-					if err := simulate(t, s); err != nil {
+					if err := simulate(t, s, &hits); err != nil {
 						report(t, first+uint64(n), s, err)
 					}
 					done.Add(1)
@@ -53,13 +55,20 @@ func TestSchedules(t *testing.T) {
 	took := time.Since(start)
 	fmt.Printf("%d schedules of %d statements in %s: %.0f a minute; seeds from %d\n",
 		done.Load(), statements.Load(), took.Round(time.Millisecond), float64(done.Load())/took.Minutes(), first+1)
+	fmt.Printf("faults that met something:\n%v", &hits)
+	if missing := hits.Missing(); done.Load() >= enough && len(missing) > 0 {
+		t.Errorf("%d schedules: none of these kinds of faults met anything: %s", done.Load(), strings.Join(missing, ", "))
+	}
 }
+
+// enough schedules meet every kind of fault.
+const enough = 200
 
 func replay(t *testing.T, seed uint64) {
 	s := simulation.Generate(seed)
 	t.Logf("seed %d:\n%s", seed, s)
 	for n := range *tries {
-		if err := simulate(t, s); err != nil {
+		if err := simulate(t, s, nil); err != nil {
 			t.Logf("failed at run %d", n+1)
 			report(t, seed, s, err)
 			return
@@ -74,7 +83,7 @@ func report(t *testing.T, seed uint64, s *simulation.Scenario, err error) {
 	last := err
 	small := simulation.Shrink(s, 300, func(candidate *simulation.Scenario) bool {
 		for range min(*tries, 5) {
-			if err := simulate(t, candidate); err != nil {
+			if err := simulate(t, candidate, nil); err != nil {
 				last = err
 				return true
 			}

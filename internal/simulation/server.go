@@ -32,12 +32,14 @@ type Server struct {
 	rollups  []*rollupTable
 	series   map[seriesKey]seriesRow
 	progress map[progressKey]int64 // Unix milliseconds
-	others   parts                 // of the tables series and progress
+	windows  map[windowKey]windowRow
+	others   parts // of the tables series, progress, windows and limits
 	faults   []*insertFault
 	readOnly time.Time
 	stalled  map[int32]time.Time // of a results partition, until when nothing is stored
 	refused  map[string]bool     // tokens of blocks that were refused
 	claims   claims
+	hits     *Hits // of sink faults; may be nil
 
 	dropped int // parts that were duplicates
 }
@@ -54,7 +56,7 @@ type (
 
 // NewServer returns an empty one.
 func NewServer() *Server {
-	s := &Server{series: map[seriesKey]seriesRow{}, progress: map[progressKey]int64{}, others: newParts(),
+	s := &Server{series: map[seriesKey]seriesRow{}, progress: map[progressKey]int64{}, windows: map[windowKey]windowRow{}, others: newParts(),
 		stalled: map[int32]time.Time{}, refused: map[string]bool{}, claims: newClaims()}
 	for _, grain := range []pipeline.Grain{pipeline.GrainSeries, pipeline.GrainService} {
 		for _, t := range tiers {
@@ -186,9 +188,11 @@ func (s *Server) apply(table, token string, rows int, block []byte, limit int) e
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if time.Now().Before(s.readOnly) {
+		s.hits.add("sink readonly", 1)
 		return &clickhouse.Error{Status: 500, Code: codeReadOnly, Message: "Table is in readonly mode"}
 	}
 	if until := s.stalled[lane(token)]; time.Now().Before(until) {
+		s.hits.add("sink stall", 1)
 		return fmt.Errorf("dial tcp: connection refused")
 	}
 	var decoder clickhouse.Decoder
@@ -215,6 +219,12 @@ func (s *Server) apply(table, token string, rows int, block []byte, limit int) e
 		if limit != 0 && s.put(&s.others, "progress", token) {
 			s.applyProgress(b)
 		}
+	case pipeline.TableWindows:
+		b, err := decoder.DecodeWindows(block)
+		if err != nil || len(b.Tenant) != rows {
+			return corrupted(err)
+		}
+		return s.applyWindows(token, b, limit)
 	case pipeline.TableLimits:
 		if limit != 0 {
 			s.put(&s.others, "limits", token) // nothing reads them
@@ -249,7 +259,7 @@ func (s *Server) applyRollups(token string, b *pipeline.Rollups, limit int) {
 	rows := rollupRows(b)
 	for _, t := range s.rollups {
 		byPartition := t.merged(rows)
-		for _, partition := range slices.Sorted(maps.Keys(byPartition)) {
+		for _, partition := range sortedKeys(byPartition) {
 			if limit == 0 {
 				return
 			}
@@ -263,6 +273,8 @@ func (s *Server) applyRollups(token string, b *pipeline.Rollups, limit int) {
 		}
 	}
 }
+
+func sortedKeys[V any](m map[string]V) []string { return slices.Sorted(maps.Keys(m)) }
 
 func (s *Server) applySeries(b *pipeline.SeriesRows) {
 	for i := range b.ID {
@@ -338,6 +350,7 @@ func (s *Server) Contents() Contents {
 			out.at(key).merge(cell)
 		}
 	}
+	s.closedWindows(out)
 	return out
 }
 
@@ -404,6 +417,7 @@ func (s *Server) fault(table string) insertFault {
 		if f.left--; f.left == 0 {
 			s.faults = slices.Delete(s.faults, i, i+1)
 		}
+		s.hits.add("sink "+f.kind, 1)
 		return *f
 	}
 	return insertFault{}
@@ -449,6 +463,7 @@ func (s *Server) clone() *Server {
 			out.rollups[i].rows.at(key).merge(cell)
 		}
 	}
+	maps.Copy(out.windows, s.windows)
 	maps.Copy(out.others.known, s.others.known)
 	return out
 }

@@ -189,3 +189,61 @@ func TestServerIsClickHouse(t *testing.T) {
 	}
 	same("refused blocks")
 }
+
+// drawWindows makes a block of few windows in two months, so that rows replace each other, add up and are retracted.
+func drawWindows(r *rand.Rand, base int64) *pipeline.WindowRows {
+	b := &pipeline.WindowRows{}
+	for range 1 + r.IntN(6) {
+		v := float64(r.IntN(1000)) / 64
+		kind, delta, start := pipeline.WindowKind(r.IntN(5)), uint64(0), base-int64(r.IntN(2))*32*86400+int64(r.IntN(3))*10
+		if kind >= pipeline.WindowDelta {
+			delta = 1 + uint64(r.IntN(2))
+		}
+		var sketch sketches.Sketch
+		sketch.Add(v)
+		b.Tenant, b.Metric, b.Service = append(b.Tenant, "acme"), append(b.Metric, "m"), append(b.Service, "shop")
+		b.Series, b.Labels = append(b.Series, series.ID{Lo: 1}), append(b.Labels, series.Labels{{Name: "service", Value: "shop"}})
+		b.Start, b.End, b.SeriesKind, b.Shape = append(b.Start, start), append(b.End, start+10), append(b.SeriesKind, 0), append(b.Shape, "tumbling 10s")
+		b.Rule, b.Part, b.Version = append(b.Rule, uint64(r.IntN(2))), append(b.Part, "t/0"), append(b.Version, 1+uint32(r.IntN(3)))
+		b.Kind, b.Delta, b.Count = append(b.Kind, kind), append(b.Delta, delta), append(b.Count, 1+uint64(r.IntN(3)))
+		b.Sum, b.Min, b.Max = append(b.Sum, v), append(b.Min, v), append(b.Max, v)
+		b.Sketch = sketch.AppendDD(b.Sketch)
+	}
+	return b
+}
+
+// The model keeps the row of a window that the engine keeps.
+func TestServersWindowsAreClickHouses(t *testing.T) {
+	if testing.Short() {
+		t.Skip("starts a server")
+	}
+	e := startEngine(t)
+	server := simulation.NewServer()
+	r := rand.New(rand.NewPCG(3, 4))
+	base := time.Now().Add(-2*time.Hour).Unix() / 3600 * 3600
+	for n := range 25 {
+		rows := drawWindows(r, base)
+		block, err := clickhouse.Encoder{}.EncodeWindows(nil, rows)
+		if err != nil {
+			t.Fatal(err)
+		}
+		token := fmt.Sprint("t/0/", r.IntN(20))
+		if err := e.client.Insert(t.Context(), pipeline.TableWindows, token, len(rows.Tenant), block); err != nil {
+			t.Fatal(err)
+		}
+		if err := server.Insert(t.Context(), pipeline.TableWindows, token, len(rows.Tenant), block); err != nil {
+			t.Fatal(err)
+		}
+		want := strings.Split(strings.ReplaceAll(e.ask(t, `SELECT start, end, part, sum(w.count), sum(w.sum), min(w.min), max(w.max) FROM
+			(SELECT toUnixTimestamp(start) AS start, toUnixTimestamp(end) AS end, part, count, sum, min, max FROM vigie.windows FINAL WHERE kind != 1) AS w
+			GROUP BY ALL FORMAT TSV`), "\t", " "), "\n")
+		got := []string{}
+		for key, cell := range server.Contents() {
+			got = append(got, fmt.Sprint(key.Start, " ", key.End, " ", key.Part, " ", cell.Count, " ", cell.Sum, " ", cell.Min, " ", cell.Max))
+		}
+		slices.Sort(got)
+		if slices.Sort(want); !slices.Equal(got, want) && len(got)+len(want[0]) > 0 {
+			t.Fatalf("insert %d: the model has\n%s\nthe engine has\n%s", n, strings.Join(got, "\n"), strings.Join(want, "\n"))
+		}
+	}
+}

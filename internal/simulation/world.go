@@ -30,9 +30,10 @@ type Shape struct {
 	Workers    int // that start with it
 	Sinks      int
 	Partitions int32 // of the topic of metrics; logs have half as many
+	Windows    int   // windowed rollups declared
 }
 
-// DefaultShape is one of everything and two partitions.
+// DefaultShape is one of everything, two partitions, and no windows.
 func DefaultShape() Shape { return Shape{Brokers: 1, Workers: 1, Sinks: 1, Partitions: 2} }
 
 // World is one installation: brokers, ClickHouse, and the processes of Vigie. One goroutine uses it, inside a bubble of
@@ -56,17 +57,19 @@ type World struct {
 	metrics   *pipeline.Metrics
 	counters  *sink.Metrics
 
-	faults  []*kfake.FaultHandle
+	hits    *Hits
+	faults  []armed
 	lanes   lanes
 	refused map[string]bool // source positions of records that have to be in a dead letter
 }
 
 // NewWorld starts brokers and processes.
-func NewWorld(shape Shape, log *slog.Logger) (*World, error) {
+func NewWorld(shape Shape, hits *Hits, log *slog.Logger) (*World, error) {
 	w := &World{
-		Server: NewServer(), Recount: NewRecount(), shape: shape, start: time.Now(), log: log,
+		hits: hits, Server: NewServer(), Recount: NewRecount(shape.Windows), shape: shape, start: time.Now(), log: log,
 		processes: map[string]*process{}, limits: map[string]int{}, refused: map[string]bool{}, registry: prometheus.NewRegistry(),
 	}
+	w.Server.hits = hits
 	w.metrics, w.counters = pipeline.NewMetrics(w.registry), sink.NewMetrics(w.registry)
 	var ports []int
 	for i := range shape.Brokers {
@@ -116,7 +119,7 @@ func (w *World) prepare() error {
 		return err
 	}
 	w.client, err = kgo.NewClient(kgo.SeedBrokers(w.cfg.Brokers...), kgo.Dialer(w.cfg.Dial), kgo.RecordPartitioner(kgo.ManualPartitioner()),
-		kgo.DisableClientMetrics(), kgo.ProducerLinger(0))
+		kgo.DisableClientMetrics(), kgo.ProducerLinger(0), kgo.UnknownTopicRetries(-1)) // metadata may be wrong for a while
 	if err != nil {
 		return fmt.Errorf("kafka client: %w", err)
 	}
@@ -126,6 +129,7 @@ func (w *World) prepare() error {
 
 // Close ends everything.
 func (w *World) Close() {
+	w.disarm()
 	for _, name := range slices.Sorted(maps.Keys(w.processes)) {
 		w.kill(name)
 	}
@@ -154,6 +158,9 @@ type process struct {
 	mu    sync.Mutex
 	traps map[string]func() // by moment
 }
+
+// role is worker or sink.
+func (p *process) role() string { return p.name[:len(p.name)-2] }
 
 // trap arranges for do to be called at a moment that is no request.
 func (p *process) trap(moment string, do func()) {
@@ -218,6 +225,9 @@ func (w *World) stop(name string) {
 func (w *World) worker(ctx context.Context, cfg kafka.Config, p *process) {
 	shape := pipeline.DefaultConfig()
 	shape.ResultsTopic, shape.DLQTopic = cfg.Topics.Results.Name, cfg.Topics.DLQ.Name
+	if w.shape.Windows > 0 {
+		shape.Rollups, shape.WatermarkDelay, shape.IdleAfter = w.shape.rollups(), 2*time.Second, 3*time.Second
+	}
 	worker := pipeline.NewWorker(pipeline.WorkerConfig{
 		Config: shape, Encoder: clickhouse.Encoder{}, Metrics: w.metrics, Log: w.log.With("process", p.name),
 		Limits: w.tenantLimits,
@@ -367,6 +377,7 @@ func (w *World) publishMetrics(partition int32, metrics []events.Metric) error {
 	}
 	for i := range metrics {
 		w.Recount.Metric(&metrics[i])
+		w.Recount.windows.metric(&metrics[i], fmt.Sprintf("%s/%d", w.cfg.Topics.Metrics.Name, partition))
 		w.claim(w.cfg.Topics.Metrics.Name, partition, &metrics[i])
 	}
 	return nil
@@ -377,7 +388,10 @@ func (w *World) claim(topic string, partition int32, m *events.Metric) {
 	if w.limits[m.Tenant] > 0 {
 		return
 	}
-	key := Key{finest, m.Tenant, m.Name, m.Labels.Get("service"), identify(m), uint32(m.Time/1e9) / tiers[0].width * tiers[0].width}
+	key := Key{
+		Table: finest, Tenant: m.Tenant, Metric: m.Name, Service: m.Labels.Get("service"), Series: identify(m),
+		Start: uint32(m.Time/1e9) / tiers[0].width * tiers[0].width,
+	}
 	w.Server.published(published{place{topic, partition}, time.Now().UnixMilli(), key, 1})
 }
 
@@ -432,14 +446,20 @@ func (w *World) read(ctx context.Context, topic string, fn func(*kgo.Record)) er
 
 // heal ends all faults. What is down stays down.
 func (w *World) heal() {
-	for _, f := range w.faults {
-		f.Remove()
-	}
-	w.faults = nil
+	w.disarm()
 	w.Server.heal()
 	for _, p := range w.processes {
 		p.wire.heal()
 	}
+}
+
+// disarm ends the faults that brokers wait with.
+func (w *World) disarm() {
+	for _, f := range w.faults {
+		w.hits.add(f.kind, f.Hits())
+		f.Remove()
+	}
+	w.faults = nil
 }
 
 // tenantLimits are the scenario's limits.
