@@ -10,12 +10,13 @@ import (
 	"github.com/vigie-io/vigie/internal/config"
 	"github.com/vigie-io/vigie/internal/pipeline"
 	"github.com/vigie-io/vigie/internal/query/api"
+	"github.com/vigie-io/vigie/internal/query/ruler"
 	"github.com/vigie-io/vigie/internal/tenants"
 )
 
 var _ Runner = Query
 
-// Query answers PromQL and SQL from ClickHouse.
+// Query answers PromQL and SQL from ClickHouse, and evaluates the tenants' Prometheus rules.
 func Query(ctx context.Context, cfg config.Config, p Process) error {
 	p.prepare()
 	door, err := p.open(ctx, cfg, cfg.Query.Listen, "query.listen")
@@ -45,6 +46,17 @@ func Query(ctx context.Context, cfg config.Config, p Process) error {
 	if err != nil {
 		return errors.Join(err, door.listener.Close())
 	}
+	rules, err := newRuleRunner(cfg.Rules, ruler.Options{Source: handler.PromQL(), Registerer: p.Registry, Log: p.Log})
+	if err != nil {
+		return errors.Join(err, door.listener.Close())
+	}
+	reload.rules = rules
 	door.mux.Handle("/", handler)
-	return door.serve(ctx, reload, &p, client.Ready)
+	g := newGroup(ctx)
+	g.run("rules", func(ctx context.Context) error { return rules.run(ctx, cfg.Kafka, p.Log) })
+	g.run("query", func(ctx context.Context) error {
+		defer g.stop()
+		return door.serve(ctx, reload, &p, client.Ready)
+	})
+	return g.wait()
 }

@@ -17,14 +17,16 @@ import (
 
 	"github.com/vigie-io/vigie/internal/auth"
 	"github.com/vigie-io/vigie/internal/config"
+	"github.com/vigie-io/vigie/internal/query/ruler"
 	"github.com/vigie-io/vigie/internal/tenants"
 )
 
 // reloader takes a changed configuration over while a service runs, at SIGHUP and at POST /-/reload: the limits of
-// tenants and the API keys. A configuration that is not valid is refused whole, and the old one stays.
+// tenants, the API keys and the Prometheus rules. A configuration that is not valid is refused whole, and the old one stays.
 type reloader struct {
 	limits  *tenants.Live
 	keys    *auth.Authenticator
+	rules   *ruleRunner // nil where none are evaluated
 	read    func() (config.Config, error)
 	log     *slog.Logger
 	success prometheus.Gauge
@@ -81,13 +83,23 @@ func (r *reloader) take() (reloaded, error) {
 	if err != nil {
 		return reloaded{}, err
 	}
-	// Keys first: they alone can still be refused, for what their file says.
+	// Files first: they alone can still be refused.
+	var files *ruler.Files
+	if r.rules != nil {
+		if files, err = ruler.Load(fresh.Rules); err != nil {
+			return reloaded{}, fmt.Errorf("rules: %w", err)
+		}
+	}
 	if err := r.keys.Reload(fresh.Auth); err != nil {
 		return reloaded{}, fmt.Errorf("auth: %w", err)
 	}
 	r.limits.Replace(fresh.Tenants)
+	if r.rules != nil {
+		r.rules.replace(files)
+	}
 	applied, restart := config.Changes(&r.current, &fresh)
 	// What holds is the old configuration with what was taken over: further reloads name the rest again.
+	r.current.Rules = fresh.Rules
 	r.current.Tenants, r.current.Auth.Keys, r.current.Auth.KeysFile = fresh.Tenants, fresh.Auth.Keys, fresh.Auth.KeysFile
 	return reloaded{applied, restart}, nil
 }

@@ -19,6 +19,7 @@ import (
 	"github.com/vigie-io/vigie/internal/notify"
 	"github.com/vigie-io/vigie/internal/pipeline"
 	"github.com/vigie-io/vigie/internal/query/api"
+	"github.com/vigie-io/vigie/internal/query/ruler"
 	"github.com/vigie-io/vigie/internal/sink"
 	"github.com/vigie-io/vigie/internal/telemetry"
 	"github.com/vigie-io/vigie/internal/tenants"
@@ -46,6 +47,8 @@ type Config struct {
 	Stream Stream `yaml:"stream"`
 	// Query is the PromQL and SQL service.
 	Query Query `yaml:"query"`
+	// Rules are the tenants' Prometheus rules, which query evaluates.
+	Rules ruler.Config `yaml:"rules"`
 	// Backfill is what `vigie backfill` alone needs.
 	Backfill Backfill `yaml:"backfill"`
 	// Dev is what `vigie dev` alone needs.
@@ -136,6 +139,7 @@ func Default() Config {
 		Stream:     Stream{Listen: "127.0.0.1:7072", Sink: true, Config: pipeline.DefaultConfig(), Inserts: sink.DefaultConfig(), Alertmanager: notify.DefaultConfig()},
 		Backfill:   Backfill{S3: backfill.DefaultS3Config()},
 		Query:      Query{Listen: "127.0.0.1:7070", Config: api.DefaultConfig()},
+		Rules:      ruler.DefaultConfig(),
 		Dev: Dev{
 			KafkaListen: "127.0.0.1:7092", ClickHouseHTTP: "127.0.0.1:7123", ClickHouseNative: "127.0.0.1:7900",
 			Host: true, Self: true, Demo: Demo{Enabled: true, Config: demo.DefaultConfig()},
@@ -152,6 +156,7 @@ func (c *Config) Validate() error {
 		in("stream.inserts", c.Stream.Inserts.Validate()),
 		in("stream.alertmanager", c.Stream.Alertmanager.Validate()),
 		in("query", c.Query.Config.Validate()),
+		in("rules", c.Rules.Validate()),
 		in("backfill.s3", c.Backfill.S3.Validate()),
 		in("dev.demo", c.Dev.Demo.Config.Validate()),
 		address("ingest.listen", c.Ingest.Listen), address("stream.listen", c.Stream.Listen), address("query.listen", c.Query.Listen),

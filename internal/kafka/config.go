@@ -113,6 +113,8 @@ type Topics struct {
 	Results Topic `yaml:"results"`
 	// What alerts of the stream say: firing and resolved, by tenant.
 	Alerts Topic `yaml:"alerts"`
+	// State of the users' Prometheus rule groups; compacted. Its partitions share the groups among the processes that evaluate.
+	RuleState Topic `yaml:"rule_state"`
 	// Records that could not be processed.
 	DLQ Topic `yaml:"dlq"`
 	// Which of them have been replayed; compacted. It has one partition.
@@ -125,7 +127,7 @@ type Topics struct {
 type Topic struct {
 	// Name of the topic. Default: see docs/format.
 	Name string `yaml:"name"`
-	// Partitions when Vigie creates it. Existing topics keep theirs. Default 8 for events, 4 for results and alerts, as the source for
+	// Partitions when Vigie creates it. Existing topics keep theirs. Default 8 for events, 4 for results, alerts and rule state, as the source for
 	// state, else 1.
 	Partitions int32 `yaml:"partitions"`
 	// How long records are kept when Vigie creates it; 0 is for ever. Default 72h for events, 168h for results,
@@ -163,6 +165,7 @@ func DefaultConfig() Config {
 			StateLogs:    state("vigie.state.logs.v1"),
 			Results:      Topic{"vigie.results.v1", 4, 7 * day, 16 << 20},
 			Alerts:       Topic{"vigie.alerts.v1", 4, 14 * day, 4 << 20},
+			RuleState:    Topic{"vigie.state.rules.v1", 4, 0, 4 << 20},
 			DLQ:          Topic{"vigie.dlq.v1", 1, 14 * day, 4<<20 + 64<<10},
 			DLQReplayed:  Topic{"vigie.dlq.replayed.v1", 1, 0, 1 << 20},
 			Parked:       Topic{"vigie.parked.v1", 1, 14 * day, 17 << 20},
@@ -287,6 +290,7 @@ func (t *Topics) each(fn func(key string, topic *Topic)) {
 	fn("state_logs", &t.StateLogs)
 	fn("results", &t.Results)
 	fn("alerts", &t.Alerts)
+	fn("rule_state", &t.RuleState)
 	fn("dlq", &t.DLQ)
 	fn("dlq_replayed", &t.DLQReplayed)
 	fn("parked", &t.Parked)

@@ -54,7 +54,7 @@ func config(brokers ...string) kafka.Config {
 	cfg := kafka.DefaultConfig()
 	cfg.Brokers, cfg.Instance, cfg.Group, cfg.TransactionalIDPrefix = brokers, "host", unique, unique
 	cfg.ReachInterval = 20 * time.Millisecond
-	for _, topic := range []*kafka.Topic{&cfg.Topics.Metrics, &cfg.Topics.Spans, &cfg.Topics.Logs, &cfg.Topics.StateMetrics, &cfg.Topics.StateSpans, &cfg.Topics.StateLogs, &cfg.Topics.Results, &cfg.Topics.DLQ, &cfg.Topics.DLQReplayed, &cfg.Topics.Parked} {
+	for _, topic := range []*kafka.Topic{&cfg.Topics.Metrics, &cfg.Topics.Spans, &cfg.Topics.Logs, &cfg.Topics.StateMetrics, &cfg.Topics.StateSpans, &cfg.Topics.StateLogs, &cfg.Topics.Results, &cfg.Topics.DLQ, &cfg.Topics.DLQReplayed, &cfg.Topics.Parked, &cfg.Topics.RuleState} {
 		topic.Name = unique + "." + topic.Name
 	}
 	cfg.Topics.Metrics.Partitions, cfg.Topics.Spans.Partitions, cfg.Topics.Logs.Partitions = 4, 2, 2

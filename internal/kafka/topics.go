@@ -153,7 +153,7 @@ func topicConfig(key string, topic *Topic) map[string]*string {
 		}
 		config["retention.ms"] = kadm.StringPtr(strconv.FormatInt(retention, 10))
 	}
-	if stateKey(key) {
+	if stateKey(key) || key == "rule_state" {
 		for name, value := range stateConfig {
 			config[name] = kadm.StringPtr(value)
 		}
@@ -172,7 +172,7 @@ var stateConfig = map[string]string{
 }
 
 func policy(key string) string {
-	if key == "dlq_replayed" || stateKey(key) {
+	if key == "dlq_replayed" || key == "rule_state" || stateKey(key) {
 		return "compact"
 	}
 	return "delete"

@@ -130,3 +130,12 @@ func (s *Service) storeError(ctx context.Context, tenant tenants.ID, what string
 	s.metrics.storeErrors.Inc()
 	return errStore
 }
+
+// Complete is the time up to which all windows of the context's tenant are complete.
+func (s *Service) Complete(ctx context.Context) (time.Time, error) {
+	p, err := s.newPlan(ctx)
+	if err != nil {
+		return time.Time{}, err
+	}
+	return time.UnixMilli(p.clamp).UTC(), nil
+}

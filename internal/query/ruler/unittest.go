@@ -148,10 +148,10 @@ func testOne(path string) (problems []Problem) {
 	return problems
 }
 
-// expand resolves patterns of files, relative ones from dir. A name without a pattern has to exist.
+// expand resolves patterns of files, relative ones from dir, or from where the process runs when dir is "". A name without a pattern has to exist.
 func expand(patterns []string, dir string) (files []string, err error) {
 	for _, pattern := range patterns {
-		if !filepath.IsAbs(pattern) {
+		if dir != "" && !filepath.IsAbs(pattern) {
 			pattern = filepath.Join(dir, pattern)
 		}
 		found, err := filepath.Glob(pattern)

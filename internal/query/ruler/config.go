@@ -1,0 +1,64 @@
+package ruler
+
+import (
+	"errors"
+	"fmt"
+	"net/url"
+	"time"
+
+	"github.com/vigie-io/vigie/internal/tenants"
+)
+
+// Config says which rules are evaluated and how (section "rules").
+type Config struct {
+	// Tenants are the rule files of each tenant. Default none: nothing is evaluated, and query needs no Kafka.
+	Tenants map[tenants.ID]Tenant `yaml:"tenants"`
+	// EvaluationInterval is the time between two evaluations of a group that does not say itself. Default 1m; 10s or more.
+	EvaluationInterval time.Duration `yaml:"evaluation_interval"`
+	// Backfill is how late an evaluation may be and is still made, one after the other, when the stream or this process
+	// was down. What is later is passed over, but for the last, and counted. Default 5m; 0 makes only the last.
+	Backfill time.Duration `yaml:"backfill"`
+	// ResendDelay is how often the Alertmanager is told again of alerts that fire or have ended lately. Default 1m.
+	ResendDelay time.Duration `yaml:"resend_delay"`
+	// ExternalURL is the address people reach this Vigie under, for links in alerts and for templates. Default empty.
+	ExternalURL string `yaml:"external_url"`
+}
+
+// Tenant are the rules of one tenant.
+type Tenant struct {
+	// Files are rule files as Prometheus has them, or patterns (rules/*.yml). Changed files are read at a reload.
+	Files []string `yaml:"files"`
+	// ExternalLabels are added to the alerts of the tenant, and known to templates. Default none.
+	ExternalLabels map[string]string `yaml:"external_labels"`
+}
+
+// DefaultConfig is the configuration without any setting.
+func DefaultConfig() Config {
+	return Config{EvaluationInterval: time.Minute, Backfill: 5 * time.Minute, ResendDelay: time.Minute}
+}
+
+// Validate says which fields cannot be. It opens no file.
+func (c *Config) Validate() error {
+	var errs []error
+	for id, t := range c.Tenants {
+		if err := tenants.Validate(id); err != nil {
+			errs = append(errs, fmt.Errorf("tenants: %w", err))
+		}
+		if len(t.Files) == 0 {
+			errs = append(errs, fmt.Errorf("tenants.%s.files: want at least one rule file or pattern", id))
+		}
+	}
+	if c.EvaluationInterval < window {
+		errs = append(errs, fmt.Errorf("evaluation_interval %s: want %s or more", c.EvaluationInterval, window))
+	}
+	if c.Backfill < 0 {
+		errs = append(errs, fmt.Errorf("backfill %s: want 0 or more", c.Backfill))
+	}
+	if c.ResendDelay < time.Second {
+		errs = append(errs, fmt.Errorf("resend_delay %s: want 1s or more", c.ResendDelay))
+	}
+	if _, err := url.Parse(c.ExternalURL); err != nil {
+		errs = append(errs, fmt.Errorf("external_url: %w", err))
+	}
+	return errors.Join(errs...)
+}

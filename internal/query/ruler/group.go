@@ -1,0 +1,231 @@
+package ruler
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"hash/fnv"
+	"net/url"
+	"time"
+
+	"github.com/prometheus/prometheus/model/labels"
+	"github.com/prometheus/prometheus/promql"
+	"github.com/prometheus/prometheus/rules"
+	"github.com/prometheus/prometheus/util/strutil"
+
+	upstream "github.com/vigie-io/vigie/internal/query/promql"
+	"github.com/vigie-io/vigie/internal/tenants"
+)
+
+// window is the width of the finest windows: between two of their borders no answer changes.
+const window = 10 * time.Second
+
+// group is a rule group as this process evaluates it. One goroutine uses it, but for readers of rules.
+type group struct {
+	ruler  *Ruler
+	file   fileGroup
+	cfg    Tenant
+	rules  *rules.Group
+	ctx    context.Context // has the tenant
+	out    outputs
+	seen   map[string]samples // results of alerting rules, by ruleKey
+	offset int64              // ms, of evaluations from multiples of the interval
+
+	evaluated int64 // Unix ms, of the last committed evaluation; 0 when there was none
+	at        int64 // the evaluation that is due, 0 when none is, …
+	missed    int64 // … and how many are passed over before it
+	failed    error // of the running evaluation: what may go away by itself
+	changed   bool  // there are alerts to tell of
+	told      time.Time
+}
+
+func newGroup(ctx context.Context, r *Ruler, file fileGroup, files *Files, over *overlay) (*group, error) {
+	g := &group{
+		ruler: r, file: file, cfg: files.cfg.Tenants[file.tenant], ctx: tenants.NewContext(ctx, file.tenant),
+		out: outputs{tenant: file.tenant, overlay: over, metrics: r.metrics}, seen: map[string]samples{},
+	}
+	external, err := url.Parse(files.cfg.ExternalURL)
+	if err != nil {
+		return nil, err
+	}
+	manager := rules.NewManager(&rules.ManagerOptions{
+		ExternalURL: external, QueryFunc: g.query(over), NotifyFunc: g.notify, Context: g.ctx, AppendableV2: &g.out,
+		Queryable: r.source.Queryable(), Logger: r.log.With("tenant", file.tenant), ResendDelay: 100 * 365 * 24 * time.Hour, // g.tell does
+		GroupLoader: one{file.group}, Metrics: r.upstream,
+	})
+	groups, errs := manager.LoadGroups(files.cfg.EvaluationInterval, labels.FromMap(g.cfg.ExternalLabels), files.cfg.ExternalURL, nil, false, file.path)
+	if len(errs) > 0 {
+		return nil, errors.Join(errs...)
+	}
+	g.rules = groups[rules.GroupKey(file.path, file.group.Name)]
+	for _, rule := range g.rules.AlertingRules() {
+		rule.SetRestored(true) // by restore
+		g.seen[ruleKey(rule.Name(), rule.Labels())] = samples{}
+	}
+	h := fnv.New64a()
+	h.Write([]byte(file.tenant))
+	h.Write([]byte(file.group.Name))
+	if slots := g.interval() / window.Milliseconds(); slots > 1 {
+		g.offset = int64(h.Sum64()%uint64(slots)) * window.Milliseconds()
+	}
+	return g, nil
+}
+
+// interval is in ms. Evaluations closer than windows would only say the same again.
+func (g *group) interval() int64 { return max(g.rules.Interval(), window).Milliseconds() }
+
+// notify learns from upstream that alerts began to fire or ended.
+func (g *group) notify(_ context.Context, _ string, alerts ...*rules.Alert) {
+	g.changed = g.changed || len(alerts) > 0
+}
+
+// query is how rules ask.
+func (g *group) query(o *overlay) rules.QueryFunc {
+	ask := rules.EngineQueryFunc(g.ruler.source.QueryEngine(), over{g.ruler.source.Queryable(), o})
+	return func(ctx context.Context, q string, t time.Time) (promql.Vector, error) {
+		vector, err := ask(ctx, q, t)
+		if err != nil {
+			if passing(err) {
+				g.failed = err
+			}
+			return nil, err
+		}
+		if of := rules.FromOriginContext(ctx); of.Kind == rules.KindAlerting && of.Query == q {
+			g.see(of, vector)
+		}
+		return vector, nil
+	}
+}
+
+func (g *group) see(of rules.RuleDetail, vector promql.Vector) {
+	for _, rule := range g.rules.Rules() {
+		if _, alerting := rule.(*rules.AlertingRule); alerting && rule.Name() == of.Name && labels.Equal(rule.Labels(), of.Labels) {
+			g.seen[ruleKey(of.Name, of.Labels)].see(vector, g.at)
+			return
+		}
+	}
+}
+
+// passing tells errors that a later attempt may not meet from those of the query itself.
+func passing(err error) bool {
+	var storage promql.ErrStorage
+	var limit *upstream.LimitError
+	return errors.As(err, &storage) || errors.Is(err, context.Canceled) || errors.As(err, &limit) && limit.Limit == "query_concurrency"
+}
+
+// next returns the time of the next evaluation when all before complete is known, 0 when there is none, and how many were
+// passed over because they are later than backfill.
+func (g *group) next(complete, backfill int64) (at int64, missed int64) {
+	every := g.interval()
+	first := g.evaluated - mod(g.evaluated-g.offset, every) + every
+	if first > complete {
+		return 0, 0
+	}
+	newest := first + (complete-first)/every*every
+	at = first
+	if late := complete - backfill; first < late {
+		at = min(first+(late-first+every-1)/every*every, newest)
+	}
+	return at, (at - first) / every
+}
+
+func mod(a, b int64) int64 { return (a%b + b) % b }
+
+// evaluate runs all rules at t (Unix ms). After an error nothing of it may be used, and it has to be made again.
+func (g *group) evaluate(t int64) error {
+	g.out.reset()
+	g.failed = nil
+	rules.DefaultEvalIterationFunc(g.ctx, g.rules, moment(t))
+	if g.failed != nil {
+		return fmt.Errorf("evaluate rule group %s of %s at %s: %w", g.file.group.Name, g.file.tenant, moment(t).Format(time.RFC3339), g.failed)
+	}
+	for _, rule := range g.rules.Rules() {
+		if rule.LastError() != nil {
+			g.ruler.metrics.failures.WithLabelValues(failedRule).Inc()
+		}
+	}
+	return nil
+}
+
+// state is the group's after an evaluation at t.
+func (g *group) state(t int64) []byte {
+	s := groupState{Version: stateVersion, Evaluated: t, Rules: map[string]ruleState{}}
+	for _, rule := range g.rules.AlertingRules() {
+		key := ruleKey(rule.Name(), rule.Labels())
+		alerts := alertsOf(rule)
+		if len(alerts) == 0 {
+			clear(g.seen[key])
+			continue
+		}
+		g.seen[key].keep(alerts, t)
+		of := ruleState{Alerts: alerts}
+		for _, sample := range g.seen[key] {
+			of.Samples = append(of.Samples, sample)
+		}
+		s.Rules[key] = of
+	}
+	bytes, err := json.Marshal(s)
+	if err != nil {
+		panic("BUG: state of a rule group does not marshal: " + err.Error())
+	}
+	return bytes
+}
+
+// restore takes a state over.
+func (g *group) restore(bytes []byte) error {
+	s, err := parseState(bytes)
+	if err != nil {
+		return err
+	}
+	g.evaluated = s.Evaluated
+	for _, rule := range g.rules.AlertingRules() {
+		key := ruleKey(rule.Name(), rule.Labels())
+		was, found := s.Rules[key]
+		if !found {
+			continue
+		}
+		if lost := restoreRule(g.ctx, rule, was, s.Evaluated); lost > 0 {
+			g.ruler.log.Warn("alerts could not be restored and begin anew", "tenant", g.file.tenant, "rule", rule.Name(), "alerts", lost)
+		}
+		for _, sample := range was.Samples {
+			g.seen[key][sample.key()] = sample
+		}
+	}
+	return nil
+}
+
+// tell passes the alerts that fire, and those that ended lately, on to the Alertmanager: when something changed, and every
+// resend delay of real time, also while the stream stands still.
+func (g *group) tell(now time.Time, resend time.Duration) {
+	if !g.changed && now.Sub(g.told) < resend {
+		return
+	}
+	g.changed, g.told = false, now
+	until := now.Add(4 * max(resend, time.Duration(g.interval())*time.Millisecond))
+	var list []Alert
+	for _, rule := range g.rules.AlertingRules() {
+		link := ""
+		if g.ruler.files.Load().cfg.ExternalURL != "" {
+			link = g.ruler.files.Load().cfg.ExternalURL + strutil.TableLinkForExpression(rule.Query().String())
+		}
+		rule.ForEachActiveAlert(func(a *rules.Alert) {
+			if a.State == rules.StatePending || a.FiredAt.IsZero() {
+				return
+			}
+			alert := Alert{Labels: a.Labels.Map(), Annotations: a.Annotations.Map(), StartsAt: a.FiredAt, EndsAt: until, GeneratorURL: link}
+			if !a.ResolvedAt.IsZero() {
+				alert.EndsAt = a.ResolvedAt
+			}
+			for name, value := range g.cfg.ExternalLabels {
+				if _, has := alert.Labels[name]; !has {
+					alert.Labels[name] = value
+				}
+			}
+			list = append(list, alert)
+		})
+	}
+	if len(list) > 0 {
+		g.ruler.send(g.file.tenant, list)
+	}
+}

@@ -1,0 +1,394 @@
+package ruler
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
+	"math"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus/testutil"
+	"github.com/prometheus/common/model"
+	"github.com/prometheus/prometheus/model/labels"
+	"github.com/prometheus/prometheus/promql"
+	"github.com/prometheus/prometheus/promql/promqltest"
+	"github.com/prometheus/prometheus/storage"
+	"pgregory.net/rapid"
+
+	"github.com/vigie-io/vigie/internal/tenants"
+	"github.com/vigie-io/vigie/pkg/events"
+)
+
+// database is upstream's own, holding gauges that a test set, and a watermark.
+type database struct {
+	loader   *promqltest.LazyLoader
+	complete time.Time
+	fail     error
+}
+
+func (d *database) QueryEngine() promql.QueryEngine { return failing{d.loader.QueryEngine(), d} }
+func (d *database) Queryable() storage.SampleAndChunkQueryable {
+	return d.loader.Storage().(storage.SampleAndChunkQueryable)
+}
+func (d *database) Complete(context.Context) (time.Time, error) { return d.complete, d.fail }
+
+// failing is an engine whose store may be gone.
+type failing struct {
+	promql.QueryEngine
+	d *database
+}
+
+func (f failing) NewInstantQuery(ctx context.Context, q storage.Queryable, o promql.QueryOpts, qs string, t time.Time) (promql.Query, error) {
+	if f.d.fail != nil {
+		return nil, f.d.fail
+	}
+	return f.QueryEngine.NewInstantQuery(ctx, q, o, qs, t)
+}
+
+// newDatabase loads series in promqltest's notation, a sample every 10 s from time 0.
+func newDatabase(t testing.TB, series string) *database {
+	t.Helper()
+	loader, err := promqltest.NewLazyLoader("load 10s\n"+strings.TrimLeft(series, "\n"), promqltest.LazyLoaderOpts{Parser: newParser()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = loader.Close() })
+	loader.WithSamplesTill(time.Unix(1e6, 0), func(err error) {
+		if err != nil {
+			t.Fatal(err)
+		}
+	})
+	return &database{loader: loader, complete: time.Unix(0, 0)}
+}
+
+// log is the shard's log: what was committed, in order.
+type log struct {
+	database *database // takes the samples, too
+	states   map[string][]byte
+	events   []string // "time tenant name{labels} value"
+	lose     bool     // the next commit comes to nothing
+	unheard  bool     // the next commit is done, and its answer lost
+}
+
+var errCut = errors.New("the connection was cut")
+
+func (l *log) Partition() (int32, int32) { return 0, 1 }
+
+func (l *log) Restore(context.Context) (map[string][]byte, error) {
+	return maps.Clone(l.states), nil
+}
+
+func (l *log) Commit(_ context.Context, records map[tenants.ID][][]byte, states map[string][]byte) error {
+	if l.lose {
+		return errCut
+	}
+	for tenant, values := range records {
+		for _, value := range values {
+			l.append(tenant, value)
+		}
+	}
+	if l.states == nil {
+		l.states = map[string][]byte{}
+	}
+	maps.Copy(l.states, states)
+	if l.unheard {
+		return errCut
+	}
+	return nil
+}
+
+func (l *log) append(tenant tenants.ID, value []byte) {
+	var batch events.Batch
+	events.NewDecoder(events.DefaultOptions()).Decode(&batch, events.Source{Signal: events.Metrics, Key: []byte(tenant), Value: value})
+	if len(batch.Rejects) > 0 {
+		panic(fmt.Sprintf("BUG: a rule's event is refused: %+v", batch.Rejects))
+	}
+	var lines []string
+	app := l.database.loader.Storage().AppenderV2(context.Background())
+	for _, m := range batch.Metrics {
+		series := labels.NewBuilder(labels.EmptyLabels())
+		series.Set(model.MetricNameLabel, m.Name)
+		for _, label := range m.Labels {
+			series.Set(label.Name, label.Value)
+		}
+		if _, err := app.Append(0, series.Labels(), 0, m.Time/1e6, m.Value, nil, nil, storage.AOptions{}); err != nil {
+			panic("BUG: a rule's sample is written twice: " + err.Error())
+		}
+		if m.Kind != events.Gauge {
+			panic("BUG: a rule's event is no gauge")
+		}
+		text := fmt.Sprintf("%d %s %s", m.Time/1e9, m.Tenant, m.Name)
+		for _, label := range m.Labels {
+			text += fmt.Sprintf(" %s=%s", label.Name, label.Value)
+		}
+		lines = append(lines, fmt.Sprintf("%s %g", text, m.Value))
+	}
+	if err := app.Commit(); err != nil {
+		panic("BUG: " + err.Error())
+	}
+	slices.Sort(lines) // upstream goes through alerts in no order
+	l.events = append(l.events, lines...)
+}
+
+func newRuler(t testing.TB, d *database, files string, change func(*Config), send func(tenants.ID, []Alert)) *Ruler {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "rules.yml")
+	if err := os.WriteFile(path, []byte(files), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	cfg := DefaultConfig()
+	cfg.Tenants = map[tenants.ID]Tenant{"acme": {Files: []string{path}, ExternalLabels: map[string]string{"cluster": "eu"}}}
+	if change != nil {
+		change(&cfg)
+	}
+	if err := cfg.Validate(); err != nil {
+		t.Fatal(err)
+	}
+	loaded, err := Load(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return New(loaded, Options{Source: d, Send: send, Log: slog.New(slog.DiscardHandler)})
+}
+
+const chained = `groups:
+  - name: shop
+    interval: 20s
+    rules:
+      - record: errors:sum
+        expr: sum by (service) (errors)
+      - alert: Errors
+        expr: errors:sum > 5
+        for: 40s
+        keep_firing_for: 30s
+        labels: {severity: page, service: "{{ $labels.service }}-service", level: "{{ if gt $value 8.0 }}high{{ else }}low{{ end }}"}
+        annotations: {summary: "{{ $value }}"}
+      - alert: AnyErrors
+        expr: errors:sum{service="a"} > 0
+      - record: alerts:count
+        expr: count by (alertname) (max_over_time(ALERTS{alertstate="firing"}[20s]))
+  - name: other
+    interval: 50s
+    rules:
+      - record: errors:max
+        expr: max_over_time(errors:sum[1m])
+`
+
+const shopSeries = `
+  errors{service="a", host="1"} 0 0 1 3 6 9 9 9 9 9 9 2 0 0 0 0 9 9 9 9 0 0 6 6 6 6 6 6 6 6 0x30
+  errors{service="a", host="2"} 0x10 1x10 0x40
+  errors{service="b", host="1"} 7x20 0x10 7x30
+`
+
+// run evaluates all up to the end without an accident.
+func (r *Ruler) run(t testing.TB, d *database, l *log, end time.Duration) {
+	s, err := r.open(t.Context(), l)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.close()
+	for d.complete = time.Unix(10, 0); !d.complete.After(time.Unix(0, 0).Add(end)); d.complete = d.complete.Add(10 * time.Second) {
+		for more := true; more; {
+			if more, err = s.step(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+}
+
+const length = 400 * time.Second
+
+// Whatever is cut off, and wherever, what rules record and the alerts they hold are those of a run without accidents, each once.
+func TestExactlyOnceThroughAccidents(t *testing.T) {
+	patient := func(c *Config) { c.Backfill = time.Hour }
+	quiet := newDatabase(t, shopSeries)
+	want := &log{database: quiet}
+	newRuler(t, quiet, chained, patient, nil).run(t, quiet, want, length)
+	if len(want.events) < 80 {
+		t.Fatalf("got %d events, want a run that says something", len(want.events))
+	}
+	rapid.Check(t, func(rt *rapid.T) {
+		d := newDatabase(t, shopSeries)
+		d.complete = time.Unix(10, 0)
+		got := &log{database: d}
+		r := newRuler(t, d, chained, patient, nil)
+		var s *shardRun
+		open := func() {
+			var err error
+			if s, err = r.open(t.Context(), got); err != nil {
+				rt.Fatal(err)
+			}
+		}
+		open()
+		if _, err := s.step(t.Context()); err != nil { // all groups are known
+			rt.Fatal(err)
+		}
+		for !d.complete.After(time.Unix(0, 0).Add(length - 10*time.Second)) {
+			accident := rapid.IntRange(0, 9).Draw(rt, "accident")
+			got.lose, got.unheard, d.fail = accident == 0, accident == 1, nil
+			if accident == 2 {
+				d.fail = promql.ErrStorage{Err: errors.New("gone")}
+			}
+			if accident == 3 { // a reload; the rules are the same
+				r.Replace(&Files{cfg: r.files.Load().cfg, groups: r.files.Load().groups})
+			}
+			if accident != 4 {
+				d.complete = d.complete.Add(time.Duration(rapid.IntRange(0, 6).Draw(rt, "panes")) * 10 * time.Second)
+				d.complete = time.Unix(min(d.complete.Unix(), int64(length/time.Second)), 0)
+			}
+			if _, err := s.step(t.Context()); err != nil || accident == 4 {
+				s.close()
+				got.lose, got.unheard, d.fail = false, false, nil
+				open()
+			}
+		}
+		got.lose, got.unheard, d.fail = false, false, nil
+		for more := true; more; {
+			var err error
+			if more, err = s.step(t.Context()); err != nil {
+				rt.Fatal(err)
+			}
+		}
+		s.close()
+		if a, b := sorted(got.events), sorted(want.events); !slices.Equal(a, b) {
+			rt.Fatalf("after accidents:\n%s", differences(a, b))
+		}
+	})
+}
+
+func sorted(lines []string) []string { return slices.Sorted(slices.Values(lines)) }
+
+func differences(got, want []string) string {
+	var out strings.Builder
+	count := map[string]int{}
+	for _, line := range got {
+		count[line]++
+	}
+	for _, line := range want {
+		count[line]--
+	}
+	for _, line := range slices.Sorted(maps.Keys(count)) {
+		if n := count[line]; n != 0 {
+			fmt.Fprintf(&out, "%+d %s\n", n, line)
+		}
+	}
+	return out.String()
+}
+
+// What is later than backfill is passed over and counted, but for the last.
+func TestMissedEvaluations(t *testing.T) {
+	f := func(backfill time.Duration, want ...int64) {
+		t.Helper()
+		d := newDatabase(t, shopSeries)
+		l := &log{database: d}
+		r := newRuler(t, d, "groups: [{name: g, interval: 10s, rules: [{record: a, expr: 'sum(errors)'}]}]", func(c *Config) { c.Backfill = backfill }, nil)
+		s, err := r.open(t.Context(), l)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, at := range []int64{100, 200} {
+			d.complete = time.Unix(at, 0)
+			for more := true; more; {
+				if more, err = s.step(t.Context()); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+		var got []int64
+		for _, e := range l.events {
+			var at int64
+			_, _ = fmt.Sscan(e, &at)
+			got = append(got, at)
+		}
+		if !slices.Equal(got, want) {
+			t.Errorf("backfill %s: got evaluations at %v, want %v", backfill, got, want)
+		}
+		if missed := testutil.ToFloat64(r.metrics.missed); int(missed) != 10-len(want) {
+			t.Errorf("backfill %s: got %v missed, want %d", backfill, missed, 10-len(want))
+		}
+	}
+	f(time.Hour, 110, 120, 130, 140, 150, 160, 170, 180, 190, 200)
+	f(25*time.Second, 180, 190, 200)
+	f(0, 200)
+}
+
+// The Alertmanager hears of an alert that fires at once and again while the watermark stands, and of its end.
+func TestAlertsAreTold(t *testing.T) {
+	d := newDatabase(t, `
+  up 1 1 0 0 0 0 1 1 1 1
+`)
+	var told []string
+	now := time.Unix(5000, 0)
+	r := newRuler(t, d, "groups: [{name: g, interval: 10s, rules: [{alert: Down, expr: up == 0, labels: {severity: page}}]}]", nil, func(tenant tenants.ID, list []Alert) {
+		for _, a := range list {
+			told = append(told, fmt.Sprintf("%s %s %d-%d", tenant, labels.FromMap(a.Labels), a.StartsAt.Unix(), a.EndsAt.Unix()))
+		}
+	})
+	r.now = func() time.Time { return now }
+	s, err := r.open(t.Context(), &log{database: d})
+	if err != nil {
+		t.Fatal(err)
+	}
+	f := func(at int64, wall int64, want ...string) {
+		t.Helper()
+		told, d.complete, now = nil, time.Unix(at, 0), time.Unix(wall, 0)
+		if _, err := s.step(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if !slices.Equal(told, want) {
+			t.Errorf("at %d: got %s, want %s", at, strings.Join(told, "; "), strings.Join(want, "; "))
+		}
+	}
+	const down = `acme {alertname="Down", cluster="eu", severity="page"} `
+	f(10, 5000)
+	f(20, 5001, down+"20-5241")
+	f(30, 5002)
+	f(30, 5070, down+"20-5310")
+	f(40, 5071)
+	f(50, 5072)
+	f(60, 5073, down+"20-60")
+	f(70, 5074)
+}
+
+func TestConfigValidate(t *testing.T) {
+	f := func(change func(*Config), want string) {
+		t.Helper()
+		cfg := DefaultConfig()
+		change(&cfg)
+		if err := cfg.Validate(); want == "" && err != nil || want != "" && (err == nil || !strings.Contains(err.Error(), want)) {
+			t.Errorf("got %v, want %q", err, want)
+		}
+	}
+	f(func(*Config) {}, "")
+	f(func(c *Config) { c.EvaluationInterval = time.Second }, "evaluation_interval")
+	f(func(c *Config) { c.Backfill = -1 }, "backfill")
+	f(func(c *Config) { c.ResendDelay = 0 }, "resend_delay")
+	f(func(c *Config) { c.Tenants = map[tenants.ID]Tenant{"a/b": {Files: []string{"x"}}} }, "a/b")
+	f(func(c *Config) { c.Tenants = map[tenants.ID]Tenant{"acme": {}} }, "acme.files")
+}
+
+// The bytes of states that were written stay readable.
+func TestStateGolden(t *testing.T) {
+	text, err := os.ReadFile("testdata/state_v1.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, err := parseState(text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	rule := s.Rules[`Errors{severity="page"}`]
+	if s.Evaluated != 1795521600000 || len(rule.Alerts) != 1 || rule.Alerts[0].State != "firing" || !math.IsInf(float64(rule.Samples[0].Value), 1) {
+		t.Errorf("got %+v", s)
+	}
+	if _, err := parseState([]byte(`{"version":2}`)); !errors.Is(err, errStateVersion) {
+		t.Errorf("got %v, want it refused", err)
+	}
+}
