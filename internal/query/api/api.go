@@ -128,6 +128,7 @@ func (a *API) route(gateway http.Handler) {
 	mux := http.NewServeMux()
 	v1 := a.measured("promql", a.tenant(a.promql.Handler()))
 	mux.Handle("/api/v1/", http.StripPrefix("/api/v1", v1))
+	mux.Handle("/federate", a.measured("promql", a.tenant(a.promql.Federate())))
 	mux.Handle("/prometheus/api/v1/", http.StripPrefix("/prometheus/api/v1", v1))
 	sql := a.measured("sql", gateway)
 	mux.Handle("/sql", http.StripPrefix("/sql", sql))

@@ -9,6 +9,7 @@ import (
 
 	"github.com/grafana/regexp"
 	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/common/model"
 	"github.com/prometheus/common/route"
 	"github.com/prometheus/prometheus/config"
 	"github.com/prometheus/prometheus/model/exemplar"
@@ -26,6 +27,7 @@ const engineVersion = "3.16.0"
 // newAPI mounts upstream's web/api/v1. Its constructor changes with nearly every release; nothing outside this
 // file may call it, and TestAPIMounts fails to compile or to answer when it did.
 func newAPI(s *Service) http.Handler {
+	started := s.now()
 	api := apiv1.NewAPI(
 		s.QueryEngine(),
 		s.Queryable(),
@@ -35,7 +37,7 @@ func newAPI(s *Service) http.Handler {
 		func(context.Context) apiv1.TargetRetriever { return nil },
 		func(context.Context) apiv1.AlertmanagerRetriever { return nil },
 		func() config.Config { return config.DefaultConfig },
-		nil, // flags
+		map[string]string{}, // flags
 		apiv1.GlobalURLOptions{},
 		func(h http.HandlerFunc) http.HandlerFunc { return h },
 		nil, // TSDB statistics: /status/tsdb is not routed
@@ -45,11 +47,14 @@ func newAPI(s *Service) http.Handler {
 		0,
 		s.log,
 		func(context.Context) apiv1.RulesRetriever { return noRules{} },
-		0, 0, 0, // remote read is not routed
+		0, 0, 0, // remote read is remoteRead's
 		false,
 		regexp.MustCompile(`^$`), // no origin but ours
 		func() (apiv1.RuntimeInfo, error) {
-			return apiv1.RuntimeInfo{}, errors.New("not available: see /metrics on the admin address")
+			// What a tenant may know: nothing of the process and its host.
+			return apiv1.RuntimeInfo{
+				StartTime: started, ServerTime: s.now(), ReloadConfigSuccess: true, LastConfigTime: started, StorageRetention: model.Duration(s.cfg.Retention1h).String(),
+			}, nil
 		},
 		&apiv1.PrometheusVersion{Version: engineVersion, Revision: s.version, Branch: "vigie", GoVersion: runtime.Version()},
 		func() []notifications.Notification { return nil },

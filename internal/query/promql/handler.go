@@ -11,8 +11,7 @@ import (
 	"github.com/vigie-io/vigie/pkg/events"
 )
 
-// routes are the paths of Prometheus' HTTP API that mean something here, with their methods. Writing, remote
-// read, administration, scrape targets and the TSDB's own statistics do not.
+// routes are the paths of Prometheus' HTTP API that mean something here, with their methods. Writing, administration, scrape targets and the TSDB's own statistics do not.
 var routes = map[string]string{
 	"/query":              "GET POST",
 	"/query_range":        "GET POST",
@@ -24,9 +23,13 @@ var routes = map[string]string{
 	"/rules":              "GET",
 	"/alerts":             "GET",
 	"/status/buildinfo":   "GET",
+	"/status/config":      "GET",
+	"/status/flags":       "GET",
+	"/status/runtimeinfo": "GET",
 	"/notifications":      "GET",
 	"/label/:name/values": "GET",
 	"/metadata":           "GET",
+	"/read":               "POST",
 }
 
 // maxBody bounds a form.
@@ -36,7 +39,7 @@ const maxBody = 1 << 20
 // carries the tenant.
 func (s *Service) Handler() http.Handler {
 	upstream := newAPI(s)
-	queries := traced(upstream)
+	queries, reads := traced(upstream), s.remoteRead()
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		path := r.URL.Path
 		if strings.HasPrefix(path, "/label/") && strings.HasSuffix(path, "/values") {
@@ -57,6 +60,8 @@ func (s *Service) Handler() http.Handler {
 			writeError(w, http.StatusMethodNotAllowed, "bad_data", path+" takes "+strings.ReplaceAll(methods, " ", " or "))
 		case path == "/metadata":
 			s.serveMetadata(w, r)
+		case path == "/read":
+			reads.ServeHTTP(w, r)
 		case path == "/query" || path == "/query_range":
 			r.Body = http.MaxBytesReader(w, r.Body, maxBody)
 			queries.ServeHTTP(w, r)

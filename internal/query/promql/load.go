@@ -152,6 +152,9 @@ func (s *Service) load(ctx context.Context, hints *storage.SelectHints, matchers
 		return nil, nil, s.storeError(ctx, p.tenant, "windows", err)
 	}
 	list := unique(r.list)
+	if wantsTotals(ctx) {
+		totals(list)
+	}
 	var warnings annotations.Annotations
 	if dropped := len(r.list) - len(list); dropped > 0 {
 		warnings.Add(fmt.Errorf("%w: %d series of %s were left out because others of another kind have the same labels; give metrics of different kinds different names",
