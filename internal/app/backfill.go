@@ -17,6 +17,10 @@ const BackfillPast = 400 * 24 * time.Hour
 func Backfill(ctx context.Context, cfg config.Config, of backfill.Config, out backfill.Output) (backfill.Summary, error) {
 	of.MaxPast, of.MaxFuture, of.Decoder = BackfillPast, cfg.Stream.MaxFuture, pipeline.DecoderOptions(&cfg.Tenants.Defaults)
 	of.S3 = cfg.Backfill.S3
+	if of.Replace != nil {
+		of.Replace.MaxPast = cfg.Stream.MaxPast
+		of.Replace.Declared = cfg.Stream.DeclaredMetrics()
+	}
 	if err := of.Validate(); err != nil {
 		return backfill.Summary{}, err
 	}

@@ -36,12 +36,17 @@ func Verify(ctx context.Context, cfg config.Config, of Verification, log *slog.L
 		return verify.Summary{}, err
 	}
 	defer client.Close()
+	replaced, err := clickhouse.NewBackfill(client).Replaced(ctx)
+	if err != nil {
+		return verify.Summary{}, err
+	}
 	return verify.Run(ctx, verify.Config{
 		Signal: signal, Table: of.Table, Tenant: of.Tenant, Since: of.Since, Until: of.Until, Memory: of.Memory,
 		MaxPast: cfg.Stream.MaxPast, MaxFuture: cfg.Stream.MaxFuture, WatermarkDelay: cfg.Stream.WatermarkDelay,
 		MaxTenants: cfg.Stream.MaxTenants,
 		Declared:   cfg.Stream.DeclaredMetrics(),
 		Limits:     cfg.Tenants.For,
+		Replaced:   func(tenant, metric string, start int64) bool { return replaced.Find(tenant, metric, start) != nil },
 		Now:        time.Now(),
 	}, kafka.NewSourceTopic(cfg.Kafka, of.Topic, of.Wait, log), clickhouse.NewStore(client), report)
 }

@@ -29,6 +29,7 @@ func (nowhere) Entries(context.Context, string, string) ([]backfill.Entry, error
 }
 func (nowhere) Record(context.Context, string, string, *backfill.Entry) error { return nil }
 func (nowhere) Mark(context.Context) (uint64, error)                          { return 0, nil }
+func (nowhere) Replaced(context.Context) (backfill.Replaced, error)           { return nil, nil }
 
 const benchSeries = 10_000
 

@@ -44,6 +44,8 @@ type Config struct {
 	InDoubt string
 	// S3 is where s3:// is.
 	S3 S3Config
+	// Replace puts the events in the place of what is stored, once all are loaded; nil adds them to it.
+	Replace *Replace
 }
 
 var jobName = regexp.MustCompile(`^[A-Za-z0-9._-]{1,64}$`)
@@ -55,7 +57,9 @@ func (c *Config) Validate() error {
 		return fmt.Errorf("-job %q: want 1 to 64 of A-Z a-z 0-9 . _ -", c.Job)
 	case c.Signal != events.Metrics && c.Signal != events.Spans && c.Signal != events.Logs:
 		return fmt.Errorf("-signal %q: want metrics, spans or logs", c.Signal)
-	case len(c.Patterns) == 0:
+	case c.Replace != nil && c.Tenant == "":
+		return errors.New("-replace: want -tenant: results are replaced of one tenant")
+	case len(c.Patterns) == 0 && (c.Replace == nil || !c.Replace.Empty):
 		return errors.New("-from: want files, such as 'dir/*.ndjson'")
 	case c.Parallel < 1:
 		return fmt.Errorf("-parallel %d: want 1 or more", c.Parallel)
@@ -96,7 +100,11 @@ type Job struct {
 	plan    string
 	key     []byte
 
-	total, done int64 // bytes of all files, and of those behind
+	ledger   string // the name under which it is in the ledger
+	replaced Replaced
+
+	total, done     int64  // bytes of all files, and of those behind
+	taken, rejected uint64 // events and rows, of all files, by this run and earlier ones
 
 	mu  sync.Mutex // of sum and out
 	sum Summary
@@ -121,16 +129,26 @@ func New(cfg Config, store Store, encoder Encoder, out Output, now func() time.T
 		now = time.Now
 	}
 	options := sha256.Sum256(fmt.Appendf(nil, "%+v", cfg.Decoder))
-	return &Job{
-		cfg: cfg, store: store, encoder: encoder, out: out, now: now, key: []byte(cfg.Tenant), sum: Summary{Reasons: map[string]uint64{}},
+	j := &Job{
+		ledger: cfg.Job,
+		cfg:    cfg, store: store, encoder: encoder, out: out, now: now, key: []byte(cfg.Tenant), sum: Summary{Reasons: map[string]uint64{}},
 		plan: fmt.Sprintf("v%d signal=%s tenant=%s max_past=%s max_future=%s limits=%x",
 			planVersion, cfg.Signal, cfg.Tenant, cfg.MaxPast, cfg.MaxFuture, options[:4]),
 	}
+	if r := cfg.Replace; r != nil {
+		j.plan += fmt.Sprintf(" replace=%d-%d", r.From.Unix(), r.To.Unix())
+	}
+	return j
 }
 
 // Run loads what is not loaded yet. When it ends early, by ctx or an error, running the same job again goes on where it
 // ended.
 func (j *Job) Run(ctx context.Context) (Summary, error) {
+	if j.cfg.Replace != nil {
+		if err := j.cfg.Replace.validate(j.now()); err != nil {
+			return Summary{}, err
+		}
+	}
 	files, err := find(ctx, j.cfg.Patterns, &j.cfg.S3)
 	if err != nil {
 		return Summary{}, err
@@ -138,16 +156,26 @@ func (j *Job) Run(ctx context.Context) (Summary, error) {
 	for _, f := range files {
 		j.total += f.size
 	}
+	if j.cfg.Replace != nil {
+		return j.replace(ctx, files)
+	}
+	if j.replaced, err = j.store.Replaced(ctx); err != nil {
+		return Summary{}, err
+	}
+	return j.sum, j.files(ctx, files)
+}
+
+func (j *Job) files(ctx context.Context, files []*file) error {
 	seen := map[string]string{}
 	for _, f := range files {
 		if err := j.file(ctx, f, seen); err != nil {
-			return j.sum, err
+			return err
 		}
 		j.done += f.size
 		j.sum.Files++
 		j.out.Progress(j.done, j.total, j.sum.Rows)
 	}
-	return j.sum, nil
+	return nil
 }
 
 // run is the loading of one file.
@@ -164,8 +192,10 @@ type run struct {
 }
 
 func (j *Job) file(ctx context.Context, f *file, seen map[string]string) error {
-	if err := f.digest(ctx); err != nil {
-		return err
+	if f.hash == "" {
+		if err := f.digest(ctx); err != nil {
+			return err
+		}
 	}
 	if other, ok := seen[f.hash]; ok {
 		j.note("%s: the same bytes as %s: already loaded", f.path, other)
@@ -181,6 +211,8 @@ func (j *Job) file(ctx context.Context, f *file, seen map[string]string) error {
 		j.note("%s: already loaded by job %s on %s", f.path, j.cfg.Job, r.entry.Started.UTC().Format(time.DateTime))
 		j.sum.Loaded++
 		j.sum.Before += r.entry.Rejects
+		j.taken += r.entry.Events
+		j.rejected += r.entry.Rejects
 		return nil
 	}
 	if err := r.load(ctx); err != nil {
@@ -191,12 +223,14 @@ func (j *Job) file(ctx context.Context, f *file, seen map[string]string) error {
 	}
 	r.entry.State = Finished
 	r.entry.Rows, r.entry.Events, r.entry.Rejects = r.rows.Load(), r.events.Load(), r.rejects.Load()
-	return j.retry(ctx, func() error { return j.store.Record(ctx, j.cfg.Job, f.hash, &r.entry) })
+	j.taken += r.entry.Events
+	j.rejected += r.entry.Rejects
+	return j.retry(ctx, func() error { return j.store.Record(ctx, j.ledger, f.hash, &r.entry) })
 }
 
 // begin reads the ledger of the file, and opens it when it is new.
 func (j *Job) begin(ctx context.Context, f *file) (*run, error) {
-	entries, err := j.store.Entries(ctx, j.cfg.Job, f.hash)
+	entries, err := j.store.Entries(ctx, j.ledger, f.hash)
 	if err != nil {
 		return nil, err
 	}
@@ -207,7 +241,7 @@ func (j *Job) begin(ctx context.Context, f *file) (*run, error) {
 	entry, ok := r.known[wholeFile]
 	if !ok {
 		entry = Entry{Chunk: wholeFile, State: Begun, Name: f.path, Plan: j.plan, Started: j.now().Truncate(time.Millisecond)}
-		if err := j.retry(ctx, func() error { return j.store.Record(ctx, j.cfg.Job, f.hash, &entry) }); err != nil {
+		if err := j.retry(ctx, func() error { return j.store.Record(ctx, j.ledger, f.hash, &entry) }); err != nil {
 			return nil, err
 		}
 	}
@@ -217,6 +251,9 @@ func (j *Job) begin(ctx context.Context, f *file) (*run, error) {
 	}
 	r.entry, r.now = entry, entry.Started.UnixMilli()
 	r.cfg.MaxPast, r.cfg.MaxFuture, r.cfg.MaxTenants = j.cfg.MaxPast, j.cfg.MaxFuture, math.MaxInt
+	if of := j.cfg.Replace; of != nil { // only what lies in the range: To is exclusive
+		r.now, r.cfg.MaxPast, r.cfg.MaxFuture = of.To.UnixMilli(), of.To.Sub(of.From), -1
+	}
 	return r, nil
 }
 

@@ -20,6 +20,8 @@ type Store interface {
 	Record(ctx context.Context, job, file string, e *Entry) error
 	// Mark is a number that grows by one at least with every part that an insert adds to a result table.
 	Mark(ctx context.Context) (uint64, error)
+	// Replaced is all that jobs have ever put in the place of other results.
+	Replaced(ctx context.Context) (Replaced, error)
 }
 
 // State of an entry.

@@ -51,7 +51,11 @@ func (w *worker) chunk(ctx context.Context, c *chunk) error {
 		s.task.Drain(w.drained, w.now)
 		rejects = append(rejects, w.letters()...)
 		e.Rows, e.Events, e.Rejects = s.rows, w.drained.Tally.Events, uint64(len(rejects))
-		if err := w.insert(ctx, c); err != nil {
+		err := w.hidden()
+		if err == nil {
+			err = w.insert(ctx, c)
+		}
+		if err != nil {
 			return fmt.Errorf("load %s, chunk %d: %w", w.file.path, c.index, err)
 		}
 	}
@@ -59,7 +63,7 @@ func (w *worker) chunk(ctx context.Context, c *chunk) error {
 		return err
 	}
 	e.State = Finished
-	if err := w.retry(ctx, func() error { return w.store.Record(ctx, w.Job.cfg.Job, w.file.hash, &e) }); err != nil {
+	if err := w.retry(ctx, func() error { return w.store.Record(ctx, w.ledger, w.file.hash, &e) }); err != nil {
 		return err
 	}
 	w.add(e.Rows, e.Events, e.Rejects)
@@ -80,7 +84,7 @@ func (w *worker) open(ctx context.Context, c *chunk) (e Entry, skip bool, err er
 	e, begun := w.known[c.index]
 	if !begun {
 		e = Entry{Chunk: c.index, State: Begun, Started: now, Mark: mark}
-		return e, false, w.retry(ctx, func() error { return w.store.Record(ctx, w.Job.cfg.Job, w.file.hash, &e) })
+		return e, false, w.retry(ctx, func() error { return w.store.Record(ctx, w.ledger, w.file.hash, &e) })
 	}
 	if mark-min(mark, e.Mark) < doubtParts && now.Sub(e.Started) < doubtTime {
 		return e, false, nil
@@ -151,7 +155,7 @@ func (w *worker) insert(ctx context.Context, c *chunk) error {
 
 // put inserts the block in w.block.
 func (w *worker) put(ctx context.Context, c *chunk, n int, table string, rows int) error {
-	token := fmt.Sprintf("backfill/%s/%s/%d/%d/%s", w.Job.cfg.Job, w.file.hash, c.index, n, table)
+	token := fmt.Sprintf("backfill/%s/%s/%d/%d/%s", w.ledger, w.file.hash, c.index, n, table)
 	return w.retry(ctx, func() error { return w.store.Insert(ctx, table, token, rows, w.block) })
 }
 

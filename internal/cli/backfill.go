@@ -23,8 +23,10 @@ import (
 
 const backfillUsage = `usage: vigie backfill -signal metrics|spans|logs -from 'dir/*.parquet'|'s3://bucket/key*' [-job backfill] [-tenant t]
                       [-parallel cores] [-rejects file] [-in-doubt load|skip] [flags]
+       vigie backfill -replace -range FROM/TO -tenant t -signal … -from … [-job name] [-accept-rejects] [-replace-empty] [flags]
 
-Loads files of old events, each once by job and content; run again after an interruption it goes on. docs/backfill.md says more.
+Loads files of old events, each once by job and content; run again after an interruption it goes on. With -replace what they hold takes the
+place of what is stored of the tenant, signal and range. docs/backfill.md says more.
 Exit code 1: rows were rejected; 2: an error, or interrupted.
 `
 
@@ -71,6 +73,11 @@ func parseBackfill(args []string) (of backfill.Config, rejects string, rest []st
 	set.IntVar(&of.Parallel, "parallel", runtime.GOMAXPROCS(0), "")
 	set.StringVar(&of.InDoubt, "in-doubt", "", "")
 	set.StringVar(&rejects, "rejects", "", "")
+	var replace backfill.Replace
+	replaces := set.Bool("replace", false, "")
+	set.Func("range", "", func(text string) (err error) { replace.From, replace.To, err = parseRange(text); return err })
+	set.BoolVar(&replace.Empty, "replace-empty", false, "")
+	set.BoolVar(&replace.Rejects, "accept-rejects", false, "")
 	own, rest := splitFlags(set, args)
 	if err := set.Parse(own); err != nil {
 		return of, "", nil, err
@@ -78,11 +85,28 @@ func parseBackfill(args []string) (of backfill.Config, rejects string, rest []st
 	if slices.ContainsFunc(rest, func(arg string) bool { return arg == "-help" || arg == "--help" || arg == "-h" }) {
 		return of, "", rest, nil // the configuration's own help
 	}
+	if *replaces {
+		of.Replace = &replace
+	} else if !replace.To.IsZero() || replace.Empty || replace.Rejects {
+		return of, "", nil, errors.New("-range, -replace-empty and -accept-rejects: want -replace with them")
+	}
 	of.Signal, of.Tenant = contract.Signal(*signal), tenants.ID(*tenant)
 	if rejects == "" {
 		rejects = of.Job + ".rejects.ndjson"
 	}
 	return of, rejects, rest, of.Validate()
+}
+
+// parseRange reads "2026-11-01T00:00:00Z/2026-11-02T00:00:00Z".
+func parseRange(text string) (from, to time.Time, err error) {
+	first, second, _ := strings.Cut(text, "/")
+	if from, err = time.Parse(time.RFC3339, first); err == nil {
+		to, err = time.Parse(time.RFC3339, second)
+	}
+	if err != nil {
+		return from, to, errors.New("want two times, such as 2026-11-01T00:00:00Z/2026-11-02T00:00:00Z")
+	}
+	return from, to, nil
 }
 
 const shownRejects = 20

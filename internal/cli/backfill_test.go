@@ -201,3 +201,27 @@ func TestBackfillCommand(t *testing.T) {
 	args = []string{"-signal=metric", "-from=*.csv"}
 	f(0, false, nil, exitError, "", "-signal \"metric\"")
 }
+
+func TestReplaceFlags(t *testing.T) {
+	f := func(args, want string) {
+		t.Helper()
+		of, _, _, err := parseBackfill(strings.Fields("-signal metrics " + args))
+		got := ""
+		if err != nil {
+			got = err.Error()
+		} else if of.Replace != nil {
+			got = fmt.Sprint(of.Replace.From.Unix(), " ", of.Replace.To.Unix(), " ", of.Replace.Empty, " ", of.Replace.Rejects)
+		}
+		if !strings.Contains(got, want) || got == "" != (want == "") {
+			t.Errorf("%s: got %q, want %q", args, got, want)
+		}
+	}
+	const hours = "-range 2026-11-01T00:00:00Z/2026-11-01T02:00:00+01:00 "
+	f("-from a.csv", "")
+	f("-replace -tenant acme -from a.csv "+hours, "1793491200 1793494800 false false")
+	f("-replace -replace-empty -accept-rejects -tenant acme "+hours, "1793491200 1793494800 true true")
+	f("-replace -tenant acme "+hours, "-from: want files")
+	f("-replace -from a.csv "+hours, "-replace: want -tenant")
+	f("-from a.csv "+hours, "want -replace with them")
+	f("-replace -tenant acme -from a.csv -range 2026-11-01", "want two times")
+}

@@ -27,7 +27,10 @@ func NewBackfill(client *Client) *Backfill { return &Backfill{client} }
 
 // Insert implements backfill.Store.
 func (b *Backfill) Insert(ctx context.Context, table, token string, rows int, block []byte) error {
-	err := b.client.Insert(ctx, table, token, rows, block)
+	return refused(b.client.Insert(ctx, table, token, rows, block))
+}
+
+func refused(err error) error {
 	if errors.Is(err, sink.ErrRefused) {
 		return fmt.Errorf("%w: %w", backfill.ErrRefused, err)
 	}

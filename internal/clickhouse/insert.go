@@ -39,6 +39,11 @@ func (c *Client) Insert(ctx context.Context, table, token string, rows int, bloc
 	default:
 		return fmt.Errorf("insert into %q: want one of the ingest tables: %w", table, sink.ErrRefused)
 	}
+	return c.insert(ctx, table, token, rows, block)
+}
+
+// insert is Insert into any table of database vigie.
+func (c *Client) insert(ctx context.Context, table, token string, rows int, block []byte) error {
 	if token == "" {
 		// Without one the server would drop equal deltas as duplicates.
 		return fmt.Errorf("insert %d rows into %s: %w", rows, table, errors.New("BUG: no token"))

@@ -79,7 +79,7 @@ func (p *pass) difference(ctx context.Context, only map[Key]bool) (found map[Key
 	for q.From = from; q.From < to && len(found) < maxDifferences; q.From += step {
 		q.To = min(q.From+step, to)
 		err := p.v.store.Rows(ctx, q, func(row *Row) error {
-			if p.unknown[row.Start] || only != nil && !only[row.Key] {
+			if p.skips(&row.Key) || only != nil && !only[row.Key] {
 				return nil
 			}
 			rows++
@@ -102,11 +102,16 @@ func (p *pass) difference(ctx context.Context, only map[Key]bool) (found map[Key
 		}
 	}
 	for key, c := range p.cells {
-		if !seen[key] && !p.unknown[key.Start] && (only == nil || only[key]) {
+		if !seen[key] && !p.skips(&key) && (only == nil || only[key]) {
 			found[key] = c.missing()
 		}
 	}
 	return found, rows, nil
+}
+
+// skips says whether nobody can tell what the pane should hold.
+func (p *pass) skips(key *Key) bool {
+	return p.unknown[key.Start] || p.v.cfg.Replaced != nil && p.v.cfg.Replaced(key.Tenant, key.Metric, key.Start)
 }
 
 // reach is the span of panes to read. Without an end it ends behind the last pane that any event can have.

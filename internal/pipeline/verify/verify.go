@@ -107,6 +107,9 @@ type Config struct {
 	MaxTenants                         int
 	Declared                           []string // metrics of declared rollups, which are left out
 	Limits                             func(tenants.ID) tenants.Limits
+	// Replaced says whether the panes of a metric that begin at start, Unix seconds, have been replaced by others, which are of no
+	// topic: they are left out. Nil is none.
+	Replaced func(tenant, metric string, start int64) bool
 	// Decoder reads records; nil is one without limits on labels, so that events which other limits refused once, or let
 	// through, are what their letters say.
 	Decoder *events.Decoder

@@ -1,0 +1,169 @@
+package backfill
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/vigie-io/vigie/internal/pipeline"
+	"github.com/vigie-io/vigie/internal/tenants"
+	"github.com/vigie-io/vigie/pkg/events"
+)
+
+// ErrNotSwitched is returned by Job.Run when everything is loaded and may not be put in the place of the old for want of a
+// word from a person.
+var ErrNotSwitched = errors.New("nothing is replaced")
+
+// Replace says which results the files' are put in the place of: those of Config.Signal and Config.Tenant from From to To.
+type Replace struct {
+	From, To time.Time // whole hours; To is exclusive
+	// Empty lets a job without a single event leave nothing where there was something.
+	Empty bool
+	// Rejects lets a job go on of which rows were rejected.
+	Rejects bool
+	// MaxPast is how late the stream takes events: what is younger may still grow, and is not replaced.
+	MaxPast time.Duration
+	// Declared are the metrics of declared rollups. They are in no file and stay as they are.
+	Declared []string
+}
+
+func (r *Replace) validate(now time.Time) error {
+	const hour = time.Hour
+	switch {
+	case r.To.IsZero():
+		return errors.New("-range: want the hours to replace, such as 2026-11-01T00:00:00Z/2026-11-02T00:00:00Z")
+	case !r.From.Before(r.To):
+		return errors.New("-range: want an end behind the beginning")
+	case !r.From.Equal(r.From.Truncate(hour)) || !r.To.Equal(r.To.Truncate(hour)):
+		return errors.New("-range: want whole hours: the widest tier holds nothing finer")
+	case r.From.Unix() < 0:
+		return errors.New("-range: want times after 1970")
+	case r.To.After(now.Add(-r.MaxPast)):
+		return fmt.Errorf("-range: want an end before %s: the stream may still take events of what comes after (stream.max_past %s)",
+			now.Add(-r.MaxPast).Truncate(hour).UTC().Format(time.RFC3339), r.MaxPast)
+	}
+	return nil
+}
+
+// Replacement is a generation of results.
+type Replacement struct {
+	Gen      uint64 // not 0
+	Job      string
+	Tenant   tenants.ID
+	From, To int64 // Unix hours, To exclusive
+	// Metric is the one that the signal makes. Where it is "" the generation is all metrics but Others, which other signals
+	// and declared rollups make.
+	Metric string
+	Others []string
+}
+
+// Replacer keeps generations apart until one is put in the place of what is read.
+type Replacer interface {
+	// Stage returns where the blocks of a generation go, where nobody reads them.
+	Stage(ctx context.Context, gen uint64) (Store, error)
+	// Published says whether the generation has been put in the place of others, ever.
+	Published(ctx context.Context, gen uint64) (bool, error)
+	// Publish puts it there: who reads sees what was there before or the generation, and never a part of each. It may be
+	// called again after an error or a crash, and does the rest.
+	Publish(ctx context.Context, r *Replacement) error
+	// Finish deletes what a published generation has replaced, and where it was staged. It may be called again.
+	Finish(ctx context.Context, r *Replacement) error
+}
+
+// replacement names the generation of the job: it is of these files and no others, so that a job that is run again with
+// others begins anew.
+func (j *Job) replacement(files []*file) *Replacement {
+	hashes := make([]string, len(files))
+	for i, f := range files {
+		hashes[i] = f.hash
+	}
+	slices.Sort(hashes)
+	sum := sha256.Sum256(fmt.Appendf(nil, "%q %q %q", j.cfg.Job, j.plan, slices.Compact(hashes)))
+	r := &Replacement{
+		Gen: max(1, binary.BigEndian.Uint64(sum[:])), Job: j.cfg.Job, Tenant: j.cfg.Tenant,
+		From: j.cfg.Replace.From.Unix() / 3600, To: j.cfg.Replace.To.Unix() / 3600,
+		Others: append([]string{pipeline.SpanMetric, pipeline.LogMetric}, j.cfg.Replace.Declared...),
+	}
+	switch j.cfg.Signal {
+	case events.Spans:
+		r.Metric = pipeline.SpanMetric
+	case events.Logs:
+		r.Metric = pipeline.LogMetric
+	}
+	return r
+}
+
+// replace loads the files into a generation of their own, and puts it in the place of what is there.
+func (j *Job) replace(ctx context.Context, files []*file) (Summary, error) {
+	replacer := j.store.(Replacer)
+	for _, f := range files {
+		if err := f.digest(ctx); err != nil {
+			return j.sum, err
+		}
+	}
+	r := j.replacement(files)
+	published, err := replacer.Published(ctx, r.Gen)
+	if err != nil {
+		return j.sum, err
+	}
+	if published {
+		j.note("job %s has replaced this already", j.cfg.Job)
+		j.sum.Files, j.sum.Loaded = len(files), len(files)
+		return j.sum, j.retry(ctx, func() error { return replacer.Finish(ctx, r) })
+	}
+	j.ledger = fmt.Sprintf("%s@%016x", j.cfg.Job, r.Gen)
+	if err := j.retry(ctx, func() (err error) { j.store, err = replacer.Stage(ctx, r.Gen); return err }); err != nil {
+		return j.sum, err
+	}
+	if err := j.files(ctx, files); err != nil {
+		return j.sum, err
+	}
+	switch {
+	case j.rejected > 0 && !j.cfg.Replace.Rejects:
+		return j.sum, fmt.Errorf("%d rows were rejected: run again with -accept-rejects to go on without them, or with files that fit: %w", j.rejected, ErrNotSwitched)
+	case j.taken == 0 && !j.cfg.Replace.Empty:
+		return j.sum, fmt.Errorf("there is no event to put there, which deletes what is there: run again with -replace-empty if that is what you want: %w", ErrNotSwitched)
+	}
+	if err := j.retry(ctx, func() error { return replacer.Publish(ctx, r) }); err != nil {
+		return j.sum, err
+	}
+	j.note("replaced %s of tenant %s from %s to %s by %d events", j.cfg.Signal, j.cfg.Tenant,
+		j.cfg.Replace.From.UTC().Format(time.RFC3339), j.cfg.Replace.To.UTC().Format(time.RFC3339), j.taken)
+	return j.sum, j.retry(ctx, func() error { return replacer.Finish(ctx, r) })
+}
+
+// Replaced are replacements of the past.
+type Replaced []Replacement
+
+// Find returns one that the stream's rows of this metric and time (Unix seconds) are hidden behind, nil when there is none.
+func (all Replaced) Find(tenant, metric string, start int64) *Replacement {
+	hour := start / 3600
+	for i := range all {
+		r := &all[i]
+		if string(r.Tenant) == tenant && r.From <= hour && hour < r.To && (r.Metric == metric || r.Metric == "" && !slices.Contains(r.Others, metric)) {
+			return r
+		}
+	}
+	return nil
+}
+
+// hidden is an error when a row that was drained would be hidden: what is put in the place of others is all there is, and to
+// add to it without being seen would lose it.
+func (w *worker) hidden() error {
+	if len(w.replaced) == 0 || w.Job.cfg.Replace != nil {
+		return nil
+	}
+	for _, rows := range w.drained.Rollups {
+		for i := range rows.Tenant {
+			if r := w.replaced.Find(rows.Tenant[i], rows.Metric[i], int64(rows.Pane[i])); r != nil {
+				return fmt.Errorf("metric %s of tenant %s at %s was replaced by job %s: load what belongs there with -replace, all of it, or leave it out",
+					rows.Metric[i], rows.Tenant[i], time.Unix(int64(rows.Pane[i]), 0).UTC().Format(time.RFC3339), r.Job)
+			}
+		}
+	}
+	return nil
+}

@@ -1,0 +1,264 @@
+package clickhouse
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/vigie-io/vigie/internal/backfill"
+	"github.com/vigie-io/vigie/internal/pipeline"
+	"github.com/vigie-io/vigie/internal/tenants"
+	"github.com/vigie-io/vigie/migrations"
+)
+
+var _ backfill.Replacer = (*Backfill)(nil)
+
+// ErrCluster says that a cluster cannot do it yet.
+var ErrCluster = errors.New("only a single node can")
+
+// patience is how long a statement is waited for that may have been planned before the last step.
+const patience = time.Minute
+
+// stage is where the blocks of one generation go. The ledger is the one of all jobs.
+type stage struct {
+	*Backfill
+	prefix string
+}
+
+// Stage implements backfill.Replacer.
+func (b *Backfill) Stage(ctx context.Context, gen uint64) (backfill.Store, error) {
+	if b.client.cfg.Cluster != "" {
+		return nil, fmt.Errorf("replace results: %w: %w", ErrCluster, backfill.ErrRefused)
+	}
+	statements, err := migrations.Stage(migrations.Target{Owner: b.client.cfg.User, ViewOwner: UserViewOwner}, gen)
+	if err != nil {
+		return nil, err
+	}
+	for _, statement := range statements {
+		if err := b.client.exec(ctx, statement); err != nil {
+			return nil, fmt.Errorf("make the tables of generation %016x: %w", gen, err)
+		}
+	}
+	return &stage{b, migrations.StagePrefix(gen)}, nil
+}
+
+// Insert implements backfill.Store.
+func (s *stage) Insert(ctx context.Context, table, token string, rows int, block []byte) error {
+	if table == pipeline.TableRollups {
+		return refused(s.client.insert(ctx, s.prefix+"ingest", token, rows, block))
+	}
+	return s.Backfill.Insert(ctx, table, token, rows, block)
+}
+
+// Mark implements backfill.Store.
+func (s *stage) Mark(ctx context.Context) (uint64, error) {
+	return s.client.number(ctx, "SELECT toUInt64(max(max_block_number)) FROM system.parts WHERE database = 'vigie' AND (startsWith(table, "+literal(s.prefix)+") OR table = 'series')")
+}
+
+// Published implements backfill.Replacer.
+func (b *Backfill) Published(ctx context.Context, gen uint64) (bool, error) {
+	n, err := b.client.number(ctx, fmt.Sprintf("SELECT count() FROM vigie.replaced WHERE gen = %d", gen))
+	return n > 0, err
+}
+
+// Publish implements backfill.Replacer. Rows of a generation that vigie.replaced does not name are not read, so that they
+// are attached table by table, and one insert of one row makes all of them be read. A statement looks once at which tables'
+// parts there are and once at what was replaced: those that may have done the first before the last part was attached are
+// waited for, or they would see neither the old rows nor the new.
+func (b *Backfill) Publish(ctx context.Context, r *backfill.Replacement) error {
+	published, err := b.Published(ctx, r.Gen)
+	if err != nil || published {
+		return err
+	}
+	for _, table := range migrations.RollupTables() {
+		if err := b.attach(ctx, r, table); err != nil {
+			return fmt.Errorf("attach generation %016x to %s: %w", r.Gen, table, err)
+		}
+	}
+	// To name a metric takes it out of "all others" and changes nothing, as long as nothing is read instead of it.
+	for _, name := range r.Others {
+		if err := b.record(ctx, &backfill.Replacement{Job: r.Job, Tenant: r.Tenant, Metric: name}); err != nil {
+			return err
+		}
+	}
+	if err := b.settle(ctx); err != nil {
+		return err
+	}
+	return b.record(ctx, r)
+}
+
+// record writes a row of vigie.replaced.
+func (b *Backfill) record(ctx context.Context, r *backfill.Replacement) error {
+	err := b.client.exec(ctx, fmt.Sprintf("INSERT INTO vigie.replaced (tenant, metric, from, to, gen, at, job) SETTINGS async_insert = 0 SELECT %s, %s, %d, %d, %d, now64(6), %s",
+		literal(string(r.Tenant)), literal(r.Metric), r.From, r.To, r.Gen, literal(r.Job)))
+	if err != nil {
+		return fmt.Errorf("put generation %016x in place: %w", r.Gen, err)
+	}
+	return nil
+}
+
+// attach puts the staged parts of a table beside those that are read. A partition is there wholly, or was cut off, or came
+// twice, after a crash or an answer that got lost: its events tell which, and whatever is not right is deleted first.
+func (b *Backfill) attach(ctx context.Context, r *backfill.Replacement, table string) error {
+	staged := migrations.StagePrefix(r.Gen) + table
+	if err := b.idle(ctx, staged); err != nil {
+		return err
+	}
+	partitions, err := b.client.rows(ctx, "SELECT DISTINCT _partition_id FROM vigie."+staged+" FORMAT TabSeparatedRaw")
+	if err != nil {
+		return err
+	}
+	for partition := range strings.Lines(partitions) {
+		id := literal(strings.TrimSuffix(partition, "\n"))
+		want, err := b.client.number(ctx, "SELECT sum(count) FROM vigie."+staged+" WHERE _partition_id = "+id)
+		if err != nil {
+			return err
+		}
+		mine := fmt.Sprintf("gen = %d AND tenant = %s", r.Gen, literal(string(r.Tenant)))
+		for attempt := 0; ; attempt++ {
+			got, err := b.client.number(ctx, "SELECT sum(count) FROM vigie."+table+" WHERE _partition_id = "+id+" AND "+mine)
+			if err != nil {
+				return err
+			}
+			if got == want {
+				break
+			}
+			if attempt == 3 {
+				return fmt.Errorf("partition %s has %d events of %d", id, got, want)
+			}
+			if got > 0 {
+				if err := b.client.exec(ctx, "ALTER TABLE vigie."+table+" DELETE IN PARTITION ID "+id+" WHERE "+mine+" SETTINGS mutations_sync = 2"); err != nil {
+					return err
+				}
+			}
+			if err := b.client.exec(ctx, "ALTER TABLE vigie."+table+" ATTACH PARTITION ID "+id+" FROM vigie."+staged); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// idle waits until no statement of a run before, which was killed, is still at work on the staged table.
+func (b *Backfill) idle(ctx context.Context, staged string) error {
+	return b.wait(ctx, "SELECT count() FROM system.processes WHERE query_id != queryID() AND query LIKE '%ATTACH PARTITION%' AND position(query, "+literal(staged)+") > 0")
+}
+
+// settle waits until every statement that reads has begun after this call, or is older than any that should be.
+func (b *Backfill) settle(ctx context.Context) error {
+	now, err := b.client.number(ctx, "SELECT toUnixTimestamp64Micro(now64(6))::UInt64")
+	if err != nil {
+		return err
+	}
+	return b.wait(ctx, fmt.Sprintf(`SELECT count() FROM system.processes
+WHERE query_kind = 'Select' AND query_id != queryID() AND elapsed * 1e6 > toUnixTimestamp64Micro(now64(6)) - %d`, now))
+}
+
+func (b *Backfill) wait(ctx context.Context, query string) error {
+	const pause = 50 * time.Millisecond
+	for waited := time.Duration(0); waited < patience; waited += pause {
+		n, err := b.client.number(ctx, query)
+		if err != nil || n == 0 {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(pause):
+		}
+	}
+	return nil
+}
+
+// Finish implements backfill.Replacer. The old rows are deleted by a mutation that the server carries out in its own time.
+func (b *Backfill) Finish(ctx context.Context, r *backfill.Replacement) error {
+	prefix := migrations.StagePrefix(r.Gen)
+	left, err := b.client.rows(ctx, "SELECT name FROM system.tables WHERE database = 'vigie' AND startsWith(name, "+literal(prefix)+") ORDER BY engine = 'MaterializedView' DESC, name FORMAT TabSeparatedRaw")
+	if err != nil || left == "" {
+		return err
+	}
+	if err := b.settle(ctx); err != nil {
+		return err
+	}
+	for _, table := range migrations.RollupTables() {
+		if err := b.client.exec(ctx, "ALTER TABLE vigie."+table+" DELETE WHERE "+replacedRows(r)); err != nil {
+			return fmt.Errorf("delete what was replaced from %s: %w", table, err)
+		}
+	}
+	for name := range strings.Lines(left) {
+		if err := b.client.exec(ctx, "DROP TABLE IF EXISTS vigie."+strings.TrimSuffix(name, "\n")+" SYNC"); err != nil {
+			return fmt.Errorf("drop the tables of generation %016x: %w", r.Gen, err)
+		}
+	}
+	return nil
+}
+
+// replacedRows is the condition of rows that the generation hides: the stream's, and those of generations that were read before
+// it. Others may be on their way.
+func replacedRows(r *backfill.Replacement) string {
+	metric := "metric = " + literal(r.Metric)
+	if r.Metric == "" {
+		names := make([]string, len(r.Others))
+		for i, name := range r.Others {
+			names[i] = literal(name)
+		}
+		metric = "metric NOT IN (" + strings.Join(names, ", ") + ")"
+	}
+	tenant := literal(string(r.Tenant))
+	return fmt.Sprintf(`tenant = %s AND %s AND ts >= toDateTime(%d, 'UTC') AND ts < toDateTime(%d, 'UTC') AND gen != %d
+AND (gen = 0 OR gen IN (SELECT gen FROM vigie.replaced WHERE tenant = %[1]s AND at < (SELECT max(at) FROM vigie.replaced WHERE gen = %[5]d)))`,
+		tenant, metric, r.From*3600, r.To*3600, r.Gen)
+}
+
+// Replaced implements backfill.Store.
+func (b *Backfill) Replaced(ctx context.Context) (backfill.Replaced, error) {
+	answer, err := b.client.rows(ctx, "SELECT tenant, metric, from, to, gen, job FROM vigie.replaced ORDER BY gen = 0 DESC FORMAT TabSeparated")
+	if err != nil {
+		return nil, fmt.Errorf("read what was replaced: %w", err)
+	}
+	var all backfill.Replaced
+	others := map[tenants.ID][]string{}
+	for line := range strings.Lines(answer) {
+		fields := strings.Split(strings.TrimSuffix(line, "\n"), "\t")
+		if len(fields) != 6 {
+			return nil, fmt.Errorf("read what was replaced: got %q, want 6 fields", line)
+		}
+		var n [3]uint64
+		for i := range n {
+			if n[i], err = strconv.ParseUint(fields[2+i], 10, 64); err != nil {
+				return nil, fmt.Errorf("read what was replaced: row %q: %w", line, err)
+			}
+		}
+		r := backfill.Replacement{
+			Tenant: tenants.ID(fields[0]), Metric: fields[1], From: int64(n[0]), To: int64(n[1]), Gen: n[2], Job: fields[5],
+		}
+		if r.Metric != "" {
+			others[r.Tenant] = append(others[r.Tenant], r.Metric)
+		}
+		if r.Gen != 0 {
+			all = append(all, r)
+		}
+	}
+	for i := range all {
+		if all[i].Metric == "" {
+			all[i].Others = others[all[i].Tenant]
+		}
+	}
+	return all, nil
+}
+
+// number is the answer to a query for one.
+func (c *Client) number(ctx context.Context, query string) (uint64, error) {
+	answer, err := c.rows(ctx, query)
+	if err != nil {
+		return 0, err
+	}
+	n, err := strconv.ParseUint(strings.TrimSpace(answer), 10, 64)
+	if err != nil {
+		return 0, fmt.Errorf("ask %q: %w", query, err)
+	}
+	return n, nil
+}
