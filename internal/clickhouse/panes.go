@@ -32,8 +32,16 @@ const (
 // of them are seen for some series only, which the clamp to the watermark hides. An error of yield ends the read.
 func (s *Store) Panes(ctx context.Context, tenant tenants.ID, q promql.PaneQuery, yield func(id series.ID, p *promql.Pane) error) error {
 	query, err := panesQuery(tenant, &q)
-	if err != nil || len(q.IDs) == 0 || q.From >= q.To {
+	if err != nil || len(q.IDs) == 0 && len(q.Services) == 0 || q.From >= q.To {
 		return err
+	}
+	if q.Services != nil {
+		columns := newPaneColumns(&q)
+		err := s.read(ctx, query, nil, columns.results, func(rows int) error { return columns.yield(rows, yield) })
+		if err != nil {
+			return fmt.Errorf("read panes of %d services of metric %q of tenant %s: %w", len(q.Services), q.Metric, tenant, err)
+		}
+		return nil
 	}
 	if q.Groups != nil {
 		return s.folded(ctx, tenant, query, &q, yield)
@@ -81,8 +89,19 @@ func panesQuery(tenant tenants.ID, q *promql.PaneQuery) (string, error) {
 		return "", fmt.Errorf("read panes: tier %s: want 10s, 1m or 1h", time.Duration(q.Tier))
 	}
 	var b strings.Builder
-	of, from := "series_id", "vigie."+table+" AS r"
-	if q.Groups != nil {
+	of, from, which := "series_id", "vigie."+table+" AS r", "r.series_id IN (SELECT series_id FROM ids)"
+	switch {
+	case q.Services != nil:
+		names := make([]string, len(q.Services))
+		for i, name := range q.Services {
+			names[i] = literal(name)
+		}
+		list := strings.Join(names, ",")
+		from, which = "vigie."+strings.Replace(table, "rollups", "services", 1)+" AS r", "r.service IN ("+list+")"
+		if of = "toUInt128(indexOf([" + list + "], r.service::String) - 1) AS series_id"; q.Together {
+			of = "toUInt128(0) AS series_id"
+		}
+	case q.Groups != nil:
 		of, from = "toUInt128(g.group) AS series_id", from+" INNER JOIN ids AS g ON r.series_id = g.series_id"
 	}
 	b.WriteString("SELECT " + of + ", toUnixTimestamp(ts) AS start, sum(r.count) AS count, sum(r.sum) AS sum, toFloat64(min(r.min)) AS min, toFloat64(max(r.max)) AS max")
@@ -93,7 +112,7 @@ func panesQuery(tenant tenants.ID, q *promql.PaneQuery) (string, error) {
 		b.WriteString(", CAST(" + migrations.MergeStates("r.sketch") + ", 'String') AS sketch")
 	}
 	b.WriteString("\nFROM " + from + " WHERE tenant = " + literal(string(tenant)) + " AND metric = " + literal(q.Metric) +
-		" AND r.series_id IN (SELECT series_id FROM ids) AND ts >= " + seconds(q.From) + " AND ts < " + seconds(q.To) +
+		" AND " + which + " AND ts >= " + seconds(q.From) + " AND ts < " + seconds(q.To) +
 		" AND " + migrations.Visible("r", literal(string(tenant))))
 	if q.Groups != nil {
 		b.WriteString("\nGROUP BY g.group, ts ORDER BY g.group, ts")

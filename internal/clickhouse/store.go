@@ -125,9 +125,39 @@ func seriesQuery(tenant tenants.ID, metrics []string, matchers []promql.Matcher,
 	return query, nil
 }
 
+// Services lists the services that have series of a metric and meet all matchers, which are on the label service; by name.
+func (s *Store) Services(ctx context.Context, tenant tenants.ID, metric string, matchers []promql.Matcher, since int64) ([]string, error) {
+	query := "SELECT DISTINCT s.service::String AS service FROM vigie.series AS s WHERE tenant = " + literal(string(tenant)) + " AND metric = " + literal(metric) + seen(since)
+	for _, m := range matchers {
+		if m.Name != "service" {
+			return nil, fmt.Errorf("list services: a matcher on label %s: want service", m.Name)
+		}
+		condition, err := conditionOn("s.service::String", m)
+		if err != nil {
+			return nil, err
+		}
+		query += "\nAND " + condition
+	}
+	var service proto.ColStr
+	var found []string
+	err := s.read(ctx, query+"\nORDER BY service", nil, proto.Results{{Name: "service", Data: &service}}, func(rows int) error {
+		for i := range rows {
+			found = append(found, service.Row(i))
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("list services of tenant %s: %w", tenant, err)
+	}
+	return found, nil
+}
+
 // condition is a matcher in SQL. A label that a series has not is an empty string, on both sides.
 func condition(m promql.Matcher) (string, error) {
-	label := "s.labels[" + literal(m.Name) + "]"
+	return conditionOn("s.labels["+literal(m.Name)+"]", m)
+}
+
+func conditionOn(label string, m promql.Matcher) (string, error) {
 	switch m.Op {
 	case "=", "!=":
 		return label + " " + m.Op + " " + literal(m.Value), nil

@@ -290,6 +290,82 @@ func checkPanes(t *testing.T, store *clickhouse.Store, o *oracle, at uint32, ran
 	}
 }
 
+// Panes of services come from the tiers that are kept by service, apart or together, of one tenant and metric.
+func TestServicePanes(t *testing.T) {
+	server, client := migrated(t, nil)
+	at, random, store := today(t, server), rand.New(rand.NewPCG(3, 4)), clickhouse.NewStore(client)
+	var rows []row
+	known := &pipeline.SeriesRows{}
+	for _, tenant := range []string{"acme", "demo"} {
+		for i, service := range awkward {
+			labels, err := series.Sort([]series.Label{{Name: "n", Value: tenant}, {Name: "service", Value: service}})
+			if service == "" {
+				labels, err = series.Sort([]series.Label{{Name: "n", Value: tenant}})
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			known.Tenant, known.Metric, known.Service = append(known.Tenant, tenant), append(known.Metric, "m0"), append(known.Service, service)
+			known.ID, known.Kind, known.Native = append(known.ID, series.ID{Lo: uint64(i)}), append(known.Kind, 0), append(known.Native, false)
+			known.Unit, known.Help, known.Labels = append(known.Unit, ""), append(known.Help, ""), append(known.Labels, labels)
+			known.LastSeen = append(known.LastSeen, at)
+			for range 5 {
+				r := randomRow(random, tenant, promql.Series{Metric: []string{"m0", "m1"}[random.IntN(2)], ID: series.ID{Lo: 9}}, at)
+				r.grain, r.service, r.id = pipeline.GrainService, service, series.ID{}
+				rows = append(rows, r)
+			}
+		}
+	}
+	insertSeries(t, client, "series", known)
+	insertRollups(t, client, "services", rows...)
+	names, err := store.Services(t.Context(), "acme", "m0", nil, 0)
+	if want := slices.Sorted(slices.Values(awkward)); err != nil || !slices.Equal(names, want) {
+		t.Fatalf("services: got %q, %v, want %q", names, err, want)
+	}
+	for _, op := range []string{"=", "!=", "=~", "!~"} {
+		m := promql.Matcher{Name: "service", Op: op, Value: "a.b|it's|"}
+		got, err := store.Services(t.Context(), "acme", "m0", []promql.Matcher{m}, 0)
+		want := slices.DeleteFunc(slices.Clone(names), func(name string) bool { return !matches(m, name) })
+		if err != nil || !slices.Equal(got, want) {
+			t.Errorf("services that meet %s %q: got %q, %v, want %q", op, m.Value, got, err, want)
+		}
+	}
+	if _, err := store.Services(t.Context(), "acme", "m0", []promql.Matcher{{Name: "x", Op: "="}}, 0); err == nil {
+		t.Error("a matcher on another label: got no error")
+	}
+	for _, together := range []bool{false, true} {
+		for _, tier := range []promql.Tier{promql.Tier10s, promql.Tier1m, promql.Tier1h} {
+			q := promql.PaneQuery{Metric: "m0", Tier: tier, From: int64(at) * 1000, To: int64(at)*1000 + 200_000, Sketch: true, Services: names[3:], Together: together}
+			o := &oracle{}
+			for _, r := range rows {
+				if i := slices.Index(q.Services, r.service); i >= 0 {
+					if r.id = (series.ID{Lo: uint64(i)}); together {
+						r.id = series.ID{}
+					}
+					o.rows = append(o.rows, r)
+				}
+			}
+			plain := q
+			for i := range q.Services {
+				plain.IDs = append(plain.IDs, series.ID{Lo: uint64(i)})
+			}
+			keys, want := o.panes("acme", plain)
+			n := 0
+			err := store.Panes(t.Context(), "acme", q, func(id series.ID, p *promql.Pane) error {
+				if n >= len(keys) || keys[n] != (paneKey{id, p.Start}) {
+					t.Fatalf("pane %d: got %s at %d, want %v", n, id, p.Start, keys[min(n, len(keys)-1)])
+				}
+				checkPane(t, p, want[keys[n]], true)
+				n++
+				return nil
+			})
+			if err != nil || n != len(keys) || n == 0 {
+				t.Fatalf("together %v, tier %v: got %d panes, %v, want %d", together, tier, n, err, len(keys))
+			}
+		}
+	}
+}
+
 func checkPane(t *testing.T, got *promql.Pane, want *oraclePane, sketch bool) {
 	t.Helper()
 	plain := *got

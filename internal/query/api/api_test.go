@@ -46,6 +46,10 @@ func (store) Panes(_ context.Context, _ tenants.ID, q promql.PaneQuery, yield fu
 	return yield(q.IDs[0], &promql.Pane{Start: start, Count: 1, Sum: 7})
 }
 
+func (store) Services(context.Context, tenants.ID, string, []promql.Matcher, int64) ([]string, error) {
+	return nil, nil
+}
+
 func (store) Windows(context.Context, tenants.ID, promql.WindowQuery, func(series.ID, *promql.Closed) error) error {
 	return nil
 }

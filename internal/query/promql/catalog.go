@@ -139,6 +139,16 @@ func matchesAll(ms []*labels.Matcher, value string) bool {
 	return true
 }
 
+// stored are the kinds of a stored metric's series.
+func (c *catalog) stored(metric string) (k kinds) {
+	for i := range c.metas {
+		if c.metas[i].Metric == metric {
+			k |= c.metas[i].kinds()
+		}
+	}
+	return k
+}
+
 // kinds is what a selector may meet.
 func (c *catalog) kinds(matchers []*labels.Matcher) kinds {
 	var k kinds

@@ -1,6 +1,7 @@
 package promql
 
 import (
+	"context"
 	"fmt"
 	"slices"
 	"strings"
@@ -96,6 +97,79 @@ func (f *fold) kept(m *member) (kept series.Labels) {
 		}
 	}
 	return kept
+}
+
+// serviceLabel is the label by which counters are kept added up, too, in tiers of their own.
+const serviceLabel = "service"
+
+// byService says whether what is around a selector sees at most the service of its series, and the selector picks by no other label
+// than that: then the tiers that are kept by service hold what it reads. of is what the selector means.
+func (f *fold) byService(c *catalog, matchers []*labels.Matcher) (of named, ok bool) {
+	if f == nil || f.without {
+		return named{}, false
+	}
+	found, rest := c.match(matchers)
+	if len(found) != 1 || c.stored(found[0].metric) != found[0].kinds {
+		return named{}, false // of several kinds the tiers hold the sum
+	}
+	of = found[0]
+	ours := func(name string) bool {
+		return name == serviceLabel || name == labels.BucketLabel && of.facet == bucket
+	}
+	for _, name := range f.names {
+		if !ours(name) {
+			return named{}, false
+		}
+	}
+	for _, m := range rest {
+		if !ours(m.Name) {
+			return named{}, false
+		}
+	}
+	return of, true
+}
+
+// maxServices is up to how many services the tiers that are kept by service are read: their names stand in the statement.
+const maxServices = 500
+
+// services reads a selector from the tiers that are kept by service. done is false when it has to be read otherwise.
+func (r *reader) services(ctx context.Context, of named, matchers []*labels.Matcher) (done bool, err error) {
+	_, rest := newCatalog(nil).match(matchers)
+	rest = slices.DeleteFunc(rest, func(m *labels.Matcher) bool { return m.Name != serviceLabel })
+	since := r.service.announced(r.from - r.service.cfg.ActivityHorizon.Milliseconds())
+	names, err := r.service.store.Services(ctx, r.plan.tenant, of.metric, toStore(rest), since)
+	if err != nil {
+		return true, r.service.storeError(ctx, r.plan.tenant, "services", err)
+	}
+	if limit := r.plan.limits.QuerySeries; len(names) > limit {
+		return true, seriesLimit(limit)
+	}
+	if len(names) > maxServices {
+		return false, nil
+	}
+	from := source{metric: of.metric, services: names}
+	apart := slices.Contains(r.fold.names, serviceLabel)
+	for i, name := range names {
+		if !apart && i > 0 {
+			break
+		}
+		m := member{Series: Series{Metric: of.metric, ID: series.ID{Lo: uint64(i)}}, targets: []named{of}}
+		if apart && name != "" {
+			m.Labels = series.Labels{{Name: serviceLabel, Value: name}}
+		}
+		from.members = append(from.members, m)
+	}
+	from.apart = apart
+	r.trace.Pushdown = r.fold.String() + " of tiers by service"
+	r.trace.Series, r.trace.Groups = len(names), len(from.members)
+	r.service.metrics.series.Add(float64(len(names)))
+	if r.from > r.to || len(names) == 0 {
+		return true, nil
+	}
+	if err := r.windowsOf(ctx, of.kinds, from); err != nil {
+		return true, r.service.storeError(ctx, r.plan.tenant, "windows", err)
+	}
+	return true, nil
 }
 
 func (f *fold) String() string {

@@ -20,7 +20,7 @@ import (
 
 // drawSum draws a query with sums around counters, of which most may be folded.
 func drawSum(t *rapid.T) string {
-	labels := rapid.SliceOfNDistinct(rapid.SampledFrom([]string{"a", "b", "le", "c"}), 0, 3, rapid.ID[string]).Draw(t, "labels")
+	labels := rapid.SliceOfNDistinct(rapid.SampledFrom([]string{"a", "service", "le", "c"}), 0, 3, rapid.ID[string]).Draw(t, "labels")
 	word := rapid.SampledFrom([]string{"by", "by", "without"}).Draw(t, "word")
 	grouping := word + " ("
 	for i, l := range labels {
@@ -31,7 +31,7 @@ func drawSum(t *rapid.T) string {
 	}
 	grouping += ")"
 	selector := rapid.SampledFrom([]string{
-		"hits_total", `hits_total{a!="1"}`, "lat_seconds", "lat_seconds_count", "lat_seconds_sum", "lat_seconds_bucket", `lat_seconds_bucket{le=~"1|10|.Inf"}`,
+		"hits_total", `hits_total{a!="1"}`, `hits_total{service=~"x|"}`, `lat_seconds_bucket{service!="x",le="1"}`, "lat_seconds", "lat_seconds_count", "lat_seconds_sum", "lat_seconds_bucket", `lat_seconds_bucket{le=~"1|10|.Inf"}`,
 		"temp", `{__name__=~"hits_total|lat_seconds_count"}`, `{__name__=~"lat_seconds_(sum|count)"}`,
 	}).Draw(t, "selector")
 	width := rapid.SampledFrom([]string{"10s", "1m", "5m", "15s", "1h"}).Draw(t, "range")
@@ -45,7 +45,7 @@ func drawSum(t *rapid.T) string {
 	case 1:
 		return "max_over_time((" + inner + ")[3m:30s])"
 	case 2:
-		return inner + " / ignoring (a, b, c, le) group_left () sum(rate(hits_total[5m]))"
+		return inner + " / ignoring (a, service, c, le) group_left () sum(rate(hits_total[5m]))"
 	case 3:
 		return "2 * " + inner
 	}
@@ -56,7 +56,7 @@ func drawSum(t *rapid.T) string {
 func TestFoldedEqualsPlain(t *testing.T) {
 	folding := newServer(t)
 	plain := newServer(t, func(p *server) { p.cfg.Pushdown, p.store = false, folding.store })
-	folded := 0
+	folded, byService := 0, 0
 	rapid.Check(t, func(rt *rapid.T) {
 		folding.store.empty()
 		for _, a := range []string{"", "1", "2"} {
@@ -66,7 +66,7 @@ func TestFoldedEqualsPlain(t *testing.T) {
 					ls["a"] = a
 				}
 				if b != "" {
-					ls["b"] = b
+					ls["service"] = b
 				}
 				if rapid.Bool().Draw(rt, "le") {
 					delete(ls, "le")
@@ -88,12 +88,15 @@ func TestFoldedEqualsPlain(t *testing.T) {
 				if q.Groups != nil {
 					folded++
 				}
+				if q.Services != nil {
+					byService++
+				}
 			}
 			compare(rt, query, got, want)
 		}
 	})
-	if folded == 0 {
-		t.Error("nothing was folded")
+	if folded == 0 || byService == 0 {
+		t.Errorf("got %d reads folded and %d of services, want some of both", folded, byService)
 	}
 }
 
@@ -180,7 +183,7 @@ func TestExplain(t *testing.T) {
 		}
 		return w.Header().Get("X-Vigie-Pushdown"), a, w.Code
 	}
-	if header, _, _ := ask("sum by (service) (rate(hits_total[5m]))", ""); header != "sum by (service): 6 series as 2" {
+	if header, _, _ := ask("sum by (service) (rate(hits_total[5m]))", ""); header != "sum by (service) of tiers by service: 2 series as 2" {
 		t.Errorf("got header %q", header)
 	}
 	if header, _, _ := ask("max by (service) (rate(hits_total[5m]))", ""); header != "none" {
@@ -201,7 +204,15 @@ func TestExplain(t *testing.T) {
 		t.Errorf("a query that cannot be read: got %d %+v", code, a)
 	}
 	s.limits.QuerySeries = 5
+	if header, a, code := ask("sum by (service) (rate(hits_total[5m]))", ""); code != 200 || header == "none" {
+		t.Errorf("two services within query_series: got %d %+v", code, a)
+	}
+	s.limits.QuerySeries = 1
 	if _, a, code := ask("sum by (service) (rate(hits_total[5m]))", ""); code != 422 || a.ErrorType != "execution" {
+		t.Errorf("more services than query_series: got %d %+v", code, a)
+	}
+	s.limits.QuerySeries = 5
+	if _, a, code := ask("sum by (host) (rate(hits_total[5m]))", ""); code != 422 || a.ErrorType != "execution" {
 		t.Errorf("more series than query_series: got %d %+v", code, a)
 	}
 }

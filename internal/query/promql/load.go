@@ -139,6 +139,11 @@ func (s *Service) load(ctx context.Context, hints *storage.SelectHints, matchers
 		}
 	}
 	r.trace = TraceOf(ctx).selector(r, matchers)
+	if of, ok := r.fold.byService(c, matchers); ok {
+		if done, err := r.services(ctx, of, matchers); done || err != nil {
+			return unique(r.list), nil, err
+		}
+	}
 	members, err := s.members(ctx, p.tenant, c, matchers, s.announced(r.from-s.cfg.ActivityHorizon.Milliseconds()), p.limits.QuerySeries)
 	if err != nil {
 		return nil, nil, err
@@ -259,6 +264,18 @@ func (r *reader) grid(extra int64) *grid {
 
 // windows reads delta series: sketches or sums.
 func (r *reader) windows(ctx context.Context, g group, members []member) error {
+	from := source{metric: g.metric, members: members}
+	if r.fold != nil {
+		if groups, of, ok := r.fold.groups(members); ok {
+			from = source{metric: g.metric, members: groups, ids: idsOf(members), groups: of}
+			r.trace.Pushdown = r.fold.String()
+			r.trace.Groups += len(groups) - len(members)
+		}
+	}
+	return r.windowsOf(ctx, g.kind, from)
+}
+
+func (r *reader) windowsOf(ctx context.Context, kind kinds, from source) error {
 	width := r.tier.millis()
 	horizon := max(r.service.cfg.ActivityHorizon.Milliseconds(), 2*width)
 	// Was a series active shortly before the range, it reads as zero from the start. At 10 s, a minute's
@@ -273,15 +290,7 @@ func (r *reader) windows(ctx context.Context, g group, members []member) error {
 	}
 	grid.fill = max(horizon, r.hints.Range)
 
-	from := source{metric: g.metric, members: members}
-	if r.fold != nil {
-		if groups, of, ok := r.fold.groups(members); ok {
-			from = source{g.metric, groups, idsOf(members), of}
-			r.trace.Pushdown = r.fold.String()
-			r.trace.Groups += len(groups) - len(members)
-		}
-	}
-	b := newWindowBuilder(r, grid, g, from.members)
+	b := newWindowBuilder(r, grid, kind, from.members)
 	if probe {
 		err := r.panes(ctx, from, segment{Tier1m, grid.from() - ceil(horizon, Tier1m.millis()), grid.from()}, PaneQuery{},
 			func(i int, p *Pane) error {
@@ -307,6 +316,9 @@ type source struct {
 	members []member
 	ids     []series.ID // of groups: their series
 	groups  []uint32    // and which each belongs to
+
+	services []string // of services: their names
+	apart    bool     // each for itself
 }
 
 func idsOf(members []member) []series.ID {
@@ -320,7 +332,12 @@ func idsOf(members []member) []series.ID {
 // panes reads one segment and calls add with the position of the member that each pane belongs to.
 func (r *reader) panes(ctx context.Context, of source, s segment, q PaneQuery, add func(i int, p *Pane) error) error {
 	q.Metric, q.Tier, q.From, q.To = of.metric, s.tier, s.from, s.to
-	if q.IDs, q.Groups = of.ids, of.groups; q.Groups == nil {
+	switch {
+	case of.services != nil:
+		q.Services, q.Together = of.services, !of.apart
+	case of.groups != nil:
+		q.IDs, q.Groups = of.ids, of.groups
+	default:
 		q.IDs = idsOf(of.members)
 	}
 	at, rows := cursor{members: of.members}, 0
@@ -374,9 +391,9 @@ type column struct {
 	buckets [][]float64
 }
 
-func newWindowBuilder(r *reader, grid *grid, g group, members []member) *windowBuilder {
+func newWindowBuilder(r *reader, grid *grid, kind kinds, members []member) *windowBuilder {
 	b := &windowBuilder{
-		reader: r, grid: grid, kind: g.kind, members: members,
+		reader: r, grid: grid, kind: kind, members: members,
 		prior:  make([]int64, len(members)),
 		starts: make([][]int64, len(members)),
 		facets: make([][]column, len(members)),
@@ -388,7 +405,7 @@ func newWindowBuilder(r *reader, grid *grid, g group, members []member) *windowB
 			if t.facet == bucket {
 				b.facets[i][j].buckets = make([][]float64, len(r.bounds))
 			}
-			b.sketch = b.sketch || g.kind == kindSketch && (t.facet == whole || t.facet == bucket)
+			b.sketch = b.sketch || kind == kindSketch && (t.facet == whole || t.facet == bucket)
 		}
 	}
 	return b

@@ -156,6 +156,9 @@ func (m *memStore) Panes(_ context.Context, tenant tenants.ID, q promql.PaneQuer
 		return m.fail
 	}
 	all := slices.Clone(m.series[tenant])
+	if q.Services != nil {
+		services(all, &q)
+	}
 	if q.Groups != nil {
 		all = fold(all, &q)
 	}
@@ -230,6 +233,32 @@ func (s *stored) panes(q promql.PaneQuery) []*promql.Pane {
 	}
 	slices.SortFunc(list, func(a, b *promql.Pane) int { return cmp.Compare(a.Start, b.Start) })
 	return list
+}
+
+func (m *memStore) Services(_ context.Context, tenant tenants.ID, metric string, matchers []promql.Matcher, since int64) (names []string, err error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, s := range m.series[tenant] {
+		if name := s.Labels.Get("service"); s.Metric == metric && s.seen(since) && s.meets(matchers) && !slices.Contains(names, name) {
+			names = append(names, name)
+		}
+	}
+	slices.Sort(names)
+	return names, m.fail
+}
+
+// services makes a query of services one of groups.
+func services(all []*stored, q *promql.PaneQuery) {
+	for _, s := range all {
+		at := slices.Index(q.Services, s.Labels.Get("service"))
+		if s.Metric != q.Metric || at < 0 || s.Kind >= events.Gauge {
+			continue
+		}
+		if q.Together {
+			at = 0
+		}
+		q.IDs, q.Groups = append(q.IDs, s.ID), append(q.Groups, uint32(at))
+	}
 }
 
 func (m *memStore) Windows(_ context.Context, tenant tenants.ID, q promql.WindowQuery, yield func(series.ID, *promql.Closed) error) error {
