@@ -8,6 +8,7 @@ import (
 	"github.com/vigie-io/vigie/internal/clickhouse"
 	"github.com/vigie-io/vigie/internal/config"
 	"github.com/vigie-io/vigie/internal/kafka"
+	"github.com/vigie-io/vigie/internal/pipeline"
 	"github.com/vigie-io/vigie/internal/pipeline/verify"
 	"github.com/vigie-io/vigie/internal/sink"
 	"github.com/vigie-io/vigie/internal/topology"
@@ -116,9 +117,12 @@ func newAuditor(cfg *config.Config, p *Process, client *clickhouse.Client) *veri
 	}
 	if cfg.Stream.Inserts.Audit != sink.AuditOff && cfg.ClickHouse.Cluster == "" {
 		of.Tables = verify.Tables()
+		for table, ingest := range verify.KeptIngest() {
+			of.Kept = append(of.Kept, verify.KeptTable{Name: table, Results: kafka.NewResultsTopic(cfg.Kafka, ingest, auditWait, p.Log)})
+		}
 	}
-	return verify.NewAuditor(of, kafka.NewResultsTopic(cfg.Kafka, auditWait, p.Log), clickhouse.NewStore(client),
-		clickhouse.NewRepairer(client, clickhouse.RepairPatience), clickhouse.NewLedger(client), verify.NewAuditMetrics(p.Registry), p.Log)
+	return verify.NewAuditor(of, kafka.NewResultsTopic(cfg.Kafka, pipeline.TableRollups, auditWait, p.Log), clickhouse.NewStore(client),
+		clickhouse.NewRepairer(client, clickhouse.RepairPatience), clickhouse.NewKept(client), clickhouse.NewLedger(client), verify.NewAuditMetrics(p.Registry), p.Log)
 }
 
 // stored is how far the partitions of the sink that runs are stored.

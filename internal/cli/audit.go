@@ -5,6 +5,9 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"maps"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/vigie-io/vigie/internal/app"
@@ -14,7 +17,7 @@ import (
 const auditUsage = `usage: vigie audit results [-repair] [-since 1h] [-table rollups_10s|…|all] [-wait 2m]
                            [-metrics file.prom] [flags]
 
-Adds the result records of panes since then up and compares with each table of ClickHouse: a block whose part was lost
+Compares the result records of panes since then with each table of ClickHouse: a block whose part was lost
 in a crash of a single node is found, and with -repair put where it is missing. Exit code 1: something is missing and
 was not repaired; 2: an error. -metrics leaves the result for the node exporter's textfile collector.
 `
@@ -40,18 +43,18 @@ func auditResults(ctx context.Context, _ string, args []string, s Streams) int {
 		return code
 	}
 	missing, checks := 0, app.NewChecks("audit", nil)
-	err = app.AuditResults(ctx, loaded.Config, request.AuditRequest, loaded.Config.Logger(s.Err), func(table verify.Table, a verify.Audited) {
+	err = app.AuditResults(ctx, loaded.Config, request.AuditRequest, loaded.Config.Logger(s.Err), func(table string, a verify.Audited) {
 		for _, m := range a.Missing {
 			fmt.Fprintln(s.Out, m)
 		}
 		fmt.Fprintf(s.Out, "%s: %d blocks read, %d rows compared, parts of %d blocks missing, %d rows hold more than the records say\n",
-			table.Name, a.Blocks, a.Rows, len(a.Missing), a.Surplus)
+			table, a.Blocks, a.Rows, len(a.Missing), a.Surplus)
 		missing += len(a.Missing)
 		left := len(a.Missing)
 		if request.Repair {
 			left = 0
 		}
-		checks.Found(loaded.Config.Kafka.Topics.Results.Name, table.Name, left)
+		checks.Found(loaded.Config.Kafka.Topics.Results.Name, table, left)
 	})
 	if err == nil {
 		err = checks.Write(request.metrics)
@@ -88,6 +91,16 @@ func parseAudit(args []string, now time.Time) (r auditRequest, rest []string, er
 	if r.Since.IsZero() {
 		return r, nil, fmt.Errorf("-since: want 1h, or 2006-01-02T15:04:05Z")
 	}
-	r.Tables, err = parseTables(*table)
+	kept := slices.Sorted(maps.Keys(verify.KeptIngest()))
+	switch {
+	case *table == "all":
+		r.Kept = kept
+	case slices.Contains(kept, *table):
+		r.Kept = []string{*table}
+		return r, rest, nil
+	}
+	if r.Tables, err = parseTables(*table); err != nil && *table != "all" {
+		err = fmt.Errorf("%w, %s", err, strings.Join(kept, ", "))
+	}
 	return r, rest, err
 }

@@ -208,17 +208,22 @@ func appendID(dst []byte, id series.ID) []byte {
 
 // form is the table in the form that ClickHouse's HTTP interface takes.
 func (e *external) form() (body []byte, contentType string, err error) {
+	return tableForm("ids", e.rows)
+}
+
+// tableForm is an external table in the form that ClickHouse's HTTP interface takes.
+func tableForm(name string, rows []byte) (body []byte, contentType string, err error) {
 	var out bytes.Buffer
 	form := multipart.NewWriter(&out)
-	part, err := form.CreateFormFile("ids", "ids")
+	part, err := form.CreateFormFile(name, name)
+	if err == nil {
+		_, err = part.Write(rows)
+	}
+	if err == nil {
+		err = form.Close()
+	}
 	if err != nil {
-		return nil, "", fmt.Errorf("write ids: %w", err)
-	}
-	if _, err := part.Write(e.rows); err != nil {
-		return nil, "", fmt.Errorf("write ids: %w", err)
-	}
-	if err := form.Close(); err != nil {
-		return nil, "", fmt.Errorf("write ids: %w", err)
+		return nil, "", fmt.Errorf("write table %s: %w", name, err)
 	}
 	return out.Bytes(), form.FormDataContentType(), nil
 }

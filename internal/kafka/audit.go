@@ -17,11 +17,15 @@ import (
 var _ verify.Results = (*ResultsTopic)(nil)
 
 // ResultsTopic reads the results topic from outside of the sink's group.
-type ResultsTopic struct{ *SourceTopic }
+type ResultsTopic struct {
+	*SourceTopic
+	table string
+}
 
-// NewResultsTopic returns access to the results of cfg's installation. Settle waits at most so long.
-func NewResultsTopic(cfg Config, wait time.Duration, log *slog.Logger) *ResultsTopic {
-	return &ResultsTopic{NewSourceTopic(cfg, cfg.Topics.Results.Name, wait, log)}
+// NewResultsTopic returns access to the results of cfg's installation that go into an ingest table. Settle waits at most so
+// long.
+func NewResultsTopic(cfg Config, table string, wait time.Duration, log *slog.Logger) *ResultsTopic {
+	return &ResultsTopic{NewSourceTopic(cfg, cfg.Topics.Results.Name, wait, log), table}
 }
 
 // Settle implements verify.Results.
@@ -43,7 +47,7 @@ func (r *ResultsTopic) Blocks(ctx context.Context, from, to verify.Offsets, fn f
 				rows, _ = strconv.Atoi(string(h.Value)) // the sink parks what has no number
 			}
 		}
-		if table != pipeline.TableRollups {
+		if table != r.table {
 			return nil
 		}
 		result := sink.Record{TopicID: id, Partition: record.Partition, Offset: record.Offset}

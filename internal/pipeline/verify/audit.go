@@ -15,7 +15,7 @@ import (
 // ErrUnresolved means that rows are missing which no set of whole blocks explains, or more than one does.
 var ErrUnresolved = errors.New("what is missing is not a set of whole blocks")
 
-// Block is one result record of rollups.
+// Block is one result record.
 type Block struct {
 	Partition int32
 	Offset    int64
@@ -31,7 +31,7 @@ type Results interface {
 	Span(ctx context.Context, since time.Time) (Span, error)
 	// Settle returns once every record before end is stored.
 	Settle(ctx context.Context, end Offsets) error
-	// Blocks calls fn for the committed blocks of rollups from ≤ offset < to, by partition in order. A block is valid
+	// Blocks calls fn for the committed blocks from ≤ offset < to of one destination, by partition in order. A block is valid
 	// during the call.
 	Blocks(ctx context.Context, from, to Offsets, fn func(*Block) error) error
 }
@@ -62,6 +62,9 @@ type Missing struct {
 }
 
 func (m Missing) String() string {
+	if m.Group == "" {
+		return fmt.Sprintf("%s: %d rows of result record %d/%d are missing", m.Table.Name, m.Rows, m.Partition, m.Offset)
+	}
 	return fmt.Sprintf("%s: %d rows (count %d) of result record %d/%d are missing in partition %s", m.Table.Name, m.Rows, m.Count, m.Partition, m.Offset, m.Group)
 }
 

@@ -30,11 +30,15 @@ func NewAuditMetrics(reg prometheus.Registerer) *AuditMetrics {
 		at: gauge("vigie_sink_audit_timestamp_seconds", "When a table was last audited with a result, Unix seconds."),
 	}
 	reg.MustRegister(m.blocks, m.differences, m.repaired, m.failures, m.left, m.at)
+	names := []string{KeptWindows, KeptWindowSeries, KeptSeries}
 	for _, table := range Tables() {
+		names = append(names, table.Name)
+	}
+	for _, name := range names {
 		for _, of := range []*prometheus.CounterVec{m.blocks, m.differences, m.repaired, m.failures} {
-			of.WithLabelValues(table.Name)
+			of.WithLabelValues(name)
 		}
-		m.left.WithLabelValues(table.Name)
+		m.left.WithLabelValues(name)
 	}
 	return m
 }

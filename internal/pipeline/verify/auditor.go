@@ -36,6 +36,7 @@ type Ledger interface {
 
 // AuditorConfig says how to audit beside a running sink.
 type AuditorConfig struct {
+	Kept   []KeptTable   // to be audited, too
 	Tables []Table       // to be audited; what is inserted is noted also when there are none
 	Repair bool          // else what is missing is only told
 	Range  time.Duration // older panes are not looked at
@@ -55,6 +56,7 @@ type Auditor struct {
 	results  Results
 	store    Store
 	repairer Repairer
+	kept     KeptStore
 	ledger   Ledger
 	metrics  *AuditMetrics
 	log      *slog.Logger
@@ -66,16 +68,20 @@ type Auditor struct {
 // audited is a table.
 type audited struct {
 	Table
-	doubt time.Time // since when it is not known to be right; zero when it is
-	after time.Time // no audit before
+	kept  *KeptTable // nil: rows add up
+	doubt time.Time  // since when it is not known to be right; zero when it is
+	after time.Time  // no audit before
 	wait  time.Duration
 }
 
 // NewAuditor returns an auditor. Results should settle quickly or give up: it comes again.
-func NewAuditor(cfg AuditorConfig, results Results, store Store, repairer Repairer, ledger Ledger, metrics *AuditMetrics, log *slog.Logger) *Auditor {
-	a := &Auditor{cfg: cfg, results: results, store: store, repairer: repairer, ledger: ledger, metrics: metrics, log: log}
+func NewAuditor(cfg AuditorConfig, results Results, store Store, repairer Repairer, kept KeptStore, ledger Ledger, metrics *AuditMetrics, log *slog.Logger) *Auditor {
+	a := &Auditor{cfg: cfg, results: results, store: store, repairer: repairer, kept: kept, ledger: ledger, metrics: metrics, log: log}
 	for _, table := range cfg.Tables {
 		a.tables = append(a.tables, &audited{Table: table})
+	}
+	for i := range cfg.Kept {
+		a.tables = append(a.tables, &audited{Table: Table{Name: cfg.Kept[i].Name, Width: 1}, kept: &cfg.Kept[i]})
 	}
 	a.Doubt()
 	return a
@@ -132,7 +138,7 @@ func (a *Auditor) audit(ctx context.Context, t *audited, stored []Stored) bool {
 	a.mu.Lock()
 	doubt := t.doubt
 	a.mu.Unlock()
-	found, err := a.look(ctx, &t.Table, stored)
+	found, err := a.look(ctx, t, stored)
 	if ctx.Err() != nil {
 		return false
 	}
@@ -153,18 +159,21 @@ func (a *Auditor) audit(ctx context.Context, t *audited, stored []Stored) bool {
 	return true
 }
 
-func (a *Auditor) look(ctx context.Context, table *Table, stored []Stored) (Audited, error) {
-	known, err := a.ledger.Known(ctx, stored[0].Topic, table.Name)
+func (a *Auditor) look(ctx context.Context, t *audited, stored []Stored) (Audited, error) {
+	known, err := a.ledger.Known(ctx, stored[0].Topic, t.Name)
 	if err != nil {
 		return Audited{}, err
 	}
 	now := time.Now()
 	cfg := AuditConfig{
-		Table: *table, Since: now.Add(-a.cfg.Range), After: Offsets{}, Now: now, Most: auditMost,
+		Table: t.Table, Since: now.Add(-a.cfg.Range), After: Offsets{}, Now: now, Most: auditMost,
 		MaxFuture: a.cfg.MaxFuture, WatermarkDelay: a.cfg.WatermarkDelay, Decode: a.cfg.Decode,
 	}
 	for _, s := range stored {
 		cfg.After[s.Partition] = known[s.Partition]
+	}
+	if t.kept != nil {
+		return AuditKept(ctx, cfg, *t.kept, a.kept, a.cfg.Repair)
 	}
 	if a.cfg.Repair {
 		return Repair(ctx, cfg, a.results, a.store, a.repairer)

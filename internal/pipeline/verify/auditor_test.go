@@ -31,6 +31,23 @@ type installation struct {
 	read   []int64                   // offsets of blocks, as they were read
 	away   error                     // of results
 	resent []int64
+	lacks  map[int64]bool // blocks whose rows that replace each other are missing
+}
+
+func (in *installation) Lacks(_ context.Context, table string, b *verify.Block) (int, error) {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	if in.lacks[b.Offset] && table == verify.KeptWindows {
+		return 1, nil
+	}
+	return 0, nil
+}
+
+func (in *installation) Again(_ context.Context, _ string, b *verify.Block) error {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	delete(in.lacks, b.Offset)
+	return nil
 }
 
 func (in *installation) Span(ctx context.Context, since time.Time) (verify.Span, error) {
@@ -112,6 +129,16 @@ func (in *installation) resends() []int64 {
 	return slices.Clone(in.resent)
 }
 
+// keptResults are the same records as windows, read without the installation's lock held.
+type keptResults struct{ *installation }
+
+func (k keptResults) Blocks(ctx context.Context, from, to verify.Offsets, fn func(*verify.Block) error) error {
+	k.mu.Lock()
+	blocks := fakeResults{slices.Clone(k.blocks.blocks)}
+	k.mu.Unlock()
+	return blocks.Blocks(ctx, from, to, fn)
+}
+
 // add makes a result block with one row; lost leaves it out of the tables.
 func (in *installation) add(t *testing.T, pane time.Time, count uint64, lost bool) {
 	t.Helper()
@@ -149,8 +176,8 @@ func audited(t *testing.T, repair bool, fn func(in *installation, a *verify.Audi
 	synctest.Test(t, func(t *testing.T) {
 		in := &installation{rows: fakeStore{rows: map[string]map[verify.Key]*row{}}, known: map[string]verify.Offsets{}}
 		reg := prometheus.NewRegistry()
-		a := verify.NewAuditor(verify.AuditorConfig{Tables: verify.Tables()[:2], Repair: repair, Range: 3 * time.Hour, WatermarkDelay: 5 * time.Second, Decode: decode},
-			in, in, in, in, verify.NewAuditMetrics(reg), slog.New(slog.NewTextHandler(io.Discard, nil)))
+		a := verify.NewAuditor(verify.AuditorConfig{Tables: verify.Tables()[:2], Kept: []verify.KeptTable{{Name: verify.KeptWindows, Results: keptResults{in}}}, Repair: repair, Range: 3 * time.Hour, WatermarkDelay: 5 * time.Second, Decode: decode},
+			in, in, in, in, in, verify.NewAuditMetrics(reg), slog.New(slog.NewTextHandler(io.Discard, nil)))
 		ctx, cancel := context.WithCancel(t.Context())
 		var running sync.WaitGroup
 		running.Go(func() { a.Run(ctx, in.stored) })
@@ -302,6 +329,27 @@ func TestAuditorLeavesMuch(t *testing.T) {
 		}
 		if got := gauge(t, reg, "vigie_sink_audit_unrepaired", "rollups_10s"); got != 100 {
 			t.Errorf("got %v unrepaired, want 100", got)
+		}
+	})
+}
+
+// Rows that replace each other are put back without waiting for a pane to be over.
+func TestAuditorRepairsKeptRows(t *testing.T) {
+	audited(t, true, func(in *installation, _ *verify.Auditor, reg *prometheus.Registry) {
+		in.add(t, time.Now(), 1, false)
+		in.add(t, time.Now(), 2, false)
+		in.mu.Lock()
+		in.lacks = map[int64]bool{1: true}
+		in.mu.Unlock()
+		time.Sleep(18 * time.Second)
+		if got := gauge(t, reg, "vigie_sink_audit_repaired_total", verify.KeptWindows); got != 1 {
+			t.Errorf("got %v blocks inserted again, want 1", got)
+		}
+		if got := in.knownOf(verify.KeptWindows); got != 2 {
+			t.Errorf("windows are known up to %d, want 2", got)
+		}
+		if got := in.knownOf("rollups_10s"); got != -1 {
+			t.Errorf("rollups_10s is known up to %d, before its pane is over", got)
 		}
 	})
 }
