@@ -137,3 +137,22 @@ func TestViewsPrune(t *testing.T) {
 		}
 	}
 }
+
+// Every view and column says what it is, where tools look for it.
+func TestColumnsAreDescribed(t *testing.T) {
+	server, client := migrated(t, nil)
+	if got := ask(t, server, "SELECT groupArray(name) FROM system.tables WHERE database = 'api' AND comment = ''"); got != "[]" {
+		t.Errorf("views without a comment: got %s, want none (the file that replaces a view has to comment on it again)", got)
+	}
+	if got := ask(t, server, "SELECT groupArray(table || '.' || name) FROM system.columns WHERE database = 'api' AND comment = ''"); got != "[]" {
+		t.Errorf("columns without a comment: got %s, want none (the file that replaces a view has to comment on it again)", got)
+	}
+	// As a tenant, and readable: a comment fits beside name and type.
+	for _, view := range strings.Fields(mustTenantSQL(t, client, "acme", "SHOW TABLES FROM api")) {
+		for line := range strings.Lines(mustTenantSQL(t, client, "acme", "DESCRIBE api."+view)) {
+			if fields := strings.Split(line, "\t"); len(fields) < 5 || fields[4] == "" || len(fields[4]) > 120 {
+				t.Errorf("DESCRIBE api.%s: got %q, want a comment of at most 120 bytes", view, line)
+			}
+		}
+	}
+}
