@@ -31,7 +31,11 @@ type unmarshaler interface {
 
 // protobuf decodes the record as an OTLP export request of its signal.
 func (w *work) protobuf() {
+	if w.src.Repeats != nil && w.src.Signal == Metrics && w.repeatOTLP() {
+		return
+	}
 	w.request(w.src.Value, unmarshaler.UnmarshalProto)
+	w.s.digests = w.s.digests[:0]
 }
 
 // otlpJSON decodes raw, an OTLP request in JSON that stands in an event's place.

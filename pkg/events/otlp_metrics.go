@@ -198,6 +198,9 @@ func (w *work) number(base Metric, p pmetric.NumberDataPoint) {
 		w.s.field = "value"
 		w.s.refuse(ReasonMissing, "the data point has no value")
 	}
+	if index := w.out.Events - 1; index < len(w.s.digests) {
+		base.Digest = w.s.digests[index]
+	}
 	w.emit(base)
 }
 

@@ -6,6 +6,8 @@ import (
 	"unicode/utf16"
 	"unicode/utf8"
 	"unsafe"
+
+	"github.com/vigie-io/vigie/pkg/series"
 )
 
 // pad is how many zero bytes follow the record in scanner.buf: a zero ends every token, so no loop needs a
@@ -41,6 +43,9 @@ type scanner struct {
 	clock   minute
 	layouts [8]layout // the more used, mostly, before the less used
 	told    []byte    // memory for digests
+
+	digests []series.ID // of the data points of an OTLP request
+	unknown bool        // one of them is not known
 }
 
 func (s *scanner) load(record []byte) {

@@ -1,0 +1,156 @@
+package events_test
+
+import (
+	"fmt"
+	"math"
+	"slices"
+	"testing"
+
+	"go.opentelemetry.io/collector/pdata/pcommon"
+	"go.opentelemetry.io/collector/pdata/pmetric"
+	"go.opentelemetry.io/collector/pdata/pmetric/pmetricotlp"
+	"pgregory.net/rapid"
+
+	"github.com/vigie-io/vigie/pkg/events"
+)
+
+// drawRequest is an OTLP request of metrics that say one of few things beside time and value, now and then in a strange way.
+func drawRequest(t *rapid.T) []byte {
+	all := pmetric.NewMetrics()
+	few := func(label string) int { return rapid.IntRange(0, 1).Draw(t, label) }
+	rarely := func(label string) bool { return rapid.IntRange(0, 39).Draw(t, label) == 23 }
+	some := func(label string) int { return rapid.SampledFrom([]int{1, 1, 1, 2, 1, 1, 0, 1}).Draw(t, label) }
+	for range some("resources") {
+		rm := all.ResourceMetrics().AppendEmpty()
+		rm.Resource().Attributes().PutStr("service.name", fmt.Sprint("s", few("service")))
+		if rarely("tenant") {
+			rm.Resource().Attributes().PutStr("vigie.tenant", "other")
+		}
+		for range some("scopes") {
+			sm := rm.ScopeMetrics().AppendEmpty()
+			sm.Scope().SetName("scope")
+			for range some("metrics") {
+				drawMetric(t, sm.Metrics().AppendEmpty(), few, some, rarely)
+			}
+		}
+	}
+	raw, err := pmetricotlp.NewExportRequestFromMetrics(all).MarshalProto()
+	if err != nil {
+		t.Fatalf("marshal: %v", err)
+	}
+	return raw
+}
+
+func drawMetric(t *rapid.T, m pmetric.Metric, few, some func(string) int, rarely func(string) bool) {
+	m.SetName([]string{"a", "b.c"}[few("name")])
+	if rarely("unit") {
+		m.SetUnit("s")
+	}
+	var points pmetric.NumberDataPointSlice
+	switch {
+	case rarely("no data"):
+		return
+	case rarely("histogram"):
+		p := m.SetEmptyHistogram().DataPoints().AppendEmpty()
+		p.SetTimestamp(1e18)
+		p.SetCount(3)
+		return
+	case few("kind") == 0:
+		points = m.SetEmptySum().DataPoints()
+		m.Sum().SetAggregationTemporality(pmetric.AggregationTemporality(rapid.IntRange(0, 2).Draw(t, "temporality")))
+		m.Sum().SetIsMonotonic(few("monotonic") == 0)
+	default:
+		points = m.SetEmptyGauge().DataPoints()
+	}
+	for range some("points") {
+		p := points.AppendEmpty()
+		p.Attributes().PutStr("n", fmt.Sprint(few("n")))
+		if rarely("collision") {
+			p.Attributes().PutStr("a.b", "1")
+			p.Attributes().PutInt("a_b", 2)
+		}
+		if !rarely("no time") {
+			p.SetTimestamp(pmetricTime(1e18 + few("time")))
+		}
+		if rarely("start") {
+			p.SetStartTimestamp(1e18)
+		}
+		switch {
+		case rarely("no value"):
+		case rarely("not a number"):
+			p.SetDoubleValue([]float64{math.NaN(), math.Inf(-1)}[few("which")])
+		case few("int") == 0:
+			p.SetIntValue(rapid.Int64().Draw(t, "value"))
+		default:
+			p.SetDoubleValue(rapid.Float64().Draw(t, "value"))
+		}
+		p.SetFlags(pmetric.DefaultDataPointFlags.WithNoRecordedValue(rarely("stale")))
+	}
+}
+
+// A request whose data points are known by their bytes decodes to what it does in full, also after a byte of it was changed.
+func TestOTLPRepeatsEqualDecoding(t *testing.T) {
+	known := 0
+	rapid.Check(t, func(t *rapid.T) {
+		var records [][]byte
+		for range rapid.IntRange(2, 20).Draw(t, "records") {
+			record := drawRequest(t)
+			if len(record) > 0 && rapid.IntRange(0, 9).Draw(t, "damage") == 7 {
+				record = slices.Clone(record)
+				record[rapid.IntRange(0, len(record)-1).Draw(t, "at")] = rapid.Byte().Draw(t, "byte")
+			}
+			records = append(records, record)
+		}
+		known += knownOf(t, 1000, records...)
+	})
+	if known == 0 {
+		t.Errorf("no data point was known")
+	}
+}
+
+// FuzzOTLPRepeats decodes two requests after each other, each twice, with knowledge and without.
+func FuzzOTLPRepeats(f *testing.F) {
+	example := rapid.Custom(drawRequest)
+	for seed := range 20 {
+		f.Add(example.Example(seed), example.Example(seed+1))
+	}
+	f.Fuzz(func(t *testing.T, a, b []byte) { knownOf(t, 1000, a, b, a, b) })
+}
+
+// Requests that repeat themselves are known to the last data point, and nothing is allocated for them.
+func TestOTLPRepeatsAreKnown(t *testing.T) {
+	request := func(value float64) []byte {
+		all := pmetric.NewMetrics()
+		sm := all.ResourceMetrics().AppendEmpty()
+		sm.Resource().Attributes().PutStr("service.name", "checkout")
+		metrics := sm.ScopeMetrics().AppendEmpty().Metrics()
+		for i := range 10 {
+			m := metrics.AppendEmpty()
+			m.SetName("queue_length")
+			p := m.SetEmptyGauge().DataPoints().AppendEmpty()
+			p.SetTimestamp(pmetricTime(1e18 + int(value)))
+			p.SetDoubleValue(value)
+			p.Attributes().PutInt("queue", int64(i))
+		}
+		raw, err := pmetricotlp.NewExportRequestFromMetrics(all).MarshalProto()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return raw
+	}
+	if known := knownOf(t, 1000, request(1), request(2), request(3)); known != 20 {
+		t.Errorf("got %d data points known, want 20", known)
+	}
+	k := newKnower(1000)
+	k.decode(request(1), k.repeats)
+	raw := request(2)
+	source := events.Source{Signal: events.Metrics, Key: []byte("acme"), Value: raw, Timestamp: 1e18, Repeats: k.repeats}
+	if allocs := testing.AllocsPerRun(100, func() { k.decoder.Decode(&k.batch, source) }); allocs > 0 {
+		t.Errorf("got %v allocations a request, want none", allocs)
+	}
+	if len(k.batch.Repeats) != 10 || k.batch.Repeats[9].Value != 2 || k.batch.Events != 10 {
+		t.Errorf("got %+v of %d events, want 10 of value 2", k.batch.Repeats, k.batch.Events)
+	}
+}
+
+func pmetricTime(n int) pcommon.Timestamp { return pcommon.Timestamp(n) }
