@@ -31,10 +31,14 @@ func AuditResults(ctx context.Context, cfg config.Config, of AuditRequest, log *
 	defer client.Close()
 	results := kafka.NewResultsTopic(cfg.Kafka, pipeline.TableRollups, of.Wait, log)
 	store := clickhouse.NewStore(client)
+	replaced, err := replacedOf(ctx, client)
+	if err != nil {
+		return err
+	}
 	for _, table := range of.Tables {
 		asked := verify.AuditConfig{
 			Table: table, Since: of.Since, Now: time.Now(), MaxFuture: cfg.Stream.MaxFuture, WatermarkDelay: cfg.Stream.WatermarkDelay,
-			Decode: clickhouse.Decoder{}.DecodeRollups,
+			Decode: clickhouse.Decoder{}.DecodeRollups, Replaced: replaced,
 		}
 		var audited verify.Audited
 		if of.Repair {

@@ -114,6 +114,7 @@ func newAuditor(cfg *config.Config, p *Process, client *clickhouse.Client) *veri
 	of := verify.AuditorConfig{
 		Repair: cfg.Stream.Inserts.Audit == sink.AuditRepair, Range: cfg.Stream.Inserts.AuditRange,
 		MaxFuture: cfg.Stream.MaxFuture, WatermarkDelay: cfg.Stream.WatermarkDelay, Decode: clickhouse.Decoder{}.DecodeRollups,
+		Replaced: func(ctx context.Context) (func(string, string, int64) bool, error) { return replacedOf(ctx, client) },
 	}
 	if cfg.Stream.Inserts.Audit != sink.AuditOff && cfg.ClickHouse.Cluster == "" {
 		of.Tables = verify.Tables()

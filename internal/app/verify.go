@@ -36,7 +36,7 @@ func Verify(ctx context.Context, cfg config.Config, of Verification, log *slog.L
 		return verify.Summary{}, err
 	}
 	defer client.Close()
-	replaced, err := clickhouse.NewBackfill(client).Replaced(ctx)
+	replaced, err := replacedOf(ctx, client)
 	if err != nil {
 		return verify.Summary{}, err
 	}
@@ -46,7 +46,7 @@ func Verify(ctx context.Context, cfg config.Config, of Verification, log *slog.L
 		MaxTenants: cfg.Stream.MaxTenants,
 		Declared:   cfg.Stream.DeclaredMetrics(),
 		Limits:     cfg.Tenants.For,
-		Replaced:   func(tenant, metric string, start int64) bool { return replaced.Find(tenant, metric, start) != nil },
+		Replaced:   replaced,
 		Now:        time.Now(),
 	}, kafka.NewSourceTopic(cfg.Kafka, of.Topic, of.Wait, log), clickhouse.NewStore(client), report)
 }
@@ -61,4 +61,13 @@ func signalOf(topics *kafka.Topics, name string) (events.Signal, error) {
 		return events.Logs, nil
 	}
 	return "", fmt.Errorf("verify topic %q: want %s, %s or %s", name, topics.Metrics.Name, topics.Spans.Name, topics.Logs.Name)
+}
+
+// replacedOf says which panes `vigie backfill -replace` has put others in the place of.
+func replacedOf(ctx context.Context, client *clickhouse.Client) (func(tenant, metric string, start int64) bool, error) {
+	replaced, err := clickhouse.NewBackfill(client).Replaced(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return func(tenant, metric string, start int64) bool { return replaced.Find(tenant, metric, start) != nil }, nil
 }

@@ -46,6 +46,8 @@ type AuditConfig struct {
 	Now   time.Time
 	// Most is how many parts of blocks Repair puts back; when more are missing it was no crash that lost them. 0 is any number.
 	Most int
+	// Replaced is that of Config: what the stream wrote there is not read any more, and may be gone. Nil is nothing.
+	Replaced func(tenant, metric string, start int64) bool
 	// MaxFuture and WatermarkDelay are those that the results were made with.
 	MaxFuture, WatermarkDelay time.Duration
 	Decode                    func(block []byte) (*pipeline.Rollups, error)
@@ -265,6 +267,7 @@ func (a *auditor) subtract(ctx context.Context, said map[Key]amount) (map[Key]am
 			a.out.Rows++
 			want := said[row.Key]
 			switch {
+			case !a.covers(row.Key): // it was replaced
 			case row.Count < want.count:
 				missing[row.Key.clone()] = amount{want.count - row.Count, want.sum - row.Sum, want.magnitude}
 			case row.Count > want.count:
@@ -287,7 +290,9 @@ func (a *auditor) subtract(ctx context.Context, said map[Key]amount) (map[Key]am
 	return missing, nil
 }
 
-func (a *auditor) covers(key Key) bool { return key.Start >= a.out.From && key.Start < a.out.To }
+func (a *auditor) covers(key Key) bool {
+	return key.Start >= a.out.From && key.Start < a.out.To && (a.cfg.Replaced == nil || !a.cfg.Replaced(key.Tenant, key.Metric, key.Start))
+}
 
 // candidate is a part of a block that may be missing: every row of it is short by at least what it brought.
 type candidate struct {

@@ -102,3 +102,43 @@ func TestAuditNamesWhatIsMissing(t *testing.T) {
 		t.Errorf("got %d of %d audits resolved, want most", resolved, audits)
 	}
 }
+
+// What other numbers were put in the place of is not missing, and a block that has rows there and elsewhere is found by the rest.
+func TestAuditPassesOverWhatWasReplaced(t *testing.T) {
+	results, store := &fakeResults{}, &fakeStore{rows: map[string]map[verify.Key]*row{}}
+	old, fresh := now.Add(-90*time.Minute).Unix()/10*10, now.Add(-time.Minute).Unix()/10*10
+	for _, panes := range [][]int64{{old}, {old, fresh}, {fresh}} {
+		rows := &pipeline.Rollups{}
+		var sketch sketches.Sketch
+		for i, pane := range panes {
+			rows.Grain, rows.Tenant, rows.Metric, rows.Service = append(rows.Grain, 0), append(rows.Tenant, "acme"), append(rows.Metric, "m"), append(rows.Service, "s")
+			rows.Series, rows.Pane = append(rows.Series, series.ID{Lo: 1}), append(rows.Pane, uint32(pane))
+			rows.Count, rows.Sum = append(rows.Count, uint64(10*len(panes)+i+1)), append(rows.Sum, 1)
+			rows.Min, rows.Max = append(rows.Min, 0), append(rows.Max, 1)
+			rows.LastTime, rows.Last, rows.LastHist = append(rows.LastTime, 0), append(rows.Last, 0), append(rows.LastHist, "")
+			rows.Sketch = sketch.AppendDD(rows.Sketch)
+		}
+		block, err := json.Marshal(rows)
+		if err != nil {
+			t.Fatal(err)
+		}
+		results.blocks = append(results.blocks, block)
+		if len(results.blocks) == 3 {
+			store.insert(rows) // the others are lost, or were deleted when they were replaced
+		}
+	}
+	f := func(replaced func(tenant, metric string, start int64) bool, want int) {
+		t.Helper()
+		found, err := verify.Audit(t.Context(), verify.AuditConfig{
+			Table: verify.Tables()[0], Since: now.Add(-2 * time.Hour), Now: now, Decode: decode, Replaced: replaced,
+		}, results, store)
+		if err != nil || len(found.Missing) != want {
+			t.Errorf("got %v, %v, want %d missing", found.Missing, err, want)
+		}
+	}
+	f(nil, 2)
+	f(func(tenant, metric string, start int64) bool {
+		return tenant == "acme" && metric == "m" && start == old
+	}, 1)
+	f(func(string, string, int64) bool { return true }, 0)
+}

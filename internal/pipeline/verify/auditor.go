@@ -43,6 +43,8 @@ type AuditorConfig struct {
 	// MaxFuture and WatermarkDelay are those that the results are made with.
 	MaxFuture, WatermarkDelay time.Duration
 	Decode                    func(block []byte) (*pipeline.Rollups, error)
+	// Replaced reads what AuditConfig.Replaced is to be. Nil: nothing ever is.
+	Replaced func(ctx context.Context) (func(tenant, metric string, start int64) bool, error)
 }
 
 // Auditor looks for blocks that a crash of the database has lost, beside a running sink and without holding it up. A block can
@@ -174,6 +176,11 @@ func (a *Auditor) look(ctx context.Context, t *audited, stored []Stored) (Audite
 	}
 	if t.kept != nil {
 		return AuditKept(ctx, cfg, *t.kept, a.kept, a.cfg.Repair)
+	}
+	if a.cfg.Replaced != nil {
+		if cfg.Replaced, err = a.cfg.Replaced(ctx); err != nil {
+			return Audited{}, err
+		}
 	}
 	if a.cfg.Repair {
 		return Repair(ctx, cfg, a.results, a.store, a.repairer)
