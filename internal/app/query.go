@@ -10,7 +10,6 @@ import (
 	"github.com/vigie-io/vigie/internal/config"
 	"github.com/vigie-io/vigie/internal/pipeline"
 	"github.com/vigie-io/vigie/internal/query/api"
-	"github.com/vigie-io/vigie/internal/query/ruler"
 	"github.com/vigie-io/vigie/internal/tenants"
 )
 
@@ -46,14 +45,17 @@ func Query(ctx context.Context, cfg config.Config, p Process) error {
 	if err != nil {
 		return errors.Join(err, door.listener.Close())
 	}
-	rules, err := newRuleRunner(cfg.Rules, ruler.Options{Source: handler.PromQL(), Registerer: p.Registry, Log: p.Log})
+	rules, err := newRuleRunner(&cfg, handler.PromQL(), &p)
 	if err != nil {
 		return errors.Join(err, door.listener.Close())
 	}
+	defer rules.close()
 	reload.rules = rules
+	rules.mount(door.mux, reload.keys)
 	door.mux.Handle("/", handler)
 	g := newGroup(ctx)
 	g.run("rules", func(ctx context.Context) error { return rules.run(ctx, cfg.Kafka, p.Log) })
+	g.run("alerts", rules.sender.Run)
 	g.run("query", func(ctx context.Context) error {
 		defer g.stop()
 		return door.serve(ctx, reload, &p, client.Ready)

@@ -17,7 +17,6 @@ import (
 
 	"github.com/vigie-io/vigie/internal/auth"
 	"github.com/vigie-io/vigie/internal/config"
-	"github.com/vigie-io/vigie/internal/query/ruler"
 	"github.com/vigie-io/vigie/internal/tenants"
 )
 
@@ -84,10 +83,10 @@ func (r *reloader) take() (reloaded, error) {
 		return reloaded{}, err
 	}
 	// Files first: they alone can still be refused.
-	var files *ruler.Files
+	var rules ruleSet
 	if r.rules != nil {
-		if files, err = ruler.Load(fresh.Rules); err != nil {
-			return reloaded{}, fmt.Errorf("rules: %w", err)
+		if rules, err = r.rules.load(&fresh); err != nil {
+			return reloaded{}, err
 		}
 	}
 	if err := r.keys.Reload(fresh.Auth); err != nil {
@@ -95,11 +94,15 @@ func (r *reloader) take() (reloaded, error) {
 	}
 	r.limits.Replace(fresh.Tenants)
 	if r.rules != nil {
-		r.rules.replace(files)
+		if err := r.rules.replace(rules); err != nil {
+			return reloaded{}, err
+		}
 	}
 	applied, restart := config.Changes(&r.current, &fresh)
 	// What holds is the old configuration with what was taken over: further reloads name the rest again.
+	held := r.current.Rules
 	r.current.Rules = fresh.Rules
+	r.current.Rules.Alertmanagers, r.current.Rules.AlertmanagerDir, r.current.Rules.ExternalURL = held.Alertmanagers, held.AlertmanagerDir, held.ExternalURL
 	r.current.Tenants, r.current.Auth.Keys, r.current.Auth.KeysFile = fresh.Tenants, fresh.Auth.Keys, fresh.Auth.KeysFile
 	return reloaded{applied, restart}, nil
 }

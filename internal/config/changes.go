@@ -10,7 +10,7 @@ import (
 )
 
 // live are the keys, or beginnings of keys, that a running service takes over when its configuration is reloaded.
-var live = []string{"tenants.", "auth.keys", "rules."}
+var live = []string{"tenants.", "auth.keys", "rules.tenants", "rules.evaluation_interval", "rules.backfill", "rules.resend_delay"}
 
 // Changes compares two configurations: applied are the keys that differ and hold at once after a reload, restart those
 // that hold only after a restart.

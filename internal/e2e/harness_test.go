@@ -172,7 +172,7 @@ func install(t testing.TB, broker *testkit.Broker, programs []string, extra ...s
 // topicEnvironment gives an installation topics of its own on a broker that tests share.
 func topicEnvironment(unique string) []string {
 	var env []string
-	for _, topic := range []string{"metrics", "spans", "logs", "state_metrics", "state_spans", "state_logs", "results", "alerts", "dlq", "dlq_replayed", "parked"} {
+	for _, topic := range []string{"metrics", "spans", "logs", "state_metrics", "state_spans", "state_logs", "results", "alerts", "dlq", "dlq_replayed", "parked", "rule_state"} {
 		env = append(env, "VIGIE_KAFKA_TOPICS_"+strings.ToUpper(topic)+"_NAME="+unique+"."+topic)
 	}
 	return env

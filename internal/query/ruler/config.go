@@ -20,6 +20,13 @@ type Config struct {
 	Backfill time.Duration `yaml:"backfill"`
 	// ResendDelay is how often the Alertmanager is told again of alerts that fire or have ended lately. Default 1m.
 	ResendDelay time.Duration `yaml:"resend_delay"`
+	// Alertmanagers are the addresses of Alertmanagers elsewhere (http://host:9093). Each is given all alerts, with the tenant in
+	// X-Scope-OrgID. Default none: alerts go to upstream's own packages in this process, one Alertmanager a tenant, which
+	// is for a single query process.
+	Alertmanagers []string `yaml:"alertmanagers"`
+	// AlertmanagerDir is where the Alertmanagers of this process keep silences and what was notified. Default alertmanager
+	// in data_dir.
+	AlertmanagerDir string `yaml:"alertmanager_dir"`
 	// ExternalURL is the address people reach this Vigie under, for links in alerts and for templates. Default empty.
 	ExternalURL string `yaml:"external_url"`
 }
@@ -28,6 +35,9 @@ type Config struct {
 type Tenant struct {
 	// Files are rule files as Prometheus has them, or patterns (rules/*.yml). Changed files are read at a reload.
 	Files []string `yaml:"files"`
+	// Alertmanager is the tenant's alertmanager.yml, for the Alertmanager in this process. Default none: alerts can be seen and
+	// silenced, and nobody is told.
+	Alertmanager string `yaml:"alertmanager"`
 	// ExternalLabels are added to the alerts of the tenant, and known to templates. Default none.
 	ExternalLabels map[string]string `yaml:"external_labels"`
 }
@@ -47,6 +57,9 @@ func (c *Config) Validate() error {
 		if len(t.Files) == 0 {
 			errs = append(errs, fmt.Errorf("tenants.%s.files: want at least one rule file or pattern", id))
 		}
+		if t.Alertmanager != "" && len(c.Alertmanagers) > 0 {
+			errs = append(errs, fmt.Errorf("tenants.%s.alertmanager: alerts go to alertmanagers, which have their own configuration: set one or the other", id))
+		}
 	}
 	if c.EvaluationInterval < window {
 		errs = append(errs, fmt.Errorf("evaluation_interval %s: want %s or more", c.EvaluationInterval, window))
@@ -56,6 +69,11 @@ func (c *Config) Validate() error {
 	}
 	if c.ResendDelay < time.Second {
 		errs = append(errs, fmt.Errorf("resend_delay %s: want 1s or more", c.ResendDelay))
+	}
+	for _, address := range c.Alertmanagers {
+		if u, err := url.Parse(address); err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
+			errs = append(errs, fmt.Errorf("alertmanagers %q: want http://host:port", address))
+		}
 	}
 	if _, err := url.Parse(c.ExternalURL); err != nil {
 		errs = append(errs, fmt.Errorf("external_url: %w", err))

@@ -372,6 +372,11 @@ func TestConfigValidate(t *testing.T) {
 	f(func(c *Config) { c.ResendDelay = 0 }, "resend_delay")
 	f(func(c *Config) { c.Tenants = map[tenants.ID]Tenant{"a/b": {Files: []string{"x"}}} }, "a/b")
 	f(func(c *Config) { c.Tenants = map[tenants.ID]Tenant{"acme": {}} }, "acme.files")
+	f(func(c *Config) { c.Alertmanagers = []string{"host:9093"} }, "alertmanagers")
+	f(func(c *Config) {
+		c.Alertmanagers = []string{"http://host:9093"}
+		c.Tenants = map[tenants.ID]Tenant{"acme": {Files: []string{"x"}, Alertmanager: "a.yml"}}
+	}, "acme.alertmanager")
 }
 
 // The bytes of states that were written stay readable.
