@@ -106,7 +106,7 @@ func (b *bench) profile(t *testing.T, admin string) {
 }
 
 // profileSeconds is shorter than any log takes.
-const profileSeconds = 30
+const profileSeconds = 15
 
 // environment is that of this test but for Vigie's configuration.
 func environment() (env []string) {
