@@ -16,7 +16,7 @@ const BackfillPast = 400 * 24 * time.Hour
 // Backfill runs a job, of which the configuration gives the bounds that are not set.
 func Backfill(ctx context.Context, cfg config.Config, of backfill.Config, out backfill.Output) (backfill.Summary, error) {
 	of.MaxPast, of.MaxFuture, of.Decoder = BackfillPast, cfg.Stream.MaxFuture, pipeline.DecoderOptions(&cfg.Tenants.Defaults)
-	of.S3 = cfg.Backfill.S3
+	of.S3, of.Rollups = cfg.Backfill.S3, cfg.Stream.Rollups
 	if of.Replace != nil {
 		of.Replace.MaxPast = cfg.Stream.MaxPast
 		of.Replace.Declared = cfg.Stream.DeclaredMetrics()

@@ -3,10 +3,12 @@ package backfill
 import (
 	"context"
 	"crypto/sha256"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"math"
 	"regexp"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -44,6 +46,8 @@ type Config struct {
 	InDoubt string
 	// S3 is where s3:// is.
 	S3 S3Config
+	// Rollups are those that are declared. Of the signal's, those that Fills says are filled, and a note names the others.
+	Rollups []pipeline.Rollup
 	// Replace puts the events in the place of what is stored, once all are loaded; nil adds them to it.
 	Replace *Replace
 }
@@ -100,7 +104,8 @@ type Job struct {
 	plan    string
 	key     []byte
 
-	ledger   string // the name under which it is in the ledger
+	rollups  []pipeline.Rollup // that are filled
+	ledger   string            // the name under which it is in the ledger
 	replaced Replaced
 
 	total, done     int64  // bytes of all files, and of those behind
@@ -135,10 +140,42 @@ func New(cfg Config, store Store, encoder Encoder, out Output, now func() time.T
 		plan: fmt.Sprintf("v%d signal=%s tenant=%s max_past=%s max_future=%s limits=%x",
 			planVersion, cfg.Signal, cfg.Tenant, cfg.MaxPast, cfg.MaxFuture, options[:4]),
 	}
+	if cfg.Replace == nil { // a replacement leaves the metrics of declared rollups alone
+		for i := range cfg.Rollups {
+			if r := &cfg.Rollups[i]; r.From == cfg.Signal && Fills(r) {
+				j.rollups = append(j.rollups, *r)
+			}
+		}
+	}
+	if len(j.rollups) > 0 {
+		text, err := json.Marshal(j.rollups)
+		if err != nil {
+			panic("BUG: " + err.Error())
+		}
+		sum := sha256.Sum256(text)
+		j.plan += fmt.Sprintf(" rollups=%x", sum[:4])
+	}
 	if r := cfg.Replace; r != nil {
 		j.plan += fmt.Sprintf(" replace=%d-%d", r.From.Unix(), r.To.Unix())
 	}
 	return j
+}
+
+// Fills says whether a declared rollup is one that files fill: its panes add up, whatever was loaded before. Windows close, and
+// increases are told, by what came before them, which a file does not hold.
+func Fills(r *pipeline.Rollup) bool { return r.Window == nil && r.Measure != "increase" }
+
+// left notes which declared rollups of the signal are left as they are.
+func (j *Job) left() {
+	var names []string
+	for i := range j.cfg.Rollups {
+		if r := &j.cfg.Rollups[i]; r.From == j.cfg.Signal && (j.cfg.Replace != nil || !Fills(r)) {
+			names = append(names, r.Name)
+		}
+	}
+	if len(names) > 0 {
+		j.note("declared rollups that stay as they are: %s", strings.Join(names, ", "))
+	}
 }
 
 // Run loads what is not loaded yet. When it ends early, by ctx or an error, running the same job again goes on where it
@@ -156,6 +193,7 @@ func (j *Job) Run(ctx context.Context) (Summary, error) {
 	for _, f := range files {
 		j.total += f.size
 	}
+	j.left()
 	if j.cfg.Replace != nil {
 		return j.replace(ctx, files)
 	}
@@ -251,6 +289,7 @@ func (j *Job) begin(ctx context.Context, f *file) (*run, error) {
 	}
 	r.entry, r.now = entry, entry.Started.UnixMilli()
 	r.cfg.MaxPast, r.cfg.MaxFuture, r.cfg.MaxTenants = j.cfg.MaxPast, j.cfg.MaxFuture, math.MaxInt
+	r.cfg.Rollups = j.rollups
 	if of := j.cfg.Replace; of != nil { // only what lies in the range: To is exclusive
 		r.now, r.cfg.MaxPast, r.cfg.MaxFuture = of.To.UnixMilli(), of.To.Sub(of.From), -1
 	}

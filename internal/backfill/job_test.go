@@ -182,12 +182,13 @@ func someMetrics(n int) []events.Metric {
 }
 
 // stream is what workers make of the events: epochs of many sizes, in two tasks.
-func (d *database) stream(t *testing.T, all []events.Metric) {
+func (d *database) stream(t *testing.T, all []events.Metric, rollups ...pipeline.Rollup) {
 	t.Helper()
 	now := time.Now().UnixMilli()
 	r := rand.New(rand.NewPCG(5, 6))
 	for part := range 2 {
 		cfg := pipeline.DefaultConfig()
+		cfg.Rollups = rollups
 		task := pipeline.NewTask(pipeline.TaskConfig{Partition: pipeline.Partition{Topic: "t", Partition: int32(part)}, Signal: events.Metrics, Config: cfg})
 		out := pipeline.NewOutputs(&cfg)
 		for i, left := 0, all[part*len(all)/2:(part+1)*len(all)/2]; len(left) > 0; i++ {
@@ -473,4 +474,30 @@ type advanced struct{ backfill.Store }
 func (a *advanced) Mark(ctx context.Context) (uint64, error) {
 	mark, err := a.Store.Mark(ctx)
 	return mark + 60_000, err
+}
+
+// Declared rollups of panes are filled as the stream fills them; those that are not are named.
+func TestDeclaredRollups(t *testing.T) {
+	all := someMetrics(5_000)
+	panes := pipeline.Rollup{Name: "by_service", From: events.Metrics, Where: `name == "m1"`, By: []string{"service"}}
+	window := pipeline.Rollup{Name: "windowed", From: events.Metrics, By: []string{"service"}, Window: &pipeline.Window{Tumbling: time.Minute}}
+	increase := pipeline.Rollup{Name: "grown", From: events.Metrics, Measure: "increase"}
+	stream, loaded := newDatabase(t), newDatabase(t)
+	stream.stream(t, all, panes)
+	want := stream.contents(t)
+	if !strings.Contains(want["rollups_10s"], "by_service") {
+		t.Fatal("the stream has made no rows of the rollup: the test proves nothing")
+	}
+	path := filepath.Join(t.TempDir(), "a.ndjson")
+	write(t, path, ndjson(all))
+	cfg := config(path)
+	cfg.Rollups = []pipeline.Rollup{panes, window, increase, {Name: "of_logs", From: events.Logs}}
+	_, out, err := loaded.run(t, cfg, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	same(t, loaded.contents(t), want)
+	if notes := strings.Join(out.notes, "\n"); !strings.Contains(notes, "stay as they are: windowed, grown") || strings.Contains(notes, "of_logs") {
+		t.Errorf("got notes %s", notes)
+	}
 }

@@ -70,7 +70,7 @@ func parseBackfill(args []string) (of backfill.Config, rejects string, rest []st
 	signal, tenant := set.String("signal", "", ""), set.String("tenant", "", "")
 	set.Func("from", "", func(pattern string) error { of.Patterns = append(of.Patterns, pattern); return nil })
 	set.StringVar(&of.Job, "job", "backfill", "")
-	set.IntVar(&of.Parallel, "parallel", runtime.GOMAXPROCS(0), "")
+	set.IntVar(&of.Parallel, "parallel", max(1, runtime.GOMAXPROCS(0)/2), "")
 	set.StringVar(&of.InDoubt, "in-doubt", "", "")
 	set.StringVar(&rejects, "rejects", "", "")
 	var replace backfill.Replace

@@ -39,11 +39,11 @@ func (c *Client) Insert(ctx context.Context, table, token string, rows int, bloc
 	default:
 		return fmt.Errorf("insert into %q: want one of the ingest tables: %w", table, sink.ErrRefused)
 	}
-	return c.insert(ctx, table, token, rows, block)
+	return c.insert(ctx, table, token, rows, block, nil)
 }
 
-// insert is Insert into any table of database vigie.
-func (c *Client) insert(ctx context.Context, table, token string, rows int, block []byte) error {
+// insert is Insert into any table of database vigie, with more settings.
+func (c *Client) insert(ctx context.Context, table, token string, rows int, block []byte, more map[string]string) error {
 	if token == "" {
 		// Without one the server would drop equal deltas as duplicates.
 		return fmt.Errorf("insert %d rows into %s: %w", rows, table, errors.New("BUG: no token"))
@@ -53,6 +53,9 @@ func (c *Client) insert(ctx context.Context, table, token string, rows int, bloc
 	}
 	params := c.settings("INSERT INTO " + Database + "." + table + " FORMAT Native")
 	for name, value := range insertSettings {
+		params.Set(name, value)
+	}
+	for name, value := range more {
 		params.Set(name, value)
 	}
 	params.Set("insert_deduplication_token", token)

@@ -48,7 +48,7 @@ func (b *Backfill) Stage(ctx context.Context, gen uint64) (backfill.Store, error
 // Insert implements backfill.Store.
 func (s *stage) Insert(ctx context.Context, table, token string, rows int, block []byte) error {
 	if table == pipeline.TableRollups {
-		return refused(s.client.insert(ctx, s.prefix+"ingest", token, rows, block))
+		return refused(s.client.insert(ctx, s.prefix+"ingest", token, rows, block, behind))
 	}
 	return s.Backfill.Insert(ctx, table, token, rows, block)
 }

@@ -2,6 +2,10 @@ package clickhouse_test
 
 import (
 	"fmt"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
 	"testing"
 
 	"github.com/vigie-io/vigie/migrations"
@@ -26,5 +30,34 @@ SELECT 'acme', 'm', 's', number % 1000, toDateTime(toStartOfMinute(now() - toInt
 			ask(b, server, "INSERT INTO vigie.replaced SELECT 'acme', '', intDiv(toUnixTimestamp(now()), 3600) - 8760, intDiv(toUnixTimestamp(now()), 3600) - 24, rand64(), now64(6), ''")
 		}
 		b.Run(fmt.Sprint("replacements=", rows), read(migrations.Visible("r", "'acme'")))
+	}
+}
+
+// A file with statements that read rollups says which generation they mean, or they show what was replaced beside what replaced it.
+func TestReadersKnowGenerations(t *testing.T) {
+	files, err := filepath.Glob("*.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	reads := regexp.MustCompile(`vigie\.(rollups_|services_|" ?\+ ?(q\.Table|table))`)
+	found := 0
+	for _, path := range files {
+		if strings.HasSuffix(path, "_test.go") || path == "replace.go" {
+			continue
+		}
+		text, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !reads.Match(text) {
+			continue
+		}
+		found++
+		if !strings.Contains(string(text), "migrations.Visible(") && !strings.Contains(string(text), "gen = 0") {
+			t.Errorf("%s reads rollups: want migrations.Visible, or gen = 0", path)
+		}
+	}
+	if found < 2 {
+		t.Fatalf("got %d reads, want those of panes.go and verify.go: the test proves nothing", found)
 	}
 }
