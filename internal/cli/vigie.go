@@ -25,6 +25,7 @@ var commands = []command{
 	{"audit", "`audit results` finds, and repairs, result blocks that a crash of ClickHouse lost", auditResults},
 	{"rules", "`rules check` and `rules test` say whether Prometheus rule files are right, as promtool does", ruleFiles},
 	{"demo", "produce the demo shop's events to a broker", demoShop},
+	{"sql", "run SQL as a tenant, through the query service", runSQL},
 	{"keys", "`keys new` makes an API key and shows it once", keys},
 	{"config", "`config check` and `config print` read the configuration as the services do", configuration},
 }

@@ -1,0 +1,156 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"os"
+	"slices"
+	"strings"
+)
+
+const sqlUsage = `usage: vigie sql [flags] 'SELECT …'
+       vigie sql [flags] -f file.sql
+       vigie sql [flags] < file.sql
+
+Runs SQL as the tenant of an API key, through the query service's /sql, and prints the answer as it comes. Statements
+of a file or of standard input are separated by a semicolon at the end of a line; the first that fails ends the run.
+
+  -url      base address of the query service; VIGIE_URL, else http://127.0.0.1:7070
+  -format   ClickHouse's name of a format, such as CSV or JSONEachRow. Default PrettyCompact on a terminal, else TabSeparated
+  -f        file with statements
+
+The key is read from VIGIE_KEY; without one, vigie dev takes requests from its own machine as tenant demo.
+Exit codes: 0 all answered, 1 a statement failed, 2 wrong usage.
+`
+
+// sqlSession is where statements go and how their answers look.
+type sqlSession struct {
+	url, key, format string
+	out              io.Writer
+}
+
+func runSQL(ctx context.Context, _ string, args []string, s Streams) int {
+	session := sqlSession{url: cmpEnv(s.Environ, "VIGIE_URL", "http://127.0.0.1:7070"), key: cmpEnv(s.Environ, "VIGIE_KEY", ""), out: s.Out}
+	flags := flag.NewFlagSet("vigie sql", flag.ContinueOnError)
+	flags.SetOutput(io.Discard)
+	flags.StringVar(&session.url, "url", session.url, "")
+	flags.StringVar(&session.format, "format", "", "")
+	file := flags.String("f", "", "")
+	err := flags.Parse(args)
+	switch {
+	case errors.Is(err, flag.ErrHelp):
+		fmt.Fprint(s.Out, sqlUsage)
+		return exitOK
+	case err != nil, flags.NArg() > 1, flags.NArg() == 1 && *file != "":
+		fmt.Fprintf(s.Err, "vigie sql: want one statement, or -f, or standard input (%v)\n%s", err, sqlUsage)
+		return exitUsage
+	}
+	if session.format == "" {
+		session.format = "TabSeparated"
+		if terminal(s.Out) {
+			session.format = "PrettyCompact"
+		}
+	}
+	statements, err := sqlStatements(flags.Arg(0), *file, s.In)
+	if err != nil {
+		return fail(s, "vigie sql", err)
+	}
+	for _, statement := range statements {
+		if err := session.run(ctx, statement); err != nil {
+			return fail(s, "vigie sql", err)
+		}
+	}
+	return exitOK
+}
+
+// cmpEnv is the value of an environment variable, or fallback when it is not set or empty.
+func cmpEnv(environ []string, name, fallback string) string {
+	i := slices.IndexFunc(environ, func(entry string) bool { return strings.HasPrefix(entry, name+"=") && len(entry) > len(name)+1 })
+	if i < 0 {
+		return fallback
+	}
+	return environ[i][len(name)+1:]
+}
+
+func terminal(w io.Writer) bool {
+	file, ok := w.(*os.File)
+	if !ok {
+		return false
+	}
+	info, err := file.Stat()
+	return err == nil && info.Mode()&os.ModeCharDevice != 0
+}
+
+func sqlStatements(argument, file string, in io.Reader) ([]string, error) {
+	if argument != "" {
+		return []string{argument}, nil
+	}
+	var text []byte
+	var err error
+	if file != "" {
+		text, err = os.ReadFile(file)
+	} else {
+		text, err = io.ReadAll(in)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read statements: %w", err)
+	}
+	statements := splitSQL(string(text))
+	if len(statements) == 0 {
+		return nil, fmt.Errorf("%w: no statement: give one as an argument, with -f, or on standard input", errUsage)
+	}
+	return statements, nil
+}
+
+// splitSQL cuts a script at semicolons that end a line, as people write them. What is cut wrong, in the middle of a string
+// of several lines, the server refuses; nothing that writes can run.
+func splitSQL(script string) (statements []string) {
+	var statement strings.Builder
+	add := func() {
+		if text := strings.TrimSpace(statement.String()); text != "" {
+			statements = append(statements, text)
+		}
+		statement.Reset()
+	}
+	for line := range strings.Lines(script) {
+		trimmed := strings.TrimRight(line, " \t\r\n")
+		if rest, ends := strings.CutSuffix(trimmed, ";"); ends {
+			statement.WriteString(rest)
+			add()
+			continue
+		}
+		statement.WriteString(line)
+	}
+	add()
+	return statements
+}
+
+// run sends one statement and prints its answer. Ending ctx ends the statement on the server.
+func (q *sqlSession) run(ctx context.Context, statement string) error {
+	target := strings.TrimRight(q.url, "/") + "/sql?" + url.Values{"default_format": {q.format}}.Encode()
+	request, err := http.NewRequestWithContext(ctx, http.MethodPost, target, strings.NewReader(statement))
+	if err != nil {
+		return fmt.Errorf("ask %s: %w", q.url, err)
+	}
+	if q.key != "" {
+		request.Header.Set("Authorization", "Bearer "+q.key)
+	}
+	response, err := http.DefaultClient.Do(request)
+	if err != nil {
+		return fmt.Errorf("ask the query service: %w; -url or VIGIE_URL says where it is", err)
+	}
+	defer response.Body.Close()
+	if response.StatusCode != http.StatusOK {
+		text, _ := io.ReadAll(io.LimitReader(response.Body, 64<<10)) // what came of it says more than why it ended
+		return fmt.Errorf("%s", strings.TrimSpace(string(text)))
+	}
+	if _, err := io.Copy(q.out, response.Body); err != nil {
+		return fmt.Errorf("read the answer: %w; what was printed is not all of it", err)
+	}
+	return nil
+}
