@@ -41,6 +41,7 @@ type bench struct {
 	topic  string
 	log    Tally
 	bin    string // of Go peers
+	dir    string // for what is built
 }
 
 // TestCompare lets the peers take turns over the log of each case, and appends a run of each to a file.
@@ -60,10 +61,10 @@ func TestCompare(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer client.Close()
-	bin := buildPeers(t)
+	bin, dir := buildPeers(t), t.TempDir()
 	round := time.Now().Unix()
 	for _, of := range words(envCases, "json/10000 json/100000") {
-		b := &bench{broker: broker, client: client, admin: kadm.NewClient(client), of: of, bin: bin}
+		b := &bench{broker: broker, client: client, admin: kadm.NewClient(client), of: of, bin: bin, dir: dir}
 		b.fill(t)
 		for i := range number(t, envRounds, 3) {
 			for _, peer := range words(envPeers, "vigie null encoding-json fastjson streamaggr clickhouse") {
@@ -131,13 +132,14 @@ func buildPeers(t *testing.T) string {
 func (b *bench) workload(t *testing.T) Workload {
 	t.Helper()
 	format, series := caseOf(b.of)
-	w := Workload{Series: series, Events: number(t, envEvents, 5_000_000), Span: 100 * time.Second}
+	w := Workload{Series: series, Events: number(t, envEvents, 5_000_000)}
+	w.Span = time.Duration(w.Events) * 20 * time.Microsecond
 	for i, word := range strings.Fields(format) {
 		switch {
 		case i == 0:
 			w.Format = word
 		case word == "dense":
-			w.Span = 10 * time.Second
+			w.Span /= 10
 		case word == "zipf":
 			w.Zipf = true
 		case word == "churn":
@@ -191,6 +193,8 @@ func (b *bench) run(t *testing.T, r *Run) {
 		t.Skip("reads JSON only")
 	case r.Peer == Vigie:
 		b.vigie(t, r)
+	case javaMain[r.Peer] != "":
+		b.java(t, r)
 	case r.Peer == "clickhouse":
 		b.clickhouse(t, r)
 	default:
