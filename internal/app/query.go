@@ -10,6 +10,7 @@ import (
 	"github.com/vigie-io/vigie/internal/config"
 	"github.com/vigie-io/vigie/internal/pipeline"
 	"github.com/vigie-io/vigie/internal/query/api"
+	"github.com/vigie-io/vigie/internal/query/promql"
 	"github.com/vigie-io/vigie/internal/tenants"
 )
 
@@ -31,6 +32,7 @@ func Query(ctx context.Context, cfg config.Config, p Process) error {
 	if err != nil {
 		return errors.Join(err, door.listener.Close())
 	}
+	var rules *ruleRunner
 	handler, err := api.New(cfg.Query.Config, api.Options{
 		Store:           clickhouse.NewStore(client),
 		Upstream:        client,
@@ -41,11 +43,12 @@ func Query(ctx context.Context, cfg config.Config, p Process) error {
 		Log:             p.Log,
 		DecodeHistogram: pipeline.DecodeHistogram,
 		Version:         p.Version,
+		Rules:           func(tenant tenants.ID) promql.Rules { return rules.ruler.RuleGroups(tenant) },
 	})
 	if err != nil {
 		return errors.Join(err, door.listener.Close())
 	}
-	rules, err := newRuleRunner(&cfg, handler.PromQL(), &p)
+	rules, err = newRuleRunner(&cfg, handler.PromQL(), &p)
 	if err != nil {
 		return errors.Join(err, door.listener.Close())
 	}

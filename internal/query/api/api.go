@@ -68,6 +68,8 @@ type Options struct {
 	Now func() time.Time
 	// DecodeHistogram reads native histogram samples; see promql.Options.
 	DecodeHistogram func(bytes string) (*events.Histogram, error)
+	// Rules lists the rule groups of a tenant; see promql.Options.
+	Rules func(tenants.ID) promql.Rules
 	// Version is Vigie's, for /status/buildinfo.
 	Version string
 }
@@ -101,7 +103,7 @@ func New(cfg Config, o Options) (*API, error) {
 	places := slots.New(func(t tenants.ID) (int, int) { return o.Limits(t).QueryConcurrency, cfg.PromQL.MaxWaiting })
 	service, err := promql.New(cfg.PromQL, promql.Options{
 		Store: o.Store, Limits: o.Limits, Registerer: o.Registerer, Log: o.Log, Now: o.Now, Slots: places,
-		DecodeHistogram: o.DecodeHistogram, Version: o.Version,
+		DecodeHistogram: o.DecodeHistogram, Version: o.Version, Rules: o.Rules,
 	})
 	if err != nil {
 		return nil, err

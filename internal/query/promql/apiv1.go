@@ -19,6 +19,8 @@ import (
 	"github.com/prometheus/prometheus/storage"
 	"github.com/prometheus/prometheus/util/notifications"
 	apiv1 "github.com/prometheus/prometheus/web/api/v1"
+
+	"github.com/vigie-io/vigie/internal/tenants"
 )
 
 // engineVersion is the Prometheus release whose language and API this is. Grafana decides by it what to offer.
@@ -46,7 +48,7 @@ func newAPI(s *Service) http.Handler {
 		false, // search
 		0,
 		s.log,
-		func(context.Context) apiv1.RulesRetriever { return noRules{} },
+		s.tenantRules,
 		0, 0, 0, // remote read is remoteRead's
 		false,
 		regexp.MustCompile(`^$`), // no origin but ours
@@ -98,8 +100,25 @@ func (exemplars) Select(int64, int64, ...[]*labels.Matcher) ([]exemplar.QueryRes
 	return []exemplar.QueryResult{}, nil
 }
 
-// noRules stands until rules are evaluated here.
-type noRules struct{}
+// Rules are the rule groups of a tenant.
+type Rules = []*rules.Group
 
-func (noRules) RuleGroups() []*rules.Group           { return nil }
-func (noRules) AlertingRules() []*rules.AlertingRule { return nil }
+// tenantRules shows a tenant its own rules at /rules and /alerts.
+func (s *Service) tenantRules(ctx context.Context) apiv1.RulesRetriever {
+	tenant, ok := tenants.FromContext(ctx)
+	if !ok || s.rules == nil {
+		return retriever{}
+	}
+	return retriever{s.rules(tenant)}
+}
+
+type retriever struct{ groups Rules }
+
+func (r retriever) RuleGroups() []*rules.Group { return r.groups }
+
+func (r retriever) AlertingRules() (list []*rules.AlertingRule) {
+	for _, g := range r.groups {
+		list = append(list, g.AlertingRules()...)
+	}
+	return list
+}

@@ -39,6 +39,8 @@ type Options struct {
 	Slots *slots.Slots
 	// DecodeHistogram reads Pane.LastHist. Nil leaves native histogram samples out; sketches are not concerned.
 	DecodeHistogram func(bytes string) (*events.Histogram, error)
+	// Rules lists the rule groups of a tenant for /rules and /alerts; nil shows none.
+	Rules func(tenants.ID) Rules
 	// Version is what /status/buildinfo reports beside the version of the Prometheus engine.
 	Version string
 }
@@ -53,6 +55,7 @@ type Service struct {
 	slots    *slots.Slots
 	decode   func(string) (*events.Histogram, error)
 	version  string
+	rules    func(tenants.ID) Rules
 	metrics  *metrics
 	progress *cache[[]Progress]
 	catalogs *cache[*catalog]
@@ -69,7 +72,7 @@ func New(cfg Config, o Options) (*Service, error) {
 	}
 	s := &Service{
 		cfg: cfg, store: o.Store, limits: o.Limits, log: o.Log, now: o.Now, slots: o.Slots, decode: o.DecodeHistogram,
-		version: o.Version, metrics: newMetrics(o.Registerer),
+		version: o.Version, rules: o.Rules, metrics: newMetrics(o.Registerer),
 	}
 	if s.log == nil {
 		s.log = slog.Default()
