@@ -17,6 +17,10 @@
 //	{{merge "s"}}             the state merged from the states in column s
 //	{{quantile "q" "s"}}      the q-quantile of the states in s
 //	{{visible "r"}}           the condition that a row of rollups, called r, is of the generation that is read
+//	{{distinct}}              the column type of a distinct count
+//	{{merge_distinct "s"}}    the state merged from the states in column s
+//	{{distinct_count "s"}}    the estimate of state s
+//	{{windows}}               the views of closed windows, each with the kinds of rows that are in it
 //	{{tiers}}                 the rollup tiers, finest first: Name, Source, Window, TTL, Partition
 package migrations
 
@@ -159,6 +163,35 @@ func Visible(row, tenant string) string {
 		"SELECT metric::String AS metric, arrayJoin(range(from, to)) AS hour, argMax(gen, at) AS current FROM vigie.replaced" + where + " GROUP BY metric, hour))))"
 }
 
+// DistinctType is the column type of a distinct count, as the server spells it.
+func DistinctType() string { return "AggregateFunction(uniqCombined64(" + precision + "), String)" }
+
+// MergeDistinct is the SQL aggregate that merges the distinct counts in column into one state.
+func MergeDistinct(column string) string {
+	return "uniqCombined64MergeState(" + precision + ")(" + column + ")"
+}
+
+var precision = strconv.Itoa(sketches.DistinctPrecision)
+
+// DistinctCount is the SQL of sketches.Distinct.Estimate of a state: ClickHouse's own estimate is up to 3 % too high between
+// 41,000 and 60,000 items. Lists of up to 512 are exact there too; registers have the counts of their ranks at their end
+// (docs/format/distinct.md), the contributions of empty and full ones are written as the sums that Ertl's loops make.
+func DistinctCount(state string) string {
+	const registers, ranks = 1 << sketches.DistinctPrecision, 64 - sketches.DistinctPrecision + 1
+	m := strconv.Itoa(registers)
+	end := registers*6/8 + 1 // bytes in front of the counts
+	counts := fmt.Sprintf("arrayMap(r -> toFloat64(reinterpretAsUInt32(substring(CAST(%s, 'String'), %d + 4 * r, 4))), range(%d))", state, end+1, ranks+1)
+	sigma := func(x string) string {
+		return fmt.Sprintf("(%s + arraySum(k -> pow(%[1]s, exp2(k)) * exp2(k - 1), range(1, 40)))", x)
+	}
+	tau := func(x string) string {
+		return fmt.Sprintf("if(%s IN (0, 1), 0, (1 - %[1]s - arraySum(k -> pow(1 - pow(%[1]s, exp2(-k)), 2) * exp2(-k), range(1, 60))) / 3)", x)
+	}
+	dense := fmt.Sprintf("arrayMap(c -> %[1]s. * %[1]s / (2 * log(2)) / (arrayFold((sum, r) -> (sum + c[r + 1]) / 2, range(%[2]d, 0, -1), %[1]s * %[3]s) + %[1]s * %[4]s), [%[5]s])[1]",
+		m, ranks-1, tau("(1 - c["+strconv.Itoa(ranks+1)+"] / "+m+")"), sigma("(c[1] / "+m+")"), counts)
+	return fmt.Sprintf("if(reinterpretAsUInt8(substring(CAST(%s, 'String'), 1, 1)) = 3, %s, toFloat64(finalizeAggregation(%[1]s)))", state, dense)
+}
+
 func (t Target) words() template.FuncMap {
 	return template.FuncMap{
 		"on_cluster": func() string {
@@ -177,7 +210,11 @@ func (t Target) words() template.FuncMap {
 		"quantile": func(q, column string) string {
 			return "arrayElement(quantilesDDMerge(" + alpha + ", " + q + ")(" + column + "), 1)"
 		},
-		"tiers": func() []Tier { return tiers },
+		"distinct":       DistinctType,
+		"merge_distinct": MergeDistinct,
+		"distinct_count": DistinctCount,
+		"windows":        func() map[string]string { return map[string]string{"windows": "0, 2", "late_windows": "3, 4"} },
+		"tiers":          func() []Tier { return tiers },
 	}
 }
 

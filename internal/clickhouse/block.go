@@ -81,6 +81,10 @@ func (b *block) floats(name string, values []float64) {
 
 func (b *block) floatValues(values []float64) {
 	b.check(len(values))
+	b.float64s(values)
+}
+
+func (b *block) float64s(values []float64) {
 	for _, v := range values {
 		b.dst = binary.LittleEndian.AppendUint64(b.dst, math.Float64bits(v))
 	}

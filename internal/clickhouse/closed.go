@@ -29,6 +29,7 @@ func (s *Store) Windows(ctx context.Context, tenant tenants.ID, q promql.WindowQ
 		count          proto.ColUInt64
 		sum, low, high proto.ColFloat64
 		sketch         proto.ColStr
+		kept           keptColumns
 	)
 	results := proto.Results{
 		{Name: "series_id", Data: &id}, {Name: "from", Data: &start}, {Name: "to", Data: &end}, {Name: "count", Data: &count},
@@ -36,6 +37,9 @@ func (s *Store) Windows(ctx context.Context, tenant tenants.ID, q promql.WindowQ
 	}
 	if q.Sketch {
 		results = append(results, proto.ResultColumn{Name: "sketch", Data: &sketch})
+	}
+	if q.Kept != 0 {
+		results = append(results, kept.results()...)
 	}
 	query := windowsQuery(tenant, &q)
 	for some := range slices.Chunk(ids, idsPerRead) {
@@ -46,6 +50,9 @@ func (s *Store) Windows(ctx context.Context, tenant tenants.ID, q promql.WindowQ
 				}
 				if q.Sketch {
 					w.Sketch = sketch.RowBytes(i)
+				}
+				if q.Kept != 0 {
+					kept.row(i, &w)
 				}
 				if err := yield(series.ID{Hi: id[i].High, Lo: id[i].Low}, &w); err != nil {
 					return err
@@ -68,6 +75,10 @@ func windowsQuery(tenant tenants.ID, q *promql.WindowQuery) string {
 	if q.Sketch {
 		columns, sketch = columns+", sketch", ", CAST("+migrations.MergeStates("w.sketch")+", 'String') AS sketch"
 	}
+	kept := ""
+	if q.Kept != 0 {
+		columns, kept = columns+keptOuter, keptInner()
+	}
 	where := "tenant = " + literal(string(tenant)) + " AND metric = " + literal(q.Metric) + " AND series_id IN ids" +
 		" AND end >= " + at(q.From+999) + " AND end <= " + at(q.To)
 	if q.Longest > 0 {
@@ -75,7 +86,38 @@ func windowsQuery(tenant tenants.ID, q *promql.WindowQuery) string {
 		where += " AND start >= " + at(q.From-q.Longest.Milliseconds())
 	}
 	return "SELECT " + columns + " FROM (SELECT series_id, toInt64(toUnixTimestamp(start)) AS from, toInt64(toUnixTimestamp(end)) AS to," +
-		" sum(w.count) AS count, sum(w.sum) AS sum, min(w.min) AS min, max(w.max) AS max" + sketch +
+		" sum(w.count) AS count, sum(w.sum) AS sum, min(w.min) AS min, max(w.max) AS max" + sketch + kept +
 		"\nFROM vigie.windows AS w FINAL WHERE w.kind IN (0, 2) AND " + where +
 		"\nGROUP BY series_id, start, end HAVING count > 0 ORDER BY series_id, end, start)"
+}
+
+// keptColumns are what rules keep in windows, as windowsQuery reads it.
+type keptColumns struct {
+	measures    proto.ColUInt8
+	first, last proto.ColFloat64
+	distinct    proto.ColStr
+	items       *proto.ColArr[string]
+	counts      *proto.ColArr[float64]
+}
+
+const keptOuter = ", measures, first, last, distinct, arraySlice(arraySort(x -> (-x.2, x.1), arrayZip(tops.1, tops.2)), 1, top_k).1 AS items," +
+	" arrayMap(x -> x.2 + top_floor, arraySlice(arraySort(x -> (-x.2, x.1), arrayZip(tops.1, tops.2)), 1, top_k)) AS counts"
+
+func keptInner() string {
+	return ",\ngroupBitOr(w.measures) AS measures, if(countIf(w.first.1 != 0) = 0, nan, minIf(w.first, w.first.1 != 0).2) AS first," +
+		" if(max(w.last).1 = 0, nan, max(w.last).2) AS last, CAST(" + migrations.MergeDistinct("w.distinct_state") + ", 'String') AS distinct," +
+		" sumMap(w.top.items, w.top.counts) AS tops, sum(w.top.floor) AS top_floor, max(w.top.k) AS top_k"
+}
+
+func (k *keptColumns) results() proto.Results {
+	k.items, k.counts = proto.NewArray[string](new(proto.ColStr)), proto.NewArray[float64](new(proto.ColFloat64))
+	return proto.Results{
+		{Name: "measures", Data: &k.measures}, {Name: "first", Data: &k.first}, {Name: "last", Data: &k.last}, {Name: "distinct", Data: &k.distinct},
+		{Name: "items", Data: k.items}, {Name: "counts", Data: k.counts},
+	}
+}
+
+func (k *keptColumns) row(i int, w *promql.Closed) {
+	w.Kept, w.First, w.Last, w.Distinct = promql.Kept(k.measures[i]), k.first[i], k.last[i], k.distinct.RowBytes(i)
+	w.Items, w.Counts = k.items.Row(i), k.counts.Row(i)
 }

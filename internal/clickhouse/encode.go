@@ -1,6 +1,7 @@
 package clickhouse
 
 import (
+	"encoding/binary"
 	"errors"
 	"fmt"
 
@@ -27,6 +28,14 @@ const (
 	typeTimeWhole proto.ColumnType = "DateTime64(0, 'UTC')"
 	typeLast      proto.ColumnType = "Tuple(Int64, Float64, String)"
 )
+
+// Of pipeline.WindowRows with kept measures.
+const (
+	typeEnd proto.ColumnType = "Tuple(Int64, Float64)"
+	typeTop proto.ColumnType = "Tuple(items Array(String), counts Array(Float64), errors Array(Float64), floor Float64, total Float64, k UInt16)"
+)
+
+var typeDistinct = proto.ColumnType(migrations.DistinctType())
 
 var typeSketch = proto.ColumnType(migrations.SketchType())
 
@@ -78,9 +87,14 @@ func (Encoder) EncodeSeries(dst []byte, rows *pipeline.SeriesRows) ([]byte, erro
 	return b.end(pipeline.TableSeries)
 }
 
-// EncodeWindows appends the block of pipeline.TableWindows. It trusts that rows.Sketch holds a state a row.
+// EncodeWindows appends the block of pipeline.TableWindows, with the columns of kept measures when rows have any. It trusts that
+// rows.Sketch and rows.Distinct hold a state a row.
 func (Encoder) EncodeWindows(dst []byte, rows *pipeline.WindowRows) ([]byte, error) {
-	b := begin(dst, len(rows.Tenant), 19)
+	columns := 19
+	if rows.Measures != nil {
+		columns += 5
+	}
+	b := begin(dst, len(rows.Tenant), columns)
 	b.lowCardinality("tenant", rows.Tenant)
 	b.lowCardinality("metric", rows.Metric)
 	b.lowCardinality("service", rows.Service)
@@ -109,7 +123,62 @@ func (Encoder) EncodeWindows(dst []byte, rows *pipeline.WindowRows) ([]byte, err
 	b.floats("max", rows.Max)
 	b.column("sketch", typeSketch)
 	b.dst = append(b.dst, rows.Sketch...)
+	if rows.Measures != nil {
+		b.measures(rows)
+	}
 	return b.end(pipeline.TableWindows)
+}
+
+func (b *block) measures(rows *pipeline.WindowRows) {
+	b.column("measures", proto.ColumnTypeUInt8)
+	numbers(b, rows.Measures)
+	b.column("first", typeEnd)
+	numbers(b, rows.FirstTime)
+	b.floatValues(rows.First)
+	b.column("last", typeEnd)
+	numbers(b, rows.LastTime)
+	b.floatValues(rows.Last)
+	b.column("distinct_state", typeDistinct)
+	b.dst = append(b.dst, rows.Distinct...)
+	b.column("top", typeTop)
+	b.tops(rows.Top)
+}
+
+// tops writes the members of a tuple one after the other.
+func (b *block) tops(rows []pipeline.WindowTop) {
+	b.check(len(rows))
+	ends := func() {
+		end := 0
+		for i := range rows {
+			end += len(rows[i].Items)
+			b.int64(int64(end))
+		}
+	}
+	ends()
+	for i := range rows {
+		for _, item := range rows[i].Items {
+			b.text(item)
+		}
+	}
+	for _, column := range []func(*pipeline.WindowTop) []float64{
+		func(t *pipeline.WindowTop) []float64 { return t.Counts }, func(t *pipeline.WindowTop) []float64 { return t.Errors },
+	} {
+		ends()
+		for i := range rows {
+			values := column(&rows[i])
+			b.wrong = b.wrong || len(values) != len(rows[i].Items)
+			b.float64s(values)
+		}
+	}
+	for i := range rows {
+		b.float64s([]float64{rows[i].Floor})
+	}
+	for i := range rows {
+		b.float64s([]float64{rows[i].Total})
+	}
+	for i := range rows {
+		b.dst = binary.LittleEndian.AppendUint16(b.dst, rows[i].K)
+	}
 }
 
 // EncodeLimits appends the block of pipeline.TableLimits.

@@ -35,10 +35,12 @@ func TestGoldenBlocks(t *testing.T) {
 	}
 	encoder := clickhouse.Encoder{}
 	windowRows := windowRows("acme", 1_800_000_000, windowRow{part: "t/0", version: 1, count: 2, sum: 2.5}, windowRow{part: "t/1", version: 3, count: 1, sum: 4})
+	measured := keptRows(1_800_000_000)
 	for name, encode := range map[string]func(dst []byte) ([]byte, error){
 		"rollups":  func(dst []byte) ([]byte, error) { return encoder.EncodeRollups(dst, rollupRows) },
 		"series":   func(dst []byte) ([]byte, error) { return encoder.EncodeSeries(dst, seriesRows) },
 		"windows":  func(dst []byte) ([]byte, error) { return encoder.EncodeWindows(dst, windowRows) },
+		"measures": func(dst []byte) ([]byte, error) { return encoder.EncodeWindows(dst, measured) },
 		"limits":   func(dst []byte) ([]byte, error) { return encoder.EncodeLimits(dst, limits) },
 		"progress": func(dst []byte) ([]byte, error) { return encoder.EncodeProgress(dst, progress) },
 	} {

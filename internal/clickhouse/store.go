@@ -30,26 +30,26 @@ func NewStore(client *Client) *Store { return &Store{client} }
 // Metas lists the stored metrics of a tenant seen at or after since (Unix ms; 0 = ever), by name.
 func (s *Store) Metas(ctx context.Context, tenant tenants.ID, since int64) ([]promql.Meta, error) {
 	where := "tenant = " + literal(string(tenant))
-	query := `SELECT metric::String AS metric, kind, max(native)::UInt8 AS native, argMax(unit, last_seen)::String AS unit, argMax(help, last_seen) AS help, '' AS shape
+	query := `SELECT metric::String AS metric, kind, max(native)::UInt8 AS native, argMax(unit, last_seen)::String AS unit, argMax(help, last_seen) AS help, '' AS shape, 0::UInt8 AS measures
 FROM vigie.series WHERE ` + where + seen(since) + `
 GROUP BY metric, kind
 UNION ALL
-SELECT metric::String AS metric, kind, 0::UInt8 AS native, '' AS unit, '' AS help, shape::String AS shape
+SELECT metric::String AS metric, kind, 0::UInt8 AS native, '' AS unit, '' AS help, shape::String AS shape, groupBitOr(s.measures) AS measures
 FROM vigie.window_series AS s WHERE ` + where + windowsSeen(since) + `
 GROUP BY metric, kind, shape`
 	query = "SELECT * FROM (" + query + ") ORDER BY metric, kind, shape"
 	var (
 		metric, unit, help, shape proto.ColStr
-		kind, native              proto.ColUInt8
+		kind, native, kept        proto.ColUInt8
 		metas                     []promql.Meta
 	)
 	err := s.read(ctx, query, nil, proto.Results{
 		{Name: "metric", Data: &metric}, {Name: "kind", Data: &kind}, {Name: "native", Data: &native},
-		{Name: "unit", Data: &unit}, {Name: "help", Data: &help}, {Name: "shape", Data: &shape},
+		{Name: "unit", Data: &unit}, {Name: "help", Data: &help}, {Name: "shape", Data: &shape}, {Name: "measures", Data: &kept},
 	}, func(rows int) error {
 		for i := range rows {
 			metas = append(metas, promql.Meta{
-				Metric: metric.Row(i), Kind: events.Kind(kind[i]), Native: native[i] != 0, Unit: unit.Row(i), Help: help.Row(i), Shape: shape.Row(i),
+				Metric: metric.Row(i), Kind: events.Kind(kind[i]), Native: native[i] != 0, Unit: unit.Row(i), Help: help.Row(i), Shape: shape.Row(i), Kept: promql.Kept(kept[i]),
 			})
 		}
 		return nil

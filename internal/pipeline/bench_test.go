@@ -6,6 +6,7 @@ import (
 	"math/rand/v2"
 	"runtime"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -100,6 +101,43 @@ func BenchmarkDeclared(b *testing.B) {
 				}
 			}
 			done()
+		})
+	}
+}
+
+// BenchmarkKeep is what an event costs a rollup whose windows keep something, and what its windows take, each of them with some
+// 180 users and four paths: bytes are those that count toward window_bytes, log those of the state topic.
+func BenchmarkKeep(b *testing.B) {
+	for name, keep := range map[string]*Keep{
+		"nothing": nil, "ends": {First: true, Last: true}, "distinct": {Distinct: "user"}, "top": {Top: &Top{Of: "path"}},
+	} {
+		b.Run(name, func(b *testing.B) {
+			const n = 10_000
+			cfg := DefaultConfig()
+			cfg.Rollups = []Rollup{{Name: "r", From: events.Metrics, By: []string{"route", "service"}, Window: &Window{Tumbling: time.Minute}, Keep: keep}}
+			all := benchMetrics(n)
+			for i := range all {
+				all[i].Labels = append(slices.Clone(all[i].Labels), series.Label{Name: "path", Value: fmt.Sprint("/path/", i%4)}, series.Label{Name: "user", Value: fmt.Sprint("user ", i%1000)})
+				slices.SortFunc(all[i].Labels, func(a, b series.Label) int { return strings.Compare(a.Name, b.Name) })
+			}
+			task := NewTask(TaskConfig{Partition: Partition{Topic: "t"}, Signal: events.Metrics, Config: cfg})
+			for i := range all {
+				task.declareMetric(&all[i])
+			}
+			done := processorTime(b)
+			i := 0
+			for b.Loop() {
+				task.declareMetric(&all[i])
+				if i++; i == n {
+					i = 0
+				}
+			}
+			done()
+			log := 0
+			task.windows.Changes(func(key, value []byte) { log += len(key) + len(value) })
+			windows, bytes := task.windows.used(all[0].Tenant)
+			b.ReportMetric(float64(bytes)/float64(windows), "bytes/window")
+			b.ReportMetric(float64(log)/float64(windows), "log/window")
 		})
 	}
 }

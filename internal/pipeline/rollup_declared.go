@@ -33,6 +33,9 @@ type Rollup struct {
 	// Window counts over windows instead of panes, and keeps each once it has closed: one of tumbling (a duration), hopping
 	// (size, every), calendar (unit, zone) and session (gap, by), allowed_lateness and late. Default none.
 	Window *Window `yaml:"window,omitempty"`
+	// Keep says what its windows hold beside count, sum, extremes and sketch: first, last, distinct (a field) and top (of, k,
+	// weight, unit, counters). Default none.
+	Keep *Keep `yaml:"keep,omitempty"`
 	// Tenants are those it is for. Default: all.
 	Tenants []tenants.ID `yaml:"tenants"`
 }
@@ -54,6 +57,7 @@ type rollup struct {
 	window    *windowRule // nil: panes
 	windowID  uint64
 	late      windows.LatePolicy
+	keep      *Keep  // nil: nothing more
 	counterID uint64 // of measure increase
 }
 
@@ -105,12 +109,19 @@ func (r *Rollup) compile() (*rollup, error) {
 			return nil, fmt.Errorf("tenants: %w", err)
 		}
 	}
+	if r.Keep != nil {
+		keep, err := r.Keep.validate(r, c.measure)
+		if err != nil {
+			return nil, err
+		}
+		c.keep = keep
+	}
 	if r.Window != nil {
 		if err := r.Window.validate(); err != nil {
 			return nil, err
 		}
 		c.late, _ = r.Window.late()
-		c.window = &windowRule{r.Name, c.measure, *r.Window}
+		c.window = &windowRule{r.Name, c.measure, *r.Window, c.keep}
 		_, c.windowID = c.window.definition()
 	}
 	groupings := append([][]string{r.By}, r.AlsoBy...)
@@ -244,6 +255,7 @@ func (t *Task) declare(tenant string, time int64, f rules.Fields, m *measurement
 		if measured == nil {
 			continue
 		}
+		t.particular = t.particularOf(r.keep, tenant, time, f, measured)
 		for i := range r.groupings {
 			t.group(r, &r.groupings[i], tenant, time, f, measured)
 		}

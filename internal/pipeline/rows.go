@@ -66,6 +66,23 @@ type WindowRows struct {
 	Min        []float64
 	Max        []float64
 	Sketch     []byte // one state a row
+
+	// What rules with a Keep hold: of no row, or of all when one has any.
+	Measures            []Measures // that the row's rule has
+	FirstTime, LastTime []int64    // Unix nanoseconds, 0 for none
+	First, Last         []float64
+	Distinct            []byte // one state a row
+	Top                 []WindowTop
+}
+
+// WindowTop is a space-saving summary, so that summaries add up: a value came at most Floor and its Count together, of which
+// Floor and its Error may be too much; one that is not among Items came at most Floor times. Numbers are in events, or in the
+// weight's own.
+type WindowTop struct {
+	Items          []string // ascending in rank
+	Counts, Errors []float64
+	Floor, Total   float64
+	K              uint16 // how many are to be shown; 0 when the row has none
 }
 
 // WindowKind is what a row of WindowRows means.

@@ -50,16 +50,17 @@ type Task struct {
 	told       int64 // Reach.Through of the last committed progress
 	telling    int64
 
-	rollups  []*rollup // declared for the signal
-	declares bool      // it has rollups or alerts
-	fields   fields
-	windows  *windowed
-	clocks   clocks
-	counters counters
-	alerts   *alerts
-	limits   *tenants.Config // in force for the epoch
-	decoders decoders
-	rates    *rates
+	rollups    []*rollup // declared for the signal
+	declares   bool      // it has rollups or alerts
+	fields     fields
+	particular particular // of the event at hand, for the rollup at hand
+	windows    *windowed
+	clocks     clocks
+	counters   counters
+	alerts     *alerts
+	limits     *tenants.Config // in force for the epoch
+	decoders   decoders
+	rates      *rates
 
 	limiting []*tenant // whose use of limits is told with the epoch
 

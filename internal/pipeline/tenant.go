@@ -15,6 +15,7 @@ type tenant struct {
 	name        string
 	limit       int // active series
 	openWindows int // its limit of them
+	windowBytes int64
 	decoder     *events.Decoder
 	table       series.Table[entry]
 	// repeats knows events of series in table by their bytes; its numbers are the table's.
@@ -34,7 +35,7 @@ type tenant struct {
 // not looked at.
 func (tn *tenant) bound(limits *tenants.Config, decoders *decoders) {
 	of := limits.For(tenants.ID(tn.name))
-	tn.limit, tn.openWindows = of.ActiveSeries, of.OpenWindows
+	tn.limit, tn.openWindows, tn.windowBytes = of.ActiveSeries, of.OpenWindows, int64(of.WindowBytes)
 	if decoder := decoders.with(&of); decoder != tn.decoder {
 		tn.decoder = decoder
 		tn.repeats = events.NewRepeats(rand.Uint64(), 2*min(tn.limit, maxKnown))

@@ -175,6 +175,7 @@ type windowRule struct {
 	Name    string
 	Measure string
 	Window  Window
+	Keep    *Keep `json:",omitempty"` // with its defaults
 }
 
 // definition is the rule as state remembers it, and id its hash.
@@ -192,17 +193,22 @@ func (r *windowRule) definition() (text []byte, id uint64) {
 
 var errDefinition = errors.New("want the definition of a windowed rollup")
 
-// openDefinition makes the store of a rule from its definition, and says what its windows look like.
-func openDefinition(text []byte) (store openWindows, shape string, err error) {
+// openDefinition makes the store of a rule from its definition.
+func openDefinition(text []byte) (*windowStore, error) {
 	var r windowRule
 	if err := json.Unmarshal(text, &r); err != nil {
-		return nil, "", fmt.Errorf("%w: %w", errDefinition, err)
+		return nil, fmt.Errorf("%w: %w", errDefinition, err)
 	}
-	store, err = r.Window.open()
+	store, err := r.Window.open()
+	if err == nil && r.Keep != nil && r.Keep.Top != nil {
+		_, err = r.Keep.Top.validate()
+	}
 	if err != nil {
-		return nil, "", fmt.Errorf("%w: %w", errDefinition, err)
+		return nil, fmt.Errorf("%w: %w", errDefinition, err)
 	}
-	return store, r.Window.shape(), nil
+	return &windowStore{
+		openWindows: store, definition: text, shape: r.Window.shape(), keep: r.Keep, tenants: map[string]bool{}, kept: map[keptKey][]int64{},
+	}, nil
 }
 
 func appendFloat(dst []byte, v float64) []byte {

@@ -35,7 +35,8 @@ func outcome(e *windows.Emission[windowValue]) (events.Reason, WindowKind, uint6
 // diverted are the late events of an epoch whose windows stay as they are, by window.
 type diverted struct {
 	cells  map[divertedCell]*divertedValue
-	counts map[string]int // cells by tenant
+	counts map[string]int   // cells by tenant
+	bytes  map[string]int64 // and about what their contents take
 }
 
 type divertedCell struct {
@@ -50,22 +51,25 @@ type divertedValue struct {
 	offset int64 // of the first record: with the partition it names the row, in every replay that is committed
 }
 
-// divert puts an event beside a window that it misses. It returns false when the tenant has as many as it may.
-func (d *diverted) divert(cell divertedCell, offset int64, limit int, m *measurement) bool {
+// divert puts an event beside a window that it misses. It returns false when the tenant has as many, or as much, as it may.
+func (d *diverted) divert(cell divertedCell, offset int64, tn *tenant, m *measurement, p *particular) bool {
 	v := d.cells[cell]
 	if v == nil {
-		if d.counts[cell.tenant] >= limit {
+		if d.counts[cell.tenant] >= tn.openWindows || d.bytes[cell.tenant] >= tn.windowBytes {
 			return false
 		}
 		if d.cells == nil {
-			d.cells, d.counts = map[divertedCell]*divertedValue{}, map[string]int{}
+			d.cells, d.counts, d.bytes = map[divertedCell]*divertedValue{}, map[string]int{}, map[string]int64{}
 		}
 		cell.key = strings.Clone(cell.key)
 		v = &divertedValue{offset: offset}
 		d.cells[cell] = v
 		d.counts[cell.tenant]++
+		d.bytes[cell.tenant] += int64(v.bytes())
 	}
-	v.add(m)
+	before := v.bytes()
+	v.add(m, p)
+	d.bytes[cell.tenant] += int64(v.bytes() - before)
 	return true
 }
 
@@ -111,7 +115,7 @@ func (t *Task) divert(r *rollup, tn *tenant, key string, time int64, m *measurem
 	missed, full := false, false
 	t.windows.missed(r.windowID, tn.name, time, verdict, func(w windows.Window, tooLate bool) {
 		missed = true
-		full = full || !t.windows.diverted.divert(divertedCell{r.windowID, tn.name, key, w, tooLate}, t.offset, tn.openWindows, m)
+		full = full || !t.windows.diverted.divert(divertedCell{r.windowID, tn.name, key, w, tooLate}, t.offset, tn, m, &t.particular)
 	})
 	if full {
 		t.tally.drop(tn.name, ReasonWindowLimit)

@@ -20,10 +20,25 @@ type openWindows interface {
 	RestoreProgress(tenant string, p windows.Progress)
 	// contents is the kind of the keys under which the contents of its windows are kept.
 	contents() byte
-	// changes tells what changed since the last call, as state keeps it; a nil value is gone.
-	changes(progress func(tenant string, p windows.Progress), key func(tenant, name string, value []byte))
-	// restore takes what changes told, which has been checked.
-	restore(tenant, name string, value []byte)
+	// changes tells what changed since the last call; nil is gone.
+	changes(progress func(tenant string, p windows.Progress), key func(tenant, name string, k *keptWindows))
+	// restore sets what is kept of a key in place of what it had. Its values belong to the store afterwards.
+	restore(tenant, name string, k *keptWindows)
+	// encode is what is kept of a key in one record, and decode the opposite, of a record that has been checked.
+	encode(k *keptWindows) []byte
+	decode(value []byte) *keptWindows
+}
+
+// keptWindows are what is kept of a key: slices, and the windows of them that have been emitted; or sessions.
+type keptWindows struct {
+	emitted []windows.Emitted
+	parts   []keptPart // ascending
+}
+
+type keptPart struct {
+	window  windows.Window
+	version uint32 // of a session; 0 when it is not emitted yet
+	value   *windowValue
 }
 
 var windowValues = windows.Accumulator[windowValue]{Merge: (*windowValue).mergeFrom, Bytes: (*windowValue).bytes}
@@ -32,22 +47,36 @@ type alignedWindows struct{ *windows.Store[windowValue] }
 
 func (alignedWindows) contents() byte { return windowContents }
 
-func (s alignedWindows) changes(progress func(tenant string, p windows.Progress), key func(tenant, name string, value []byte)) {
+func (s alignedWindows) changes(progress func(tenant string, p windows.Progress), key func(tenant, name string, k *keptWindows)) {
 	s.Changes(progress, func(tenant, name string, e *windows.Entry[windowValue]) {
 		if e == nil {
 			key(tenant, name, nil)
-		} else {
-			key(tenant, name, appendWindows(nil, e))
+			return
 		}
+		k := &keptWindows{emitted: e.Emitted, parts: make([]keptPart, len(e.Slices))}
+		for i := range e.Slices {
+			k.parts[i] = keptPart{window: e.Slices[i].Window, value: e.Slices[i].Value}
+		}
+		key(tenant, name, k)
 	})
 }
 
-func (s alignedWindows) restore(tenant, name string, value []byte) {
-	e, err := decodeWindows(value)
+func (s alignedWindows) restore(tenant, name string, k *keptWindows) {
+	e := windows.Entry[windowValue]{Emitted: k.emitted, Slices: make([]windows.EntrySlice[windowValue], len(k.parts))}
+	for i := range k.parts {
+		e.Slices[i] = windows.EntrySlice[windowValue]{Window: k.parts[i].window, Value: k.parts[i].value}
+	}
+	s.Restore(tenant, name, e)
+}
+
+func (alignedWindows) encode(k *keptWindows) []byte { return appendWindows(nil, k) }
+
+func (alignedWindows) decode(value []byte) *keptWindows {
+	k, err := decodeWindows(value)
 	if err != nil {
 		panic("BUG: " + err.Error())
 	}
-	s.Restore(tenant, name, e)
+	return k
 }
 
 func (s alignedWindows) missed(tenant string, t int64, _ windows.Verdict, each func(w windows.Window, tooLate bool)) {
@@ -74,31 +103,45 @@ func (s sessionWindows) missed(_ string, t int64, verdict windows.Verdict, each 
 	}
 }
 
-func (s sessionWindows) changes(progress func(tenant string, p windows.Progress), key func(tenant, name string, value []byte)) {
+func (s sessionWindows) changes(progress func(tenant string, p windows.Progress), key func(tenant, name string, k *keptWindows)) {
 	s.Changes(progress, func(tenant, name string, sessions []windows.EntrySession[windowValue]) {
 		if len(sessions) == 0 {
 			key(tenant, name, nil)
-		} else {
-			key(tenant, name, appendSessions(nil, sessions))
+			return
 		}
+		k := &keptWindows{parts: make([]keptPart, len(sessions))}
+		for i := range sessions {
+			k.parts[i] = keptPart{sessions[i].Window, sessions[i].Version, sessions[i].Value}
+		}
+		key(tenant, name, k)
 	})
 }
 
-func (s sessionWindows) restore(tenant, name string, value []byte) {
-	sessions, err := decodeSessions(value)
-	if err != nil {
-		panic("BUG: " + err.Error())
+func (s sessionWindows) restore(tenant, name string, k *keptWindows) {
+	sessions := make([]windows.EntrySession[windowValue], len(k.parts))
+	for i := range k.parts {
+		sessions[i] = windows.EntrySession[windowValue]{Window: k.parts[i].window, Version: k.parts[i].version, Value: k.parts[i].value}
 	}
 	s.Restore(tenant, name, sessions)
 }
 
+func (sessionWindows) encode(k *keptWindows) []byte { return appendSessions(nil, k) }
+
+func (sessionWindows) decode(value []byte) *keptWindows {
+	k, err := decodeSessions(value)
+	if err != nil {
+		panic("BUG: " + err.Error())
+	}
+	return k
+}
+
 // appendSessions appends the sessions of a key: docs/format/state.md. It is called after Advance, when none is late.
-func appendSessions(dst []byte, sessions []windows.EntrySession[windowValue]) []byte {
-	dst = binary.AppendUvarint(dst, uint64(len(sessions)))
-	for i := range sessions {
-		dst = appendWindow(dst, sessions[i].Window)
-		dst = binary.AppendUvarint(dst, uint64(sessions[i].Version))
-		dst = sessions[i].Value.append(dst)
+func appendSessions(dst []byte, k *keptWindows) []byte {
+	dst = binary.AppendUvarint(dst, uint64(len(k.parts)))
+	for i := range k.parts {
+		dst = appendWindow(dst, k.parts[i].window)
+		dst = binary.AppendUvarint(dst, uint64(k.parts[i].version))
+		dst = k.parts[i].value.append(dst)
 	}
 	return dst
 }
@@ -106,18 +149,18 @@ func appendSessions(dst []byte, sessions []windows.EntrySession[windowValue]) []
 var errSessions = errors.New("contents of sessions end early, go on, or overlap")
 
 // decodeSessions reads what appendSessions wrote.
-func decodeSessions(src []byte) (sessions []windows.EntrySession[windowValue], err error) {
-	r := windowReader{src: src}
+func decodeSessions(src []byte) (*keptWindows, error) {
+	r, k := windowReader{src: src}, new(keptWindows)
 	for n := r.uvarint(); n > 0 && !r.bad; n-- {
-		e := windows.EntrySession[windowValue]{Window: r.window(), Version: uint32(r.uvarint())}
-		e.Value = r.value()
-		if last := len(sessions) - 1; last >= 0 && sessions[last].Window.End > e.Window.Start {
+		p := keptPart{window: r.window(), version: uint32(r.uvarint())}
+		p.value = r.value()
+		if last := len(k.parts) - 1; last >= 0 && k.parts[last].window.End > p.window.Start {
 			r.bad = true
 		}
-		sessions = append(sessions, e)
+		k.parts = append(k.parts, p)
 	}
-	if r.bad || len(r.src) > 0 || len(sessions) == 0 {
+	if r.bad || len(r.src) > 0 || len(k.parts) == 0 {
 		return nil, errSessions
 	}
-	return sessions, nil
+	return k, nil
 }

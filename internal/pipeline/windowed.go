@@ -39,6 +39,7 @@ type windowed struct {
 	limits   *tenants.Config
 
 	at     *measurement // what update takes
+	more   *particular
 	update func(*windowValue)
 }
 
@@ -49,7 +50,13 @@ type windowStore struct {
 	shape      string // of its windows, for readers of results
 	current    bool
 	tenants    map[string]bool // that it knows
+	keep       *Keep           // nil: nothing more than all windows hold
+	// kept are where the slices and sessions begin that have records of their own in the log: those of rules with a Keep,
+	// whose contents are too large to be written all together whenever one changes.
+	kept map[keptKey][]int64
 }
+
+type keptKey struct{ tenant, name string }
 
 const windowedVersion = 1
 
@@ -59,11 +66,12 @@ const (
 	windowProgress   = 'p'
 	windowContents   = 'k' // slices
 	windowSessions   = 's'
+	windowKept       = 'v' // one slice or session of a rule with a Keep
 )
 
 func newWindowed(rollups []*rollup, limits *tenants.Config) *windowed {
 	w := &windowed{limits: limits, committed: map[string][]byte{}, pending: map[string][]byte{}}
-	w.update = func(v *windowValue) { v.add(w.at) }
+	w.update = func(v *windowValue) { v.add(w.at, w.more) }
 	for _, r := range rollups {
 		if r.window != nil {
 			w.current = append(w.current, *r.window)
@@ -76,6 +84,8 @@ func newWindowed(rollups []*rollup, limits *tenants.Config) *windowed {
 type windowValue struct {
 	pane
 	begun bool
+	clean bool       // as the log has it
+	more  *keptValue // of rules with a Keep
 }
 
 func (v *windowValue) begin() {
@@ -85,19 +95,39 @@ func (v *windowValue) begin() {
 	}
 }
 
-func (v *windowValue) add(m *measurement) {
+func (v *windowValue) add(m *measurement, p *particular) {
 	v.begin()
+	v.clean = false
 	m.into(&v.pane)
+	if p.keep != nil {
+		if v.more == nil {
+			v.more = new(keptValue)
+		}
+		v.more.add(p, m.value)
+	}
 }
 
 func (v *windowValue) mergeFrom(from *windowValue) {
 	v.begin()
+	v.clean = false
 	v.merge(&from.pane)
+	if from.more != nil {
+		if v.more == nil {
+			v.more = new(keptValue)
+		}
+		v.more.merge(from.more)
+	}
 }
 
 // bytes is an estimate, of what the count says: it is asked for at each event, and after a restore it has to be the same.
 // 1024 buckets hold values up to 65,536 times the least.
-func (v *windowValue) bytes() int { return int(unsafe.Sizeof(*v)) + 8*int(min(v.count, 1024)) }
+func (v *windowValue) bytes() int {
+	n := int(unsafe.Sizeof(*v)) + 8*int(min(v.count, 1024))
+	if v.more != nil {
+		n += v.more.bytes()
+	}
+	return n
+}
 
 func (w *windowed) idle() bool { return len(w.current) == 0 && len(w.committed) == 0 }
 
@@ -118,6 +148,7 @@ func (w *windowed) load() {
 			}
 		}
 	}
+	w.loadKept()
 }
 
 // open makes the store of a rule, unless there is one.
@@ -125,13 +156,12 @@ func (w *windowed) open(id uint64, definition []byte, current bool) {
 	if w.store(id) != nil {
 		return
 	}
-	store, shape, err := openDefinition(definition)
+	s, err := openDefinition(definition)
 	if err != nil {
 		panic("BUG: " + err.Error())
 	}
-	w.stores = append(w.stores, &windowStore{
-		openWindows: store, id: id, definition: definition, shape: shape, current: current, tenants: map[string]bool{},
-	})
+	s.id, s.current = id, current
+	w.stores = append(w.stores, s)
 	slices.SortFunc(w.stores, func(a, b *windowStore) int { return cmp.Compare(a.id, b.id) })
 }
 
@@ -162,19 +192,19 @@ func (w *windowed) take(key string, value []byte) {
 		})
 		return
 	}
-	if kind == s.contents() {
-		s.restore(tenant, name, value)
+	if kind == s.contents() && s.keep == nil {
+		s.restore(tenant, name, s.decode(value))
 	}
 }
 
 // add puts an event into the windows of a rule. key is a series', as series.AppendKey writes it; it is not retained.
-func (w *windowed) add(id uint64, tenant string, key []byte, time int64, m *measurement) windows.Verdict {
+func (w *windowed) add(id uint64, tenant string, key []byte, time int64, m *measurement, p *particular) windows.Verdict {
 	w.load()
 	s := w.store(id)
 	if !s.tenants[tenant] {
 		w.know(s, strings.Clone(tenant))
 	}
-	w.touched, w.at = true, m
+	w.touched, w.at, w.more = true, m, p
 	return s.Add(tenant, unsafe.String(unsafe.SliceData(key), len(key)), time, w.update)
 }
 
@@ -264,8 +294,16 @@ func (w *windowed) changes(s *windowStore) {
 	s.changes(func(tenant string, p windows.Progress) {
 		value := binary.LittleEndian.AppendUint64(nil, uint64(p.Fired))
 		w.pending[windowKey(s.id, windowProgress, tenant, "")] = binary.LittleEndian.AppendUint64(value, uint64(p.Floor))
-	}, func(tenant, name string, value []byte) {
-		w.pending[windowKey(s.id, s.contents(), tenant, name)] = value
+	}, func(tenant, name string, k *keptWindows) {
+		key := windowKey(s.id, s.contents(), tenant, name)
+		switch {
+		case s.keep != nil:
+			w.keepParts(s, key, tenant, name, k)
+		case k == nil:
+			w.pending[key] = nil
+		default:
+			w.pending[key] = s.encode(k)
+		}
 	})
 	if s.current {
 		return
@@ -322,17 +360,13 @@ func (w *windowed) Restore(key, value []byte) error {
 	var err error
 	switch kind {
 	case windowDefinition:
-		_, _, err = openDefinition(value)
+		_, err = openDefinition(value)
 	case windowProgress:
 		if len(value) != 16 {
 			err = fmt.Errorf("progress: got %d bytes, want 16", len(value))
 		}
 	default:
-		if _, _, _, err = series.ParseKey([]byte(name)); err == nil && kind == windowContents {
-			_, err = decodeWindows(value)
-		} else if err == nil {
-			_, err = decodeSessions(value)
-		}
+		err = checkContents(kind, name, value)
 	}
 	if err != nil {
 		return fmt.Errorf("windows of rule %016x, tenant %q: %w", id, tenant, err)
@@ -375,6 +409,10 @@ func cutWindowKey(key string) (id uint64, kind byte, tenant, name string) {
 	kind, tenant, name = cutRuleKey(key)
 	switch kind {
 	case windowContents, windowSessions:
+	case windowKept:
+		if len(name) < startBytes {
+			return 0, 0, "", ""
+		}
 	case windowProgress:
 		if name != "" {
 			return 0, 0, "", ""
@@ -386,16 +424,16 @@ func cutWindowKey(key string) (id uint64, kind byte, tenant, name string) {
 }
 
 // appendWindows appends what is kept of a key: docs/format/state.md.
-func appendWindows(dst []byte, e *windows.Entry[windowValue]) []byte {
-	dst = binary.AppendUvarint(dst, uint64(len(e.Emitted)))
-	for _, m := range e.Emitted {
+func appendWindows(dst []byte, k *keptWindows) []byte {
+	dst = binary.AppendUvarint(dst, uint64(len(k.emitted)))
+	for _, m := range k.emitted {
 		dst = appendWindow(dst, m.Window)
 		dst = binary.AppendUvarint(dst, uint64(m.Version))
 	}
-	dst = binary.AppendUvarint(dst, uint64(len(e.Slices)))
-	for i := range e.Slices {
-		dst = appendWindow(dst, e.Slices[i].Window)
-		dst = e.Slices[i].Value.append(dst)
+	dst = binary.AppendUvarint(dst, uint64(len(k.parts)))
+	for i := range k.parts {
+		dst = appendWindow(dst, k.parts[i].window)
+		dst = k.parts[i].value.append(dst)
 	}
 	return dst
 }
@@ -418,18 +456,18 @@ func (v *windowValue) append(dst []byte) []byte {
 var errWindows = errors.New("contents of windows end early, or go on")
 
 // decodeWindows reads what appendWindows wrote.
-func decodeWindows(src []byte) (e windows.Entry[windowValue], err error) {
-	r := windowReader{src: src}
+func decodeWindows(src []byte) (*keptWindows, error) {
+	r, k := windowReader{src: src}, new(keptWindows)
 	for n := r.uvarint(); n > 0 && !r.bad; n-- {
-		e.Emitted = append(e.Emitted, windows.Emitted{Window: r.window(), Version: uint32(r.uvarint())})
+		k.emitted = append(k.emitted, windows.Emitted{Window: r.window(), Version: uint32(r.uvarint())})
 	}
 	for n := r.uvarint(); n > 0 && !r.bad; n-- {
-		e.Slices = append(e.Slices, windows.EntrySlice[windowValue]{Window: r.window(), Value: r.value()})
+		k.parts = append(k.parts, keptPart{window: r.window(), value: r.value()})
 	}
 	if r.bad || len(r.src) > 0 {
-		return windows.Entry[windowValue]{}, errWindows
+		return nil, errWindows
 	}
-	return e, nil
+	return k, nil
 }
 
 type windowReader struct {
@@ -516,7 +554,7 @@ func (t *Task) window(r *rollup, g *grouping, tenant string, time int64, m *meas
 	tn.seen, tn.newest = t.now, max(tn.newest, time)
 	t.touch(tn)
 	t.key = series.AppendKey(t.key[:0], byte(m.kind), g.metric, t.labels)
-	if verdict := t.windows.add(r.windowID, tn.name, t.key, time, m); verdict != windows.OnTime || r.late == windows.Divert {
+	if verdict := t.windows.add(r.windowID, tn.name, t.key, time, m, &t.particular); verdict != windows.OnTime || r.late == windows.Divert {
 		t.late(r, tn, unsafe.String(unsafe.SliceData(t.key), len(t.key)), time, m, verdict)
 	}
 }
@@ -587,7 +625,7 @@ func (o *Outputs) addWindow(part string, s *windowStore, e *windows.Emission[win
 	b.Min = append(b.Min, v.min)
 	b.Max = append(b.Max, v.max)
 	b.Sketch = v.sketch.AppendDD(b.Sketch)
-	o.windowBytes += rollupRowBytes + len(e.Key) + len(metric) + len(part) + len(b.Sketch) - before
+	o.windowBytes += rollupRowBytes + len(e.Key) + len(metric) + len(part) + len(b.Sketch) - before + b.keep(s.keep, v.more)
 }
 
 // windows returns the block to append a row to.

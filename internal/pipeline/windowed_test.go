@@ -332,6 +332,12 @@ func FuzzWindowRestore(f *testing.F) {
 	for i := range out.State {
 		f.Add(out.State[i].Key, out.State[i].Value)
 	}
+	kept := windowedTask(keepConfig(pipeline.Window{Tumbling: 10 * time.Second, AllowedLateness: time.Minute}))
+	step(kept, start.Add(time.Minute), record("acme", at10(1, "s"), (&keptEvent{service: "s", second: 16, bytes: 2, user: "ann", item: "a"}).json()))
+	out = drain(kept, start.Add(time.Minute))
+	for i := range out.State {
+		f.Add(out.State[i].Key, out.State[i].Value)
+	}
 	f.Fuzz(func(t *testing.T, key, value []byte) {
 		task := windowedTask(cfg)
 		if task.Restore(key, value) != nil {

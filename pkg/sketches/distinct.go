@@ -118,6 +118,18 @@ func (d *Distinct) Estimate() float64 {
 // Bytes is the memory that d holds beside itself.
 func (d *Distinct) Bytes() int { return 8*cap(d.hashes) + cap(d.dense) }
 
+// StateBytes is how long the state is that AppendState appends. O(1).
+func (d *Distinct) StateBytes() int {
+	switch n := len(d.hashes); {
+	case d.dense != nil:
+		return 1 + denseBytes
+	case n < 128: // the length takes a byte
+		return 2 + 8*n
+	default:
+		return 3 + 8*n
+	}
+}
+
 // AppendState appends the state of ClickHouse's uniqCombined64(14) that holds these items: the bytes of one value of an
 // AggregateFunction column in Native and RowBinary, which have no length in front (docs/format/distinct.md).
 func (d *Distinct) AppendState(dst []byte) []byte {

@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"math"
 	"slices"
 	"strings"
 )
@@ -63,9 +64,9 @@ func (t *TopK) Add(item []byte, n uint64) {
 	if n == 0 {
 		return
 	}
-	t.total += n
+	t.total = plus(t.total, n)
 	if c := t.byItem[string(item)]; c != nil {
-		c.Count += n
+		c.Count = plus(c.Count, n)
 		t.down(c.at)
 		return
 	}
@@ -76,7 +77,7 @@ func (t *TopK) Add(item []byte, n uint64) {
 	least := t.heap[0]
 	delete(t.byItem, least.Item)
 	t.bytes += len(item) - len(least.Item)
-	least.Counted = Counted{string(item), least.Count + n, least.Count}
+	least.Counted = Counted{string(item), plus(least.Count, n), least.Count}
 	t.byItem[least.Item] = least
 	t.down(0)
 }
@@ -89,20 +90,28 @@ func (t *TopK) Merge(other *TopK) {
 	for _, c := range t.heap {
 		sum := c.Counted
 		if o := other.byItem[c.Item]; o != nil {
-			sum.Count, sum.Error = sum.Count+o.Count, sum.Error+o.Error
+			sum.Count, sum.Error = plus(sum.Count, o.Count), plus(sum.Error, o.Error)
 		} else {
-			sum.Count, sum.Error = sum.Count+theirs, sum.Error+theirs
+			sum.Count, sum.Error = plus(sum.Count, theirs), plus(sum.Error, theirs)
 		}
 		all = append(all, sum)
 	}
 	for _, o := range other.heap {
 		if t.byItem[o.Item] == nil {
-			all = append(all, Counted{o.Item, o.Count + ours, o.Error + ours})
+			all = append(all, Counted{o.Item, plus(o.Count, ours), plus(o.Error, ours)})
 		}
 	}
 	slices.SortFunc(all, rank)
-	t.total += other.total
+	t.total = plus(t.total, other.total)
 	t.fill(all[:min(len(all), t.capacity)])
+}
+
+// plus stays at the greatest number instead of beginning again.
+func plus(a, b uint64) uint64 {
+	if sum := a + b; sum >= a {
+		return sum
+	}
+	return math.MaxUint64
 }
 
 // rank puts the greatest count first, and of equal ones the lesser item.

@@ -13,21 +13,42 @@ import (
 type facet uint8
 
 const (
-	whole  facet = iota // the metric under its own name
-	count               // <name>_count of a sketch
-	sum                 // <name>_sum of a sketch
-	bucket              // <name>_bucket{le} of a sketch
-	least               // <name>_min of a closed window with a sketch
-	most                // <name>_max of the same
+	whole     facet = iota // the metric under its own name
+	count                  // <name>_count of a sketch
+	sum                    // <name>_sum of a sketch
+	bucket                 // <name>_bucket{le} of a sketch
+	least                  // <name>_min of a closed window with a sketch
+	most                   // <name>_max of the same
+	perSecond              // <name>_rate of a closed window
+	first                  // <name>_first of a closed window whose rule keeps it, and so on
+	last
+	distinct
+	top // <name>_top{item}
 )
+
+// topLabel is the label of <name>_top that has the value of the field. No closed window with a top has it itself.
+const topLabel = "item"
+
+// own is the label that series of the facet have and the stored series has not, or "".
+func (f facet) own() string {
+	switch f {
+	case bucket:
+		return labels.BucketLabel
+	case top:
+		return topLabel
+	}
+	return ""
+}
 
 var derived = []struct {
 	facet  facet
 	suffix string
 	kinds  kinds // that have it
+	kept   Kept  // that its rule has to keep; 0: nothing
 }{
-	{count, "_count", kindSketch | kindClosedSketch}, {sum, "_sum", kindSketch | kindClosedSketch}, {bucket, "_bucket", kindSketch | kindClosedSketch},
-	{least, "_min", kindClosedSketch}, {most, "_max", kindClosedSketch},
+	{count, "_count", kindSketch | kindClosedSketch, 0}, {sum, "_sum", kindSketch | kindClosedSketch, 0}, {bucket, "_bucket", kindSketch | kindClosedSketch, 0},
+	{least, "_min", kindClosedSketch, 0}, {most, "_max", kindClosedSketch, 0}, {perSecond, "_rate", kindClosed, 0},
+	{first, "_first", kindClosed, KeptFirst}, {last, "_last", kindClosed, KeptLast}, {distinct, "_distinct", kindClosed, KeptDistinct}, {top, "_top", kindClosed, KeptTop},
 }
 
 // target is one stored metric seen under one PromQL name.
@@ -80,14 +101,18 @@ type catalog struct {
 // hides a derived one of the same name: what was sent is never replaced by what was computed.
 func newCatalog(metas []Meta) *catalog {
 	stored := make(map[string]kinds, len(metas))
+	kept := make(map[string]Kept)
 	for _, m := range metas {
 		stored[m.Metric] |= m.kinds()
+		if m.Kept != 0 {
+			kept[m.Metric] |= m.Kept
+		}
 	}
 	c := &catalog{metas: metas, targets: make(map[string][]target, len(stored)), longest: longest(metas)}
 	for metric, k := range stored {
 		c.targets[metric] = append(c.targets[metric], target{metric, whole, k})
 		for _, d := range derived {
-			if _, hidden := stored[metric+d.suffix]; !hidden && k&d.kinds != 0 {
+			if _, hidden := stored[metric+d.suffix]; !hidden && k&d.kinds != 0 && kept[metric]&d.kept == d.kept {
 				c.targets[metric+d.suffix] = append(c.targets[metric+d.suffix], target{metric, d.facet, k & d.kinds})
 			}
 		}

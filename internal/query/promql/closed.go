@@ -6,7 +6,9 @@ import (
 	"time"
 
 	"github.com/prometheus/prometheus/model/histogram"
+	"github.com/prometheus/prometheus/model/labels"
 
+	"github.com/vigie-io/vigie/pkg/events"
 	"github.com/vigie-io/vigie/pkg/series"
 	"github.com/vigie-io/vigie/pkg/sketches"
 	"github.com/vigie-io/vigie/pkg/windows"
@@ -33,16 +35,22 @@ type results struct {
 	shapes  []windows.Shape
 	last    []windows.Window // ms; the latest of each member
 	built   [][]levels       // by member, as its targets; buckets have one each bound
+	tops    []topSeries      // by member
 	sketch  bool
+	kept    Kept
 	scratch sketches.Sketch
 	counts  []float64
 }
+
+// topSeries are the series of one top: all, and those that the latest window has, by item.
+type topSeries struct{ all, open map[string]*levels }
 
 // closed reads closed windows.
 func (r *reader) closed(ctx context.Context, g group, members []member) error {
 	b := &results{
 		reader: r, members: members, shapes: make([]windows.Shape, len(members)),
 		last: make([]windows.Window, len(members)), built: make([][]levels, len(members)),
+		tops: make([]topSeries, len(members)),
 	}
 	q := WindowQuery{Metric: g.metric, IDs: make([]series.ID, len(members)), From: r.from, To: min(r.to, r.plan.closed)}
 	bounded := true
@@ -56,7 +64,7 @@ func (r *reader) closed(ctx context.Context, g group, members []member) error {
 	if !bounded {
 		q.Longest = 0
 	}
-	q.Sketch = b.sketch
+	q.Sketch, q.Kept = b.sketch, b.kept
 	if q.From > q.To {
 		return nil
 	}
@@ -79,7 +87,14 @@ func (r *reader) closed(ctx context.Context, g group, members []member) error {
 
 func (b *results) prepare(i int, kind kinds) {
 	for _, t := range b.members[i].targets {
+		for _, d := range derived {
+			if d.facet == t.facet {
+				b.kept |= d.kept
+			}
+		}
 		switch {
+		case t.facet == top:
+			b.tops[i] = topSeries{map[string]*levels{}, map[string]*levels{}}
 		case t.facet == bucket:
 			b.sketch = true
 			for range b.reader.bounds {
@@ -100,13 +115,17 @@ func (b *results) add(i int, w *Closed) error {
 		return nil
 	}
 	b.mark(i, w.End)
+	weight, err := b.addTop(i, w)
+	if err != nil {
+		return err
+	}
 	b.last[i] = windows.Window{Start: w.Start, End: w.End}
 	if b.sketch {
 		if err := decodeSketch(&b.scratch, w.Sketch); err != nil {
 			return err
 		}
 	}
-	weight, at := 0, 0
+	at := 0
 	give := func(f float64, h *histogram.FloatHistogram) {
 		b.built[i][at].append(w.End, f, h)
 		at++
@@ -127,6 +146,23 @@ func (b *results) add(i int, w *Closed) error {
 			give(w.Min, nil)
 		case most:
 			give(w.Max, nil)
+		case perSecond:
+			amount := w.Sum
+			if b.members[i].Kind == events.Observation {
+				amount = float64(w.Count)
+			}
+			give(amount*1000/float64(w.End-w.Start), nil)
+		case first, last, distinct:
+			f, there, err := b.keptOf(t.facet, w)
+			if err != nil {
+				return err
+			}
+			if !there {
+				at++
+				break
+			}
+			give(f, nil)
+		case top:
 		default:
 			if b.built[i][at].hists == nil {
 				give(w.Sum, nil)
@@ -141,6 +177,51 @@ func (b *results) add(i int, w *Closed) error {
 	return b.reader.plan.budget.take(weight)
 }
 
+// keptOf is what a window's rule keeps of one number, when it does.
+func (b *results) keptOf(f facet, w *Closed) (value float64, there bool, err error) {
+	switch f {
+	case first:
+		return w.First, w.First == w.First, nil
+	case last:
+		return w.Last, w.Last == w.Last, nil
+	}
+	if w.Kept&KeptDistinct == 0 {
+		return 0, false, nil
+	}
+	var d sketches.Distinct
+	if _, err := d.DecodeState(w.Distinct); err != nil {
+		return 0, false, err
+	}
+	return d.Estimate(), true, nil
+}
+
+// addTop gives the items of a window to their series, and ends those that it has not.
+func (b *results) addTop(i int, w *Closed) (weight int, err error) {
+	s := b.tops[i]
+	if s.all == nil {
+		return 0, nil
+	}
+	open := make(map[string]*levels, len(w.Items))
+	for j, item := range w.Items {
+		if !matchesAll(b.reader.items, item) {
+			continue
+		}
+		if s.all[item] == nil {
+			s.all[item] = &levels{}
+		}
+		s.all[item].append(w.End, w.Counts[j], nil)
+		open[item] = s.all[item]
+		delete(s.open, item)
+		weight++
+	}
+	for _, gone := range s.open {
+		gone.mark(w.End+1, min(b.valid(i), w.End-b.last[i].End))
+		weight++
+	}
+	b.tops[i].open = open
+	return weight, nil
+}
+
 // mark ends the series of a member where its latest result stops to stand, when that is before t.
 func (b *results) mark(i int, t int64) {
 	if b.last[i] == (windows.Window{}) {
@@ -149,6 +230,9 @@ func (b *results) mark(i int, t int64) {
 	valid := b.valid(i)
 	for j := range b.built[i] {
 		b.built[i][j].mark(t, valid)
+	}
+	for _, open := range b.tops[i].open {
+		open.mark(t, valid)
 	}
 }
 
@@ -171,6 +255,13 @@ func (b *results) finish() {
 		b.mark(i, min(b.reader.to, b.reader.plan.closed)+1)
 		at := 0
 		for _, t := range m.targets {
+			if t.facet == top {
+				for item, one := range b.tops[i].all {
+					one.labels = labels.NewBuilder(seriesLabels(t.name, m.Labels, "")).Set(topLabel, item).Labels()
+					b.reader.list = append(b.reader.list, one)
+				}
+				continue
+			}
 			les := []le{{}}
 			if t.facet == bucket {
 				les = b.reader.bounds

@@ -58,6 +58,57 @@ func TestClosedTumbling(t *testing.T) {
 	}
 }
 
+// Items of a top come and go with windows: one that the next has not ends with it, as does everything when the next is empty.
+// Windows from before their rule kept a measure have none.
+func TestClosedKept(t *testing.T) {
+	s := newServer(t)
+	at := func(m int) time.Time { return epoch.Add(time.Duration(m) * time.Minute) }
+	kept := func(from int, first float64, users int, items []string, counts ...float64) promql.Closed {
+		w := result(at(from), at(from+1), 6, 2)
+		var d sketches.Distinct
+		for i := range users {
+			d.Add(fmt.Append(nil, i))
+		}
+		w.Kept, w.First, w.Last, w.Distinct = promql.KeptFirst|promql.KeptLast|promql.KeptDistinct|promql.KeptTop, first, first+1, d.AppendState(nil)
+		w.Items, w.Counts = items, counts
+		return w
+	}
+	old := result(at(0), at(1), 6, 2)
+	old.First, old.Last = none, none
+	s.store.window(t, events.Observation, "v", "tumbling 1m", map[string]string{"route": "/"}, old,
+		kept(1, 5, 3, []string{"a", "b"}, 4, 2), kept(2, 7, 0, []string{"b", "c"}, 3, 1), kept(4, 9, 2, []string{"a"}, 6))
+	s.store.window(t, events.Delta, "bytes", "tumbling 1m", nil, result(at(1), at(2), 6, 20))
+	s.store.window(t, events.Observation, "visit", "session 1m", nil, kept(1, 5, 3, []string{"a"}, 4), kept(2, 7, 1, []string{"b"}, 3))
+	f := func(query string, when time.Time, want float64) {
+		t.Helper()
+		same(t, fmt.Sprintf("%s at %s", query, when.Format(time.TimeOnly)), s.one(query, when), want)
+	}
+	f("v_rate", at(1), 0.1)
+	f("bytes_rate", at(2), 2)
+	f("v_first", at(1), none)
+	f("v_distinct", at(1), none)
+	f("v_first", at(2), 5)
+	f("v_last", at(2), 6)
+	f("v_distinct", at(2), 3)
+	f("v_distinct", at(3), 0)
+	f("v_first", at(4), none)
+	f(`v_top{item="a"}`, at(2).Add(50*time.Second), 4)
+	f(`v_top{item="a"}`, at(3), none)
+	f(`v_top{item="b"}`, at(2), 2)
+	f(`v_top{item="b"}`, at(3), 3)
+	f(`v_top{item=~"b|c",route="/"}`, at(2), 2)
+	f(`count(v_top)`, at(3), 2)
+	f(`v_top{item="b"}`, at(4), none)
+	f(`v_top{item="a"}`, at(5), 6)
+	f(`v_top{item="nothing"}`, at(5), none)
+	f(`v_top{route="/other"}`, at(5), none)
+	f(`sum_over_time(v_top{item="a"}[10m])`, at(5), 10)
+	f(`visit_top{item="a"}`, at(2), 4)
+	f(`visit_top{item="a"}`, at(3), none)
+	f(`visit_top{item="b"}`, at(3), 3)
+	f("bytes_first", at(2), none)
+}
+
 // A month's result stands for the next month, however long: 28 days are followed by 31. It makes no other selector of the
 // query look back as far.
 func TestClosedCalendar(t *testing.T) {
@@ -145,7 +196,7 @@ func TestClosedMetadata(t *testing.T) {
 		}
 	}
 	a = s.do("acme", "GET", "/label/__name__/values", nil)
-	if !strings.Contains(a.body, `["d","w","w_bucket","w_count","w_max","w_min","w_sum"]`) {
+	if !strings.Contains(a.body, `["d","d_rate","w","w_bucket","w_count","w_max","w_min","w_rate","w_sum"]`) {
 		t.Errorf("names: got %s", a.body)
 	}
 }

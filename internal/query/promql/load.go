@@ -30,18 +30,30 @@ func (s *Service) members(ctx context.Context, tenant tenants.ID, c *catalog, ma
 	if len(found) == 0 {
 		return nil, nil
 	}
-	// The le of derived buckets is ours: the database knows nothing of it.
-	stored, buckets := split(found, func(t named) bool { return t.facet != bucket })
-	withoutLe := slices.DeleteFunc(slices.Clone(rest), func(m *labels.Matcher) bool { return m.Name == labels.BucketLabel })
-	if len(withoutLe) == len(rest) {
-		return s.membersOf(ctx, tenant, found, rest, since, limit)
+	// The le of derived buckets and the item of tops are ours: the database knows nothing of them.
+	list := []struct {
+		targets  []named
+		matchers []*labels.Matcher
+	}{{found, rest}}
+	for _, label := range []string{labels.BucketLabel, topLabel} {
+		without := slices.DeleteFunc(slices.Clone(rest), func(m *labels.Matcher) bool { return m.Name == label })
+		if len(without) == len(rest) {
+			continue
+		}
+		one := list[0]
+		list[0].targets, one.targets = split(list[0].targets, func(t named) bool { return t.facet.own() != label })
+		one.matchers = without
+		list = append(list, one)
 	}
-	members, err := s.membersOf(ctx, tenant, stored, rest, since, limit)
-	if err != nil {
-		return nil, err
+	var members []member
+	for _, one := range list {
+		more, err := s.membersOf(ctx, tenant, one.targets, one.matchers, since, limit)
+		if err != nil {
+			return nil, err
+		}
+		members = join(members, more)
 	}
-	more, err := s.membersOf(ctx, tenant, buckets, withoutLe, since, limit)
-	return join(members, more), err
+	return members, nil
 }
 
 // join makes one member of the same series seen twice.
@@ -115,6 +127,11 @@ func toStore(matchers []*labels.Matcher) []Matcher {
 	return list
 }
 
+// matchersOf are the matchers on a label.
+func matchersOf(matchers []*labels.Matcher, label string) []*labels.Matcher {
+	return slices.DeleteFunc(slices.Clone(matchers), func(m *labels.Matcher) bool { return m.Name != label })
+}
+
 // load reads what one selector of a query sees.
 func (s *Service) load(ctx context.Context, hints *storage.SelectHints, matchers []*labels.Matcher) ([]storage.Series, annotations.Annotations, error) {
 	p, planned := planOf(ctx)
@@ -128,7 +145,7 @@ func (s *Service) load(ctx context.Context, hints *storage.SelectHints, matchers
 	if err != nil {
 		return nil, nil, err
 	}
-	r := &reader{service: s, plan: p, hints: hints, bounds: s.bounds(leMatchers(matchers))}
+	r := &reader{service: s, plan: p, hints: hints, bounds: s.bounds(leMatchers(matchers)), items: matchersOf(matchers, topLabel)}
 	r.from = max(hints.Start, p.now-s.cfg.Retention1h.Milliseconds())
 	r.to = min(hints.End, p.clamp)
 	r.tier = s.kept(r.from, p.now)
@@ -194,6 +211,7 @@ type reader struct {
 	fold     *fold
 	from, to int64 // samples from..to are wanted, Unix ms, inclusive; to is not after the watermark
 	bounds   []le
+	items    []*labels.Matcher // on topLabel
 	list     []storage.Series
 	trace    *tracedSelector
 }

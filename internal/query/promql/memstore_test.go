@@ -112,6 +112,9 @@ func (m *memStore) Metas(_ context.Context, tenant tenants.ID, since int64) ([]p
 	var list []promql.Meta
 	for _, s := range m.series[tenant] {
 		meta := promql.Meta{Metric: s.Metric, Kind: s.Kind, Native: s.Native, Unit: s.unit, Help: s.help, Shape: s.Shape}
+		for _, w := range s.closed {
+			meta.Kept |= w.Kept
+		}
 		if s.seen(since) && !slices.Contains(list, meta) {
 			list = append(list, meta)
 		}

@@ -25,7 +25,19 @@ type Meta struct {
 	Unit   string
 	Help   string
 	Shape  string // of closed windows, as windows.ParseShape reads it; "" for panes
+	Kept   Kept   // what closed windows hold beside what all do
 }
+
+// Kept says what rules keep in windows. Values are those of pipeline.Measures.
+type Kept uint8
+
+// Kinds of what is kept.
+const (
+	KeptFirst Kept = 1 << iota
+	KeptLast
+	KeptDistinct
+	KeptTop
+)
 
 // Series is one stored series.
 type Series struct {
@@ -83,6 +95,12 @@ type Closed struct {
 	Sum        float64
 	Min, Max   float64
 	Sketch     []byte // as in Pane
+
+	Kept        Kept     // that the window holds, of those asked for
+	First, Last float64  // NaN for none
+	Distinct    []byte   // state of sketches.Distinct
+	Items       []string // of the top, the greatest first; Counts beside them
+	Counts      []float64
 }
 
 // WindowQuery asks for the closed windows of some series of one metric.
@@ -92,6 +110,7 @@ type WindowQuery struct {
 	From, To int64         // window ends, Unix milliseconds, [From, To]
 	Longest  time.Duration // no window is longer; 0: no bound
 	Sketch   bool          // read sketches
+	Kept     Kept          // read these
 }
 
 // Store is what PromQL needs of the database. Every call is bound to one tenant and sees nothing of another.
