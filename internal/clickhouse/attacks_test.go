@@ -41,6 +41,17 @@ func readAttacks(t testing.TB) []string {
 	return out
 }
 
+// serverAttacks are those of the first part of the file: what the server holds against by itself.
+func serverAttacks(t testing.TB) []string {
+	t.Helper()
+	all := readAttacks(t)
+	i := slices.Index(all, "SELECT arrayMap(file, ['users.xml'])")
+	if i < 100 {
+		t.Fatalf("got %d attacks before those that the gateway refuses, want the first part", i)
+	}
+	return all[:i]
+}
+
 // front is a server with two tenants behind the gateway, and a canary: a listener that nothing may call.
 type front struct {
 	t       *testing.T

@@ -102,7 +102,7 @@ func TestTenantsAreApart(t *testing.T) {
 	}
 
 	before := totals(t, server)
-	for _, attack := range readAttacks(t) {
+	for _, attack := range serverAttacks(t) {
 		status, answer := tenantSQL(t, client, "acme", attack, nil)
 		if leaks(answer) {
 			t.Errorf("%s: got %d %s", attack, status, answer)
@@ -120,7 +120,7 @@ func TestTenantsAreApart(t *testing.T) {
 func TestTenantsMayOnlyRead(t *testing.T) {
 	server, client := migrated(t, nil)
 	twoTenants(t, server, client)
-	for _, statement := range readAttacks(t) {
+	for _, statement := range serverAttacks(t) {
 		word, _, _ := strings.Cut(statement, " ")
 		switch word {
 		case "SELECT", "WITH", "EXPLAIN", "SHOW", "DESCRIBE", "EXISTS", "SET", "USE":
