@@ -51,7 +51,7 @@ func (s *Service) Federate() http.Handler {
 			http.Error(w, err.Error(), code)
 			return
 		}
-		format := expfmt.Negotiate(r.Header)
+		format := expfmt.NegotiateAccept(r.Header, expfmt.DefaultAcceptedFormats()...)
 		w.Header().Set("Content-Type", string(format))
 		encoder := expfmt.NewEncoder(w, format)
 		for _, family := range families(found) {
