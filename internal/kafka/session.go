@@ -293,6 +293,8 @@ func (s *Session) commit(ctx context.Context, messages []pipeline.Message) (bool
 	if err := s.group.Begin(); err != nil {
 		return false, err
 	}
+	// The client's session aborts by itself once it has been called back about a partition. Before that, but after the
+	// balancer knows, Poll may have left records out whose offsets End would commit.
 	if s.rebalanced.Load() {
 		return s.group.End(ctx, kgo.TryAbort)
 	}
