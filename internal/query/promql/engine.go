@@ -107,6 +107,7 @@ func (e *engine) prepare(ctx context.Context, opts promql.QueryOpts, qs string, 
 	}
 	query.plan = plan
 	plan.valid = lookback.Milliseconds()
+	plan.plain = TraceOf(ctx).wantsPlain()
 
 	from, to, base := e.service.span(stmt, plan.now)
 	if to-from > limits.QueryRange.Milliseconds() {

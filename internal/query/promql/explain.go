@@ -11,10 +11,12 @@ import (
 // "sum by (service): 10000 series as 8".
 const HeaderPushdown = "X-Vigie-Pushdown"
 
-// traced serves a query and says what was pushed down; with explain=1 it answers with how the query was read, in place of its result.
+// traced serves a query and says what was pushed down; with explain=1 it answers with how the query was read, in
+// place of its result; with pushdown=0 it reads series one by one.
 func traced(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		ctx, trace := WithTrace(r.Context())
+		trace.plain = r.FormValue("pushdown") == "0"
 		r = r.WithContext(ctx)
 		if explain, _ := strconv.ParseBool(r.FormValue("explain")); !explain {
 			next.ServeHTTP(&tracedWriter{ResponseWriter: w, trace: trace}, r)

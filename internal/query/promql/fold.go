@@ -3,6 +3,7 @@ package promql
 import (
 	"context"
 	"fmt"
+	"math"
 	"slices"
 	"strings"
 
@@ -24,38 +25,56 @@ type fold struct {
 	names   []string // of labels: those that are kept, or without, those that are not
 }
 
-// foldOf finds the sum around a selector; path leads from the root to it. It is nil when there is none right around its function.
+// additive are the functions whose value for added-up series is the sum of their values for each.
+var additive = map[string]bool{
+	"rate": true, "increase": true, "irate": true, "sum_over_time": true, "histogram_count": true, "histogram_sum": true,
+}
+
+// foldOf finds the sum around a selector; path leads from the root to it. It is nil when there is none, or something between that
+// is not additive.
 func foldOf(path []parser.Node) *fold {
-	at := len(path) - 1
-	up := func() parser.Node {
-		for at >= 0 {
-			node := path[at]
-			at--
-			switch node.(type) {
-			case *parser.ParenExpr, *parser.StepInvariantExpr:
-			default:
-				return node
+	for _, node := range slices.Backward(path) {
+		switch n := node.(type) {
+		case *parser.MatrixSelector, *parser.ParenExpr, *parser.StepInvariantExpr, parser.Expressions:
+		case *parser.Call:
+			if !additive[n.Func.Name] {
+				return nil
 			}
+		case *parser.BinaryExpr:
+			if !scales(n) {
+				return nil
+			}
+		case *parser.AggregateExpr:
+			if n.Op != parser.SUM {
+				return nil
+			}
+			return &fold{n.Without, n.Grouping}
+		default:
+			return nil
 		}
-		return nil
 	}
-	if _, ok := up().(*parser.MatrixSelector); !ok {
-		return nil
+	return nil
+}
+
+// scales tells whether an operator multiplies every sample by one finite number, which a sum of finite samples does not mind.
+func scales(n *parser.BinaryExpr) bool {
+	factor := func(e parser.Expr) bool {
+		number, ok := e.(*parser.NumberLiteral)
+		return ok && number.Val != 0 && !math.IsInf(number.Val, 0) && !math.IsNaN(number.Val)
 	}
-	if call, ok := up().(*parser.Call); !ok || !windowSums[call.Func.Name] {
-		return nil
+	switch n.Op {
+	case parser.MUL:
+		return factor(n.LHS) || factor(n.RHS)
+	case parser.DIV:
+		return factor(n.RHS)
 	}
-	sum, ok := up().(*parser.AggregateExpr)
-	if !ok || sum.Op != parser.SUM {
-		return nil
-	}
-	return &fold{sum.Without, sum.Grouping}
+	return false
 }
 
 // of returns the fold of a use that may be folded, nil for others. A range that reaches past the last complete window is
 // extrapolated, for each series as its samples lie.
 func (f *fold) of(u *use, k kinds, clamp int64) *fold {
-	if f == nil || k != kindSketch && k != kindDelta || u.selector.Smoothed || u.selector.Anchored || u.to > clamp {
+	if f == nil || k != kindSketch && k != kindDelta || u.selector.Anchored || u.to > clamp {
 		return nil
 	}
 	return f

@@ -26,6 +26,7 @@ type plan struct {
 	budget budget
 	// choices by a selector's first matcher: the engine hands the very matchers of the tree to Select.
 	choices map[*labels.Matcher]choice
+	plain   bool // nothing is pushed down
 }
 
 // choice is how one selector is read.
@@ -261,7 +262,7 @@ func (p *plan) apply(s *Service, stmt *parser.EvalStmt, catalog *catalog, lookba
 		}
 		key := u.selector.LabelMatchers[0]
 		chosen := choice{tier: tier, smoothed: u.selector.Smoothed}
-		if s.cfg.Pushdown {
+		if s.cfg.Pushdown && !p.plain {
 			chosen.fold = u.fold.of(&u, k, p.clamp)
 		}
 		p.choices[key] = chosen

@@ -13,6 +13,7 @@ import (
 
 // Trace notes what a query reads. A nil Trace notes nothing. Safe for concurrent use.
 type Trace struct {
+	plain      bool // set before the query: nothing is to be pushed down
 	mu         sync.Mutex
 	plan       tracedPlan
 	selectors  []*tracedSelector
@@ -60,6 +61,8 @@ func TraceOf(ctx context.Context) *Trace {
 	t, _ := ctx.Value(traceKey{}).(*Trace)
 	return t
 }
+
+func (t *Trace) wantsPlain() bool { return t != nil && t.plain }
 
 // Statement notes a statement that a Store sends, and of how many series.
 func (t *Trace) Statement(sql string, series int) {
