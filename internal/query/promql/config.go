@@ -15,6 +15,10 @@ type Config struct {
 	// Pushdown lets the database add up the series that a query cannot tell apart, as in sum by (service) (rate(m[5m])).
 	// Answers are the same but for the last digits of floats. Default true.
 	Pushdown bool `yaml:"pushdown"`
+	// SlowQuery is from how long on a query is logged, with how it was read. 0 logs none. Default 5s.
+	SlowQuery time.Duration `yaml:"slow_query"`
+	// MaxSelectors bounds the selectors of one query, each of which is a read of the database. Default 200.
+	MaxSelectors int `yaml:"max_selectors"`
 	// Lookback is how long a gauge or cumulative sample stays valid for an instant selector. Queries over 1 m
 	// and 1 h windows use at least two windows. Default 5m.
 	Lookback time.Duration `yaml:"lookback"`
@@ -43,6 +47,8 @@ func DefaultConfig() Config {
 	return Config{
 		MaxWaiting:      64,
 		Pushdown:        true,
+		SlowQuery:       5 * time.Second,
+		MaxSelectors:    200,
 		Lookback:        5 * time.Minute,
 		ActivityHorizon: time.Hour,
 		LabelsWindow:    24 * time.Hour,
@@ -65,6 +71,12 @@ func (c *Config) Validate() error {
 	}
 	if c.MaxWaiting < 0 {
 		errs = append(errs, fmt.Errorf("max_waiting %d: want zero or more", c.MaxWaiting))
+	}
+	if c.SlowQuery < 0 {
+		errs = append(errs, fmt.Errorf("slow_query %s: want zero or more", c.SlowQuery))
+	}
+	if c.MaxSelectors < 1 {
+		errs = append(errs, fmt.Errorf("max_selectors %d: want at least one", c.MaxSelectors))
 	}
 	if c.SeriesRefresh < 0 {
 		errs = append(errs, fmt.Errorf("series_refresh %s: want zero or more", c.SeriesRefresh))

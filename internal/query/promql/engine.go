@@ -97,7 +97,11 @@ func (e *engine) prepare(ctx context.Context, opts promql.QueryOpts, qs string, 
 	}
 	query := &query{Query: first, engine: e, tenant: tenant, limits: limits}
 	stmt := first.Statement().(*parser.EvalStmt)
-	if len(uses(stmt, noStepSubquery)) == 0 {
+	switch n := len(uses(stmt, noStepSubquery)); {
+	case n > e.service.cfg.MaxSelectors:
+		query.failed = selectorsLimit(e.service.cfg.MaxSelectors)
+		return query, nil
+	case n == 0:
 		return query, nil // 1+1 is right at any time, Grafana asks at time=4
 	}
 	plan, catalog, err := e.service.read(ctx)
@@ -167,9 +171,6 @@ func (q *query) Exec(ctx context.Context) *promql.Result {
 	}
 	ctx, cancel := context.WithTimeout(ctx, q.limits.QueryTimeout)
 	defer cancel()
-	if q.plan != nil {
-		q.trace(ctx)
-	}
 	release, err := q.engine.service.slots.Acquire(ctx, q.tenant)
 	if err != nil {
 		if errors.Is(err, slots.ErrFull) {
@@ -181,7 +182,11 @@ func (q *query) Exec(ctx context.Context) *promql.Result {
 	if q.plan != nil {
 		ctx = q.plan.context(ctx)
 	}
+	ctx, trace := q.traced(ctx)
+	q.trace(ctx)
+	begin := time.Now()
 	result := q.Query.Exec(ctx)
+	q.slow(trace, time.Since(begin), result.Err)
 	if len(q.warnings) > 0 {
 		result.Warnings.Merge(q.warnings)
 	}
@@ -189,6 +194,9 @@ func (q *query) Exec(ctx context.Context) *promql.Result {
 }
 
 func (q *query) trace(ctx context.Context) {
+	if q.plan == nil {
+		return
+	}
 	stmt := q.Statement().(*parser.EvalStmt)
 	p := tracedPlan{Query: stmt.Expr.String(), Start: stmt.Start.UTC(), End: stmt.End.UTC(), Watermark: time.UnixMilli(q.plan.clamp).UTC()}
 	if stmt.Interval > 0 {

@@ -3,6 +3,7 @@ package promql
 import (
 	"encoding/json"
 	"net/http"
+	"runtime/debug"
 	"slices"
 	"strconv"
 	"strings"
@@ -39,7 +40,7 @@ const maxBody = 1 << 20
 // carries the tenant.
 func (s *Service) Handler() http.Handler {
 	upstream := newAPI(s)
-	queries, reads := traced(upstream), s.remoteRead()
+	queries, reads := s.queries(traced(upstream)), s.remoteRead()
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		path := r.URL.Path
 		if strings.HasPrefix(path, "/label/") && strings.HasSuffix(path, "/values") {
@@ -70,6 +71,14 @@ func (s *Service) Handler() http.Handler {
 			upstream.ServeHTTP(w, r)
 		}
 	})
+}
+
+// queries lets identical queries share their answer. There is one handler a service.
+func (s *Service) queries(next http.Handler) http.Handler {
+	s.sharing = newSharing(next, s.metrics.shared, func(tenant tenants.ID, cause any) {
+		s.log.Error("answer a query", "tenant", tenant, "err", cause, "stack", string(debug.Stack()))
+	})
+	return s.sharing
 }
 
 func writeError(w http.ResponseWriter, code int, kind, text string) {

@@ -39,6 +39,11 @@ func waitingLimit(limit int) error {
 		"run fewer queries at a time, or refresh dashboards less often"}
 }
 
+func selectorsLimit(limit int) error {
+	return &LimitError{"promql.max_selectors", limit, "the query has too many selectors",
+		"ask for fewer metrics at a time, or match several names with one selector"}
+}
+
 func rangeLimit(limit time.Duration) error {
 	return &LimitError{"query_range", limit, "the query covers too long a time",
 		"shorten the time range, the [range] or the offset"}

@@ -75,17 +75,23 @@ func TestConcurrency(t *testing.T) {
 	s.vector("hits_total", epoch.Add(10*time.Second)) // fills the caches
 	s.store.mu.Lock()                                 // the next one hangs in the database
 	done := make(chan answer)
-	form := url.Values{"query": {"hits_total"}, "time": {seconds(epoch.Add(10 * time.Second))}}
+	asked := 0
+	form := func() url.Values { // never the same: equal ones would share one place
+		asked++
+		return url.Values{"query": {"hits_total"}, "time": {seconds(epoch.Add(10 * time.Second))}, "asked": {fmt.Sprint(asked)}}
+	}
+	begin := form()
 	first := make(chan struct{})
 	go func() {
 		close(first)
-		done <- s.do("acme", "POST", "/query", form)
+		done <- s.do("acme", "POST", "/query", begin)
 	}()
 	<-first
 	var a answer
 	for a.code != 429 { // the first may not have got its place yet; then it is this one that hangs and that one's turn
 		got := make(chan answer, 1)
-		go func() { got <- s.do("acme", "POST", "/query", form) }()
+		another := form()
+		go func() { got <- s.do("acme", "POST", "/query", another) }()
 		select {
 		case a = <-got:
 		case a = <-done:

@@ -329,6 +329,7 @@ func newServer(t testing.TB, change ...func(*server)) *server {
 // answer is the body of a query.
 type answer struct {
 	code   int
+	header http.Header
 	body   string
 	Status string
 	Error  string
@@ -351,7 +352,7 @@ func (s *server) do(tenant tenants.ID, method, path string, form url.Values) ans
 	}
 	w := httptest.NewRecorder()
 	s.handler.ServeHTTP(w, r.WithContext(tenants.NewContext(r.Context(), tenant)))
-	a := answer{code: w.Code, body: w.Body.String()}
+	a := answer{code: w.Code, header: w.Header(), body: w.Body.String()}
 	_ = json.Unmarshal(w.Body.Bytes(), &a) // Data differs by path
 	return a
 }

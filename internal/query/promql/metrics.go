@@ -13,6 +13,8 @@ type metrics struct {
 	selects     prometheus.Counter
 	series      prometheus.Counter
 	panes       *prometheus.CounterVec
+	shared      prometheus.Counter
+	slow        prometheus.Counter
 }
 
 func newMetrics(r prometheus.Registerer) *metrics {
@@ -33,9 +35,15 @@ func newMetrics(r prometheus.Registerer) *metrics {
 		panes: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "vigie_query_panes_read_total", Help: "Rows of rollups read for PromQL queries, by tier.",
 		}, []string{"tier"}),
+		shared: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "vigie_query_shared_total", Help: "PromQL requests answered with what an identical one found that was running.",
+		}),
+		slow: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "vigie_query_slow_total", Help: "PromQL queries that took query.promql.slow_query or longer; each is logged with how it was read.",
+		}),
 	}
 	if r != nil {
-		r.MustRegister(m.failures, m.storeErrors, m.selects, m.series, m.panes)
+		r.MustRegister(m.failures, m.storeErrors, m.selects, m.series, m.panes, m.shared, m.slow)
 	}
 	return m
 }

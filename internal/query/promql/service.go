@@ -60,6 +60,7 @@ type Service struct {
 	progress *cache[[]Progress]
 	catalogs *cache[*catalog]
 	engine   *engine
+	sharing  *sharing
 }
 
 // New makes a Service. cfg must be valid.
