@@ -2,6 +2,7 @@ package promql
 
 import (
 	"context"
+	"encoding/json"
 	"time"
 )
 
@@ -24,10 +25,11 @@ func (q *query) slow(t *Trace, took time.Duration, err error) {
 	}
 	s.metrics.slow.Inc()
 	e := t.explained(took)
+	selectors, _ := json.Marshal(e.Selectors) // strings, numbers and booleans
 	text := e.Query
 	if len(text) > longestLogged {
 		text = text[:longestLogged]
 	}
 	s.log.Warn("slow query", "tenant", q.tenant, "query", text, "start", e.Start, "end", e.End, "step", e.Step,
-		"seconds", took.Seconds(), "pushdown", t.pushdown(), "selectors", e.Selectors, "statements", len(e.Statements), "err", err)
+		"seconds", took.Seconds(), "pushdown", t.pushdown(), "selectors", string(selectors), "statements", len(e.Statements), "err", err)
 }
