@@ -19,7 +19,7 @@ func TestEndOfAnswer(t *testing.T) {
 		column.Append("Code: not one")
 	}
 	kind, native := proto.ColUInt8{1}, proto.ColUInt8{0}
-	input := proto.Input{{Name: "metric", Data: metric}, {Name: "kind", Data: &kind}, {Name: "native", Data: &native}, {Name: "unit", Data: unit}, {Name: "help", Data: help}, {Name: "shape", Data: help}}
+	input := proto.Input{{Name: "metric", Data: metric}, {Name: "kind", Data: &kind}, {Name: "native", Data: &native}, {Name: "unit", Data: unit}, {Name: "help", Data: help}, {Name: "shape", Data: help}, {Name: "measures", Data: &native}}
 	var buffer proto.Buffer
 	if err := (proto.Block{Columns: len(input), Rows: 1}).EncodeRawBlock(&buffer, 0, input); err != nil {
 		t.Fatal(err)
