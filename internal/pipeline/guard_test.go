@@ -39,6 +39,9 @@ func costFloor(name string) float64 {
 // allocated bytes an event, for records as they should be and as they should not, bytes of state a series, bytes of result a row. A
 // rise of more than a tenth fails. When it is meant: go test -run TestCosts ./internal/pipeline -update.
 func TestCosts(t *testing.T) {
+	if testing.Short() {
+		t.Skip("the race detector, with which -short runs, allocates beside what is measured")
+	}
 	defer debug.SetGCPercent(debug.SetGCPercent(-1)) // a collection would empty pools in between
 	got := map[string]float64{}
 	for name := range costlyRecords(0) {
