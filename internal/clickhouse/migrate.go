@@ -17,10 +17,29 @@ type Migration struct {
 	SQL     string // statements, each with its semicolon
 }
 
-// Migrate brings the schema up to this program's and returns what was pending. With dryRun it only returns it. Two
-// processes may do so at once, and one that dies in the middle is taken up by the next. It refuses a server whose
-// applied files differ from this program's, which is also what an older program on a newer schema meets.
+// Migrate brings the schema up to this program's and returns what was pending. With dryRun it only returns it. Several
+// processes may do so at once: one does, the others wait; one that dies in the middle is taken up by the next. It refuses a server
+// whose applied files differ from this program's, which is also what an older program on a newer schema meets.
 func (c *Client) Migrate(ctx context.Context, dryRun bool) ([]Migration, error) {
+	pending, err := c.pending(ctx, func(migrations.File, []string) error { return nil })
+	if err != nil || dryRun || len(pending) == 0 {
+		return pending, err
+	}
+	alive, release, err := c.lockMigrations(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer release()
+	return c.pending(ctx, func(file migrations.File, statements []string) error {
+		if err := alive(); err != nil {
+			return fmt.Errorf("keep the lock of migrations: %w", err)
+		}
+		return c.apply(ctx, file, statements)
+	})
+}
+
+// pending lists the files that are not applied, and calls each with each of them and its statements.
+func (c *Client) pending(ctx context.Context, each func(file migrations.File, statements []string) error) ([]Migration, error) {
 	applied, err := c.applied(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("read vigie.schema_migrations: %w", err)
@@ -39,10 +58,7 @@ func (c *Client) Migrate(ctx context.Context, dryRun bool) ([]Migration, error) 
 			return nil, err
 		}
 		pending = append(pending, Migration{file.Version, file.Name, strings.Join(statements, ";\n") + ";\n"})
-		if dryRun {
-			continue
-		}
-		if err := c.apply(ctx, file, statements); err != nil {
+		if err := each(file, statements); err != nil {
 			return nil, err
 		}
 	}
