@@ -12,27 +12,15 @@ import (
 
 // tellAlerts tells Alertmanagers of the alerts of this process's partitions until ctx ends, in one session after the other.
 func tellAlerts(ctx context.Context, cfg *config.Config, n *notify.Notifier, log *slog.Logger) error {
-	for wait := sinkRetryMin; ; wait = min(2*wait, sinkRetryMax) {
-		began := time.Now()
-		err := func() error {
-			source, err := kafka.NewAlerts(cfg.Kafka, log)
-			if err != nil {
-				return err
-			}
-			defer source.Close()
-			return n.Run(ctx, source)
-		}()
-		if ctx.Err() != nil {
-			return nil
+	sessions(ctx, sinkRetryMin, sinkRetryMax, func() error {
+		source, err := kafka.NewAlerts(cfg.Kafka, log)
+		if err != nil {
+			return err
 		}
-		if time.Since(began) > sinkRetryMax {
-			wait = sinkRetryMin
-		}
+		defer source.Close()
+		return n.Run(ctx, source)
+	}, func(err error, wait time.Duration) {
 		log.Error("reading alerts ended; starting it again", "err", err, "retry_in", wait)
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-time.After(wait):
-		}
-	}
+	})
+	return nil
 }

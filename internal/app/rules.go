@@ -140,20 +140,10 @@ func runRules(ctx context.Context, cfg kafka.Config, r *ruler.Ruler, log *slog.L
 	if err := newTopics(cfg, log).ensure(ctx); err != nil {
 		return err
 	}
-	for wait := rulesRetryMin; ctx.Err() == nil; wait = min(2*wait, rulesRetryMax) {
-		began := time.Now()
-		err := kafka.RunRuleShards(ctx, cfg, log, func(ctx context.Context, shard *kafka.RuleShard) error { return r.RunShard(ctx, shard) })
-		if ctx.Err() != nil {
-			return nil
-		}
-		if time.Since(began) > rulesRetryMax {
-			wait = rulesRetryMin
-		}
+	sessions(ctx, rulesRetryMin, rulesRetryMax, func() error {
+		return kafka.RunRuleShards(ctx, cfg, log, func(ctx context.Context, shard *kafka.RuleShard) error { return r.RunShard(ctx, shard) })
+	}, func(err error, wait time.Duration) {
 		log.Error("rules are not evaluated; joining the group again", "err", err, "retry_in", wait)
-		select {
-		case <-ctx.Done():
-		case <-time.After(wait):
-		}
-	}
+	})
 	return nil
 }

@@ -62,23 +62,11 @@ func (r *sinkRunner) run(ctx context.Context, connections *kafka.Metrics) error 
 	defer watching.Wait()
 	watching.Go(func() { r.watchDuplicates(ctx) })
 	watching.Go(func() { r.auditor.Run(ctx, r.stored) })
-	for wait := sinkRetryMin; ; wait = min(2*wait, sinkRetryMax) {
-		began := time.Now()
-		err := r.once(ctx, producer)
-		if ctx.Err() != nil {
-			return nil
-		}
-		if time.Since(began) > sinkRetryMax {
-			wait = sinkRetryMin
-		}
+	sessions(ctx, sinkRetryMin, sinkRetryMax, func() error { return r.once(ctx, producer) }, func(err error, wait time.Duration) {
 		r.enter("waiting", err, nil)
 		r.p.Log.Error("sink ended; starting it again", "err", err, "retry_in", wait)
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-time.After(wait):
-		}
-	}
+	})
+	return nil
 }
 
 func (r *sinkRunner) once(ctx context.Context, parker sink.Parker) error {

@@ -153,8 +153,7 @@ const maxServices = 500
 
 // services reads a selector from the tiers that are kept by service. done is false when it has to be read otherwise.
 func (r *reader) services(ctx context.Context, of named, matchers []*labels.Matcher) (done bool, err error) {
-	_, rest := newCatalog(nil).match(matchers)
-	rest = slices.DeleteFunc(rest, func(m *labels.Matcher) bool { return m.Name != serviceLabel })
+	rest := slices.DeleteFunc(slices.Clone(matchers), func(m *labels.Matcher) bool { return m.Name != serviceLabel })
 	since := r.service.announced(r.from - r.service.cfg.ActivityHorizon.Milliseconds())
 	names, err := r.service.store.Services(ctx, r.plan.tenant, of.metric, toStore(rest), since)
 	if err != nil {
