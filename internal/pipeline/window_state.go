@@ -1,0 +1,157 @@
+package pipeline
+
+import (
+	"encoding/binary"
+	"errors"
+
+	"github.com/vigie-io/vigie/pkg/windows"
+)
+
+// What a key is about, after the rule's id.
+const (
+	windowDefinition = 'd'
+	windowProgress   = 'p'
+	windowContents   = 'k' // slices
+	windowSessions   = 's'
+	windowKept       = 'v' // one slice or session of a rule with a Keep
+)
+
+func windowKey(id uint64, kind byte, tenant, name string) string {
+	if kind == windowDefinition {
+		return string(append(binary.LittleEndian.AppendUint64(nil, id), kind))
+	}
+	return string(append(appendRuleKey(nil, id, kind, tenant), name...))
+}
+
+// cutWindowKey takes a key apart; kind is 0 when it is none.
+func cutWindowKey(key string) (id uint64, kind byte, tenant, name string) {
+	if len(key) == 9 && key[8] == windowDefinition {
+		return ruleOf(key), windowDefinition, "", ""
+	}
+	kind, tenant, name = cutRuleKey(key)
+	switch kind {
+	case windowContents, windowSessions:
+	case windowKept:
+		if len(name) < startBytes {
+			return 0, 0, "", ""
+		}
+	case windowProgress:
+		if name != "" {
+			return 0, 0, "", ""
+		}
+	default:
+		return 0, 0, "", ""
+	}
+	return ruleOf(key), kind, tenant, name
+}
+
+// appendWindows appends what is kept of a key: docs/format/state.md.
+func appendWindows(dst []byte, k *keptWindows) []byte {
+	dst = binary.AppendUvarint(dst, uint64(len(k.emitted)))
+	for _, m := range k.emitted {
+		dst = appendWindow(dst, m.Window)
+		dst = binary.AppendUvarint(dst, uint64(m.Version))
+	}
+	dst = binary.AppendUvarint(dst, uint64(len(k.parts)))
+	for i := range k.parts {
+		dst = appendWindow(dst, k.parts[i].window)
+		dst = k.parts[i].value.append(dst)
+	}
+	return dst
+}
+
+func appendWindow(dst []byte, w windows.Window) []byte {
+	return binary.AppendVarint(binary.AppendVarint(dst, w.Start), w.End-w.Start)
+}
+
+// append writes the value; nil, which no window needs any more, is one without events.
+func (v *windowValue) append(dst []byte) []byte {
+	if v == nil {
+		v = new(windowValue)
+	}
+	v.begin()
+	dst = binary.AppendUvarint(dst, v.count)
+	dst = appendFloat(appendFloat(appendFloat(dst, v.sum), v.min), v.max)
+	return v.sketch.AppendDD(dst)
+}
+
+var errWindows = errors.New("contents of windows end early, or go on")
+
+// decodeWindows reads what appendWindows wrote.
+func decodeWindows(src []byte) (*keptWindows, error) {
+	r, k := windowReader{src: src}, new(keptWindows)
+	for n := r.uvarint(); n > 0 && !r.bad; n-- {
+		k.emitted = append(k.emitted, windows.Emitted{Window: r.window(), Version: uint32(r.uvarint())})
+	}
+	for n := r.uvarint(); n > 0 && !r.bad; n-- {
+		k.parts = append(k.parts, keptPart{window: r.window(), value: r.value()})
+	}
+	if r.bad || len(r.src) > 0 {
+		return nil, errWindows
+	}
+	return k, nil
+}
+
+type windowReader struct {
+	src []byte
+	bad bool
+}
+
+func (r *windowReader) skip(n int) {
+	if n <= 0 || n > len(r.src) {
+		r.bad, r.src = true, nil
+		return
+	}
+	r.src = r.src[n:]
+}
+
+func (r *windowReader) uvarint() uint64 {
+	v, n := binary.Uvarint(r.src)
+	r.skip(n)
+	return v
+}
+
+func (r *windowReader) varint() int64 {
+	v, n := binary.Varint(r.src)
+	r.skip(n)
+	return v
+}
+
+func (r *windowReader) float() float64 {
+	if len(r.src) < 8 {
+		r.bad, r.src = true, nil
+		return 0
+	}
+	v := readFloat(r.src)
+	r.src = r.src[8:]
+	return v
+}
+
+func (r *windowReader) byte() byte {
+	if len(r.src) < 1 {
+		r.bad = true
+		return 0
+	}
+	b := r.src[0]
+	r.src = r.src[1:]
+	return b
+}
+
+func (r *windowReader) window() windows.Window {
+	start, size := r.varint(), r.varint()
+	r.bad = r.bad || size <= 0
+	return windows.Window{Start: start, End: start + size}
+}
+
+func (r *windowReader) value() *windowValue {
+	v := new(windowValue)
+	v.begin()
+	v.count = r.uvarint()
+	v.sum, v.min, v.max = r.float(), r.float(), r.float()
+	n, err := v.sketch.DecodeDD(r.src)
+	if err != nil {
+		n = 0
+	}
+	r.skip(n)
+	return v
+}
