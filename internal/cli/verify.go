@@ -76,7 +76,7 @@ func (r *verifyRequest) run(ctx context.Context, cfg config.Config, s Streams) (
 		for _, note := range sum.Notes {
 			fmt.Fprintf(s.Out, "%s: %s\n", table.Name, note)
 		}
-		fmt.Fprintf(s.Out, "%s: %d rows compared, %s (the topic was read %d times)\n", table.Name, sum.Rows, count(&sum), sum.Passes)
+		fmt.Fprintf(s.Out, "%s: %d rows compared, %d not comparable, %s (the topic was read %d times)\n", table.Name, sum.Rows, sum.Incomparable, count(&sum), sum.Passes)
 		rows += sum.Rows
 		differences += sum.Differences
 		checks.Found(r.Topic, table.Name, sum.Differences)

@@ -44,12 +44,13 @@ func (v *verifier) compare(ctx context.Context, p *pass) error {
 }
 
 // reportLost reports the events that were neither taken nor put into a dead letter, and the reverse.
-func (p *pass) reportLost() {
-	p.v.sum.Differences += len(p.lost)
-	for _, d := range p.lost {
-		p.v.report(d)
+func (v *verifier) reportLost(of *reading) {
+	v.sum.Differences += len(of.lost)
+	for _, d := range of.lost {
+		v.report(d)
 	}
-	p.lost = nil
+	of.lost = nil
+	of.rates.note(&v.sum)
 }
 
 // follow counts the records between two ends, as far as they concern keys.
@@ -71,6 +72,10 @@ func (p *pass) follow(ctx context.Context, from, to Offsets, keys map[Key]string
 // difference compares the cells, or those of the keys given, with the store.
 func (p *pass) difference(ctx context.Context, only map[Key]bool) (found map[Key]string, rows int, err error) {
 	found = map[Key]string{}
+	skipped := 0
+	if only == nil {
+		defer func() { p.v.sum.Incomparable += skipped }()
+	}
 	seen := make(map[Key]bool, len(p.cells))
 	q := Query{Table: p.v.cfg.Table, Tenant: p.v.cfg.Tenant}
 	q.Metrics, q.Except = p.v.metrics()
@@ -79,7 +84,11 @@ func (p *pass) difference(ctx context.Context, only map[Key]bool) (found map[Key
 	for q.From = from; q.From < to && len(found) < maxDifferences; q.From += step {
 		q.To = min(q.From+step, to)
 		err := p.v.store.Rows(ctx, q, func(row *Row) error {
-			if p.skips(&row.Key) || only != nil && !only[row.Key] {
+			if only != nil && !only[row.Key] {
+				return nil
+			}
+			if p.skips(&row.Key) {
+				skipped++
 				return nil
 			}
 			rows++
@@ -111,7 +120,7 @@ func (p *pass) difference(ctx context.Context, only map[Key]bool) (found map[Key
 
 // skips says whether nobody can tell what the pane should hold.
 func (p *pass) skips(key *Key) bool {
-	return p.unknown[key.Start] || p.v.cfg.Replaced != nil && p.v.cfg.Replaced(key.Tenant, key.Metric, key.Start)
+	return p.unsure[*key] || p.v.cfg.Replaced != nil && p.v.cfg.Replaced(key.Tenant, key.Metric, key.Start)
 }
 
 // reach is the span of panes to read. Without an end it ends behind the last pane that any event can have.

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"slices"
-	"strconv"
 
 	"github.com/vigie-io/vigie/internal/pipeline"
 	"github.com/vigie-io/vigie/internal/tenants"
@@ -14,17 +13,18 @@ import (
 
 // pass is one reading of the topic: the cells of the panes from ≤ start < to.
 type pass struct {
-	v        *verifier
+	reading
 	from, to int64 // to 0 is without end
+	rules    []*rule
 	cells    map[Key]*Cell
 	bytes    int64
 	only     map[Key]bool // nil, or the keys to count
-	unknown  map[int64]bool
-	names    map[string]string
-	rates    *rates
-	first    bool // counts records and events for the summary
-	lost     []Difference
+	unsure   map[Key]bool // rows of which it is not known what they should hold
+	names
 }
+
+// names keep one copy of each string that is a batch's.
+type names map[string]string
 
 // About what a cell and a bucket take, the maps around them included.
 const (
@@ -34,112 +34,59 @@ const (
 
 // count reads the topic and counts what falls into the panes from on, as many as fit into memory.
 func (v *verifier) count(ctx context.Context, from int64) (*pass, error) {
-	p := &pass{v: v, from: from, to: v.to, cells: map[Key]*Cell{}, unknown: map[int64]bool{}, names: map[string]string{}, rates: newRates(v.cfg.Limits), first: v.sum.Passes == 0}
+	p := &pass{from: from, to: v.to, cells: map[Key]*Cell{}, unsure: map[Key]bool{}, names: names{}}
+	p.reading = v.read(v.sum.Passes == 0, p.event)
+	var err error
+	if p.rules, err = v.rulesOf(false); err != nil {
+		return nil, err
+	}
 	if err := v.source.Records(ctx, v.span.From, v.span.To, p.record); err != nil {
 		return nil, err
 	}
 	if p.first {
-		p.reportLost()
-		p.rates.note(&v.sum)
+		v.reportLost(&p.reading)
 	}
 	return p, nil
 }
 
 // record counts one record.
 func (p *pass) record(partition int32, r *pipeline.Record) error {
-	batch, standsFor := p.v.reader.Read(r)
-	at := position{partition, r.Offset, r.Timestamp / 1e6}
-	l := p.v.letters[at]
-	if p.first {
-		p.v.sum.Records++
-	}
-	if !p.rates.take(partition, r.Timestamp, p.v.reader.Charge()) {
-		return nil
-	}
-	if batch == nil {
-		p.refused(at, l, -1)
-		return nil
-	}
-	for i := range batch.Rejects {
-		if index := batch.Rejects[i].Index; index < 0 || standsFor(index) {
-			p.refused(at, l, index)
-		}
-	}
-	take := func(index int, m *events.Metric) {
-		if standsFor(index) {
-			p.event(at, r, l, index, m)
-		}
-	}
-	for i := range batch.Metrics {
-		take(batch.MetricIndex[i], &batch.Metrics[i])
-	}
-	for i := range batch.Spans {
-		m := ofSpan(&batch.Spans[i])
-		take(batch.SpanIndex[i], &m)
-	}
-	for i := range batch.Logs {
-		m := ofLog(&batch.Logs[i])
-		take(batch.LogIndex[i], &m)
-	}
+	p.reading.record(partition, r)
 	return p.narrow()
 }
 
-// refused notes an event that the contract refuses: it must be in a dead letter.
-func (p *pass) refused(at position, l *Refusal, index int) {
-	if !p.first {
-		return
+// event counts an event in its own metric, and in those that are derived from it.
+func (p *pass) event(e *event) {
+	m := e.metric
+	if m.Histogram != nil && m.Kind == events.Delta {
+		m.Kind = events.Observation
 	}
-	p.v.sum.Refused++
-	if l == nil || !l.Unknown && index >= 0 && !l.refuses(index) {
-		p.lose(at, index, "is refused, and in no dead letter")
-	}
-}
-
-func (p *pass) lose(at position, index int, what string) {
-	if len(p.lost) < maxDifferences {
-		p.lost = append(p.lost, Difference{What: fmt.Sprintf("event %d of record %d/%d %s", index, at.partition, at.offset, what)})
+	p.metric(e, &m, e.unknown)
+	for _, c := range p.rules {
+		c.derive(e, func(d derived) { p.metric(e, &d.Metric, e.unknown || d.unsure) })
 	}
 }
 
-// event counts an event that the contract accepts, unless a letter says that its time or its labels were refused.
-func (p *pass) event(at position, r *pipeline.Record, l *Refusal, index int, m *events.Metric) {
-	if p.v.cfg.Tenant != "" && m.Tenant != string(p.v.cfg.Tenant) {
-		return
+// metric counts a metric of an event, unless it is not sure that it does.
+func (p *pass) metric(e *event, m *events.Metric, unsure bool) {
+	id := series.Hash(series.AppendKey(nil, byte(m.Kind), m.Name, m.Labels))
+	if p.first && !e.unknown {
+		p.v.limits.see(e.partition, m.Tenant, id)
 	}
 	start := floor(m.Time/1e9, p.v.cfg.Table.Width)
-	switch {
-	case l != nil && l.Unknown:
-		p.unknown[start] = true
-		return
-	case l.refuses(index):
-		if p.first {
-			p.v.sum.Refused++
-			if !l.outOfTime(m.Time, p.v.cfg.MaxPast, p.v.cfg.MaxFuture) && !l.overLabels() && !p.v.overNow(r, m.Tenant, index) {
-				p.lose(at, index, "is in a dead letter, and nothing is wrong with it")
-			}
-		}
-		return
-	}
-	if p.first {
-		p.v.sum.Events++
-	}
-	kind := m.Kind
-	if m.Histogram != nil && kind == events.Delta {
-		kind = events.Observation
-	}
-	id := series.Hash(series.AppendKey(nil, byte(kind), m.Name, m.Labels))
-	if p.first {
-		p.v.limits.see(at.partition, m.Tenant, id)
-	}
-	if start < p.from || p.to != 0 && start >= p.to || p.v.foreign(m.Name) {
+	if start < p.from || p.to != 0 && start >= p.to || slices.Contains(p.v.foreign, m.Name) {
 		return
 	}
 	key := Key{Tenant: p.name(m.Tenant), Metric: p.name(m.Name), Service: p.name(m.Labels.Get("service")), ID: id, Start: start}
 	if p.v.cfg.Table.Service {
-		if kind > events.Delta {
+		if m.Kind > events.Delta {
 			return // levels do not merge across series
 		}
 		key.ID = series.ID{}
+	}
+	if unsure {
+		p.unsure[key] = true
+		return
 	}
 	if p.only != nil && !p.only[key] {
 		return
@@ -150,7 +97,7 @@ func (p *pass) event(at position, r *pipeline.Record, l *Refusal, index int, m *
 		p.cells[key] = c
 		p.bytes += cellBytes
 	}
-	p.bytes += int64(c.add(m, kind)) * bucketBytes
+	p.bytes += int64(c.add(m, m.Kind)) * bucketBytes
 }
 
 // overNow says whether the tenant's limits of now refuse the event: its letter names the reason of another only.
@@ -160,12 +107,11 @@ func (v *verifier) overNow(r *pipeline.Record, tenant string, index int) bool {
 	return batch != nil && slices.ContainsFunc(batch.Rejects, func(reject events.Reject) bool { return reject.Index == index })
 }
 
-// name keeps one copy of a string that is a batch's.
-func (p *pass) name(s string) string {
-	kept, known := p.names[s]
+func (n names) name(s string) string {
+	kept, known := n[s]
 	if !known {
 		kept = string([]byte(s))
-		p.names[kept] = kept
+		n[kept] = kept
 	}
 	return kept
 }
@@ -196,31 +142,43 @@ func (p *pass) narrow() error {
 	return nil
 }
 
-// foreign says whether rows of the metric come, or may come, from another topic too.
-func (v *verifier) foreign(metric string) bool {
-	return v.cfg.Signal == events.Metrics && (metric == pipeline.SpanMetric || metric == pipeline.LogMetric)
-}
-
 // metrics are the names that the topic's rows have, or have not.
 func (v *verifier) metrics() (names []string, except bool) {
-	switch v.cfg.Signal {
-	case events.Spans:
-		return []string{pipeline.SpanMetric}, false
-	case events.Logs:
-		return []string{pipeline.LogMetric}, false
+	if v.cfg.Signal == events.Metrics {
+		return v.foreign, true
 	}
-	return append([]string{pipeline.SpanMetric, pipeline.LogMetric}, v.cfg.Declared...), true
+	return v.own, false
+}
+
+// sortMetrics tells the metrics that come from the topic from those that come, or may come, from another one too.
+func (v *verifier) sortMetrics() {
+	v.own, v.foreign = nil, nil
+	add := func(signal events.Signal, names ...string) {
+		if signal == v.cfg.Signal {
+			v.own = append(v.own, names...)
+		} else {
+			v.foreign = append(v.foreign, names...)
+		}
+	}
+	add(events.Spans, pipeline.SpanMetric)
+	add(events.Logs, pipeline.LogMetric)
+	for _, r := range v.cfg.Rollups {
+		if r.Window != nil {
+			continue
+		}
+		if c, err := newRule(&r); err == nil {
+			for _, g := range c.groupings {
+				add(r.From, g.metric)
+			}
+		}
+	}
 }
 
 // ofSpan is the observation that a span stands for.
 func ofSpan(s *events.Span) events.Metric {
 	m := events.Metric{Tenant: s.Tenant, Time: s.Time, Name: pipeline.SpanMetric, Value: float64(s.Duration) / 1e9}
-	class := ""
-	if s.StatusCode >= 100 && s.StatusCode < 600 {
-		class = strconv.Itoa(s.StatusCode/100) + "xx"
-	}
 	for _, l := range []series.Label{
-		{Name: "http_route", Value: s.Route}, {Name: "http_status_class", Value: class}, {Name: "peer", Value: s.Peer},
+		{Name: "http_route", Value: s.Route}, {Name: "http_status_class", Value: classOf(s.StatusCode)}, {Name: "peer", Value: s.Peer},
 		{Name: "service", Value: s.Service}, {Name: "span_kind", Value: s.Kind}, {Name: "span_name", Value: s.Name},
 		{Name: "status", Value: s.Status},
 	} {

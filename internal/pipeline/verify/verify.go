@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"slices"
 	"time"
 
 	"github.com/vigie-io/vigie/internal/pipeline"
@@ -105,8 +106,10 @@ type Config struct {
 	// MaxPast, MaxFuture and WatermarkDelay are those that the records were processed with.
 	MaxPast, MaxFuture, WatermarkDelay time.Duration
 	MaxTenants                         int
-	Declared                           []string // metrics of declared rollups, which are left out
-	Limits                             func(tenants.ID) tenants.Limits
+	Rollups                            []pipeline.Rollup // declared; they are valid
+	// SeriesIdle is after how long a silence a cumulative series may begin anew.
+	SeriesIdle time.Duration
+	Limits     func(tenants.ID) tenants.Limits
 	// Replaced says whether the panes of a metric that begin at start, Unix seconds, have been replaced by others, which are of no
 	// topic: they are left out. Nil is none.
 	Replaced func(tenant, metric string, start int64) bool
@@ -134,6 +137,7 @@ func (d Difference) String() string {
 type Summary struct {
 	Records, Events, Refused uint64 // read, counted and dead-lettered; of the whole topic or what Since leaves
 	Rows                     int    // compared
+	Incomparable             int    // rows of which nobody can tell what they should hold
 	Differences              int
 	Partial                  bool // so many differences that the comparison ended early
 	Passes                   int
@@ -172,11 +176,14 @@ type verifier struct {
 	letters  letters
 	from, to int64 // panes that can be compared; to 0 is without end
 	limits   limits
+	// own are the metrics that spans and logs make, and the rules that are declared of the topic; foreign are those of other topics.
+	own, foreign []string
 }
 
 func (v *verifier) run(ctx context.Context) error {
+	v.sortMetrics()
 	var since time.Time
-	if !v.cfg.Since.IsZero() {
+	if !v.cfg.Since.IsZero() && !v.remembers() {
 		// An event may be in a record that was appended max_future before its time.
 		since = v.cfg.Since.Add(-v.cfg.MaxFuture)
 	}
@@ -210,6 +217,11 @@ func (v *verifier) run(ctx context.Context) error {
 	v.sum.From, v.sum.To = v.from, v.to
 	v.limits.note(&v.sum, &v.cfg)
 	return nil
+}
+
+// remembers says whether the records before Since matter for what follows: cumulative series go on from them.
+func (v *verifier) remembers() bool {
+	return slices.ContainsFunc(v.cfg.Rollups, func(r pipeline.Rollup) bool { return r.From == v.cfg.Signal && r.Measure == "increase" })
 }
 
 // bound finds the panes that can be compared. What is not complete yet, or not any more, is left out.

@@ -35,7 +35,9 @@ type fakeSource struct {
 	letters []verify.Refusal
 	store   *fakeStore
 	limits  func() *tenants.Config // nil: the defaults
-	grow    func()                 // called by Span, but for the first call
+	rollups []pipeline.Rollup
+	grow    func() // called by Span, but for the first call
+	clock   int64  // Unix ms before which nothing is processed
 	spans   int
 	reads   int
 }
@@ -70,6 +72,7 @@ func (s *fakeSource) Span(context.Context, time.Time) (verify.Span, error) {
 // Settle processes everything, also what came after end: a store is never at the very end that was asked for.
 func (s *fakeSource) Settle(context.Context, verify.Offsets) error {
 	cfg := pipeline.DefaultConfig()
+	cfg.Rollups = s.rollups
 	for partition, records := range s.records {
 		task := s.tasks[partition]
 		at := pipeline.Partition{Topic: "t", Partition: partition}
@@ -79,8 +82,9 @@ func (s *fakeSource) Settle(context.Context, verify.Offsets) error {
 		}
 		for _, r := range records[s.done[partition]:] {
 			out := pipeline.NewOutputs(&cfg)
-			task.Step(&pipeline.Chunk{Partition: at, Signal: s.signal, Records: []pipeline.Record{r}}, now.UnixMilli())
-			task.Drain(out, now.UnixMilli())
+			clock := max(r.Timestamp/1e6, s.clock)
+			task.Step(&pipeline.Chunk{Partition: at, Signal: s.signal, Records: []pipeline.Record{r}}, clock)
+			task.Drain(out, clock)
 			task.Committed(true)
 			for _, rows := range out.Rollups {
 				s.store.insert(rows)
@@ -206,8 +210,18 @@ func config(signal events.Signal, table verify.Table) verify.Config {
 	cfg := pipeline.DefaultConfig()
 	return verify.Config{
 		Signal: signal, Table: table, Memory: 64 << 20, MaxPast: cfg.MaxPast, MaxFuture: cfg.MaxFuture, WatermarkDelay: cfg.WatermarkDelay,
-		MaxTenants: cfg.MaxTenants, Limits: limits(1000), Now: now,
+		MaxTenants: cfg.MaxTenants, Limits: limits(1000), SeriesIdle: cfg.SeriesIdle, Now: now,
 	}
+}
+
+// declared are rollups of all signals.
+var declared = []pipeline.Rollup{
+	{Name: "slow_seconds", From: events.Spans, Where: `duration_seconds > 2s && status_class != "4xx"`, By: []string{"service", "status_class"}, AlsoBy: [][]string{{"peer"}, {}}},
+	{Name: "spans_total", From: events.Spans, Measure: "events", By: []string{"name"}, Tenants: []tenants.ID{"acme"}},
+	{Name: "errors_total", From: events.Logs, Where: `severity == "error"`, By: []string{"service"}},
+	{Name: "a_by_service", From: events.Metrics, Where: `name == "a" && value > 0`, By: []string{"service"}},
+	{Name: "events_total", From: events.Metrics, Measure: "events", AlsoBy: [][]string{{"name", "shop.id"}}},
+	{Name: "grown_total", From: events.Metrics, Measure: "increase", By: []string{"service"}},
 }
 
 func run(t testing.TB, cfg verify.Config, s *fakeSource) (verify.Summary, []verify.Difference) {
@@ -277,8 +291,10 @@ func TestRecountAndEveryChange(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		signal := rapid.SampledFrom([]events.Signal{events.Metrics, events.Spans, events.Logs}).Draw(t, "signal")
 		s := newSource(signal)
+		s.rollups = declared
 		drawTopic(t, s)
 		cfg := config(signal, rapid.SampledFrom(verify.Tables()).Draw(t, "table"))
+		cfg.Rollups = declared
 		cfg.Memory = units.Bytes(rapid.SampledFrom([]int{20_000, 64 << 20}).Draw(t, "memory"))
 		var found []verify.Difference
 		sum, err := verify.Run(context.Background(), cfg, s, s.store, func(d verify.Difference) { found = append(found, d) })
