@@ -6,6 +6,7 @@ import (
 	"context"
 	"embed"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -89,20 +90,21 @@ func ensureLibrary(ctx context.Context, cacheDir string, progress func(string)) 
 
 // fetchLibrary lets npm unpack the pinned package below work and marks it complete.
 func fetchLibrary(ctx context.Context, work, name string, progress func(string)) (string, error) {
-	npm, err := exec.LookPath("npm")
-	if err != nil {
-		return "", fmt.Errorf("npm is not installed or not on PATH; install Node.js with npm (Debian: apt-get install npm)")
+	if _, err := exec.LookPath("npm"); err != nil {
+		return "", errNoNPM
 	}
 	progress("fetching ClickHouse " + ClickHouseVersion + " once (178 MB, 566 MB unpacked) into " + filepath.Dir(work))
-	if err := runNPM(ctx, npm, work); err != nil {
+	if err := writePins(work); err != nil {
+		return "", err
+	}
+	if err := InstallNPM(ctx, work); err != nil {
 		return "", err
 	}
 	unpacked := filepath.Join(work, "node_modules", filepath.FromSlash(name))
 	return unpacked, markLibrary(unpacked)
 }
 
-// runNPM runs `npm ci` in work, which installs exactly what the lock file pins or fails.
-func runNPM(ctx context.Context, npm, work string) error {
+func writePins(work string) error {
 	for _, file := range []string{"package.json", "package-lock.json"} {
 		content, err := pins.ReadFile("npm/" + file)
 		if err != nil {
@@ -112,18 +114,30 @@ func runNPM(ctx context.Context, npm, work string) error {
 			return explainNPM(err.Error())
 		}
 	}
+	return nil
+}
+
+var errNoNPM = errors.New("npm is not installed or not on PATH; install Node.js with npm (Debian: apt-get install npm)")
+
+// InstallNPM runs `npm ci` in dir, which installs exactly what package-lock.json there pins, or fails with one sentence
+// that says what to do. No package's own scripts run.
+func InstallNPM(ctx context.Context, dir string) error {
+	npm, err := exec.LookPath("npm")
+	if err != nil {
+		return errNoNPM
+	}
 	ctx, cancel := context.WithTimeout(ctx, fetchTime)
 	defer cancel()
-	cmd := exec.CommandContext(ctx, npm, "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--prefer-offline",
+	cmd := exec.CommandContext(ctx, npm, "ci", "--ignore-scripts", "--legacy-peer-deps", "--no-audit", "--no-fund", "--prefer-offline",
 		"--loglevel=error", "--update-notifier=false", "--fetch-retries=2", "--fetch-retry-mintimeout=1000")
-	cmd.Dir = work
+	cmd.Dir = dir
 	// npm may stand behind scripts that start it: end the whole group, not only the first of them.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
 	cmd.WaitDelay = 2 * time.Second
 	var output bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &output, &output
-	err := cmd.Run()
+	err = cmd.Run()
 	if ctx.Err() != nil {
 		return fmt.Errorf("npm ci: %w", ctx.Err())
 	}
