@@ -103,30 +103,29 @@ func panesQuery(tenant tenants.ID, q *promql.PaneQuery) (string, error) {
 		}
 	case q.Groups != nil:
 		of, from = "toUInt128(g.group) AS series_id", from+" INNER JOIN ids AS g ON r.series_id = g.series_id"
+		which = "indexHint(" + which + ")" // the join looks every row up already
 	}
-	b.WriteString("SELECT " + of + ", toUnixTimestamp(ts) AS start, sum(r.count) AS count, sum(r.sum) AS sum, toFloat64(min(r.min)) AS min, toFloat64(max(r.max)) AS max")
-	if q.Last {
-		b.WriteString(", max(r.last) AS level, level.1 AS last_time, level.2 AS last, level.3 AS last_hist")
+	columns := []string{"series_id", "start"}
+	b.WriteString("SELECT " + of + ", toUnixTimestamp(ts) AS start")
+	read := func(asked bool, expression string, names ...string) {
+		if asked {
+			b.WriteString(", " + expression)
+			columns = append(columns, names...)
+		}
 	}
-	if q.Sketch {
-		b.WriteString(", CAST(" + migrations.MergeStates("r.sketch") + ", 'String') AS sketch")
-	}
+	read(q.Count, "sum(r.count) AS count", "count")
+	read(q.Sum, "sum(r.sum) AS sum", "sum")
+	read(q.Last, "max(r.last) AS level, level.1 AS last_time, level.2 AS last, level.3 AS last_hist", "last_time", "last", "last_hist")
+	read(q.Sketch, "CAST("+migrations.MergeStates("r.sketch")+", 'String') AS sketch", "sketch")
 	b.WriteString("\nFROM " + from + " WHERE tenant = " + literal(string(tenant)) + " AND metric = " + literal(q.Metric) +
 		" AND " + which + " AND ts >= " + seconds(q.From) + " AND ts < " + seconds(q.To) +
 		" AND " + migrations.Visible("r", literal(string(tenant))))
+	by := "series_id, ts"
 	if q.Groups != nil {
-		b.WriteString("\nGROUP BY g.group, ts ORDER BY g.group, ts")
-	} else {
-		b.WriteString("\nGROUP BY series_id, ts ORDER BY series_id, ts")
+		by = "g.group, ts"
 	}
-	columns := "series_id, start, count, sum, min, max"
-	if q.Last {
-		columns += ", last_time, last, last_hist"
-	}
-	if q.Sketch {
-		columns += ", sketch"
-	}
-	return "SELECT " + columns + " FROM (" + b.String() + ")", nil
+	b.WriteString("\nGROUP BY " + by + " ORDER BY " + by)
+	return "SELECT " + strings.Join(columns, ", ") + " FROM (" + b.String() + ")", nil
 }
 
 // seconds is the first pane start at or after a time.
@@ -135,33 +134,34 @@ func seconds(millis int64) string {
 	return "toDateTime(" + strconv.FormatInt(min(up, 1<<32-1), 10) + ", 'UTC')"
 }
 
-// paneColumns are the columns of an answer, reused from block to block.
+// paneColumns are the columns of an answer, reused from block to block. Those that were not asked for stay empty.
 type paneColumns struct {
-	results    proto.Results
-	id         proto.ColUInt128
-	start      proto.ColUInt32
-	count      proto.ColUInt64
-	sum        proto.ColFloat64
-	min, max   proto.ColFloat64
-	lastTime   proto.ColInt64
-	last       proto.ColFloat64
-	lastHist   proto.ColStr
-	sketch     proto.ColStr
-	withLast   bool
-	withSketch bool
+	results  proto.Results
+	id       proto.ColUInt128
+	start    proto.ColUInt32
+	count    proto.ColUInt64
+	sum      proto.ColFloat64
+	lastTime proto.ColInt64
+	last     proto.ColFloat64
+	lastHist proto.ColStr
+	sketch   proto.ColStr
+	query    *promql.PaneQuery
 }
 
 func newPaneColumns(q *promql.PaneQuery) *paneColumns {
-	c := &paneColumns{withLast: q.Last, withSketch: q.Sketch}
-	c.results = proto.Results{
-		{Name: "series_id", Data: &c.id}, {Name: "start", Data: &c.start}, {Name: "count", Data: &c.count},
-		{Name: "sum", Data: &c.sum}, {Name: "min", Data: &c.min}, {Name: "max", Data: &c.max},
+	c := &paneColumns{query: q}
+	c.results = proto.Results{{Name: "series_id", Data: &c.id}, {Name: "start", Data: &c.start}}
+	if q.Count {
+		c.results = append(c.results, proto.ResultColumn{Name: "count", Data: &c.count})
 	}
-	if c.withLast {
+	if q.Sum {
+		c.results = append(c.results, proto.ResultColumn{Name: "sum", Data: &c.sum})
+	}
+	if q.Last {
 		c.results = append(c.results, proto.ResultColumn{Name: "last_time", Data: &c.lastTime},
 			proto.ResultColumn{Name: "last", Data: &c.last}, proto.ResultColumn{Name: "last_hist", Data: &c.lastHist})
 	}
-	if c.withSketch {
+	if q.Sketch {
 		c.results = append(c.results, proto.ResultColumn{Name: "sketch", Data: &c.sketch})
 	}
 	return c
@@ -170,15 +170,19 @@ func newPaneColumns(q *promql.PaneQuery) *paneColumns {
 func (c *paneColumns) yield(rows int, yield func(series.ID, *promql.Pane) error) error {
 	var pane promql.Pane
 	for i := range rows {
-		pane = promql.Pane{
-			Start: int64(c.start[i]) * 1000, Count: c.count[i], Sum: c.sum[i], Min: c.min[i], Max: c.max[i],
+		pane = promql.Pane{Start: int64(c.start[i]) * 1000}
+		if c.query.Count {
+			pane.Count = c.count[i]
 		}
-		if c.withLast {
+		if c.query.Sum {
+			pane.Sum = c.sum[i]
+		}
+		if c.query.Last {
 			pane.LastTime, pane.Last = c.lastTime[i], c.last[i]
 			// A copy: strings may be kept.
 			pane.LastHist = string(c.lastHist.RowBytes(i))
 		}
-		if c.withSketch {
+		if c.query.Sketch {
 			pane.Sketch = c.sketch.RowBytes(i)
 		}
 		if err := yield(series.ID{Hi: c.id[i].High, Lo: c.id[i].Low}, &pane); err != nil {

@@ -149,13 +149,16 @@ func (o *oracle) panes(tenant tenants.ID, q promql.PaneQuery) (keys []paneKey, p
 		}
 		p := panes[key]
 		if p == nil {
-			p = &oraclePane{pane: promql.Pane{Start: start, Min: math.Inf(1), Max: math.Inf(-1)}}
+			p = &oraclePane{pane: promql.Pane{Start: start}}
 			panes[key] = p
 		}
 		for _, v := range r.values {
-			p.pane.Count++
-			p.pane.Sum += v
-			p.pane.Min, p.pane.Max = min(p.pane.Min, v), max(p.pane.Max, v)
+			if q.Count {
+				p.pane.Count++
+			}
+			if q.Sum {
+				p.pane.Sum += v
+			}
 			p.sketch.Add(v)
 		}
 		if q.Last && (r.lastTime > p.pane.LastTime || r.lastTime == p.pane.LastTime && r.last > p.pane.Last) {
@@ -256,7 +259,7 @@ func checkPanes(t *testing.T, store *clickhouse.Store, o *oracle, at uint32, ran
 		q := promql.PaneQuery{
 			Metric: []string{"m0", "m1", `m'2\`}[random.IntN(3)], Tier: []promql.Tier{promql.Tier10s, promql.Tier1m, promql.Tier1h}[random.IntN(3)],
 			From: int64(at)*1000 + int64(random.IntN(200))*1000, To: int64(at)*1000 + 100_000 + int64(random.IntN(300))*1000,
-			Sketch: random.IntN(2) == 0, Last: random.IntN(2) == 0,
+			Count: random.IntN(2) == 0, Sum: random.IntN(2) == 0, Sketch: random.IntN(2) == 0, Last: random.IntN(2) == 0,
 		}
 		if q.Tier == promql.Tier1h {
 			q.From = int64(at) * 1000
@@ -335,7 +338,7 @@ func TestServicePanes(t *testing.T) {
 	}
 	for _, together := range []bool{false, true} {
 		for _, tier := range []promql.Tier{promql.Tier10s, promql.Tier1m, promql.Tier1h} {
-			q := promql.PaneQuery{Metric: "m0", Tier: tier, From: int64(at) * 1000, To: int64(at)*1000 + 200_000, Sketch: true, Services: names[3:], Together: together}
+			q := promql.PaneQuery{Metric: "m0", Tier: tier, From: int64(at) * 1000, To: int64(at)*1000 + 200_000, Count: true, Sum: true, Sketch: true, Services: names[3:], Together: together}
 			o := &oracle{}
 			for _, r := range rows {
 				if i := slices.Index(q.Services, r.service); i >= 0 {
@@ -418,7 +421,7 @@ func TestPanesOfManySeries(t *testing.T) {
 	at := today(t, server)
 	const n = 10_000
 	rows := make([]row, n)
-	q := promql.PaneQuery{Metric: "m", Tier: promql.Tier10s, From: int64(at) * 1000, To: int64(at)*1000 + 1}
+	q := promql.PaneQuery{Metric: "m", Tier: promql.Tier10s, From: int64(at) * 1000, To: int64(at)*1000 + 1, Sum: true}
 	for i := range rows {
 		id := series.Hash([]byte(fmt.Sprint(i)))
 		rows[i] = row{tenant: "acme", metric: "m", service: fmt.Sprint(i % 7), id: id, pane: at, values: []float64{float64(i)}}

@@ -309,23 +309,33 @@ func (r *reader) windowsOf(ctx context.Context, kind kinds, from source) error {
 	grid.fill = max(horizon, r.hints.Range)
 
 	b := newWindowBuilder(r, grid, kind, from.members)
-	if probe {
-		err := r.panes(ctx, from, segment{Tier1m, grid.from() - ceil(horizon, Tier1m.millis()), grid.from()}, PaneQuery{},
-			func(i int, p *Pane) error {
-				b.prior[i] = p.Start + Tier1m.millis()
-				return nil
-			})
-		if err != nil {
+	for _, s := range grid.segments {
+		if err := r.panes(ctx, from, s, b.query, b.add); err != nil {
 			return err
 		}
 	}
-	for _, s := range grid.segments {
-		if err := r.panes(ctx, from, s, PaneQuery{Sketch: b.sketch}, b.add); err != nil {
+	if probe {
+		if err := r.probe(ctx, b, from, horizon); err != nil {
 			return err
 		}
 	}
 	r.list = append(r.list, b.build()...)
 	return nil
+}
+
+// probe looks before the grid, for the members whose activity does not begin with it.
+func (r *reader) probe(ctx context.Context, b *windowBuilder, from source, horizon int64) error {
+	start := b.grid.from()
+	late := from.those(func(i int) bool { return len(b.starts[i]) == 0 || b.starts[i][0] != start })
+	if len(late.members) == 0 {
+		return nil
+	}
+	at := cursor{members: from.members}
+	return r.panes(ctx, late, segment{Tier1m, start - ceil(horizon, Tier1m.millis()), start}, PaneQuery{}, func(i int, p *Pane) error {
+		of, err := at.find(late.members[i].ID)
+		b.prior[of] = p.Start + Tier1m.millis()
+		return err
+	})
 }
 
 // source is what panes are read of: series, or groups of them.
@@ -337,6 +347,26 @@ type source struct {
 
 	services []string // of services: their names
 	apart    bool     // each for itself
+}
+
+// those is the source of the members that keep keeps. Of services it is all, or none: there are few of them.
+func (s source) those(keep func(i int) bool) source {
+	kept := source{metric: s.metric, services: s.services, apart: s.apart}
+	kepts := make([]bool, len(s.members))
+	for i, m := range s.members {
+		if kepts[i] = keep(i); kepts[i] {
+			kept.members = append(kept.members, m)
+		}
+	}
+	if s.services != nil && len(kept.members) > 0 {
+		kept.members = s.members
+	}
+	for i, group := range s.groups {
+		if kepts[group] {
+			kept.ids, kept.groups = append(kept.ids, s.ids[i]), append(kept.groups, group)
+		}
+	}
+	return kept
 }
 
 func idsOf(members []member) []series.ID {
@@ -397,7 +427,7 @@ type windowBuilder struct {
 	prior   []int64
 	starts  [][]int64
 	facets  [][]column // by member, as its targets
-	sketch  bool
+	query   PaneQuery  // what they need of a pane
 	scratch sketches.Sketch
 	counts  []float64
 }
@@ -423,14 +453,17 @@ func newWindowBuilder(r *reader, grid *grid, kind kinds, members []member) *wind
 			if t.facet == bucket {
 				b.facets[i][j].buckets = make([][]float64, len(r.bounds))
 			}
-			b.sketch = b.sketch || kind == kindSketch && (t.facet == whole || t.facet == bucket)
+			sketched := kind == kindSketch && (t.facet == whole || t.facet == bucket)
+			b.query.Sketch = b.query.Sketch || sketched
+			b.query.Count = b.query.Count || t.facet == count
+			b.query.Sum = b.query.Sum || t.facet == sum || t.facet == whole
 		}
 	}
 	return b
 }
 
 func (b *windowBuilder) add(i int, p *Pane) error {
-	if b.sketch {
+	if b.query.Sketch {
 		if err := decodeSketch(&b.scratch, p.Sketch); err != nil {
 			return err
 		}

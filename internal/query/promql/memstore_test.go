@@ -213,12 +213,15 @@ func (s *stored) panes(q promql.PaneQuery) []*promql.Pane {
 		}
 		p := panes[start]
 		if p == nil {
-			p = &promql.Pane{Start: start, Min: math.Inf(1), Max: math.Inf(-1)}
+			p = &promql.Pane{Start: start}
 			panes[start], sketched[start] = p, &sketches.Sketch{}
 		}
-		p.Count++
-		p.Sum += e.value
-		p.Min, p.Max = min(p.Min, e.value), max(p.Max, e.value)
+		if q.Count {
+			p.Count++
+		}
+		if q.Sum {
+			p.Sum += e.value
+		}
 		sketched[start].Add(e.value)
 		if ns := e.time.UnixNano(); q.Last && s.Kind >= events.Gauge && ns >= p.LastTime {
 			p.LastTime, p.Last = ns, e.value

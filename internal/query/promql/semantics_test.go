@@ -298,8 +298,8 @@ func TestTierChoice(t *testing.T) {
 		for _, r := range s.store.reads {
 			got = max(got, r.Tier)
 		}
-		if len(s.store.reads) == 2 { // the look for earlier activity
-			got = s.store.reads[1].Tier
+		if len(s.store.reads) == 2 { // then the look for earlier activity
+			got = s.store.reads[0].Tier
 		}
 		if got != want {
 			t.Errorf("%s step %s: got %s, want %s", query, step, time.Duration(got), time.Duration(want))

@@ -64,19 +64,20 @@ type Pane struct {
 	Start    int64 // Unix milliseconds
 	Count    uint64
 	Sum      float64
-	Min, Max float64
 	LastTime int64 // Unix nanoseconds
 	Last     float64
 	LastHist string // bytes as in pipeline.Rollups
-	Sketch   []byte // one quantilesDD state; empty unless asked for
+	Sketch   []byte // one quantilesDD state
 }
 
-// PaneQuery asks for the panes of some series of one metric.
+// PaneQuery asks for the panes of some series of one metric. What it does not ask for of a pane is zero.
 type PaneQuery struct {
 	Metric   string
 	IDs      []series.ID
 	Tier     Tier
 	From, To int64 // pane starts, Unix milliseconds, [From, To)
+	Count    bool  // read counts
+	Sum      bool  // read sums
 	Sketch   bool  // read sketches
 	Last     bool  // read levels
 	// Groups, when not nil, has for each of IDs the group that it belongs to: the panes of a group are added up, and it stands
