@@ -2,9 +2,12 @@ package pipeline
 
 import "time"
 
-// commitShare is how many times longer than its own end an epoch should be, so that ending epochs costs at most
-// about a tenth of the time.
-const commitShare = 10
+// An epoch should be so many times longer than its own end: ending epochs costs at most about a tenth of the time of a
+// worker that is busy, and a third of one that is not, which has it to spare: results are as fresh as brokers allow.
+const (
+	busyShare = 10
+	idleShare = 2
+)
 
 // pace chooses the length of the next epoch from what the last one cost.
 type pace struct {
@@ -14,10 +17,13 @@ type pace struct {
 
 func newPace(cfg EpochConfig) pace { return pace{cfg: cfg, length: cfg.Min} }
 
-// ended takes the cost of an epoch: the time to drain, encode and commit it, and its rows. The next is long enough
-// that this cost is a tenth of it and that the same rows stay within the rate. Length grows at once and shrinks by
-// half at most, so that one slow or empty epoch among others does not make it swing.
-func (p *pace) ended(cost time.Duration, rows int) {
-	want := max(commitShare*cost, time.Duration(rows)*time.Second/time.Duration(p.cfg.RowsPerSecond))
+// ended takes the cost of an epoch: the time to drain, encode and commit it, and its rows. The next is long enough for
+// this cost, given the share of the epoch that was not spent waiting for records (from a half on the worker counts as
+// busy), and for the same rows to stay within the rate. Length grows at once with rows, doubles at most with cost, and
+// shrinks by half at most, so that one slow or empty epoch among others does not make it swing: a commit that waited for
+// brokers to come back says nothing about the next.
+func (p *pace) ended(cost time.Duration, busy float64, rows int) {
+	times := idleShare + (busyShare-idleShare)*min(2*busy, 1)
+	want := max(min(time.Duration(times*float64(cost)), 2*p.length), time.Duration(rows)*time.Second/time.Duration(p.cfg.RowsPerSecond))
 	p.length = min(max(want, p.length/2, p.cfg.Min), p.cfg.Max)
 }

@@ -29,8 +29,9 @@ type run struct {
 	order     []*Task // of tasks, sorted: what an epoch holds does not depend on the order of a map
 	leaving   []Partition
 	committed uint64
-	began     time.Time // first records of the epoch; zero while there are none
-	told      time.Time // last progress
+	began     time.Time     // first records of the epoch; zero while there are none
+	waited    time.Duration // for records since then
+	told      time.Time     // last progress
 	aborted   uint64
 	length    time.Duration // of the last epoch with records, as are costs and rows
 	costs     time.Duration
@@ -96,13 +97,14 @@ func (r *run) poll(ctx context.Context) error {
 	cancel()
 	now := r.w.cfg.Now()
 	r.watch.waited(stagePoll, now.Sub(start))
+	r.waited += now.Sub(start)
 	if err != nil {
 		return err
 	}
 	r.restores.take(r.begin)
 	r.assign(ctx, &fetch)
 	if len(fetch.Chunks) > 0 && r.began.IsZero() {
-		r.began = now
+		r.began, r.waited = now, 0
 	}
 	r.watch.start()
 	for i := range fetch.Chunks {
@@ -372,9 +374,15 @@ func (r *run) settle(start, end time.Time, told bool) {
 		return // it only told of progress: that says nothing about the load
 	}
 	r.length, r.costs, r.rows = end.Sub(r.began), end.Sub(start), r.outputs.Rows()
-	r.pace.ended(r.costs, r.rows)
+	r.pace.ended(r.costs, r.busy(start), r.rows)
 	m.epochSeconds.Observe(r.length.Seconds())
 	m.epochRows.Observe(float64(r.rows))
+}
+
+// busy is the share of the epoch that ends at end in which the worker had something to do.
+func (r *run) busy(end time.Time) float64 {
+	length := end.Sub(r.began)
+	return float64(length-r.waited) / float64(max(length, 1))
 }
 
 // mourn tells of offsets that were never read.
