@@ -12,7 +12,7 @@ SCHEDULES ?= 2000
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 BUILD := CGO_ENABLED=0 $(GO) build -ldflags '-s -w -X main.version=$(VERSION)'
 
-.PHONY: help run test race sim build fmt lint chaos figures bench bench-full bench-page microbench docs clean
+.PHONY: help run test race sim sim-scale build fmt lint chaos figures bench bench-full bench-page microbench docs clean
 
 help: ## Show what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
@@ -23,7 +23,7 @@ run: build ## Build and run the whole of Vigie on this machine, fed with live da
 test: ## Run every test against real parts: ClickHouse, a Kafka broker, the built programs
 	CGO_ENABLED=0 $(GO) vet ./...
 	CGO_ENABLED=0 $(GO) test -timeout $(TEST_TIMEOUT) ./...
-	$(SIMULATE) ./internal/simulation -run 'TestScenarios|TestSchedules'
+	$(SIMULATE) ./internal/simulation -run 'TestScenarios|TestSchedules|TestFleet'
 	$(SIMULATE) ./internal/kafka -run 'Simulated|PartitionsOfADeadWorker'
 	@$(MAKE) --no-print-directory race
 
@@ -51,6 +51,9 @@ figures: ## Measure restarts, gaps, backlogs and a spread tenant of the built pr
 
 sim: ## Run random schedules of faults on fake time (SCHEDULES=N, default 2000; docs/simulation.md)
 	$(SIMULATE) ./internal/simulation -run 'TestScenarios|TestSchedules' -count=1 -v -base=0 -schedules=$(SCHEDULES)
+
+sim-scale: ## Run 200 workers on 2,000 partitions through restarts and a lost zone on fake time (docs/scaling.md; 10 minutes, 4 GB)
+	$(SIMULATE) ./internal/simulation -run '^TestFleet$$' -count=1 -v -workers=200
 
 build: ## Build the programs into bin/
 	@mkdir -p bin

@@ -11,5 +11,7 @@
 // run; which of several runnable goroutines goes first is the Go scheduler's choice, so a seed that failed may have to
 // be run several times.
 //
+// Fleet is many workers in several zones under load: what they cost Kafka and ClickHouse, with a Warehouse that only counts.
+//
 // It does not measure speed and does not replace tests with real processes: nothing here knows of disks or kernels.
 package simulation
