@@ -18,7 +18,7 @@ import (
 // Verification says what to verify.
 type Verification struct {
 	Topic        string
-	Table        verify.Table
+	Table        verify.Table // of verify.Tables, or verify.Windows
 	Tenant       tenants.ID
 	Since, Until time.Time
 	Memory       units.Bytes
@@ -40,16 +40,23 @@ func Verify(ctx context.Context, cfg config.Config, of Verification, log *slog.L
 	if err != nil {
 		return verify.Summary{}, err
 	}
-	return verify.Run(ctx, verify.Config{
+	what := verify.Config{
 		Signal: signal, Table: of.Table, Tenant: of.Tenant, Since: of.Since, Until: of.Until, Memory: of.Memory,
 		MaxPast: cfg.Stream.MaxPast, MaxFuture: cfg.Stream.MaxFuture, WatermarkDelay: cfg.Stream.WatermarkDelay,
 		MaxTenants: cfg.Stream.MaxTenants,
+		Topic:      of.Topic,
 		Rollups:    cfg.Stream.Rollups,
 		SeriesIdle: cfg.Stream.SeriesIdle,
+		IdleAfter:  cfg.Stream.IdleAfter,
 		Limits:     cfg.Tenants.For,
 		Replaced:   replaced,
 		Now:        time.Now(),
-	}, kafka.NewSourceTopic(cfg.Kafka, of.Topic, of.Wait, log), clickhouse.NewStore(client), report)
+	}
+	source, store := kafka.NewSourceTopic(cfg.Kafka, of.Topic, of.Wait, log), clickhouse.NewStore(client)
+	if of.Table == verify.Windows() {
+		return verify.RunWindows(ctx, what, source, store, report)
+	}
+	return verify.Run(ctx, what, source, store, report)
 }
 
 func signalOf(topics *kafka.Topics, name string) (events.Signal, error) {

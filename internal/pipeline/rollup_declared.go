@@ -141,6 +141,10 @@ func (r *Rollup) compile() (*rollup, error) {
 	return c, nil
 }
 
+// RuleID is what rows of the rollup's windows have as their rule: a hash of what decides about windows. The rollup is valid and
+// has a Window.
+func (r *Rollup) RuleID() uint64 { return r.ready().windowID }
+
 // ready is compile of a rollup that has been validated.
 func (r *Rollup) ready() *rollup {
 	c, err := r.compile()

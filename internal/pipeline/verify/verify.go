@@ -109,7 +109,10 @@ type Config struct {
 	Rollups                            []pipeline.Rollup // declared; they are valid
 	// SeriesIdle is after how long a silence a cumulative series may begin anew.
 	SeriesIdle time.Duration
-	Limits     func(tenants.ID) tenants.Limits
+	// Topic names the source in rows of windows, and IdleAfter is for how long a tenant is silent before its clock goes on by itself.
+	Topic     string
+	IdleAfter time.Duration
+	Limits    func(tenants.ID) tenants.Limits
 	// Replaced says whether the panes of a metric that begin at start, Unix seconds, have been replaced by others, which are of no
 	// topic: they are left out. Nil is none.
 	Replaced func(tenant, metric string, start int64) bool
@@ -138,6 +141,7 @@ type Summary struct {
 	Records, Events, Refused uint64 // read, counted and dead-lettered; of the whole topic or what Since leaves
 	Rows                     int    // compared
 	Incomparable             int    // rows of which nobody can tell what they should hold
+	Open                     int    // windows that have events, and need not have closed yet
 	Differences              int
 	Partial                  bool // so many differences that the comparison ended early
 	Passes                   int
@@ -156,12 +160,17 @@ const (
 // Run compares, and calls report for every difference, in the order of keys within a pass. The error is of the
 // comparison itself.
 func Run(ctx context.Context, cfg Config, source Source, store Store, report func(Difference)) (Summary, error) {
+	v := newVerifier(cfg, source, report)
+	v.store = store
+	err := v.run(ctx)
+	return v.sum, err
+}
+
+func newVerifier(cfg Config, source Source, report func(Difference)) *verifier {
 	if cfg.Decoder == nil {
 		cfg.Decoder = events.NewDecoder(events.Options{MaxLabels: math.MaxInt32, MaxName: math.MaxInt32, MaxValue: math.MaxInt32})
 	}
-	v := &verifier{cfg: cfg, source: source, store: store, report: report, reader: pipeline.NewReader(cfg.Signal, cfg.Decoder)}
-	err := v.run(ctx)
-	return v.sum, err
+	return &verifier{cfg: cfg, source: source, report: report, reader: pipeline.NewReader(cfg.Signal, cfg.Decoder)}
 }
 
 type verifier struct {
@@ -178,6 +187,8 @@ type verifier struct {
 	limits   limits
 	// own are the metrics that spans and logs make, and the rules that are declared of the topic; foreign are those of other topics.
 	own, foreign []string
+
+	together int // windows with events that may be beside them
 }
 
 func (v *verifier) run(ctx context.Context) error {
@@ -187,14 +198,7 @@ func (v *verifier) run(ctx context.Context) error {
 		// An event may be in a record that was appended max_future before its time.
 		since = v.cfg.Since.Add(-v.cfg.MaxFuture)
 	}
-	var err error
-	if v.span, err = v.source.Span(ctx, since); err != nil {
-		return err
-	}
-	if err := v.source.Settle(ctx, v.span.To); err != nil {
-		return err
-	}
-	if v.letters, err = readLetters(ctx, v.source, since); err != nil {
+	if err := v.begin(ctx, since); err != nil {
 		return err
 	}
 	if err := v.bound(ctx); err != nil {
@@ -217,6 +221,18 @@ func (v *verifier) run(ctx context.Context) error {
 	v.sum.From, v.sum.To = v.from, v.to
 	v.limits.note(&v.sum, &v.cfg)
 	return nil
+}
+
+// begin takes the records that are there, and waits until what comes of them is stored.
+func (v *verifier) begin(ctx context.Context, since time.Time) (err error) {
+	if v.span, err = v.source.Span(ctx, since); err != nil {
+		return err
+	}
+	if err := v.source.Settle(ctx, v.span.To); err != nil {
+		return err
+	}
+	v.letters, err = readLetters(ctx, v.source, since)
+	return err
 }
 
 // remembers says whether the records before Since matter for what follows: cumulative series go on from them.

@@ -36,8 +36,10 @@ type fakeSource struct {
 	store   *fakeStore
 	limits  func() *tenants.Config // nil: the defaults
 	rollups []pipeline.Rollup
-	grow    func() // called by Span, but for the first call
-	clock   int64  // Unix ms before which nothing is processed
+	grow    func()      // called by Span, but for the first call
+	clock   int64       // Unix ms before which nothing is processed
+	delays  func() bool // nil, or says whether the epoch goes on behind a record
+	windows windowTable
 	spans   int
 	reads   int
 }
@@ -45,7 +47,7 @@ type fakeSource struct {
 func newSource(signal events.Signal) *fakeSource {
 	return &fakeSource{
 		signal: signal, records: map[int32][]pipeline.Record{}, starts: verify.Offsets{}, tasks: map[int32]*pipeline.Task{},
-		done: map[int32]int{}, store: &fakeStore{rows: map[string]map[verify.Key]*row{}},
+		done: map[int32]int{}, windows: windowTable{}, store: &fakeStore{rows: map[string]map[verify.Key]*row{}},
 	}
 }
 
@@ -80,22 +82,41 @@ func (s *fakeSource) Settle(context.Context, verify.Offsets) error {
 			task = pipeline.NewTask(pipeline.TaskConfig{Partition: at, Signal: s.signal, Config: cfg, Limits: s.limits})
 			s.tasks[partition] = task
 		}
-		for _, r := range records[s.done[partition]:] {
+		drain := func(clock int64) {
 			out := pipeline.NewOutputs(&cfg)
-			clock := max(r.Timestamp/1e6, s.clock)
-			task.Step(&pipeline.Chunk{Partition: at, Signal: s.signal, Records: []pipeline.Record{r}}, clock)
+			task.SetReach(pipeline.Reach{Partition: at, Signal: s.signal, Through: clock})
 			task.Drain(out, clock)
 			task.Committed(true)
-			for _, rows := range out.Rollups {
-				s.store.insert(rows)
+			s.take(out)
+		}
+		open, ended := false, int64(0)
+		rest := records[s.done[partition]:]
+		for i, r := range rest {
+			clock := max(r.Timestamp/1e6, s.clock)
+			for ; !open && ended > 0 && ended < clock; ended += 10_000 { // time passes
+				drain(ended)
 			}
-			for i := range out.Letters {
-				s.letters = append(s.letters, refusal(&out.Letters[i]))
+			task.Step(&pipeline.Chunk{Partition: at, Signal: s.signal, Records: []pipeline.Record{r}}, clock)
+			if open = s.delays != nil && i+1 < len(rest) && s.delays(); !open {
+				drain(clock)
+				ended = clock
 			}
 		}
 		s.done[partition] = len(records)
 	}
 	return nil
+}
+
+func (s *fakeSource) take(out *pipeline.Outputs) {
+	for _, rows := range out.Rollups {
+		s.store.insert(rows)
+	}
+	for _, rows := range out.Windows {
+		s.windows.insert(rows)
+	}
+	for i := range out.Letters {
+		s.letters = append(s.letters, refusal(&out.Letters[i]))
+	}
 }
 
 func refusal(m *pipeline.Message) verify.Refusal {
