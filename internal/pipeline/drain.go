@@ -2,6 +2,7 @@ package pipeline
 
 import (
 	"cmp"
+	"math"
 	"slices"
 	"time"
 
@@ -29,7 +30,8 @@ type Outputs struct {
 	windowBytes       int
 	spareRollups      []*Rollups
 	spareSeries       []*SeriesRows
-	arena             arena // of State
+	arena             arena         // of State
+	labels            series.Labels // of Series
 }
 
 // NewOutputs returns empty Outputs whose blocks keep to cfg's bounds.
@@ -54,6 +56,8 @@ func (o *Outputs) Reset() {
 	clear(o.Alerts)
 	o.Alerts = o.Alerts[:0]
 	o.State, o.arena = o.State[:0], nil
+	clear(o.labels)
+	o.labels = o.labels[:0]
 	o.Limits = LimitRows{}
 	o.Letters, o.Tally = o.Letters[:0], Tally{}
 }
@@ -110,48 +114,48 @@ func (o *Outputs) series() *SeriesRows {
 	return b
 }
 
-func (o *Outputs) addRollup(tn *tenant, g *group, e *entry, p *pane) {
+// addRollup appends a row but for its sketch, which has to follow, and returns the block that it is in.
+func (o *Outputs) addRollup(tn *tenant, g *group, grain Grain, id series.ID, r *rollupRow) *Rollups {
 	b := o.rollups()
-	before := len(b.Sketch)
-	if e != nil {
-		b.Grain, b.Series = append(b.Grain, GrainSeries), append(b.Series, e.id)
-	} else {
-		b.Grain, b.Series = append(b.Grain, GrainService), append(b.Series, zeroID)
-	}
+	b.Grain = append(b.Grain, grain)
+	b.Series = append(b.Series, id)
 	b.Tenant = append(b.Tenant, tn.name)
 	b.Metric = append(b.Metric, g.metric)
 	b.Service = append(b.Service, g.service)
-	b.Pane = append(b.Pane, p.start)
-	b.Count = append(b.Count, p.count)
-	b.Sum = append(b.Sum, p.sum)
-	b.Min = append(b.Min, p.min)
-	b.Max = append(b.Max, p.max)
-	b.LastTime = append(b.LastTime, p.lastTime)
-	b.Last = append(b.Last, p.last)
-	b.LastHist = append(b.LastHist, string(p.lastHist))
-	b.Sketch = p.sketch.AppendDD(b.Sketch)
-	o.rollupBytes += rollupRowBytes + len(p.lastHist) + len(b.Sketch) - before
+	b.Pane = append(b.Pane, r.start)
+	b.Count = append(b.Count, r.count)
+	b.Sum = append(b.Sum, r.sum)
+	b.Min = append(b.Min, r.min)
+	b.Max = append(b.Max, r.max)
+	b.LastTime = append(b.LastTime, r.lastTime)
+	b.Last = append(b.Last, r.last)
+	b.LastHist = append(b.LastHist, r.lastHist)
+	o.rollupBytes += rollupRowBytes + len(r.lastHist)
 	// Names are written once for their run of rows, but a hostile producer may give every row names of its own.
 	if o.lastGroup != g {
 		o.lastGroup = g
 		o.rollupBytes += len(tn.name) + len(g.metric) + len(g.service)
 	}
+	return b
 }
 
-func (o *Outputs) addSeries(tn *tenant, e *entry) {
-	b := o.series()
+func (o *Outputs) addSeries(tn *tenant, ref uint32, e *entry) {
+	b, of := o.series(), tn.class(e)
 	b.Tenant = append(b.Tenant, tn.name)
-	b.Metric = append(b.Metric, e.group.metric)
-	b.Service = append(b.Service, e.group.service)
-	b.ID = append(b.ID, e.id)
-	b.Kind = append(b.Kind, uint8(e.group.kind))
+	b.Metric = append(b.Metric, of.group.metric)
+	b.Service = append(b.Service, of.group.service)
+	b.ID = append(b.ID, tn.id(ref))
+	b.Kind = append(b.Kind, uint8(of.group.kind))
 	b.Native = append(b.Native, e.native)
-	b.Unit = append(b.Unit, e.unit)
-	b.Help = append(b.Help, e.help)
-	b.Labels = append(b.Labels, e.labels)
-	b.LastSeen = append(b.LastSeen, uint32(e.seen/int64(time.Second)))
-	o.seriesBytes += seriesRowBytes + len(e.group.metric) + len(e.group.service) + len(e.unit) + len(e.help)
-	for _, l := range e.labels {
+	b.Unit = append(b.Unit, of.about.unit)
+	b.Help = append(b.Help, of.about.help)
+	from := len(o.labels)
+	o.labels = series.AppendLabels(o.labels, tn.table.Key(ref)) // when it grows, earlier rows keep what they have
+	labels := o.labels[from:len(o.labels):len(o.labels)]
+	b.Labels = append(b.Labels, labels)
+	b.LastSeen = append(b.LastSeen, e.seen)
+	o.seriesBytes += seriesRowBytes + len(of.group.metric) + len(of.group.service) + len(of.about.unit) + len(of.about.help)
+	for _, l := range labels {
 		o.seriesBytes += len(l.Name) + len(l.Value) + 2
 	}
 }
@@ -180,71 +184,103 @@ func (t *Task) Drain(out *Outputs, now int64) {
 	t.empty()
 }
 
+// rollupRow is what a row says of its pane.
+type rollupRow struct {
+	start         uint32
+	count         uint64
+	sum, min, max float64
+	lastTime      int64
+	last          float64
+	lastHist      string
+}
+
 func (t *Task) drainGroup(out *Outputs, tn *tenant, g *group) {
-	slices.SortFunc(g.dirty, func(a, b *entry) int { return a.id.Compare(b.id) })
-	alone := len(g.dirty) == 1
-	for _, e := range g.dirty {
-		t.announce(out, tn, e)
-		e.each(func(p *pane) {
-			t.tally.Clamped += p.sketch.Clamped()
-			out.addRollup(tn, g, e, p)
+	t.sortSeries(tn, g)
+	alone := len(t.sorted) == 1
+	for _, s := range t.sorted {
+		e := tn.table.At(s.ref)
+		t.announce(out, tn, s.ref, e)
+		t.eachCell(e, func(c *cell) {
+			t.addCell(out, tn, g, GrainSeries, s.id, c)
 			if g.distribution() && !alone {
-				t.mergedPane(p.start).merge(p)
+				t.mergeCell(t.mergedPane(c.start), c)
 			}
 		})
 	}
 	switch {
 	case !g.distribution():
 	case alone:
-		g.dirty[0].each(func(p *pane) { out.addRollup(tn, g, nil, p) })
+		t.eachCell(tn.table.At(t.sorted[0].ref), func(c *cell) { t.addCell(out, tn, g, GrainService, zeroID, c) })
 	default:
 		for _, p := range t.merged {
-			out.addRollup(tn, g, nil, p)
-			t.giveBack(p)
+			b := out.addRollup(tn, g, GrainService, zeroID, &rollupRow{start: p.start, count: p.count, sum: p.sum, min: p.min, max: p.max})
+			out.addSketch(b, p.sketch.AppendDD(b.Sketch))
 		}
-		clear(t.merged)
 		t.merged = t.merged[:0]
+		t.merging.used = 0
 	}
-	for _, e := range g.dirty {
-		t.clean(e)
+	for _, ref := range g.dirty {
+		tn.table.At(ref).cell.form = unused
 	}
-	clear(g.dirty)
 	g.dirty = g.dirty[:0]
 }
 
-// each calls fn for the series' panes, ascending in start.
-func (e *entry) each(fn func(*pane)) {
-	done := false
-	for _, p := range e.others {
-		if !done && e.pane.start < p.start {
-			fn(&e.pane)
-			done = true
+// sortedSeries is a series in the order of a drain.
+type sortedSeries struct {
+	id  series.ID
+	ref uint32
+}
+
+func (t *Task) sortSeries(tn *tenant, g *group) {
+	t.sorted = t.sorted[:0]
+	for _, ref := range g.dirty {
+		t.sorted = append(t.sorted, sortedSeries{tn.id(ref), ref})
+	}
+	slices.SortFunc(t.sorted, func(a, b sortedSeries) int { return a.id.Compare(b.id) })
+}
+
+func (t *Task) addCell(out *Outputs, tn *tenant, g *group, grain Grain, id series.ID, c *cell) {
+	row := rollupRow{start: c.start, count: c.count, sum: c.sum, min: c.min, max: c.max}
+	switch c.form {
+	case level, levelOf:
+		row.lastTime, row.last = int64(c.word(0)), math.Float64frombits(c.word(1))
+		row.lastHist = string(t.histogram(c))
+	case dense:
+		if grain == GrainSeries {
+			t.tally.Clamped += t.sketch(c).Clamped()
 		}
-		fn(p)
 	}
-	if !done {
-		fn(&e.pane)
-	}
+	b := out.addRollup(tn, g, grain, id, &row)
+	out.addSketch(b, t.appendSketch(b.Sketch, c))
+}
+
+// addSketch takes the sketches of a block, the last row's behind the others.
+func (o *Outputs) addSketch(b *Rollups, all []byte) {
+	o.rollupBytes += len(all) - len(b.Sketch)
+	b.Sketch = all
 }
 
 // mergedPane returns the service group's pane that begins at start.
 func (t *Task) mergedPane(start uint32) *pane {
 	at, found := slices.BinarySearchFunc(t.merged, start, func(p *pane, start uint32) int { return cmp.Compare(p.start, start) })
 	if !found {
-		t.merged = slices.Insert(t.merged, at, t.borrow(start))
+		_, p := t.merging.take()
+		p.reset(start)
+		t.merged = slices.Insert(t.merged, at, p)
 	}
 	return t.merged[at]
 }
 
 // announce tells of the series when it is new, or was told of long ago. Refreshes are spread over a quarter of their
 // interval, so that series that began together do not come together for ever.
-func (t *Task) announce(out *Outputs, tn *tenant, e *entry) {
+func (t *Task) announce(out *Outputs, tn *tenant, ref uint32, e *entry) {
 	refresh := t.cfg.Config.SeriesRefresh.Milliseconds()
-	spread := int64(e.id.Hi>>32) * (refresh / 4) >> 32
-	if since := t.drained - e.announced; e.announced != 0 && since >= 0 && since < refresh-spread && e.told == e.native {
+	spread := int64(e.high>>32) * (refresh / 4) >> 32
+	since := t.drained - int64(e.announced)*1000
+	if e.announced != 0 && since >= 0 && since < refresh-spread && e.told == e.native {
 		return
 	}
-	out.addSeries(tn, e)
+	out.addSeries(tn, ref, e)
 	t.announcing = append(t.announcing, e)
 }
 
@@ -301,7 +337,7 @@ func (r *ProgressRows) add(p Partition, tenant string, time, updated int64) {
 // Committed says that what was drained last is in the log for good, and told whether progress was with it.
 func (t *Task) Committed(told bool) {
 	for _, e := range t.announcing {
-		e.announced, e.told = t.drained, e.native
+		e.announced, e.told = uint32(max(t.drained/1000, 1)), e.native
 	}
 	clear(t.announcing)
 	t.announcing = t.announcing[:0]
@@ -340,10 +376,9 @@ func (t *Task) takeLimits() {
 func (t *Task) Forget() {
 	for _, tn := range t.dirty {
 		for _, g := range tn.dirty {
-			for _, e := range g.dirty {
-				t.clean(e)
+			for _, ref := range g.dirty {
+				tn.table.At(ref).cell.form = unused
 			}
-			clear(g.dirty)
 			g.dirty = g.dirty[:0]
 		}
 		clear(tn.dirty)
@@ -362,6 +397,11 @@ func (t *Task) Forget() {
 func (t *Task) empty() {
 	clear(t.dirty)
 	t.dirty, t.panes = t.dirty[:0], 0
+	t.cells.reset()
+	t.sketches.reset()
+	t.histograms.reset()
+	t.merging.reset()
+	clear(t.scattered)
 	clear(t.letters)
 	t.letters, t.letterBytes = t.letters[:0], 0
 	t.tally = Tally{}
@@ -372,23 +412,24 @@ func (t *Task) empty() {
 func (t *Task) sweep(idle int64) {
 	for name, tn := range t.tenants {
 		var gone bool
-		tn.table.Range(func(hash uint64, key string, e *entry) bool {
+		tn.table.Range(func(ref uint32) bool {
+			e := tn.table.At(ref)
 			e.touched = min(e.touched, t.drained)
 			if t.drained-e.touched < idle {
 				return true
 			}
-			if g := e.group; g.size == 1 {
+			if g := tn.class(e).group; g.size == 1 {
 				delete(tn.groups, g.groupKey)
 			} else {
 				g.size--
 			}
-			t.key = append(t.key[:0], key...)
-			tn.table.Delete(hash, t.key)
+			tn.classes.leave(e.class)
+			tn.table.Delete(tn.table.Hash(ref), tn.table.Key(ref))
 			gone = true
 			return true
 		})
 		if gone {
-			tn.repeats.Forget(func(ref uint32) bool { return tn.table.At(ref).group == nil })
+			tn.repeats.Forget(func(ref uint32) bool { return tn.table.At(ref).class == 0 })
 		}
 		tn.seen = min(tn.seen, t.drained)
 		if tn.table.Len() == 0 && t.drained-tn.seen >= idle {

@@ -28,13 +28,11 @@ func (t *Task) claimant(r *Record, h *sourceHeaders) (name string, tn *tenant) {
 }
 
 // learn lets an event be known when it comes again. What it says beside time and value has to be what the series says.
-func (t *Task) learn(tn *tenant, e *entry, m *events.Metric) {
-	if m.Digest == (series.ID{}) || m.Start != 0 || m.Unit != e.unit || m.Help != e.help {
+func (t *Task) learn(tn *tenant, ref uint32, e *entry, m *events.Metric) {
+	if m.Digest == (series.ID{}) || m.Start != 0 || tn.class(e).about != (about{m.Unit, m.Help}) {
 		return
 	}
-	if ref, ok := tn.table.Ref(e.id.Lo, t.key); ok {
-		tn.repeats.Learn(m.Digest, ref)
-	}
+	tn.repeats.Learn(m.Digest, ref)
 }
 
 // metrics takes the metrics of a record, in their order.
@@ -65,10 +63,12 @@ func (t *Task) repeat(tn *tenant, r *events.Repeat) {
 	}
 	e := tn.table.At(r.Ref)
 	t.current = tn
-	t.take(tn, e, r.Time).number(e.group.kind, r.Time, r.Value)
+	of := tn.class(e)
+	t.number(t.take(tn, r.Ref, e, r.Time), of.group.kind, r.Time, r.Value)
 	if t.declares {
+		t.known = series.AppendLabels(t.known[:0], tn.table.Key(r.Ref))
 		t.declareMetric(&events.Metric{
-			Tenant: tn.name, Time: r.Time, Name: e.group.metric, Kind: e.group.kind, Value: r.Value, Labels: e.labels, Unit: e.unit, Help: e.help,
+			Tenant: tn.name, Time: r.Time, Name: of.group.metric, Kind: of.group.kind, Value: r.Value, Labels: t.known, Unit: of.about.unit, Help: of.about.help,
 		})
 	}
 }

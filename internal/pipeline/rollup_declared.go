@@ -310,11 +310,19 @@ func (t *Task) group(r *rollup, g *grouping, tenant string, time int64, f rules.
 		t.window(r, g, tenant, time, m)
 		return
 	}
-	tn, e := t.series(tenant, identity{kind: m.kind, metric: g.metric, labels: t.labels, unit: m.unit})
+	tn, ref, e := t.series(tenant, identity{kind: m.kind, metric: g.metric, labels: t.labels, unit: m.unit})
 	if e == nil {
 		return
 	}
-	m.into(t.into(tn, e, time))
+	c := t.into(tn, ref, e, time)
+	switch {
+	case m.histogram != nil:
+		t.observe(c, m.histogram)
+	case m.kind == events.Observation:
+		t.observation(c, m.value)
+	default:
+		c.value(m.value)
+	}
 }
 
 // labelled puts the labels of an event in a grouping into t.labels; it says false of one that is left out, counted.
@@ -340,14 +348,13 @@ func (t *Task) labelled(g *grouping, tenant string, f rules.Fields) bool {
 
 // into adds the measurement to a pane.
 func (m *measurement) into(p *pane) {
-	switch {
-	case m.histogram != nil:
+	if m.histogram != nil {
 		p.observe(m.histogram)
-	case m.kind == events.Observation:
-		p.value(m.value)
+		return
+	}
+	p.value(m.value)
+	if m.kind == events.Observation {
 		p.sketch.Add(m.value)
-	default:
-		p.value(m.value)
 	}
 }
 

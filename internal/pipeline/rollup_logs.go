@@ -16,9 +16,9 @@ func (t *Task) log(l *events.Log) {
 	}
 	ls = append(ls, series.Label{Name: "severity", Value: l.Severity})
 	t.labels = ls
-	tn, e := t.series(l.Tenant, identity{kind: events.Delta, metric: LogMetric, labels: ls, help: "Log records."})
+	tn, ref, e := t.series(l.Tenant, identity{kind: events.Delta, metric: LogMetric, labels: ls, help: "Log records."})
 	if e == nil {
 		return
 	}
-	t.take(tn, e, l.Time).value(1)
+	t.take(tn, ref, e, l.Time).value(1)
 }

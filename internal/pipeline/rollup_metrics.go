@@ -9,21 +9,21 @@ func (t *Task) metric(m *events.Metric) {
 	if m.Histogram != nil && kind == events.Delta {
 		kind = events.Observation
 	}
-	tn, e := t.series(m.Tenant, identity{kind: kind, metric: m.Name, labels: m.Labels, unit: m.Unit, help: m.Help})
+	tn, ref, e := t.series(m.Tenant, identity{kind: kind, metric: m.Name, labels: m.Labels, unit: m.Unit, help: m.Help})
 	if e == nil {
 		return
 	}
-	t.learn(tn, e, m)
-	p := t.take(tn, e, m.Time)
+	t.learn(tn, ref, e, m)
+	c := t.take(tn, ref, e, m.Time)
 	switch {
 	case kind == events.Observation && m.Histogram != nil:
-		p.observe(m.Histogram)
+		t.observe(c, m.Histogram)
 	case m.Histogram != nil:
-		p.count++
+		c.count++
 		e.native = true
 		t.hist = AppendHistogram(t.hist[:0], m.Histogram)
-		p.level(m.Time, m.Histogram.Sum, t.hist)
+		t.level(c, m.Time, m.Histogram.Sum, t.hist)
 	default:
-		p.number(kind, m.Time, m.Value)
+		t.number(c, kind, m.Time, m.Value)
 	}
 }

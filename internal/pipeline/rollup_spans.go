@@ -28,16 +28,13 @@ func (t *Task) span(s *events.Span) {
 		}
 	}
 	t.labels = ls
-	tn, e := t.series(s.Tenant, identity{
+	tn, ref, e := t.series(s.Tenant, identity{
 		kind: events.Observation, metric: SpanMetric, labels: ls, unit: "s", help: "Duration of spans.",
 	})
 	if e == nil {
 		return
 	}
-	seconds := float64(s.Duration) / 1e9
-	p := t.take(tn, e, s.Time)
-	p.value(seconds)
-	p.sketch.Add(seconds)
+	t.observation(t.take(tn, ref, e, s.Time), float64(s.Duration)/1e9)
 }
 
 // statusClass is "4xx" for 404, and "" for what is no HTTP status.

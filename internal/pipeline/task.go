@@ -6,6 +6,7 @@ import (
 	"github.com/vigie-io/vigie/internal/tenants"
 	"github.com/vigie-io/vigie/pkg/events"
 	"github.com/vigie-io/vigie/pkg/series"
+	"github.com/vigie-io/vigie/pkg/sketches"
 )
 
 // TaskConfig is what a Task needs.
@@ -83,18 +84,22 @@ type Task struct {
 	fetched uint64 // of no meaning: what fetchEntries reads has to go somewhere
 	offset  int64  // of the record at hand
 	admit   admission
-	intern  *series.Interner
-	pool    []*pane
-	merged  []*pane // of the service group at hand
+
+	cells      cells
+	scattered  map[*entry]map[uint32]uint32 // cells, by their start, of series that have many
+	sketches   pool[sketches.Sketch]        // of cells
+	histograms pool[[]byte]
+	ordered    []*cell        // of the series at hand
+	sorted     []sortedSeries // of the service group at hand
+	merged     []*pane
+	merging    pool[pane]
 
 	key     []byte
 	labels  []series.Label
+	known   series.Labels // of the known event at hand
 	hist    []byte
 	refused []refusal
 }
-
-// internStrings is how many label names and values a task shares between its series, per generation.
-const internStrings = 1 << 15
 
 // NewTask returns an empty task.
 func NewTask(cfg TaskConfig) *Task {
@@ -106,7 +111,7 @@ func NewTask(cfg TaskConfig) *Task {
 		cfg.Scratch = new(Scratch)
 	}
 	t := &Task{
-		cfg: cfg, tenants: make(map[string]*tenant), intern: series.NewInterner(internStrings),
+		cfg: cfg, tenants: make(map[string]*tenant),
 		rollups: rollupsOf(cfg.Config.Rollups, cfg.Signal),
 		reach:   Reach{Partition: cfg.Partition, Signal: cfg.Signal}, resting: make(map[string]int64), limits: cfg.Limits(),
 	}
@@ -190,7 +195,8 @@ func (t *Task) fetchEntries(run []Record) {
 	for i := range run {
 		if tn := t.cfg.Scratch.headers[i].known; tn != nil {
 			for _, r := range t.cfg.Scratch.batches[i].Repeats {
-				t.fetched += tn.table.At(r.Ref).pane.count
+				e := tn.table.At(r.Ref)
+				t.fetched += e.cell.count + e.high // one of each of its cache lines
 			}
 		}
 	}
@@ -333,17 +339,18 @@ type identity struct {
 }
 
 // series finds the tenant and series of an event, or makes them. The entry is nil when a limit forbids it; that is counted.
-func (t *Task) series(name string, s identity) (*tenant, *entry) {
-	tn := t.named(name)
+func (t *Task) series(name string, s identity) (tn *tenant, ref uint32, e *entry) {
+	tn = t.named(name)
 	if tn == nil {
-		return nil, nil
+		return nil, 0, nil
 	}
 	t.key = series.AppendKey(t.key[:0], byte(s.kind), s.metric, s.labels)
 	id := series.Hash(t.key)
-	if e := tn.table.Get(id.Lo, t.key); e != nil {
-		return tn, e
+	if ref, ok := tn.table.Find(id.Lo, t.key); ok {
+		return tn, ref, tn.table.At(ref)
 	}
-	return tn, t.newSeries(tn, id, &s)
+	ref, e = t.newSeries(tn, id, &s)
+	return tn, ref, e
 }
 
 // named finds the tenant of an event, or makes it. It is nil when there are too many; that is counted.
@@ -375,52 +382,43 @@ func (t *Task) tenant(name string) *tenant {
 }
 
 // newSeries makes the entry of a new series, whose key is t.key.
-func (t *Task) newSeries(tn *tenant, id series.ID, s *identity) *entry {
+func (t *Task) newSeries(tn *tenant, id series.ID, s *identity) (ref uint32, e *entry) {
 	if tn.table.Len() >= tn.limit {
 		tn.seen = t.now
 		t.tally.drop(tn.name, ReasonSeriesLimit)
-		return nil
+		return 0, nil
 	}
-	e, _ := tn.table.Insert(id.Lo, t.key)
-	e.id = id
-	e.unit, e.help = t.share(s.unit), t.share(s.help)
-	e.labels = make(series.Labels, len(s.labels))
-	for i, l := range s.labels {
-		e.labels[i] = series.Label{Name: t.share(l.Name), Value: t.share(l.Value)}
+	ref, _ = tn.table.Insert(id.Lo, t.key)
+	key := groupKey{metric: s.metric, service: s.labels.Get("service"), kind: s.kind}
+	g := tn.groups[key]
+	if g == nil {
+		key.metric, key.service = strings.Clone(key.metric), strings.Clone(key.service)
+		g = &group{groupKey: key}
+		tn.groups[key] = g
 	}
-	key := groupKey{metric: t.share(s.metric), service: e.labels.Get("service"), kind: s.kind}
-	if e.group = tn.groups[key]; e.group == nil {
-		e.group = &group{groupKey: key}
-		tn.groups[key] = e.group
-	}
-	e.group.size++
-	return e
+	g.size++
+	e = tn.table.At(ref)
+	e.high, e.class = id.Hi, tn.classes.join(g, about{s.unit, s.help})
+	return ref, e
 }
 
-// share returns a copy of s that lives as long as it is needed, one for all series where possible.
-func (t *Task) share(s string) string {
-	if s == "" {
-		return ""
-	}
-	return t.intern.Bytes([]byte(s))
-}
-
-// take notes an event of a series and returns the pane to put it in.
-func (t *Task) take(tn *tenant, e *entry, time int64) *pane {
+// take notes an event of a series and returns the cell to put it in.
+func (t *Task) take(tn *tenant, ref uint32, e *entry, time int64) *cell {
 	t.tally.Events++
 	if time < t.watermark(tn) {
 		tn.late++
 	}
-	return t.into(tn, e, time)
+	return t.into(tn, ref, e, time)
 }
 
 // into is take for what is derived from an event that has been counted.
-func (t *Task) into(tn *tenant, e *entry, time int64) *pane {
+func (t *Task) into(tn *tenant, ref uint32, e *entry, time int64) *cell {
 	tn.seen, e.touched = t.now, t.now
-	e.seen = max(e.seen, time)
+	before, second := paneOf(e.seen), uint32(time/1e9)
+	e.seen = max(e.seen, second)
 	tn.newest = max(tn.newest, time)
 	t.tally.Newest = max(t.tally.Newest, time)
-	return t.open(tn, e, paneOf(time))
+	return t.open(tn, ref, e, paneOf(second), before)
 }
 
 // Pending is what the task has gathered since the last drain: panes, and bytes of dead letters.

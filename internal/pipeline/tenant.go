@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"math/rand/v2"
 	"slices"
+	"strings"
 
 	"github.com/vigie-io/vigie/internal/tenants"
 	"github.com/vigie-io/vigie/pkg/events"
@@ -21,6 +22,7 @@ type tenant struct {
 	// repeats knows events of series in table by their bytes; its numbers are the table's.
 	repeats *events.Repeats
 	groups  map[groupKey]*group
+	classes classes
 	dirty   []*group // with changes since the last drain
 	marked  bool     // in Task.dirty
 	limited int64    // processing time at which its use of limits was told last, Unix ms; 0 = tell
@@ -51,7 +53,7 @@ type groupKey struct {
 type group struct {
 	groupKey
 	size  int      // series
-	dirty []*entry // with changes since the last drain
+	dirty []uint32 // series with changes since the last drain
 }
 
 // distribution says whether series of the kind merge across series.
@@ -63,66 +65,173 @@ func (k *groupKey) compare(other *groupKey) int {
 	return cmp.Or(cmp.Compare(k.metric, other.metric), cmp.Compare(k.service, other.service), cmp.Compare(k.kind, other.kind))
 }
 
-// entry is one active series. Nearly all events of an epoch fall into one pane, so the first lives in place
-// and keeps its memory with the series; others are borrowed from the task. Fields that every event touches come
-// first: with many series each cache line costs more than the arithmetic.
+// entry is one active series: two cache lines without pointers. Its name and labels are its key in the tenant's table, what it shares
+// with others is its class. Nearly all events of an epoch fall into one pane; the one that was used last
+// is in place, others are with the task until the next drain.
 type entry struct {
-	touched int64 // processing time of the last event, Unix ms
-	seen    int64 // newest event time, Unix ns
-	dirty   bool
-	native  bool  // has brought a histogram as a sample
-	told    bool  // the value of native that was announced
-	last    *pane // of others, that was used last; nil for none
-	pane    pane
+	touched int64  // processing time of the last event, Unix ms
+	seen    uint32 // newest event time, Unix s
+	class   uint32 // number in the tenant's classes, plus one; 0: there is no such series any more
+	cell    cell   // unused while the series has no changes
+	high    uint64 // of its id, the lower half of which is its hash in the table
 
-	others     []*pane // ascending in start, none equal to pane.start
-	announced  int64   // processing time of the last committed announcement, Unix ms; 0 = never
-	id         series.ID
-	group      *group
-	labels     series.Labels
-	unit, help string
+	announced uint32 // processing time of the last committed announcement, Unix s; 0 = never
+	native    bool   // has brought a histogram as a sample
+	told      bool   // the value of native that was announced
 }
 
-// open returns the pane that begins at start, and marks the series as changed.
-func (t *Task) open(tn *tenant, e *entry, start uint32) *pane {
-	if e.dirty && e.pane.start == start {
-		return &e.pane
-	}
-	if e.dirty {
-		if e.last == nil || e.last.start != start {
-			e.last = t.openOther(e, start)
+// class is what many series have in common.
+type class struct {
+	group *group
+	about about
+	size  int // series
+}
+
+// about describes series.
+type about struct{ unit, help string }
+
+type classKey struct {
+	group *group
+	about about
+}
+
+// classes are those of a tenant, by numbers.
+type classes struct {
+	list []class
+	free []uint32
+	of   map[classKey]uint32
+}
+
+// join returns the number of a class, plus one, which has one series more.
+func (c *classes) join(g *group, a about) uint32 {
+	number, known := c.of[classKey{g, a}]
+	if !known {
+		if n := len(c.free); n > 0 {
+			number, c.free = c.free[n-1], c.free[:n-1]
+		} else {
+			number = uint32(len(c.list))
+			c.list = append(c.list, class{})
 		}
-		return e.last
+		a = about{strings.Clone(a.unit), strings.Clone(a.help)}
+		c.list[number] = class{group: g, about: a}
+		if c.of == nil {
+			c.of = make(map[classKey]uint32)
+		}
+		c.of[classKey{g, a}] = number
 	}
-	t.mark(tn, e)
-	t.panes++
-	e.pane.reset(start)
-	return &e.pane
+	c.list[number].size++
+	return number + 1
 }
 
-func (t *Task) openOther(e *entry, start uint32) *pane {
-	at, found := len(e.others), false
-	if at > 0 && e.others[at-1].start == start {
-		return e.others[at-1] // events come mostly in the order of time
+// leave is the opposite of join.
+func (c *classes) leave(number uint32) {
+	at := &c.list[number-1]
+	if at.size--; at.size == 0 {
+		delete(c.of, classKey{at.group, at.about})
+		*at = class{}
+		c.free = append(c.free, number-1)
 	}
-	if at > 0 && e.others[at-1].start > start {
-		at, found = slices.BinarySearchFunc(e.others, start, func(p *pane, start uint32) int { return cmp.Compare(p.start, start) })
-	}
-	if found {
-		return e.others[at]
-	}
-	t.panes++
-	p := t.borrow(start)
-	e.others = slices.Insert(e.others, at, p)
-	return p
 }
 
-func (t *Task) mark(tn *tenant, e *entry) {
-	e.dirty = true
-	if len(e.group.dirty) == 0 {
-		tn.dirty = append(tn.dirty, e.group)
+// class is that of a series.
+func (tn *tenant) class(e *entry) *class { return &tn.classes.list[e.class-1] }
+
+// id is that of the series.
+func (tn *tenant) id(ref uint32) series.ID {
+	return series.ID{Hi: tn.table.At(ref).high, Lo: tn.table.Hash(ref)}
+}
+
+// open returns the cell of the pane that begins at start, and marks the series as changed. before is the start of the newest pane that
+// the series had an event in.
+func (t *Task) open(tn *tenant, ref uint32, e *entry, start, before uint32) *cell {
+	c, next := &e.cell, uint32(0)
+	switch {
+	case c.form == unused:
+		t.mark(tn, ref, e)
+	case c.start == start || start <= before && t.recall(e, start):
+		return c
+	default:
+		next = t.putAside(e)
 	}
-	e.group.dirty = append(e.group.dirty, e)
+	c.begin(start, tn.class(e).group.kind)
+	c.next = next
+	t.panes++
+	return c
+}
+
+// putAside makes room in place for another pane of the series, and returns the number of the cell that has the contents.
+func (t *Task) putAside(e *entry) (number uint32) {
+	number, other := t.cells.add()
+	*other = e.cell
+	if all := t.scattered[e]; all != nil {
+		all[other.start] = number
+	}
+	return number
+}
+
+// maxWalk is how many cells of a series are looked at one after the other.
+const maxWalk = 16
+
+// recall lets the series' pane that begins at start change places with the one that is in place, and says false when there is none.
+func (t *Task) recall(e *entry, start uint32) bool {
+	all := t.scattered[e]
+	number := e.cell.next
+	for steps := 0; all == nil && number != 0 && t.cells.at(number).start != start; steps++ {
+		if number = t.cells.at(number).next; steps == maxWalk {
+			all = t.scatter(e)
+		}
+	}
+	if all != nil {
+		if number = all[start]; number != 0 {
+			delete(all, start)
+			all[e.cell.start] = number
+		}
+	}
+	if number == 0 {
+		return false
+	}
+	other := t.cells.at(number)
+	e.cell, *other = *other, e.cell
+	e.cell.next, other.next = other.next, e.cell.next // it is contents that move
+	return true
+}
+
+// scatter lets the many cells of a series be found by their start.
+func (t *Task) scatter(e *entry) map[uint32]uint32 {
+	all := make(map[uint32]uint32)
+	for number := e.cell.next; number != 0; number = t.cells.at(number).next {
+		all[t.cells.at(number).start] = number
+	}
+	if t.scattered == nil {
+		t.scattered = make(map[*entry]map[uint32]uint32)
+	}
+	t.scattered[e] = all
+	return all
+}
+
+// eachCell calls fn for the cells of a series, ascending in start.
+func (t *Task) eachCell(e *entry, fn func(*cell)) {
+	if e.cell.next == 0 {
+		fn(&e.cell)
+		return
+	}
+	list := append(t.ordered[:0], &e.cell)
+	for number := e.cell.next; number != 0; number = t.cells.at(number).next {
+		list = append(list, t.cells.at(number))
+	}
+	slices.SortFunc(list, func(a, b *cell) int { return cmp.Compare(a.start, b.start) })
+	for _, c := range list {
+		fn(c)
+	}
+	t.ordered = list[:0]
+}
+
+func (t *Task) mark(tn *tenant, ref uint32, e *entry) {
+	g := tn.class(e).group
+	if len(g.dirty) == 0 {
+		tn.dirty = append(tn.dirty, g)
+	}
+	g.dirty = append(g.dirty, ref)
 	t.touch(tn)
 }
 
@@ -131,38 +240,5 @@ func (t *Task) touch(tn *tenant) {
 	if !tn.marked {
 		tn.marked = true
 		t.dirty = append(t.dirty, tn)
-	}
-}
-
-// clean ends the series' changes. A few borrowed panes go back for the next; many are left to the collector.
-func (t *Task) clean(e *entry) {
-	e.dirty, e.last = false, nil
-	for _, p := range e.others {
-		t.giveBack(p)
-	}
-	e.others = e.others[:0]
-	if cap(e.others) > 16 {
-		e.others = nil
-	}
-}
-
-// borrow returns an empty pane.
-func (t *Task) borrow(start uint32) *pane {
-	var p *pane
-	if n := len(t.pool); n > 0 {
-		p, t.pool = t.pool[n-1], t.pool[:n-1]
-	} else {
-		p = new(pane)
-	}
-	p.reset(start)
-	return p
-}
-
-// maxPool bounds the panes kept for use by any series, in memory of the order of MiB.
-const maxPool = 4096
-
-func (t *Task) giveBack(p *pane) {
-	if len(t.pool) < maxPool {
-		t.pool = append(t.pool, p)
 	}
 }

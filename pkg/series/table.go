@@ -1,36 +1,45 @@
 package series
 
-import "math"
+import (
+	"bytes"
+	"math"
+)
 
 // Table maps keys to values by open addressing. The caller brings the hash with the key, and every hit is
 // confirmed by comparing the whole key, so equal hashes cost time and never merge two keys.
 //
-// Values live in pages that do not move: a *V stays valid until its key is deleted. Iteration order depends
-// only on the sequence of calls, not on hashes: the same calls give the same order on every machine.
-// The zero Table is empty and ready. Not safe for concurrent use.
+// A key has a number for as long as it is there. Values live in pages that do not move: a *V stays valid until its key is
+// deleted. Beside what V points to, nothing in a Table is of interest to the garbage collector: a page is one object, and keys
+// lie in a few large ones. Iteration order depends only on the sequence of calls, not on hashes: the same calls give the same
+// order on every machine. The zero Table is empty and ready. Not safe for concurrent use.
 type Table[V any] struct {
 	slots []slot // power of two, at most 3/4 used
-	pages [][]entry[V]
-	used  uint32   // entries ever handed out; those in free are among them
-	free  []uint32 // entries to use again, last freed first
+	pages []*page[V]
+	used  uint32   // numbers ever handed out; those in free are among them
+	free  []uint32 // numbers to use again, last freed first
+	keys  slab
 }
 
-// slot is one place of the index: an entry's number plus one (0 = vacant) and the upper half of its hash,
-// which spares nearly all looks at entries of other keys.
+// slot is one place of the index: a key's number plus one (0 = vacant) and the upper half of its hash,
+// which spares nearly all looks at other keys.
 type slot struct {
 	tag uint32
 	ref uint32
 }
 
-type entry[V any] struct {
-	hash  uint64
-	key   string
-	live  bool
-	value V
+type page[V any] struct {
+	heads  [pageSize]head
+	values [pageSize]V
+}
+
+// head is what the table itself keeps of a key.
+type head struct {
+	hash uint64
+	key  slabText // zero: the number is free
 }
 
 const (
-	pageShift = 7 // entries in a page, as a power of two
+	pageShift = 7 // keys in a page, as a power of two
 	pageSize  = 1 << pageShift
 	minSlots  = 16
 )
@@ -38,16 +47,8 @@ const (
 // Len is the number of keys.
 func (t *Table[V]) Len() int { return int(t.used) - len(t.free) }
 
-// Get returns the value of key, or nil. hash must be the one that key was inserted with.
-func (t *Table[V]) Get(hash uint64, key []byte) *V {
-	if i, ok := t.find(hash, key); ok {
-		return &t.at(t.slots[i].ref).value
-	}
-	return nil
-}
-
-// Ref returns the number of key, by which At finds its value until the key is deleted.
-func (t *Table[V]) Ref(hash uint64, key []byte) (ref uint32, ok bool) {
+// Find returns the number of key. hash must be the one that key was inserted with.
+func (t *Table[V]) Find(hash uint64, key []byte) (ref uint32, ok bool) {
 	i, ok := t.find(hash, key)
 	if !ok {
 		return 0, false
@@ -55,45 +56,64 @@ func (t *Table[V]) Ref(hash uint64, key []byte) (ref uint32, ok bool) {
 	return t.slots[i].ref - 1, true
 }
 
-// At returns the value of the key that Ref gave this number.
-func (t *Table[V]) At(ref uint32) *V { return &t.at(ref + 1).value }
+// At returns the value of the key that has this number. It is zero when none has it any more.
+func (t *Table[V]) At(ref uint32) *V { return &t.pages[ref>>pageShift].values[ref&(pageSize-1)] }
 
-// Insert returns the value of key and whether it is new; a new value is zero. It copies key when it is new.
+// Key returns the key that has this number, and Hash its hash. It must not be written to, and stays as it is for as long as
+// it is held.
+func (t *Table[V]) Key(ref uint32) []byte { return t.keys.text(t.head(ref).key) }
+
+// Hash returns the hash of the key that has this number.
+func (t *Table[V]) Hash(ref uint32) uint64 { return t.head(ref).hash }
+
+// Insert returns the number of key and whether it is new; a new value is zero. It copies key when it is new.
 // Amortised O(1); no allocation for a key that is there.
-func (t *Table[V]) Insert(hash uint64, key []byte) (value *V, fresh bool) {
-	if len(t.slots) > 0 {
-		if i, ok := t.find(hash, key); ok {
-			return &t.at(t.slots[i].ref).value, false
-		}
+func (t *Table[V]) Insert(hash uint64, key []byte) (ref uint32, fresh bool) {
+	if i, ok := t.find(hash, key); ok {
+		return t.slots[i].ref - 1, false
 	}
 	if (t.Len()+1)*4 > len(t.slots)*3 {
 		t.grow()
 	}
-	ref := t.allocate()
-	e := t.at(ref)
-	e.hash, e.key, e.live = hash, string(key), true
+	ref = t.allocate()
+	*t.head(ref) = head{hash, t.keys.add(key)}
 	t.place(hash, ref)
-	return &e.value, true
+	return ref, true
 }
 
-// Delete removes key and says whether it was there. Its value is zeroed and may be handed out again.
+// Delete removes key and says whether it was there. Its value is zeroed and its number may be handed out again.
 func (t *Table[V]) Delete(hash uint64, key []byte) bool {
 	i, ok := t.find(hash, key)
 	if !ok {
 		return false
 	}
-	ref := t.slots[i].ref
-	*t.at(ref) = entry[V]{}
-	t.free = append(t.free, ref-1)
+	ref := t.slots[i].ref - 1
 	t.closeGap(i)
+	t.keys.remove(t.head(ref).key)
+	*t.head(ref), *t.At(ref) = head{}, *new(V)
+	t.free = append(t.free, ref)
+	if t.keys.wasteful() {
+		t.pack()
+	}
 	return true
 }
 
-// Range calls yield for every key until it returns false. yield may delete the key it was given, and no
-// other; it must not insert.
-func (t *Table[V]) Range(yield func(hash uint64, key string, value *V) bool) {
+// pack copies the keys together, so that the memory of deleted ones is free.
+func (t *Table[V]) pack() {
+	var keys slab
 	for n := range t.used {
-		if e := t.at(n + 1); e.live && !yield(e.hash, e.key, &e.value) {
+		if h := t.head(n); h.key != (slabText{}) {
+			h.key = keys.add(t.keys.text(h.key))
+		}
+	}
+	t.keys = keys
+}
+
+// Range calls yield for the number of every key until it returns false. yield may delete the key it was given, and no
+// other; it must not insert.
+func (t *Table[V]) Range(yield func(ref uint32) bool) {
+	for n := range t.used {
+		if t.head(n).key != (slabText{}) && !yield(n) {
 			return
 		}
 	}
@@ -113,7 +133,7 @@ func (t *Table[V]) find(hash uint64, key []byte) (at uint64, ok bool) {
 		if s.tag != tag {
 			continue
 		}
-		if e := t.at(s.ref); e.hash == hash && e.key == string(key) {
+		if h := t.head(s.ref - 1); h.hash == hash && bytes.Equal(t.keys.text(h.key), key) {
 			return i, true
 		}
 	}
@@ -126,7 +146,7 @@ func (t *Table[V]) place(hash uint64, ref uint32) {
 	for t.slots[i].ref != 0 {
 		i = (i + 1) & mask
 	}
-	t.slots[i] = slot{tag: uint32(hash >> 32), ref: ref}
+	t.slots[i] = slot{tag: uint32(hash >> 32), ref: ref + 1}
 }
 
 // closeGap vacates slot gap and moves later slots of the same run back, so that no search ends early and no
@@ -134,7 +154,7 @@ func (t *Table[V]) place(hash uint64, ref uint32) {
 func (t *Table[V]) closeGap(gap uint64) {
 	mask := uint64(len(t.slots) - 1)
 	for i := (gap + 1) & mask; t.slots[i].ref != 0; i = (i + 1) & mask {
-		home := t.at(t.slots[i].ref).hash & mask
+		home := t.head(t.slots[i].ref-1).hash & mask
 		// The slot may move unless its home lies cyclically in (gap, i].
 		if (i-home)&mask >= (i-gap)&mask {
 			t.slots[gap] = t.slots[i]
@@ -147,29 +167,26 @@ func (t *Table[V]) closeGap(gap uint64) {
 func (t *Table[V]) grow() {
 	t.slots = make([]slot, max(minSlots, 2*len(t.slots)))
 	for n := range t.used {
-		if e := t.at(n + 1); e.live {
-			t.place(e.hash, n+1)
+		if h := t.head(n); h.key != (slabText{}) {
+			t.place(h.hash, n)
 		}
 	}
 }
 
 func (t *Table[V]) allocate() (ref uint32) {
 	if n := len(t.free); n > 0 {
-		ref = t.free[n-1] + 1
+		ref = t.free[n-1]
 		t.free = t.free[:n-1]
 		return ref
 	}
 	if t.used == math.MaxUint32 {
-		panic("BUG: series table of 2^32 entries: limit active series")
+		panic("BUG: series table of 2^32 keys: limit active series")
 	}
 	if int(t.used)>>pageShift == len(t.pages) {
-		t.pages = append(t.pages, make([]entry[V], pageSize))
+		t.pages = append(t.pages, new(page[V]))
 	}
 	t.used++
-	return t.used
+	return t.used - 1
 }
 
-func (t *Table[V]) at(ref uint32) *entry[V] {
-	n := ref - 1
-	return &t.pages[n>>pageShift][n&(pageSize-1)]
-}
+func (t *Table[V]) head(ref uint32) *head { return &t.pages[ref>>pageShift].heads[ref&(pageSize-1)] }

@@ -1,7 +1,9 @@
 package series_test
 
 import (
+	"bytes"
 	"encoding/binary"
+	"runtime"
 	"strconv"
 	"testing"
 
@@ -17,11 +19,11 @@ func TestTableForcedCollision(t *testing.T) {
 	var table series.Table[int]
 	key := func(i int) []byte { return series.AppendKey(nil, 0, "m", pairs("i", strconv.Itoa(i))) }
 	for i := range keys {
-		value, fresh := table.Insert(hash, key(i))
+		ref, fresh := table.Insert(hash, key(i))
 		if !fresh {
-			t.Fatalf("key %d: got a value of another key, want a new one", i)
+			t.Fatalf("key %d: got the number of another key, want a new one", i)
 		}
-		*value = i
+		*table.At(ref) = i
 	}
 	for i := 0; i < keys; i += 3 {
 		if !table.Delete(hash, key(i)) {
@@ -29,9 +31,9 @@ func TestTableForcedCollision(t *testing.T) {
 		}
 	}
 	for i := range keys {
-		got := table.Get(hash, key(i))
-		if gone := i%3 == 0; gone != (got == nil) || got != nil && *got != i {
-			t.Fatalf("key %d: got %v, want its own value, or nil when deleted", i, got)
+		ref, ok := table.Find(hash, key(i))
+		if gone := i%3 == 0; gone == ok || ok && *table.At(ref) != i {
+			t.Fatalf("key %d: got %v, %v, want its own value, or none when deleted", i, ref, ok)
 		}
 	}
 }
@@ -56,7 +58,8 @@ func TestTableAgainstMap(t *testing.T) {
 					h := hash(key)
 					_, there := want[string(key)]
 					if rapid.IntRange(0, 2).Draw(t, "op") > 0 {
-						value, fresh := table.Insert(h, key)
+						ref, fresh := table.Insert(h, key)
+						value := table.At(ref)
 						if fresh == there || fresh && *value != 0 {
 							t.Fatalf("insert %x: got fresh %v value %d, want fresh %v value 0", key, fresh, *value, !there)
 						}
@@ -84,14 +87,15 @@ func compare(t *rapid.T, table *series.Table[uint64], want map[string]uint64, ha
 		t.Fatalf("got length %d, want %d", table.Len(), len(want))
 	}
 	for key, value := range want {
-		if got := table.Get(hash([]byte(key)), []byte(key)); got == nil || *got != value {
-			t.Fatalf("get %x: got %v, want %d", key, got, value)
+		if ref, ok := table.Find(hash([]byte(key)), []byte(key)); !ok || *table.At(ref) != value {
+			t.Fatalf("find %x: got %v, %v, want the number of %d", key, ref, ok, value)
 		}
 	}
 	seen := 0
-	table.Range(func(h uint64, key string, value *uint64) bool {
-		if seen++; want[key] != *value || h != hash([]byte(key)) {
-			t.Fatalf("range %x: got %d, want %d", key, *value, want[key])
+	table.Range(func(ref uint32) bool {
+		key, value := table.Key(ref), *table.At(ref)
+		if seen++; want[string(key)] != value || table.Hash(ref) != hash(key) {
+			t.Fatalf("range %x: got %d, want %d", key, value, want[string(key)])
 		}
 		return true
 	})
@@ -104,17 +108,18 @@ func TestTableRangeDeletes(t *testing.T) {
 	var table series.Table[int]
 	for i := range 1000 {
 		key := []byte(strconv.Itoa(i))
-		value, _ := table.Insert(series.Hash(key).Lo, key)
-		*value = i
+		ref, _ := table.Insert(series.Hash(key).Lo, key)
+		*table.At(ref) = i
 	}
 	order := -1
-	table.Range(func(hash uint64, key string, value *int) bool {
-		if *value <= order {
-			t.Fatalf("got %d after %d, want the order of insertion", *value, order)
+	table.Range(func(ref uint32) bool {
+		value := *table.At(ref)
+		if value <= order {
+			t.Fatalf("got %d after %d, want the order of insertion", value, order)
 		}
-		order = *value
-		if *value%2 == 0 {
-			table.Delete(hash, []byte(key))
+		order = value
+		if value%2 == 0 {
+			table.Delete(table.Hash(ref), table.Key(ref))
 		}
 		return true
 	})
@@ -122,7 +127,7 @@ func TestTableRangeDeletes(t *testing.T) {
 		t.Fatalf("got length %d, want 500", table.Len())
 	}
 	stopped := 0
-	table.Range(func(uint64, string, *int) bool { stopped++; return false })
+	table.Range(func(uint32) bool { stopped++; return false })
 	if stopped != 1 {
 		t.Fatalf("got %d calls after false, want 1", stopped)
 	}
@@ -130,9 +135,51 @@ func TestTableRangeDeletes(t *testing.T) {
 
 func TestTableEmpty(t *testing.T) {
 	var table series.Table[int]
-	if table.Get(1, []byte("a")) != nil || table.Delete(1, []byte("a")) || table.Len() != 0 {
+	if _, ok := table.Find(1, []byte("a")); ok || table.Delete(1, []byte("a")) || table.Len() != 0 {
 		t.Fatal("got something from an empty table, want nothing")
 	}
+}
+
+// Keys stay what they are while others come and go, also long ones and such as are held over their deletion, and the memory of
+// those that are gone is used again.
+func TestTableKeys(t *testing.T) {
+	var table series.Table[int]
+	key := func(i int) []byte {
+		return append(binary.AppendUvarint(nil, uint64(i)), make([]byte, []int{0, 3, 100, 1000, 70_000}[i%5])...)
+	}
+	const live = 40
+	var before, after runtime.MemStats
+	var held []byte
+	runtime.GC()
+	runtime.ReadMemStats(&before)
+	for i := range 10_000 {
+		ref, fresh := table.Insert(uint64(i), key(i))
+		if !fresh {
+			t.Fatalf("key %d: got the number of another, want a new one", i)
+		}
+		*table.At(ref) = i
+		if i == 0 {
+			held = table.Key(ref)
+		}
+		if i >= live && !table.Delete(uint64(i-live), key(i-live)) {
+			t.Fatalf("delete key %d: got false, want true", i-live)
+		}
+	}
+	table.Range(func(ref uint32) bool {
+		if i := *table.At(ref); !bytes.Equal(table.Key(ref), key(i)) || table.Hash(ref) != uint64(i) {
+			t.Errorf("key %d: got %.8x of %d bytes, hash %d", i, table.Key(ref), len(table.Key(ref)), table.Hash(ref))
+		}
+		return true
+	})
+	runtime.GC()
+	runtime.ReadMemStats(&after)
+	if got := int(after.HeapAlloc) - int(before.HeapAlloc); got > 8<<20 {
+		t.Errorf("got %d bytes for %d keys, want those of deleted ones back", got, table.Len())
+	}
+	if !bytes.Equal(held, key(0)) {
+		t.Errorf("got %x for a key that was held while it was deleted, want %x", held, key(0))
+	}
+	runtime.KeepAlive(&table)
 }
 
 func BenchmarkTableHit(b *testing.B) {
@@ -150,8 +197,8 @@ func BenchmarkTableHit(b *testing.B) {
 			b.ReportAllocs()
 			for b.Loop() {
 				i = (i*1664525 + 1013904223) % n
-				if table.Get(hashes[i], keys[i]) == nil {
-					b.Fatal("got nil, want the value")
+				if _, ok := table.Find(hashes[i], keys[i]); !ok {
+					b.Fatal("got nothing, want its number")
 				}
 			}
 		})

@@ -24,15 +24,20 @@ const (
 // of one value of an AggregateFunction column in Native and RowBinary, which have no length in front.
 // ClickHouse's bucket numbers are ours. The same content gives the same bytes, however it came together.
 func (s *Sketch) AppendDD(dst []byte) []byte {
-	dst = append(dst, flagMapping)
-	dst = appendFloat(dst, Gamma)
-	dst = appendFloat(dst, 0)
-	dst = append(dst, flagPositive)
+	dst = appendHead(dst)
 	dst = appendStore(dst, &s.positive)
 	dst = append(dst, flagNegative)
 	dst = appendStore(dst, s.negative)
 	dst = append(dst, flagZero)
 	return appendFloat(dst, s.zero)
+}
+
+// appendHead is what stands in front of the store of positive values.
+func appendHead(dst []byte) []byte {
+	dst = append(dst, flagMapping)
+	dst = appendFloat(dst, Gamma)
+	dst = appendFloat(dst, 0)
+	return append(dst, flagPositive)
 }
 
 // DecodeDD replaces the sketch by the state at the beginning of src and returns the length of that state.
@@ -77,8 +82,7 @@ func (d *decoder) state(positive, negative func(i int32, n float64)) (zero float
 func appendStore(dst []byte, st *store) []byte {
 	used, least, greatest := st.extent()
 	width := int(greatest-least) + 1
-	// A sparse bucket costs its count and mostly one byte more; a contiguous one its count, empty or not.
-	if used == 0 || 9*used < 8*width {
+	if used == 0 || !contiguous(used, width) {
 		dst = append(dst, flagSparse)
 		dst = binary.AppendUvarint(dst, uint64(used))
 		previous := int32(0)
@@ -103,6 +107,10 @@ func appendStore(dst []byte, st *store) []byte {
 	}
 	return dst
 }
+
+// contiguous says how to write a store that uses so many of so many buckets: a sparse bucket costs its count and mostly one byte
+// more; a contiguous one its count, empty or not.
+func contiguous(used, width int) bool { return 9*used >= 8*width }
 
 func appendFloat(dst []byte, v float64) []byte {
 	return binary.LittleEndian.AppendUint64(dst, math.Float64bits(v))

@@ -1,0 +1,183 @@
+package pipeline
+
+import (
+	"bytes"
+	"math"
+
+	"github.com/vigie-io/vigie/pkg/events"
+	"github.com/vigie-io/vigie/pkg/sketches"
+)
+
+// cell accumulates what one series got in ten seconds of event time, in 96 bytes without pointers: what is more than a few values is
+// kept by the task. Minimum and maximum are +Inf and −Inf while unknown, which is neutral when rows merge.
+type cell struct {
+	start    uint32
+	next     uint32 // another cell of the series, as cells.add gave it; 0 for none
+	count    uint64
+	sum      float64
+	min, max float64
+	few      [fewValues]sketches.Bucket // what form says
+	form     form
+}
+
+// form is what a cell keeps beside its numbers.
+type form uint8
+
+const (
+	unused  form = iota // the cell is of no pane
+	plain               // nothing: a sum
+	few                 // an observation of each count, as buckets
+	dense               // a sketch: its number in word 0
+	level               // the last value: time and value in words 0 and 1
+	levelOf             // the same of a histogram, whose number in Task.histograms is in word 2
+)
+
+// fewValues are kept in place. Most series get no more between two drains.
+const fewValues = 24
+
+// word returns the i-th eight bytes of few.
+func (c *cell) word(i int) uint64 {
+	w := c.few[4*i : 4*i+4 : 4*i+4]
+	return uint64(uint16(w[0])) | uint64(uint16(w[1]))<<16 | uint64(uint16(w[2]))<<32 | uint64(uint16(w[3]))<<48
+}
+
+func (c *cell) setWord(i int, v uint64) {
+	w := c.few[4*i : 4*i+4 : 4*i+4]
+	w[0], w[1], w[2], w[3] = sketches.Bucket(v), sketches.Bucket(v>>16), sketches.Bucket(v>>32), sketches.Bucket(v>>48)
+}
+
+// begin empties the cell for a pane of a series of the kind.
+func (c *cell) begin(start uint32, kind events.Kind) {
+	c.start, c.next, c.count, c.sum = start, 0, 0, 0
+	c.min, c.max = math.Inf(1), math.Inf(-1)
+	switch kind {
+	case events.Observation:
+		c.form = few
+	case events.Delta:
+		c.form = plain
+	default:
+		c.form = level
+		c.setWord(0, 0)
+		c.setWord(1, 0)
+	}
+}
+
+// value takes one number of any kind.
+func (c *cell) value(v float64) {
+	c.count++
+	c.sum += v
+	c.extremes(v, v)
+}
+
+func (c *cell) extremes(low, high float64) {
+	// NaN (unknown) compares false and leaves both alone.
+	if low < c.min {
+		c.min = low
+	}
+	if high > c.max {
+		c.max = high
+	}
+}
+
+// number takes one number of a series of the kind.
+func (t *Task) number(c *cell, kind events.Kind, time int64, v float64) {
+	switch kind {
+	case events.Observation:
+		t.observation(c, v)
+	case events.Delta:
+		c.value(v)
+	default:
+		c.value(v)
+		t.level(c, time, v, nil)
+	}
+}
+
+// observation takes one value of a distribution.
+func (t *Task) observation(c *cell, v float64) {
+	if c.form == few && c.count < fewValues {
+		if b, ok := sketches.BucketOf(v); ok {
+			c.few[c.count] = b
+			c.value(v)
+			return
+		}
+	}
+	t.sketch(c).Add(v)
+	c.value(v)
+}
+
+// observe takes a pre-aggregated distribution. Fractional counts are rounded in count, not in the sketch.
+func (t *Task) observe(c *cell, h *events.Histogram) {
+	observe(t.sketch(c), h)
+	c.count += roundCount(h)
+	c.sum += h.Sum
+	c.extremes(h.Min, h.Max)
+}
+
+// sketch returns that of a cell of observations, which is dense from now on.
+func (t *Task) sketch(c *cell) *sketches.Sketch {
+	if c.form == dense {
+		return t.sketches.at(c.word(0))
+	}
+	number, s := t.sketches.take()
+	s.Reset()
+	s.AddBuckets(c.few[:c.count])
+	c.form = dense
+	c.setWord(0, number)
+	return s
+}
+
+// level keeps v when it is the last of the pane. Of samples with one time the greater counts, as in storage
+// (the maximum of time, value, histogram), so that order of arrival does not matter.
+func (t *Task) level(c *cell, time int64, v float64, hist []byte) {
+	lastTime, last := int64(c.word(0)), math.Float64frombits(c.word(1))
+	switch {
+	case time < lastTime || time == lastTime && v < last:
+		return
+	case time == lastTime && v == last && bytes.Compare(hist, t.histogram(c)) <= 0:
+		return
+	}
+	c.setWord(0, uint64(time))
+	c.setWord(1, math.Float64bits(v))
+	if len(hist) == 0 && c.form == level {
+		return
+	}
+	if c.form == level {
+		number, _ := t.histograms.take()
+		c.form = levelOf
+		c.setWord(2, number)
+	}
+	at := t.histograms.at(c.word(2))
+	*at = append((*at)[:0], hist...)
+}
+
+// histogram is that of a level.
+func (t *Task) histogram(c *cell) []byte {
+	if c.form != levelOf {
+		return nil
+	}
+	return *t.histograms.at(c.word(2))
+}
+
+// appendSketch appends the state of the cell's sketch. It may sort the values in place.
+func (t *Task) appendSketch(dst []byte, c *cell) []byte {
+	switch c.form {
+	case few:
+		return sketches.AppendBuckets(dst, c.few[:c.count])
+	case dense:
+		return t.sketch(c).AppendDD(dst)
+	}
+	return sketches.AppendBuckets(dst, nil)
+}
+
+// mergeCell adds a cell of the same start to a pane.
+func (t *Task) mergeCell(p *pane, c *cell) {
+	p.count += c.count
+	p.sum += c.sum
+	p.extremes(c.min, c.max)
+	switch c.form {
+	case few:
+		p.sketch.AddBuckets(c.few[:c.count])
+	case dense:
+		p.sketch.Merge(t.sketch(c))
+	}
+}
