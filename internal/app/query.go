@@ -33,8 +33,9 @@ func Query(ctx context.Context, cfg config.Config, p Process) error {
 		return errors.Join(err, door.listener.Close())
 	}
 	var rules *ruleRunner
+	store := clickhouse.NewStore(client)
 	handler, err := api.New(cfg.Query.Config, api.Options{
-		Store:           clickhouse.NewStore(client),
+		Store:           store,
 		Upstream:        client,
 		Authenticate:    func(r *http.Request) (tenants.ID, error) { return reload.keys.Tenant(r, auth.Read) },
 		Limits:          reload.limits.For,
@@ -43,6 +44,7 @@ func Query(ctx context.Context, cfg config.Config, p Process) error {
 		Log:             p.Log,
 		DecodeHistogram: pipeline.DecodeHistogram,
 		Version:         p.Version,
+		Cardinality:     store.Cardinality,
 		Rules:           func(tenant tenants.ID) promql.Rules { return rules.ruler.RuleGroups(tenant) },
 	})
 	if err != nil {

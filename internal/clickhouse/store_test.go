@@ -189,6 +189,7 @@ func TestStoreAgainstOracle(t *testing.T) {
 			t.Run("metas", func(t *testing.T) { checkMetas(t, store, o) })
 			t.Run("series", func(t *testing.T) { checkSeries(t, store, o, at, random) })
 			t.Run("panes", func(t *testing.T) { checkPanes(t, store, o, at, random) })
+			t.Run("cardinality", func(t *testing.T) { checkCardinality(t, store, o, at) })
 			t.Run("errors", func(t *testing.T) { checkStoreErrors(t, store, o, at) })
 		})
 	}

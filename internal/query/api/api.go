@@ -5,6 +5,7 @@
 package api
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -70,6 +71,8 @@ type Options struct {
 	DecodeHistogram func(bytes string) (*events.Histogram, error)
 	// Rules lists the rule groups of a tenant; see promql.Options.
 	Rules func(tenants.ID) promql.Rules
+	// Cardinality counts series by label; see promql.Options.
+	Cardinality func(ctx context.Context, tenant tenants.ID, since int64, most int) (*promql.Cardinality, error)
 	// Version is Vigie's, for /status/buildinfo.
 	Version string
 }
@@ -103,7 +106,7 @@ func New(cfg Config, o Options) (*API, error) {
 	places := slots.New(func(t tenants.ID) (int, int) { return o.Limits(t).QueryConcurrency, cfg.PromQL.MaxWaiting })
 	service, err := promql.New(cfg.PromQL, promql.Options{
 		Store: o.Store, Limits: o.Limits, Registerer: o.Registerer, Log: o.Log, Now: o.Now, Slots: places,
-		DecodeHistogram: o.DecodeHistogram, Version: o.Version, Rules: o.Rules,
+		DecodeHistogram: o.DecodeHistogram, Version: o.Version, Rules: o.Rules, Cardinality: o.Cardinality,
 	})
 	if err != nil {
 		return nil, err
@@ -117,7 +120,11 @@ func New(cfg Config, o Options) (*API, error) {
 	}
 	a := &API{promql: service, authenticate: o.Authenticate, log: o.Log, now: o.Now}
 	a.measure(o.Registerer)
-	a.route(gateway)
+	document, err := describe(o.Version)
+	if err != nil {
+		return nil, fmt.Errorf("query: %w", err)
+	}
+	a.route(gateway, document)
 	return a, nil
 }
 
@@ -126,9 +133,12 @@ func (a *API) PromQL() *promql.Service { return a.promql }
 
 func (a *API) ServeHTTP(w http.ResponseWriter, r *http.Request) { a.mux.ServeHTTP(w, r) }
 
-func (a *API) route(gateway http.Handler) {
+func (a *API) route(gateway http.Handler, document []byte) {
 	mux := http.NewServeMux()
-	v1 := a.measured("promql", a.tenant(a.promql.Handler()))
+	prometheus := http.NewServeMux()
+	prometheus.Handle("/", a.promql.Handler())
+	prometheus.Handle("GET /openapi.yaml", serveDocument(document))
+	v1 := a.measured("promql", a.tenant(prometheus))
 	mux.Handle("/api/v1/", http.StripPrefix("/api/v1", v1))
 	mux.Handle("/federate", a.measured("promql", a.tenant(a.promql.Federate())))
 	mux.Handle("/prometheus/api/v1/", http.StripPrefix("/prometheus/api/v1", v1))

@@ -91,6 +91,9 @@ func newAPI(t *testing.T) (*httptest.Server, *prometheus.Registry) {
 	a, err := api.New(api.DefaultConfig(), api.Options{
 		Store: store{}, Upstream: database{}, Authenticate: authenticate, Limits: limits.For,
 		Registerer: registry, Log: slog.New(slog.DiscardHandler), Now: func() time.Time { return now }, Version: "test",
+		Cardinality: func(_ context.Context, tenant tenants.ID, _ int64, _ int) (*promql.Cardinality, error) {
+			return &promql.Cardinality{Series: 1, Labels: []promql.LabelCardinality{{Name: string(tenant), Values: 1, Series: 1}}}, nil
+		},
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -136,6 +139,9 @@ func TestRoutes(t *testing.T) {
 	f(query+"increase(demo_total[5m])", "k-acme", 200, `"result":[]`)
 	f("/api/v1/label/__name__/values", "k-demo", 200, `["demo_total"]`)
 	f("/api/v1/status/buildinfo", "k-demo", 200, `"revision":"test"`)
+	f("/api/v1/status/tsdb", "k-demo", 200, `"labelValueCountByLabelName":[{"name":"demo","value":1}]`)
+	f("/prometheus/api/v1/openapi.yaml", "k-demo", 200, "title: Vigie query service")
+	f("/api/v1/openapi.yaml", "", 401, "unauthorized")
 	f("/sql?query=SELECT+1", "k-acme", 200, "acme: SELECT 1")
 	f("/sql/?query=SELECT+1", "k-demo", 200, "demo: SELECT 1")
 	f("/sql/ping", "", 200, "Ok.")

@@ -75,7 +75,7 @@ func TestGrafana(t *testing.T) {
 // The upstream API is built by a constructor of 42 arguments; here is that what it built still answers.
 func TestAPIMounts(t *testing.T) {
 	s := shop(t)
-	for _, path := range []string{"/write", "/otlp/v1/metrics", "/admin/tsdb/delete_series", "/status/tsdb", "/targets", "/features", "/query_cost", "/nothing"} {
+	for _, path := range []string{"/write", "/otlp/v1/metrics", "/admin/tsdb/delete_series", "/status/walreplay", "/targets", "/features", "/query_cost", "/nothing"} {
 		for _, method := range []string{"GET", "POST", "PUT"} {
 			if a := s.do("acme", method, path, nil); a.code != http.StatusNotFound || a.Type != "not_found" {
 				t.Errorf("%s %s: got %d %s, want 404", method, path, a.code, a.body)

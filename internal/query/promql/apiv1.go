@@ -42,7 +42,7 @@ func newAPI(s *Service) http.Handler {
 		map[string]string{}, // flags
 		apiv1.GlobalURLOptions{},
 		func(h http.HandlerFunc) http.HandlerFunc { return h },
-		nil, // TSDB statistics: /status/tsdb is not routed
+		nil, // TSDB statistics: /status/tsdb is serveCardinality
 		"",
 		false, // admin
 		false, // search
@@ -59,7 +59,7 @@ func newAPI(s *Service) http.Handler {
 			}, nil
 		},
 		&apiv1.PrometheusVersion{Version: engineVersion, Revision: s.version, Branch: "vigie", GoVersion: runtime.Version()},
-		func() []notifications.Notification { return nil },
+		func() []notifications.Notification { return []notifications.Notification{} },
 		func() (<-chan notifications.Notification, func(), bool) { return nil, func() {}, false },
 		prometheus.NewRegistry(), prometheus.NewRegistry(),
 		nil, // statistics as upstream renders them

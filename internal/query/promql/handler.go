@@ -12,7 +12,7 @@ import (
 	"github.com/vigie-io/vigie/pkg/events"
 )
 
-// routes are the paths of Prometheus' HTTP API that mean something here, with their methods. Writing, administration, scrape targets and the TSDB's own statistics do not.
+// routes are the paths of Prometheus' HTTP API that mean something here, with their methods. Writing, administration and scrape targets do not.
 var routes = map[string]string{
 	"/query":              "GET POST",
 	"/query_range":        "GET POST",
@@ -27,6 +27,7 @@ var routes = map[string]string{
 	"/status/config":      "GET",
 	"/status/flags":       "GET",
 	"/status/runtimeinfo": "GET",
+	"/status/tsdb":        "GET",
 	"/notifications":      "GET",
 	"/label/:name/values": "GET",
 	"/metadata":           "GET",
@@ -61,6 +62,8 @@ func (s *Service) Handler() http.Handler {
 			writeError(w, http.StatusMethodNotAllowed, "bad_data", path+" takes "+strings.ReplaceAll(methods, " ", " or "))
 		case path == "/metadata":
 			s.serveMetadata(w, r)
+		case path == "/status/tsdb":
+			s.serveCardinality(w, r)
 		case path == "/read":
 			reads.ServeHTTP(w, r)
 		case path == "/query" || path == "/query_range":

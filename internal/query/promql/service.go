@@ -41,26 +41,30 @@ type Options struct {
 	DecodeHistogram func(bytes string) (*events.Histogram, error)
 	// Rules lists the rule groups of a tenant for /rules and /alerts; nil shows none.
 	Rules func(tenants.ID) Rules
+	// Cardinality counts a tenant's series seen at or after since (Unix ms) by label, with at most so many values of each,
+	// for /status/tsdb. Nil answers nothing there.
+	Cardinality func(ctx context.Context, tenant tenants.ID, since int64, most int) (*Cardinality, error)
 	// Version is what /status/buildinfo reports beside the version of the Prometheus engine.
 	Version string
 }
 
 // Service answers PromQL for every tenant. Safe for concurrent use.
 type Service struct {
-	cfg      Config
-	store    Store
-	limits   func(tenants.ID) tenants.Limits
-	log      *slog.Logger
-	now      func() time.Time
-	slots    *slots.Slots
-	decode   func(string) (*events.Histogram, error)
-	version  string
-	rules    func(tenants.ID) Rules
-	metrics  *metrics
-	progress *cache[[]Progress]
-	catalogs *cache[*catalog]
-	engine   *engine
-	sharing  *sharing
+	cfg         Config
+	store       Store
+	limits      func(tenants.ID) tenants.Limits
+	log         *slog.Logger
+	now         func() time.Time
+	slots       *slots.Slots
+	decode      func(string) (*events.Histogram, error)
+	version     string
+	rules       func(tenants.ID) Rules
+	cardinality func(ctx context.Context, tenant tenants.ID, since int64, most int) (*Cardinality, error)
+	metrics     *metrics
+	progress    *cache[[]Progress]
+	catalogs    *cache[*catalog]
+	engine      *engine
+	sharing     *sharing
 }
 
 // New makes a Service. cfg must be valid.
@@ -73,7 +77,7 @@ func New(cfg Config, o Options) (*Service, error) {
 	}
 	s := &Service{
 		cfg: cfg, store: o.Store, limits: o.Limits, log: o.Log, now: o.Now, slots: o.Slots, decode: o.DecodeHistogram,
-		version: o.Version, rules: o.Rules, metrics: newMetrics(o.Registerer),
+		version: o.Version, rules: o.Rules, cardinality: o.Cardinality, metrics: newMetrics(o.Registerer),
 	}
 	if s.log == nil {
 		s.log = slog.Default()
