@@ -29,7 +29,7 @@ func (t *Task) claimant(r *Record, h *sourceHeaders) (name string, tn *tenant) {
 
 // learn lets an event be known when it comes again. What it says beside time and value has to be what the series says.
 func (t *Task) learn(tn *tenant, ref uint32, e *entry, m *events.Metric) {
-	if m.Digest == (series.ID{}) || m.Start != 0 || tn.class(e).about != (about{m.Unit, m.Help}) {
+	if m.Digest == (series.ID{}) || tn.class(e).about != (about{m.Unit, m.Help}) {
 		return
 	}
 	tn.repeats.Learn(m.Digest, ref)
@@ -68,7 +68,7 @@ func (t *Task) repeat(tn *tenant, r *events.Repeat) {
 	if t.declares {
 		t.known = series.AppendLabels(t.known[:0], tn.table.Key(r.Ref))
 		t.declareMetric(&events.Metric{
-			Tenant: tn.name, Time: r.Time, Name: of.group.metric, Kind: of.group.kind, Value: r.Value, Labels: t.known, Unit: of.about.unit, Help: of.about.help,
+			Tenant: tn.name, Time: r.Time, Start: r.Start, Name: of.group.metric, Kind: of.group.kind, Value: r.Value, Labels: t.known, Unit: of.about.unit, Help: of.about.help,
 		})
 	}
 }

@@ -2,6 +2,7 @@ package pipeline
 
 import (
 	"bytes"
+	"encoding/binary"
 	"fmt"
 	"math/rand/v2"
 	"reflect"
@@ -24,19 +25,36 @@ func repeating(r *rand.Rand, now time.Time) (records []Record) {
 				fmt.Sprintf(`{"time":%q,"name":"level","kind":"gauge","value":%v,"labels":{"n":"%d"}}`, at, v, n),
 				fmt.Sprintf(`{"time":%q,"name":"total","kind":"cumulative","start":%d,"value":%v}`, at, now.Unix()-100, v),
 				fmt.Sprintf(`{"time":%q,"name":"amount","kind":"delta","value":%v,"labels":{"n":"%d"}}`, at, v, n),
+				fmt.Sprintf(`{"name":"seconds","value":%v,"labels":{"n":"%d"}}`, v, n),
 				fmt.Sprintf(`{"time":%q,"name":"bad","value":"%v"}`, at, v),
 				fmt.Sprintf(`{"time":%q,"name":"seconds","value":%v,"labels":{"n":"%d"}}`, now.Add(time.Hour).Format(time.RFC3339), v, n),
-			}[min(r.IntN(12), 6)]
+			}[min(r.IntN(14), 7)]
 		}
 		value := event()
 		if r.IntN(3) == 0 {
 			value = "[" + event() + "," + event() + "," + event() + "]"
+		}
+		if r.IntN(5) == 0 {
+			value = string(totals(r, now))
 		}
 		records = append(records, Record{
 			Offset: int64(i), Timestamp: now.UnixNano(), Key: []byte([]string{"acme", "acme#1", "demo"}[r.IntN(3)]), Value: []byte(value),
 		})
 	}
 	return records
+}
+
+// totals are an OTLP request of running totals, of processes that began now and then.
+func totals(r *rand.Rand, now time.Time) []byte {
+	var sum []byte
+	for range 1 + r.IntN(3) {
+		point := binary.LittleEndian.AppendUint64([]byte{2<<3 | 1}, uint64(now.Add(-time.Duration(1+r.IntN(3))*time.Minute).UnixNano()))
+		point = binary.LittleEndian.AppendUint64(append(point, 3<<3|1), uint64(now.UnixNano()-r.Int64N(1e9)))
+		point = binary.LittleEndian.AppendUint64(append(point, 6<<3|1), uint64(r.IntN(1000)))
+		sum = field(sum, 1, field(point, 7, field(field(nil, 1, []byte("n")), 2, field(nil, 1, []byte{'0' + byte(r.IntN(4))}))))
+	}
+	metric := field(field(nil, 1, []byte("requests")), 7, append(sum, 2<<3, 2, 3<<3, 1))
+	return field(nil, 1, field(nil, 2, field(nil, 2, metric)))
 }
 
 // What a task knows of events changes no output: not a bit of a sum, not a dead letter, not through aborts and sweeps. The
@@ -46,7 +64,10 @@ func TestKnownEventsChangeNothing(t *testing.T) {
 		r := rand.New(rand.NewPCG(seed, 1))
 		now := time.Date(2026, 11, 24, 12, 0, 0, 0, time.UTC)
 		cfg := DefaultConfig()
-		cfg.Rollups = []Rollup{{Name: "by_n", From: events.Metrics, Where: `unit == "s"`, By: []string{"n"}}}
+		cfg.Rollups = []Rollup{
+			{Name: "by_n", From: events.Metrics, Where: `unit == "s"`, By: []string{"n"}},
+			{Name: "grown", From: events.Metrics, Where: `name == "requests_total"`, Measure: "increase", By: []string{"n"}},
+		}
 		task := TaskConfig{Partition: Partition{Topic: "t"}, Signal: events.Metrics, Config: cfg}
 		known, plain := NewTask(task), NewTask(task)
 		for epoch := range 12 {
@@ -70,7 +91,8 @@ func TestKnownEventsChangeNothing(t *testing.T) {
 			a, b := NewOutputs(&cfg), NewOutputs(&cfg)
 			known.Drain(a, now.UnixMilli())
 			plain.Drain(b, now.UnixMilli())
-			if !reflect.DeepEqual(a.Rollups, b.Rollups) || !reflect.DeepEqual(a.Series, b.Series) || !reflect.DeepEqual(known.tally, plain.tally) || len(a.Letters) != len(b.Letters) {
+			if !reflect.DeepEqual(a.Rollups, b.Rollups) || !reflect.DeepEqual(a.Series, b.Series) || !reflect.DeepEqual(a.Windows, b.Windows) ||
+				!reflect.DeepEqual(a.State, b.State) || !reflect.DeepEqual(a.Limits, b.Limits) || !reflect.DeepEqual(a.Tally, b.Tally) || len(a.Letters) != len(b.Letters) {
 				t.Fatalf("seed %d, epoch %d: outputs differ", seed, epoch)
 			}
 			for i := range a.Letters {
@@ -85,8 +107,23 @@ func TestKnownEventsChangeNothing(t *testing.T) {
 			}
 			now = now.Add(time.Minute)
 		}
+		if totals := known.tenants["acme"]; totals != nil && !knowsTotals(known, totals, r, now) {
+			t.Errorf("seed %d: totals with a start are not known", seed)
+		}
 		if got := known.tenants["acme"]; got != nil && got.repeats.Len() < 10 {
 			t.Errorf("seed %d: hardly an event of tenant acme was learned", seed)
 		}
 	}
+}
+
+// knowsTotals says whether a request of totals is known to the last of them, as one of ten.
+func knowsTotals(t *Task, tn *tenant, r *rand.Rand, now time.Time) bool {
+	var b events.Batch
+	for range 10 {
+		tn.decoder.Decode(&b, events.Source{Signal: events.Metrics, Key: []byte(tn.name), Value: totals(r, now), Repeats: tn.repeats})
+		if len(b.Repeats) > 0 && b.Repeats[0].Start > 0 {
+			return true
+		}
+	}
+	return false
 }

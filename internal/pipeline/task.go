@@ -31,6 +31,8 @@ type TaskConfig struct {
 type Scratch struct {
 	batches [runRecords]events.Batch
 	headers [runRecords]sourceHeaders
+	looks   [runRecords]events.Look
+	looker  events.Looker
 }
 
 // Task owns one source partition and everything derived from it since the last committed epoch, and remembers the
@@ -147,7 +149,12 @@ func (t *Task) Step(chunk *Chunk, now int64) {
 		t.fetchEntries(run)
 		split.half()
 		for i := range run {
-			t.record(&run[i], &t.cfg.Scratch.headers[i], &t.cfg.Scratch.batches[i])
+			h := &t.cfg.Scratch.headers[i]
+			if l := &t.cfg.Scratch.looks[i]; l.Known() {
+				t.recognized(&run[i], h, l)
+			} else {
+				t.record(&run[i], h, &t.cfg.Scratch.batches[i])
+			}
 		}
 		split.end()
 		rest = rest[len(run):]
@@ -174,31 +181,79 @@ func runLength(records []Record) int {
 	return len(records)
 }
 
+// decode looks at all records of a run first: most are one event that is known.
 func (t *Task) decode(run []Record) {
+	scratch := t.cfg.Scratch
+	looks := scratch.looks[:len(run)]
 	for i := range run {
-		h, r := &t.cfg.Scratch.headers[i], &run[i]
-		*h = readHeaders(r)
-		if !h.badOnly {
+		t.look(&run[i], &scratch.headers[i], &looks[i])
+	}
+	scratch.looker.Recognize(looks)
+	for i := range run {
+		if h := &scratch.headers[i]; !looks[i].Known() && !h.badOnly {
+			r := &run[i]
 			src := source(t.cfg.Signal, r, h)
 			name, tn := t.claimant(r, h)
-			if h.known = t.knows(tn, h); h.known != nil {
-				src.Repeats = h.known.repeats
+			if h.known != nil {
+				src.Repeats, src.Look = h.known.repeats, &looks[i]
 			}
-			t.decoders.of(name, tn, t.limits).Decode(&t.cfg.Scratch.batches[i], src)
+			t.decoders.of(name, tn, t.limits).Decode(&scratch.batches[i], src)
 		}
 	}
+}
+
+// look reads the headers of a record, and time and value of what may be a known event.
+func (t *Task) look(r *Record, h *sourceHeaders, l *events.Look) {
+	*h = readHeaders(r)
+	if _, tn := t.claimant(r, h); !h.badOnly {
+		h.known = t.knows(tn, h)
+	}
+	if h.known == nil {
+		*l = events.Look{}
+		return
+	}
+	src := source(t.cfg.Signal, r, h)
+	src.Repeats = h.known.repeats
+	h.known.decoder.Begin(&t.cfg.Scratch.looker, l, &src)
 }
 
 // fetchEntries reads a field of each series that the run repeats, one after the other: the processor waits for all of them at once, and
 // not for each in turn as it would while it accumulates.
 func (t *Task) fetchEntries(run []Record) {
+	fetch := func(tn *tenant, ref uint32) {
+		e := tn.table.At(ref)
+		t.fetched += e.cell.count + e.high // one of each of its cache lines
+	}
 	for i := range run {
-		if tn := t.cfg.Scratch.headers[i].known; tn != nil {
+		tn := t.cfg.Scratch.headers[i].known
+		switch l := &t.cfg.Scratch.looks[i]; {
+		case tn == nil:
+		case l.Known():
+			fetch(tn, l.Ref)
+		default:
 			for _, r := range t.cfg.Scratch.batches[i].Repeats {
-				e := tn.table.At(r.Ref)
-				t.fetched += e.cell.count + e.high // one of each of its cache lines
+				fetch(tn, r.Ref)
 			}
 		}
+	}
+}
+
+// recognized takes a record that is one event of a series that the tenant has.
+func (t *Task) recognized(r *Record, h *sourceHeaders, l *events.Look) {
+	tn := h.known
+	t.offset = r.Offset
+	t.tally.Records++
+	t.tally.Bytes += uint64(len(r.Key) + len(r.Value))
+	if t.overRate(r, tn.name, 1) {
+		return
+	}
+	t.refused = t.refused[:0]
+	t.repeat(tn, &l.Repeat)
+	if l.NoTime {
+		t.tally.NoTime++
+	}
+	if len(t.refused) > 0 {
+		t.refuse(r, h, tn.name, 1)
 	}
 }
 
@@ -208,7 +263,7 @@ func (t *Task) record(r *Record, h *sourceHeaders, b *events.Batch) {
 	t.tally.Records++
 	t.tally.Bytes += uint64(len(r.Key) + len(r.Value))
 	t.refused = t.refused[:0]
-	if t.overRate(r, h, b) {
+	if t.overRate(r, tenantOf(b, r, h), weight(h, b)) {
 		return
 	}
 	if h.badOnly {
@@ -248,11 +303,10 @@ func (t *Task) record(r *Record, h *sourceHeaders, b *events.Batch) {
 	}
 }
 
-// overRate says whether the record is more than its tenant may send, which drops it with all its events, counted. The bad
+// overRate says whether the record of n events is more than its tenant may send, which drops it with all its events, counted. The bad
 // ones, too: dead letters would double a flood.
-func (t *Task) overRate(r *Record, h *sourceHeaders, b *events.Batch) bool {
-	n := weight(h, b)
-	m := t.rates.of(tenantOf(b, r, h), r.Key, t.now)
+func (t *Task) overRate(r *Record, tenant string, n int) bool {
+	m := t.rates.of(tenant, r.Key, t.now)
 	if m == nil {
 		return false
 	}

@@ -49,7 +49,7 @@ type Metric struct {
 	// Cumulative (a Prometheus native histogram) keeps the last one of a pane, Gauge likewise.
 	Histogram *Histogram
 
-	// Digest stands for everything the event says but time and value. Zero when Source.Repeats was nil, and for events
+	// Digest stands for everything the event says but time, start and value. Zero when Source.Repeats was nil, and for events
 	// that cannot be known again.
 	Digest series.ID
 }
@@ -127,6 +127,8 @@ type Source struct {
 	// Repeats are the metric events that need not be decoded again; nil decodes all. They are of the tenant that Tenant or
 	// Key names.
 	Repeats *Repeats
+	// Look is one that was taken at the record, with Repeats, so that what it did is not done once more; nil for none.
+	Look *Look
 }
 
 // Batch is what one Source decodes to. Index of an event in its record: MetricIndex, SpanIndex, LogIndex

@@ -295,7 +295,7 @@ func (w *work) metric(index int) bool {
 	}
 	if h := m.Histogram; h != nil {
 		w.countCoarse(m)
-	} else if w.src.Repeats != nil && s.has(fieldTime) {
+	} else if w.src.Repeats != nil && !s.has(fieldStart) {
 		w.learnable(m, start, time, value)
 	}
 	b.MetricIndex = append(b.MetricIndex, index)
@@ -654,7 +654,7 @@ func (s *scanner) time(dst *int64) bool {
 		if !ok {
 			return false
 		}
-		if *dst, reason = s.clock.rfc3339(text); reason != "" {
+		if *dst, reason = s.cutter.clock.rfc3339(text); reason != "" {
 			s.refuseTime(reason, text)
 		}
 		return true

@@ -1,7 +1,9 @@
 package events
 
 import (
+	"encoding/binary"
 	"math"
+	"math/bits"
 	"strconv"
 )
 
@@ -19,66 +21,98 @@ const maxDigits = 19
 
 // number reads a number of JSON's grammar at pos.
 func (s *scanner) number(n *decimal) bool {
-	buf, i := s.buf, s.pos
-	n.neg = buf[i] == '-'
-	if n.neg {
+	want := n.read(s.buf[s.pos:])
+	s.pos += len(n.raw)
+	return want == "" || s.broken(want)
+}
+
+// read takes a number of JSON's grammar from the beginning of b. It returns what it wants there instead, if anything, and takes nothing then.
+func (n *decimal) read(b []byte) (want string) {
+	n.raw = nil
+	i := 0
+	if n.neg = len(b) > 0 && b[0] == '-'; n.neg {
 		i++
 	}
-	var mant uint64
 	first := i
-	for d := buf[i] - '0'; d <= 9; d = buf[i] - '0' {
-		mant = mant*10 + uint64(d)
-		i++
-	}
-	digits := i - first
-	if digits == 0 || digits > 1 && buf[first] == '0' {
-		return s.broken("a value")
+	mant, i := digits(b, i, 0)
+	count := i - first
+	if count == 0 || count > 1 && b[first] == '0' {
+		return "a value"
 	}
 	exp := 0
-	if buf[i] == '.' {
-		i++
-		point := i
-		for d := buf[i] - '0'; d <= 9; d = buf[i] - '0' {
-			mant = mant*10 + uint64(d)
-			i++
+	if i < len(b) && b[i] == '.' {
+		point := i + 1
+		if mant, i = digits(b, point, mant); i == point {
+			return "a digit after the decimal point"
 		}
-		if exp = point - i; exp == 0 {
-			return s.broken("a digit after the decimal point")
-		}
-		digits -= exp
+		exp = point - i
+		count -= exp
 	}
-	if buf[i]|0x20 == 'e' {
-		var ok bool
+	if i < len(b) && b[i]|0x20 == 'e' {
 		var e int
-		if e, i, ok = s.exponent(i + 1); !ok {
-			return false
+		if e, i = exponent(b, i+1); i == 0 {
+			return "a digit in the exponent"
 		}
 		exp += e
 	}
-	n.raw, n.mant, n.exp, n.exact = buf[s.pos:i], mant, exp, digits <= maxDigits
-	s.pos = i
-	return true
+	n.raw, n.mant, n.exp, n.exact = b[:i], mant, exp, count <= maxDigits
+	return ""
 }
 
-func (s *scanner) exponent(i int) (e, next int, ok bool) {
-	neg := s.buf[i] == '-'
-	if neg || s.buf[i] == '+' {
+// exponent reads the digits behind an e, and a sign before them; next is 0 when there are none.
+func exponent(b []byte, i int) (e, next int) {
+	neg := i < len(b) && b[i] == '-'
+	if neg || i < len(b) && b[i] == '+' {
 		i++
 	}
 	first := i
-	for d := s.buf[i] - '0'; d <= 9; d = s.buf[i] - '0' {
+	for ; i < len(b) && b[i]-'0' <= 9; i++ {
 		if e < 10_000 { // beyond every float, and no overflow
-			e = e*10 + int(d)
+			e = e*10 + int(b[i]-'0')
 		}
-		i++
 	}
 	if i == first {
-		return 0, i, s.broken("a digit in the exponent")
+		return 0, 0
 	}
 	if neg {
 		e = -e
 	}
-	return e, i, true
+	return e, i
+}
+
+// digits reads on in a number of which mant has been read, to the first byte that is no digit. What is above 2^64 is lost.
+func digits(b []byte, i int, mant uint64) (all uint64, next int) {
+	for i+8 <= len(b) {
+		w := binary.LittleEndian.Uint64(b[i:]) ^ '0'*ones
+		n := digitBytes(w)
+		if n < 8 {
+			return mant*whole10[n] + eightDigits(w<<(8*(8-n))), i + n
+		}
+		mant, i = mant*1e8+eightDigits(w), i+8
+	}
+	for ; i < len(b) && b[i]-'0' <= 9; i++ {
+		mant = mant*10 + uint64(b[i]-'0')
+	}
+	return mant, i
+}
+
+// digitBytes is how many of the bytes, from the lowest on, are from 0 to 9.
+func digitBytes(w uint64) int {
+	// A byte above 9 gets its high bit set by adding 0x76, or had it; a carry out of it is seen in higher bytes only.
+	return bits.TrailingZeros64((w+0x76*ones|w)&highs) >> 3
+}
+
+// eightDigits is the number whose decimal digits are the bytes of w, the first in the lowest byte: pairs, fours, all eight of them
+// (Lemire: Number Parsing at a Gigabyte per Second, 2021, section 3).
+func eightDigits(w uint64) uint64 {
+	const mask = 0x000000FF000000FF
+	w = w*10 + w>>8
+	return (w&mask*(100+1_000_000<<32) + w>>16&mask*(1+10_000<<32)) >> 32
+}
+
+// whole10 are the powers of ten that fit.
+var whole10 = [...]uint64{
+	1, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9, 1e10, 1e11, 1e12, 1e13, 1e14, 1e15, 1e16, 1e17, 1e18, 1e19,
 }
 
 var pow10 = [...]float64{
@@ -127,11 +161,14 @@ func (n *decimal) scaled(scale int) (v int64, ok bool) {
 	for ; e < 0 && mant != 0; e++ {
 		mant /= 10
 	}
-	for ; e > 0 && mant != 0; e-- {
-		if mant > math.MaxInt64/10 {
+	if e > 0 && mant != 0 {
+		if e >= len(whole10) {
 			return 0, false
 		}
-		mant *= 10
+		var high uint64
+		if high, mant = bits.Mul64(mant, whole10[e]); high != 0 {
+			return 0, false
+		}
 	}
 	if mant > math.MaxInt64 {
 		return 0, false

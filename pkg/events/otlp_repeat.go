@@ -41,7 +41,7 @@ const (
 // repeatOTLP passes over an OTLP request whose data points are all known, and puts them into the batch. Otherwise the batch is as before,
 // and digests holds those of the record's data points when it has none but of gauges and sums.
 //
-// That is Repeats' argument once more: time and value are tokens of fixed length, and a data point means what the bytes of itself, of its metric,
+// That is Repeats' argument once more: time, start and value are tokens of fixed length, and a data point means what the bytes of itself, of its metric,
 // scope and resource mean, each without what they hold of others. A request that is not well-formed has a part that is not, and that
 // part was in none that was learnt.
 func (w *work) repeatOTLP() bool {
@@ -109,8 +109,8 @@ func (w *work) repeatPoint(b []byte, context series.ID) bool {
 		return false
 	}
 	r := Repeat{Index: len(s.digests)}
-	told := appendID(s.told[:0], context)
-	times, values := 0, 0
+	told := appendID(s.cutter.told[:0], context)
+	times, starts, values := 0, 0, 0
 	for rest := b; len(rest) > 0; {
 		before := rest
 		f, ok := cutField(&rest)
@@ -130,14 +130,20 @@ func (w *work) repeatPoint(b []byte, context series.ID) bool {
 			values++
 			told = append(told, f.tag)
 			r.Value = float64(int64(f.fixed))
-		case tagPointStart, tagPointExemplars, tagPointAttributes, tagPointFlags:
+		case tagPointStart:
+			starts++
+			told = append(told, f.tag)
+			if f.fixed <= math.MaxInt64 {
+				r.Start = int64(f.fixed)
+			}
+		case tagPointExemplars, tagPointAttributes, tagPointFlags:
 			told = append(told, before[:len(before)-len(rest)]...)
 		default:
 			return false
 		}
 	}
-	s.told = told
-	if times != 1 || values != 1 || r.Time <= 0 || r.Value-r.Value != 0 {
+	s.cutter.told = told
+	if times != 1 || starts > 1 || values != 1 || r.Time <= 0 || r.Value-r.Value != 0 {
 		return false
 	}
 	digest := w.otlpDigest(told)
@@ -163,7 +169,7 @@ func appendID(dst []byte, id series.ID) []byte {
 // contextOf hashes what a message says beside the fields with the tag inner, within what is around it. It is not ok when there is another field
 // than inner and those of known, or none of inner.
 func (w *work) contextOf(b []byte, around series.ID, inner byte, known ...byte) (series.ID, bool) {
-	told, found := append(appendID(w.s.told[:0], around), inner), false
+	told, found := append(appendID(w.s.cutter.told[:0], around), inner), false
 	for len(b) > 0 {
 		before := b
 		f, ok := cutField(&b)
@@ -178,7 +184,7 @@ func (w *work) contextOf(b []byte, around series.ID, inner byte, known ...byte) 
 			told = append(told, before[:len(before)-len(b)]...)
 		}
 	}
-	w.s.told = told
+	w.s.cutter.told = told
 	return w.otlpDigest(told), found
 }
 

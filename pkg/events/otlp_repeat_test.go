@@ -72,8 +72,11 @@ func drawMetric(t *rapid.T, m pmetric.Metric, few, some func(string) int, rarely
 		if !rarely("no time") {
 			p.SetTimestamp(pmetricTime(1e18 + few("time")))
 		}
-		if rarely("start") {
-			p.SetStartTimestamp(1e18)
+		if few("start") == 0 {
+			p.SetStartTimestamp(pmetricTime(1e18 + few("time")))
+		}
+		if rarely("strange start") {
+			p.SetStartTimestamp(math.MaxUint64)
 		}
 		switch {
 		case rarely("no value"):
@@ -129,6 +132,7 @@ func TestOTLPRepeatsAreKnown(t *testing.T) {
 			m.SetName("queue_length")
 			p := m.SetEmptyGauge().DataPoints().AppendEmpty()
 			p.SetTimestamp(pmetricTime(1e18 + int(value)))
+			p.SetStartTimestamp(pmetricTime(1e18 - int(value)))
 			p.SetDoubleValue(value)
 			p.Attributes().PutInt("queue", int64(i))
 		}

@@ -20,6 +20,8 @@ type knower struct {
 	decoder *events.Decoder
 	batch   events.Batch
 	repeats *events.Repeats
+	looks   bool // it looks before it decodes
+	looker  events.Looker
 	learned []events.Metric
 	known   int
 }
@@ -38,8 +40,21 @@ type outcome struct {
 }
 
 func (k *knower) decode(record []byte, repeats *events.Repeats) (o outcome) {
-	b := &k.batch
-	k.decoder.Decode(b, events.Source{Signal: events.Metrics, Key: []byte("acme"), Value: record, Timestamp: 1e18, Repeats: repeats})
+	b, look := &k.batch, make([]events.Look, 1)
+	source := events.Source{Signal: events.Metrics, Key: []byte("acme"), Value: record, Timestamp: 1e18, Repeats: repeats}
+	if k.looks {
+		k.decoder.Begin(&k.looker, &look[0], &source)
+		k.looker.Recognize(look)
+		source.Look = &look[0]
+	}
+	if look[0].Known() {
+		k.know(&o, []events.Repeat{look[0].Repeat})
+		if o.events = 1; look[0].NoTime {
+			o.noTime = 1
+		}
+		return o
+	}
+	k.decoder.Decode(b, source)
 	known := b.Repeats
 	for i := range b.Metrics {
 		for len(known) > 0 && known[0].Index < b.MetricIndex[i] {
@@ -66,7 +81,7 @@ func (k *knower) decode(record []byte, repeats *events.Repeats) (o outcome) {
 func (k *knower) know(o *outcome, known []events.Repeat) []events.Repeat {
 	k.known++
 	m := k.learned[known[0].Ref]
-	m.Time, m.Value, m.Digest = known[0].Time, known[0].Value, series.ID{}
+	m.Time, m.Start, m.Value, m.Digest = known[0].Time, known[0].Start, known[0].Value, series.ID{}
 	o.metrics, o.indexes = append(o.metrics, m), append(o.indexes, known[0].Index)
 	return known[1:]
 }
@@ -87,14 +102,17 @@ func clone(m events.Metric) events.Metric {
 
 // knownOf decodes the records with and without knowledge of earlier ones, and returns how many events were known.
 func knownOf(t interface{ Fatalf(string, ...any) }, limit int, records ...[]byte) int {
-	with, without := newKnower(limit), newKnower(limit)
+	looking, with, without := newKnower(limit), newKnower(limit), newKnower(limit)
+	looking.looks = true
 	for _, record := range records {
-		got, want := with.decode(record, with.repeats), without.decode(record, nil)
-		if !reflect.DeepEqual(got, want) {
-			t.Fatalf("record %q:\n got %+v\nwant %+v", record, got, want)
+		want := without.decode(record, nil)
+		for _, k := range []*knower{with, looking} {
+			if got := k.decode(record, k.repeats); !reflect.DeepEqual(got, want) {
+				t.Fatalf("record %q (looked at: %v):\n got %+v\nwant %+v", record, k.looks, got, want)
+			}
 		}
 	}
-	return with.known
+	return min(with.known, looking.known)
 }
 
 // Whatever the producers' way of writing, an event that is known is what decoding it in full gives.
@@ -110,6 +128,7 @@ func TestRepeatsEqualDecoding(t *testing.T) {
 			}
 			records = append(records, []byte(rapid.SampledFrom([]func() string{
 				func() string { return texts[0] },
+				func() string { return texts[0] + "\r\n" },
 				func() string { return "[" + strings.Join(texts, ",") + "]" },
 				func() string { return " [ " + strings.Join(texts, " , ") + " ] \n" },
 				func() string { return strings.Join(texts, "\n") + "\n" },
@@ -133,7 +152,10 @@ type style struct {
 }
 
 func drawStyle(t *rapid.T) style {
-	fields := []string{"time", "value", "name", "labels"}
+	fields := []string{"value", "name", "labels"}
+	if rapid.IntRange(0, 3).Draw(t, "timed") > 0 {
+		fields = append(fields, "time")
+	}
 	fields = append(fields, rapid.SliceOfDistinct(rapid.SampledFrom([]string{"kind", "unit", "help", "extra", "tenant", "start", "null"}), rapid.ID).Draw(t, "more")...)
 	s := style{
 		fields: rapid.Permutation(fields).Draw(t, "order"),
@@ -198,6 +220,9 @@ func TestRepeatsAreFound(t *testing.T) {
 		"python":       `{"name": "m", "labels": {"instance": "%[3]s"}, "time": 17638920%02[1]d, "value": %[2]d}`,
 		"value first":  `{"value":%[2]d,"labels":{"instance":"%[3]s"},"time":"2026-11-23T10:00:%02[1]d.25Z","name":"m"}`,
 		"labels first": `{"labels":{"instance":"%[3]s"},"value":%[2]d,"name":"m","time":17638920%02[1]d000}`,
+		"nanoseconds":  `{"name":"m","labels":{"instance":"%[3]s"},"value":%[2]d.125,"time":17638920%02[1]d000000000}`,
+		"no time":      `{"name":"m","labels":{"instance":"%[3]s"},"value":%[2]d.%[1]d}`,
+		"value alone":  `{"value":%[2]d.%[1]d,"name":"m","labels":{"instance":"%[3]s"}}`,
 	} {
 		t.Run(name, func(t *testing.T) {
 			var one [][]byte

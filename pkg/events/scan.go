@@ -39,10 +39,8 @@ type scanner struct {
 	fault fault
 	want  string // after false: what should have stood at pos
 
-	memos   memos
-	clock   minute
-	layouts [8]layout // the more used, mostly, before the less used
-	told    []byte    // memory for digests
+	memos  memos
+	cutter cutter
 
 	digests []series.ID // of the data points of an OTLP request
 	unknown bool        // one of them is not known
