@@ -67,7 +67,7 @@ func TestCompare(t *testing.T) {
 		b := &bench{broker: broker, client: client, admin: kadm.NewClient(client), of: of, bin: bin, dir: dir}
 		b.fill(t)
 		for i := range number(t, envRounds, 3) {
-			for _, peer := range words(envPeers, "vigie null encoding-json fastjson streamaggr clickhouse") {
+			for _, peer := range words(envPeers, "vigie null encoding-json fastjson streamaggr goka clickhouse clickhouse-tdigest") {
 				t.Run(fmt.Sprintf("%s/%d/%s", of, i, peer), func(t *testing.T) {
 					r := Run{Round: round + int64(i), Peer: peer, Case: of, Load: load(t)}
 					b.run(t, &r)
@@ -168,11 +168,37 @@ func (b *bench) fill(t *testing.T) {
 		})
 		return nil
 	})
+	if err == nil && w.Format == "json" {
+		err = b.close(t, w, start, &tally)
+	}
 	if flushed := b.client.Flush(t.Context()); err != nil || flushed != nil || failed != nil {
 		t.Fatalf("fill %s: %v %v %v", b.topic, err, flushed, failed)
 	}
 	b.log = tally
 	t.Logf("%s: %d records, %d events, %d of them malformed, made in %s", b.of, tally.Records, tally.Events, tally.Malformed, time.Since(began).Round(time.Millisecond))
+}
+
+// close ends each partition with an event of half a minute later: what waits for time to go on closes its windows then. Its own is
+// closed by those only that close all at the end.
+func (b *bench) close(t *testing.T, w Workload, start time.Time, tally *Tally) error {
+	t.Helper()
+	client, err := kgo.NewClient(kgo.SeedBrokers(b.broker.Addr), kgo.RecordPartitioner(kgo.ManualPartitioner()))
+	if err != nil {
+		return err
+	}
+	defer client.Close()
+	if err := b.client.Flush(t.Context()); err != nil {
+		return err
+	}
+	last := Last(start.Add(w.Span + 30*time.Second))
+	for partition := range int32(partitions) {
+		record := &kgo.Record{Topic: b.topic, Partition: partition, Key: []byte(last.Tenant), Value: last.Value, Timestamp: time.UnixMilli(last.Time)}
+		if err := client.ProduceSync(t.Context(), record).FirstErr(); err != nil {
+			return err
+		}
+		tally.Records, tally.Events = tally.Records+1, tally.Events+1
+	}
+	return nil
 }
 
 func (b *bench) create(t *testing.T, topic string) {
@@ -195,7 +221,7 @@ func (b *bench) run(t *testing.T, r *Run) {
 		b.vigie(t, r)
 	case javaMain[r.Peer] != "":
 		b.java(t, r)
-	case r.Peer == "clickhouse":
+	case clickhouseSketches[r.Peer] != "":
 		b.clickhouse(t, r)
 	default:
 		b.peer(t, r)
@@ -203,7 +229,7 @@ func (b *bench) run(t *testing.T, r *Run) {
 }
 
 // few is for peers that take their time: what part of the records they read.
-var few = map[string]float64{"encoding-json": 0.4}
+var few = map[string]float64{"encoding-json": 0.4, "goka": 0.2}
 
 // answer is what a peer prints.
 type answer struct {

@@ -58,6 +58,12 @@ type Record struct {
 	Value  []byte
 }
 
+// Last is a record of one event in JSON, of a tenant of its own.
+func Last(at time.Time) Record {
+	const tenant = "closing"
+	return Record{tenant, at.UnixMilli(), fmt.Appendf(nil, `{"tenant":%q,"time":%d,"name":"end","value":0,"labels":{}}`, tenant, at.UnixMilli())}
+}
+
 // source is one series, its JSON cut at time and value: in the usual order of fields, in another, and with an escape.
 type source struct {
 	tenant            int

@@ -50,7 +50,7 @@ func main() {
 	brokers := flag.String("brokers", "127.0.0.1:7092", "Kafka brokers, separated by commas")
 	topic := flag.String("topic", "", "topic of events")
 	results := flag.String("results", "", "topic of results")
-	name := flag.String("peer", "", "null, encoding-json, fastjson, streamaggr")
+	name := flag.String("peer", "", "null, encoding-json, fastjson, streamaggr, goka")
 	records := flag.Int("records", 0, "records to read")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
@@ -66,6 +66,9 @@ func main() {
 }
 
 func run(ctx context.Context, brokers []string, topic, results, name string, records int) (report, error) {
+	if name == "goka" {
+		return runGoka(ctx, brokers, topic, results, records) // brings a Kafka client of its own
+	}
 	client, err := kgo.NewClient(
 		kgo.SeedBrokers(brokers...), kgo.ConsumeTopics(topic), kgo.ConsumerGroup(fmt.Sprintf("%s-%s-%d", topic, name, time.Now().UnixNano())),
 		kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()), kgo.AutoCommitMarks(),

@@ -11,7 +11,10 @@ import org.apache.kafka.common.serialization.Serdes;
 import org.apache.kafka.common.serialization.Serializer;
 
 /** What is known of a series in a window. */
-final class Cell {
+class Cell {
+    /** Of windows, and how far their ends are behind the newest event; milliseconds of event time. */
+    static final long SIZE = 10_000, DELAY = 5_000;
+
     static final double ALPHA = 0.0054;
 
     long count;
@@ -28,6 +31,22 @@ final class Cell {
         sketch.accept(v);
     }
 
+    void merge(Cell other) {
+        count += other.count;
+        sum += other.sum;
+        min = Math.min(min, other.min);
+        max = Math.max(max, other.max);
+        sketch.mergeWith(other.sketch);
+    }
+
+    void set(Cell other) {
+        count = other.count;
+        sum = other.sum;
+        min = other.min;
+        max = other.max;
+        sketch = other.sketch.copy();
+    }
+
     String json(String series, long start) {
         double[] q = sketch.getValuesAtQuantiles(new double[] {0.5, 0.95, 0.99});
         return "{\"series\":\"" + series.replace("\\", "\\\\").replace("\"", "\\\"").replace("\0", "\\u0000").replace("\1", "\\u0001")
@@ -37,7 +56,9 @@ final class Cell {
 
     /** For state stores and their change logs. */
     static final class CellSerde implements Serializer<Cell>, Deserializer<Cell> {
-        static Serde<Cell> serde() { return Serdes.serdeFrom(new CellSerde(), new CellSerde()); }
+        static final CellSerde INSTANCE = new CellSerde();
+
+        static Serde<Cell> serde() { return Serdes.serdeFrom(INSTANCE, INSTANCE); }
 
         public void configure(Map<String, ?> configs, boolean isKey) {}
 
@@ -61,6 +82,12 @@ final class Cell {
                 return null;
             }
             Cell c = new Cell();
+            read(bytes, c);
+            return c;
+        }
+
+        /** Makes c, which is new, what was serialized. */
+        void read(byte[] bytes, Cell c) {
             ByteBuffer b = ByteBuffer.wrap(bytes);
             c.count = b.getLong();
             c.sum = b.getDouble();
@@ -71,7 +98,6 @@ final class Cell {
             } catch (IOException e) {
                 throw new IllegalStateException(e);
             }
-            return c;
         }
 
         public void close() {}

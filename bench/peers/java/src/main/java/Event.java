@@ -4,13 +4,13 @@ import com.fasterxml.jackson.core.JsonToken;
 import java.io.IOException;
 import java.util.Arrays;
 
-/** An event as Jackson's streaming parser finds it. */
-final class Event {
+/** An event as Jackson's streaming parser finds it. Flink wants its fields public, or it does not know how to send it. */
+public final class Event {
     private static final JsonFactory FACTORY = new JsonFactory();
 
-    String key;
-    long time;
-    double value;
+    public String key;
+    public long time;
+    public double value;
 
     /** The event of a record, or null when it is none. */
     static Event parse(byte[] json) {

@@ -3,8 +3,11 @@ import java.util.concurrent.atomic.AtomicLong;
 
 /** Counts, and what they cost: processor time is measured from a fifth of the records on, when the code is compiled. */
 final class Meter {
+    /** Tenant of the event that ends a partition. */
+    static final String LAST = "closing";
+
     final long records;
-    final AtomicLong read = new AtomicLong(), counted = new AtomicLong(), bad = new AtomicLong(), late = new AtomicLong(), results = new AtomicLong();
+    final AtomicLong read = new AtomicLong(), counted = new AtomicLong(), bad = new AtomicLong(), late = new AtomicLong(), results = new AtomicLong(), last = new AtomicLong();
     private volatile long warmRead, warmCpu, warmTime;
 
     Meter(long records) { this.records = records; }

@@ -20,8 +20,6 @@ import org.apache.kafka.streams.state.Stores;
 
 /** Kafka Streams, processor API: the tenant is the record's key and part of the series, so nothing is repartitioned. */
 final class Streams {
-    static final long SIZE = 10_000, DELAY = 5_000;
-
     public static void main(String[] args) throws Exception {
         String brokers = args[0], topic = args[1], results = args[2];
         Meter meter = new Meter(Long.parseLong(args[3]));
@@ -90,8 +88,8 @@ final class Streams {
                 meter.bad.incrementAndGet();
                 return;
             }
-            long start = e.time - e.time % SIZE;
-            if (start + SIZE <= closed) {
+            long start = e.time - e.time % Cell.SIZE;
+            if (start + Cell.SIZE <= closed) {
                 meter.late.incrementAndGet();
                 return;
             }
@@ -108,9 +106,9 @@ final class Streams {
             open.put(key, cell);
             if (e.time > newest) {
                 newest = e.time;
-                long over = newest - DELAY;
-                if (over - over % SIZE > closed) {
-                    close(over - over % SIZE);
+                long over = newest - Cell.DELAY;
+                if (over - over % Cell.SIZE > closed) {
+                    close(over - over % Cell.SIZE);
                 }
             }
         }
@@ -123,7 +121,7 @@ final class Streams {
                 while (all.hasNext()) {
                     KeyValue<String, Cell> next = all.next();
                     long start = Long.parseLong(next.key.substring(0, 16), 16);
-                    if (start + SIZE > until) {
+                    if (start + Cell.SIZE > until) {
                         break;
                     }
                     String series = next.key.substring(16);
