@@ -56,6 +56,9 @@ func Verify(ctx context.Context, cfg config.Config, of Verification, log *slog.L
 	if of.Table == verify.Windows() {
 		return verify.RunWindows(ctx, what, source, store, report)
 	}
+	if what.Added, err = clickhouse.NewBackfill(client).Added(ctx); err != nil {
+		return verify.Summary{}, err
+	}
 	return verify.Run(ctx, what, source, store, report)
 }
 

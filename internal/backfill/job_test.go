@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -323,6 +324,10 @@ func (b *broken) Record(ctx context.Context, job, file string, e *backfill.Entry
 	return b.fail(func() error { return b.Store.Record(ctx, job, file, e) })
 }
 
+func (b *broken) Note(ctx context.Context, job string, hours []backfill.Hours) error {
+	return b.fail(func() error { return b.Store.Note(ctx, job, hours) })
+}
+
 func TestBackfillGoesOnAfterAnyCall(t *testing.T) {
 	all := someMetrics(3_000)
 	d := newDatabase(t)
@@ -335,7 +340,7 @@ func TestBackfillGoesOnAfterAnyCall(t *testing.T) {
 	}
 	want := d.contents(t)
 	failures := 0
-	for n := int64(1); n <= 12; n++ {
+	for n := int64(1); n <= 14; n++ {
 		d.empty(t)
 		cfg.Job = fmt.Sprint("job", n) // the tables remember tokens over a TRUNCATE
 		for _, after := range []bool{false, true, false} {
@@ -356,8 +361,8 @@ func TestBackfillGoesOnAfterAnyCall(t *testing.T) {
 		}
 		same(t, d.contents(t), want)
 	}
-	if failures < 12 {
-		t.Fatalf("got %d failures, want at least 12: the test proves nothing", failures)
+	if failures < 14 {
+		t.Fatalf("got %d failures, want at least 14: the test proves nothing", failures)
 	}
 }
 
@@ -497,6 +502,21 @@ func TestDeclaredRollups(t *testing.T) {
 		t.Fatal(err)
 	}
 	same(t, loaded.contents(t), want)
+	// What was added to is noted, hour by hour, that of a rollup too.
+	unnoted := "SELECT count() FROM vigie.rollups_1h AS r WHERE NOT EXISTS (SELECT 1 FROM vigie.backfilled AS b WHERE b.tenant = r.tenant AND b.metric = r.metric AND b.from * 3600 <= toUnixTimestamp(r.ts) AND b.to * 3600 > toUnixTimestamp(r.ts))"
+	if n := loaded.ask(t, unnoted); n != "0\n" {
+		t.Errorf("got %s rows of hours that nothing was noted of, want none", n)
+	}
+	added, err := clickhouse.NewBackfill(loaded.Client).Added(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	row := strings.Fields(loaded.ask(t, "SELECT tenant, min(toUnixTimestamp(ts)), max(toUnixTimestamp(ts)) FROM vigie.rollups_10s WHERE metric = 'by_service' GROUP BY tenant LIMIT 1"))
+	first, _ := strconv.ParseInt(row[1], 10, 64)
+	last, _ := strconv.ParseInt(row[2], 10, 64)
+	if !added(row[0], "by_service", first) || !added(row[0], "by_service", last) || added(row[0], "by_service", first-3600) || added(row[0], "by_service", last+3600) || added("other", "by_service", first) {
+		t.Errorf("got other hours than those from %d to %d", first, last)
+	}
 	if notes := strings.Join(out.notes, "\n"); !strings.Contains(notes, "stay as they are: windowed, grown") || strings.Contains(notes, "of_logs") {
 		t.Errorf("got notes %s", notes)
 	}

@@ -20,8 +20,16 @@ type Store interface {
 	Record(ctx context.Context, job, file string, e *Entry) error
 	// Mark is a number that grows by one at least with every part that an insert adds to a result table.
 	Mark(ctx context.Context) (uint64, error)
+	// Note notes which hours a job adds to, before it does.
+	Note(ctx context.Context, job string, hours []Hours) error
 	// Replaced is all that jobs have ever put in the place of other results.
 	Replaced(ctx context.Context) (Replaced, error)
+}
+
+// Hours are hours of a metric, since 1970; To is exclusive.
+type Hours struct {
+	Tenant, Metric string
+	From, To       int64
 }
 
 // State of an entry.

@@ -53,6 +53,9 @@ func (w *worker) chunk(ctx context.Context, c *chunk) error {
 		e.Rows, e.Events, e.Rejects = s.rows, w.drained.Tally.Events, uint64(len(rejects))
 		err := w.hidden()
 		if err == nil {
+			err = w.note(ctx)
+		}
+		if err == nil {
 			err = w.insert(ctx, c)
 		}
 		if err != nil {
@@ -126,6 +129,14 @@ func (w *worker) letters() []Reject {
 		rejects = append(rejects, r)
 	}
 	return rejects
+}
+
+// note notes which hours the chunk adds to; a replacement has a generation of its own.
+func (w *worker) note(ctx context.Context) error {
+	if hours := hoursOf(w.drained.Rollups); w.Job.cfg.Replace == nil && len(hours) > 0 {
+		return w.retry(ctx, func() error { return w.store.Note(ctx, w.ledger, hours) })
+	}
+	return nil
 }
 
 // insert stores what was drained, the series first so that no rows are there that nothing names.

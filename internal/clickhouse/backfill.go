@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -105,4 +106,44 @@ func (b *Backfill) Mark(ctx context.Context) (uint64, error) {
 		return 0, fmt.Errorf("read how many parts there are: %w", err)
 	}
 	return mark, nil
+}
+
+// Note implements backfill.Store. What is noted twice is there once.
+func (b *Backfill) Note(ctx context.Context, job string, hours []backfill.Hours) error {
+	for some := range slices.Chunk(hours, 10_000) {
+		rows := make([]string, len(some))
+		for i, h := range some {
+			rows[i] = fmt.Sprintf("(%s,%s,%d,%d,%s)", literal(h.Tenant), literal(h.Metric), h.From, h.To, literal(job))
+		}
+		err := b.client.exec(ctx, "INSERT INTO vigie.backfilled (tenant, metric, from, to, job) SETTINGS async_insert = 0 VALUES "+strings.Join(rows, ","))
+		if err != nil {
+			return fmt.Errorf("note the hours that job %s adds to: %w", job, err)
+		}
+	}
+	return nil
+}
+
+// Added says which panes plain backfills have added to: those of a metric that begin at start, Unix seconds.
+func (b *Backfill) Added(ctx context.Context) (func(tenant, metric string, start int64) bool, error) {
+	answer, err := b.client.rows(ctx, "SELECT tenant, metric, from, to FROM vigie.backfilled GROUP BY ALL FORMAT TabSeparated")
+	if err != nil {
+		return nil, fmt.Errorf("read what was backfilled: %w", err)
+	}
+	type of struct{ tenant, metric string }
+	added := map[of][]backfill.Hours{}
+	for line := range strings.Lines(answer) {
+		var h backfill.Hours
+		fields := strings.Split(strings.TrimSuffix(line, "\n"), "\t")
+		if len(fields) != 4 {
+			return nil, fmt.Errorf("read what was backfilled: got %q, want 4 fields", line)
+		}
+		if _, err := fmt.Sscan(fields[2]+" "+fields[3], &h.From, &h.To); err != nil {
+			return nil, fmt.Errorf("read what was backfilled: row %q: %w", line, err)
+		}
+		at := of{fields[0], fields[1]}
+		added[at] = append(added[at], h)
+	}
+	return func(tenant, metric string, start int64) bool {
+		return slices.ContainsFunc(added[of{tenant, metric}], func(h backfill.Hours) bool { return start/3600 >= h.From && start/3600 < h.To })
+	}, nil
 }

@@ -161,6 +161,21 @@ func (c *Cell) differs(row *Row) string {
 	return strings.Join(wrong, "; ")
 }
 
+// exceeds says what of the cell a row does not hold to which other events were added; "" when it holds all.
+func (c *Cell) exceeds(row *Row) string {
+	var wrong []string
+	note := func(bad bool, field string, got, want any) {
+		if bad {
+			wrong = append(wrong, fmt.Sprintf("%s: stored %v with what was backfilled, counted %v without", field, got, want))
+		}
+	}
+	note(row.Count < c.Count, "count", row.Count, c.Count)
+	note(row.Min > c.Min, "min", row.Min, c.Min)
+	note(row.Max < c.Max, "max", row.Max, c.Max)
+	note(row.ID != (series.ID{}) && row.LastTime < c.LastTime, "last", row.LastTime, c.LastTime)
+	return strings.Join(wrong, "; ")
+}
+
 // missing describes a cell that is not stored.
 func (c *Cell) missing() string {
 	return fmt.Sprintf("not stored, counted %d, sum %v", c.Count, c.Sum)

@@ -91,8 +91,19 @@ func (p *pass) difference(ctx context.Context, only map[Key]bool) (found map[Key
 				skipped++
 				return nil
 			}
-			rows++
 			c := p.cells[row.Key]
+			if p.v.cfg.Added != nil && p.v.cfg.Added(row.Tenant, row.Metric, row.Start) {
+				skipped++
+				if c != nil {
+					key := row.Key.clone()
+					seen[key] = true
+					if what := c.exceeds(row); what != "" {
+						found[key] = what
+					}
+				}
+				return nil
+			}
+			rows++
 			if c == nil {
 				if len(found) < maxDifferences {
 					found[row.Key.clone()] = "stored, and no event counts for it"

@@ -116,6 +116,8 @@ type Config struct {
 	// Replaced says whether the panes of a metric that begin at start, Unix seconds, have been replaced by others, which are of no
 	// topic: they are left out. Nil is none.
 	Replaced func(tenant, metric string, start int64) bool
+	// Added says whether something was added to such panes that is of no topic: they hold what is counted, at least. Nil is none.
+	Added func(tenant, metric string, start int64) bool
 	// Decoder reads records; nil is one without limits on labels, so that events which other limits refused once, or let
 	// through, are what their letters say.
 	Decoder *events.Decoder

@@ -432,6 +432,37 @@ func TestRetention(t *testing.T) {
 	}
 }
 
+// Hours that a backfill has added to are held to what the topic says at least, and are not comparable.
+func TestBackfilledHours(t *testing.T) {
+	for _, table := range verify.Tables() {
+		s := newSource(events.Metrics)
+		s.add(0, "acme", now, observation("acme", now.Add(-time.Minute)))
+		s.add(0, "acme", now, events.AppendMetric(nil, &events.Metric{Tenant: "acme", Time: now.Add(-time.Minute).UnixNano(), Name: "b", Value: 1}))
+		other := newSource(events.Metrics)
+		other.store = s.store // as files would
+		other.add(1, "acme", now, observation("acme", now.Add(-time.Minute)))
+		other.add(1, "acme", now, observation("acme", now.Add(-50*time.Minute)))
+		if err := other.Settle(t.Context(), nil); err != nil {
+			t.Fatal(err)
+		}
+		cfg := config(events.Metrics, table)
+		if _, found := run(t, cfg, s); len(found) == 0 {
+			t.Errorf("%s: got no difference, want rows that are of no topic", table.Name)
+		}
+		cfg.Added = func(_, metric string, _ int64) bool { return metric == "a" }
+		sum, found := run(t, cfg, s)
+		if len(found) > 0 || sum.Rows != 1 || sum.Incomparable == 0 {
+			t.Errorf("%s: got %v of %+v, want one row compared, the others not comparable", table.Name, found, sum)
+		}
+		for _, r := range s.store.rows[table.Name] {
+			r.Count = 0 // of all
+		}
+		if _, found := run(t, cfg, s); len(found) != 2 {
+			t.Errorf("%s: got %v, want the row that holds less than the topic says, and the other", table.Name, found)
+		}
+	}
+}
+
 // An event is either counted or in a dead letter.
 func TestEveryRefusalHasItsLetter(t *testing.T) {
 	s := newSource(events.Metrics)
