@@ -1,4 +1,21 @@
 package clickhouse
 
+import (
+	"context"
+	"time"
+)
+
+// MigrateAfter is Migrate that takes over from a process that has been silent for so long, whole seconds.
+func (c *Client) MigrateAfter(ctx context.Context, patience time.Duration) error {
+	_, err := c.migrate(ctx, false, patience)
+	return err
+}
+
+// LockMigrations takes the lock as a process that migrates does.
+func (c *Client) LockMigrations(ctx context.Context) (alive func() error, err error) {
+	l, err := c.lockMigrations(ctx, time.Hour)
+	return func() error { return l.alive(ctx) }, err
+}
+
 // RememberParts replaces what a table is taken to remember.
 func (l *Ledger) RememberParts(n uint64) { l.parts = n }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/vigie-io/vigie/migrations"
 )
@@ -21,18 +22,22 @@ type Migration struct {
 // processes may do so at once: one does, the others wait; one that dies in the middle is taken up by the next. It refuses a server
 // whose applied files differ from this program's, which is also what an older program on a newer schema meets.
 func (c *Client) Migrate(ctx context.Context, dryRun bool) ([]Migration, error) {
+	return c.migrate(ctx, dryRun, migrationPatience)
+}
+
+func (c *Client) migrate(ctx context.Context, dryRun bool, patience time.Duration) ([]Migration, error) {
 	pending, err := c.pending(ctx, func(migrations.File, []string) error { return nil })
 	if err != nil || dryRun || len(pending) == 0 {
 		return pending, err
 	}
-	alive, release, err := c.lockMigrations(ctx)
+	lock, err := c.lockMigrations(ctx, patience)
 	if err != nil {
 		return nil, err
 	}
-	defer release()
+	defer lock.release(ctx)
 	return c.pending(ctx, func(file migrations.File, statements []string) error {
-		if err := alive(); err != nil {
-			return fmt.Errorf("keep the lock of migrations: %w", err)
+		if err := lock.alive(ctx); err != nil {
+			return err
 		}
 		return c.apply(ctx, file, statements)
 	})

@@ -5,6 +5,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/vigie-io/vigie/internal/clickhouse"
 	"github.com/vigie-io/vigie/migrations"
@@ -60,6 +61,46 @@ func TestMigrate(t *testing.T) {
 	}
 	if err := client.Ready(ctx); !errors.Is(err, clickhouse.ErrNotMigrated) {
 		t.Errorf("Ready with a changed file: got %v, want ErrNotMigrated", err)
+	}
+}
+
+// A process that dies while it migrates is taken over from, by one of several, and one that only takes long is waited for. Should it
+// come to life again it is told.
+func TestMigrateTakesOver(t *testing.T) {
+	server, client := newServer(t, nil)
+	alive, err := client.LockMigrations(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	done := make(chan error, 3)
+	for range cap(done) {
+		go func() { done <- client.MigrateAfter(t.Context(), 2*time.Second) }()
+	}
+	for range 10 { // longer than they have patience for, and at work
+		time.Sleep(400 * time.Millisecond)
+		if err := alive(); err != nil {
+			t.Fatalf("the holder at work: %v", err)
+		}
+	}
+	if n := ask(t, server, "SELECT count() FROM system.tables WHERE database = 'vigie'"); n != "1" || len(done) > 0 {
+		t.Fatalf("got %s tables and %d that are done, want the lock alone: its holder was at work", n, len(done))
+	}
+	for range cap(done) { // it dies
+		if err := <-done; err != nil {
+			t.Errorf("migrate after its death: %v", err)
+		}
+	}
+	if err := client.Ready(t.Context()); err != nil {
+		t.Error(err)
+	}
+	if locks := ask(t, server, "SELECT name FROM system.tables WHERE database = 'vigie' AND startsWith(name, 'migrating')"); locks != "" {
+		t.Errorf("got locks %s left, want none", locks)
+	}
+	if n := ask(t, server, "SELECT max(c) FROM (SELECT count() AS c FROM vigie.schema_migrations GROUP BY version)"); n != "1" {
+		t.Errorf("got a migration applied %s times, want each once", n)
+	}
+	if err := alive(); err == nil {
+		t.Error("the holder that was taken for dead goes on, want it told")
 	}
 }
 
