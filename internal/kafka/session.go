@@ -181,6 +181,9 @@ func (s *Session) ResultPartition() int32 { return s.result }
 
 // Poll implements pipeline.Session. Its errors may wrap ErrFenced or ErrTopicRecreated.
 func (s *Session) Poll(ctx context.Context) (pipeline.Fetch, error) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	s.assignment.wakes(cancel)
 	fetches := s.group.PollFetches(ctx)
 	if fetches.IsClientClosed() {
 		return pipeline.Fetch{}, fmt.Errorf("poll events: %w", kgo.ErrClientClosed)
@@ -358,6 +361,7 @@ type assignment struct {
 	current map[pipeline.Partition]*grant
 	visible []owned // what Poll shows, sorted
 	changed bool
+	wake    func() // ends the Poll under way
 	last    uint64 // number given
 }
 
@@ -372,7 +376,19 @@ type grant struct {
 	released bool
 }
 
-func newAssignment() *assignment { return &assignment{current: map[pipeline.Partition]*grant{}} }
+func newAssignment() *assignment {
+	return &assignment{current: map[pipeline.Partition]*grant{}, wake: func() {}}
+}
+
+// wakes has wake called when the assignment is not what Poll showed last: nothing comes from partitions that nobody
+// knows of and that are therefore held.
+func (a *assignment) wakes(wake func()) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.wake = wake; a.changed {
+		wake()
+	}
+}
 
 func (a *assignment) watch(b kgo.GroupBalancer) kgo.GroupBalancer { return watchedBalancer{b, a} }
 
@@ -408,6 +424,7 @@ func (a *assignment) set(topics map[string][]int32) {
 	if len(held) > 0 {
 		a.hold(held)
 	}
+	a.wake()
 }
 
 // add is set for a protocol that tells only what is new.

@@ -54,6 +54,18 @@ func pollOnce(ctx context.Context, s *kafka.Session) (pipeline.Fetch, error) {
 	return fetch, err
 }
 
+// A worker learns of its partitions when it gets them: nothing is fetched from them before.
+func TestAssignmentEndsPoll(t *testing.T) {
+	_, cfg := fake(t)
+	s := newSession(t, cfg, 0)
+	defer s.Close()
+	ctx := deadline(t)
+	fetch, err := s.Poll(ctx)
+	if err != nil || ctx.Err() != nil || len(fetch.Assigned) != 8 {
+		t.Fatalf("poll: got %d partitions, %v (context: %v), want 8 before it ends", len(fetch.Assigned), err, ctx.Err())
+	}
+}
+
 // take polls until n records came, and returns their values.
 func take(t *testing.T, s *kafka.Session, n int) (values []string) {
 	t.Helper()

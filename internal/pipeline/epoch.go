@@ -15,7 +15,8 @@ type pace struct {
 	length time.Duration
 }
 
-func newPace(cfg EpochConfig) pace { return pace{cfg: cfg, length: cfg.Min} }
+// newPace begins with a short epoch: readers have waited for the session's first results already.
+func newPace(cfg EpochConfig) pace { return pace{cfg: cfg, length: cfg.Min / 4} }
 
 // ended takes the cost of an epoch: the time to drain, encode and commit it, and its rows. The next is long enough for
 // this cost, given the share of the epoch that was not spent waiting for records (from a half on the worker counts as
