@@ -135,7 +135,8 @@ func (p *repair) attach(ctx context.Context, missing *verify.Missing) error {
 	return p.client.exec(ctx, "ALTER TABLE "+Database+"."+p.table.Name+" ATTACH PARTITION ID '"+missing.Group+"' FROM "+side)
 }
 
-// fill inserts the block's rows that belong into one partition of the table.
+// fill inserts the block's rows that belong into one partition of the table, but for those that were replaced: nobody would read them, and
+// what was deleted would be there again.
 func (c *Client) fill(ctx context.Context, side string, missing *verify.Missing) error {
 	params := c.settings(repairStatement(side, missing))
 	for name, value := range insertSettings {
@@ -160,5 +161,12 @@ func repairStatement(side string, missing *verify.Missing) string {
 	return "INSERT INTO " + side + " (" + columns + ") SELECT " + selected + " FROM input('grain UInt8, tenant LowCardinality(String), metric LowCardinality(String)," +
 		" service LowCardinality(String), series_id UInt128, ts DateTime(\\'UTC\\'), count UInt64, sum Float64, min Float64, max Float64," +
 		" last Tuple(Int64, Float64, String), sketch " + migrations.SketchType() + "') AS r WHERE r.grain = " + grain +
-		" AND toString(" + day + "(r.ts)) = '" + missing.Group + "' FORMAT Native"
+		" AND toString(" + day + "(r.ts)) = '" + missing.Group + "' AND NOT " + replaced("r") + " FORMAT Native"
+}
+
+// replaced is the SQL condition that a row of the stream is of a metric and hour that others were put in the place of, ever.
+func replaced(row string) string {
+	named := "(" + row + ".tenant::String, " + row + ".metric::String)"
+	return "(" + row + ".tenant::String, if(" + named + " IN (SELECT tenant::String, metric::String FROM vigie.replaced WHERE metric != ''), " + row + ".metric::String, ''), " +
+		"intDiv(toUnixTimestamp(" + row + ".ts), 3600)::UInt32) IN (SELECT tenant::String, metric::String, arrayJoin(range(from, to))::UInt32 FROM vigie.replaced WHERE gen != 0)"
 }

@@ -161,6 +161,55 @@ func TestAuditFindsAndRepairsALostPart(t *testing.T) {
 	}
 }
 
+// A repair puts no row back that was replaced: nobody would read it, and what was deleted would be there again.
+func TestRepairLeavesWhatWasReplaced(t *testing.T) {
+	server, client := migrated(t, nil)
+	hour := time.Now().Unix()/3600 - 12
+	rows := &pipeline.Rollups{}
+	for _, of := range []struct {
+		tenant, metric string
+		hour           int64
+	}{{"acme", "m", hour}, {"acme", "n", hour}, {"acme", "m", hour + 1}, {"acme", "n", hour + 1}, {"demo", "n", hour}, {"demo", "m", hour + 1}} {
+		for _, grain := range []pipeline.Grain{pipeline.GrainSeries, pipeline.GrainService} {
+			var sketch sketches.Sketch
+			sketch.Add(1)
+			rows.Grain, rows.Tenant, rows.Metric = append(rows.Grain, grain), append(rows.Tenant, of.tenant), append(rows.Metric, of.metric)
+			rows.Service, rows.Series, rows.Pane = append(rows.Service, ""), append(rows.Series, series.ID{}), append(rows.Pane, uint32(of.hour*3600))
+			rows.Count, rows.Sum, rows.Min, rows.Max = append(rows.Count, 1), append(rows.Sum, 1), append(rows.Min, 1), append(rows.Max, 1)
+			rows.LastTime, rows.Last, rows.LastHist = append(rows.LastTime, 0), append(rows.Last, 0), append(rows.LastHist, "")
+			rows.Sketch = sketch.AppendDD(rows.Sketch)
+		}
+	}
+	block, err := clickhouse.Encoder{}.EncodeRollups(nil, rows)
+	if err != nil {
+		t.Fatal(err)
+	}
+	// n of acme in the first hour, and in the second all that is named nowhere.
+	ask(t, server, fmt.Sprintf("INSERT INTO vigie.replaced VALUES ('acme', 'n', %d, %d, 7, now64(6), 'a'), ('acme', '', %d, %d, 8, now64(6), 'b')", hour, hour+1, hour+1, hour+2))
+	for _, table := range verify.Tables() {
+		err := clickhouse.NewRepairer(client, time.Minute).Repair(t.Context(), table, func(put func(context.Context, *verify.Missing) error) error {
+			var failed []error
+			for _, start := range []int64{hour * 3600, (hour + 1) * 3600} { // of one day, or two
+				group := time.Unix(start, 0).UTC().Format("20060102")
+				if table.Monthly() {
+					group = group[:6]
+				}
+				if start == hour*3600 || group != time.Unix(hour*3600, 0).UTC().Format("20060102")[:len(group)] {
+					failed = append(failed, put(t.Context(), &verify.Missing{Block: verify.Block{Bytes: block}, Table: table, Group: group}))
+				}
+			}
+			return errors.Join(failed...)
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		got := ask(t, server, fmt.Sprintf("SELECT arrayStringConcat(arraySort(groupArray(concat(tenant, ' ', metric, ' ', toString(intDiv(toUnixTimestamp(ts), 3600) - %d)))), ', ') FROM vigie.%s", hour, table.Name))
+		if want := "acme m 0, acme n 1, demo m 1, demo n 0"; got != want {
+			t.Errorf("%s: got %s, want %s", table.Name, got, want)
+		}
+	}
+}
+
 func repairTable(t *testing.T, client *clickhouse.Client, blocks verify.Results, table verify.Table, now time.Time) (verify.Audited, error) {
 	t.Helper()
 	return verify.Repair(t.Context(), verify.AuditConfig{

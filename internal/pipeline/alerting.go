@@ -50,8 +50,7 @@ func (a *alerts) waits(tenant string) bool {
 }
 
 // advance judges what a tenant's clock has passed.
-func (a *alerts) advance(tenant string, clock int64) {
-	at := a.tenant(tenant)
+func (a *alerts) advance(at *alertTenant, clock int64) {
 	if clock < at.next {
 		return
 	}
@@ -232,7 +231,10 @@ func (t *Task) alert(tenant string, at int64, f rules.Fields, m *measurement) {
 	// Its series may have met a limit: alerts take it all the same.
 	tn.seen, tn.newest = t.now, max(tn.newest, at)
 	t.touch(tn)
-	t.alerts.advance(tn.name, tn.newest)
+	if tn.alerts == nil {
+		tn.alerts = t.alerts.tenant(tn.name)
+	}
+	t.alerts.advance(tn.alerts, tn.newest)
 	for i, r := range t.alerts.rules {
 		if !r.takes(m) || len(r.tenants) > 0 && !slices.Contains(r.tenants, tenants.ID(tn.name)) || r.where != nil && !r.where.Match(f) {
 			continue
@@ -243,7 +245,7 @@ func (t *Task) alert(tenant string, at int64, f rules.Fields, m *measurement) {
 		}
 		t.alerts.key = series.AppendKey(t.alerts.key[:0], 0, r.Name, t.labels)
 		hit := r.share != nil && r.share.Match(f)
-		if reason := t.alerts.add(t.alerts.tenant(tn.name).books[i], tn.newest, at, measured, hit); reason != "" {
+		if reason := t.alerts.add(tn.alerts.books[i], tn.newest, at, measured, hit); reason != "" {
 			t.tally.alertMissed(tn.name, reason)
 		}
 	}
@@ -252,6 +254,6 @@ func (t *Task) alert(tenant string, at int64, f rules.Fields, m *measurement) {
 // silentAlerts judges a silent tenant, whose clock is taken to have gone on.
 func (t *Task) silentAlerts(tenant string, clock int64) {
 	if t.alerts.rules != nil && clock > 0 && clock < maxPaneTime {
-		t.alerts.advance(tenant, clock)
+		t.alerts.advance(t.alerts.tenant(tenant), clock)
 	}
 }

@@ -23,11 +23,12 @@ type tenant struct {
 	repeats *events.Repeats
 	groups  map[groupKey]*group
 	classes classes
-	dirty   []*group // with changes since the last drain
-	marked  bool     // in Task.dirty
-	limited int64    // processing time at which its use of limits was told last, Unix ms; 0 = tell
-	seen    int64    // processing time of the last event, Unix ms
-	late    uint64   // events older than the watermark, since the last drain
+	alerts  *alertTenant // nil until alerts take an event of it
+	dirty   []*group     // with changes since the last drain
+	marked  bool         // in Task.dirty
+	limited int64        // processing time at which its use of limits was told last, Unix ms; 0 = tell
+	seen    int64        // processing time of the last event, Unix ms
+	late    uint64       // events older than the watermark, since the last drain
 
 	// Event times in Unix ns: the newest taken, the newest of committed epochs, the newest that readers were told of.
 	newest, committed, told int64
