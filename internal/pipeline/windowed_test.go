@@ -272,6 +272,46 @@ func TestWindowsRuleChange(t *testing.T) {
 	state.wantOneRule(t)
 }
 
+// Windows that are open finish as they began whatever becomes of their rule: it is given another shape, or removed.
+func TestWindowsOutliveTheirRule(t *testing.T) {
+	f := func(name string, cfg pipeline.Config, rules int, want string) {
+		t.Helper()
+		state := windowState{}
+		old := windowedTask(windowedConfig(pipeline.Window{Tumbling: 10 * time.Second}))
+		step(old, start.Add(time.Minute), record("acme", at10(1, "s"), at10(2, "s")))
+		state.write(drain(old, start.Add(time.Minute)))
+		var rows []string
+		for _, second := range []int{4, 16, 60} { // another event of the window's time, its end, and what begins after it
+			task := windowedTask(cfg) // each time as after a restart
+			state.restore(t, task)
+			step(task, start.Add(2*time.Minute), record("acme", at10(second, "s")))
+			out := drain(task, start.Add(2*time.Minute))
+			task.Committed(true)
+			state.write(out)
+			rows = append(rows, windowRows(out)...)
+		}
+		slices.Sort(rows)
+		if got := strings.Join(rows, ";"); got != want {
+			t.Errorf("%s: got %q, want %q", name, got, want)
+		}
+		definitions := 0
+		for key := range state {
+			if key[0] == 2 && key[10] == 'd' {
+				definitions++
+			}
+		}
+		if definitions != rules {
+			t.Errorf("%s: got %d rules in state, want %d", name, definitions, rules)
+		}
+	}
+	f("the same", windowedConfig(pipeline.Window{Tumbling: 10 * time.Second}), 1, "acme 0-10 v1 n3;acme 10-20 v1 n1")
+	f("removed", pipeline.DefaultConfig(), 0, "acme 0-10 v1 n2")
+	f("hopping", windowedConfig(pipeline.Window{Hopping: &pipeline.HoppingWindow{Size: 20 * time.Second, Every: 10 * time.Second}}), 1,
+		"acme -10-10 v1 n1;acme 0-10 v1 n2;acme 0-20 v1 n2;acme 10-30 v1 n1")
+	f("sessions", windowedConfig(pipeline.Window{Session: &pipeline.SessionWindow{Gap: 7 * time.Second}}), 1, "acme 0-10 v1 n2;acme 16-23 v1 n1;acme 4-11 v1 n1")
+	f("calendar", windowedConfig(pipeline.Window{Calendar: &pipeline.CalendarWindow{Unit: "day"}}), 1, "acme 0-10 v1 n2")
+}
+
 // wantOneRule checks that an old rule has gone.
 func (s windowState) wantOneRule(t *testing.T) {
 	t.Helper()
