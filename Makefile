@@ -46,7 +46,7 @@ chaos: ## Kill workers, ClickHouse and the broker N times under load (SEED=1 rep
 	@out=$$(mktemp); VIGIE_CHAOS_KILLS=$(N) VIGIE_CHAOS_SEED=$(SEED) VIGIE_CHAOS_PROTOCOL=$(PROTOCOL) VIGIE_CHAOS_BROKERS=$(BROKERS) VIGIE_CHAOS_SUMMARY=$$out CGO_ENABLED=0 \
 		$(GO) test -count=1 -v -timeout 12h -run '^TestChaos$$' ./internal/e2e; code=$$?; cat $$out; rm -f $$out; exit $$code
 
-figures: ## Measure restarts, gaps, backlogs and a spread tenant of the built programs (minutes; a quiet machine helps)
+figures: ## Measure restarts, gaps, backlogs, a backfill beside live traffic and a spread tenant of the built programs (minutes; a quiet machine helps)
 	VIGIE_FIGURES=1 CGO_ENABLED=0 $(GO) test -count=1 -v -timeout 1h -run '^(TestFigures|TestHotTenant)' ./internal/e2e
 
 sim: ## Run random schedules of faults on fake time (SCHEDULES=N, default 2000; docs/simulation.md)

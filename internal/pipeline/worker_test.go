@@ -217,25 +217,28 @@ func TestEpochRhythm(t *testing.T) {
 		if len(s.commits) != 2 || tables(s.commits[1].messages) != pipeline.TableProgress || s.commits[1].at != 2*time.Second {
 			t.Fatalf("got %v, want progress after 1s and 2s", s.commits)
 		}
-		// The first records begin an epoch; it ends 250 ms later, and progress is told when its time has come.
+		// The first records begin a short epoch, those after them one that ends 250 ms later, and progress is told when its time has come.
 		s.polls <- fetchOf(at, record("acme", event(time.Now(), "m", ""), "{"))
 		time.Sleep(100 * time.Millisecond)
 		s.polls <- fetchOf(at, record("acme", event(time.Now(), "m", "")))
-		time.Sleep(200 * time.Millisecond)
+		time.Sleep(300 * time.Millisecond)
 		synctest.Wait()
-		if c := s.commits[2]; c.at != 2750*time.Millisecond || tables(c.messages) != "letter ingest_series ingest_rollups" {
-			t.Fatalf("got %s at %s, want the epoch without progress at 2.75s", tables(c.messages), c.at)
+		if c := s.commits[2]; c.at != 2562500*time.Microsecond || tables(c.messages) != "letter ingest_series ingest_rollups" {
+			t.Fatalf("got %s at %s, want the first epoch without progress at 2.5625s", tables(c.messages), c.at)
+		}
+		if c := s.commits[3]; c.at != 2850*time.Millisecond || tables(c.messages) != "ingest_rollups" {
+			t.Fatalf("got %s at %s, want the second epoch without progress at 2.85s", tables(c.messages), c.at)
 		}
 		s.polls <- fetchOf(at, record("acme", event(time.Now(), "m", "")))
 		time.Sleep(time.Second)
 		synctest.Wait()
-		if c := s.commits[3]; c.at != 3050*time.Millisecond || tables(c.messages) != "ingest_rollups ingest_progress" {
-			t.Fatalf("got %s at %s, want rows before progress at 3.05s", tables(c.messages), c.at)
+		if c := s.commits[4]; c.at != 3150*time.Millisecond || tables(c.messages) != "ingest_rollups ingest_progress" {
+			t.Fatalf("got %s at %s, want rows before progress at 3.15s", tables(c.messages), c.at)
 		}
-		rollups := s.commits[3].messages[0]
+		rollups := s.commits[4].messages[0]
 		if rollups.Topic != "vigie.results.v1" || rollups.Partition != 7 || header(&rollups, pipeline.HeaderFormat) != "native/1" ||
 			header(&rollups, pipeline.HeaderRows) != "2" || header(&rollups, pipeline.HeaderCount) != "1" ||
-			header(&rollups, pipeline.HeaderNewest) != fmt.Sprint(bubbleStart.Add(2800*time.Millisecond).UnixMilli()) {
+			header(&rollups, pipeline.HeaderNewest) != fmt.Sprint(bubbleStart.Add(2900*time.Millisecond).UnixMilli()) {
 			t.Errorf("got %+v, want the headers of a block of 2 rows", rollups)
 		}
 		top := w.Topology()
