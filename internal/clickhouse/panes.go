@@ -9,7 +9,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"time"
 
 	"github.com/ClickHouse/ch-go/proto"
 
@@ -82,11 +81,9 @@ func (s *Store) folded(ctx context.Context, tenant tenants.ID, query string, q *
 }
 
 func panesQuery(tenant tenants.ID, q *promql.PaneQuery) (string, error) {
-	table, known := map[promql.Tier]string{
-		promql.Tier10s: "rollups_10s", promql.Tier1m: "rollups_1m", promql.Tier1h: "rollups_1h",
-	}[q.Tier]
-	if !known {
-		return "", fmt.Errorf("read panes: tier %s: want 10s, 1m or 1h", time.Duration(q.Tier))
+	table, err := rollupsOf(q.Tier)
+	if err != nil {
+		return "", err
 	}
 	var b strings.Builder
 	of, from, which := "series_id", "vigie."+table+" AS r", "r.series_id IN (SELECT series_id FROM ids)"
@@ -117,9 +114,7 @@ func panesQuery(tenant tenants.ID, q *promql.PaneQuery) (string, error) {
 	read(q.Sum, "sum(r.sum) AS sum", "sum")
 	read(q.Last, "max(r.last) AS level, level.1 AS last_time, level.2 AS last, level.3 AS last_hist", "last_time", "last", "last_hist")
 	read(q.Sketch, "CAST("+migrations.MergeStates("r.sketch")+", 'String') AS sketch", "sketch")
-	b.WriteString("\nFROM " + from + " WHERE tenant = " + literal(string(tenant)) + " AND metric = " + literal(q.Metric) +
-		" AND " + which + " AND ts >= " + seconds(q.From) + " AND ts < " + seconds(q.To) +
-		" AND " + migrations.Visible("r", literal(string(tenant))))
+	b.WriteString("\nFROM " + from + " WHERE " + panesWhere(tenant, q, which))
 	by := "series_id, ts"
 	if q.Groups != nil {
 		by = "g.group, ts"

@@ -112,7 +112,7 @@ func askPromQL(service *promql.Service, path string, form url.Values) *httptest.
 }
 
 // What ClickHouse adds up is what the engine makes of single series: same series, same times, values within 1e-9 of each other, same
-// warnings, on random queries over unmerged parts of every tier, beside another tenant with the same series.
+// warnings, on random queries over unmerged parts of every tier, with late rows, beside another tenant with the same series.
 func TestPushedEqualsPlain(t *testing.T) {
 	server, client := migrated(t, nil)
 	ask(t, server, "SYSTEM STOP MERGES")
@@ -128,12 +128,12 @@ func TestPushedEqualsPlain(t *testing.T) {
 		form.Set("step", rapid.SampledFrom([]string{"10", "30", "60", "420", "1200"}).Draw(rt, "step"))
 		return form
 	})
-	for i := range 40 { // of which most reach the server several times
+	for i := range 80 { // of which most reach the server several times
 		form := cases.Example(i)
 		got := askPromQL(service, "/query_range", form)
 		form.Set("pushdown", "0")
 		want := askPromQL(service, "/query_range", form)
-		for _, how := range []string{"of tiers by service", "series as", "none"} {
+		for _, how := range []string{"of tiers by service", "sum", "_over_time", "gauges", "none"} {
 			if strings.Contains(got.Header().Get(promql.HeaderPushdown), how) {
 				pushed[how]++
 			}
@@ -142,7 +142,7 @@ func TestPushedEqualsPlain(t *testing.T) {
 			t.Fatalf("%s: %d: %s", form.Encode(), want.Code, difference)
 		}
 	}
-	for _, how := range []string{"of tiers by service", "series as", "none"} {
+	for _, how := range []string{"of tiers by service", "sum", "_over_time", "gauges", "none"} {
 		if pushed[how] == 0 {
 			t.Errorf("got %v, want some %s", pushed, how)
 		}
@@ -158,7 +158,8 @@ func TestExplain(t *testing.T) {
 	for query, want := range map[string]struct{ pushdown, table string }{
 		`sum by (service) (rate(latency_seconds_count[10s]))`:                              {"sum by (service) of tiers by service", "vigie.services_10s"},
 		`histogram_quantile(0.9, sum by (le, region) (rate(latency_seconds_bucket[10s])))`: {"sum by (le, region)", "vigie.rollups_10s"},
-		`max by (region) (rate(hits_total[10s]))`:                                          {"", "vigie.rollups_10s"},
+		`max by (region) (rate(hits_total[10s]))`:                                          {"max by (region) of rate", "vigie.rollups_10s"},
+		`max_over_time(rate(hits_total[10s])[1m:10s])`:                                     {"", "vigie.rollups_10s"},
 		`sum by (service) (rate(latency_seconds_count[5m] offset 1h))`:                     {"sum by (service) of tiers by service", "vigie.services_1m"},
 	} {
 		answer := askPromQL(service, "/query", url.Values{"query": {query}, "time": {fmt.Sprint(at + 7200)}, "explain": {"1"}})

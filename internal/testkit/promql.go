@@ -1,6 +1,7 @@
 package testkit
 
 import (
+	"fmt"
 	"strconv"
 	"strings"
 
@@ -14,9 +15,9 @@ type PromQL struct {
 	Ranges, Offsets []string
 }
 
-// Draw draws a query that sums, of which some may be pushed into the database and some not.
+// Draw draws a query that aggregates, of which some may be pushed into the database or computed as it is read, and some not.
 func (q PromQL) Draw(t *rapid.T) string {
-	switch rapid.IntRange(0, 9).Draw(t, "shape") {
+	switch rapid.SampledFrom([]int{0, 1, 2, 3, 4, 5, 6, 7, 7, 7, 7, 8, 8}).Draw(t, "shape") {
 	case 0:
 		return q.sum(t) + " / " + q.sum(t)
 	case 1:
@@ -27,6 +28,8 @@ func (q PromQL) Draw(t *rapid.T) string {
 		return "histogram_quantile(" + quantile(t) + ", " + aggregate(t, "sum") + "(rate(latency_seconds" + matchers(t) + q.window(t) + ")))"
 	case 6:
 		return "max_over_time((" + q.sum(t) + ")[10m:1m])"
+	case 7:
+		return q.stepped(t)
 	}
 	return q.sum(t)
 }
@@ -52,6 +55,27 @@ func (q PromQL) sum(t *rapid.T) string {
 	}
 	inner = rapid.SampledFrom([]string{"", "", "", "60 * "}).Draw(t, "factor") + inner
 	return aggregate(t, rapid.SampledFrom([]string{"sum", "sum", "sum", "max"}).Draw(t, "aggregate")) + "(" + inner + ")"
+}
+
+// stepped draws an aggregation, or none, of a function that is computed series by series.
+func (q PromQL) stepped(t *rapid.T) string {
+	functions := []string{"rate(", "increase(", "irate(", "avg_over_time(", "max_over_time(", "min_over_time(", "count_over_time(", "sum_over_time(", "quantile_over_time(0.4, "}
+	selector := rapid.SampledFrom([]string{"hits_total", "latency_seconds_count", "latency_seconds_sum"}).Draw(t, "counter")
+	if rapid.Bool().Draw(t, "gauge") {
+		selector = "level"
+		functions = append(functions, "", "", "last_over_time(", "delta(", "changes(", "stddev_over_time(")
+	}
+	function := rapid.SampledFrom(functions).Draw(t, "of")
+	inner := selector + matchers(t)
+	if function != "" {
+		inner = function + inner + q.window(t) + ")"
+	}
+	name := rapid.SampledFrom([]string{"", "avg", "count", "min", "max", "group", "sum", "stddev", "stdvar"}).Draw(t, "aggregation")
+	if name == "" {
+		around := rapid.SampledFrom([]string{"%s", "topk(3, %s)", "quantile by (region) (0.3, %s)", "%s > 1"}).Draw(t, "around")
+		return fmt.Sprintf(around, inner)
+	}
+	return aggregate(t, name) + "(" + inner + ")"
 }
 
 func (q PromQL) window(t *rapid.T) string {

@@ -38,6 +38,14 @@ func (store) Series(_ context.Context, tenant tenants.ID, metrics []string, _ []
 	return []promql.Series{{ID: series.ID{Lo: 1}, Metric: metrics[0], Kind: events.Delta}}, nil
 }
 
+func (store) Columns(_ context.Context, _ tenants.ID, q promql.PaneQuery, yield func(series.ID, *promql.PaneColumn) error) error {
+	start := now.Add(-time.Minute).UnixMilli()
+	if start < q.From || start >= q.To {
+		return nil
+	}
+	return yield(q.IDs[0], &promql.PaneColumn{Starts: []int64{start}, Values: []float64{7}})
+}
+
 func (store) Panes(_ context.Context, _ tenants.ID, q promql.PaneQuery, yield func(series.ID, *promql.Pane) error) error {
 	start := now.Add(-time.Minute).UnixMilli()
 	if start < q.From || start >= q.To {

@@ -19,6 +19,10 @@ type flatStore struct {
 	panes []promql.Pane
 }
 
+func (f *flatStore) Columns(ctx context.Context, tenant tenants.ID, q promql.PaneQuery, yield func(series.ID, *promql.PaneColumn) error) error {
+	return gather(ctx, f, tenant, q, yield)
+}
+
 func (f *flatStore) Panes(_ context.Context, _ tenants.ID, q promql.PaneQuery, yield func(series.ID, *promql.Pane) error) error {
 	width := time.Duration(q.Tier).Milliseconds()
 	for _, id := range q.IDs {

@@ -320,6 +320,10 @@ func (m moved) Series(ctx context.Context, tenant tenants.ID, metrics []string, 
 	return list, nil
 }
 
+func (m moved) Columns(ctx context.Context, tenant tenants.ID, q promql.PaneQuery, yield func(series.ID, *promql.PaneColumn) error) error {
+	return gather(ctx, m, tenant, q, yield)
+}
+
 func (m moved) Panes(ctx context.Context, tenant tenants.ID, q promql.PaneQuery, yield func(series.ID, *promql.Pane) error) error {
 	from, to := q.From, q.To
 	q.From, q.To = 0, m.by+2*scriptNow.Milliseconds()

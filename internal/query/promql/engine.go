@@ -134,6 +134,10 @@ func (e *engine) prepare(ctx context.Context, opts promql.QueryOpts, qs string, 
 		query.warnings.Merge(misused(stmt, catalog))
 		need := time.Duration(plan.apply(e.service, stmt, catalog, lookback.Milliseconds())) * time.Millisecond
 		if need <= lookback {
+			query.text = stmt.Expr.String()
+			if e.service.cfg.Pushdown && !plan.plain {
+				plan.push(stmt, catalog, lookback.Milliseconds())
+			}
 			return query, nil
 		}
 		lookback = need
@@ -156,7 +160,8 @@ type query struct {
 	engine   *engine
 	tenant   tenants.ID
 	limits   tenants.Limits
-	plan     *plan // nil when nothing is selected
+	plan     *plan  // nil when nothing is selected
+	text     string // as it is evaluated, before parts of it are
 	warnings annotations.Annotations
 	nothing  bool  // the whole range lies after the watermark
 	failed   error // what went wrong before anything ran; not the query's own fault
@@ -198,7 +203,7 @@ func (q *query) trace(ctx context.Context) {
 		return
 	}
 	stmt := q.Statement().(*parser.EvalStmt)
-	p := tracedPlan{Query: stmt.Expr.String(), Start: stmt.Start.UTC(), End: stmt.End.UTC(), Watermark: time.UnixMilli(q.plan.clamp).UTC()}
+	p := tracedPlan{Query: q.text, Start: stmt.Start.UTC(), End: stmt.End.UTC(), Watermark: time.UnixMilli(q.plan.clamp).UTC()}
 	if stmt.Interval > 0 {
 		p.Step = stmt.Interval.String()
 	}

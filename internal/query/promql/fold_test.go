@@ -9,6 +9,7 @@ import (
 	"regexp"
 	"slices"
 	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -18,8 +19,8 @@ import (
 	"github.com/vigie-io/vigie/pkg/events"
 )
 
-// drawSum draws a query with sums around counters, of which most may be folded.
-func drawSum(t *rapid.T) string {
+// drawPushed draws a query of aggregations, of which most may be folded or stepped.
+func drawPushed(t *rapid.T) string {
 	labels := rapid.SliceOfNDistinct(rapid.SampledFrom([]string{"a", "service", "le", "c"}), 0, 3, rapid.ID[string]).Draw(t, "labels")
 	word := rapid.SampledFrom([]string{"by", "by", "without"}).Draw(t, "word")
 	grouping := word + " ("
@@ -32,18 +33,28 @@ func drawSum(t *rapid.T) string {
 	grouping += ")"
 	selector := rapid.SampledFrom([]string{
 		"hits_total", `hits_total{a!="1"}`, `hits_total{service=~"x|"}`, `lat_seconds_bucket{service!="x",le="1"}`, "lat_seconds", "lat_seconds_count", "lat_seconds_sum", "lat_seconds_bucket", `lat_seconds_bucket{le=~"1|10|.Inf"}`,
-		"temp", `{__name__=~"hits_total|lat_seconds_count"}`, `{__name__=~"lat_seconds_(sum|count)"}`,
+		"temp", `temp{a="1"}`, "bytes_total", `bytes_total{service!="y"}`, `{__name__=~"hits_total|lat_seconds_count"}`, `{__name__=~"lat_seconds_(sum|count)"}`,
 	}).Draw(t, "selector")
 	width := rapid.SampledFrom([]string{"10s", "1m", "5m", "15s", "1h"}).Draw(t, "range")
 	offset := rapid.SampledFrom([]string{"", "", " offset 1m", " offset -30s", " offset 7s", " @ end()"}).Draw(t, "offset")
-	function := rapid.SampledFrom([]string{"rate", "increase", "sum_over_time", "irate", "count_over_time", "max_over_time", ""}).Draw(t, "function")
-	aggregate := rapid.SampledFrom([]string{"sum", "sum", "sum", "avg", "count", "max"}).Draw(t, "aggregate")
-	inner := fmt.Sprintf("%s(%s[%s]%s)", function, selector, width, offset)
+	function := rapid.SampledFrom([]string{
+		"rate(", "rate(", "increase(", "sum_over_time(", "irate(", "count_over_time(", "max_over_time(", "min_over_time(", "avg_over_time(", "last_over_time(", "present_over_time(",
+		"stddev_over_time(", "stdvar_over_time(", "quantile_over_time(0.3, ", "delta(", "idelta(", "deriv(", "changes(", "resets(", "absent_over_time(", "", "", "",
+	}).Draw(t, "function")
+	aggregate := rapid.SampledFrom([]string{"sum ", "sum ", "sum ", "avg ", "avg ", "count ", "max ", "min ", "group ", "stddev ", "topk 2, ", "bottomk 1, ", "quantile 0.7, ", "count_values \"v\", ", ""}).Draw(t, "aggregate")
+	inner := fmt.Sprintf("%s%s[%s]%s)", function, selector, width, offset)
 	if function == "" {
 		inner = selector + offset
 	}
-	of := rapid.SampledFrom([]string{"%s", "%s", "60 * %s", "%s / 4", "histogram_count(%s)", "histogram_sum(%s)", "abs(%s)"}).Draw(t, "of")
-	inner = fmt.Sprintf("%s %s ((%s))", aggregate, grouping, fmt.Sprintf(of, inner))
+	of := rapid.SampledFrom([]string{"%s", "%s", "%s", "60 * %s", "%s / 4", "histogram_count(%s)", "histogram_sum(%s)", "abs(%s)", "timestamp(%s)", "absent(%s)", "%s > 3", "-%s"}).Draw(t, "of")
+	if strings.Contains(aggregate, "topk") || strings.Contains(aggregate, "bottomk") {
+		of = "%s" // behind a function series come in random order, which decides between equal ones
+	}
+	if word, parameter, _ := strings.Cut(aggregate, " "); word == "" {
+		inner = fmt.Sprintf(of, inner)
+	} else {
+		inner = fmt.Sprintf("%s %s (%s(%s))", word, grouping, parameter, fmt.Sprintf(of, inner))
+	}
 	switch rapid.IntRange(0, 5).Draw(t, "around") {
 	case 0:
 		return "histogram_quantile(0.9013, " + inner + ")"
@@ -57,13 +68,14 @@ func drawSum(t *rapid.T) string {
 	return inner
 }
 
-// Sums that the database adds up are what the engine adds up of every series, for any query with sums.
+// What is computed while it is read, by the database and beside it, is what the engine computes of every series, for any query.
 func TestFoldedEqualsPlain(t *testing.T) {
 	// All tiers and their seams are in two hours.
 	short := func(s *server) { s.cfg.Retention10s, s.cfg.Retention1m = 40*time.Minute, 80*time.Minute }
 	folding := newServer(t, short)
 	plain := newServer(t, short, func(p *server) { p.cfg.Pushdown, p.store = false, folding.store })
 	folded, byService := 0, 0
+	folding.store.columns = 0
 	rapid.Check(t, func(rt *rapid.T) {
 		folding.store.empty()
 		for _, a := range []string{"", "1", "2"} {
@@ -78,7 +90,7 @@ func TestFoldedEqualsPlain(t *testing.T) {
 				if rapid.Bool().Draw(rt, "le") {
 					delete(ls, "le")
 				}
-				for name, kind := range map[string]events.Kind{"hits_total": events.Delta, "lat_seconds": events.Observation, "temp": events.Gauge} {
+				for name, kind := range map[string]events.Kind{"hits_total": events.Delta, "lat_seconds": events.Observation, "temp": events.Gauge, "bytes_total": events.Cumulative} {
 					if rapid.IntRange(0, 3).Draw(rt, "there") > 0 {
 						folding.store.add(t, "acme", kind, name, ls, draw(rt, folding.now)...)
 					}
@@ -86,7 +98,7 @@ func TestFoldedEqualsPlain(t *testing.T) {
 			}
 		}
 		for range 4 {
-			query := drawSum(rt)
+			query := drawPushed(rt)
 			at := epoch.Add(time.Duration(rapid.IntRange(0, 7200).Draw(rt, "at")) * time.Second)
 			step := time.Duration(rapid.IntRange(1, 40).Draw(rt, "step")) * 5 * time.Second
 			before := len(folding.store.reads)
@@ -102,8 +114,8 @@ func TestFoldedEqualsPlain(t *testing.T) {
 			compare(rt, query, got, want)
 		}
 	})
-	if folded == 0 || byService == 0 {
-		t.Errorf("got %d reads folded and %d of services, want some of both", folded, byService)
+	if folded == 0 || byService == 0 || folding.store.columns == 0 {
+		t.Errorf("got %d reads folded, %d of services and %d of columns, want some of each", folded, byService, folding.store.columns)
 	}
 }
 
@@ -193,8 +205,11 @@ func TestExplain(t *testing.T) {
 	if header, _, _ := ask("sum by (service) (rate(hits_total[5m]))", ""); header != "sum by (service) of tiers by service: 2 series as 2" {
 		t.Errorf("got header %q", header)
 	}
-	if header, _, _ := ask("max by (service) (rate(hits_total[5m]))", ""); header != "none" {
-		t.Errorf("got header %q, want none", header)
+	if header, _, _ := ask("max by (service) (rate(hits_total[5m]))", ""); header != "max by (service) of rate: 6 series as 2" {
+		t.Errorf("got header %q", header)
+	}
+	if header, a, _ := ask("max_over_time(rate(hits_total[5m])[10m:1m])", "1"); header != "none" || len(a.Data.Selectors) != 1 || a.Data.Selectors[0].Why != "it is inside a subquery" {
+		t.Errorf("got header %q and %+v, want none and why", header, a)
 	}
 	_, a, _ := ask("sum without (host) (increase(hits_total{host!=\"c\"}[5m]))", "1")
 	if len(a.Data.Selectors) != 1 {
@@ -229,8 +244,8 @@ type explainedAnswer struct {
 	Data      struct {
 		Watermark string
 		Selectors []struct {
-			Selector, Tier, Pushdown string
-			Series, Groups, Panes    int
+			Selector, Tier, Pushdown, Why string
+			Series, Groups, Panes         int
 		}
 	}
 }

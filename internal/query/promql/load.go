@@ -146,19 +146,29 @@ func (s *Service) load(ctx context.Context, hints *storage.SelectHints, matchers
 		return nil, nil, err
 	}
 	r := &reader{service: s, plan: p, hints: hints, bounds: s.bounds(leMatchers(matchers)), items: matchersOf(matchers, topLabel)}
+	var chosen choice
+	if len(matchers) > 0 {
+		chosen = p.choices[matchers[0]]
+	}
+	if chosen.steps != nil {
+		hints = chosen.steps.hints()
+		r.hints, r.steps = hints, newStepper(chosen.steps, &p.budget)
+	}
 	r.from = max(hints.Start, p.now-s.cfg.Retention1h.Milliseconds())
 	r.to = min(hints.End, p.clamp)
 	r.tier = s.kept(r.from, p.now)
-	if len(matchers) > 0 {
-		if c, chosen := p.choices[matchers[0]]; chosen {
-			r.tier, r.smoothed, r.fold = c.tier, c.smoothed, c.fold
-			r.from = max(r.from, hints.Start+c.trim)
-		}
+	if chosen.tier != 0 {
+		r.tier, r.smoothed, r.fold = chosen.tier, chosen.smoothed, chosen.fold
+		r.from = max(r.from, hints.Start+chosen.trim)
 	}
 	r.trace = TraceOf(ctx).selector(r, matchers)
+	r.trace.Why = chosen.why
 	if of, ok := r.fold.byService(c, matchers); ok {
-		if done, err := r.services(ctx, of, matchers); done || err != nil {
-			return unique(r.list), nil, err
+		if done, err := r.services(ctx, of, matchers); err != nil {
+			return nil, nil, err
+		} else if done {
+			list, warnings := r.results(c, matchers)
+			return list, warnings, nil
 		}
 	}
 	members, err := s.members(ctx, p.tenant, c, matchers, s.announced(r.from-s.cfg.ActivityHorizon.Milliseconds()), p.limits.QuerySeries)
@@ -173,16 +183,44 @@ func (s *Service) load(ctx context.Context, hints *storage.SelectHints, matchers
 	if err := r.read(ctx, members); err != nil {
 		return nil, nil, s.storeError(ctx, p.tenant, "windows", err)
 	}
-	list := unique(r.list)
+	list, warnings := r.results(c, matchers)
 	if wantsTotals(ctx) {
 		totals(list)
 	}
+	return list, warnings, nil
+}
+
+// results are the series read, or what was made of them.
+func (r *reader) results(c *catalog, matchers []*labels.Matcher) ([]storage.Series, annotations.Annotations) {
+	if r.steps != nil {
+		list := unique(r.steps.results())
+		r.trace.Groups = len(list)
+		if r.trace.Pushdown == "" {
+			r.trace.Pushdown = r.steps.part.String()
+		}
+		return list, r.steps.warnings
+	}
+	list := unique(r.list)
 	var warnings annotations.Annotations
 	if dropped := len(r.list) - len(list); dropped > 0 {
 		warnings.Add(fmt.Errorf("%w: %d series of %s were left out because others of another kind have the same labels; give metrics of different kinds different names",
 			annotations.PromQLWarning, dropped, c.describe(matchers)))
 	}
-	return list, warnings, nil
+	return list, warnings
+}
+
+// emit takes series that were read.
+func (r *reader) emit(list ...storage.Series) error {
+	if r.steps == nil {
+		r.list = append(r.list, list...)
+		return nil
+	}
+	for _, one := range list {
+		if err := r.steps.add(one); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func (c *catalog) describe(matchers []*labels.Matcher) string {
@@ -209,7 +247,9 @@ type reader struct {
 	tier     Tier
 	smoothed bool
 	fold     *fold
-	from, to int64 // samples from..to are wanted, Unix ms, inclusive; to is not after the watermark
+	steps    *stepper // nil: series are handed on as they are read
+	held     int      // samples of the series at hand
+	from, to int64    // samples from..to are wanted, Unix ms, inclusive; to is not after the watermark
 	bounds   []le
 	items    []*labels.Matcher // on topLabel
 	list     []storage.Series
@@ -245,6 +285,9 @@ func (r *reader) read(ctx context.Context, members []member) error {
 			read = r.levels
 		case g.kind&kindClosed != 0:
 			read = r.closed
+		}
+		if r.steps != nil {
+			read = r.inTurns(read)
 		}
 		if err := read(ctx, g, list); err != nil {
 			return err
@@ -309,8 +352,12 @@ func (r *reader) windowsOf(ctx context.Context, kind kinds, from source) error {
 	grid.fill = max(horizon, r.hints.Range)
 
 	b := newWindowBuilder(r, grid, kind, from.members)
+	read := r.panes
+	if r.steps != nil && from.ids == nil && from.services == nil {
+		read = r.paneColumns
+	}
 	for _, s := range grid.segments {
-		if err := r.panes(ctx, from, s, b.query, b.add); err != nil {
+		if err := read(ctx, from, s, b.query, b.add); err != nil {
 			return err
 		}
 	}
@@ -319,8 +366,7 @@ func (r *reader) windowsOf(ctx context.Context, kind kinds, from source) error {
 			return err
 		}
 	}
-	r.list = append(r.list, b.build()...)
-	return nil
+	return r.emit(b.build()...)
 }
 
 // probe looks before the grid, for the members whose activity does not begin with it.
@@ -488,7 +534,7 @@ func (b *windowBuilder) add(i int, p *Pane) error {
 		}
 	}
 	b.starts[i] = append(b.starts[i], p.Start)
-	return b.reader.plan.budget.take(weight)
+	return b.reader.take(weight)
 }
 
 func (b *windowBuilder) addBuckets(c *column, p *Pane) {
@@ -541,7 +587,11 @@ func (r *reader) levels(ctx context.Context, g group, members []member) error {
 	}
 	for _, s := range grid.segments {
 		valid := max(r.plan.valid, 2*s.tier.millis())
-		err := r.panes(ctx, source{metric: g.metric, members: members}, s, PaneQuery{Last: true}, func(i int, p *Pane) error {
+		read := r.panes
+		if r.steps != nil {
+			read = r.paneColumns
+		}
+		err := read(ctx, source{metric: g.metric, members: members}, s, PaneQuery{Last: true}, func(i int, p *Pane) error {
 			return r.level(&built[i], &members[i], p, valid)
 		})
 		if err != nil {
@@ -557,7 +607,9 @@ func (r *reader) levels(ctx context.Context, g group, members []member) error {
 		for _, t := range m.targets {
 			one := built[i]
 			one.labels = seriesLabels(t.name, m.Labels, "")
-			r.list = append(r.list, &one)
+			if err := r.emit(&one); err != nil {
+				return err
+			}
 		}
 	}
 	return nil
@@ -570,7 +622,7 @@ func (r *reader) level(s *levels, m *member, p *Pane, valid int64) error {
 	}
 	if !m.Native || p.LastHist == "" {
 		s.add(t, p.Last, nil, valid)
-		return r.plan.budget.take(1)
+		return r.take(1)
 	}
 	if r.service.decode == nil {
 		return nil
@@ -581,7 +633,7 @@ func (r *reader) level(s *levels, m *member, p *Pane, valid int64) error {
 	}
 	h := levelHistogram(decoded, m.Kind)
 	s.add(t, 0, h, valid)
-	return r.plan.budget.take((h.Size() + 8) / 16)
+	return r.take((h.Size() + 8) / 16)
 }
 
 // seriesLabels are a stored series' labels under a PromQL name, with le in the place of its own when given.

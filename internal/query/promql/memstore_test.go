@@ -49,6 +49,7 @@ type memStore struct {
 	progress map[tenants.ID][]promql.Progress
 	fail     error
 	reads    []promql.PaneQuery
+	columns  int // reads of Columns
 }
 
 var _ promql.Store = (*memStore)(nil)
@@ -176,6 +177,42 @@ func (m *memStore) Panes(_ context.Context, tenant tenants.ID, q promql.PaneQuer
 			if err := yield(s.ID, p); err != nil {
 				return err
 			}
+		}
+	}
+	return nil
+}
+
+func (m *memStore) Columns(ctx context.Context, tenant tenants.ID, q promql.PaneQuery, yield func(series.ID, *promql.PaneColumn) error) error {
+	m.columns++
+	return gather(ctx, m, tenant, q, yield)
+}
+
+// gather makes columns of a store's panes, as the database does.
+func gather(ctx context.Context, from promql.Store, tenant tenants.ID, q promql.PaneQuery, yield func(series.ID, *promql.PaneColumn) error) error {
+	columns := make(map[series.ID]*promql.PaneColumn)
+	err := from.Panes(ctx, tenant, q, func(id series.ID, p *promql.Pane) error {
+		c := columns[id]
+		if c == nil {
+			c = &promql.PaneColumn{}
+			columns[id] = c
+		}
+		c.Starts = append(c.Starts, p.Start)
+		switch {
+		case q.Last:
+			c.Values, c.Times = append(c.Values, p.Last), append(c.Times, p.LastTime)
+		case q.Count:
+			c.Values = append(c.Values, float64(p.Count))
+		default:
+			c.Values = append(c.Values, p.Sum)
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	for id, c := range columns {
+		if err := yield(id, c); err != nil {
+			return err
 		}
 	}
 	return nil

@@ -33,8 +33,10 @@ type plan struct {
 type choice struct {
 	tier     Tier
 	smoothed bool
-	trim     int64 // how much later than the engine's lookback says its samples begin, ms
-	fold     *fold // nil: series by series
+	trim     int64    // how much later than the engine's lookback says its samples begin, ms
+	fold     *fold    // nil: series by series
+	steps    *stepped // nil: the engine evaluates its samples
+	why      string   // it does
 }
 
 type planKey struct{}

@@ -89,6 +89,13 @@ type PaneQuery struct {
 	Together bool
 }
 
+// PaneColumn is one column of the panes of a series, starts ascending.
+type PaneColumn struct {
+	Starts []int64 // Unix milliseconds
+	Values []float64
+	Times  []int64 // of levels: when they were taken, Unix nanoseconds, 0 for a pane without one
+}
+
 // Closed is one closed window of a series, its parts added up.
 type Closed struct {
 	Start, End int64 // Unix milliseconds, End exclusive
@@ -124,6 +131,9 @@ type Store interface {
 	// Panes calls yield for every pane, grouped by series in the order of IDs ascending, panes ascending in Start.
 	// The pane is only valid during the call. A yield error ends the read and is returned.
 	Panes(ctx context.Context, tenant tenants.ID, q PaneQuery, yield func(id series.ID, p *Pane) error) error
+	// Columns calls yield once for every series with panes, in any order. q asks for one of Count, Sum and Last, of series. What is given is only
+	// valid during the call. A yield error ends the read and is returned.
+	Columns(ctx context.Context, tenant tenants.ID, q PaneQuery, yield func(id series.ID, c *PaneColumn) error) error
 	// Services lists the services that have series of the stored metric and meet all matchers, which are on the label service; by name.
 	Services(ctx context.Context, tenant tenants.ID, metric string, matchers []Matcher, since int64) ([]string, error)
 	// Windows calls yield for every closed window, grouped by series in the order of IDs ascending, windows ascending in End

@@ -38,6 +38,7 @@ type tracedSelector struct {
 	Smoothed bool   `json:"smoothed"`
 	// Pushdown is what the database did for the engine, "" for nothing; then Groups are what the engine was given.
 	Pushdown string `json:"pushdown"`
+	Why      string `json:"why,omitempty"` // its samples were read one by one
 	Series   int    `json:"series"`
 	Groups   int    `json:"groups"`
 	Panes    int    `json:"panes"`

@@ -1,0 +1,162 @@
+package clickhouse
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/ClickHouse/ch-go/proto"
+
+	"github.com/vigie-io/vigie/internal/query/promql"
+	"github.com/vigie-io/vigie/internal/tenants"
+	"github.com/vigie-io/vigie/migrations"
+	"github.com/vigie-io/vigie/pkg/series"
+)
+
+// panesPerBlock is about how many panes one block of Columns' answer holds.
+const panesPerBlock = 1 << 18
+
+// Columns calls yield once for every asked series that has panes. The server neither sorts nor merges: it appends the rows of each series to
+// arrays, which costs little more than to read them; rows of one pane that are not merged yet are merged here. q asks for one of
+// Count, Sum and Last.
+func (s *Store) Columns(ctx context.Context, tenant tenants.ID, q promql.PaneQuery, yield func(id series.ID, c *promql.PaneColumn) error) error {
+	query, err := columnsQuery(tenant, &q)
+	if err != nil || len(q.IDs) == 0 || q.From >= q.To {
+		return err
+	}
+	promql.TraceOf(ctx).Statement(query, len(q.IDs))
+	request, err := s.client.readCall(query, externalIDs(q.IDs))
+	if err != nil {
+		return err
+	}
+	panes := (q.To - q.From) / time.Duration(q.Tier).Milliseconds()
+	request.params.Set("max_block_size", strconv.FormatInt(min(max(panesPerBlock/max(panes, 1), 8), readBlockRows), 10))
+	c := newColumnReader(&q)
+	err = s.answer(ctx, request, c.results, func(rows int) error { return c.yield(rows, yield) })
+	if err != nil {
+		return fmt.Errorf("read columns of %d series of metric %q of tenant %s: %w", len(q.IDs), q.Metric, tenant, s.limited(err))
+	}
+	return nil
+}
+
+func columnsQuery(tenant tenants.ID, q *promql.PaneQuery) (string, error) {
+	table, err := rollupsOf(q.Tier)
+	if err != nil {
+		return "", err
+	}
+	column := ""
+	switch {
+	case q.Count == q.Sum && q.Sum == q.Last, q.Count && q.Sum, q.Sum && q.Last, q.Count && q.Last:
+		return "", fmt.Errorf("read columns of metric %q: want one of Count, Sum and Last", q.Metric)
+	case q.Last:
+		column = "groupArray(r.last.2) AS value, groupArray(r.last.1) AS time"
+	case q.Count:
+		column = "groupArray(toFloat64(r.count)) AS value"
+	default:
+		column = "groupArray(toFloat64(r.sum)) AS value"
+	}
+	return "SELECT r.series_id AS series_id, groupArray(toUnixTimestamp(r.ts)) AS start, " + column + "\nFROM vigie." + table + " AS r WHERE " +
+		panesWhere(tenant, q, "r.series_id IN (SELECT series_id FROM ids)") + "\nGROUP BY r.series_id", nil
+}
+
+// columnReader takes the answer of Columns, block by block, and merges the rows of each pane.
+type columnReader struct {
+	results proto.Results
+	query   *promql.PaneQuery
+	id      proto.ColUInt128
+	start   *proto.ColArr[uint32]
+	value   *proto.ColArr[float64]
+	time    *proto.ColArr[int64]
+
+	starts proto.ColUInt32
+	values proto.ColFloat64
+	times  proto.ColInt64
+	order  []int32
+	column promql.PaneColumn
+}
+
+func newColumnReader(q *promql.PaneQuery) *columnReader {
+	c := &columnReader{query: q}
+	c.start, c.value, c.time = proto.NewArray[uint32](&c.starts), proto.NewArray[float64](&c.values), proto.NewArray[int64](&c.times)
+	c.results = proto.Results{{Name: "series_id", Data: &c.id}, {Name: "start", Data: c.start}, {Name: "value", Data: c.value}}
+	if q.Last {
+		c.results = append(c.results, proto.ResultColumn{Name: "time", Data: c.time})
+	}
+	return c
+}
+
+func (c *columnReader) yield(rows int, yield func(series.ID, *promql.PaneColumn) error) error {
+	from := 0
+	for i := range rows {
+		to := int(c.start.Offsets[i])
+		starts, values := c.starts[from:to], c.values[from:to]
+		var times []int64
+		if c.query.Last {
+			times = c.times[from:to]
+		}
+		c.merge(starts, values, times)
+		if err := yield(series.ID{Hi: c.id[i].High, Lo: c.id[i].Low}, &c.column); err != nil {
+			return err
+		}
+		from = to
+	}
+	return nil
+}
+
+// merge fills column with the rows of a series. Times are of levels, of which the latest counts, and the greatest of those; else values add up.
+func (c *columnReader) merge(starts []uint32, values []float64, times []int64) {
+	out := &c.column
+	out.Starts, out.Values, out.Times = out.Starts[:0], out.Values[:0], out.Times[:0]
+	add := func(i int) {
+		start := int64(starts[i]) * 1000
+		last := len(out.Starts) - 1
+		if last < 0 || out.Starts[last] != start {
+			out.Starts, out.Values = append(out.Starts, start), append(out.Values, values[i])
+			if times != nil {
+				out.Times = append(out.Times, times[i])
+			}
+			return
+		}
+		switch {
+		case times == nil:
+			out.Values[last] += values[i]
+		case cmp.Or(cmp.Compare(times[i], out.Times[last]), cmp.Compare(values[i], out.Values[last])) > 0:
+			out.Values[last], out.Times[last] = values[i], times[i]
+		}
+	}
+	if slices.IsSorted(starts) { // of one part
+		for i := range starts {
+			add(i)
+		}
+		return
+	}
+	c.order = c.order[:0]
+	for i := range starts {
+		c.order = append(c.order, int32(i))
+	}
+	slices.SortFunc(c.order, func(a, b int32) int { return cmp.Compare(starts[a], starts[b]) })
+	for _, i := range c.order {
+		add(int(i))
+	}
+}
+
+// rollupsOf is the table of a tier by series.
+func rollupsOf(tier promql.Tier) (table string, err error) {
+	table, known := map[promql.Tier]string{
+		promql.Tier10s: "rollups_10s", promql.Tier1m: "rollups_1m", promql.Tier1h: "rollups_1h",
+	}[tier]
+	if !known {
+		return "", fmt.Errorf("read panes: tier %s: want 10s, 1m or 1h", time.Duration(tier))
+	}
+	return table, nil
+}
+
+// panesWhere is the condition on rows r of rollups: of a tenant, a metric and a time, those that which says, and no others' generations.
+func panesWhere(tenant tenants.ID, q *promql.PaneQuery, which string) string {
+	of := literal(string(tenant))
+	return strings.Join([]string{"tenant = " + of, "metric = " + literal(q.Metric), which, "ts >= " + seconds(q.From), "ts < " + seconds(q.To), migrations.Visible("r", of)}, " AND ")
+}

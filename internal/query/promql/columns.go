@@ -1,0 +1,78 @@
+package promql
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/vigie-io/vigie/pkg/series"
+)
+
+// panesAtOnce is about how many panes of series that are evaluated as they are read are held at a time: 100 MB of them.
+const panesAtOnce = 4 << 20
+
+// paneColumns is panes for series that come as a row each, in any order. It is for queries of one column.
+func (r *reader) paneColumns(ctx context.Context, of source, s segment, q PaneQuery, add func(i int, p *Pane) error) error {
+	q.Metric, q.Tier, q.From, q.To, q.IDs = of.metric, s.tier, s.from, s.to, idsOf(of.members)
+	at := make(map[series.ID]int, len(of.members))
+	for i := range of.members {
+		at[of.members[i].ID] = i
+	}
+	rows := 0
+	err := r.service.store.Columns(ctx, r.plan.tenant, q, func(id series.ID, c *PaneColumn) error {
+		i, asked := at[id]
+		if !asked {
+			return fmt.Errorf("read panes of %s: series %x not asked for", of.metric, id)
+		}
+		rows += len(c.Starts)
+		var pane Pane
+		for j, start := range c.Starts {
+			pane = Pane{Start: start}
+			switch v := c.Values[j]; {
+			case q.Last:
+				pane.Last, pane.LastTime = v, c.Times[j]
+			case q.Count:
+				pane.Count = uint64(v)
+			default:
+				pane.Sum = v
+			}
+			if err := add(i, &pane); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	r.trace.Panes += rows
+	r.service.metrics.panes.WithLabelValues(time.Duration(s.tier).String()).Add(float64(rows))
+	return err
+}
+
+// inTurns reads so many members at a time that what is held of them stays small. Groups of members are few as they are.
+func (r *reader) inTurns(read func(context.Context, group, []member) error) func(context.Context, group, []member) error {
+	return func(ctx context.Context, g group, members []member) error {
+		if r.fold != nil {
+			return read(ctx, g, members)
+		}
+		panes := int((r.to-r.from)/r.tier.millis()) + 2
+		for some := range slices.Chunk(members, max(64, panesAtOnce/panes)) {
+			if err := read(ctx, g, some); err != nil {
+				return err
+			}
+			r.release()
+		}
+		return nil
+	}
+}
+
+// take counts samples that are held.
+func (r *reader) take(n int) error {
+	r.held += n
+	return r.plan.budget.take(n)
+}
+
+// release counts them no more.
+func (r *reader) release() {
+	_ = r.plan.budget.take(-r.held) // never over
+	r.held = 0
+}

@@ -1,0 +1,244 @@
+package promql
+
+import (
+	"math/bits"
+	"strings"
+
+	"github.com/prometheus/prometheus/promql"
+	"github.com/prometheus/prometheus/promql/parser"
+)
+
+// A part of a query is stepped when its values at the evaluations are computed while its selector is read: the database gathers each
+// series into one row, upstream's own function is applied to what a step sees of it, and the engine is given a selector in place of
+// the part, whose samples lie at the evaluations. What can be stepped is small, and what is around it is the engine's:
+//
+//	part = function(selector[range], numbers…) | selector of gauges
+//	     | (sum|avg|count|min|max|group) by|without (…) part
+//
+// stepped is one such part.
+type stepped struct {
+	selector  *parser.VectorSelector
+	matrix    *parser.MatrixSelector // nil: an instant selector
+	call      *parser.Call           // nil for an instant selector
+	numbers   []promql.Vector        // the call's other arguments
+	aggregate *parser.AggregateExpr  // nil: none
+
+	use      *use
+	at       evaluations // of the statement; step 1 for an instant
+	lookback int64       // of an instant selector, ms
+}
+
+// found is a part in its place in the tree, or why the selector there is in none.
+type found struct {
+	part   *stepped
+	parent parser.Node // nil: the part is the whole query
+	node   parser.Expr // what the part replaces
+	why    string      // there is no part
+}
+
+// overRange are the functions that say one number of one range of a series. What they say of the ends of ranges, of pauses and of
+// resets is upstream's code in any case.
+var overRange = setOf("rate", "increase", "irate", "delta", "idelta", "deriv", "changes", "resets", "predict_linear",
+	"avg_over_time", "min_over_time", "max_over_time", "sum_over_time", "count_over_time", "last_over_time", "present_over_time",
+	"stddev_over_time", "stdvar_over_time", "quantile_over_time")
+
+// looksInside are functions that look at how their argument is written, or at the times of its samples.
+var looksInside = setOf("absent", "timestamp", "info")
+
+func setOf(names ...string) map[string]bool {
+	set := make(map[string]bool, len(names))
+	for _, name := range names {
+		set[name] = true
+	}
+	return set
+}
+
+// partOf finds the part of a query around a selector. path leads from the root to it.
+func partOf(path []parser.Node, selector *parser.VectorSelector) found {
+	part := &stepped{selector: selector}
+	var node parser.Expr = selector
+	i := len(path) - 1
+	up := func() (parent parser.Node) {
+		for ; i >= 0; i-- {
+			switch n := path[i].(type) {
+			case parser.Expressions:
+			case *parser.ParenExpr:
+				node = n
+			default:
+				return n
+			}
+		}
+		return nil
+	}
+	parent := up()
+	if m, ok := parent.(*parser.MatrixSelector); ok {
+		part.matrix, node = m, m
+		i--
+		call, ok := up().(*parser.Call)
+		if !ok || !overRange[call.Func.Name] {
+			return found{why: "its function is evaluated series by series"}
+		}
+		if part.numbers, ok = numbersOf(call); !ok {
+			return found{why: "an argument of its function is not a number"}
+		}
+		part.call, node = call, call
+		i--
+		parent = up()
+	}
+	if a, ok := parent.(*parser.AggregateExpr); ok && reductions[a.Op] != nil && a.Expr == node {
+		part.aggregate, node = a, a
+		i--
+		parent = up()
+	}
+	for _, n := range path[:i+1] {
+		switch n := n.(type) {
+		case *parser.SubqueryExpr:
+			return found{why: "it is inside a subquery"}
+		case *parser.StepInvariantExpr:
+			return found{why: "it is evaluated once, for its @"}
+		case *parser.Call:
+			if looksInside[n.Func.Name] {
+				return found{why: n.Func.Name + " looks inside its argument"}
+			}
+		}
+	}
+	return found{part: part, parent: parent, node: node}
+}
+
+// numbersOf are the arguments of a call beside its range.
+func numbersOf(call *parser.Call) (numbers []promql.Vector, ok bool) {
+	for _, arg := range call.Args {
+		for {
+			if wrapped, is := arg.(*parser.StepInvariantExpr); is {
+				arg = wrapped.Expr
+			} else if paren, is := arg.(*parser.ParenExpr); is {
+				arg = paren.Expr
+			} else {
+				break
+			}
+		}
+		switch n := arg.(type) {
+		case *parser.MatrixSelector:
+		case *parser.NumberLiteral:
+			numbers = append(numbers, promql.Vector{{F: n.Val}})
+		default:
+			return nil, false
+		}
+	}
+	return numbers, true
+}
+
+// of says why a part cannot be stepped for what its selector means, "" when it can.
+func (s *stepped) of(u *use, c *catalog, smoothed bool) (why string) {
+	found, _ := c.match(s.selector.LabelMatchers)
+	switch {
+	case len(found) == 0:
+		return "nothing has its name"
+	case len(found) > 1 || c.stored(found[0].metric) != found[0].kinds || bits.OnesCount8(uint8(found[0].kinds)) > 1:
+		return "its name has series of several kinds"
+	case smoothed || s.selector.Anchored:
+		return "its ranges cut windows, which are interpolated"
+	case u.at:
+		return "it is evaluated once, for its @"
+	}
+	switch k, of := found[0].kinds, found[0].facet; {
+	case k == kindLevel && c.native(found[0].metric):
+		return "its samples are native histograms"
+	case k == kindLevel:
+		return ""
+	case k&kindClosed != 0:
+		return "closed windows are read one by one"
+	case k == kindSketch && of != count && of != sum:
+		return "its values come from sketches"
+	case s.call == nil:
+		return "single windows are read one by one"
+	}
+	return ""
+}
+
+// native tells whether a stored metric has native histograms among its samples.
+func (c *catalog) native(metric string) bool {
+	for i := range c.metas {
+		if c.metas[i].Metric == metric && c.metas[i].Native {
+			return true
+		}
+	}
+	return false
+}
+
+// push replaces what can be stepped in a statement by selectors of its results. It comes after apply.
+func (p *plan) push(stmt *parser.EvalStmt, c *catalog, lookback int64) {
+	var list []found
+	parser.Inspect(stmt.Expr, func(node parser.Node, path []parser.Node) error {
+		if selector, ok := node.(*parser.VectorSelector); ok {
+			f := partOf(path, selector)
+			list = append(list, f)
+		}
+		return nil
+	})
+	for i, u := range uses(stmt, noStepSubquery) {
+		key := u.selector.LabelMatchers[0]
+		chosen, f := p.choices[key], list[i]
+		if f.part != nil {
+			if f.why = f.part.of(&u, c, chosen.smoothed); f.why != "" {
+				f.part = nil
+			}
+		}
+		if f.part == nil {
+			chosen.why = f.why
+			p.choices[key] = chosen
+			continue
+		}
+		f.part.use, f.part.lookback = &u, lookback
+		// The engine does it for the selectors that it finds.
+		f.part.selector.Offset = f.part.selector.OriginalOffset
+		f.part.at = evaluations{stmt.Start.UnixMilli(), stmt.End.UnixMilli(), max(1, stmt.Interval.Milliseconds())}
+		chosen.steps = f.part
+		p.choices[key] = chosen
+		f.replace(stmt)
+	}
+}
+
+// replace puts a selector in the place of a part. Its matchers are those of the part's, by which what was chosen for it is found.
+func (f *found) replace(stmt *parser.EvalStmt) {
+	of := f.part.selector
+	results := &parser.VectorSelector{Name: of.Name, LabelMatchers: of.LabelMatchers, PosRange: f.node.PositionRange()}
+	put := func(at *parser.Expr) {
+		if *at == f.node {
+			*at = results
+		}
+	}
+	switch n := f.parent.(type) {
+	case nil:
+		stmt.Expr = results
+	case *parser.AggregateExpr:
+		put(&n.Expr)
+		put(&n.Param)
+	case *parser.BinaryExpr:
+		put(&n.LHS)
+		put(&n.RHS)
+	case *parser.UnaryExpr:
+		put(&n.Expr)
+	case *parser.Call:
+		for i := range n.Args {
+			put(&n.Args[i])
+		}
+	default:
+		panic("BUG: a part of a query inside a node of another kind")
+	}
+}
+
+func (s *stepped) String() string {
+	of := "gauges"
+	if s.call != nil {
+		of = s.call.Func.Name
+	}
+	if a := s.aggregate; a != nil {
+		word := "by"
+		if a.Without {
+			word = "without"
+		}
+		return a.Op.String() + " " + word + " (" + strings.Join(a.Grouping, ", ") + ") of " + of
+	}
+	return of
+}
