@@ -8,6 +8,8 @@ import (
 	"math/rand/v2"
 	"os"
 	"os/exec"
+	"path/filepath"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -144,20 +146,39 @@ type chaos struct {
 	*installation
 	workers []*program
 	listens []string // of workers
+	config  string   // file
 }
+
+// chaosRollups are of every kind of window and late policy, and one of panes: `vigie verify` recounts them.
+const chaosRollups = `stream:
+  rollups:
+    - {name: chaos_panes, from: metrics, by: [service]}
+    - {name: chaos_tumbling, from: metrics, measure: events, by: [service], window: {tumbling: 20s, allowed_lateness: 1h}}
+    - name: chaos_hopping
+      from: metrics
+      by: [service]
+      window: {hopping: {size: 60s, every: 20s}, allowed_lateness: 1h, late: merge}
+      keep: {first: true, last: true, distinct: route, top: {of: route, k: 3}}
+    - {name: chaos_sessions, from: metrics, by: [service], window: {session: {gap: 5s, by: [route]}, allowed_lateness: 1h}}
+    - {name: chaos_diverted, from: metrics, by: [service], window: {tumbling: 10s, late: divert}}
+`
 
 func newChaos(t testing.TB) *chaos {
 	t.Helper()
+	config := filepath.Join(t.TempDir(), "vigie.yaml")
+	if err := os.WriteFile(config, []byte(chaosRollups), 0o600); err != nil {
+		t.Fatal(err)
+	}
 	broker := testkit.MortalCluster(t, number(t, envBrokers, 1))
 	c := &chaos{installation: install(t, broker, []string{"query"},
 		// A frozen worker is to lose its session while it is frozen.
 		"VIGIE_STREAM_WORKERS=1", "VIGIE_KAFKA_SESSION_TIMEOUT=6s", "VIGIE_KAFKA_TRANSACTION_TIMEOUT=10s",
 		"VIGIE_KAFKA_GROUP_PROTOCOL="+cmp.Or(os.Getenv(envGroup), "classic"),
-	)}
+	), config: config}
 	for i := range chaosWorkers {
 		addr := testkit.FreeAddr(t)
 		env := slices.Concat(c.env, []string{"VIGIE_KAFKA_INSTANCE=worker-" + strconv.Itoa(i), "VIGIE_STREAM_LISTEN=" + addr})
-		c.workers = append(c.workers, start(t, testkit.BuildBinary(t, "./cmd/stream"), nil, env))
+		c.workers = append(c.workers, start(t, testkit.BuildBinary(t, "./cmd/stream"), []string{"-config", config}, env))
 		c.listens = append(c.listens, addr)
 		c.awaitReady("http://" + addr)
 	}
@@ -258,13 +279,16 @@ func (c *chaos) wrong(o *oracle) (lost, doubled, stored uint64) {
 // verify runs `vigie verify` on every table and says whether it found no difference.
 func (c *chaos) verify() bool {
 	c.t.Helper()
-	cmd := exec.CommandContext(c.t.Context(), testkit.BuildBinary(c.t, "./cmd/vigie"), "verify", "-from", c.topic("metrics"), "-table", "all")
+	cmd := exec.CommandContext(c.t.Context(), testkit.BuildBinary(c.t, "./cmd/vigie"), "verify", "-from", c.topic("metrics"), "-table", "all", "-config", c.config)
 	cmd.Env = append(cleanEnvironment(), c.env...)
 	output, err := cmd.CombinedOutput()
 	c.t.Logf("vigie verify:\n%s", output)
 	var exit *exec.ExitError
 	if err != nil && (!errors.As(err, &exit) || exit.ExitCode() != 1) {
 		c.t.Errorf("vigie verify: %v", err)
+	}
+	if compared := regexp.MustCompile(`(?m)^windows: [1-9]\d* rows compared, 0 not comparable`); !compared.Match(output) {
+		c.t.Error("vigie verify: want windows compared, and all comparable")
 	}
 	return err == nil
 }
