@@ -63,7 +63,7 @@ func TestCompare(t *testing.T) {
 	defer client.Close()
 	bin, dir := buildPeers(t), t.TempDir()
 	round := time.Now().Unix()
-	for _, of := range words(envCases, "json/10000 json/100000") {
+	for _, of := range words(envCases, "json/10000 json/100000 json/100000/dense") {
 		b := &bench{broker: broker, client: client, admin: kadm.NewClient(client), of: of, bin: bin, dir: dir}
 		b.fill(t)
 		for i := range number(t, envRounds, 3) {
@@ -74,8 +74,8 @@ func TestCompare(t *testing.T) {
 					if err := AppendRun(path, &r); err != nil {
 						t.Fatal(err)
 					}
-					t.Logf("%s %s: %.0f k events/CPU-s, %.0f k events/s, %d results, %.3f allocs, %d MiB, ClickHouse %.0f ns",
-						of, peer, r.Rate()/1e3, float64(r.Events)/r.Wall/1e3, r.Results, r.Allocs, r.Resident>>20, r.ClickHouse/float64(r.Events)*1e9)
+					t.Logf("%s %s: %.0f k events/CPU-s, %.0f k events/s, %d results, %.3f allocs, %d MiB, ClickHouse %.0f ns, recovery %.1fs",
+						of, peer, r.Rate()/1e3, float64(r.Events)/r.Wall/1e3, r.Results, r.Allocs, r.Resident>>20, r.ClickHouse/float64(r.Events)*1e9, r.Recovery)
 				})
 			}
 		}
@@ -128,7 +128,7 @@ func buildPeers(t *testing.T) string {
 	return path
 }
 
-// workload is what a case's name says, parts of which may be left out: format/series/dense|zipf|churn|unique|shuffled.
+// workload is what a case's name says, parts of which may be left out: format/series/dense|zipf|churn|unique|shuffled|q12|q17|tsbs.
 func (b *bench) workload(t *testing.T) Workload {
 	t.Helper()
 	format, series := caseOf(b.of)
@@ -139,7 +139,9 @@ func (b *bench) workload(t *testing.T) Workload {
 		case i == 0:
 			w.Format = word
 		case word == "dense":
-			w.Span /= 10
+			w.Span = time.Duration(float64(w.Events) / float64(dense*w.Series) * float64(time.Second))
+		case Shape(word) == Q12, Shape(word) == Q17, Shape(word) == TSBS:
+			w.Shape = Shape(word)
 		case word == "zipf":
 			w.Zipf = true
 		case word == "churn":
@@ -215,9 +217,9 @@ func (b *bench) drop(topic string) { _, _ = b.admin.DeleteTopic(context.Backgrou
 func (b *bench) run(t *testing.T, r *Run) {
 	t.Helper()
 	switch {
-	case !strings.HasPrefix(b.of, "json/") && r.Peer != "null" && r.Peer != Vigie:
+	case !strings.HasPrefix(b.of, "json/") && r.Peer != "null" && !strings.HasPrefix(r.Peer, Vigie):
 		t.Skip("reads JSON only")
-	case r.Peer == Vigie:
+	case strings.HasPrefix(r.Peer, Vigie):
 		b.vigie(t, r)
 	case javaMain[r.Peer] != "":
 		b.java(t, r)

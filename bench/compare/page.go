@@ -16,6 +16,7 @@ const (
 // peerNames say what a peer is, in the order of the table.
 var peerNames = []struct{ peer, text string }{
 	{Vigie, "**Vigie**, `stream` with sink, exactly once"},
+	{VigieTwo, "the same with two workers"},
 	{"null", "franz-go, only reading"},
 	{"encoding-json", "franz-go + encoding/json + DDSketch"},
 	{"fastjson", "franz-go + fastjson + DDSketch"},
@@ -38,6 +39,7 @@ func Page(page []byte, entries []Entry, machine string) ([]byte, error) {
 	out := append(bytes.Clone(before), pageBegin...)
 	out = fmt.Appendf(out, "Measured on %s.\n", machine)
 	out = appendPeers(out, entries)
+	out = appendOthers(out, entries)
 	out = appendTargets(out, entries)
 	return append(append(out, pageEnd...), after...), nil
 }
@@ -55,14 +57,20 @@ func appendPeers(out []byte, entries []Entry) []byte {
 		}
 	}
 	for _, at := range places {
-		out = fmt.Appendf(out, "\n**%s, %s series**\n\n| | events per CPU-second: median (least – most) | Vigie's, as a multiple: least / median / most | allocations an event | resident |\n|---|---|---|---|---|\n",
+		if !slices.ContainsFunc(entries, func(e Entry) bool { return e.Measure == "rate" && e.Format == at.format && e.Series == at.series }) {
+			continue
+		}
+		out = fmt.Appendf(out, "\n**%s, %s series**\n\n| | events per CPU-second: median (least – most) | Vigie's, as a multiple: least / median / most | events a row of results | allocations an event | resident |\n|---|---|---|---|---|---|\n",
 			title(at.format), thousands(float64(at.series)))
 		for _, p := range peerNames {
 			rate := find(entries, "rate", p.peer, at)
 			if rate == nil {
 				continue
 			}
-			times, allocs, resident := "", "", ""
+			times, rows, allocs, resident := "", "", "", ""
+			if e := find(entries, "per-row", p.peer, at); e != nil {
+				rows = fmt.Sprintf("%.3g", e.Median)
+			}
 			if e := find(entries, "times", p.peer, at); e != nil {
 				times = fmt.Sprintf("%.1f / **%.1f** / %.1f", e.Min, e.Median, e.Max)
 			}
@@ -72,7 +80,22 @@ func appendPeers(out []byte, entries []Entry) []byte {
 			if e := find(entries, "resident", p.peer, at); e != nil {
 				resident = fmt.Sprintf("%.0f MiB", e.Median/(1<<20))
 			}
-			out = fmt.Appendf(out, "| %s | %s (%s – %s) | %s | %s | %s |\n", p.text, thousands(rate.Median), thousands(rate.Min), thousands(rate.Max), times, allocs, resident)
+			out = fmt.Appendf(out, "| %s | %s (%s – %s) | %s | %s | %s | %s |\n", p.text, thousands(rate.Median), thousands(rate.Min), thousands(rate.Max), times, rows, allocs, resident)
+		}
+	}
+	return out
+}
+
+// others are the measures of Vigie alone.
+var others = []string{"fresh-p50", "fresh-p99", "recovery", "two-workers", "heap", "stored", "clickhouse"}
+
+func appendOthers(out []byte, entries []Entry) []byte {
+	out = append(out, "\n**Vigie by itself**\n\n| | | least | median | most |\n|---|---|---|---|---|\n"...)
+	for _, measure := range others {
+		for _, e := range entries {
+			if e.Measure == measure {
+				out = fmt.Appendf(out, "| %s | %s, %s series | %s | %s | %s |\n", e.Unit, title(e.Format), thousands(float64(e.Series)), figure(e.Min), figure(e.Median), figure(e.Max))
+			}
 		}
 	}
 	return out

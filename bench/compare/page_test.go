@@ -79,3 +79,30 @@ func TestSummarize(t *testing.T) {
 		t.Errorf("rate of the dense log: got %+v, want 10", e)
 	}
 }
+
+// What only Vigie is measured for; its variants are no peers.
+func TestSummarizeVigie(t *testing.T) {
+	entries := Summarize([]Run{
+		{Round: 1, Peer: Vigie, Case: "json/10", Events: 1000, Results: 10, CPU: 1, Wall: 1}, // of before heap and storage were measured
+		{Round: 2, Peer: Vigie, Case: "json/10", Events: 1000, Results: 10, CPU: 1, Wall: 1, Heap: 2000, Stored: 1500},
+		{Round: 2, Peer: VigieTwo, Case: "json/10", Events: 1000, CPU: 1.25, Wall: 1},
+		{Round: 2, Peer: VigieKilled, Case: "json/10", Events: 1000, CPU: 1, Wall: 1, Recovery: 3},
+		{Round: 3, Peer: Vigie, Case: "json/10/load-60", Events: 1000, CPU: 1, Wall: 1, P50: 0.5, P99: 0.9},
+	})
+	f := func(measure, peer, format string, want float64) {
+		t.Helper()
+		if e := find(entries, measure, peer, place{format, 10}); e == nil || e.Min != want || e.Max != want {
+			t.Errorf("%s of %s: got %+v, want %v", measure, peer, e, want)
+		}
+	}
+	f("per-row", Vigie, "json", 100)
+	f("heap", Vigie, "json", 200)
+	f("stored", Vigie, "json", 1.5)
+	f("two-workers", VigieTwo, "json", 1.6)
+	f("recovery", VigieKilled, "json", 3)
+	f("fresh-p50", Vigie, "json load-60", 0.5)
+	f("fresh-p99", Vigie, "json load-60", 0.9)
+	if e := find(entries, "rate", VigieKilled, place{"json", 10}); e != nil {
+		t.Errorf("rate of a killed process: got %+v, want none", e)
+	}
+}

@@ -24,7 +24,12 @@ type Run struct {
 	Allocs     float64 `json:"allocs,omitempty"`     // an event
 	Resident   int64   `json:"resident"`             // most bytes
 	ClickHouse float64 `json:"clickhouse,omitempty"` // its seconds of processor time, when it is not the peer
-	Load       float64 `json:"load"`                 // of the machine before, 1 minute
+	Heap       float64 `json:"heap,omitempty"`       // bytes that lived at the last collection
+	Stored     float64 `json:"stored,omitempty"`     // bytes of the finest rollups in ClickHouse, merged
+	Recovery   float64 `json:"recovery,omitempty"`   // seconds from kill -9 to the next commit
+	P50        float64 `json:"p50,omitempty"`        // seconds from event to queryable
+	P99        float64 `json:"p99,omitempty"`
+	Load       float64 `json:"load"` // of the machine before, 1 minute
 }
 
 // Rate is in events per second of processor time.
@@ -45,8 +50,12 @@ type Entry struct {
 	Stretch float64 `json:"stretch,omitempty"`
 }
 
-// Vigie is the name of the peer that the others are compared with.
-const Vigie = "vigie"
+// Vigie is the name of the peer that the others are compared with. The names of its variants begin with it.
+const (
+	Vigie       = "vigie"
+	VigieTwo    = "vigie-2"      // with two workers
+	VigieKilled = "vigie-killed" // killed after its first commits, and started again
+)
 
 // AppendRun appends a run to a file of runs.
 func AppendRun(path string, r *Run) error {
@@ -88,17 +97,30 @@ type target struct{ floor, stretch float64 }
 
 // targets by measure, peer and case.
 var targets = map[[3]string]target{
-	{"rate", Vigie, "json/100000"}:            {1.5e6, 2.5e6},
-	{"rate", Vigie, "otlp/100000"}:            {2e6, 4e6},
-	{"allocs", Vigie, "json/100000"}:          {0.05, 0.01},
-	{"times", "streamaggr", "json/10000"}:     {3, 5},
-	{"times", "streamaggr", "json/100000"}:    {5, 8},
-	{"times", "clickhouse", "json/100000"}:    {10, 20},
-	{"times", "encoding-json", "json/100000"}: {6, 10},
-	{"times", "jet", "json/100000"}:           {8, 12},
-	{"times", "flink", "json/100000"}:         {10, 18},
-	{"times", "kafka-streams", "json/100000"}: {15, 25},
-	{"over-null", Vigie, "json/100000"}:       {2.5, 1.7},
+	{"rate", Vigie, "json/100000"}:                  {1.5e6, 2.5e6},
+	{"rate", Vigie, "json/100000/dense"}:            {1.5e6, 2.5e6},
+	{"rate", Vigie, "otlp/100000"}:                  {2e6, 4e6},
+	{"allocs", Vigie, "json/100000"}:                {0.05, 0.01},
+	{"times", "streamaggr", "json/10000"}:           {3, 5},
+	{"times", "streamaggr", "json/100000"}:          {5, 8},
+	{"times", "streamaggr", "json/100000/dense"}:    {5, 8},
+	{"times", "clickhouse", "json/100000"}:          {10, 20},
+	{"times", "clickhouse", "json/100000/dense"}:    {10, 20},
+	{"times", "encoding-json", "json/100000"}:       {6, 10},
+	{"times", "encoding-json", "json/100000/dense"}: {6, 10},
+	{"times", "jet", "json/100000"}:                 {8, 12},
+	{"times", "jet", "json/100000/dense"}:           {8, 12},
+	{"times", "flink", "json/100000"}:               {10, 18},
+	{"times", "flink", "json/100000/dense"}:         {10, 18},
+	{"times", "kafka-streams", "json/100000"}:       {15, 25},
+	{"times", "kafka-streams", "json/100000/dense"}: {15, 25},
+	{"over-null", Vigie, "json/100000"}:             {2.5, 1.7},
+	{"over-null", Vigie, "json/100000/dense"}:       {2.5, 1.7},
+	{"allocs", Vigie, "json/100000/dense"}:          {0.05, 0.01},
+	{"two-workers", VigieTwo, "json/100000"}:        {1.8, 1.95},
+	{"stored", Vigie, "json/100000/dense"}:          {1.5, 1.2},
+	{"clickhouse", Vigie, "json/100000/dense"}:      {100, 30},
+	{"fresh-p99", Vigie, "json/1000/load-60"}:       {1, 0.4},
 }
 
 // Summarize makes of runs what is published: for each case and peer the rates and the memory, and how many times as many events
@@ -125,6 +147,16 @@ func Summarize(runs []Run) (entries []Entry) {
 		entries = append(entries, Entry{measure, peer, format, series, unit, better, values[0], median(values), values[len(values)-1], t.floor, t.stretch})
 	}
 	for at, list := range by {
+		if list[0].P99 > 0 { // event to queryable: nothing else was measured
+			add("fresh-p50", at.peer, at.of, "seconds from event to queryable, median", "lower", each(list, func(r *Run) float64 { return r.P50 }))
+			add("fresh-p99", at.peer, at.of, "seconds from event to queryable, 99th percentile", "lower", each(list, func(r *Run) float64 { return r.P99 }))
+			continue
+		}
+		if list[0].Recovery > 0 { // its processor time is of the second process only
+			add("recovery", at.peer, at.of, "seconds from kill -9 to the next commit", "lower", each(list, func(r *Run) float64 { return r.Recovery }))
+			continue
+		}
+		_, series := caseOf(at.of)
 		add("rate", at.peer, at.of, "events per CPU-second", "higher", each(list, (*Run).Rate))
 		add("wall", at.peer, at.of, "events per second", "higher", each(list, func(r *Run) float64 { return float64(r.Events) / r.Wall }))
 		add("resident", at.peer, at.of, "bytes", "lower", each(list, func(r *Run) float64 { return float64(r.Resident) }))
@@ -134,6 +166,13 @@ func Summarize(runs []Run) (entries []Entry) {
 		if list[0].ClickHouse > 0 {
 			add("clickhouse", at.peer, at.of, "CPU nanoseconds of ClickHouse per event", "lower", each(list, func(r *Run) float64 { return r.ClickHouse / float64(r.Events) * 1e9 }))
 		}
+		if list[0].Results > 0 {
+			add("per-row", at.peer, at.of, "events per row of results", "higher", each(list, func(r *Run) float64 { return float64(r.Events) / float64(r.Results) }))
+		}
+		if last := list[len(list)-1]; last.Heap > 0 {
+			add("heap", at.peer, at.of, "bytes of heap per series", "lower", each(having(list, func(r *Run) float64 { return r.Heap }), func(r *Run) float64 { return r.Heap / float64(series) }))
+			add("stored", at.peer, at.of, "bytes stored per event", "lower", each(having(list, func(r *Run) float64 { return r.Stored }), func(r *Run) float64 { return r.Stored / float64(r.Events) }))
+		}
 		if at.peer == Vigie {
 			continue
 		}
@@ -142,6 +181,13 @@ func Summarize(runs []Run) (entries []Entry) {
 			if ours, theirs := round[place{Vigie, at.of}], round[at]; ours != nil && theirs != nil {
 				times = append(times, ours.Rate()/theirs.Rate())
 			}
+		}
+		if at.peer == VigieTwo {
+			for i := range times {
+				times[i] = 2 / times[i]
+			}
+			add("two-workers", at.peer, at.of, "times one worker's events, by processor time an event", "higher", times)
+			continue
 		}
 		if at.peer != "null" {
 			add("times", at.peer, at.of, "times the peer's events per CPU-second", "higher", times)
@@ -170,6 +216,11 @@ func each(runs []*Run, of func(*Run) float64) (values []float64) {
 		values = append(values, of(r))
 	}
 	return values
+}
+
+// having are the runs that have a figure: it was not measured from the beginning.
+func having(runs []*Run, of func(*Run) float64) []*Run {
+	return slices.DeleteFunc(slices.Clone(runs), func(r *Run) bool { return of(r) == 0 })
 }
 
 // median of sorted values; of an even number the mean of the two in the middle.

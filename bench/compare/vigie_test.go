@@ -15,6 +15,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/twmb/franz-go/pkg/kadm"
+
 	"github.com/vigie-io/vigie/internal/clickhouse"
 	"github.com/vigie-io/vigie/internal/testkit"
 	"github.com/vigie-io/vigie/internal/units"
@@ -32,12 +34,16 @@ func (b *bench) vigie(t *testing.T, r *Run) {
 		t.Fatal(err)
 	}
 	server := testkit.ClickHouse(t, users)
+	workers := "1"
+	if r.Peer == VigieTwo {
+		workers = "2"
+	}
 	unique := fmt.Sprintf("%s.%d", b.topic, time.Now().UnixNano())
 	admin := testkit.FreeAddr(t)
 	env := []string{
 		"VIGIE_KAFKA_BROKERS=" + b.broker.Addr, "VIGIE_KAFKA_GROUP=" + unique, "VIGIE_KAFKA_TRANSACTIONAL_ID_PREFIX=" + unique, "VIGIE_KAFKA_INSTANCE=one",
 		"VIGIE_CLICKHOUSE_ADDRS=" + server.HTTPAddr, "VIGIE_CLICKHOUSE_PASSWORD=" + password, "VIGIE_STREAM_LISTEN=" + admin,
-		"VIGIE_STREAM_WORKERS=1", "VIGIE_TENANTS_DEFAULTS_ACTIVE_SERIES=10000000", "VIGIE_KAFKA_TOPICS_METRICS_NAME=" + b.topic,
+		"VIGIE_STREAM_WORKERS=" + workers, "VIGIE_TENANTS_DEFAULTS_ACTIVE_SERIES=10000000", "VIGIE_KAFKA_TOPICS_METRICS_NAME=" + b.topic,
 	}
 	for _, topic := range []string{"spans", "logs", "state_metrics", "state_spans", "state_logs", "results", "dlq", "dlq_replayed", "parked"} {
 		env = append(env, "VIGIE_KAFKA_TOPICS_"+strings.ToUpper(topic)+"_NAME="+unique+"."+topic)
@@ -58,6 +64,9 @@ func (b *bench) vigie(t *testing.T, r *Run) {
 	p := start(t, testkit.BuildBinary(t, "./cmd/stream"), env)
 	deadline := began.Add(3 * time.Minute)
 	b.profile(t, admin)
+	if r.Peer == VigieKilled {
+		p, r.Recovery = b.killed(t, p, unique, env)
+	}
 	want := b.log.Events - b.log.Malformed
 	for got := 0; !b.committed(t, unique, ends) || got != want; time.Sleep(50 * time.Millisecond) {
 		if b.committed(t, unique, ends) {
@@ -71,6 +80,53 @@ func (b *bench) vigie(t *testing.T, r *Run) {
 	r.Events, r.ClickHouse = b.log.Events, cpuOf(t, server.Pid())-idle
 	r.Allocs = scraped(t, admin, "go_memstats_mallocs_total") / float64(r.Events)
 	r.Results = int(scraped(t, admin, `vigie_pipeline_rows_total{table="ingest_rollups"}`))
+	r.Heap = scraped(t, admin, "go_memstats_next_gc_bytes") / 2 // GOGC is 100
+	address := "http://vigie:" + password + "@" + server.HTTPAddr
+	query(t, address, "OPTIMIZE TABLE vigie.rollups_10s FINAL")
+	r.Stored = float64(atoi(t, query(t, address, "SELECT sum(bytes_on_disk) FROM system.parts WHERE active AND database = 'vigie' AND table = 'rollups_10s'")))
+}
+
+// killed kills the process when it has committed something, starts another, and says how long it took until more was.
+func (b *bench) killed(t *testing.T, p *process, group string, env []string) (*process, float64) {
+	t.Helper()
+	at, deadline := int64(0), time.Now().Add(time.Minute)
+	for ; at == 0; at = b.offset(t, group) {
+		if time.Now().After(deadline) {
+			t.Fatal("nothing was committed within a minute")
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	if at >= int64(b.log.Records) {
+		t.Fatal("all was committed before the kill: want a longer log")
+	}
+	killed := time.Now()
+	if err := p.cmd.Process.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	_ = p.cmd.Wait()
+	at = b.offset(t, group)
+	p = start(t, testkit.BuildBinary(t, "./cmd/stream"), env)
+	for deadline = time.Now().Add(time.Minute); b.offset(t, group) == at; time.Sleep(10 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("nothing was committed within a minute of the kill\n%s", p.output.String())
+		}
+	}
+	return p, time.Since(killed).Seconds()
+}
+
+// offset is how many records of the log a group has committed.
+func (b *bench) offset(t *testing.T, group string) (sum int64) {
+	t.Helper()
+	offsets, err := b.admin.FetchOffsets(t.Context(), group)
+	if err != nil {
+		return 0 // the group is about to come into being
+	}
+	offsets.Each(func(o kadm.OffsetResponse) {
+		if o.Topic == b.topic && o.At > 0 {
+			sum += o.At
+		}
+	})
+	return sum
 }
 
 // profile saves a profile of the process at work, when one is asked for. It takes the end of the measurement with it.

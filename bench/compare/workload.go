@@ -19,7 +19,22 @@ type Workload struct {
 	Zipf    bool          // series are as unlike in their share of events as words of a text; else all have one share
 	Churn   float64       // of the series, that many are replaced by new ones in each tenth of the span
 	Hostile Hostile
+	Shape   Shape
 }
+
+// Shape is whose events they look like.
+type Shape string
+
+// Shapes, all of them as Vigie's events.
+const (
+	Telemetry Shape = ""     // latencies with five labels, of 200 tenants
+	Q12       Shape = "q12"  // Nexmark: bids by bidder, three of four by one bidder of those that are hot
+	Q17       Shape = "q17"  // Nexmark: prices of bids by auction, one of two for an auction that is hot
+	TSBS      Shape = "tsbs" // TSBS devops: the fields of a host one after the other, ten tags
+)
+
+// dense is how many events a second a series has at the rates that the targets are for: 150 in ten seconds.
+const dense = 15
 
 // Hostile is how a workload tries to be expensive.
 type Hostile string
@@ -68,7 +83,7 @@ func Last(at time.Time) Record {
 type source struct {
 	tenant            int
 	name              string
-	labels            [5][2]string
+	labels            [][2]string
 	head, middle, end []byte
 }
 
@@ -97,7 +112,9 @@ func (w Workload) Make(start time.Time, emit func(Record) error) (Tally, error) 
 	for len(m.sources) < w.Series {
 		m.sources = append(m.sources, m.source(pick(tenants, m.random.Float64())))
 	}
-	m.random.Shuffle(len(m.sources), func(i, j int) { m.sources[i], m.sources[j] = m.sources[j], m.sources[i] })
+	if w.Shape != TSBS { // its hosts report field by field
+		m.random.Shuffle(len(m.sources), func(i, j int) { m.sources[i], m.sources[j] = m.sources[j], m.sources[i] })
+	}
 	for i := range w.Events {
 		if w.Churn > 0 && i > 0 && i%(w.Events/tenths) == 0 {
 			m.churn()
@@ -145,10 +162,8 @@ var (
 func (m *maker) source(tenant int) source {
 	n := m.next
 	m.next++
-	s := source{tenant: tenant, name: names[n%len(names)], labels: [5][2]string{
-		{"service", "checkout-" + strconv.Itoa(n%50)}, {"instance", fmt.Sprintf("10.%d.%d.%d:8080", n>>16&255, n>>8&255, n&255)},
-		{"route", "/api/v1/orders/" + strconv.Itoa(n>>24)}, {"method", methods[n/len(names)%len(methods)]}, {"status", statuses[n/16%len(statuses)]},
-	}}
+	s := m.w.Shape.source(n)
+	s.tenant = tenant
 	if m.w.Format != "json" {
 		return s
 	}
@@ -165,6 +180,47 @@ func (m *maker) source(tenant int) source {
 	return s
 }
 
+// source is the n-th series of a shape, without its tenant.
+func (shape Shape) source(n int) source {
+	switch shape {
+	case Q12:
+		return source{name: "bids", labels: [][2]string{{"bidder", strconv.Itoa(1000 + n)}}}
+	case Q17:
+		return source{name: "bid_price", labels: [][2]string{{"auction", strconv.Itoa(1000 + n)}}}
+	case TSBS:
+		host := n / len(cpuFields)
+		return source{name: "cpu_" + cpuFields[n%len(cpuFields)], labels: [][2]string{
+			{"hostname", "host_" + strconv.Itoa(host)}, {"region", regions[host%len(regions)]}, {"datacenter", regions[host%len(regions)] + "a"}, {"rack", strconv.Itoa(host % 100)},
+			{"os", "Ubuntu16.04LTS"}, {"arch", "x64"}, {"team", "SF"}, {"service", strconv.Itoa(host % 20)}, {"service_version", strconv.Itoa(host % 2)}, {"service_environment", "production"},
+		}}
+	}
+	return source{name: names[n%len(names)], labels: [][2]string{
+		{"service", "checkout-" + strconv.Itoa(n%50)}, {"instance", fmt.Sprintf("10.%d.%d.%d:8080", n>>16&255, n>>8&255, n&255)},
+		{"route", "/api/v1/orders/" + strconv.Itoa(n>>24)}, {"method", methods[n/len(names)%len(methods)]}, {"status", statuses[n/16%len(statuses)]},
+	}}
+}
+
+var (
+	cpuFields = [...]string{"usage_user", "usage_system", "usage_idle", "usage_nice", "usage_iowait", "usage_irq", "usage_softirq", "usage_steal", "usage_guest", "usage_guest_nice"}
+	regions   = [...]string{"us-east-1", "us-west-1", "eu-west-1", "ap-southeast-1", "sa-east-1"}
+)
+
+// hot are the series of which one at a time takes most of Nexmark's bids, for a hundredth of the log.
+func (m *maker) hot(i int) int { return i * 100 / m.w.Events * 7 % len(m.sources) }
+
+// which says of which series the i-th event is.
+func (m *maker) which(i int) int {
+	switch {
+	case m.w.Shape == TSBS:
+		return i % len(m.sources)
+	case m.w.Shape == Q12 && m.random.IntN(4) > 0, m.w.Shape == Q17 && m.random.IntN(2) > 0:
+		return m.hot(i)
+	case m.w.Zipf:
+		return int(m.zipf.Uint64())
+	}
+	return m.random.IntN(len(m.sources))
+}
+
 func tenantName(n int) string { return fmt.Sprintf("tenant-%03d", n) }
 
 // churn replaces series by new ones of the same tenants.
@@ -177,10 +233,7 @@ func (m *maker) churn() {
 
 func (m *maker) event(i int, emit func(Record) error) error {
 	r := m.random
-	n := r.IntN(len(m.sources))
-	if m.w.Zipf {
-		n = int(m.zipf.Uint64())
-	}
+	n := m.which(i)
 	sent := m.start + int64(float64(i)*float64(m.w.Span.Milliseconds())/float64(m.w.Events))
 	p := point{n, sent, m.value()}
 	switch at := r.Float64(); {

@@ -56,6 +56,9 @@ func TestWorkload(t *testing.T) {
 	f(Workload{Format: "json", Series: 100, Events: 20_000, Span: time.Minute, Churn: 0.1}, 150, 200)
 	f(Workload{Format: "json", Series: 100, Events: 20_000, Span: time.Minute, Hostile: Unique}, 20_000, 20_000)
 	f(Workload{Format: "json", Series: 100, Events: 20_000, Span: time.Minute, Hostile: Shuffled}, 100, 100)
+	f(Workload{Format: "json", Series: 1000, Events: 20_000, Span: time.Minute, Shape: Q12}, 900, 1000)
+	f(Workload{Format: "json", Series: 1000, Events: 20_000, Span: time.Minute, Shape: Q17}, 900, 1000)
+	f(Workload{Format: "json", Series: 1000, Events: 20_000, Span: time.Minute, Shape: TSBS}, 1000, 1000)
 }
 
 // The event that ends a partition is one that Vigie takes.

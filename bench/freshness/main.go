@@ -12,6 +12,8 @@ package main
 import (
 	"bufio"
 	"context"
+	"encoding/json"
+	"errors"
 	"flag"
 	"fmt"
 	"io"
@@ -31,6 +33,8 @@ type options struct {
 	brokers, topic, tenant, query, key, stream string
 	rate, series                               int
 	length, warm, every                        time.Duration
+	runs                                       string
+	percent                                    int
 }
 
 func main() {
@@ -46,6 +50,8 @@ func main() {
 	flag.DurationVar(&o.length, "for", 30*time.Second, "length of the measurement")
 	flag.DurationVar(&o.warm, "warm", 10*time.Second, "load before the measurement")
 	flag.DurationVar(&o.every, "every", 100*time.Millisecond, "distance of probes")
+	flag.StringVar(&o.runs, "runs", "", "file of runs to append the latencies to, as bench/compare does (bench/results/runs.jsonl)")
+	flag.IntVar(&o.percent, "load", 0, "what part of its capacity the rate is, in percent, for that file")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
@@ -89,7 +95,39 @@ func measure(ctx context.Context, o options, out io.Writer) error {
 	stop()
 	n := <-loaded
 	report(out, o, n, latencies, before, after)
-	return nil
+	if o.runs == "" {
+		return nil
+	}
+	at := func(q float64) float64 { return latencies[int(q*float64(len(latencies)-1))].Seconds() } // report has sorted them
+	return appendRun(o.runs, run{
+		Round: time.Now().Unix(), Peer: "vigie", Case: fmt.Sprintf("json/%d/load-%d", o.series, o.percent), Events: n,
+		CPU: after.cpu - before.cpu, Wall: (o.warm + o.length).Seconds(), P50: at(0.5), P99: at(0.99),
+	})
+}
+
+// run is what bench/compare reads of a line of its file.
+type run struct {
+	Round  int64   `json:"round"`
+	Peer   string  `json:"peer"`
+	Case   string  `json:"case"`
+	Events int     `json:"events"`
+	CPU    float64 `json:"cpu"`
+	Wall   float64 `json:"wall"`
+	P50    float64 `json:"p50"`
+	P99    float64 `json:"p99"`
+}
+
+func appendRun(path string, r run) error {
+	line, err := json.Marshal(r)
+	if err != nil {
+		return err
+	}
+	file, err := os.OpenFile(path, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o644)
+	if err != nil {
+		return err
+	}
+	_, err = file.Write(append(line, '\n'))
+	return errors.Join(err, file.Close())
 }
 
 // load writes events at the rate until ctx ends and returns how many.
