@@ -454,7 +454,7 @@ func TestInDoubt(t *testing.T) {
 	cfg := config(path)
 	stop := func(s backfill.Store) backfill.Store {
 		b := &broken{Store: s, after: true}
-		b.left.Store(4) // file, chunk, series, rollups
+		b.left.Store(5) // file, chunk, its hours, series, rollups
 		return b
 	}
 	if _, _, err := d.run(t, cfg, stop); !errors.Is(err, errBroken) {
