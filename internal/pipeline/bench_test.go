@@ -201,7 +201,7 @@ func BenchmarkStepMixed(b *testing.B) {
 			task := benchTask(b)
 			out, rows, drains := NewOutputs(&task.cfg.Config), 0, time.Duration(0)
 			benchRecords(b, task, records, 1, func(from int) {
-				if panes, _ := task.Pending(); from > 0 && panes < task.cfg.Config.BlockRows {
+				if panes, _ := task.Pending(); from > 0 && panes < task.cfg.Config.Epoch.MaxRows {
 					return
 				}
 				began := threadCPU()

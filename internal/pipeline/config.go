@@ -35,8 +35,7 @@ type Config struct {
 	IdleAfter time.Duration `yaml:"idle_after"`
 	// Epoch is the rhythm of transactions.
 	Epoch EpochConfig `yaml:"epoch"`
-	// BlockRows is the most rows one result block, and so one INSERT, holds. Default 100000. An epoch also
-	// ends early when it has gathered this many rows.
+	// BlockRows is the most rows one result block, and so one INSERT, holds. Default 100000.
 	BlockRows int `yaml:"block_rows"`
 	// BlockBytes is the most one result block holds, about. Default 12MiB. It must stay 1MiB below max.message.bytes of
 	// the results topic (kafka.topics.results.max_message): the last row of a block may pass it.
@@ -79,6 +78,9 @@ type EpochConfig struct {
 	// RowsPerSecond is the number of result rows a second a worker aims to stay below by stretching its epochs:
 	// every active series costs a row an epoch. Default 20000, about a tenth of a ClickHouse core.
 	RowsPerSecond int `yaml:"rows_per_second"`
+	// MaxRows ends an epoch early that has gathered this many rows. Default 400000, for which a worker takes about 150 MiB. With fewer,
+	// a worker that works off a backlog of more series writes several rows of a series and pane where one would do.
+	MaxRows int `yaml:"max_rows"`
 }
 
 // DefaultConfig is right for production and for a laptop.
@@ -94,7 +96,7 @@ func DefaultConfig() Config {
 		MaxPast:         72 * time.Hour,
 		WatermarkDelay:  5 * time.Second,
 		IdleAfter:       time.Minute,
-		Epoch:           EpochConfig{Min: 250 * time.Millisecond, Max: 5 * time.Second, RowsPerSecond: 20_000},
+		Epoch:           EpochConfig{Min: 250 * time.Millisecond, Max: 5 * time.Second, RowsPerSecond: 20_000, MaxRows: 400_000},
 		BlockRows:       100_000,
 		BlockBytes:      12 << 20,
 		DLQMessageBytes: 2 << 20,
@@ -128,6 +130,7 @@ func (c *Config) Validate() error {
 	refuse(c.Epoch.Min < time.Millisecond, "epoch.min %s: want 1ms or more", c.Epoch.Min)
 	refuse(c.Epoch.Max < c.Epoch.Min, "epoch.max %s: want at least epoch.min (%s)", c.Epoch.Max, c.Epoch.Min)
 	refuse(c.Epoch.RowsPerSecond < 1, "epoch.rows_per_second %d: want 1 or more", c.Epoch.RowsPerSecond)
+	refuse(c.Epoch.MaxRows < 1, "epoch.max_rows %d: want 1 or more", c.Epoch.MaxRows)
 	refuse(c.BlockRows < 1, "block_rows %d: want 1 or more", c.BlockRows)
 	refuse(c.BlockBytes < 64<<10, "block_bytes %s: want 64KiB or more", c.BlockBytes)
 	refuse(c.DLQMessageBytes < 4<<10, "dlq_message_bytes %s: want 4KiB or more", c.DLQMessageBytes)

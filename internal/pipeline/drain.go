@@ -23,6 +23,9 @@ type Outputs struct {
 	Limits  LimitRows
 	Tally   Tally
 
+	// full takes each block of Rollups but the last as soon as it is full, so that one is in memory at a time. Nil: all stay in Rollups.
+	full func(*Rollups)
+
 	maxRows, maxBytes int
 	rollupBytes       int // estimate, of the last block
 	lastGroup         *group
@@ -67,6 +70,11 @@ func (o *Outputs) Rows() (n int) {
 	for _, b := range o.Rollups {
 		n += len(b.Grain)
 	}
+	return n + o.otherRows()
+}
+
+// otherRows is the number of those that are not of Rollups.
+func (o *Outputs) otherRows() (n int) {
 	for _, b := range o.Series {
 		n += len(b.Tenant)
 	}
@@ -89,7 +97,11 @@ func (o *Outputs) rollups() *Rollups {
 		}
 	}
 	var b *Rollups
-	if n := len(o.spareRollups); n > 0 {
+	if o.full != nil && len(o.Rollups) > 0 {
+		b, o.Rollups = o.Rollups[0], o.Rollups[:0]
+		o.full(b)
+		b.reset()
+	} else if n := len(o.spareRollups); n > 0 {
 		b, o.spareRollups = o.spareRollups[n-1], o.spareRollups[:n-1]
 	} else {
 		b = new(Rollups)

@@ -42,14 +42,30 @@ type run struct {
 	tallies  []Tally // beside order
 	progress ProgressRows
 	messages []Message
-	buffers  [][]byte // of encoded blocks, used again
+	rollups  []encodedRollups // of the epoch
+	failed   error            // why one could not be encoded
+	buffers  [][]byte         // of encoded blocks, used again
+	used     int              // of buffers
+}
+
+// encodedRollups is a block of rollups as it is sent.
+type encodedRollups struct {
+	value []byte
+	rows  int
+	count uint64
 }
 
 func newRun(w *Worker, s Session) *run {
-	return &run{
+	r := &run{
 		w: w, cfg: &w.cfg.Config, session: s, watch: stopwatch{now: w.cfg.Now}, pace: newPace(w.cfg.Config.Epoch),
 		tasks: make(map[Partition]*Task), restores: newRestores(w, s), fences: newFences(w, s), told: w.cfg.Now(), outputs: NewOutputs(&w.cfg.Config),
 	}
+	r.outputs.full = func(b *Rollups) {
+		r.watch.lap(stageDrain)
+		r.encodeRollups(b)
+		r.watch.lap(stageEncode)
+	}
+	return r
 }
 
 // loop returns nil when ctx has ended and the epoch under way is committed.
@@ -216,7 +232,7 @@ func (r *run) due() bool {
 		p, l := t.Pending()
 		panes, letters = panes+p, letters+l
 	}
-	return panes >= r.cfg.BlockRows || letters >= maxLetterBytes
+	return panes >= r.cfg.Epoch.MaxRows || letters >= maxLetterBytes
 }
 
 // commit ends the epoch: everything drained, encoded and committed, or everything forgotten.
@@ -261,6 +277,7 @@ func (r *run) drain(now time.Time, telling bool) {
 	defer r.watch.stop()
 	r.outputs.Reset()
 	r.progress.reset()
+	r.rollups, r.failed, r.used = r.rollups[:0], nil, 0
 	for i, t := range r.order {
 		r.outputs.Tally = Tally{}
 		t.Drain(r.outputs, now.UnixMilli())
@@ -279,24 +296,12 @@ func (r *run) encode() error {
 	defer r.watch.stop()
 	defer r.watch.lap(stageEncode)
 	r.messages = append(append(append(r.messages[:0], r.outputs.Letters...), r.outputs.State...), r.outputs.Alerts...)
-	used := 0
-	add := func(table string, rows int, encode func(dst []byte) ([]byte, error), extra ...Header) error {
-		if used == len(r.buffers) {
-			r.buffers = append(r.buffers, nil)
+	add := func(table string, rows int, encode func(dst []byte) ([]byte, error)) error {
+		value, err := r.block(table, rows, encode)
+		if err == nil {
+			r.send(table, rows, value)
 		}
-		value, err := encode(r.buffers[used][:0])
-		if err != nil {
-			return fmt.Errorf("encode block of %d rows for %s: %w", rows, table, err)
-		}
-		r.buffers[used] = value
-		used++
-		headers := append([]Header{
-			{HeaderTable, []byte(table)}, {HeaderFormat, []byte(FormatNative)}, {HeaderRows, strconv.AppendInt(nil, int64(rows), 10)},
-		}, extra...)
-		r.messages = append(r.messages, Message{
-			Topic: r.cfg.ResultsTopic, Partition: r.session.ResultPartition(), Value: value, Headers: headers,
-		})
-		return nil
+		return err
 	}
 	encoder := r.w.cfg.Encoder
 	for _, b := range r.outputs.Series {
@@ -309,11 +314,16 @@ func (r *run) encode() error {
 		newest = max(newest, r.tallies[i].Newest)
 	}
 	for _, b := range r.outputs.Rollups {
-		count := Header{HeaderCount, strconv.AppendUint(nil, b.count(), 10)}
+		r.encodeRollups(b)
+	}
+	if r.failed != nil {
+		return r.failed
+	}
+	for i := range r.rollups {
+		b := &r.rollups[i]
+		count := Header{HeaderCount, strconv.AppendUint(nil, b.count, 10)}
 		at := Header{HeaderNewest, strconv.AppendInt(nil, newest/int64(time.Millisecond), 10)}
-		if err := add(TableRollups, len(b.Grain), func(dst []byte) ([]byte, error) { return encoder.EncodeRollups(dst, b) }, count, at); err != nil {
-			return err
-		}
+		r.send(TableRollups, b.rows, b.value, count, at)
 	}
 	for _, b := range r.outputs.Windows {
 		if err := add(TableWindows, len(b.Tenant), func(dst []byte) ([]byte, error) { return encoder.EncodeWindows(dst, b) }); err != nil {
@@ -328,6 +338,40 @@ func (r *run) encode() error {
 	}
 	return r.progress.blocks(r.cfg, func(b *ProgressRows) error {
 		return add(TableProgress, len(b.Topic), func(dst []byte) ([]byte, error) { return encoder.EncodeProgress(dst, b) })
+	})
+}
+
+// encodeRollups encodes a block of the epoch. It is called while tasks drain, too; messages are made of it when they have.
+func (r *run) encodeRollups(b *Rollups) {
+	rows := len(b.Grain)
+	value, err := r.block(TableRollups, rows, func(dst []byte) ([]byte, error) { return r.w.cfg.Encoder.EncodeRollups(dst, b) })
+	if r.failed == nil {
+		r.failed = err
+	}
+	r.rollups = append(r.rollups, encodedRollups{value, rows, b.count()})
+}
+
+// block encodes into the next buffer.
+func (r *run) block(table string, rows int, encode func(dst []byte) ([]byte, error)) ([]byte, error) {
+	if r.used == len(r.buffers) {
+		r.buffers = append(r.buffers, nil)
+	}
+	value, err := encode(r.buffers[r.used][:0])
+	if err != nil {
+		return nil, fmt.Errorf("encode block of %d rows for %s: %w", rows, table, err)
+	}
+	r.buffers[r.used] = value
+	r.used++
+	return value, nil
+}
+
+// send adds the message of a block.
+func (r *run) send(table string, rows int, value []byte, extra ...Header) {
+	headers := append([]Header{
+		{HeaderTable, []byte(table)}, {HeaderFormat, []byte(FormatNative)}, {HeaderRows, strconv.AppendInt(nil, int64(rows), 10)},
+	}, extra...)
+	r.messages = append(r.messages, Message{
+		Topic: r.cfg.ResultsTopic, Partition: r.session.ResultPartition(), Value: value, Headers: headers,
 	})
 }
 
@@ -357,8 +401,10 @@ func (r *run) settle(start, end time.Time, told bool) {
 	for _, b := range r.outputs.Series {
 		m.block(TableSeries, len(b.Tenant))
 	}
-	for _, b := range r.outputs.Rollups {
-		m.block(TableRollups, len(b.Grain))
+	rollups := 0
+	for i := range r.rollups {
+		m.block(TableRollups, r.rollups[i].rows)
+		rollups += r.rollups[i].rows
 	}
 	for _, b := range r.outputs.Windows {
 		m.block(TableWindows, len(b.Tenant))
@@ -373,7 +419,7 @@ func (r *run) settle(start, end time.Time, told bool) {
 	if records == 0 {
 		return // it only told of progress: that says nothing about the load
 	}
-	r.length, r.costs, r.rows = end.Sub(r.began), end.Sub(start), r.outputs.Rows()
+	r.length, r.costs, r.rows = end.Sub(r.began), end.Sub(start), rollups+r.outputs.otherRows()
 	r.pace.ended(r.costs, r.busy(start), r.rows)
 	m.epochSeconds.Observe(r.length.Seconds())
 	m.epochRows.Observe(float64(r.rows))
