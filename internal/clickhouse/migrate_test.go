@@ -74,10 +74,10 @@ func TestMigrateTakesOver(t *testing.T) {
 	}
 	done := make(chan error, 3)
 	for range cap(done) {
-		go func() { done <- client.MigrateAfter(t.Context(), 2*time.Second) }()
+		go func() { done <- client.MigrateAfter(t.Context(), 4*time.Second) }()
 	}
-	for range 10 { // longer than they have patience for, and at work
-		time.Sleep(400 * time.Millisecond)
+	for range 12 { // longer than they have patience for, and at work
+		time.Sleep(500 * time.Millisecond)
 		if err := alive(); err != nil {
 			t.Fatalf("the holder at work: %v", err)
 		}
