@@ -75,7 +75,7 @@ type columnReader struct {
 	starts proto.ColUInt32
 	values proto.ColFloat64
 	times  proto.ColInt64
-	order  []int32
+	order  []uint64 // of rows: start and position
 	column promql.PaneColumn
 }
 
@@ -135,12 +135,12 @@ func (c *columnReader) merge(starts []uint32, values []float64, times []int64) {
 		return
 	}
 	c.order = c.order[:0]
-	for i := range starts {
-		c.order = append(c.order, int32(i))
+	for i, start := range starts {
+		c.order = append(c.order, uint64(start)<<32|uint64(i))
 	}
-	slices.SortFunc(c.order, func(a, b int32) int { return cmp.Compare(starts[a], starts[b]) })
-	for _, i := range c.order {
-		add(int(i))
+	slices.Sort(c.order)
+	for _, one := range c.order {
+		add(int(uint32(one)))
 	}
 }
 

@@ -4,7 +4,9 @@ import (
 	"fmt"
 	"net/http/httptest"
 	"net/url"
+	"os"
 	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -25,10 +27,36 @@ func fillHour(b *testing.B, ask func(string) string, at uint32, series int) {
 	ask("INSERT INTO vigie.ingest_rollups " + columns + " SELECT 1, 'acme', 'hits_total', name, 0, toDateTime(" + fmt.Sprint(at) + " + 10 * p), count(), sum(1 + s % 7), 1, 9 FROM " + of + " GROUP BY name, p")
 }
 
-// BenchmarkPushdown is one panel over an hour of 10 s windows: series one by one, added up by ClickHouse, from the tier by service, and SQL that
-// gives the same numbers, bare.
+// benchPanel is one panel in PromQL and SQL that gives the same numbers, bare: %s are its conditions.
+type benchPanel struct{ name, query, sql string }
+
+// benchPanels are of metric; its rows lie in table, of panes of so many seconds.
+func benchPanels(metric, table, rng string, pane int) []benchPanel {
+	regions := "(SELECT series_id, any(s.labels['region']) AS region FROM vigie.series AS s WHERE tenant = 'acme' AND metric = '" + metric + "' GROUP BY series_id)"
+	perSeries := "(SELECT r.series_id AS id, r.ts AS ts, sum(r.sum) AS v FROM vigie.rollups_" + table + " AS r WHERE %s GROUP BY id, ts)"
+	rates := "(SELECT id, ts, sum(v) OVER (PARTITION BY id ORDER BY ts RANGE BETWEEN " + strconv.Itoa(4*pane) + " PRECEDING AND CURRENT ROW) AS v FROM " + perSeries + ")"
+	return []benchPanel{
+		{"sum by region", "sum by (region) (rate(" + metric + "[" + rng + "]))",
+			"SELECT l.region, r.ts, sum(r.sum) FROM vigie.rollups_" + table + " AS r INNER JOIN " + regions + " AS l ON r.series_id = l.series_id WHERE %s GROUP BY l.region, r.ts"},
+		{"sum by service", "sum by (service) (rate(" + metric + "[" + rng + "]))",
+			"SELECT r.service, r.ts, sum(r.sum) FROM vigie.services_" + table + " AS r WHERE %s GROUP BY r.service, r.ts"},
+		{"max by region", "max by (region) (rate(" + metric + "[" + rng + "]))",
+			"SELECT l.region, x.ts, max(x.v) FROM " + rates + " AS x INNER JOIN " + regions + " AS l ON x.id = l.series_id GROUP BY l.region, x.ts"},
+		{"topk", "topk(10, rate(" + metric + "[" + rng + "]))",
+			"SELECT x.ts, arrayResize(arrayReverseSort(groupArray((x.v, x.id))), 10) FROM " + rates + " AS x GROUP BY x.ts"},
+		{"quantile by region", "quantile by (region) (0.9, rate(" + metric + "[" + rng + "]))",
+			"SELECT l.region, x.ts, quantileExact(0.9)(x.v) FROM " + rates + " AS x INNER JOIN " + regions + " AS l ON x.id = l.series_id GROUP BY l.region, x.ts"},
+	}
+}
+
+// BenchmarkPushdown is panels over an hour of 10 s windows: series one by one, as they are pushed down, and SQL that gives the same numbers, bare.
+// VIGIE_BENCH_SERIES=100000 adds a size.
 func BenchmarkPushdown(b *testing.B) {
-	for _, series := range []int{1000, 10_000} {
+	sizes := []int{1000, 10_000}
+	if more, err := strconv.Atoi(os.Getenv("VIGIE_BENCH_SERIES")); err == nil {
+		sizes = append(sizes, more)
+	}
+	for _, series := range sizes {
 		server, client := migrated(b, nil)
 		at := today(b, server)
 		fillHour(b, func(statement string) string { return ask(b, server, statement) }, at, series)
@@ -40,33 +68,26 @@ func BenchmarkPushdown(b *testing.B) {
 			b.Fatal(err)
 		}
 		handler := service.Handler() // once: it is what a process has
-		panel := func(query, pushdown, how string) {
-			b.Run(fmt.Sprintf("series=%d/%s", series, how), func(b *testing.B) {
-				b.ReportAllocs()
-				form := url.Values{"query": {query}, "start": {fmt.Sprint(at + 600)}, "end": {fmt.Sprint(at + 3500)}, "step": {"30"}, "pushdown": {pushdown}}
-				for b.Loop() {
-					request, answer := httptest.NewRequest("GET", "/query_range?"+form.Encode(), nil), httptest.NewRecorder()
-					handler.ServeHTTP(answer, request.WithContext(tenants.NewContext(request.Context(), "acme")))
-					if answer.Code != 200 {
-						b.Fatal(answer.Body)
+		where := fmt.Sprintf("r.tenant = 'acme' AND r.metric = 'hits_total' AND r.ts >= toDateTime(%d) AND r.ts < toDateTime(%d)", at+600, at+3500)
+		for _, panel := range benchPanels("hits_total", "10s", "50s", 10) {
+			for _, pushdown := range []string{"0", "1"} {
+				b.Run(fmt.Sprintf("series=%d/%s/pushdown=%s", series, panel.name, pushdown), func(b *testing.B) {
+					b.ReportAllocs()
+					form := url.Values{"query": {panel.query}, "start": {fmt.Sprint(at + 600)}, "end": {fmt.Sprint(at + 3500)}, "step": {"30"}, "pushdown": {pushdown}}
+					for b.Loop() {
+						request, answer := httptest.NewRequest("GET", "/query_range?"+form.Encode(), nil), httptest.NewRecorder()
+						handler.ServeHTTP(answer, request.WithContext(tenants.NewContext(request.Context(), "acme")))
+						if answer.Code != 200 {
+							b.Fatal(answer.Body)
+						}
 					}
-				}
-			})
-		}
-		raw := func(how, statement string) {
-			b.Run(fmt.Sprintf("series=%d/%s", series, how), func(b *testing.B) {
+				})
+			}
+			b.Run(fmt.Sprintf("series=%d/%s/sql", series, panel.name), func(b *testing.B) {
 				for b.Loop() {
-					ask(b, server, statement)
+					ask(b, server, strings.ReplaceAll(panel.sql, "%s", where)+" FORMAT Null")
 				}
 			})
 		}
-		where := fmt.Sprintf(" WHERE r.tenant = 'acme' AND r.metric = 'hits_total' AND r.ts >= toDateTime(%d) AND r.ts < toDateTime(%d)", at+300, at+3500)
-		panel("sum by (region) (rate(hits_total[50s]))", "0", "by=region/plain")
-		panel("sum by (region) (rate(hits_total[50s]))", "1", "by=region/pushed")
-		raw("by=region/sql", "SELECT l.region, r.ts, sum(r.sum) FROM vigie.rollups_10s AS r INNER JOIN (SELECT series_id, any(s.labels['region']) AS region FROM vigie.series AS s"+
-			" WHERE tenant = 'acme' AND metric = 'hits_total' GROUP BY series_id) AS l ON r.series_id = l.series_id"+where+" GROUP BY l.region, r.ts FORMAT Null")
-		panel("sum by (service) (rate(hits_total[50s]))", "0", "by=service/plain")
-		panel("sum by (service) (rate(hits_total[50s]))", "1", "by=service/pushed")
-		raw("by=service/sql", "SELECT r.service, r.ts, sum(r.sum) FROM vigie.services_10s AS r"+where+" GROUP BY r.service, r.ts FORMAT Null")
 	}
 }

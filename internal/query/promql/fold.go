@@ -25,10 +25,9 @@ type fold struct {
 	names   []string // of labels: those that are kept, or without, those that are not
 }
 
-// additive are the functions whose value for added-up series is the sum of their values for each.
-var additive = map[string]bool{
-	"rate": true, "increase": true, "irate": true, "sum_over_time": true, "histogram_count": true, "histogram_sum": true,
-}
+// additive are the functions whose value for added-up series is the sum of their values for each. irate is not: a series that begins in the
+// last window has none yet, but its window would count in the sum.
+var additive = setOf("rate", "increase", "sum_over_time", "histogram_count", "histogram_sum")
 
 // foldOf finds the sum around a selector; path leads from the root to it. It is nil when there is none, or something between that
 // is not additive.

@@ -473,6 +473,7 @@ type windowBuilder struct {
 	prior   []int64
 	starts  [][]int64
 	facets  [][]column // by member, as its targets
+	windows int        // about how many there are at most
 	query   PaneQuery  // what they need of a pane
 	scratch sketches.Sketch
 	counts  []float64
@@ -491,6 +492,8 @@ func newWindowBuilder(r *reader, grid *grid, kind kinds, members []member) *wind
 		prior:  make([]int64, len(members)),
 		starts: make([][]int64, len(members)),
 		facets: make([][]column, len(members)),
+
+		windows: int((grid.to()-grid.from())/grid.width(grid.from())) + 1,
 	}
 	for i, m := range members {
 		b.prior[i] = never
@@ -515,6 +518,12 @@ func (b *windowBuilder) add(i int, p *Pane) error {
 		}
 	}
 	weight := 0
+	if b.starts[i] == nil && b.reader.steps != nil { // as many as inTurns counts on
+		b.starts[i] = make([]int64, 0, b.windows)
+		for j := range b.facets[i] {
+			b.facets[i][j].values = make([]float64, 0, b.windows)
+		}
+	}
 	for j, t := range b.members[i].targets {
 		c := &b.facets[i][j]
 		switch {
