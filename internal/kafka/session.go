@@ -47,6 +47,7 @@ type Session struct {
 	stop       context.CancelFunc
 	observer   sync.WaitGroup
 
+	polled  kgo.Fetches      // by the last Poll, to be recycled by the next
 	chunks  []pipeline.Chunk // reused by Poll
 	records []pipeline.Record
 	headers []pipeline.Header
@@ -97,6 +98,8 @@ func (s *Session) options(instance string, slot int) ([]kgo.Opt, error) {
 	}
 	options = append(options, s.protocol()...)
 	fetch, partition := s.appetite.limits()
+	// Two fetches of a broker are under way: one is processed while the next is made.
+	memory := newMemory(4 * int64(s.cfg.FetchBuffer))
 	// No topics yet: the client joins the group only when it has some.
 	return append(options,
 		kgo.TransactionalID(fmt.Sprintf("%s-%s-%d", s.cfg.TransactionalIDPrefix, instance, slot)),
@@ -120,6 +123,7 @@ func (s *Session) options(instance string, slot int) ([]kgo.Opt, error) {
 		kgo.FetchMaxBytes(fetch),
 		kgo.FetchMaxPartitionBytes(partition),
 		kgo.FetchMaxWait(time.Second),
+		kgo.WithPools(memory), kgo.WithHooks(memory),
 		kgo.RecordPartitioner(newPartitioner()),
 		s.cfg.Topics.batchLimit(),
 	), nil
@@ -181,10 +185,14 @@ func (s *Session) ResultPartition() int32 { return s.result }
 
 // Poll implements pipeline.Session. Its errors may wrap ErrFenced or ErrTopicRecreated.
 func (s *Session) Poll(ctx context.Context) (pipeline.Fetch, error) {
+	recycle(s.polled)
+	s.polled = nil
+	s.reuse()
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	s.assignment.wakes(cancel)
 	fetches := s.group.PollFetches(ctx)
+	s.polled = fetches
 	if fetches.IsClientClosed() {
 		return pipeline.Fetch{}, fmt.Errorf("poll events: %w", kgo.ErrClientClosed)
 	}
@@ -192,7 +200,6 @@ func (s *Session) Poll(ctx context.Context) (pipeline.Fetch, error) {
 		return pipeline.Fetch{}, s.metrics.end(fmt.Errorf("poll events: %w", err))
 	}
 	s.eat(fetches)
-	s.reuse()
 	s.read.rewound(fetches, s.rewound)
 	fetches.EachPartition(func(p kgo.FetchTopicPartition) {
 		if len(p.Records) == 0 {
