@@ -16,6 +16,7 @@ import (
 const sqlUsage = `usage: vigie sql [flags] 'SELECT …'
        vigie sql [flags] -f file.sql
        vigie sql [flags] < file.sql
+       vigie sql [flags]              at a terminal: a prompt with history and completion
 
 Runs SQL as the tenant of an API key, through the query service's /sql, and prints the answer as it comes. Statements
 of a file or of standard input are separated by a semicolon at the end of a line; the first that fails ends the run.
@@ -56,6 +57,9 @@ func runSQL(ctx context.Context, _ string, args []string, s Streams) int {
 			session.format = "PrettyCompact"
 		}
 	}
+	if flags.NArg() == 0 && *file == "" && terminal(s.In) && terminal(s.Out) {
+		return runConsole(ctx, &session, s)
+	}
 	statements, err := sqlStatements(flags.Arg(0), *file, s.In)
 	if err != nil {
 		return fail(s, "vigie sql", err)
@@ -77,8 +81,8 @@ func cmpEnv(environ []string, name, fallback string) string {
 	return environ[i][len(name)+1:]
 }
 
-func terminal(w io.Writer) bool {
-	file, ok := w.(*os.File)
+func terminal(stream any) bool {
+	file, ok := stream.(*os.File)
 	if !ok {
 		return false
 	}

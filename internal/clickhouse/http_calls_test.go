@@ -2,6 +2,8 @@ package clickhouse_test
 
 import (
 	"bytes"
+	"compress/gzip"
+	"compress/zlib"
 	"io"
 	"net/http"
 	"net/url"
@@ -9,6 +11,10 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/andybalholm/brotli"
+	"github.com/klauspost/compress/zstd"
+	"github.com/pierrec/lz4/v4"
 
 	"github.com/vigie-io/vigie/internal/clickhouse"
 	"github.com/vigie-io/vigie/internal/testkit/grafana"
@@ -135,15 +141,17 @@ func TestFormatsAndCompressionsPass(t *testing.T) {
 		t.Errorf("got %d formats answered, want at least 50", passed)
 	}
 	t.Logf("%d formats", passed)
-	for _, encoding := range []string{"gzip", "deflate", "br", "zstd", "lz4", "xz", "snappy"} {
+	for accepted, encoding := range map[string]string{
+		"gzip": "gzip", "deflate": "deflate", "br": "br", "zstd": "zstd", "lz4": "lz4", "gzip, deflate, br, zstd": "zstd", "gzip;q=0, deflate": "deflate", "xz": "", "": "",
+	} {
 		params := url.Values{"enable_http_compression": {"1"}, "default_format": {"CSV"}}
-		want, wantHeader := direct(t, client, statement, params, http.Header{"Accept-Encoding": {encoding}})
-		_, got, header := through(t, gateway, "acme", statement, params, "Accept-Encoding", encoding)
-		if got != want || header.Get("Content-Encoding") != wantHeader.Get("Content-Encoding") || header.Get("Content-Encoding") != encoding {
-			t.Errorf("%s: got %d bytes as %q, want the server's %d as %q", encoding, len(got), header.Get("Content-Encoding"), len(want), wantHeader.Get("Content-Encoding"))
+		want, _ := direct(t, client, statement, url.Values{"default_format": {"CSV"}}, nil)
+		_, packed, header := through(t, gateway, "acme", statement, params, "Accept-Encoding", accepted)
+		if got := unpacked(t, packed, encoding); got != want || header.Get("Content-Encoding") != encoding {
+			t.Errorf("%s: got %d bytes as %q, want the server's %d as %q", accepted, len(got), header.Get("Content-Encoding"), len(want), encoding)
 		}
 		// Errors can be read whatever was accepted.
-		status, text, header := through(t, gateway, "acme", "SELECT nothing FROM series", params, "Accept-Encoding", encoding)
+		status, text, header := through(t, gateway, "acme", "SELECT nothing FROM series", params, "Accept-Encoding", accepted)
 		if status != http.StatusNotFound || !strings.HasPrefix(text, "Code: 47. DB::Exception: ") || header.Get("Content-Encoding") != "" {
 			t.Errorf("%s: got %d %q, want error 47 as text", encoding, status, text)
 		}
@@ -204,4 +212,47 @@ func TestLargeAnswersStream(t *testing.T) {
 	if err != nil || n < 2e8 {
 		t.Errorf("got %d bytes (%v), want all 200 MB", n, err)
 	}
+}
+
+// unpacked decodes an answer, with the readers that clients use.
+func unpacked(t *testing.T, packed, encoding string) string {
+	t.Helper()
+	text, err := decoded(packed, encoding)
+	if err != nil {
+		t.Fatalf("%s: %v", encoding, err)
+	}
+	return text
+}
+
+// begun decodes what there is of an answer that broke off.
+func begun(t *testing.T, packed, encoding string) string {
+	t.Helper()
+	text, err := decoded(packed, encoding)
+	if err == nil {
+		t.Errorf("%s: what broke off reads as whole", encoding)
+	}
+	return text
+}
+
+func decoded(packed, encoding string) (string, error) {
+	in := strings.NewReader(packed)
+	var out io.Reader = in
+	var err error
+	switch encoding {
+	case "gzip":
+		out, err = gzip.NewReader(in)
+	case "deflate":
+		out, err = zlib.NewReader(in)
+	case "br":
+		out = brotli.NewReader(in)
+	case "zstd":
+		out, err = zstd.NewReader(in)
+	case "lz4":
+		out = lz4.NewReader(in)
+	}
+	if err != nil {
+		return "", err
+	}
+	text, err := io.ReadAll(out)
+	return string(text), err
 }

@@ -227,6 +227,7 @@ func (a *API) measured(kind string, next http.Handler) http.Handler {
 			a.seconds.WithLabelValues(name).Observe(a.now().Sub(begin).Seconds())
 			a.requests.WithLabelValues(name, strconv.Itoa(seen.status)).Inc()
 		}()
+		hurried(seen, r, uploadTime)
 		next.ServeHTTP(seen, r)
 	})
 }

@@ -184,7 +184,7 @@ func (g *Gateway) serve(w http.ResponseWriter, r *http.Request) error {
 	defer func() { _ = answer.Body.Close() }() // read to its end or given up
 	stop := deadline(ctx, w)
 	defer stop()
-	g.pass(w, answer, tenant, params.Get("compress") == "1")
+	g.pass(w, answer, tenant, encoding(asked, r.Header), asked.Get("compress") == "1")
 	return nil
 }
 
@@ -231,11 +231,11 @@ func (g *Gateway) authenticate(r *http.Request) (tenants.ID, error) {
 }
 
 // answerHeaders are passed on beside X-ClickHouse-*, of which the server's name is not a tenant's business.
-var answerHeaders = []string{"Content-Type", "Content-Encoding", "Content-Disposition"}
+var answerHeaders = []string{"Content-Type", "Content-Disposition"}
 
 // pass streams the answer as it comes. ClickHouse reports an error in the middle inside the body, marked by
 // X-ClickHouse-Exception-Tag; a connection that breaks is broken here too, so that nobody takes a part for all.
-func (g *Gateway) pass(w http.ResponseWriter, answer *http.Response, tenant tenants.ID, framed bool) {
+func (g *Gateway) pass(w http.ResponseWriter, answer *http.Response, tenant tenants.ID, encoding string, framed bool) {
 	h := w.Header()
 	for _, name := range answerHeaders {
 		if values := answer.Header.Values(name); len(values) > 0 {
@@ -256,25 +256,44 @@ func (g *Gateway) pass(w http.ResponseWriter, answer *http.Response, tenant tena
 		return
 	}
 	g.queries.WithLabelValues("ok").Inc()
-	if answer.ContentLength >= 0 {
+	if encoding != "" {
+		h.Set("Content-Encoding", encoding)
+		h.Add("Vary", "Accept-Encoding")
+	} else if answer.ContentLength >= 0 && !framed {
 		h.Set("Content-Length", strconv.FormatInt(answer.ContentLength, 10))
 	}
 	w.WriteHeader(answer.StatusCode)
-	n, err := io.Copy(flushing{w, http.NewResponseController(w)}, answer.Body)
-	g.bytes.Add(float64(n))
+	out := &flushing{w: w, c: http.NewResponseController(w)}
+	err := g.copy(out, answer, encoding, framed)
+	g.bytes.Add(float64(out.n))
 	if err != nil {
 		panic(http.ErrAbortHandler)
 	}
+}
+
+// copy streams the body, compressed as asked. An error at its end is scrubbed.
+func (g *Gateway) copy(to io.Writer, answer *http.Response, encoding string, framed bool) error {
+	encoder, err := encoded(to, encoding, framed)
+	if err != nil {
+		return err
+	}
+	t := newTail(flushed{encoder}, answer.Header.Get("X-ClickHouse-Exception-Tag"), g.scrub)
+	if _, err := io.Copy(t, answer.Body); err != nil {
+		return errors.Join(err, t.finish()) // not closed: a part must not look whole
+	}
+	return errors.Join(t.finish(), encoder.Close())
 }
 
 // flushing sends what it is given at once.
 type flushing struct {
 	w http.ResponseWriter
 	c *http.ResponseController
+	n int64 // bytes sent
 }
 
-func (f flushing) Write(p []byte) (int, error) {
+func (f *flushing) Write(p []byte) (int, error) {
 	n, err := f.w.Write(p)
+	f.n += int64(n)
 	if err == nil {
 		err = f.c.Flush()
 	}

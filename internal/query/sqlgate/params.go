@@ -15,23 +15,23 @@ import (
 // Parameters of ClickHouse's HTTP interface, by what becomes of them.
 var (
 	// used by the gateway itself.
-	used = []string{"query", "database", "user", "password", "decompress", "query_id"}
+	used = []string{"query", "database", "user", "password", "decompress", "query_id", "compress", "enable_http_compression"}
 	// dropped: clients send them and nothing depends on it, or (buffer sizes) they would take the server's memory. What a
 	// session could keep between requests, temporary tables and settings, cannot be made here.
 	dropped = []string{
 		"readonly", "quota_key", "cancel_http_readonly_queries_on_client_close", "buffer_size", "http_response_buffer_size",
-		"session_id", "session_timeout", "session_check", "close_session", "log_comment", "log_queries",
+		"session_id", "session_timeout", "session_check", "close_session", "log_comment", "log_queries", "http_zlib_compression_level", "network_compression_method", "network_zstd_compression_level",
 	}
 	// What is about writing says nothing of a statement that reads.
 	droppedPrefixes = []string{"insert_", "input_format_", "async_", "wait_for_async_"}
 	// passed to ClickHouse as they are: how the answer looks, never what it is read from. Native clients read blocks of
 	// the client_protocol_version they send.
 	passed = []string{
-		"default_format", "client_protocol_version", "compress", "enable_http_compression", "http_zlib_compression_level",
+		"default_format", "client_protocol_version",
 		"wait_end_of_query", "send_progress_in_http_headers", "http_headers_progress_interval_ms",
 		"http_write_exception_in_output_format", "extremes", "max_block_size", "join_use_nulls",
 		"session_timezone", "date_time_output_format", "date_time_input_format", "date_time_overflow_behavior",
-		"network_compression_method", "network_zstd_compression_level", "prefer_column_name_to_alias", "result_overflow_mode", "limit", "offset",
+		"prefer_column_name_to_alias", "result_overflow_mode", "limit", "offset",
 		"count_distinct_implementation", "aggregate_functions_null_for_empty", "transform_null_in", "cast_keep_nullable",
 		"cast_string_to_dynamic_use_inference",
 	}
@@ -109,7 +109,7 @@ func hasPrefix(name string, prefixes []string) bool {
 
 // requestHeaders are what ClickHouse may see of the request. Credentials, forwarding headers and anything that
 // could name a tenant stay here.
-var requestHeaders = []string{"Accept-Encoding", "User-Agent", "Traceparent", "Tracestate"}
+var requestHeaders = []string{"User-Agent", "Traceparent", "Tracestate"}
 
 func forwarded(in http.Header) http.Header {
 	out := http.Header{}
