@@ -99,7 +99,7 @@ func parseAudit(args []string, now time.Time) (r auditRequest, rest []string, er
 		r.Kept = []string{*table}
 		return r, rest, nil
 	}
-	if r.Tables, err = parseTables(*table); err != nil && *table != "all" {
+	if r.Tables, err = parseTables(*table, verify.Tables()); err != nil && *table != "all" {
 		err = fmt.Errorf("%w, %s", err, strings.Join(kept, ", "))
 	}
 	return r, rest, err

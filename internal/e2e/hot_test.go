@@ -161,32 +161,35 @@ func (in *installation) eventsOf(from, to map[int32]int64) []int {
 	return counts
 }
 
-// ownerOf is the slot of the worker that has a partition of metrics.
-func (in *installation) ownerOf(partition int32) int {
+// ownerOf is the slot of the worker that has a partition of metrics, once the group has settled.
+func (in *installation) ownerOf(partition int32) (slot int) {
 	in.t.Helper()
-	_, text, err := fetch(http.MethodGet, in.streamURL+"/topology", "", nil, nil)
-	if err != nil {
-		in.t.Fatal(err)
-	}
-	var seen struct {
-		Workers []struct {
-			Slot  int
-			Tasks []struct {
-				Topic     string
-				Partition int32
+	testkit.Eventually(in.t, time.Minute, func() error {
+		_, text, err := fetch(http.MethodGet, in.streamURL+"/topology", "", nil, nil)
+		if err != nil {
+			return err
+		}
+		var seen struct {
+			Workers []struct {
+				Slot  int
+				Tasks []struct {
+					Topic     string
+					Partition int32
+				}
 			}
 		}
-	}
-	if err := json.Unmarshal([]byte(text), &seen); err != nil {
-		in.t.Fatal(err)
-	}
-	for _, worker := range seen.Workers {
-		for _, task := range worker.Tasks {
-			if task.Topic == in.topic("metrics") && task.Partition == partition {
-				return worker.Slot
+		if err := json.Unmarshal([]byte(text), &seen); err != nil {
+			return err
+		}
+		for _, worker := range seen.Workers {
+			for _, task := range worker.Tasks {
+				if task.Topic == in.topic("metrics") && task.Partition == partition {
+					slot = worker.Slot
+					return nil
+				}
 			}
 		}
-	}
-	in.t.Fatalf("nobody has partition %d", partition)
-	return 0
+		return fmt.Errorf("nobody has partition %d", partition)
+	})
+	return slot
 }

@@ -46,6 +46,7 @@ type Session struct {
 	moves      moves
 	stop       context.CancelFunc
 	observer   sync.WaitGroup
+	end        context.CancelFunc // of all that the group's client does
 
 	polled  kgo.Fetches      // by the last Poll, to be recycled by the next
 	chunks  []pipeline.Chunk // reused by Poll
@@ -78,14 +79,17 @@ func NewSession(ctx context.Context, cfg Config, slot int, metrics *Metrics, log
 	if err != nil {
 		return nil, err
 	}
-	if s.group, err = kgo.NewGroupTransactSession(options...); err != nil {
+	life, end := context.WithCancel(context.WithoutCancel(ctx))
+	s.end = end
+	if s.group, err = kgo.NewGroupTransactSession(append(options, kgo.WithContext(life))...); err != nil {
+		end()
 		return nil, fmt.Errorf("kafka client: %w", err)
 	}
 	client := s.group.Client()
 	s.assignment.hold = func(topics map[string][]int32) { client.PauseFetchPartitions(topics) }
 	s.assignment.resume = client.ResumeFetchPartitions
 	if err := s.open(ctx, instance, slot); err != nil {
-		s.group.Close()
+		s.leave()
 		return nil, metrics.end(err)
 	}
 	return s, nil
@@ -177,7 +181,18 @@ func (s *Session) Close() {
 	s.stop()
 	s.observer.Wait()
 	s.restorer.Close()
+	s.leave()
+}
+
+// leaveTimeout bounds how long a closing session waits for the answer to its join. The group answers when all members have
+// joined: others that have closed as well are waited for until their session timeout.
+const leaveTimeout = time.Second
+
+func (s *Session) leave() {
+	patience := time.AfterFunc(leaveTimeout, s.end)
 	s.group.Close()
+	patience.Stop()
+	s.end()
 }
 
 // ResultPartition is the results partition of this slot.

@@ -17,6 +17,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/testutil"
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/vigie-io/vigie/internal/kafka"
 	"github.com/vigie-io/vigie/internal/pipeline"
@@ -63,6 +64,27 @@ func TestAssignmentEndsPoll(t *testing.T) {
 	fetch, err := s.Poll(ctx)
 	if err != nil || ctx.Err() != nil || len(fetch.Assigned) != 8 {
 		t.Fatalf("poll: got %d partitions, %v (context: %v), want 8 before it ends", len(fetch.Assigned), err, ctx.Err())
+	}
+}
+
+// A worker that ends while its join waits for others does not wait with it: they may have ended, too.
+func TestCloseWhileJoining(t *testing.T) {
+	cluster, cfg := fake(t)
+	joining, release := make(chan struct{}), make(chan struct{})
+	defer close(release)
+	cluster.ControlKey(int16(kmsg.JoinGroup), func(kmsg.Request) (kmsg.Response, error, bool) {
+		close(joining)
+		cluster.SleepControl(func() { <-release })
+		return nil, nil, false
+	})
+	s := newSession(t, cfg, 0)
+	<-joining
+	closed := make(chan struct{})
+	go func() { s.Close(); close(closed) }()
+	select {
+	case <-closed:
+	case <-deadline(t).Done():
+		t.Fatal("close waits for the answer to a join")
 	}
 }
 
