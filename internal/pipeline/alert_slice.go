@@ -31,16 +31,15 @@ func newAlertSlice(index int64, sketched bool) *alertSlice {
 func (s *alertSlice) add(time int64, m *measurement, hit bool) {
 	count := uint64(1)
 	if h := m.histogram; h != nil {
-		count = uint64(math.RoundToEven(math.Max(h.Count, 0)))
+		count = roundCount(h)
 		s.Sum += h.Sum
-		s.extremes(h.Min, h.Max)
+		widen(&s.Min, &s.Max, h.Min, h.Max)
 		if s.Sketch != nil {
-			s.Sketch.AddExponential(h.Scale, h.ZeroCount, false, h.Positive.Offset, h.Positive.Counts)
-			s.Sketch.AddExponential(h.Scale, 0, true, h.Negative.Offset, h.Negative.Counts)
+			observe(s.Sketch, h)
 		}
 	} else {
 		s.Sum += m.value
-		s.extremes(m.value, m.value)
+		widen(&s.Min, &s.Max, m.value, m.value)
 		if time > s.lastTime || time == s.lastTime && m.value > s.Last {
 			s.lastTime, s.Last = time, m.value
 		}
@@ -51,16 +50,6 @@ func (s *alertSlice) add(time int64, m *measurement, hit bool) {
 	s.Count += count
 	if hit {
 		s.Hits += count
-	}
-}
-
-// extremes leaves unknown ones, which are NaN, alone.
-func (s *alertSlice) extremes(low, high float64) {
-	if low < s.Min {
-		s.Min = low
-	}
-	if high > s.Max {
-		s.Max = high
 	}
 }
 

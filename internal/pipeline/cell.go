@@ -9,15 +9,13 @@ import (
 )
 
 // cell accumulates what one series got in ten seconds of event time, in 96 bytes without pointers: what is more than a few values is
-// kept by the task. Minimum and maximum are +Inf and −Inf while unknown, which is neutral when rows merge.
+// kept by the task.
 type cell struct {
-	start    uint32
-	next     uint32 // another cell of the series, as cells.add gave it; 0 for none
-	count    uint64
-	sum      float64
-	min, max float64
-	few      [fewValues]sketches.Bucket // what form says
-	form     form
+	start uint32
+	next  uint32 // another cell of the series, as cells.add gave it; 0 for none
+	numbers
+	few  [fewValues]sketches.Bucket // what form says
+	form form
 }
 
 // form is what a cell keeps beside its numbers.
@@ -48,8 +46,7 @@ func (c *cell) setWord(i int, v uint64) {
 
 // begin empties the cell for a pane of a series of the kind.
 func (c *cell) begin(start uint32, kind events.Kind) {
-	c.start, c.next, c.count, c.sum = start, 0, 0, 0
-	c.min, c.max = math.Inf(1), math.Inf(-1)
+	c.start, c.next, c.numbers = start, 0, noNumbers()
 	switch kind {
 	case events.Observation:
 		c.form = few
@@ -59,23 +56,6 @@ func (c *cell) begin(start uint32, kind events.Kind) {
 		c.form = level
 		c.setWord(0, 0)
 		c.setWord(1, 0)
-	}
-}
-
-// value takes one number of any kind.
-func (c *cell) value(v float64) {
-	c.count++
-	c.sum += v
-	c.extremes(v, v)
-}
-
-func (c *cell) extremes(low, high float64) {
-	// NaN (unknown) compares false and leaves both alone.
-	if low < c.min {
-		c.min = low
-	}
-	if high > c.max {
-		c.max = high
 	}
 }
 
@@ -108,9 +88,7 @@ func (t *Task) observation(c *cell, v float64) {
 // observe takes a pre-aggregated distribution. Fractional counts are rounded in count, not in the sketch.
 func (t *Task) observe(c *cell, h *events.Histogram) {
 	observe(t.sketch(c), h)
-	c.count += roundCount(h)
-	c.sum += h.Sum
-	c.extremes(h.Min, h.Max)
+	c.histogram(h)
 }
 
 // sketch returns that of a cell of observations, which is dense from now on.
@@ -171,9 +149,7 @@ func (t *Task) appendSketch(dst []byte, c *cell) []byte {
 
 // mergeCell adds a cell of the same start to a pane.
 func (t *Task) mergeCell(p *pane, c *cell) {
-	p.count += c.count
-	p.sum += c.sum
-	p.extremes(c.min, c.max)
+	p.add(&c.numbers)
 	switch c.form {
 	case few:
 		p.sketch.AddBuckets(c.few[:c.count])
