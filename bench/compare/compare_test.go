@@ -251,18 +251,24 @@ func (b *bench) peer(t *testing.T, r *Run) {
 		records = int(float64(records) * part)
 	}
 	cmd := exec.CommandContext(t.Context(), b.bin, "-peer", r.Peer, "-brokers", b.broker.Addr, "-topic", b.topic, "-results", results, "-records", strconv.Itoa(records))
+	a := b.answer(t, r.Peer, cmd)
+	perRecord := float64(b.log.Events) / float64(b.log.Records)
+	r.Events, r.Results, r.CPU, r.Wall, r.Allocs, r.Resident = int(float64(a.Records)*perRecord), a.Results, a.CPU, a.Wall, a.Allocs/perRecord, a.Resident
+}
+
+// answer runs a peer and returns what it says, checked.
+func (b *bench) answer(t *testing.T, peer string, cmd *exec.Cmd) (a answer) {
+	t.Helper()
 	cmd.Stderr = os.Stderr
 	output, err := cmd.Output()
 	if err != nil {
 		t.Fatal(err)
 	}
-	var a answer
 	if err := json.Unmarshal(output, &a); err != nil {
-		t.Fatalf("%s: %v in %s", r.Peer, err, output)
+		t.Fatalf("%s: %v in %s", peer, err, output)
 	}
-	b.check(t, r.Peer, &a)
-	perRecord := float64(b.log.Events) / float64(b.log.Records)
-	r.Events, r.Results, r.CPU, r.Wall, r.Allocs, r.Resident = int(float64(a.Records)*perRecord), a.Results, a.CPU, a.Wall, a.Allocs/perRecord, a.Resident
+	b.check(t, peer, &a)
+	return a
 }
 
 // check holds a peer to its count: each record is in a result, bad or late.

@@ -1,7 +1,6 @@
 package compare
 
 import (
-	"encoding/json"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -53,15 +52,6 @@ func (b *bench) java(t *testing.T, r *Run) {
 		"--add-opens=jdk.management/com.sun.management.internal=ALL-UNNAMED",
 		"-cp", path, javaMain[r.Peer],
 		b.broker.Addr, b.topic, results, strconv.Itoa(b.log.Records), t.TempDir())
-	cmd.Stderr = os.Stderr
-	output, err := cmd.Output()
-	if err != nil {
-		t.Fatal(err)
-	}
-	var a answer
-	if err := json.Unmarshal(output, &a); err != nil {
-		t.Fatalf("%s: %v in %s", r.Peer, err, output)
-	}
-	b.check(t, r.Peer, &a)
+	a := b.answer(t, r.Peer, cmd)
 	r.Events, r.Results, r.CPU, r.Wall, r.Resident = a.Records, a.Results, a.CPU, a.Wall, a.Resident
 }

@@ -102,16 +102,10 @@ func NewFleet(shape FleetShape, log *slog.Logger) (*Fleet, error) {
 }
 
 func (f *Fleet) prepare() error {
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
-	defer cancel()
-	admin, err := kafka.NewAdmin(f.cfg, f.log)
-	if err != nil {
+	if err := ensureTopics(f.cfg, f.log); err != nil {
 		return err
 	}
-	defer admin.Close()
-	if _, err := admin.EnsureTopics(ctx); err != nil {
-		return err
-	}
+	var err error
 	f.client, err = kgo.NewClient(kgo.SeedBrokers(f.cfg.Brokers...), kgo.Dialer(f.cfg.Dial), kgo.DisableClientMetrics(),
 		kgo.DefaultProduceTopic(f.cfg.Topics.Metrics.Name), kgo.ProducerLinger(50*time.Millisecond), kgo.MaxBufferedRecords(1_000_000))
 	if err != nil {

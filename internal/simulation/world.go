@@ -106,18 +106,24 @@ func (w *World) config() kafka.Config {
 	return cfg
 }
 
-// prepare makes the topics and the producers' client.
-func (w *World) prepare() error {
+func ensureTopics(cfg kafka.Config, log *slog.Logger) error {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
-	admin, err := kafka.NewAdmin(w.cfg, w.log)
+	admin, err := kafka.NewAdmin(cfg, log)
 	if err != nil {
 		return err
 	}
 	defer admin.Close()
-	if _, err := admin.EnsureTopics(ctx); err != nil {
+	_, err = admin.EnsureTopics(ctx)
+	return err
+}
+
+// prepare makes the topics and the producers' client.
+func (w *World) prepare() error {
+	if err := ensureTopics(w.cfg, w.log); err != nil {
 		return err
 	}
+	var err error
 	w.client, err = kgo.NewClient(kgo.SeedBrokers(w.cfg.Brokers...), kgo.Dialer(w.cfg.Dial), kgo.RecordPartitioner(kgo.ManualPartitioner()),
 		kgo.DisableClientMetrics(), kgo.ProducerLinger(0), kgo.UnknownTopicRetries(-1)) // metadata may be wrong for a while
 	if err != nil {
