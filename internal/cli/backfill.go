@@ -82,9 +82,6 @@ func parseBackfill(args []string) (of backfill.Config, rejects string, rest []st
 	if err := set.Parse(own); err != nil {
 		return of, "", nil, err
 	}
-	if slices.ContainsFunc(rest, func(arg string) bool { return arg == "-help" || arg == "--help" || arg == "-h" }) {
-		return of, "", rest, nil // the configuration's own help
-	}
 	if *replaces {
 		of.Replace = &replace
 	} else if !replace.To.IsZero() || replace.Empty || replace.Rejects {

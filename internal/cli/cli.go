@@ -69,7 +69,7 @@ func signalContext() (context.Context, context.CancelFunc) {
 
 // load reads the configuration; done says that the command ends here, with code.
 func load(name string, args []string, s Streams) (loaded config.Loaded, code int, done bool) {
-	loaded, err := config.Load(name, args, s.Environ, s.Err)
+	loaded, err := config.Load(name, args, s.Environ, s.Out)
 	switch {
 	case errors.Is(err, config.ErrHelp):
 		return loaded, exitOK, true

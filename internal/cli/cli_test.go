@@ -38,15 +38,54 @@ func TestCommands(t *testing.T) {
 	f("config check", exitOK, "configuration is valid\n", "")
 	f("config print -kafka.group=mine", exitOK, "group: mine", "")
 	f("config", exitUsage, "", "usage: vigie config check|print")
+	f("help verify", exitOK, "usage: vigie verify -from", "")
+	f("help nothing", exitUsage, "", `no command "nothing"`)
+	f("config check my.yaml", exitUsage, "", `argument "my.yaml" is not a flag: a file is given as -config file`)
+	f("migrate my.yaml", exitUsage, "", `"my.yaml"`)
+	f("demo my.yaml", exitUsage, "", `"my.yaml"`)
+	f("dev -kafka.broker=x", exitUsage, "", "did you mean -kafka.brokers?")
+	f("dev -xyzzyplugh", exitUsage, "", "no flag -xyzzyplugh")
+	f("keys new -acme", exitUsage, "", "-acme")
+	f("dlq list 0/12", exitUsage, "", "takes no dead letters")
 	f("config check -config "+wrong, exitUsage, "", `did you mean "group"?`)
 	f("config check -config /nonexistent", exitUsage, "", "/nonexistent")
 	f("migrate -kafka.brokers=nowhere", exitUsage, "", "kafka.brokers")
-	f("dev -help", exitOK, "", "-<key>=<value>")
 	f("keys", exitUsage, "", "usage: vigie keys new")
 	f("dlq", exitUsage, "", "usage: vigie dlq list")
 	f("dlq frobnicate", exitUsage, "", "usage: vigie dlq list")
 	f("dlq show 1-2", exitUsage, "", "1-2")
 	f("dlq list -limit 0", exitUsage, "", "-limit 0")
+}
+
+// Help is asked for and not a mistake: on standard output, with every flag of the command's own, and nothing is done.
+func TestHelpOfCommands(t *testing.T) {
+	f := func(args string, want ...string) {
+		t.Helper()
+		for _, help := range []string{"-h", "-help", "--help"} {
+			code, out, errs := run(append(strings.Fields(args), help)...)
+			if code != exitOK || errs != "" {
+				t.Errorf("vigie %s %s: got %d and %q, want the help on standard output", args, help, code, errs)
+			}
+			for _, w := range want {
+				if !strings.Contains(out, w) {
+					t.Errorf("vigie %s %s: got %q, want %q in it", args, help, out, w)
+				}
+			}
+		}
+	}
+	for _, c := range commands {
+		f(c.name, "usage: vigie "+c.name)
+	}
+	f("dev", "-config file")
+	f("migrate", "-dry-run", "-config file")
+	f("verify -from x", "-from", "-memory", "-config file")
+	f("backfill", "-signal", "-replace", "-config file")
+	f("audit results", "-repair")
+	f("dlq replay", "-all")
+	f("demo", "-rate", "-tenants", "-seed")
+	f("keys new", "keys new [tenant]")
+	f("rules check", "-lint-fatal")
+	f("config print", "check|print", "-config file")
 }
 
 // The key on standard output is the one whose digest is shown for the configuration, and no two are the same.

@@ -8,6 +8,15 @@ import (
 	"github.com/vigie-io/vigie/internal/app"
 )
 
+const demoUsage = `usage: vigie demo [-rate 200] [-tenants demo,acme] [-seed n] [flags]
+
+Produces the events of a shop of eight services to kafka.brokers, as an outside producer would. Ctrl-C ends it.
+
+  -rate            events a second, of all tenants together
+  -tenants         whose they are, separated by commas
+  -seed            another number draws other days, errors and deploys
+`
+
 // demoShop runs `vigie demo [-rate n] [-tenants a,b] [-seed n]`: the flags are short names of dev.demo's keys.
 func demoShop(ctx context.Context, version string, args []string, s Streams) int {
 	loaded, code, done := load("vigie demo", lengthen(args, "dev.demo.", "rate", "tenants", "seed"), s)

@@ -42,6 +42,10 @@ func dlq(ctx context.Context, _ string, args []string, s Streams) int {
 	letters := app.DeadLetters(loaded.Config, loaded.Config.Logger(s.Err))
 	switch args[0] {
 	case "list":
+		if len(request.at) > 0 {
+			err = fmt.Errorf("%w: list takes no dead letters, but filters; `vigie dlq show` shows one", errUsage)
+			break
+		}
 		err = listDeadLetters(ctx, letters, request, s.Out)
 	case "show":
 		err = showDeadLetters(ctx, letters, request, s.Out)

@@ -4,31 +4,60 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"slices"
+	"strings"
 	"text/tabwriter"
 
 	"github.com/vigie-io/vigie/internal/app"
 	"github.com/vigie-io/vigie/internal/auth"
+	"github.com/vigie-io/vigie/internal/config"
+	"github.com/vigie-io/vigie/internal/tenants"
 )
 
-// command is one verb of vigie. run gets the arguments behind the verb.
+// command is one verb of vigie. run gets the arguments behind the verb, none of which asks for help.
 type command struct {
 	name, about string
+	usage       string
+	configured  bool // takes the flags of the configuration
 	run         func(ctx context.Context, version string, args []string, s Streams) int
 }
 
 var commands = []command{
-	{"dev", "run everything on this machine, on embedded Kafka and ClickHouse, fed with live data", dev},
-	{"migrate", "bring ClickHouse's tables up to date (-dry-run shows what would run)", migrate},
-	{"dlq", "list, show or replay dead letters", dlq},
-	{"verify", "count a topic's records again and compare with ClickHouse", verifyTopic},
-	{"backfill", "load files of old events into ClickHouse, each exactly once", backfillFiles},
-	{"audit", "`audit results` finds, and repairs, result blocks that a crash of ClickHouse lost", auditResults},
-	{"rules", "`rules check` and `rules test` say whether Prometheus rule files are right, as promtool does", ruleFiles},
-	{"demo", "produce the demo shop's events to a broker", demoShop},
-	{"sql", "run SQL as a tenant, through the query service", runSQL},
-	{"keys", "`keys new` makes an API key and shows it once", keys},
-	{"config", "`config check` and `config print` read the configuration as the services do", configuration},
+	{"dev", "run everything on this machine, on embedded Kafka and ClickHouse, fed with live data", devUsage, true, dev},
+	{"migrate", "bring ClickHouse's tables up to date (-dry-run shows what would run)", migrateUsage, true, migrate},
+	{"dlq", "list, show or replay dead letters", dlqUsage, true, dlq},
+	{"verify", "count a topic's records again and compare with ClickHouse", verifyUsage, true, verifyTopic},
+	{"backfill", "load files of old events into ClickHouse, each exactly once", backfillUsage, true, backfillFiles},
+	{"audit", "`audit results` finds, and repairs, result blocks that a crash of ClickHouse lost", auditUsage, true, auditResults},
+	{"rules", "`rules check` and `rules test` say whether Prometheus rule files are right, as promtool does", rulesUsage, false, ruleFiles},
+	{"demo", "produce the demo shop's events to a broker", demoUsage, true, demoShop},
+	{"sql", "run SQL as a tenant, through the query service", sqlUsage, false, runSQL},
+	{"keys", "`keys new` makes an API key and shows it once", keysUsage, false, keys},
+	{"config", "`config check` and `config print` read the configuration as the services do", configUsage, true, configuration},
 }
+
+const devUsage = `usage: vigie dev [flags]
+
+Starts a Kafka broker, ClickHouse, ingest, stream and query in one process, feeds them with this machine's figures and a
+demo shop, and prints where everything is. Ctrl-C ends it; data and keys stay in data_dir (default .vigie).
+`
+
+const migrateUsage = `usage: vigie migrate [-dry-run] [flags]
+
+Creates what is missing of ClickHouse's tables, views and users. Safe to run again, and while services run.
+
+  -dry-run         show what would run, and change nothing
+`
+
+const keysUsage = `usage: vigie keys new [tenant]
+
+Prints a new API key on standard output, and on standard error what the configuration needs to know of it.
+`
+
+const configUsage = `usage: vigie config check|print [flags]
+
+check says whether the configuration is valid (exit code 2: it is not); print shows what holds, secrets masked.
+`
 
 // Vigie runs the operator's tool and returns the exit code.
 func Vigie(version string, args []string, s Streams) int {
@@ -38,6 +67,10 @@ func Vigie(version string, args []string, s Streams) int {
 	}
 	switch args[0] {
 	case "help", "-h", "-help", "--help":
+		if len(args) > 1 {
+			args = []string{args[1], "-help"}
+			break
+		}
 		usage(s.Out)
 		return exitOK
 	case "version", "-version", "--version":
@@ -45,6 +78,10 @@ func Vigie(version string, args []string, s Streams) int {
 		return exitOK
 	}
 	for _, c := range commands {
+		if c.name == args[0] && slices.ContainsFunc(args[1:], config.AsksForHelp) {
+			c.help(s.Out)
+			return exitOK
+		}
 		if c.name == args[0] {
 			ctx, stop := signalContext()
 			defer stop()
@@ -63,7 +100,14 @@ func usage(w io.Writer) {
 	}
 	fmt.Fprintf(table, "  version\tprint the version\n")
 	_ = table.Flush()
-	fmt.Fprint(w, "\nEvery command takes -config file and -<key>=<value>; `vigie <command> -help` says more.\n")
+	fmt.Fprint(w, "\n`vigie help <command>` says more of each.\n")
+}
+
+func (c *command) help(w io.Writer) {
+	fmt.Fprint(w, c.usage)
+	if c.configured {
+		fmt.Fprint(w, "\n"+config.FlagsHelp)
+	}
 }
 
 func dev(ctx context.Context, version string, args []string, s Streams) int {
@@ -103,13 +147,21 @@ func takeFlag(args []string, name string) (rest []string, found bool) {
 }
 
 func keys(_ context.Context, _ string, args []string, s Streams) int {
+	if flag := slices.IndexFunc(args, func(arg string) bool { return strings.HasPrefix(arg, "-") }); flag >= 0 {
+		fmt.Fprintf(s.Err, "vigie keys: no flag %s\n%s", args[flag], keysUsage)
+		return exitUsage
+	}
 	if len(args) == 0 || args[0] != "new" || len(args) > 2 {
-		fmt.Fprintln(s.Err, "usage: vigie keys new [tenant]")
+		fmt.Fprint(s.Err, keysUsage)
 		return exitUsage
 	}
 	tenant := "<tenant>"
 	if len(args) == 2 {
 		tenant = args[1]
+		if err := tenants.Validate(tenants.ID(tenant)); err != nil {
+			fmt.Fprintf(s.Err, "vigie keys new: %v\n", err)
+			return exitUsage
+		}
 	}
 	plain, digest := auth.NewKey()
 	fmt.Fprintf(s.Out, "%s\n", plain)
@@ -125,7 +177,7 @@ auth:
 
 func configuration(_ context.Context, _ string, args []string, s Streams) int {
 	if len(args) == 0 || (args[0] != "check" && args[0] != "print") {
-		fmt.Fprintln(s.Err, "usage: vigie config check|print [-config file] [-<key>=<value>]")
+		fmt.Fprint(s.Err, configUsage)
 		return exitUsage
 	}
 	_, code, done := load("vigie config", append([]string{"-" + args[0] + "-config"}, args[1:]...), s)

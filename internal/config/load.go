@@ -20,6 +20,20 @@ var ErrHelp = flag.ErrHelp
 // Switches are the flags that stand alone; all others take a value.
 var Switches = []string{"check-config", "print-config", "h", "help"}
 
+// FlagsHelp says which flags Load takes.
+const FlagsHelp = `  -config file     read this YAML file (environment: VIGIE_CONFIG)
+  -check-config    check the configuration and end
+  -print-config    print the configuration that holds, secrets masked, and end
+  -<key>=<value>   override one key of the file, for example -kafka.brokers=127.0.0.1:9092
+
+Every key is also an environment variable (VIGIE_KAFKA_BROKERS). docs/configuration.md explains them all.
+`
+
+// AsksForHelp says whether an argument of a command line is -help, in any of its spellings.
+func AsksForHelp(arg string) bool {
+	return slices.Contains([]string{"-h", "--h", "-help", "--help"}, arg)
+}
+
 // Action is what the command line asks for beside running.
 type Action int
 
@@ -34,18 +48,23 @@ const (
 type Loaded struct {
 	Config Config
 	Action Action
-	Args   []string // what stood behind the flags
 }
 
 // Load puts a configuration together: defaults, then the file named by -config (or VIGIE_CONFIG), then VIGIE_…
 // environment variables, then flags named like the keys (-kafka.brokers=…). All wrong keys and values are
-// reported at once. name is the program's name for its help text, which goes to w.
+// reported at once. It wants nothing but flags in args. name is the program's name for its help text, which goes to w.
 func Load(name string, args, environ []string, w io.Writer) (Loaded, error) {
 	loaded := Loaded{Config: Default()}
 	all := leaves(reflect.ValueOf(&loaded.Config).Elem(), "")
-	flags, given := newFlags(name, all, w)
-	if err := flags.set.Parse(args); err != nil {
+	flags, given := newFlags(name, all)
+	switch err := flags.set.Parse(args); {
+	case errors.Is(err, ErrHelp):
+		fmt.Fprintf(w, "usage: %s [flags]\n\n%s", name, FlagsHelp)
 		return loaded, err
+	case err != nil:
+		return loaded, explainFlag(err, all)
+	case flags.set.NArg() > 0:
+		return loaded, fmt.Errorf("argument %q is not a flag: a file is given as -config file, a key as -<key>=<value>", flags.set.Arg(0))
 	}
 	env := environment(environ)
 	path := flags.path
@@ -61,7 +80,6 @@ func Load(name string, args, environ []string, w io.Writer) (Loaded, error) {
 	if err := errors.Join(errs...); err != nil {
 		return loaded, err
 	}
-	loaded.Args = flags.set.Args()
 	switch {
 	case flags.check:
 		loaded.Action = Check
@@ -78,10 +96,10 @@ type flagSet struct {
 }
 
 // newFlags defines one flag a leaf; given collects the values that were spelled out, in order.
-func newFlags(name string, all []leaf, w io.Writer) (*flagSet, *[][2]string) {
+func newFlags(name string, all []leaf) (*flagSet, *[][2]string) {
 	f := &flagSet{set: flag.NewFlagSet(name, flag.ContinueOnError)}
 	given := &[][2]string{}
-	f.set.SetOutput(w)
+	f.set.SetOutput(io.Discard)
 	f.set.StringVar(&f.path, "config", "", "read this YAML `file` (environment: VIGIE_CONFIG)")
 	f.set.BoolVar(&f.check, "check-config", false, "check the configuration and end")
 	f.set.BoolVar(&f.print, "print-config", false, "print the configuration that holds, secrets masked, and end")
@@ -91,15 +109,23 @@ func newFlags(name string, all []leaf, w io.Writer) (*flagSet, *[][2]string) {
 			return nil
 		})
 	}
-	f.set.Usage = func() {
-		fmt.Fprintf(w, "Usage: %s [flags]\n\n", name)
-		fmt.Fprintf(w, "  -config file     read this YAML file (environment: VIGIE_CONFIG)\n")
-		fmt.Fprintf(w, "  -check-config    check the configuration and end\n")
-		fmt.Fprintf(w, "  -print-config    print the configuration that holds, secrets masked, and end\n")
-		fmt.Fprintf(w, "  -<key>=<value>   override one key of the file, for example -kafka.brokers=127.0.0.1:9092\n\n")
-		fmt.Fprintf(w, "Every key is also an environment variable (VIGIE_KAFKA_BROKERS). docs/configuration.md explains them all.\n")
-	}
 	return f, given
+}
+
+// explainFlag names the key that is near to a flag that does not exist.
+func explainFlag(err error, all []leaf) error {
+	name, unknown := strings.CutPrefix(err.Error(), "flag provided but not defined: -")
+	if !unknown {
+		return err
+	}
+	names := []string{"config", "check-config", "print-config"}
+	for _, l := range all {
+		names = append(names, l.path)
+	}
+	if near := nearest(name, names); near != "" {
+		return fmt.Errorf("no flag -%s; did you mean -%s?", name, near)
+	}
+	return fmt.Errorf("no flag -%s; -print-config lists the keys, which are flags", name)
 }
 
 func environment(environ []string) map[string]string {

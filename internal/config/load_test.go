@@ -84,6 +84,11 @@ func TestMistakes(t *testing.T) {
 		}
 	}
 	f("kafka:\n  brokers: [a:1]\n  grup: x\n", nil, nil, "line 3", `"kafka.grup"`, `did you mean "group"`)
+	f("", []string{"-log.level=warn", "vigie.yaml"}, nil, `argument "vigie.yaml" is not a flag`, "-config file")
+	f("", []string{"-kafka.broker=a:1"}, nil, "no flag -kafka.broker;", "did you mean -kafka.brokers?")
+	f("", []string{"-checkconfig"}, nil, "did you mean -check-config?")
+	f("", []string{"-zzzzzzzzz"}, nil, "-print-config lists")
+	f("", []string{"-kafka.brokers"}, nil, "needs an argument")
 	f("kafka: {zzzzzzzzz: 1}", nil, nil, "known here", "brokers")
 	f("tenants: {overrides: {acme: {shard: 2}}}", nil, nil, `"tenants.overrides.acme.shard"`, `"shards"`)
 	f("auth: {keys: [{tenant: acme, role: [read]}]}", nil, nil, `"auth.keys.0.role"`, `"roles"`)
@@ -116,10 +121,6 @@ func TestActions(t *testing.T) {
 	var help strings.Builder
 	if _, err := Load("vigie", []string{"-help"}, nil, &help); !errors.Is(err, ErrHelp) || !strings.Contains(help.String(), "-<key>=<value>") {
 		t.Errorf("help: got %v, %q", err, help.String())
-	}
-	loaded, err := Load("vigie", []string{"-log.level=warn", "a", "b"}, nil, io.Discard)
-	if err != nil || !reflect.DeepEqual(loaded.Args, []string{"a", "b"}) {
-		t.Errorf("arguments behind flags: got %v, %v", loaded.Args, err)
 	}
 }
 
