@@ -5,8 +5,6 @@ import (
 	"fmt"
 	"reflect"
 	"strings"
-
-	"go.yaml.in/yaml/v3"
 )
 
 // leaf is one configurable value: its dotted path in the file, and where it lives.
@@ -74,7 +72,10 @@ func (l leaf) set(text string) error {
 		return nil
 	}
 	fresh := reflect.New(l.value.Type())
-	if err := yaml.Unmarshal([]byte(text), fresh.Interface()); err != nil {
+	if err := parse([]byte(text), fresh.Interface(), l.path); err != nil {
+		if kind := l.value.Kind(); kind == reflect.Slice || kind == reflect.Map {
+			return err
+		}
 		return fmt.Errorf("%q: want %s", text, kindName(l.value.Type()))
 	}
 	l.value.Set(fresh.Elem())

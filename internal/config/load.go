@@ -143,21 +143,25 @@ func readFile(path string, into *Config) error {
 	if err != nil {
 		return fmt.Errorf("read configuration: %w", err)
 	}
-	if err := parse(text, into); err != nil {
+	if err := parse(text, into, ""); err != nil {
 		return fmt.Errorf("configuration %s: %w", path, err)
 	}
 	return nil
 }
 
-func parse(text []byte, into *Config) error {
-	var node yaml.Node
-	if err := yaml.Unmarshal(text, &node); err != nil {
+// parse reads one YAML document into a Config, or into one value of it that is called path.
+func parse(text []byte, into any, path string) error {
+	var node, second yaml.Node
+	decoder := yaml.NewDecoder(bytes.NewReader(text))
+	if err := decoder.Decode(&node); errors.Is(err, io.EOF) {
+		return nil
+	} else if err != nil {
 		return err
 	}
-	if node.Kind == 0 {
-		return nil
+	if err := decoder.Decode(&second); !errors.Is(err, io.EOF) {
+		return errors.Join(fmt.Errorf("line %d: a second document: want one", max(second.Line, node.Line+1)), err)
 	}
-	if errs := unknownKeys(&node, reflect.TypeFor[Config](), ""); len(errs) > 0 {
+	if errs := mistakes(&node, reflect.TypeOf(into).Elem(), path); len(errs) > 0 {
 		return errors.Join(errs...)
 	}
 	return node.Decode(into)

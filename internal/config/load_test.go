@@ -92,9 +92,20 @@ func TestMistakes(t *testing.T) {
 	f("kafka: {zzzzzzzzz: 1}", nil, nil, "known here", "brokers")
 	f("tenants: {overrides: {acme: {shard: 2}}}", nil, nil, `"tenants.overrides.acme.shard"`, `"shards"`)
 	f("auth: {keys: [{tenant: acme, role: [read]}]}", nil, nil, `"auth.keys.0.role"`, `"roles"`)
+	f("stream:\n  epoch:\n    min: 5\n  workers: 1.5\n", nil, nil, `line 3: stream.epoch.min: got "5", want a duration like "30s"`,
+		`line 4: stream.workers: got "1.5", want a whole number`)
+	f("\ningest: {max_in_flight: 12XB}", nil, nil, `line 2: ingest.max_in_flight: got "12XB", want a size like "64MiB"`)
+	f("kafka: {group: [a], brokers: 5}", nil, nil, "kafka.group: got a list, want text", `kafka.brokers: got "5", want a list`)
+	f("kafka: [a]", nil, nil, "kafka: got a list, want a mapping")
+	f("hello", nil, nil, "line 1: want keys")
+	f("kafka: &x {group: a}\nclickhouse: *x", nil, nil, `unknown key "clickhouse.group"`)
+	f("log: {level: info}\n---\nlog: {level: warn}\n", nil, nil, "a second document")
+	f("clickhouse: {password: [s3cret]}", nil, nil, "clickhouse.password: got what is there, want a secret")
+	f("", nil, []string{"VIGIE_AUTH_KEYS=[{tenant: acme, role: [read]}]"}, `"auth.keys.0.role"`, `"roles"`)
+	f("", []string{"-stream.rollups=[{name: x, wher: a}]"}, nil, `did you mean "where"`)
 	f("stream: {max_past: yesterday}", nil, nil, "line 1", "yesterday")
 	f("stream: {inserts: {buffer: 1KiB}}", nil, nil, "stream.inserts: buffer 1KiB", "1MiB")
-	f("ingest: {max_in_flight: 3 potatoes}", nil, nil, "3 potatoes", "KiB")
+	f("ingest: {max_in_flight: 3 potatoes}", nil, nil, "3 potatoes", "64MiB")
 	f("a: [", nil, nil, "line 1")
 	f("", []string{"-config", "/nonexistent/vigie.yaml"}, nil, "/nonexistent/vigie.yaml")
 	f("", nil, []string{"VIGIE_KAFKA_GRUP=x"}, "VIGIE_KAFKA_GRUP", "did you mean VIGIE_KAFKA_GROUP")
@@ -135,7 +146,7 @@ func TestPrinted(t *testing.T) {
 	cfg.ClickHouse.Password, cfg.Kafka.SASL.Password = "", ""
 	back := Default()
 	back.Kafka.Group = "other"
-	if err := parse(cfg.YAML(), &back); err != nil {
+	if err := parse(cfg.YAML(), &back, ""); err != nil {
 		t.Fatal(err)
 	}
 	if string(back.YAML()) != string(cfg.YAML()) {
@@ -200,7 +211,7 @@ func FuzzParse(f *testing.F) {
 	f.Add("a: &a [*a]")
 	f.Fuzz(func(t *testing.T, text string) {
 		cfg := Default()
-		if parse([]byte(text), &cfg) == nil {
+		if parse([]byte(text), &cfg, "") == nil {
 			_ = cfg.Validate()
 		}
 	})

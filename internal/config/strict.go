@@ -4,50 +4,84 @@ import (
 	"fmt"
 	"reflect"
 	"slices"
+	"strconv"
 	"strings"
 
 	"go.yaml.in/yaml/v3"
 )
 
-// unknownKeys compares a document with the type it is for and reports every key the type does not have.
-func unknownKeys(node *yaml.Node, t reflect.Type, path string) []error {
+// mistakes compares a document with the type it is for: every key that the type does not have, and every value of
+// another type, with its line and path.
+func mistakes(node *yaml.Node, t reflect.Type, path string) []error {
 	for t.Kind() == reflect.Pointer {
 		t = t.Elem()
 	}
+	for node.Kind == yaml.AliasNode {
+		node = node.Alias
+	}
 	switch {
 	case node.Kind == yaml.DocumentNode && len(node.Content) > 0:
-		return unknownKeys(node.Content[0], t, path)
+		return mistakes(node.Content[0], t, path)
+	case node.ShortTag() == "!!null":
+		return nil
 	case node.Kind == yaml.MappingNode && isSection(t):
-		return unknownFields(node, t, path)
+		return wrongFields(node, t, path)
 	case node.Kind == yaml.MappingNode && t.Kind() == reflect.Map:
 		var errs []error
 		for i := 0; i+1 < len(node.Content); i += 2 {
-			errs = append(errs, unknownKeys(node.Content[i+1], t.Elem(), path+node.Content[i].Value+".")...)
+			errs = append(errs, mistakes(node.Content[i+1], t.Elem(), below(path, node.Content[i].Value))...)
 		}
 		return errs
 	case node.Kind == yaml.SequenceNode && t.Kind() == reflect.Slice:
 		var errs []error
 		for i, item := range node.Content {
-			errs = append(errs, unknownKeys(item, t.Elem(), fmt.Sprintf("%s%d.", path, i))...)
+			errs = append(errs, mistakes(item, t.Elem(), below(path, strconv.Itoa(i)))...)
 		}
 		return errs
 	}
-	return nil
+	return wrongValue(node, t, path)
 }
 
-func unknownFields(node *yaml.Node, t reflect.Type, path string) []error {
+func below(path, key string) string {
+	if path == "" {
+		return key
+	}
+	return path + "." + key
+}
+
+func wrongFields(node *yaml.Node, t reflect.Type, path string) []error {
 	fields := fieldTypes(t)
 	var errs []error
 	for i := 0; i+1 < len(node.Content); i += 2 {
 		key := node.Content[i]
 		fieldType, known := fields[key.Value]
 		if !known {
-			errs = append(errs, fmt.Errorf("line %d: unknown key %q%s", key.Line, path+key.Value, suggest(key.Value, fields)))
+			errs = append(errs, fmt.Errorf("line %d: unknown key %q%s", key.Line, below(path, key.Value), suggest(key.Value, fields)))
 			continue
 		}
-		errs = append(errs, unknownKeys(node.Content[i+1], fieldType, path+key.Value+".")...)
+		errs = append(errs, mistakes(node.Content[i+1], fieldType, below(path, key.Value))...)
 	}
 	return errs
+}
+
+// wrongValue tries a value alone. The decoder would cut 1.5 to a whole number.
+func wrongValue(node *yaml.Node, t reflect.Type, path string) []error {
+	err := node.Decode(reflect.New(t).Interface())
+	whole := t.Kind() >= reflect.Int && t.Kind() <= reflect.Uint64
+	if err == nil && !(whole && node.ShortTag() == "!!float") {
+		return nil
+	}
+	if path == "" {
+		return []error{fmt.Errorf("line %d: want keys of docs/configuration.md, each with its value", node.Line)}
+	}
+	got := "a " + map[yaml.Kind]string{yaml.MappingNode: "mapping", yaml.SequenceNode: "list"}[node.Kind]
+	if node.Kind == yaml.ScalarNode {
+		got = strconv.Quote(node.Value)
+	}
+	if t.String() == "units.Secret" {
+		got = "what is there"
+	}
+	return []error{fmt.Errorf("line %d: %s: got %s, want %s", node.Line, path, got, kindName(t))}
 }
 
 func fieldTypes(t reflect.Type) map[string]reflect.Type {
