@@ -55,6 +55,11 @@ type number interface {
 	~uint8 | ~int32 | ~uint32 | ~int64 | ~uint64
 }
 
+func numberColumn[T number](b *block, name string, kind proto.ColumnType, values []T) {
+	b.column(name, kind)
+	numbers(b, values)
+}
+
 // numbers appends values in little endian.
 func numbers[T number](b *block, values []T) {
 	b.check(len(values))
@@ -74,7 +79,7 @@ func numbers[T number](b *block, values []T) {
 	}
 }
 
-func (b *block) floats(name string, values []float64) {
+func (b *block) floatColumn(name string, values []float64) {
 	b.column(name, proto.ColumnTypeFloat64)
 	b.floatValues(values)
 }
