@@ -123,85 +123,117 @@ var targets = map[[3]string]target{
 	{"fresh-p99", Vigie, "json/1000/load-60"}:       {1, 0.4},
 }
 
-// Summarize makes of runs what is published: for each case and peer the rates and the memory, and how many times as many events
-// per second of processor time Vigie takes as each peer in the same round.
+// quantity is one number of a run that is published. A run that has not measured it gives 0.
+type quantity struct {
+	measure, unit, better string
+	of                    func(r *Run, series float64) float64
+}
+
+// figures of whole runs; of a run that was killed, whose processor time is of the second process only; and of one that only
+// measured how long events take.
+var (
+	figures = []quantity{
+		{"rate", "events per CPU-second", "higher", func(r *Run, _ float64) float64 { return r.Rate() }},
+		{"wall", "events per second", "higher", func(r *Run, _ float64) float64 { return float64(r.Events) / r.Wall }},
+		{"resident", "bytes", "lower", func(r *Run, _ float64) float64 { return float64(r.Resident) }},
+		{"allocs", "allocations per event", "lower", func(r *Run, _ float64) float64 { return r.Allocs }},
+		{"clickhouse", "CPU nanoseconds of ClickHouse per event", "lower", func(r *Run, _ float64) float64 { return r.ClickHouse / float64(r.Events) * 1e9 }},
+		{"per-row", "events per row of results", "higher", func(r *Run, _ float64) float64 { return perRow(r) }},
+		{"heap", "bytes of heap per series", "lower", func(r *Run, series float64) float64 { return r.Heap / series }},
+		{"stored", "bytes stored per event", "lower", func(r *Run, _ float64) float64 { return r.Stored / float64(r.Events) }},
+	}
+	killedFigures = []quantity{
+		{"recovery", "seconds from kill -9 to the next commit", "lower", func(r *Run, _ float64) float64 { return r.Recovery }},
+	}
+	freshFigures = []quantity{
+		{"fresh-p50", "seconds from event to queryable, median", "lower", func(r *Run, _ float64) float64 { return r.P50 }},
+		{"fresh-p99", "seconds from event to queryable, 99th percentile", "lower", func(r *Run, _ float64) float64 { return r.P99 }},
+	}
+)
+
+func figuresOf(r *Run) []quantity {
+	switch {
+	case r.P99 > 0:
+		return freshFigures
+	case r.Recovery > 0:
+		return killedFigures
+	}
+	return figures
+}
+
+func perRow(r *Run) float64 {
+	if r.Results == 0 {
+		return 0
+	}
+	return float64(r.Events) / float64(r.Results)
+}
+
+// subject is one peer over one kind of log.
+type subject struct{ peer, of string }
+
+// Summarize makes of runs what is published: for each case and peer its figures, and how many times as many events per second of
+// processor time Vigie takes as each peer in the same round.
 func Summarize(runs []Run) (entries []Entry) {
-	type place struct{ peer, of string }
-	by, rounds := map[place][]*Run{}, map[int64]map[place]*Run{}
+	by, rounds := map[subject][]*Run{}, map[int64]map[subject]*Run{}
 	for i := range runs {
 		r := &runs[i]
-		at := place{r.Peer, r.Case}
+		at := subject{r.Peer, r.Case}
 		by[at] = append(by[at], r)
 		if rounds[r.Round] == nil {
-			rounds[r.Round] = map[place]*Run{}
+			rounds[r.Round] = map[subject]*Run{}
 		}
 		rounds[r.Round][at] = r
 	}
-	add := func(measure, peer, of, unit, better string, values []float64) {
-		if len(values) == 0 {
-			return
-		}
-		slices.Sort(values)
-		format, series := caseOf(of)
-		t := targets[[3]string{measure, peer, of}]
-		entries = append(entries, Entry{measure, peer, format, series, unit, better, values[0], median(values), values[len(values)-1], t.floor, t.stretch})
-	}
 	for at, list := range by {
-		if list[0].P99 > 0 { // event to queryable: nothing else was measured
-			add("fresh-p50", at.peer, at.of, "seconds from event to queryable, median", "lower", each(list, func(r *Run) float64 { return r.P50 }))
-			add("fresh-p99", at.peer, at.of, "seconds from event to queryable, 99th percentile", "lower", each(list, func(r *Run) float64 { return r.P99 }))
-			continue
-		}
-		if list[0].Recovery > 0 { // its processor time is of the second process only
-			add("recovery", at.peer, at.of, "seconds from kill -9 to the next commit", "lower", each(list, func(r *Run) float64 { return r.Recovery }))
-			continue
-		}
 		_, series := caseOf(at.of)
-		add("rate", at.peer, at.of, "events per CPU-second", "higher", each(list, (*Run).Rate))
-		add("wall", at.peer, at.of, "events per second", "higher", each(list, func(r *Run) float64 { return float64(r.Events) / r.Wall }))
-		add("resident", at.peer, at.of, "bytes", "lower", each(list, func(r *Run) float64 { return float64(r.Resident) }))
-		if list[0].Allocs > 0 {
-			add("allocs", at.peer, at.of, "allocations per event", "lower", each(list, func(r *Run) float64 { return r.Allocs }))
+		for _, f := range figuresOf(list[0]) {
+			entries = add(entries, at, f, measured(list, func(r *Run) float64 { return f.of(r, float64(series)) }))
 		}
-		if list[0].ClickHouse > 0 {
-			add("clickhouse", at.peer, at.of, "CPU nanoseconds of ClickHouse per event", "lower", each(list, func(r *Run) float64 { return r.ClickHouse / float64(r.Events) * 1e9 }))
+		if at.peer != Vigie && list[0].P99 == 0 && list[0].Recovery == 0 {
+			entries = addRatio(entries, at, ratios(at, rounds))
 		}
-		if list[0].Results > 0 {
-			add("per-row", at.peer, at.of, "events per row of results", "higher", each(list, func(r *Run) float64 { return float64(r.Events) / float64(r.Results) }))
-		}
-		if last := list[len(list)-1]; last.Heap > 0 {
-			add("heap", at.peer, at.of, "bytes of heap per series", "lower", each(having(list, func(r *Run) float64 { return r.Heap }), func(r *Run) float64 { return r.Heap / float64(series) }))
-			add("stored", at.peer, at.of, "bytes stored per event", "lower", each(having(list, func(r *Run) float64 { return r.Stored }), func(r *Run) float64 { return r.Stored / float64(r.Events) }))
-		}
-		if at.peer == Vigie {
-			continue
-		}
-		var times []float64
-		for _, round := range rounds {
-			if ours, theirs := round[place{Vigie, at.of}], round[at]; ours != nil && theirs != nil {
-				times = append(times, ours.Rate()/theirs.Rate())
-			}
-		}
-		if at.peer == VigieTwo {
-			for i := range times {
-				times[i] = 2 / times[i]
-			}
-			add("two-workers", at.peer, at.of, "times one worker's events, by processor time an event", "higher", times)
-			continue
-		}
-		if at.peer != "null" {
-			add("times", at.peer, at.of, "times the peer's events per CPU-second", "higher", times)
-			continue
-		}
-		for i := range times {
-			times[i] = 1 / times[i]
-		}
-		add("over-null", Vigie, at.of, "times the CPU of only reading", "lower", times)
 	}
 	slices.SortFunc(entries, func(a, b Entry) int {
 		return cmp.Or(cmp.Compare(a.Format, b.Format), cmp.Compare(a.Series, b.Series), cmp.Compare(a.Measure, b.Measure), cmp.Compare(a.Peer, b.Peer))
 	})
 	return entries
+}
+
+func add(entries []Entry, at subject, f quantity, values []float64) []Entry {
+	if len(values) == 0 {
+		return entries
+	}
+	slices.Sort(values)
+	format, series := caseOf(at.of)
+	t := targets[[3]string{f.measure, at.peer, at.of}]
+	return append(entries, Entry{f.measure, at.peer, format, series, f.unit, f.better, values[0], median(values), values[len(values)-1], t.floor, t.stretch})
+}
+
+// ratios are Vigie's rates over a peer's, of the rounds that have both.
+func ratios(at subject, rounds map[int64]map[subject]*Run) (times []float64) {
+	for _, round := range rounds {
+		if ours, theirs := round[subject{Vigie, at.of}], round[at]; ours != nil && theirs != nil {
+			times = append(times, ours.Rate()/theirs.Rate())
+		}
+	}
+	return times
+}
+
+// addRatio adds what the ratios to a peer say: of two workers and of a consumer that only reads it is the other way round.
+func addRatio(entries []Entry, at subject, times []float64) []Entry {
+	switch at.peer {
+	case VigieTwo:
+		for i := range times {
+			times[i] = 2 / times[i]
+		}
+		return add(entries, at, quantity{measure: "two-workers", unit: "times one worker's events, by processor time an event", better: "higher"}, times)
+	case "null":
+		for i := range times {
+			times[i] = 1 / times[i]
+		}
+		return add(entries, subject{Vigie, at.of}, quantity{measure: "over-null", unit: "times the CPU of only reading", better: "lower"}, times)
+	}
+	return add(entries, at, quantity{measure: "times", unit: "times the peer's events per CPU-second", better: "higher"}, times)
 }
 
 // caseOf takes "json/100000/dense" apart: the format is "json dense".
@@ -211,16 +243,14 @@ func caseOf(of string) (format string, series int) {
 	return strings.Join(append(parts[:1:1], parts[2:]...), " "), series
 }
 
-func each(runs []*Run, of func(*Run) float64) (values []float64) {
+// measured are the figures of the runs that have one: not every one was measured from the beginning.
+func measured(runs []*Run, of func(*Run) float64) (values []float64) {
 	for _, r := range runs {
-		values = append(values, of(r))
+		if v := of(r); v != 0 {
+			values = append(values, v)
+		}
 	}
 	return values
-}
-
-// having are the runs that have a figure: it was not measured from the beginning.
-func having(runs []*Run, of func(*Run) float64) []*Run {
-	return slices.DeleteFunc(slices.Clone(runs), func(r *Run) bool { return of(r) == 0 })
 }
 
 // median of sorted values; of an even number the mean of the two in the middle.
