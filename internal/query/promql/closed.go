@@ -126,65 +126,68 @@ func (b *results) add(i int, w *Closed) error {
 		}
 	}
 	at := 0
-	give := func(f float64, h *histogram.FloatHistogram) {
-		b.built[i][at].append(w.End, f, h)
-		at++
-		weight++
-	}
 	for _, t := range b.members[i].targets {
-		switch t.facet {
-		case bucket:
-			b.counts = cumulate(b.counts[:0], &b.scratch, bounds(b.reader.bounds))
-			for _, n := range b.counts {
-				give(n, nil)
-			}
-		case count:
-			give(float64(w.Count), nil)
-		case sum:
-			give(w.Sum, nil)
-		case least:
-			give(w.Min, nil)
-		case most:
-			give(w.Max, nil)
-		case perSecond:
-			amount := w.Sum
-			if b.members[i].Kind == events.Observation {
-				amount = float64(w.Count)
-			}
-			give(amount*1000/float64(w.End-w.Start), nil)
-		case first, last, distinct:
-			f, there, err := b.keptOf(t.facet, w)
-			if err != nil {
-				return err
-			}
-			if !there {
-				at++
-				break
-			}
-			give(f, nil)
-		case top:
-		default:
-			if b.built[i][at].hists == nil {
-				give(w.Sum, nil)
-				break
-			}
-			h := windowHistogram(&b.scratch, w.Sum)
-			h.CounterResetHint = histogram.GaugeType
-			weight += (h.Size() + 8) / 16
-			give(0, h)
+		if t.facet == top {
+			continue
 		}
+		n, size, err := b.addTo(b.built[i][at:], t.facet, b.members[i].Kind, w)
+		if err != nil {
+			return err
+		}
+		at, weight = at+n, weight+size
 	}
 	return b.reader.plan.budget.take(weight)
 }
 
-// keptOf is what a window's rule keeps of one number, when it does.
-func (b *results) keptOf(f facet, w *Closed) (value float64, there bool, err error) {
+// addTo gives one target what a window has for it. It returns how many of the levels are the target's, and the samples given.
+func (b *results) addTo(dst []levels, f facet, kind events.Kind, w *Closed) (taken, weight int, err error) {
+	switch {
+	case f == bucket:
+		b.counts = cumulate(b.counts[:0], &b.scratch, bounds(b.reader.bounds))
+		for j, n := range b.counts {
+			dst[j].append(w.End, n, nil)
+		}
+		return len(b.counts), len(b.counts), nil
+	case f == whole && dst[0].hists != nil:
+		h := windowHistogram(&b.scratch, w.Sum)
+		h.CounterResetHint = histogram.GaugeType
+		dst[0].append(w.End, 0, h)
+		return 1, 1 + (h.Size()+8)/16, nil
+	}
+	value, there, err := valueOf(f, kind, w)
+	if !there || err != nil {
+		return 1, 0, err
+	}
+	dst[0].append(w.End, value, nil)
+	return 1, 1, nil
+}
+
+// valueOf is one number of a window, when its rule keeps it.
+func valueOf(f facet, kind events.Kind, w *Closed) (value float64, there bool, err error) {
 	switch f {
+	case count:
+		return float64(w.Count), true, nil
+	case least:
+		return w.Min, true, nil
+	case most:
+		return w.Max, true, nil
+	case perSecond:
+		amount := w.Sum
+		if kind == events.Observation {
+			amount = float64(w.Count)
+		}
+		return amount * 1000 / float64(w.End-w.Start), true, nil
 	case first:
 		return w.First, w.First == w.First, nil
 	case last:
 		return w.Last, w.Last == w.Last, nil
+	case distinct:
+		return distinctOf(w)
 	}
+	return w.Sum, true, nil
+}
+
+func distinctOf(w *Closed) (value float64, there bool, err error) {
 	if w.Kept&KeptDistinct == 0 {
 		return 0, false, nil
 	}
