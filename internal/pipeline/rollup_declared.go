@@ -1,6 +1,7 @@
 package pipeline
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"regexp"
@@ -74,35 +75,18 @@ var (
 )
 
 // compile checks a rollup and makes it ready.
-func (r *Rollup) compile() (*rollup, error) {
-	c := &rollup{measure: r.Measure, tenants: r.Tenants, counterID: r.counterID()}
-	if !metricName.MatchString(r.Name) {
-		return nil, fmt.Errorf("name %q: want letters, digits and _", r.Name)
+func (r *Rollup) compile() (c *rollup, err error) {
+	c = &rollup{tenants: r.Tenants, counterID: r.counterID()}
+	if err := r.validateName(); err != nil {
+		return nil, err
 	}
-	if r.Name == SpanMetric || r.Name == LogMetric {
-		return nil, fmt.Errorf("name %q: it is the name of a default rollup", r.Name)
-	}
-	defaults := map[events.Signal]string{events.Metrics: measureValue, events.Spans: measureDuration, events.Logs: measureEvents}
-	own := defaults[r.From]
-	if own == "" {
-		return nil, fmt.Errorf("from %q: want metrics, spans or logs", r.From)
-	}
-	if c.measure == "" {
-		c.measure = own
-	}
-	switch {
-	case c.measure == own || c.measure == measureEvents || c.measure == measureIncrease && r.From == events.Metrics:
-	case r.From == events.Metrics:
-		return nil, fmt.Errorf("measure %q of metrics: want value, increase or events", c.measure)
-	default:
-		return nil, fmt.Errorf("measure %q of %s: want %s or events", c.measure, r.From, own)
+	if c.measure, err = r.ownMeasure(); err != nil {
+		return nil, err
 	}
 	if r.Where != "" {
-		where, err := rules.Parse(r.Where)
-		if err != nil {
+		if c.where, err = rules.Parse(r.Where); err != nil {
 			return nil, fmt.Errorf("where: %w", err)
 		}
-		c.where = where
 	}
 	for _, id := range r.Tenants {
 		if err := tenants.Validate(id); err != nil {
@@ -110,11 +94,9 @@ func (r *Rollup) compile() (*rollup, error) {
 		}
 	}
 	if r.Keep != nil {
-		keep, err := r.Keep.validate(r, c.measure)
-		if err != nil {
+		if c.keep, err = r.Keep.validate(r, c.measure); err != nil {
 			return nil, err
 		}
-		c.keep = keep
 	}
 	if r.Window != nil {
 		if err := r.Window.validate(); err != nil {
@@ -124,8 +106,41 @@ func (r *Rollup) compile() (*rollup, error) {
 		c.window = &windowRule{r.Name, c.measure, *r.Window, c.keep}
 		_, c.windowID = c.window.definition()
 	}
-	groupings := append([][]string{r.By}, r.AlsoBy...)
-	for i, fields := range groupings {
+	c.groupings, err = r.allGroupings()
+	return c, err
+}
+
+func (r *Rollup) validateName() error {
+	if !metricName.MatchString(r.Name) {
+		return fmt.Errorf("name %q: want letters, digits and _", r.Name)
+	}
+	if r.Name == SpanMetric || r.Name == LogMetric {
+		return fmt.Errorf("name %q: it is the name of a default rollup", r.Name)
+	}
+	return nil
+}
+
+var defaultMeasures = map[events.Signal]string{events.Metrics: measureValue, events.Spans: measureDuration, events.Logs: measureEvents}
+
+// ownMeasure is the measure of the rollup, which its signal must have.
+func (r *Rollup) ownMeasure() (string, error) {
+	own := defaultMeasures[r.From]
+	if own == "" {
+		return "", fmt.Errorf("from %q: want metrics, spans or logs", r.From)
+	}
+	measure := cmp.Or(r.Measure, own)
+	switch {
+	case measure == own || measure == measureEvents || measure == measureIncrease && r.From == events.Metrics:
+		return measure, nil
+	case r.From == events.Metrics:
+		return "", fmt.Errorf("measure %q of metrics: want value, increase or events", measure)
+	}
+	return "", fmt.Errorf("measure %q of %s: want %s or events", measure, r.From, own)
+}
+
+// allGroupings are those of By and of AlsoBy, one metric each.
+func (r *Rollup) allGroupings() (all []grouping, err error) {
+	for i, fields := range append([][]string{r.By}, r.AlsoBy...) {
 		g, err := newGrouping(r.Name, fields, i > 0)
 		if err == nil && r.Window != nil && r.Window.Session != nil {
 			err = g.require(r.Window.Session.By)
@@ -133,12 +148,12 @@ func (r *Rollup) compile() (*rollup, error) {
 		if err != nil {
 			return nil, err
 		}
-		if slices.ContainsFunc(c.groupings, func(o grouping) bool { return o.metric == g.metric }) {
+		if slices.ContainsFunc(all, func(o grouping) bool { return o.metric == g.metric }) {
 			return nil, fmt.Errorf("also_by %v: it is there already", fields)
 		}
-		c.groupings = append(c.groupings, g)
+		all = append(all, g)
 	}
-	return c, nil
+	return all, nil
 }
 
 // RuleID is what rows of the rollup's windows have as their rule: a hash of what decides about windows. The rollup is valid and
