@@ -80,18 +80,14 @@ func (e *engine) prepare(ctx context.Context, opts promql.QueryOpts, qs string, 
 		return nil, errNoTenant
 	}
 	limits := e.service.limits(tenant)
-	ng := e.upstream(limits.QuerySamples)
-	lookback := e.service.cfg.Lookback
-	perStep := false
+	a := alignment{engine: e, build: build, upstream: e.upstream(limits.QuerySamples), lookback: e.service.cfg.Lookback}
 	if opts != nil {
-		perStep = opts.EnablePerStepStats()
+		a.perStep = opts.EnablePerStepStats()
 		if asked := opts.LookbackDelta(); asked > 0 {
-			lookback = asked
+			a.lookback = asked
 		}
 	}
-	// Rebuilding the options also drops a client's wish to leave start timestamps unused.
-	opts = promql.NewPrometheusQueryOpts(perStep, lookback, nil)
-	first, err := build(ng, opts, start, end, step)
+	first, err := a.at(start, end, step)
 	if err != nil {
 		return nil, err
 	}
@@ -110,7 +106,7 @@ func (e *engine) prepare(ctx context.Context, opts promql.QueryOpts, qs string, 
 		return query, nil
 	}
 	query.plan = plan
-	plan.valid = lookback.Milliseconds()
+	plan.valid = a.lookback.Milliseconds()
 	plan.plain = TraceOf(ctx).wantsPlain()
 
 	from, to, base := e.service.span(stmt, plan.now)
@@ -118,29 +114,50 @@ func (e *engine) prepare(ctx context.Context, opts promql.QueryOpts, qs string, 
 		query.failed = rangeLimit(limits.QueryRange)
 		return query, nil
 	}
-	grid := align(start.UnixMilli(), end.UnixMilli(), step.Milliseconds(), plan.clamp, base)
-	if query.warnings = lag(end.UnixMilli(), plan.clamp, plan.now); grid.start > grid.end {
+	a.grid = align(start.UnixMilli(), end.UnixMilli(), step.Milliseconds(), plan.clamp, base)
+	if query.warnings = lag(end.UnixMilli(), plan.clamp, plan.now); a.grid.start > a.grid.end {
 		query.nothing = true
 		return query, nil
 	}
+	return query, a.fit(query, catalog)
+}
+
+// alignment builds one query anew until its times and look-back suit the windows that it reads.
+type alignment struct {
+	engine   *engine
+	build    build
+	upstream *promql.Engine
+	perStep  bool
+	lookback time.Duration
+	grid     evaluations
+}
+
+// at builds the query. New options also drop a client's wish to leave start timestamps unused.
+func (a *alignment) at(start, end time.Time, step time.Duration) (promql.Query, error) {
+	return a.build(a.upstream, promql.NewPrometheusQueryOpts(a.perStep, a.lookback, nil), start, end, step)
+}
+
+// fit gives q the statement on the grid, with as much look-back as the coarsest windows that it reads need.
+func (a *alignment) fit(q *query, catalog *catalog) error {
+	service := a.engine.service
 	for {
-		aligned, err := build(ng, promql.NewPrometheusQueryOpts(perStep, lookback, nil), time.UnixMilli(grid.start), time.UnixMilli(grid.end), time.Duration(grid.step)*time.Millisecond)
+		aligned, err := a.at(time.UnixMilli(a.grid.start), time.UnixMilli(a.grid.end), time.Duration(a.grid.step)*time.Millisecond)
 		if err != nil {
-			return nil, err
+			return err
 		}
-		query.Query = aligned
+		q.Query = aligned
 		stmt := aligned.Statement().(*parser.EvalStmt)
-		query.warnings.Merge(straighten(stmt.Expr, catalog))
-		query.warnings.Merge(misused(stmt, catalog))
-		need := time.Duration(plan.apply(e.service, stmt, catalog, lookback.Milliseconds())) * time.Millisecond
-		if need <= lookback {
-			query.text = stmt.Expr.String()
-			if e.service.cfg.Pushdown && !plan.plain {
-				plan.push(stmt, catalog, lookback.Milliseconds())
+		q.warnings.Merge(straighten(stmt.Expr, catalog))
+		q.warnings.Merge(misused(stmt, catalog))
+		need := time.Duration(q.plan.apply(service, stmt, catalog, a.lookback.Milliseconds())) * time.Millisecond
+		if need <= a.lookback {
+			q.text = stmt.Expr.String()
+			if service.cfg.Pushdown && !q.plan.plain {
+				q.plan.push(stmt, catalog, a.lookback.Milliseconds())
 			}
-			return query, nil
+			return nil
 		}
-		lookback = need
+		a.lookback = need
 	}
 }
 
