@@ -92,61 +92,6 @@ func (p *parts) add(partition, token string) bool {
 	return true
 }
 
-// rollupTable is a table of rollups with the view that fills it.
-type rollupTable struct {
-	name  string
-	grain pipeline.Grain
-	tier  tier
-	parts parts
-	rows  Contents
-}
-
-// merged are the rows of a block as the table stores them, by partition.
-func (t *rollupTable) merged(rows []rollupRow) map[string]Contents {
-	out := map[string]Contents{}
-	for i := range rows {
-		r := &rows[i]
-		if r.grain != t.grain {
-			continue
-		}
-		key := r.key
-		key.Table, key.Start = t.name, key.Start/t.tier.width*t.tier.width
-		partition := time.Unix(int64(key.Start), 0).UTC().Format(t.tier.partition)
-		if out[partition] == nil {
-			out[partition] = Contents{}
-		}
-		out[partition].at(key).merge(&r.cell)
-	}
-	return out
-}
-
-type rollupRow struct {
-	grain pipeline.Grain
-	key   Key
-	cell  Cell
-}
-
-// rollupRows takes a block apart. The decoder has checked the sketches.
-func rollupRows(b *pipeline.Rollups) []rollupRow {
-	out := make([]rollupRow, len(b.Grain))
-	states := b.Sketch
-	for i := range out {
-		r := &out[i]
-		r.grain = b.Grain[i]
-		r.key = Key{Tenant: b.Tenant[i], Metric: b.Metric[i], Service: b.Service[i], Series: b.Series[i], Start: b.Pane[i]}
-		r.cell = Cell{Count: b.Count[i], Sum: b.Sum[i], Min: b.Min[i], Max: b.Max[i], LastTime: b.LastTime[i], Last: b.Last[i], LastHist: b.LastHist[i]}
-		if b.Grain[i] == pipeline.GrainService { // these tables have no level
-			r.cell.LastTime, r.cell.Last, r.cell.LastHist = 0, 0, ""
-		}
-		n, err := r.cell.Sketch.DecodeDD(states)
-		if err != nil {
-			panic("BUG: sketch that was decoded before: " + err.Error())
-		}
-		states = states[n:]
-	}
-	return out
-}
-
 // Insert implements sink.Inserter. An insert under way is not given up when ctx ends: as in ClickHouse it may be stored
 // after its client has gone.
 func (s *Server) Insert(ctx context.Context, table, token string, rows int, block []byte) error {
@@ -255,25 +200,6 @@ func (s *Server) put(p *parts, partition, token string) bool {
 	return fresh
 }
 
-func (s *Server) applyRollups(token string, b *pipeline.Rollups, limit int) {
-	rows := rollupRows(b)
-	for _, t := range s.rollups {
-		byPartition := t.merged(rows)
-		for _, partition := range sortedKeys(byPartition) {
-			if limit == 0 {
-				return
-			}
-			limit--
-			if !s.put(&t.parts, partition, token) {
-				continue
-			}
-			for key, cell := range byPartition[partition] {
-				t.rows.at(key).merge(cell)
-			}
-		}
-	}
-}
-
 func sortedKeys[V any](m map[string]V) []string { return slices.Sorted(maps.Keys(m)) }
 
 func (s *Server) applySeries(b *pipeline.SeriesRows) {
@@ -333,13 +259,6 @@ func lane(token string) int32 {
 	return int32(n)
 }
 
-// stall lets nothing of a results partition be stored for a time.
-func (s *Server) stall(partition int32, until time.Time) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.stalled[partition] = until
-}
-
 // Contents copies what is stored. Cells may be changed by the caller.
 func (s *Server) Contents() Contents {
 	s.mu.Lock()
@@ -383,73 +302,6 @@ func (s *Server) watermark(tenant string) (millis int64) {
 		}
 	}
 	return millis
-}
-
-// insertFault is what goes wrong with inserts.
-type insertFault struct {
-	kind    string
-	table   string        // "" for any
-	left    int           // inserts to go
-	parts   int           // that faultDuring lets through
-	delay   time.Duration // before anything is stored
-	silence time.Duration // of faultHang, after it is stored
-	err     error
-}
-
-// Kinds of insertFault.
-const (
-	faultBefore = "before" // refused connection: nothing is stored
-	faultDuring = "during" // some parts are stored, then an exception
-	faultAfter  = "after"  // all is stored, and the answer lost
-	faultHang   = "hang"   // all is stored, and the connection stays open without an answer
-	faultSlow   = "slow"   // it takes long, and succeeds
-	faultRefuse = "refuse" // an exception that puts the blame on the block
-)
-
-// fault is what to do to the next insert into a table; the zero value is nothing.
-func (s *Server) fault(table string) insertFault {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for i, f := range s.faults {
-		if f.table != "" && f.table != table {
-			continue
-		}
-		if f.left--; f.left == 0 {
-			s.faults = slices.Delete(s.faults, i, i+1)
-		}
-		s.hits.add("sink "+f.kind, 1)
-		return *f
-	}
-	return insertFault{}
-}
-
-func (s *Server) addFault(f insertFault) {
-	switch f.kind {
-	case faultBefore:
-		f.err = fmt.Errorf("dial tcp: connection refused")
-	case faultDuring:
-		f.err = &clickhouse.Error{Status: 500, Code: codeKeeper, Message: "while pushing to view"}
-	case faultAfter, faultHang:
-		f.err = fmt.Errorf("read: connection reset by peer")
-	case faultRefuse:
-		f.err = corrupted(nil)
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.faults = append(s.faults, &f)
-}
-
-func (s *Server) setReadOnly(until time.Time) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.readOnly = until
-}
-
-func (s *Server) heal() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.faults, s.readOnly = nil, time.Time{}
-	clear(s.stalled)
 }
 
 // clone is a server with the same contents and tokens, and no faults.
