@@ -33,7 +33,7 @@ var layers = []struct {
 var doors = map[string][]string{
 	"github.com/twmb/franz-go":            {"internal/kafka", "internal/devstack", "internal/simulation", "internal/testkit", "bench"},
 	"github.com/ClickHouse/":              {"internal/clickhouse"},
-	"github.com/prometheus/prometheus":    {"internal/query/promql", "internal/query/ruler"},
+	"github.com/prometheus/prometheus":    {"internal/query/promql", "internal/query/ruler", "bench/query"},
 	"github.com/prometheus/alertmanager":  {"internal/query/alertmanager"},
 	"go.opentelemetry.io/collector/pdata": {"pkg/events", "internal/ingest"},
 	"go.opentelemetry.io/otel":            {"internal/telemetry"},

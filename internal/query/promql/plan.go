@@ -183,7 +183,7 @@ func (u *use) aligned(width int64) bool {
 var windowSums = map[string]bool{"rate": true, "increase": true, "sum_over_time": true}
 
 // levelPoints is how many samples of a gauge one instant selector reads before it takes a coarser tier.
-const levelPoints = 11_000
+const levelPoints = 4000
 
 // tier chooses the windows a selector reads: the finest that are kept, or coarser ones when they give exactly
 // the same answer for less.

@@ -1,0 +1,149 @@
+package query
+
+import (
+	"encoding/hex"
+	"fmt"
+	"io"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/vigie-io/vigie/internal/clickhouse"
+	"github.com/vigie-io/vigie/internal/testkit"
+	"github.com/vigie-io/vigie/migrations"
+	"github.com/vigie-io/vigie/pkg/sketches"
+)
+
+// size is the data of one tenant, so many series of each metric over a span that ends now, and the panels over it: Grafana's step for 500 points
+// and a range of windows that are read.
+type size struct {
+	series          int
+	name            string // of the span
+	span, step, rng time.Duration
+	tier            string
+	pane            time.Duration // the tier's
+	observed        int           // series of latency_seconds, at most: sketches take their time to write
+}
+
+var spans = []size{
+	{name: "1 h", span: time.Hour, step: 10 * time.Second, rng: time.Minute, tier: "10s", pane: 10 * time.Second},
+	{name: "24 h", span: 24 * time.Hour, step: 2 * time.Minute, rng: 5 * time.Minute, tier: "1m", pane: time.Minute},
+	{name: "30 d", span: 30 * 24 * time.Hour, step: time.Hour, rng: time.Hour, tier: "1h", pane: time.Hour},
+}
+
+func (s *size) tenant() string { return fmt.Sprintf("s%d_%s", s.series, s.tier) }
+
+func (s *size) String() string {
+	return fmt.Sprintf("%d/%s", s.series, strings.ReplaceAll(s.name, " ", ""))
+}
+
+// database is a server of the bench's own with the schema, and what it holds ends at end, Unix seconds.
+type database struct {
+	*testkit.Server
+	t      testing.TB
+	client *clickhouse.Client
+	end    int64
+}
+
+func newDatabase(t testing.TB) *database {
+	t.Helper()
+	access := clickhouse.Access{ServicePassword: "service-password-1", SQLPassword: "sql-password-12345", Limits: clickhouse.DefaultSQLLimits()}
+	users, err := clickhouse.UsersXML(access)
+	if err != nil {
+		t.Fatal(err)
+	}
+	server := testkit.ClickHouse(t, users)
+	cfg := clickhouse.DefaultConfig()
+	cfg.Addrs, cfg.Password, cfg.SQLPassword, cfg.SQL = []string{server.HTTPAddr}, access.ServicePassword, access.SQLPassword, access.Limits
+	client, err := clickhouse.NewClient(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(client.Close)
+	if _, err := client.Migrate(t.Context(), false); err != nil {
+		t.Fatal(err)
+	}
+	d := &database{Server: server, t: t, client: client, end: time.Now().Truncate(time.Hour).Unix()}
+	// Rows are written into the tier that is read: to bring them there from the finest would take as long as it takes the product.
+	for _, tier := range []string{"1m", "1h"} {
+		d.ask("DROP VIEW vigie.rollups_" + tier + "_mv")
+		d.ask("DROP VIEW vigie.services_" + tier + "_mv")
+	}
+	d.ask("SYSTEM STOP MERGES") // of what is measured later they would take their part
+	return d
+}
+
+// ask runs a statement and returns its answer as TabSeparated.
+func (d *database) ask(statement string) string {
+	d.t.Helper()
+	request, err := http.NewRequestWithContext(d.t.Context(), http.MethodPost, d.URL(), strings.NewReader(statement))
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	request.Header.Set("X-ClickHouse-User", clickhouse.UserService)
+	request.Header.Set("X-ClickHouse-Key", "service-password-1")
+	response, err := http.DefaultClient.Do(request)
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	defer response.Body.Close()
+	body, err := io.ReadAll(response.Body)
+	if err != nil || response.StatusCode != http.StatusOK {
+		d.t.Fatalf("%s: %v: %s", statement, err, body)
+	}
+	return string(body)
+}
+
+// fill writes the series of a size and their rows into the tier that is read, as the views would leave them there. ClickHouse makes them itself.
+func (d *database) fill(s size) {
+	d.t.Helper()
+	none := stateOf(&sketches.Sketch{})
+	d.fillMetric(s, "requests_total", 1, s.series, "v", "tuple(0, 0., '')", none)
+	d.fillMetric(s, "queue_depth", 2, s.series, "v", "tuple((toUnixTimestamp(ts) + "+fmt.Sprint(s.pane.Seconds())+" - 1) * 1000000000, v, '')", none)
+	d.fillMetric(s, "latency_seconds", 0, min(s.series, s.observed), "20.", "tuple(0, 0., '')", sketchOf("s + p"))
+}
+
+func (d *database) fillMetric(s size, metric string, kind, series int, sum, last, sketch string) {
+	before := s.rng + time.Hour // the hour for the look back at what was active
+	panes := int((s.span + before) / s.pane)
+	words := strings.NewReplacer(
+		"{tenant}", s.tenant(), "{metric}", metric, "{kind}", fmt.Sprint(kind), "{series}", fmt.Sprint(series), "{end}", fmt.Sprint(d.end),
+		"{rows}", fmt.Sprint(series*panes), "{panes}", fmt.Sprint(panes), "{pane}", fmt.Sprint(s.pane.Seconds()), "{start}", fmt.Sprint(d.end-int64((s.span+before).Seconds())),
+		"{tier}", s.tier, "{sum}", sum, "{last}", last, "{sketch}", sketch, "{merge}", migrations.MergeStates("sketch"),
+		"{id}", "bitOr(bitShiftLeft(toUInt128(cityHash64(s, '"+metric+"')), 64), toUInt128(cityHash64('"+metric+"', s)))",
+	)
+	const settings = " SETTINGS min_insert_block_size_rows = 2000000, min_insert_block_size_bytes = 0, max_insert_threads = 1, optimize_on_insert = 0"
+	for _, statement := range []string{
+		`INSERT INTO vigie.ingest_series (tenant, metric, service, series_id, kind, labels, last_seen)
+SELECT '{tenant}', '{metric}', concat('s', toString(s % 50)), {id}, {kind},
+    map('env', 'prod', 'instance', concat('10.0.0.', toString(s)), 'region', concat('r', toString(s % 10)), 'service', concat('s', toString(s % 50)), 'version', concat('v', toString(s % 4))), toDateTime({end})
+FROM (SELECT number AS s FROM numbers({series}))`,
+		`INSERT INTO vigie.rollups_{tier} (tenant, metric, service, series_id, ts, count, sum, min, max, last, sketch)` + settings + `
+SELECT '{tenant}', '{metric}', concat('s', toString(s % 50)), {id}, toDateTime({start} + {pane} * p) AS ts, 200, {sum}, 1, 30, {last}, {sketch}
+FROM (SELECT intDiv(number, {panes}) AS s, number % {panes} AS p, toFloat64(1 + (s * 7 + p * 13) % 29) AS v FROM numbers({rows}))`,
+		`INSERT INTO vigie.services_{tier} (tenant, metric, service, ts, count, sum, min, max, sketch)` + settings + `
+SELECT '{tenant}', '{metric}', service, ts, sum(count), sum(sum), 1, 30, {merge} FROM vigie.rollups_{tier}
+WHERE tenant = '{tenant}' AND metric = '{metric}' GROUP BY service, ts`,
+	} {
+		d.ask(words.Replace(statement))
+	}
+}
+
+// sketchOf is SQL for one of eight states of two hundred values, ten times twenty, by an expression: which of equal values a quantile is
+// does not matter.
+func sketchOf(expression string) string {
+	var states []string
+	for i := range 8 {
+		var s sketches.Sketch
+		for j := range 200 {
+			s.Add(0.01 * float64(1+j%20*(i+1)%37))
+		}
+		states = append(states, stateOf(&s))
+	}
+	return "[" + strings.Join(states, ", ") + "][1 + (" + expression + ") % 8]"
+}
+
+func stateOf(s *sketches.Sketch) string {
+	return "CAST(unhex('" + hex.EncodeToString(s.AppendDD(nil)) + "'), '" + migrations.SketchType() + "')"
+}
