@@ -64,18 +64,23 @@ type credentials struct {
 
 // credentials reads the passwords, or makes them the first time.
 func (d dataDir) credentials() (credentials, error) {
+	c, err := d.madeCredentials()
+	if !errors.Is(err, fs.ErrNotExist) {
+		return c, err
+	}
+	c = credentials{Writer: rand.Text(), SQL: rand.Text()}
+	text, err := yaml.Marshal(c)
+	if err != nil {
+		panic("BUG: credentials do not marshal: " + err.Error())
+	}
+	return c, writePrivate(d.path("credentials.yaml"), text)
+}
+
+// madeCredentials reads the passwords. The error wraps fs.ErrNotExist when none have been made.
+func (d dataDir) madeCredentials() (c credentials, err error) {
 	path := d.path("credentials.yaml")
-	var c credentials
 	text, err := os.ReadFile(path)
-	switch {
-	case errors.Is(err, fs.ErrNotExist):
-		c = credentials{Writer: rand.Text(), SQL: rand.Text()}
-		text, err = yaml.Marshal(c)
-		if err != nil {
-			panic("BUG: credentials do not marshal: " + err.Error())
-		}
-		return c, writePrivate(path, text)
-	case err != nil:
+	if err != nil {
 		return c, fmt.Errorf("read credentials: %w", err)
 	}
 	if err := yaml.Unmarshal(text, &c); err != nil || c.Writer == "" || c.SQL == "" {

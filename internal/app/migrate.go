@@ -5,13 +5,12 @@ import (
 	"fmt"
 	"io"
 
-	"github.com/vigie-io/vigie/internal/clickhouse"
 	"github.com/vigie-io/vigie/internal/config"
 )
 
 // Migrate brings ClickHouse's tables up to date, or prints what would run, and says on out what it did.
 func Migrate(ctx context.Context, cfg config.Config, dryRun bool, out io.Writer) error {
-	client, err := clickhouse.NewClient(cfg.ClickHouse)
+	client, err := operatorClickHouse(&cfg)
 	if err != nil {
 		return err
 	}

@@ -43,6 +43,7 @@ Try, in another shell:
   curl -s %s/sql -d "SELECT service, sum(count) AS n, p99(sketch) AS p99 FROM api.metrics_10s WHERE metric = 'span_duration_seconds' GROUP BY service ORDER BY n DESC FORMAT PrettyCompact"
   curl -s -H "Authorization: Bearer $VIGIE_KEY_ACME" %s/v1/events/metrics -d '{"name":"checkout_seconds","value":0.123,"labels":{"service":"checkout"}}'
 
+In this directory, vigie verify, audit, backfill and dlq know these servers; vigie verify -from vigie.metrics.v1 counts again what came in.
 Ctrl-C ends everything; the data stays in %s.
 `, shellQuote(cfg.DataDir), query, query, ingest, cfg.DataDir)
 	_, _ = io.WriteString(out, b.String())

@@ -86,6 +86,14 @@ func TestReadmeCommands(t *testing.T) {
 		t.Errorf("keys.env: got %v (%v), want mode 0600", info.Mode(), err)
 	}
 
+	// Operators' commands know the passwords that it made.
+	for _, command := range [][]string{{"verify", "-from", "vigie.metrics.v1"}, {"audit", "results"}, {"migrate", "-dry-run"}} {
+		cmd := exec.CommandContext(t.Context(), d.path, command...)
+		cmd.Env = append(cleanEnvironment(), append(d.env, "VIGIE_KAFKA_BROKERS="+d.kafka, "VIGIE_CLICKHOUSE_ADDRS="+d.clickhouse)...)
+		if output, err := cmd.CombinedOutput(); err != nil {
+			t.Errorf("vigie %s: %v\n%s", strings.Join(command, " "), err, output)
+		}
+	}
 	d.dashboards(t)
 	before := d.count(t, "acme")
 	began := time.Now()
