@@ -41,6 +41,7 @@ type Session struct {
 	reach      *reach
 	appetite   appetite
 	read       readPartitions
+	places     places
 	rewound    map[pipeline.Partition]bool // whose log lost its end, until the next records
 	moves      moves
 	stop       context.CancelFunc
@@ -62,7 +63,7 @@ func NewSession(ctx context.Context, cfg Config, slot int, metrics *Metrics, log
 	}
 	log = log.With("slot", slot)
 	s := &Session{
-		cfg: cfg, appetite: newAppetite(int64(cfg.FetchBuffer)), log: log, metrics: metrics, assignment: newAssignment(), reach: newReach(), read: readPartitions{}, rewound: map[pipeline.Partition]bool{},
+		cfg: cfg, appetite: newAppetite(int64(cfg.FetchBuffer)), log: log, metrics: metrics, assignment: newAssignment(), reach: newReach(), read: readPartitions{}, places: places{}, rewound: map[pipeline.Partition]bool{},
 		signals: map[string]events.Signal{
 			cfg.Topics.Metrics.Name: events.Metrics,
 			cfg.Topics.Spans.Name:   events.Spans,
@@ -215,6 +216,7 @@ func (s *Session) Poll(ctx context.Context) (pipeline.Fetch, error) {
 	}
 	s.eat(fetches)
 	s.read.rewound(fetches, s.rewound)
+	var lost error
 	fetches.EachPartition(func(p kgo.FetchTopicPartition) {
 		if len(p.Records) == 0 {
 			return
@@ -227,6 +229,7 @@ func (s *Session) Poll(ctx context.Context) (pipeline.Fetch, error) {
 			s.rebalanced.Store(true)
 			return
 		}
+		lost = errors.Join(lost, s.passedOver(ctx, partition, &p))
 		s.reach.polled(partition, p.Records[len(p.Records)-1].Offset+1)
 		if records := s.convert(p.Records); len(records) > 0 {
 			s.chunks = append(s.chunks, pipeline.Chunk{
@@ -235,6 +238,9 @@ func (s *Session) Poll(ctx context.Context) (pipeline.Fetch, error) {
 			delete(s.rewound, partition)
 		}
 	})
+	if lost != nil {
+		return pipeline.Fetch{}, fmt.Errorf("poll events: %w", lost)
+	}
 	return pipeline.Fetch{Chunks: s.chunks, Assigned: s.assigned()}, nil
 }
 
@@ -269,7 +275,10 @@ func (s *Session) convert(in []*kgo.Record) []pipeline.Record {
 // makes the next Commit abort, and until then its task has to stay, or else the epoch could commit offsets of
 // records whose results were dropped with the task.
 func (s *Session) assigned() []pipeline.Reach {
-	partitions := s.assignment.grow(s.reach.forget)
+	partitions := s.assignment.grow(func(partition pipeline.Partition) {
+		s.reach.forget(partition)
+		delete(s.places, partition)
+	})
 	out := make([]pipeline.Reach, 0, len(partitions))
 	for _, p := range partitions {
 		lag, through, next := s.reach.of(p.Partition)
@@ -309,6 +318,7 @@ func (s *Session) Commit(ctx context.Context, messages []pipeline.Message) (bool
 	if !committed {
 		s.assignment.settle()
 		s.reach.rewind()
+		clear(s.places)
 	}
 	return committed, nil
 }
