@@ -24,7 +24,10 @@ import (
 type nowhere struct{}
 
 func (nowhere) Insert(context.Context, string, string, int, []byte) error { return nil }
-func (nowhere) Note(context.Context, string, []backfill.Hours) error      { return nil }
+func (nowhere) Meets(context.Context, *pipeline.WindowRows, []int) ([]int, error) {
+	return nil, nil
+}
+func (nowhere) Note(context.Context, string, []backfill.Hours) error { return nil }
 
 func (nowhere) Entries(context.Context, string, string) ([]backfill.Entry, error) {
 	return nil, nil

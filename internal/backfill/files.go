@@ -16,6 +16,8 @@ import (
 
 	"github.com/klauspost/compress/gzip"
 	"github.com/klauspost/compress/zstd"
+
+	"github.com/vigie-io/vigie/internal/pipeline"
 )
 
 // source is where the bytes of a file are. They are read twice: for the hash, and to be loaded.
@@ -38,6 +40,9 @@ type file struct {
 	hash string // SHA-256 of the bytes as they are stored, hexadecimal
 	from source
 	read atomic.Int64 // bytes read for loading
+
+	awaiting []pipeline.Rollup // that its events are to be put into windows of
+	run      string            // that holds these
 }
 
 // find lists the files of patterns by name: of paths as filepath.Glob takes them, and s3://bucket/key with the same signs in
@@ -107,6 +112,9 @@ var errChanged = errors.New("it was changed while it was read; load files that n
 
 // digest reads the file once and notes its hash.
 func (f *file) digest(ctx context.Context) error {
+	if f.hash != "" {
+		return nil
+	}
 	in, err := f.from.open(ctx)
 	if err != nil {
 		return fmt.Errorf("hash %s: %w", f.path, err)

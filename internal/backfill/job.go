@@ -1,13 +1,14 @@
 package backfill
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"math"
 	"regexp"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -48,6 +49,10 @@ type Config struct {
 	S3 S3Config
 	// Rollups are those that are declared. Of the signal's, those that Fills says are filled, and a note names the others.
 	Rollups []pipeline.Rollup
+	// Runs is a folder for what windows hold while files are loaded; it is removed when they are written. Default <job>.windows.
+	Runs string
+	// SplitSessions lets sessions that touch such as are stored stay beside them.
+	SplitSessions bool
 	// Replace puts the events in the place of what is stored, once all are loaded; nil adds them to it.
 	Replace *Replace
 }
@@ -104,8 +109,12 @@ type Job struct {
 	plan    string
 	key     []byte
 
-	rollups  []pipeline.Rollup // that are filled
-	ledger   string            // the name under which it is in the ledger
+	settings string            // of plan, but for rollups
+	rollups  []pipeline.Rollup // of panes, that are filled
+	windows  []pipeline.Rollup // of windows
+	sets     []*windowSet      // that this run closes
+	runs     runs
+	ledger   string // the name under which it is in the ledger
 	replaced Replaced
 
 	total, done     int64  // bytes of all files, and of those behind
@@ -135,25 +144,23 @@ func New(cfg Config, store Store, encoder Encoder, out Output, now func() time.T
 	}
 	options := sha256.Sum256(fmt.Appendf(nil, "%+v", cfg.Decoder))
 	j := &Job{
-		ledger: cfg.Job,
-		cfg:    cfg, store: store, encoder: encoder, out: out, now: now, key: []byte(cfg.Tenant), sum: Summary{Reasons: map[string]uint64{}},
-		plan: fmt.Sprintf("v%d signal=%s tenant=%s max_past=%s max_future=%s limits=%x",
+		ledger: cfg.Job, runs: runs{cmp.Or(cfg.Runs, cfg.Job+".windows")},
+		cfg: cfg, store: store, encoder: encoder, out: out, now: now, key: []byte(cfg.Tenant), sum: Summary{Reasons: map[string]uint64{}},
+		settings: fmt.Sprintf("v%d signal=%s tenant=%s max_past=%s max_future=%s limits=%x",
 			planVersion, cfg.Signal, cfg.Tenant, cfg.MaxPast, cfg.MaxFuture, options[:4]),
 	}
-	if cfg.Replace == nil { // a replacement leaves the metrics of declared rollups alone
-		for i := range cfg.Rollups {
-			if r := &cfg.Rollups[i]; r.From == cfg.Signal && Fills(r) {
-				j.rollups = append(j.rollups, *r)
-			}
+	j.plan = j.settings
+	for i := range cfg.Rollups {
+		switch r := &cfg.Rollups[i]; {
+		case cfg.Replace != nil || r.From != cfg.Signal || !Fills(r): // a replacement leaves the metrics of declared rollups alone
+		case r.Window != nil:
+			j.windows = append(j.windows, *r)
+		default:
+			j.rollups = append(j.rollups, *r)
 		}
 	}
 	if len(j.rollups) > 0 {
-		text, err := json.Marshal(j.rollups)
-		if err != nil {
-			panic("BUG: " + err.Error())
-		}
-		sum := sha256.Sum256(text)
-		j.plan += fmt.Sprintf(" rollups=%x", sum[:4])
+		j.plan += " rollups=" + hashOf(j.rollups)[:8]
 	}
 	if r := cfg.Replace; r != nil {
 		j.plan += fmt.Sprintf(" replace=%d-%d", r.From.Unix(), r.To.Unix())
@@ -161,9 +168,8 @@ func New(cfg Config, store Store, encoder Encoder, out Output, now func() time.T
 	return j
 }
 
-// Fills says whether a declared rollup is one that files fill: its panes add up, whatever was loaded before. Windows close, and
-// increases are told, by what came before them, which a file does not hold.
-func Fills(r *pipeline.Rollup) bool { return r.Window == nil && r.Measure != "increase" }
+// Fills says whether a declared rollup is one that files fill. Increases are told by what came before them, which a file does not hold.
+func Fills(r *pipeline.Rollup) bool { return r.Measure != "increase" }
 
 // left notes which declared rollups of the signal are left as they are.
 func (j *Job) left() {
@@ -200,7 +206,15 @@ func (j *Job) Run(ctx context.Context) (Summary, error) {
 	if j.replaced, err = j.store.Replaced(ctx); err != nil {
 		return Summary{}, err
 	}
-	return j.sum, j.files(ctx, files)
+	if len(j.windows) > 0 {
+		if err := j.await(ctx, files); err != nil {
+			return j.sum, err
+		}
+	}
+	if err := j.files(ctx, files); err != nil {
+		return j.sum, err
+	}
+	return j.sum, j.closeWindows(ctx)
 }
 
 func (j *Job) files(ctx context.Context, files []*file) error {
@@ -224,6 +238,7 @@ type run struct {
 	known   map[int64]Entry
 	entry   Entry // of the file
 	cfg     pipeline.Config
+	windows string // name of the file's run; "" when there is nothing to keep of windows
 	rows    atomic.Uint64
 	rejects atomic.Uint64
 	events  atomic.Uint64
@@ -245,7 +260,8 @@ func (j *Job) file(ctx context.Context, f *file, seen map[string]string) error {
 	if err != nil {
 		return err
 	}
-	if r.entry.State == Finished {
+	loaded := r.entry.State == Finished
+	if loaded && (r.windows == "" || j.runs.has(r.windows)) {
 		j.note("%s: already loaded by job %s on %s", f.path, j.cfg.Job, r.entry.Started.UTC().Format(time.DateTime))
 		j.sum.Loaded++
 		j.sum.Before += r.entry.Rejects
@@ -256,8 +272,17 @@ func (j *Job) file(ctx context.Context, f *file, seen map[string]string) error {
 	if err := r.load(ctx); err != nil {
 		return err
 	}
+	if r.windows != "" {
+		if err := j.runs.fold(r.windows); err != nil {
+			return err
+		}
+	}
 	if err := f.from.unchanged(); err != nil {
 		return err
+	}
+	if loaded {
+		j.note("%s: already loaded by job %s on %s, and read again for its windows", f.path, j.cfg.Job, r.entry.Started.UTC().Format(time.DateTime))
+		return nil
 	}
 	r.entry.State = Finished
 	r.entry.Rows, r.entry.Events, r.entry.Rejects = r.rows.Load(), r.events.Load(), r.rejects.Load()
@@ -289,7 +314,11 @@ func (j *Job) begin(ctx context.Context, f *file) (*run, error) {
 	}
 	r.entry, r.now = entry, entry.Started.UnixMilli()
 	r.cfg.MaxPast, r.cfg.MaxFuture, r.cfg.MaxTenants = j.cfg.MaxPast, j.cfg.MaxFuture, math.MaxInt
-	r.cfg.Rollups = j.rollups
+	r.cfg.Rollups = append(slices.Clip(j.rollups), f.awaiting...)
+	if len(f.awaiting) > 0 {
+		r.windows = r.runName()
+		f.run = r.windows
+	}
 	if of := j.cfg.Replace; of != nil { // only what lies in the range: To is exclusive
 		r.now, r.cfg.MaxPast, r.cfg.MaxFuture = of.To.UnixMilli(), of.To.Sub(of.From), -1
 	}
@@ -346,7 +375,7 @@ func (r *run) chunks(ctx context.Context, yield func(*chunk) bool) error {
 		r.mu.Lock()
 		r.sum.Before += e.Rejects
 		r.mu.Unlock()
-		return false
+		return r.windows != "" && !r.runs.has(chunkRun(r.windows, index))
 	}
 	switch f.name {
 	case "parquet":

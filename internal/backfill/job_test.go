@@ -31,13 +31,16 @@ import (
 const (
 	envLoad = "VIGIE_TEST_BACKFILL"      // pattern
 	envAddr = "VIGIE_TEST_BACKFILL_ADDR" // of ClickHouse
+	envRuns = "VIGIE_TEST_BACKFILL_RUNS" // folder for windows
 )
 
 func TestMain(m *testing.M) {
 	if pattern := os.Getenv(envLoad); pattern != "" {
 		client, err := connect(os.Getenv(envAddr))
 		if err == nil {
-			_, err = backfill.New(config(pattern), clickhouse.NewBackfill(client), clickhouse.Encoder{}, &output{}, nil).Run(context.Background())
+			cfg := config(pattern)
+			cfg.Runs, cfg.Rollups = os.Getenv(envRuns), someWindows()
+			_, err = backfill.New(cfg, clickhouse.NewBackfill(client), clickhouse.Encoder{}, &output{}, nil).Run(context.Background())
 		}
 		if err != nil {
 			fmt.Fprintln(os.Stderr, err)
@@ -59,7 +62,7 @@ const password = "service-password-1"
 
 func connect(addr string) (*clickhouse.Client, error) {
 	cfg := clickhouse.DefaultConfig()
-	cfg.Addrs, cfg.Password = []string{addr}, password
+	cfg.Addrs, cfg.Password, cfg.SQLPassword = []string{addr}, password, "sql-password-12345"
 	return clickhouse.NewClient(cfg)
 }
 
@@ -143,6 +146,8 @@ func (d *database) contents(t testing.TB) map[string]string {
 		all["services_"+tier] = d.ask(t, "SELECT tenant, metric, service, ts, count, sum, min, max, hex(sketch) FROM vigie.services_"+tier+
 			" FINAL ORDER BY tenant, metric, service, ts")
 	}
+	all["windows"] = d.windows(t)
+	all["window_series"] = d.ask(t, "SELECT * FROM vigie.window_series FINAL ORDER BY tenant, metric, series_id")
 	all["series"] = d.ask(t, "SELECT tenant, metric, service, series_id, kind, native, unit, help, labels FROM vigie.series GROUP BY ALL ORDER BY ALL")
 	return all
 }
@@ -150,7 +155,7 @@ func (d *database) contents(t testing.TB) map[string]string {
 func same(t *testing.T, got, want map[string]string) {
 	t.Helper()
 	for table, rows := range want {
-		if len(rows) == 0 {
+		if len(rows) == 0 && !strings.HasPrefix(table, "window") {
 			t.Errorf("%s: it is empty, want rows", table)
 		}
 		if got[table] != rows {
@@ -183,45 +188,53 @@ func someMetrics(n int) []events.Metric {
 }
 
 // stream is what workers make of the events: epochs of many sizes, in two tasks.
-func (d *database) stream(t *testing.T, all []events.Metric, rollups ...pipeline.Rollup) {
+func (d *database) stream(t testing.TB, all []events.Metric, rollups ...pipeline.Rollup) {
 	t.Helper()
-	now := time.Now().UnixMilli()
-	r := rand.New(rand.NewPCG(5, 6))
 	for part := range 2 {
-		cfg := pipeline.DefaultConfig()
-		cfg.Rollups = rollups
-		task := pipeline.NewTask(pipeline.TaskConfig{Partition: pipeline.Partition{Topic: "t", Partition: int32(part)}, Signal: events.Metrics, Config: cfg})
-		out := pipeline.NewOutputs(&cfg)
-		for i, left := 0, all[part*len(all)/2:(part+1)*len(all)/2]; len(left) > 0; i++ {
-			n := min(len(left), 1+r.IntN(len(all)/4))
-			var records []pipeline.Record
-			for j := range left[:n] {
-				records = append(records, pipeline.Record{Key: []byte(left[j].Tenant), Value: events.AppendMetric(nil, &left[j])})
-			}
-			left = left[n:]
-			task.Step(&pipeline.Chunk{Signal: events.Metrics, Records: records}, now)
-			task.Drain(out, now)
-			for k, rows := range out.Rollups {
-				block, err := clickhouse.Encoder{}.EncodeRollups(nil, rows)
-				if err == nil {
-					err = d.Insert(t.Context(), pipeline.TableRollups, fmt.Sprintf("s/%d/%d/%d", part, i, k), len(rows.Grain), block)
-				}
-				if err != nil {
-					t.Fatal(err)
-				}
-			}
-			for k, rows := range out.Series {
-				block, err := clickhouse.Encoder{}.EncodeSeries(nil, rows)
-				if err == nil {
-					err = d.Insert(t.Context(), pipeline.TableSeries, fmt.Sprintf("s/%d/%d/%d/series", part, i, k), len(rows.Tenant), block)
-				}
-				if err != nil {
-					t.Fatal(err)
-				}
-			}
-			out.Reset()
-			task.Committed(false)
+		d.oneTask(t, all[part*len(all)/2:(part+1)*len(all)/2], rollups, part)
+	}
+}
+
+// oneTask is what one worker makes of the events, in their order.
+func (d *database) oneTask(t testing.TB, left []events.Metric, rollups []pipeline.Rollup, part int) {
+	t.Helper()
+	cfg, now, r, most := pipeline.DefaultConfig(), time.Now().UnixMilli(), rand.New(rand.NewPCG(5, uint64(part))), 1+len(left)/2
+	cfg.Rollups = rollups
+	task := pipeline.NewTask(pipeline.TaskConfig{Partition: pipeline.Partition{Topic: "t", Partition: int32(part)}, Signal: events.Metrics, Config: cfg})
+	out := pipeline.NewOutputs(&cfg)
+	for i := 0; len(left) > 0; i++ {
+		n := min(len(left), 1+r.IntN(most))
+		var records []pipeline.Record
+		for j := range left[:n] {
+			records = append(records, pipeline.Record{Key: []byte(left[j].Tenant), Value: events.AppendMetric(nil, &left[j])})
 		}
+		left = left[n:]
+		task.Step(&pipeline.Chunk{Signal: events.Metrics, Records: records}, now)
+		task.Drain(out, now)
+		blocks := 0
+		insert := func(table string, rows int, block []byte, err error) {
+			t.Helper()
+			if blocks++; err == nil {
+				err = d.Insert(t.Context(), table, fmt.Sprintf("s/%d/%d/%d", part, i, blocks), rows, block)
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+		}
+		for _, rows := range out.Rollups {
+			block, err := clickhouse.Encoder{}.EncodeRollups(nil, rows)
+			insert(pipeline.TableRollups, len(rows.Grain), block, err)
+		}
+		for _, rows := range out.Series {
+			block, err := clickhouse.Encoder{}.EncodeSeries(nil, rows)
+			insert(pipeline.TableSeries, len(rows.Tenant), block, err)
+		}
+		for _, rows := range out.Windows {
+			block, err := clickhouse.Encoder{}.EncodeWindows(nil, rows)
+			insert(pipeline.TableWindows, len(rows.Tenant), block, err)
+		}
+		out.Reset()
+		task.Committed(false)
 	}
 }
 
@@ -258,7 +271,7 @@ func write(t testing.TB, path string, text []byte) {
 
 func (d *database) empty(t testing.TB) {
 	t.Helper()
-	for _, table := range []string{"rollups_10s", "rollups_1m", "rollups_1h", "services_10s", "services_1m", "services_1h", "series", "backfill"} {
+	for _, table := range []string{"rollups_10s", "rollups_1m", "rollups_1h", "services_10s", "services_1m", "services_1h", "series", "windows", "window_series", "backfill"} {
 		d.ask(t, "TRUNCATE TABLE vigie."+table+" SYNC")
 	}
 }
@@ -335,15 +348,19 @@ func TestBackfillGoesOnAfterAnyCall(t *testing.T) {
 	write(t, filepath.Join(dir, "a.ndjson"), ndjson(all[:1_000]))
 	write(t, filepath.Join(dir, "b.ndjson"), ndjson(all[1_000:]))
 	cfg := config(filepath.Join(dir, "*"))
+	cfg.Rollups, cfg.Runs = someWindows()[:2], filepath.Join(t.TempDir(), "runs")
 	if _, _, err := d.run(t, cfg, nil); err != nil {
 		t.Fatal(err)
 	}
 	want := d.contents(t)
+	if want["windows"] == "" {
+		t.Fatal("got no windows: the test proves nothing")
+	}
 	failures := 0
-	for n := int64(1); n <= 14; n++ {
+	for n := int64(1); n <= 23; n++ {
 		d.empty(t)
 		cfg.Job = fmt.Sprint("job", n) // the tables remember tokens over a TRUNCATE
-		for _, after := range []bool{false, true, false} {
+		for _, after := range []bool{false, true} {
 			_, _, err := d.run(t, cfg, func(s backfill.Store) backfill.Store {
 				b := &broken{Store: s, after: after}
 				b.left.Store(n)
@@ -361,8 +378,8 @@ func TestBackfillGoesOnAfterAnyCall(t *testing.T) {
 		}
 		same(t, d.contents(t), want)
 	}
-	if failures < 14 {
-		t.Fatalf("got %d failures, want at least 14: the test proves nothing", failures)
+	if failures < 23 {
+		t.Fatalf("got %d failures, want at least 23: the test proves nothing", failures)
 	}
 }
 
@@ -376,18 +393,18 @@ func TestBackfillSurvivesKill(t *testing.T) {
 	for i := range 6 {
 		write(t, filepath.Join(dir, fmt.Sprintf("%d.ndjson", i)), ndjson(all[i*10_000:(i+1)*10_000]))
 	}
-	pattern := filepath.Join(dir, "*")
+	pattern, runs := filepath.Join(dir, "*"), filepath.Join(t.TempDir(), "runs")
 	kills := 0
 	for attempt := 0; ; attempt++ {
 		cmd := exec.Command(os.Args[0])
-		cmd.Env = append(os.Environ(), envLoad+"="+pattern, envAddr+"="+d.server.HTTPAddr)
+		cmd.Env = append(os.Environ(), envLoad+"="+pattern, envAddr+"="+d.server.HTTPAddr, envRuns+"="+runs)
 		cmd.Stderr = os.Stderr
 		if err := cmd.Start(); err != nil {
 			t.Fatal(err)
 		}
 		var killed atomic.Bool
 		timer := time.AfterFunc(50*time.Millisecond+rand.N(time.Second), func() { killed.Store(true); _ = cmd.Process.Kill() })
-		if attempt == 30 {
+		if attempt == 20 {
 			timer.Stop()
 		}
 		err := cmd.Wait()
@@ -405,8 +422,9 @@ func TestBackfillSurvivesKill(t *testing.T) {
 		t.Fatal("got no kill: the test proves nothing")
 	}
 	got := d.contents(t)
-	whole := newDatabase(t)
-	if _, _, err := whole.run(t, config(pattern), nil); err != nil {
+	whole, cfg := newDatabase(t), config(pattern)
+	cfg.Runs, cfg.Rollups = runs, someWindows()
+	if _, _, err := whole.run(t, cfg, nil); err != nil {
 		t.Fatal(err)
 	}
 	same(t, got, whole.contents(t))
@@ -485,7 +503,6 @@ func (a *advanced) Mark(ctx context.Context) (uint64, error) {
 func TestDeclaredRollups(t *testing.T) {
 	all := someMetrics(5_000)
 	panes := pipeline.Rollup{Name: "by_service", From: events.Metrics, Where: `name == "m1"`, By: []string{"service"}}
-	window := pipeline.Rollup{Name: "windowed", From: events.Metrics, By: []string{"service"}, Window: &pipeline.Window{Tumbling: time.Minute}}
 	increase := pipeline.Rollup{Name: "grown", From: events.Metrics, Measure: "increase"}
 	stream, loaded := newDatabase(t), newDatabase(t)
 	stream.stream(t, all, panes)
@@ -496,7 +513,7 @@ func TestDeclaredRollups(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "a.ndjson")
 	write(t, path, ndjson(all))
 	cfg := config(path)
-	cfg.Rollups = []pipeline.Rollup{panes, window, increase, {Name: "of_logs", From: events.Logs}}
+	cfg.Rollups = []pipeline.Rollup{panes, increase, {Name: "of_logs", From: events.Logs}}
 	_, out, err := loaded.run(t, cfg, nil)
 	if err != nil {
 		t.Fatal(err)
@@ -517,7 +534,7 @@ func TestDeclaredRollups(t *testing.T) {
 	if !added(row[0], "by_service", first) || !added(row[0], "by_service", last) || added(row[0], "by_service", first-3600) || added(row[0], "by_service", last+3600) || added("other", "by_service", first) {
 		t.Errorf("got other hours than those from %d to %d", first, last)
 	}
-	if notes := strings.Join(out.notes, "\n"); !strings.Contains(notes, "stay as they are: windowed, grown") || strings.Contains(notes, "of_logs") {
+	if notes := strings.Join(out.notes, "\n"); !strings.Contains(notes, "stay as they are: grown") || strings.Contains(notes, "of_logs") {
 		t.Errorf("got notes %s", notes)
 	}
 }

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"time"
+
+	"github.com/vigie-io/vigie/internal/pipeline"
 )
 
 // ErrRefused is wrapped by errors of Store.Insert when the block itself is at fault: repeating it does not help.
@@ -22,6 +24,9 @@ type Store interface {
 	Mark(ctx context.Context) (uint64, error)
 	// Note notes which hours a job adds to, before it does.
 	Note(ctx context.Context, job string, hours []Hours) error
+	// Meets returns which of some rows of windows, by their indexes, have a window that is stored of another part: one of the same series, rule
+	// and bounds, or of sessions one that overlaps. Late rows are none.
+	Meets(ctx context.Context, rows *pipeline.WindowRows, of []int) ([]int, error)
 	// Replaced is all that jobs have ever put in the place of other results.
 	Replaced(ctx context.Context) (Replaced, error)
 }
@@ -46,7 +51,7 @@ const wholeFile = -1
 
 // Entry is a row of the ledger.
 type Entry struct {
-	Chunk   int64 // −1 is the file itself
+	Chunk   int64 // −1 is the file itself; in the ledger of windows a rule
 	State   State
 	Name    string    // of the file
 	Plan    string    // of the file, "" on chunks

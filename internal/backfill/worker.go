@@ -14,6 +14,7 @@ import (
 type Encoder interface {
 	EncodeRollups(dst []byte, rows *pipeline.Rollups) ([]byte, error)
 	EncodeSeries(dst []byte, rows *pipeline.SeriesRows) ([]byte, error)
+	EncodeWindows(dst []byte, rows *pipeline.WindowRows) ([]byte, error)
 }
 
 // worker loads one chunk at a time.
@@ -41,6 +42,12 @@ func (w *worker) chunk(ctx context.Context, c *chunk) error {
 		return fmt.Errorf("load %s, chunk %d: %w", w.file.path, c.index, err)
 	}
 	s.flush()
+	if err := w.keepWindows(c, s); err != nil {
+		return err
+	}
+	if w.known[c.index].State == Finished {
+		return nil // it was here for its windows
+	}
 	e, skip, err := w.open(ctx, c)
 	if err != nil {
 		return fmt.Errorf("load %s, chunk %d: %w", w.file.path, c.index, err)

@@ -22,7 +22,7 @@ import (
 )
 
 const backfillUsage = `usage: vigie backfill -signal metrics|spans|logs -from 'dir/*.parquet'|'s3://bucket/key*' [-job backfill] [-tenant t]
-                      [-parallel cores] [-rejects file] [-in-doubt load|skip] [flags]
+                      [-parallel cores] [-rejects file] [-in-doubt load|skip] [-runs folder] [-split-sessions] [flags]
        vigie backfill -replace -range FROM/TO -tenant t -signal … -from … [-job name] [-accept-rejects] [-replace-empty] [flags]
 
 Loads files of old events, each once by job and content; run again after an interruption it goes on. With -replace what they hold takes the
@@ -73,6 +73,8 @@ func parseBackfill(args []string) (of backfill.Config, rejects string, rest []st
 	set.IntVar(&of.Parallel, "parallel", max(1, runtime.GOMAXPROCS(0)/2), "")
 	set.StringVar(&of.InDoubt, "in-doubt", "", "")
 	set.StringVar(&rejects, "rejects", "", "")
+	set.StringVar(&of.Runs, "runs", "", "")
+	set.BoolVar(&of.SplitSessions, "split-sessions", false, "")
 	var replace backfill.Replace
 	replaces := set.Bool("replace", false, "")
 	set.Func("range", "", func(text string) (err error) { replace.From, replace.To, err = parseRange(text); return err })

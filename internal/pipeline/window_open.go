@@ -24,6 +24,9 @@ type openWindows interface {
 	changes(progress func(tenant string, p windows.Progress), key func(tenant, name string, k *keptWindows))
 	// restore sets what is kept of a key in place of what it had. Its values belong to the store afterwards.
 	restore(tenant, name string, k *keptWindows)
+	// put adds a slice, or a session that touches no other, to those of a key. None of its windows has been emitted.
+	put(tenant, name string, p *keptPart)
+	Reset()
 	// encode is what is kept of a key in one record, and decode the opposite, of a record that has been checked.
 	encode(k *keptWindows) []byte
 	decode(value []byte) *keptWindows
@@ -67,6 +70,10 @@ func (s alignedWindows) restore(tenant, name string, k *keptWindows) {
 		e.Slices[i] = windows.EntrySlice[windowValue]{Window: k.parts[i].window, Value: k.parts[i].value}
 	}
 	s.Restore(tenant, name, e)
+}
+
+func (s alignedWindows) put(tenant, name string, p *keptPart) {
+	s.Add(tenant, name, p.window.Start, func(v *windowValue) { v.mergeFrom(p.value) })
 }
 
 func (alignedWindows) encode(k *keptWindows) []byte { return appendWindows(nil, k) }
@@ -123,6 +130,10 @@ func (s sessionWindows) restore(tenant, name string, k *keptWindows) {
 		sessions[i] = windows.EntrySession[windowValue]{Window: k.parts[i].window, Version: k.parts[i].version, Value: k.parts[i].value}
 	}
 	s.Restore(tenant, name, sessions)
+}
+
+func (s sessionWindows) put(tenant, name string, p *keptPart) {
+	s.restore(tenant, name, &keptWindows{parts: []keptPart{*p}})
 }
 
 func (sessionWindows) encode(k *keptWindows) []byte { return appendSessions(nil, k) }

@@ -1,0 +1,82 @@
+package clickhouse
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"math"
+	"slices"
+	"strings"
+
+	"github.com/vigie-io/vigie/internal/pipeline"
+	"github.com/vigie-io/vigie/pkg/windows"
+)
+
+// metRows is how many rows are asked for in one query, whose text stays within what a server takes.
+const metRows = 1000
+
+// Meets implements backfill.Store.
+func (b *Backfill) Meets(ctx context.Context, rows *pipeline.WindowRows, of []int) (met []int, err error) {
+	for some := range slices.Chunk(of, metRows) {
+		stored, err := b.overlapping(ctx, rows, some)
+		if err != nil {
+			return nil, fmt.Errorf("look for windows that are stored: %w", err)
+		}
+		for _, i := range some {
+			sessions, row := strings.HasPrefix(rows.Shape[i], "session "), windows.Window{Start: rows.Start[i], End: rows.End[i]}
+			if slices.ContainsFunc(stored[windowOwner(rows, i)], func(w windows.Window) bool {
+				return w == row || sessions && w.Start < row.End && w.End > row.Start
+			}) {
+				met = append(met, i)
+			}
+		}
+	}
+	return met, nil
+}
+
+// windowOwner is what has the windows of a row.
+func windowOwner(rows *pipeline.WindowRows, i int) string {
+	return fmt.Sprintf("%s\t%s\t%s\t%d", rows.Tenant[i], rows.Metric[i], rows.Series[i], rows.Rule[i])
+}
+
+// overlapping are the windows, in Unix seconds, that others have stored of the series of some rows, about the time of these.
+func (b *Backfill) overlapping(ctx context.Context, rows *pipeline.WindowRows, some []int) (map[string][]windows.Window, error) {
+	from, to := int64(math.MaxInt64), int64(math.MinInt64)
+	sets := map[string]map[string]bool{}
+	add := func(column, value string) {
+		if sets[column] == nil {
+			sets[column] = map[string]bool{}
+		}
+		sets[column][value] = true
+	}
+	for _, i := range some {
+		from, to = min(from, rows.Start[i]), max(to, rows.End[i])
+		add("tenant", literal(rows.Tenant[i]))
+		add("metric", literal(rows.Metric[i]))
+		add("series_id", "reinterpretAsUInt128(reverse(unhex("+literal(rows.Series[i].String())+")))")
+		add("rule", fmt.Sprint(rows.Rule[i]))
+		add("part NOT", literal(rows.Part[i]))
+	}
+	where := fmt.Sprintf("kind IN (0, 2) AND start < %s AND end > %s", seconds(to*1000), seconds(from*1000))
+	for _, column := range slices.Sorted(maps.Keys(sets)) {
+		where += " AND " + column + " IN (" + strings.Join(slices.Sorted(maps.Keys(sets[column])), ", ") + ")"
+	}
+	answer, err := b.client.rows(ctx, "SELECT tenant, metric, leftPad(lower(hex(series_id)), 32, '0'), rule, toUnixTimestamp(start), toUnixTimestamp(end) FROM vigie.windows FINAL WHERE "+where+" FORMAT TabSeparated")
+	if err != nil {
+		return nil, err
+	}
+	stored := map[string][]windows.Window{}
+	for line := range strings.Lines(answer) {
+		var w windows.Window
+		fields := strings.Split(strings.TrimSuffix(line, "\n"), "\t")
+		if len(fields) != 6 {
+			return nil, fmt.Errorf("got %q, want 6 fields", line)
+		}
+		if _, err := fmt.Sscan(fields[4]+" "+fields[5], &w.Start, &w.End); err != nil {
+			return nil, fmt.Errorf("row %q: %w", line, err)
+		}
+		owner := strings.Join(fields[:4], "\t")
+		stored[owner] = append(stored[owner], w)
+	}
+	return stored, nil
+}
