@@ -38,7 +38,7 @@ func AuditResults(ctx context.Context, cfg config.Config, of AuditRequest, log *
 	for _, table := range of.Tables {
 		asked := verify.AuditConfig{
 			Table: table, Since: of.Since, Now: time.Now(), MaxFuture: cfg.Stream.MaxFuture, WatermarkDelay: cfg.Stream.WatermarkDelay,
-			Decode: clickhouse.Decoder{}.DecodeRollups, Replaced: replaced,
+			Decode: clickhouse.Decoder{}.DecodeAmounts, Replaced: replaced,
 		}
 		var audited verify.Audited
 		if of.Repair {

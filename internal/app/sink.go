@@ -101,7 +101,7 @@ func (r *sinkRunner) watchDuplicates(ctx context.Context) {
 func newAuditor(cfg *config.Config, p *Process, client *clickhouse.Client) *verify.Auditor {
 	of := verify.AuditorConfig{
 		Repair: cfg.Stream.Inserts.Audit == sink.AuditRepair, Range: cfg.Stream.Inserts.AuditRange,
-		MaxFuture: cfg.Stream.MaxFuture, WatermarkDelay: cfg.Stream.WatermarkDelay, Decode: clickhouse.Decoder{}.DecodeRollups,
+		MaxFuture: cfg.Stream.MaxFuture, WatermarkDelay: cfg.Stream.WatermarkDelay, Decode: clickhouse.Decoder{}.DecodeAmounts,
 		Replaced: func(ctx context.Context) (func(string, string, int64) bool, error) { return replacedOf(ctx, client) },
 	}
 	if cfg.Stream.Inserts.Audit != sink.AuditOff && cfg.ClickHouse.Cluster == "" {

@@ -14,6 +14,7 @@ import (
 	"net/url"
 	"os"
 	"strconv"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -126,6 +127,24 @@ type call struct {
 	stream   io.Reader     // instead of body; only the first address is asked
 	noErrors bool          // hand exceptions to the caller as responses
 	limit    time.Duration // longest time on the server; 0 is the configuration's timeout
+
+	lent sync.WaitGroup // readers of body that the transport has not closed
+}
+
+// lend returns a reader of body. The transport may still read when a call has ended, until it closes the reader.
+func (c *call) lend() io.ReadCloser {
+	c.lent.Add(1)
+	return &lentBody{Reader: bytes.NewReader(c.body), giveBack: sync.OnceFunc(c.lent.Done)}
+}
+
+type lentBody struct {
+	*bytes.Reader
+	giveBack func()
+}
+
+func (b *lentBody) Close() error {
+	b.giveBack()
+	return nil
 }
 
 // do sends the call to the address that answered last, and to the others when it cannot be reached. The caller closes
@@ -154,13 +173,14 @@ func (c *Client) do(ctx context.Context, call *call) (*http.Response, error) {
 
 func (c *Client) try(ctx context.Context, addr string, call *call) (*http.Response, error) {
 	target := url.URL{Scheme: c.scheme, Host: addr, Path: "/", RawQuery: call.params.Encode()}
-	body := call.stream
-	if body == nil {
-		body = bytes.NewReader(call.body)
-	}
-	request, err := http.NewRequestWithContext(ctx, call.method, target.String(), body)
+	request, err := http.NewRequestWithContext(ctx, call.method, target.String(), call.stream)
 	if err != nil {
 		return nil, fmt.Errorf("ask ClickHouse at %s: %w", addr, err)
+	}
+	if call.stream == nil && len(call.body) > 0 {
+		request.ContentLength = int64(len(call.body))
+		request.GetBody = func() (io.ReadCloser, error) { return call.lend(), nil }
+		request.Body = call.lend()
 	}
 	if call.header != nil {
 		request.Header = call.header.Clone()
@@ -219,7 +239,9 @@ func (c *Client) rows(ctx context.Context, query string) (string, error) {
 	return string(body), err
 }
 
+// fetch returns the whole answer. It does not retain the call's body.
 func (c *Client) fetch(ctx context.Context, call *call) ([]byte, error) {
+	defer call.lent.Wait() // at last: what is under way ends with ctx
 	ctx, cancel := c.timeout(ctx, call.limit)
 	defer cancel()
 	response, err := c.do(ctx, call)

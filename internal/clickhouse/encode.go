@@ -39,12 +39,15 @@ var typeDistinct = proto.ColumnType(migrations.DistinctType())
 
 var typeSketch = proto.ColumnType(migrations.SketchType())
 
+// rollupColumns is how many columns blocks of pipeline.TableRollups have.
+const rollupColumns = 12
+
 var errShape = errors.New("BUG: columns differ in length, or there are no rows")
 
 // EncodeRollups appends the block of pipeline.TableRollups. It takes len(rows.Grain) as the number of rows, and trusts
 // that rows.Sketch holds as many states: a wrong number is refused by the server.
 func (Encoder) EncodeRollups(dst []byte, rows *pipeline.Rollups) ([]byte, error) {
-	b := begin(dst, len(rows.Grain), 12)
+	b := begin(dst, len(rows.Grain), rollupColumns)
 	numberColumn(b, "grain", proto.ColumnTypeUInt8, rows.Grain)
 	b.lowCardinality("tenant", rows.Tenant)
 	b.lowCardinality("metric", rows.Metric)

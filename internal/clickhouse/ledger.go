@@ -36,25 +36,38 @@ func NewLedger(client *Client) *Ledger { return &Ledger{client, rememberedParts}
 
 // Resume says whether a sink may insert the records of a results partition from next on: nil when they come behind what was
 // inserted, or are sure to be dropped where they were. Its error wraps ErrForgotten when the group was set back too far.
-// What comes first in a partition is noted, so that a restart soon after finds something before it.
-func (l *Ledger) Resume(ctx context.Context, topic string, partition int32, next int64) error {
+// What comes first in a partition is noted, so that a restart soon after finds something before it, and so that what is not noted is
+// virgin: no sink has inserted of it.
+func (l *Ledger) Resume(ctx context.Context, topic string, partition int32, next int64) (virgin bool, err error) {
 	known, err := l.Known(ctx, topic, "")
 	if err != nil {
-		return err
+		return false, err
 	}
 	stored, noted := known[partition]
 	switch {
 	case !noted:
-		return l.Note(ctx, topic, []string{""}, verify.Offsets{partition: next})
+		if err := l.Note(ctx, topic, []string{""}, verify.Offsets{partition: next}); err != nil {
+			return false, err
+		}
+		return l.first(ctx, topic, partition)
 	case next >= stored:
-		return nil
+		return false, nil
 	}
 	remembered, err := l.remembers(ctx, topic, partition, next)
 	if err != nil || remembered {
-		return err
+		return false, err
 	}
-	return fmt.Errorf("insert results of partition %d from offset %d: what is before %d was inserted, so long ago that it could be counted twice: %w: the sink's group was set back: stop every stream, wait for session_timeout and set the group's offset of this partition to %d",
+	return false, fmt.Errorf("insert results of partition %d from offset %d: what is before %d was inserted, so long ago that it could be counted twice: %w: the sink's group was set back: stop every stream, wait for session_timeout and set the group's offset of this partition to %d",
 		partition, next, stored, ErrForgotten, stored)
+}
+
+// first says whether the partition has been noted once only: another sink may have noted it at the same moment, and inserted.
+func (l *Ledger) first(ctx context.Context, topic string, partition int32) (bool, error) {
+	answer, err := l.client.rows(ctx, fmt.Sprintf("SELECT count() FROM vigie.stored WHERE topic = %s AND partition = %d AND about = '' FORMAT TabSeparated", literal(topic), partition))
+	if err != nil {
+		return false, fmt.Errorf("read what is known to be stored: %w", err)
+	}
+	return strings.TrimSpace(answer) == "1", nil
 }
 
 // Note implements verify.Ledger.

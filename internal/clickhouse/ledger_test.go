@@ -87,12 +87,17 @@ func TestRepairOfWhatWasPassedOver(t *testing.T) {
 func TestLedgerResume(t *testing.T) {
 	_, client := migrated(t, nil)
 	ledger := clickhouse.NewLedger(client)
+	virgins := map[int32]bool{}
 	f := func(partition int32, next int64, want error) {
 		t.Helper()
-		err := ledger.Resume(t.Context(), "id", partition, next)
+		virgin, err := ledger.Resume(t.Context(), "id", partition, next)
 		if !errors.Is(err, want) || want != nil && !strings.Contains(err.Error(), "to 100") {
 			t.Errorf("partition %d from %d: got %v, want %v", partition, next, err, want)
 		}
+		if first := !virgins[partition]; virgin != first {
+			t.Errorf("partition %d from %d: got virgin %v, want %v", partition, next, virgin, first)
+		}
+		virgins[partition] = true
 	}
 	note := func(next int64) {
 		t.Helper()
@@ -104,7 +109,7 @@ func TestLedgerResume(t *testing.T) {
 	f(0, 40, nil) // the first ever
 	note(60)
 	f(0, 45, nil) // a crash before the offsets were committed
-	if err := ledger.Resume(t.Context(), "id", 0, 39); !errors.Is(err, clickhouse.ErrForgotten) || !strings.Contains(err.Error(), "to 60") {
+	if _, err := ledger.Resume(t.Context(), "id", 0, 39); !errors.Is(err, clickhouse.ErrForgotten) || !strings.Contains(err.Error(), "to 60") {
 		t.Errorf("from before the first: got %v, want ErrForgotten", err)
 	}
 	f(1, 0, nil)

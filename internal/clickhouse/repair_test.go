@@ -87,7 +87,7 @@ func makeBlocks(t *testing.T, at int64, n int) (blocks resultBlocks) {
 func audit(t *testing.T, client *clickhouse.Client, blocks resultBlocks, table verify.Table, now time.Time) verify.Audited {
 	t.Helper()
 	found, err := verify.Audit(t.Context(), verify.AuditConfig{
-		Table: table, Since: now.Add(-2 * time.Hour).Truncate(time.Hour), Now: now, Decode: clickhouse.Decoder{}.DecodeRollups,
+		Table: table, Since: now.Add(-2 * time.Hour).Truncate(time.Hour), Now: now, Decode: clickhouse.Decoder{}.DecodeAmounts,
 	}, blocks, clickhouse.NewStore(client))
 	if err != nil {
 		t.Fatal(err)
@@ -213,7 +213,7 @@ func TestRepairLeavesWhatWasReplaced(t *testing.T) {
 func repairTable(t *testing.T, client *clickhouse.Client, blocks verify.Results, table verify.Table, now time.Time) (verify.Audited, error) {
 	t.Helper()
 	return verify.Repair(t.Context(), verify.AuditConfig{
-		Table: table, Since: now.Add(-2 * time.Hour).Truncate(time.Hour), Now: now, Decode: clickhouse.Decoder{}.DecodeRollups,
+		Table: table, Since: now.Add(-2 * time.Hour).Truncate(time.Hour), Now: now, Decode: clickhouse.Decoder{}.DecodeAmounts,
 	}, blocks, clickhouse.NewStore(client), clickhouse.NewRepairer(client, time.Minute))
 }
 
@@ -250,7 +250,7 @@ func TestTwoRepairsPutAPartBackOnce(t *testing.T) {
 		repairing.Go(func() {
 			for range 200 {
 				found, err := verify.Repair(t.Context(), verify.AuditConfig{
-					Table: table, Since: now.Add(-time.Hour), Now: now, Decode: clickhouse.Decoder{}.DecodeRollups,
+					Table: table, Since: now.Add(-time.Hour), Now: now, Decode: clickhouse.Decoder{}.DecodeAmounts,
 				}, blocks, clickhouse.NewStore(client), repairer)
 				put.Add(int64(found.Repaired))
 				if err == nil {
@@ -298,7 +298,7 @@ func TestRepairAfterAnother(t *testing.T) {
 		}
 	}}
 	found, err := verify.Repair(t.Context(), verify.AuditConfig{
-		Table: table, Since: now.Add(-time.Hour), Now: now, Decode: clickhouse.Decoder{}.DecodeRollups,
+		Table: table, Since: now.Add(-time.Hour), Now: now, Decode: clickhouse.Decoder{}.DecodeAmounts,
 	}, blocks, clickhouse.NewStore(client), second)
 	if err != nil || len(found.Missing) != 0 || found.Repaired != 0 {
 		t.Errorf("the second: got %+v, %v, want nothing missing any more", found, err)

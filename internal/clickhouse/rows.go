@@ -54,6 +54,34 @@ func (Decoder) DecodeRollups(block []byte) (*pipeline.Rollups, error) {
 	return rows, nil
 }
 
+// DecodeAmounts reads of a block of pipeline.TableRollups which rows it has, and their counts and sums. The other columns, most of the
+// block, come behind these and are not read. The rows do not refer to block.
+func (Decoder) DecodeAmounts(block []byte) (*pipeline.Rollups, error) {
+	var (
+		grain                   proto.ColUInt8
+		tenant, metric, service = lowCardinality(), lowCardinality(), lowCardinality()
+		id                      proto.ColUInt128
+		start                   = proto.ColDateTime{Location: time.UTC}
+		count                   proto.ColUInt64
+		sum                     proto.ColFloat64
+	)
+	err := readFirst(block, rollupColumns, proto.Results{
+		{Name: "grain", Data: &grain}, {Name: "tenant", Data: tenant}, {Name: "metric", Data: metric}, {Name: "service", Data: service},
+		{Name: "series_id", Data: &id}, {Name: "ts", Data: &start}, {Name: "count", Data: &count}, {Name: "sum", Data: &sum},
+	})
+	if err != nil {
+		return nil, fmt.Errorf("decode block of %s: %w", pipeline.TableRollups, err)
+	}
+	rows := &pipeline.Rollups{
+		Grain: make([]pipeline.Grain, len(grain)), Tenant: tenant.Values, Metric: metric.Values, Service: service.Values, Series: idsOf(id),
+		Pane: make([]uint32, len(grain)), Count: count, Sum: sum,
+	}
+	for i := range grain {
+		rows.Grain[i], rows.Pane[i] = pipeline.Grain(grain[i]), uint32(start.Data[i])
+	}
+	return rows, nil
+}
+
 // DecodeSeries reads a block of pipeline.TableSeries. The rows do not refer to block.
 func (Decoder) DecodeSeries(block []byte) (*pipeline.SeriesRows, error) {
 	var (
@@ -148,7 +176,32 @@ func (Decoder) DecodeProgress(block []byte) (*pipeline.ProgressRows, error) {
 	return rows, nil
 }
 
-func lowCardinality() *proto.ColLowCardinality[string] { return new(proto.ColStr).LowCardinality() }
+func lowCardinality() *proto.ColLowCardinality[string] {
+	return proto.NewLowCardinality[string](new(words))
+}
+
+// words is a dictionary. A proto.ColStr would make a new string for each row that has a word.
+type words struct {
+	proto.ColStr
+	all []string
+}
+
+func (w *words) DecodeColumn(r *proto.Reader, rows int) error {
+	if err := w.ColStr.DecodeColumn(r, rows); err != nil {
+		return err
+	}
+	for i := range rows {
+		w.all = append(w.all, w.ColStr.Row(i))
+	}
+	return nil
+}
+
+func (w *words) Row(i int) string { return w.all[i] }
+
+func (w *words) Reset() {
+	w.ColStr.Reset()
+	w.all = w.all[:0]
+}
 
 func milliseconds() *proto.ColDateTime64 {
 	return new(proto.ColDateTime64).WithPrecision(proto.PrecisionMilli).WithLocation(time.UTC)
@@ -189,6 +242,28 @@ func readOne(data []byte, columns proto.Results) error {
 		return fmt.Errorf("%d bytes behind the last row", len(rest))
 	}
 	return nil
+}
+
+// readFirst reads the first columns of the block that data is, which has so many in all.
+func readFirst(data []byte, all int, columns proto.Results) error {
+	buffer := buffers.Get().(*bufio.Reader)
+	defer buffers.Put(buffer)
+	buffer.Reset(bytes.NewReader(data))
+	defer buffer.Reset(nil)
+	reader := proto.NewReader(buffer)
+	var header proto.Block
+	var err error
+	if header.Columns, err = reader.Int(); err != nil {
+		return err
+	}
+	if header.Rows, err = reader.Int(); err != nil {
+		return err
+	}
+	if header.Columns != all || header.Rows < 1 || header.Rows > len(data) {
+		return fmt.Errorf("%d columns and %d rows in %d bytes: want %d columns", header.Columns, header.Rows, len(data), all)
+	}
+	header.Columns = len(columns)
+	return columns.DecodeResult(reader, protocol, header)
 }
 
 // sketchColumn takes what is left of a block as sketch states: nothing but reading a state tells where it ends.

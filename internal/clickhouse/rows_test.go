@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 
@@ -76,6 +77,7 @@ func TestDecoderIsTheEncodersInverse(t *testing.T) {
 		closed.Sketch = blocks.Sketch
 		roundTrip(t, closed, encoder.EncodeWindows, decoder.DecodeWindows)
 		roundTrip(t, blocks, encoder.EncodeRollups, decoder.DecodeRollups)
+		amountsAreRollups(t, blocks)
 		roundTrip(t, announced, encoder.EncodeSeries, decoder.DecodeSeries)
 		roundTrip(t, progress, encoder.EncodeProgress, decoder.DecodeProgress)
 	})
@@ -97,6 +99,31 @@ func roundTrip[T any](t *rapid.T, rows *T, encode func([]byte, *T) ([]byte, erro
 	}
 }
 
+// amountsAreRollups checks that DecodeAmounts reads what the rows begin with, and refuses what ends before.
+func amountsAreRollups(t *rapid.T, rows *pipeline.Rollups) {
+	block, err := clickhouse.Encoder{}.EncodeRollups(nil, rows)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := amountsOf(rows)
+	got, err := clickhouse.Decoder{}.DecodeAmounts(block)
+	if err != nil || !reflect.DeepEqual(got, want) {
+		t.Fatalf("amounts: got %+v, %v, want %+v", got, err, want)
+	}
+	cut := rapid.IntRange(0, 8*len(rows.Grain)).Draw(t, "cut") // not even room for the counts
+	for _, bad := range [][]byte{nil, block[:cut], append([]byte{block[0] + 1}, block[1:]...)} {
+		if _, err := (clickhouse.Decoder{}).DecodeAmounts(bad); err == nil {
+			t.Fatalf("amounts of %d bytes of %d: got no error", len(bad), len(block))
+		}
+	}
+}
+
+func amountsOf(rows *pipeline.Rollups) *pipeline.Rollups {
+	return &pipeline.Rollups{
+		Grain: rows.Grain, Tenant: rows.Tenant, Metric: rows.Metric, Service: rows.Service, Series: rows.Series, Pane: rows.Pane, Count: rows.Count, Sum: rows.Sum,
+	}
+}
+
 func TestDecoderRefusesOtherBlocks(t *testing.T) {
 	block, err := clickhouse.Encoder{}.EncodeProgress(nil, &pipeline.ProgressRows{
 		Topic: []string{"t"}, Partition: []int32{0}, Tenant: []string{"acme"}, Time: []int64{1}, Updated: []int64{math.MaxInt64},
@@ -104,8 +131,10 @@ func TestDecoderRefusesOtherBlocks(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := (clickhouse.Decoder{}).DecodeRollups(block); err == nil || !strings.Contains(err.Error(), "columns") {
-		t.Errorf("block of another table: got %v, want an error about its columns", err)
+	for _, decode := range []func([]byte) (*pipeline.Rollups, error){clickhouse.Decoder{}.DecodeRollups, clickhouse.Decoder{}.DecodeAmounts} {
+		if _, err := decode(block); err == nil || !strings.Contains(err.Error(), "columns") {
+			t.Errorf("block of another table: got %v, want an error about its columns", err)
+		}
 	}
 }
 
@@ -123,8 +152,14 @@ func FuzzDecodeRollups(f *testing.F) {
 		if err == nil && (len(rows.Tenant) != len(rows.Grain) || len(rows.LastHist) != len(rows.Grain)) {
 			t.Errorf("columns: got %d tenants for %d rows", len(rows.Tenant), len(rows.Grain))
 		}
+		amounts, failed := clickhouse.Decoder{}.DecodeAmounts(block)
+		if err == nil && len(rows.Grain) > 0 && (failed != nil || !reflect.DeepEqual(amounts, amountsOf(rows))) && !hasNaN(rows.Sum) {
+			t.Errorf("amounts: got %+v, %v, want those of %+v", amounts, failed, rows)
+		}
 	})
 }
+
+func hasNaN(values []float64) bool { return slices.ContainsFunc(values, math.IsNaN) }
 
 // undump reads what hex.Dump wrote.
 func undump(t testing.TB, dump string) (out []byte) {

@@ -34,20 +34,28 @@ func (s *Store) Rows(ctx context.Context, q verify.Query, yield func(*verify.Row
 		return err
 	}
 	request.params.Set("optimize_aggregation_in_order", "1")
-	err = s.answer(ctx, request, proto.Results{
+	columns := proto.Results{
 		{Name: "tenant", Data: &tenant}, {Name: "metric", Data: &metric}, {Name: "service", Data: &service},
 		{Name: "id", Data: &id}, {Name: "start", Data: &start}, {Name: "count", Data: &count}, {Name: "sum", Data: &sum},
-		{Name: "min", Data: &low}, {Name: "max", Data: &high}, {Name: "last_time", Data: &lastTime},
-		{Name: "last", Data: &last}, {Name: "last_hist", Data: &lastHist}, {Name: "sketch", Data: &sketch},
-	}, func(rows int) error {
+	}
+	if !q.Amounts {
+		columns = append(columns, proto.Results{
+			{Name: "min", Data: &low}, {Name: "max", Data: &high}, {Name: "last_time", Data: &lastTime},
+			{Name: "last", Data: &last}, {Name: "last_hist", Data: &lastHist}, {Name: "sketch", Data: &sketch},
+		}...)
+	}
+	err = s.answer(ctx, request, columns, func(rows int) error {
 		for i := range rows {
 			row := verify.Row{
 				Key: verify.Key{
 					Tenant: tenant.Row(i), Metric: metric.Row(i), Service: service.Row(i),
 					ID: series.ID{Hi: id[i].High, Lo: id[i].Low}, Start: int64(start[i]),
 				},
-				Count: count[i], Sum: sum[i], Min: low[i], Max: high[i],
-				LastTime: lastTime[i], Last: last[i], LastHist: lastHist.Row(i), Sketch: sketch.RowBytes(i),
+				Count: count[i], Sum: sum[i],
+			}
+			if !q.Amounts {
+				row.Min, row.Max, row.LastTime, row.Last = low[i], high[i], lastTime[i], last[i]
+				row.LastHist, row.Sketch = lastHist.Row(i), sketch.RowBytes(i)
 			}
 			if err := yield(&row); err != nil {
 				return err
@@ -69,11 +77,16 @@ func verifyQuery(q *verify.Query) (string, error) {
 	if q.Table.Service {
 		keys, id, last = "tenant, metric, service, ts", "toUInt128(0)", "(0::Int64, 0::Float64, '')"
 	}
+	columns, rest := "tenant, metric, service, id, start, count, sum", ""
+	if !q.Amounts {
+		columns += ", min, max, last_time, last, last_hist, sketch"
+		rest = ", toFloat64(min(r.min)) AS min, toFloat64(max(r.max)) AS max, " + last + " AS level," +
+			" level.1 AS last_time, level.2 AS last, level.3 AS last_hist, CAST(" + migrations.MergeStates("r.sketch") + ", 'String') AS sketch"
+	}
 	var b strings.Builder
 	// Only what the stream wrote: replacements are of no topic.
 	b.WriteString("SELECT tenant::String AS tenant, metric::String AS metric, service::String AS service, " + id + " AS id, toUnixTimestamp(ts) AS start," +
-		" sum(r.count) AS count, sum(r.sum) AS sum, toFloat64(min(r.min)) AS min, toFloat64(max(r.max)) AS max, " + last + " AS level," +
-		" level.1 AS last_time, level.2 AS last, level.3 AS last_hist, CAST(" + migrations.MergeStates("r.sketch") + ", 'String') AS sketch" +
+		" sum(r.count) AS count, sum(r.sum) AS sum" + rest +
 		"\nFROM vigie." + q.Table.Name + " AS r WHERE r.gen = 0 AND ts >= " + seconds(q.From*1000) + " AND ts < " + seconds(q.To*1000))
 	if q.Tenant != "" {
 		b.WriteString(" AND r.tenant = " + literal(string(q.Tenant)))
@@ -89,6 +102,5 @@ func verifyQuery(q *verify.Query) (string, error) {
 		}
 		b.WriteString(" AND r.metric" + in + strings.Join(names, ",") + ")")
 	}
-	columns := "tenant, metric, service, id, start, count, sum, min, max, last_time, last, last_hist, sketch"
 	return "SELECT " + columns + " FROM (" + b.String() + "\nGROUP BY " + keys + ")", nil
 }

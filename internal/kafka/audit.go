@@ -28,6 +28,9 @@ func NewResultsTopic(cfg Config, table string, wait time.Duration, log *slog.Log
 	return &ResultsTopic{NewSourceTopic(cfg, cfg.Topics.Results.Name, wait, log), table}
 }
 
+// blocksMemory is what Blocks keeps at most to unpack blocks into, in bytes.
+const blocksMemory = 64 << 20
+
 // Settle implements verify.Results.
 func (r *ResultsTopic) Settle(ctx context.Context, end verify.Offsets) error {
 	ctx, cancel := context.WithTimeout(ctx, r.wait)
@@ -37,7 +40,7 @@ func (r *ResultsTopic) Settle(ctx context.Context, end verify.Offsets) error {
 
 // Blocks implements verify.Results.
 func (r *ResultsTopic) Blocks(ctx context.Context, from, to verify.Offsets, fn func(*verify.Block) error) error {
-	err := readRange(ctx, &r.cfg, r.topic, from, to, r.log, func(id [16]byte, record *kgo.Record) error {
+	err := readRangeInto(ctx, &r.cfg, r.topic, from, to, newMemory(blocksMemory), r.log, func(id [16]byte, record *kgo.Record) error {
 		table, rows := "", 0
 		for _, h := range record.Headers {
 			switch h.Key {

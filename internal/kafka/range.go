@@ -65,6 +65,11 @@ func listed(ctx context.Context, admin *kadm.Client, topic string, list lister) 
 // readRange calls fn for the committed records from ≤ offset < to of the partitions in to, by partition in order. to must be
 // readable: at most the last stable offset. What retention deletes meanwhile is passed over.
 func readRange(ctx context.Context, cfg *Config, topic string, from, to map[int32]int64, log *slog.Logger, fn func(id [16]byte, r *kgo.Record) error) error {
+	return readRangeInto(ctx, cfg, topic, from, to, nil, log, fn)
+}
+
+// readRangeInto is readRange with records that are valid during fn only, if memory is not nil: they are unpacked into it, again and again.
+func readRangeInto(ctx context.Context, cfg *Config, topic string, from, to map[int32]int64, memory *memory, log *slog.Logger, fn func(id [16]byte, r *kgo.Record) error) error {
 	left := map[int32]int64{} // partition → end still to be reached
 	begin := map[int32]kgo.Offset{}
 	for partition, end := range to {
@@ -78,6 +83,9 @@ func readRange(ctx context.Context, cfg *Config, topic string, from, to map[int3
 	options, err := cfg.options("reader", log)
 	if err != nil {
 		return err
+	}
+	if memory != nil {
+		options = append(options, kgo.WithPools(memory), kgo.WithHooks(memory))
 	}
 	client, err := kgo.NewClient(append(options,
 		kgo.ConsumePartitions(map[string]map[int32]kgo.Offset{topic: begin}),
@@ -98,7 +106,11 @@ func readRange(ctx context.Context, cfg *Config, topic string, from, to map[int3
 				return err
 			}
 		}
-		if err := each(fetches, left, fn); err != nil {
+		err = each(fetches, left, fn)
+		if memory != nil {
+			recycle(fetches)
+		}
+		if err != nil {
 			return err
 		}
 	}

@@ -18,6 +18,9 @@ var _ sink.Source = (*Results)(nil)
 // maxResultPoll bounds the records one Poll returns, so that the sink's buffer is exceeded by little.
 const maxResultPoll = 64
 
+// resultsMemory is what is kept at most to unpack results into, in bytes: a few blocks.
+const resultsMemory = 64 << 20
+
 // Results reads the results topic as a member of the sink's consumer group: committed transactions only.
 type Results struct {
 	topic  string
@@ -37,6 +40,7 @@ func NewResults(cfg Config, member int, log *slog.Logger) (*Results, error) {
 		return nil, err
 	}
 	r := &Results{topic: cfg.Topics.Results.Name, log: log, lost: newLosses(cfg.Topics.Results.Name)}
+	memory := newMemory(resultsMemory)
 	r.client, err = kgo.NewClient(append(append(options, r.lost.options()...),
 		kgo.ConsumeTopics(r.topic),
 		kgo.ConsumerGroup(cfg.Group+"-sink"),
@@ -48,6 +52,7 @@ func NewResults(cfg Config, member int, log *slog.Logger) (*Results, error) {
 		kgo.FetchMaxBytes(int32(max(cfg.FetchBuffer, cfg.Topics.Results.MaxMessage))),
 		kgo.FetchMaxPartitionBytes(int32(cfg.Topics.Results.MaxMessage)),
 		kgo.FetchMaxWait(time.Second),
+		kgo.WithPools(memory), kgo.WithHooks(memory),
 		// Markers of transactions are returned: the offsets say of a partition that all before its end is stored.
 		kgo.KeepControlRecords(),
 	)...)
@@ -85,7 +90,7 @@ func (r *Results) Poll(ctx context.Context) (sink.Fetch, error) {
 func resultRecord(id [16]byte, r *kgo.Record) sink.Record {
 	out := sink.Record{
 		Topic: r.Topic, TopicID: id, Partition: r.Partition, Offset: r.Offset, Time: r.Timestamp, Key: r.Key, Value: r.Value,
-		Headers: make([]sink.Header, len(r.Headers)), Marker: r.Attrs.IsControl(),
+		Headers: make([]sink.Header, len(r.Headers)), Marker: r.Attrs.IsControl(), Free: r.Recycle,
 	}
 	for i, h := range r.Headers {
 		out.Headers[i] = sink.Header{Key: h.Key, Value: h.Value}

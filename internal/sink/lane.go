@@ -88,10 +88,8 @@ func (l *lane) pop() (Record, bool) {
 // run ends with ctx: the partition was lost, or the sink ends.
 func (l *lane) run(ctx context.Context) {
 	defer l.abandon()
-	if resume := l.sink.resume; resume != nil {
-		if !l.retry(ctx, "resume", func() error { return resume(ctx, l.topic, l.partition, l.done.Load()) }) {
-			return
-		}
+	if !l.begin(ctx) {
+		return
 	}
 	l.resumed.Store(true)
 	for {
@@ -108,7 +106,28 @@ func (l *lane) run(ctx context.Context) {
 			return
 		}
 		l.done.Store(record.Offset + 1)
+		if record.Free != nil {
+			record.Free()
+		}
 	}
+}
+
+// begin waits until the lane may insert, and tells of the doubt about what others inserted before. It returns false when ctx ended.
+func (l *lane) begin(ctx context.Context) bool {
+	virgin := false
+	if resume := l.sink.resume; resume != nil {
+		may := l.retry(ctx, "resume", func() (err error) {
+			virgin, err = resume(ctx, l.topic, l.partition, l.done.Load())
+			return err
+		})
+		if !may {
+			return false
+		}
+	}
+	if !virgin {
+		l.sink.doubt()
+	}
+	return true
 }
 
 // abandon gives back what the lane held: a partition that comes again must not come paused.

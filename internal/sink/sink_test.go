@@ -211,6 +211,8 @@ type fixture struct {
 	reg    *prometheus.Registry
 	sink   *sink.Sink // once it runs
 	resume func(topic string, partition int32, next int64) error
+	virgin map[int32]bool
+	doubts atomic.Int64
 }
 
 func newFixture(records ...sink.Record) *fixture {
@@ -223,10 +225,11 @@ func (f *fixture) run(t *testing.T) (stop func()) {
 	s := sink.New(f.cfg, f.source, f.table, f.lot, sink.NewMetrics(f.reg), slog.New(slog.NewTextHandler(io.Discard, nil)))
 	f.sink = s
 	if f.resume != nil {
-		s.BeforeResuming(func(_ context.Context, topic string, partition int32, next int64) error {
-			return f.resume(topic, partition, next)
+		s.BeforeResuming(func(_ context.Context, topic string, partition int32, next int64) (bool, error) {
+			return f.virgin[partition], f.resume(topic, partition, next)
 		})
 	}
+	s.OnDoubt(func() { f.doubts.Add(1) })
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
 	go func() { done <- s.Run(ctx) }()
@@ -460,6 +463,64 @@ func TestPartitionThatMayNotBeResumed(t *testing.T) {
 		pass(time.Minute)
 		equal(t, "stored", f.table.blocks(), values(all))
 		equal(t, "stalled", f.metric(t, "vigie_sink_stalled_partitions"), 0.0)
+		stop()
+	})
+}
+
+// What somebody may have inserted of before is in doubt, and so is an insert that did not succeed; nothing else is.
+func TestDoubts(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFixture(records(3, 2)...)
+		f.resume = func(string, int32, int64) error { return nil }
+		f.virgin = map[int32]bool{0: true, 1: true}
+		stop := f.run(t)
+		pass(time.Minute)
+		equal(t, "stored", len(f.table.blocks()), 6)
+		equal(t, "doubts", f.doubts.Load(), int64(1))
+		stop()
+	})
+	synctest.Test(t, func(t *testing.T) {
+		f := newFixture(records(1, 2)...)
+		f.resume, f.virgin = func(string, int32, int64) error { return nil }, map[int32]bool{0: true}
+		f.table.after = func(_ string, try int) error {
+			if try == 1 {
+				return errors.New("the connection ended")
+			}
+			return nil
+		}
+		stop := f.run(t)
+		pass(time.Minute)
+		equal(t, "stored", len(f.table.blocks()), 2)
+		equal(t, "doubts", f.doubts.Load(), int64(2))
+		stop()
+	})
+}
+
+// The memory of each record is given back once, after it was stored.
+func TestRecordsAreFreed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		all := records(2, 5)
+		freed := make([]atomic.Int64, len(all))
+		f := newFixture()
+		for i := range all {
+			all[i].Free = func() {
+				if freed[i].Add(1); !slices.Contains(f.table.blocks(), string(all[i].Value)) {
+					t.Errorf("record %d was freed before it was stored", i)
+				}
+			}
+		}
+		f.source = newSource(all...)
+		f.table.before = func(_ string, try int) error {
+			if try == 1 {
+				return errors.New("away")
+			}
+			return nil
+		}
+		stop := f.run(t)
+		pass(time.Minute)
+		for i := range freed {
+			equal(t, "freed", freed[i].Load(), int64(1))
+		}
 		stop()
 	})
 }

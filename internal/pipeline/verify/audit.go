@@ -50,7 +50,8 @@ type AuditConfig struct {
 	Replaced func(tenant, metric string, start int64) bool
 	// MaxFuture and WatermarkDelay are those that the results were made with.
 	MaxFuture, WatermarkDelay time.Duration
-	Decode                    func(block []byte) (*pipeline.Rollups, error)
+	// Decode reads which rows a block of results has, and their counts and sums. It need not read more.
+	Decode func(block []byte) (*pipeline.Rollups, error)
 }
 
 // Missing is the part of a block that a table has not: ClickHouse stores the rows of one block and one partition of the
@@ -166,11 +167,9 @@ func (a *auditor) narrow(ctx context.Context) error {
 	}
 	first := a.out.To
 	err := a.results.Blocks(ctx, from, a.span.To, func(b *Block) error {
-		return a.parts(b, func(_ string, rows map[Key]amount) {
-			for key := range rows {
-				if key.Start >= a.out.From {
-					first = min(first, key.Start)
-				}
+		return a.each(b, func(key Key, _ amount) {
+			if key.Start >= a.out.From {
+				first = min(first, key.Start)
 			}
 		})
 	})
@@ -206,33 +205,40 @@ func (a *auditor) add(ctx context.Context) (map[Key]amount, error) {
 			delete(cut, b.Partition)
 			a.out.From = max(a.out.From, ceil(b.Time.Add(a.cfg.MaxFuture).Unix(), a.cfg.Table.Width))
 		}
-		return a.parts(b, func(_ string, rows map[Key]amount) {
-			for key, of := range rows {
-				said[key] = plus(said[key], of)
-			}
-		})
+		return a.each(b, func(key Key, of amount) { said[key] = plus(said[key], of) })
 	})
 	return said, err
 }
 
-// parts calls fn for the rows of the block that go into one partition of the table, added up by key.
-func (a *auditor) parts(b *Block, fn func(group string, rows map[Key]amount)) error {
+// each calls fn for the rows of a block that go into the table. Several can become one there: those of panes narrower than the table's.
+func (a *auditor) each(b *Block, fn func(key Key, of amount)) error {
 	rows, err := a.cfg.Decode(b.Bytes)
 	if err != nil {
 		return fmt.Errorf("read result record %d/%d: %w", b.Partition, b.Offset, err)
 	}
-	groups := map[string]map[Key]amount{}
 	for i := range rows.Grain {
 		if a.cfg.Table.Service != (rows.Grain[i] == pipeline.GrainService) {
 			continue
 		}
 		key := Key{Tenant: rows.Tenant[i], Metric: rows.Metric[i], Service: rows.Service[i], ID: rows.Series[i],
 			Start: floor(int64(rows.Pane[i]), a.cfg.Table.Width)}
+		fn(key, amount{rows.Count[i], rows.Sum[i], max(rows.Sum[i], -rows.Sum[i])})
+	}
+	return nil
+}
+
+// parts calls fn for the rows of the block that go into one partition of the table, added up by key.
+func (a *auditor) parts(b *Block, fn func(group string, rows map[Key]amount)) error {
+	groups := map[string]map[Key]amount{}
+	err := a.each(b, func(key Key, of amount) {
 		group := a.cfg.Table.group(key.Start)
 		if groups[group] == nil {
 			groups[group] = map[Key]amount{}
 		}
-		groups[group][key] = plus(groups[group][key], amount{rows.Count[i], rows.Sum[i], max(rows.Sum[i], -rows.Sum[i])})
+		groups[group][key] = plus(groups[group][key], of)
+	})
+	if err != nil {
+		return err
 	}
 	for _, group := range slices.Sorted(maps.Keys(groups)) {
 		fn(group, groups[group])
@@ -255,11 +261,10 @@ func (t Table) group(start int64) string {
 	return time.Unix(start, 0).UTC().Format("20060102")
 }
 
-// subtract returns what the table lacks, by row.
+// subtract returns what the table lacks, by row. It empties said.
 func (a *auditor) subtract(ctx context.Context, said map[Key]amount) (map[Key]amount, error) {
 	missing := map[Key]amount{}
-	seen := make(map[Key]bool, len(said))
-	q := Query{Table: a.cfg.Table, Except: true}
+	q := Query{Table: a.cfg.Table, Except: true, Amounts: true}
 	step := panesPerRead * q.Table.Width
 	for q.From = a.out.From; q.From < a.out.To; q.From += step {
 		q.To = min(q.From+step, a.out.To)
@@ -273,9 +278,7 @@ func (a *auditor) subtract(ctx context.Context, said map[Key]amount) (map[Key]am
 			case row.Count > want.count:
 				a.out.Surplus++
 			}
-			if want.count > 0 {
-				seen[row.Key.clone()] = true
-			}
+			delete(said, row.Key)
 			return nil
 		})
 		if err != nil {
@@ -283,7 +286,7 @@ func (a *auditor) subtract(ctx context.Context, said map[Key]amount) (map[Key]am
 		}
 	}
 	for key, want := range said {
-		if !seen[key] && want.count > 0 && a.covers(key) {
+		if want.count > 0 && a.covers(key) {
 			missing[key] = want
 		}
 	}

@@ -49,7 +49,7 @@ type AuditorConfig struct {
 
 // Auditor looks for blocks that a crash of the database has lost, beside a running sink and without holding it up. A block can
 // only be lost when its insert ended with an error or with this process, or one before it: so there is doubt when the sink begins with a
-// partition, and when an insert did not succeed. Once the pane that was open then is over, each table is audited from where it
+// partition that somebody has inserted of before, and when an insert did not succeed: whoever knows of it calls Doubt. Once the pane that was open then is over, each table is audited from where it
 // was last known to be right. While there is no doubt, that is noted every minute, so that an audit has little to read.
 //
 // Several processes may audit the same tables at a time. It knows nothing of blocks that disks lose later.
@@ -85,7 +85,6 @@ func NewAuditor(cfg AuditorConfig, results Results, store Store, repairer Repair
 	for i := range cfg.Kept {
 		a.tables = append(a.tables, &audited{Table: Table{Name: cfg.Kept[i].Name, Width: 1}, kept: &cfg.Kept[i]})
 	}
-	a.Doubt()
 	return a
 }
 
@@ -103,7 +102,7 @@ func (a *Auditor) Doubt() {
 func (a *Auditor) Run(ctx context.Context, stored func() []Stored) {
 	tick := time.NewTicker(auditTick)
 	defer tick.Stop()
-	var noted time.Time
+	noted := time.Now() // or when it was not worth a note
 	for {
 		select {
 		case <-ctx.Done():

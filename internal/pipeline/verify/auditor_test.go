@@ -178,6 +178,7 @@ func audited(t *testing.T, repair bool, fn func(in *installation, a *verify.Audi
 		reg := prometheus.NewRegistry()
 		a := verify.NewAuditor(verify.AuditorConfig{Tables: verify.Tables()[:2], Kept: []verify.KeptTable{{Name: verify.KeptWindows, Results: keptResults{in}}}, Repair: repair, Range: 3 * time.Hour, WatermarkDelay: 5 * time.Second, Decode: decode},
 			in, in, in, in, in, verify.NewAuditMetrics(reg), slog.New(slog.NewTextHandler(io.Discard, nil)))
+		a.Doubt() // as at a start
 		ctx, cancel := context.WithCancel(t.Context())
 		var running sync.WaitGroup
 		running.Go(func() { a.Run(ctx, in.stored) })

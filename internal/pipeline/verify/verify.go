@@ -69,6 +69,7 @@ type Query struct {
 	Metrics  []string   // only these, or with Except all others
 	Except   bool
 	From, To int64 // of Start: From ≤ Start < To, Unix seconds
+	Amounts  bool  // of rows, only Key, Count and Sum are asked for
 }
 
 // Store is the tables.
