@@ -20,7 +20,7 @@ var layers = []struct {
 	packages []string // path prefixes inside the module
 	within   bool     // packages of this layer may import each other
 }{
-	{"pkg", []string{"pkg", "migrations"}, true},
+	{"pkg", []string{"pkg", "migrations", "proto"}, true},
 	{"ground", []string{"internal/units", "internal/tenants", "internal/telemetry", "internal/architecture"}, true},
 	{"engine", []string{"internal/auth", "internal/backfill", "internal/demo", "internal/ingest", "internal/live", "internal/notify", "internal/pipeline", "internal/query", "internal/sink"}, false},
 	{"adapter", []string{"internal/kafka", "internal/clickhouse"}, false},
@@ -38,6 +38,7 @@ var doors = map[string][]string{
 	"go.opentelemetry.io/collector/pdata": {"pkg/events", "internal/ingest"},
 	"go.opentelemetry.io/otel":            {"internal/telemetry"},
 	"go.opentelemetry.io/contrib":         {"internal/telemetry"},
+	"google.golang.org/protobuf":          {"internal/ingest", "proto"},
 	"github.com/ebitengine/purego":        {"internal/devstack"},
 	"github.com/parquet-go/":              {"internal/backfill"},
 	"github.com/minio/":                   {"internal/backfill"},

@@ -54,7 +54,7 @@ var testName = regexp.MustCompile("`(?:[a-z0-9]+\\.)?((?:Test|Fuzz)[A-Z][A-Za-z0
 // Every test that a document names exists.
 func TestNamedTestsExist(t *testing.T) {
 	declared := map[string]bool{}
-	for _, folder := range []string{"internal", "pkg", "cmd", "bench"} {
+	for _, folder := range []string{"internal", "pkg", "cmd", "bench", "proto"} {
 		err := filepath.WalkDir(filepath.Join(root, folder), func(path string, _ os.DirEntry, err error) error {
 			if err == nil && strings.HasSuffix(path, "_test.go") {
 				for _, f := range regexp.MustCompile(`(?m)^func ((?:Test|Fuzz)\w+)\(`).FindAllStringSubmatch(read(t, path), -1) {

@@ -154,4 +154,11 @@ func TestDecodeDoesNotAllocate(t *testing.T) {
 	f(events.Metrics, `{"time":1,"name":"m","histogram":{"scale":6,"count":1,"sum":1,"positive":{"offset":-3,"counts":[1]}},"labels":{"z":"\u00e9","a":"é"}}`)
 	f(events.Spans, `{"time":1,"service":"s","name":"n","duration":"12ms","kind":"CLIENT","x":{"a":1},"attributes":{"b":true}}`)
 	f(events.Logs, `{"time":1,"body":"a\nb","severity":"Warning","user":"u"}`)
+	b := decode(events.Source{Signal: events.Metrics, Key: key, Value: []byte(sample(1) + with(`"unit":"s","tenant":"acme"`))})
+	for i := range b.Metrics {
+		src := events.Source{Signal: events.Metrics, Key: key, Value: events.AppendMetricProtobuf(nil, &b.Metrics[i]), ContentType: events.ContentTypeProtobuf}
+		if n := testing.AllocsPerRun(100, func() { d.Decode(&batch, src) }); n != 0 || len(batch.Metrics) != 1 {
+			t.Errorf("%x: got %v allocations and rejects %+v, want none", src.Value, n, batch.Rejects)
+		}
+	}
 }

@@ -19,8 +19,8 @@ func NewDecoder(opts Options) *Decoder { return &Decoder{opts: opts.withDefaults
 // to the whole record, is in dst.Rejects with its reason, and everything good beside it is in dst.
 //
 // The format is src.ContentType's: application/json, application/x-ndjson and +json are JSON (an object, an
-// array, objects after one another, or OTLP JSON), application/x-protobuf is an OTLP export request of
-// src.Signal. Without a content type the bytes decide.
+// array, objects after one another, or OTLP JSON), ContentTypeProtobuf is a vigie.v1.Events, application/x-protobuf
+// that or an OTLP export request of src.Signal. Without a content type the bytes decide.
 //
 // Strings in dst point into memory of dst, not of src, and change with the next Decode into dst. In the
 // steady state decoding JSON allocates nothing.
@@ -76,18 +76,23 @@ func (w *work) authority() bool {
 }
 
 func (w *work) record() {
-	switch format, ok := formatOf(w.src.ContentType); {
+	switch format, ok := formatOf(w.src.ContentType, w.src.Value); {
 	case !ok:
-		w.refuseRecord(ReasonContentType, "content-type", fmt.Sprintf("content type %s is neither application/json nor application/x-protobuf",
-			quoted([]byte(w.src.ContentType))))
+		w.refuseRecord(ReasonContentType, "content-type", fmt.Sprintf("content type %s is neither application/json nor %s nor application/x-protobuf",
+			quoted([]byte(w.src.ContentType)), ContentTypeProtobuf))
 	case blank(w.src.Value):
 		w.refuseRecord(ReasonEmpty, "", "the record is empty")
-	case format == formatProtobuf, format == formatUnknown && looksLikeProtobuf(w.src.Value):
+	case format == formatOTLP:
+		w.otlp()
+	case format == formatProtobuf:
 		w.protobuf()
 	default:
 		w.json()
 	}
 }
+
+// ContentTypeProtobuf is the content type of a vigie.v1.Events.
+const ContentTypeProtobuf = "application/vnd.vigie.v1+protobuf"
 
 type format uint8
 
@@ -95,18 +100,45 @@ const (
 	formatUnknown format = iota
 	formatJSON
 	formatProtobuf
+	formatOTLP      // in protobuf
+	formatOneOfBoth // formatProtobuf or formatOTLP
 )
 
-func formatOf(contentType string) (f format, ok bool) {
-	if contentType == "" {
+// formatOf is the format of a value that is not blank.
+func formatOf(contentType string, value []byte) (f format, ok bool) {
+	f, ok = formatNamed(contentType)
+	switch f {
+	case formatUnknown:
+		switch {
+		case isEvents(value):
+			f = formatProtobuf
+		case looksLikeOTLP(value):
+			f = formatOTLP
+		}
+	case formatOneOfBoth:
+		f = formatOTLP
+		if startsEvents(value) {
+			f = formatProtobuf
+		}
+	}
+	return f, ok
+}
+
+func formatNamed(contentType string) (f format, ok bool) {
+	switch contentType {
+	case "":
 		return formatUnknown, true
+	case ContentTypeProtobuf:
+		return formatProtobuf, true
 	}
 	media, _, _ := strings.Cut(contentType, ";")
 	switch strings.ToLower(strings.TrimSpace(media)) {
 	case "application/json", "application/x-ndjson", "application/ndjson", "application/jsonl", "application/json-lines", "text/json":
 		return formatJSON, true
-	case "application/x-protobuf", "application/protobuf", "application/vnd.google.protobuf":
+	case ContentTypeProtobuf:
 		return formatProtobuf, true
+	case "application/x-protobuf", "application/protobuf", "application/vnd.google.protobuf":
+		return formatOneOfBoth, true
 	case "application/octet-stream":
 		return formatUnknown, true
 	}
@@ -122,10 +154,10 @@ func blank(b []byte) bool {
 	return true
 }
 
-// looksLikeProtobuf says whether b is framed as an OTLP export request: field 1, length-delimited, again
+// looksLikeOTLP says whether b is framed as an OTLP export request: field 1, length-delimited, again
 // and again to the last byte. Its first byte is a line feed, with which JSON may begin too: where the
 // framing happens to fit and the text begins like JSON, a byte no JSON text holds decides.
-func looksLikeProtobuf(b []byte) bool {
+func looksLikeOTLP(b []byte) bool {
 	const tag = 1<<3 | 2
 	for rest := b; len(rest) > 0; {
 		if rest[0] != tag {

@@ -1,6 +1,8 @@
 package events_test
 
 import (
+	"bytes"
+	"encoding/hex"
 	"os"
 	"regexp"
 	"strings"
@@ -14,9 +16,29 @@ var (
 	piped = regexp.MustCompile(`acme\|(\{.*\})'`)
 )
 
+var byteRow = regexp.MustCompile(`(?m)^[0-9a-f]{4}  ((?:[0-9a-f]{2} )+)`)
+
+// pageBytes holds the table of bytes against the metric of protobuf.golden.
+func pageBytes(t *testing.T) {
+	t.Helper()
+	text, err := os.ReadFile("../../docs/format/event.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var table strings.Builder
+	for _, row := range byteRow.FindAllStringSubmatch(string(text), -1) {
+		table.WriteString(row[1])
+	}
+	raw, err := hex.DecodeString(strings.ReplaceAll(table.String(), " ", ""))
+	if want := goldenMetric(); err != nil || !bytes.Equal(raw, want) {
+		t.Errorf("docs/format/event.md shows the bytes %x (%v), want %x", raw, err, want)
+	}
+}
+
 // The examples of the documents decode as they stand, and the page names every reason.
 func TestDocuments(t *testing.T) {
 	examples := 0
+	pageBytes(t)
 	for _, page := range []string{"../../docs/format/event.md", "../../docs/producing-events.md"} {
 		text, err := os.ReadFile(page)
 		if err != nil {

@@ -27,6 +27,18 @@ func ExampleDecoder_Decode() {
 	// 1 not_finite value
 }
 
+func ExampleAppendMetricProtobuf() {
+	m := events.Metric{Time: 1_795_428_000_123_000_000, Name: "orders_total", Kind: events.Delta, Value: 3}
+	record := events.AppendMetricProtobuf(nil, &m)
+	m.Name = "refunds_total"
+	record = events.AppendMetricProtobuf(record, &m) // two events in one record
+	var batch events.Batch
+	events.NewDecoder(events.Options{}).Decode(&batch, events.Source{Signal: events.Metrics, Key: []byte("acme"), Value: record})
+	fmt.Println(len(batch.Metrics), batch.Metrics[0].Name, batch.Metrics[1].Name)
+	// Output:
+	// 2 orders_total refunds_total
+}
+
 func ExampleAppendMetric() {
 	fmt.Printf("%s\n", events.AppendMetric(nil, &events.Metric{
 		Time: 1_795_428_000_123_000_000, Name: "orders_total", Kind: events.Delta, Value: 3,

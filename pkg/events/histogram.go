@@ -29,7 +29,7 @@ const (
 
 // histogram reads the field histogram into the arena.
 func (w *work) histogram(dst **Histogram) bool {
-	s, c := w.s, &w.out.scratch
+	s := w.s
 	if b := s.space(); b != '{' {
 		return s.other(b, "an object: scale, count, sum, positive {offset, counts}")
 	}
@@ -82,6 +82,14 @@ func (w *work) histogram(dst **Histogram) bool {
 			return false
 		}
 	}
+	h.Scale = int32(scale)
+	*dst = w.endHistogram(&h, outer)
+	return true
+}
+
+// endHistogram checks a histogram whose fields have been read, and puts it into the arena. outer are the fields seen of the metric.
+func (w *work) endHistogram(h *Histogram, outer uint64) *Histogram {
+	s := w.s
 	for _, need := range [...]struct {
 		bit  uint64
 		name string
@@ -93,13 +101,12 @@ func (w *work) histogram(dst **Histogram) bool {
 	}
 	s.seen = outer
 	s.field = "histogram"
-	h.Scale = int32(scale)
 	if reason, detail := h.check(w.opts.MaxBuckets); reason != "" {
 		s.refuse(reason, detail)
 	}
-	c.hists = append(c.hists, h)
-	*dst = &c.hists[len(c.hists)-1]
-	return true
+	c := &w.out.scratch
+	c.hists = append(c.hists, *h)
+	return &c.hists[len(c.hists)-1]
 }
 
 // buckets reads {offset, counts} of one side.

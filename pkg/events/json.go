@@ -285,21 +285,33 @@ func (w *work) metric(index int) bool {
 			return false
 		}
 	}
-	w.checkMetric(m)
-	if s.fault.reason != "" {
-		b.Metrics = b.Metrics[:len(b.Metrics)-1]
-		return true
-	}
-	if !s.has(fieldTime) {
-		b.NoTime++
-	}
-	if h := m.Histogram; h != nil {
-		w.countCoarse(m)
-	} else if w.src.Repeats != nil && !s.has(fieldStart) {
+	if w.endMetric(index) && m.Histogram == nil && w.src.Repeats != nil && !s.has(fieldStart) {
 		w.learnable(m, start, time, value)
+	}
+	return true
+}
+
+// endMetric takes the last of the batch's metrics, whose fields have been read, or drops it and says false.
+func (w *work) endMetric(index int) bool {
+	b := w.out
+	m := &b.Metrics[len(b.Metrics)-1]
+	w.checkMetric(m)
+	if w.s.fault.reason != "" {
+		b.Metrics = b.Metrics[:len(b.Metrics)-1]
+		return false
+	}
+	w.countNoTime()
+	if m.Histogram != nil {
+		w.countCoarse(m)
 	}
 	b.MetricIndex = append(b.MetricIndex, index)
 	return true
+}
+
+func (w *work) countNoTime() {
+	if !w.s.has(fieldTime) {
+		w.out.NoTime++
+	}
 }
 
 // checkMetric looks at the event as a whole, once all its fields are known.
@@ -314,7 +326,7 @@ func (w *work) checkMetric(m *Metric) {
 	switch {
 	case !s.has(fieldValue) && m.Histogram == nil:
 		s.field = "value"
-		s.refuse(ReasonMissing, "a metric needs a value (a JSON number) or a histogram")
+		s.refuse(ReasonMissing, "a metric needs a value (a number) or a histogram")
 	case s.has(fieldValue) && m.Histogram != nil:
 		s.field = "value"
 		s.refuse(ReasonBadHistogram, "a metric has a value or a histogram, not both")
@@ -389,16 +401,20 @@ func (w *work) span(index int) bool {
 		}
 	}
 	p.Attributes = attrs.sorted()
-	w.checkSpan(p)
-	if s.fault.reason != "" {
-		b.Spans = b.Spans[:len(b.Spans)-1]
-		return true
-	}
-	if !s.has(fieldTime) {
-		b.NoTime++
-	}
-	b.SpanIndex = append(b.SpanIndex, index)
+	w.endSpan(index)
 	return true
+}
+
+// endSpan takes the last of the batch's spans, whose fields have been read, or drops it.
+func (w *work) endSpan(index int) {
+	b := w.out
+	w.checkSpan(&b.Spans[len(b.Spans)-1])
+	if w.s.fault.reason != "" {
+		b.Spans = b.Spans[:len(b.Spans)-1]
+		return
+	}
+	w.countNoTime()
+	b.SpanIndex = append(b.SpanIndex, index)
 }
 
 func (w *work) checkSpan(p *Span) {
@@ -410,7 +426,7 @@ func (w *work) checkSpan(p *Span) {
 	w.required("name", p.Name)
 	if !s.has(fieldDuration) {
 		s.field = "duration"
-		s.refuse(ReasonMissing, `a span needs a duration: seconds as a number, or a text such as "12ms"`)
+		s.refuse(ReasonMissing, `a span needs a duration: in JSON seconds as a number, or a text such as "12ms"; in protobuf nanoseconds`)
 	}
 	w.bounded("service", p.Service, w.opts.MaxValue)
 	w.bounded("name", p.Name, w.opts.MaxValue)
@@ -471,16 +487,20 @@ func (w *work) log(index int) bool {
 	}
 	l.Severity = severityOf(severity)
 	l.Attributes = attrs.sorted()
-	w.checkLog(l)
-	if s.fault.reason != "" {
-		b.Logs = b.Logs[:len(b.Logs)-1]
-		return true
-	}
-	if !s.has(fieldTime) {
-		b.NoTime++
-	}
-	b.LogIndex = append(b.LogIndex, index)
+	w.endLog(index)
 	return true
+}
+
+// endLog takes the last of the batch's logs, whose fields have been read, or drops it.
+func (w *work) endLog(index int) {
+	b := w.out
+	w.checkLog(&b.Logs[len(b.Logs)-1])
+	if w.s.fault.reason != "" {
+		b.Logs = b.Logs[:len(b.Logs)-1]
+		return
+	}
+	w.countNoTime()
+	b.LogIndex = append(b.LogIndex, index)
 }
 
 func (w *work) checkLog(l *Log) {
@@ -537,13 +557,18 @@ func (s *scanner) id(dst *string) bool {
 		return s.other(c, "a hexadecimal text in quotes")
 	}
 	text, ok := s.text()
+	*dst = lowerHex(text)
+	return ok
+}
+
+// lowerHex turns A–F to lower case, in place.
+func lowerHex(text []byte) string {
 	for i, c := range text {
 		if c >= 'A' && c <= 'F' {
 			text[i] = c | 0x20
 		}
 	}
-	*dst = view(text)
-	return ok
+	return view(text)
 }
 
 // word reads a text and looks it up.
@@ -636,11 +661,15 @@ func (s *scanner) whole(dst *int64, low, high int64) bool {
 func (s *scanner) statusCode(dst *int) bool {
 	var code int64
 	ok := s.whole(&code, 0, 599)
-	if ok && code != 0 && code < 100 {
+	*dst = s.httpStatus(code)
+	return ok
+}
+
+func (s *scanner) httpStatus(code int64) int {
+	if code != 0 && (code < 100 || code > 599) {
 		s.refuse(ReasonNumberRange, "want an HTTP status from 100 to 599, got "+strconv.FormatInt(code, 10))
 	}
-	*dst = int(code)
-	return ok
+	return int(code)
 }
 
 // time reads an RFC 3339 text or a Unix time into dst.

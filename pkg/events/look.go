@@ -6,7 +6,7 @@ import (
 	"github.com/vigie-io/vigie/pkg/series"
 )
 
-// Look is a first look at a record: whether it is one JSON event that is known by its bytes. It spares Decode's whole way, and
+// Look is a first look at a record: whether it is one event, in JSON or protobuf, that is known by its bytes. It spares Decode's whole way, and
 // several looks share the wait for memory. A record that is not known so is decoded; its events may be known then.
 //
 // Use: Begin for each of some records, Recognize for all of them, and Known for each. The zero Look knows nothing.
@@ -37,31 +37,51 @@ func (l *Look) Missed() bool { return l.repeats != nil && !l.known }
 func (d *Decoder) Begin(k *Looker, l *Look, src *Source) {
 	l.repeats, l.known = nil, false
 	r, b := src.Repeats, src.Value
-	if r == nil || r.used == 0 || src.Signal != Metrics || len(b) > min(d.opts.MaxRecord, math.MaxInt32) || len(b) == 0 || b[0] != '{' {
+	if r == nil || r.used == 0 || src.Signal != Metrics || len(b) > min(d.opts.MaxRecord, math.MaxInt32) || len(b) == 0 {
 		return
 	}
-	if src.ContentType != "" {
-		if f, ok := formatOf(src.ContentType); !ok || f == formatProtobuf {
-			return
-		}
+	f, ok := formatNamed(src.ContentType)
+	switch {
+	case !ok:
+	case b[0] == '{' && f <= formatJSON:
+		ok = k.beginJSON(l, src)
+	case b[0] == eventsMetric && f != formatJSON:
+		ok = k.beginProtobuf(l, src)
+	default:
+		ok = false
 	}
-	p := &l.cut
+	if l.Index, l.Start = 0, 0; ok {
+		l.repeats = r
+	}
+}
+
+func (k *Looker) beginJSON(l *Look, src *Source) bool {
+	p, r, b := &l.cut, src.Repeats, src.Value
 	p.start, p.end = 0, len(b)
 	for c := b[p.end-1]; c == '\n' || c == '\r' || c == ' ' || c == '\t'; c = b[p.end-1] {
 		p.end--
 	}
 	// One event ends here, or it is not one that was learnt.
 	if b = b[:p.end]; !k.cutter.cut(r, b, p, &l.Repeat) {
-		return
+		return false
 	}
 	if l.NoTime = p.noTime; l.NoTime {
 		if l.Time = src.Timestamp; l.Time <= 0 {
-			return
+			return false
 		}
 	}
-	l.Index, l.Start = 0, 0
 	l.digest = k.cutter.digest(r, b, p)
-	l.repeats = r
+	return true
+}
+
+func (k *Looker) beginProtobuf(l *Look, src *Source) (ok bool) {
+	rest := src.Value
+	f, ok := cutField(&rest)
+	if !ok || len(rest) > 0 {
+		return false
+	}
+	l.digest, l.NoTime, ok = k.cutter.beginMessage(src.Repeats, f.bytes, src.Timestamp, &l.Repeat)
+	return ok
 }
 
 // Recognize looks up all of looks at which Begin found something. It reads of all of them before it needs any, so that the processor

@@ -29,8 +29,8 @@ type unmarshaler interface {
 	UnmarshalJSON([]byte) error
 }
 
-// protobuf decodes the record as an OTLP export request of its signal.
-func (w *work) protobuf() {
+// otlp decodes the record as an OTLP export request of its signal, in protobuf.
+func (w *work) otlp() {
 	if w.src.Repeats != nil && w.src.Signal == Metrics && w.repeatOTLP() {
 		return
 	}
@@ -84,7 +84,7 @@ func (w *work) request(raw []byte, unmarshal func(unmarshaler, []byte) error) {
 
 // refuseRequest refuses an OTLP request: the record, or the one event it stands for among others.
 func (w *work) refuseRequest(raw []byte, reason Reason, detail string) {
-	if len(bytes.TrimSpace(w.src.Value)) == len(raw) {
+	if len(raw) == len(w.src.Value) || len(raw) == len(bytes.TrimSpace(w.src.Value)) {
 		w.refuseRecord(reason, "", detail)
 		return
 	}

@@ -3,6 +3,7 @@ package events
 import (
 	"encoding/binary"
 	"math"
+	"slices"
 
 	"github.com/vigie-io/vigie/pkg/series"
 )
@@ -83,7 +84,7 @@ func (w *work) repeatResource(b []byte) bool {
 
 // repeatMetric passes over a gauge or a sum.
 func (w *work) repeatMetric(b []byte, context series.ID) bool {
-	data := byte(tagMetricGauge)
+	data := uint64(tagMetricGauge)
 	if rest := b; !findField(rest, tagMetricGauge) {
 		data = tagMetricSum
 	}
@@ -120,21 +121,21 @@ func (w *work) repeatPoint(b []byte, context series.ID) bool {
 		switch f.tag {
 		case tagPointTime:
 			times++
-			told = append(told, f.tag)
-			r.Time = int64(f.fixed)
+			told = append(told, before[:len(before)-len(rest)-8]...)
+			r.Time = int64(f.value)
 		case tagPointDouble:
 			values++
-			told = append(told, f.tag)
-			r.Value = math.Float64frombits(f.fixed)
+			told = append(told, before[:len(before)-len(rest)-8]...)
+			r.Value = math.Float64frombits(f.value)
 		case tagPointInt:
 			values++
-			told = append(told, f.tag)
-			r.Value = float64(int64(f.fixed))
+			told = append(told, before[:len(before)-len(rest)-8]...)
+			r.Value = float64(int64(f.value))
 		case tagPointStart:
 			starts++
-			told = append(told, f.tag)
-			if f.fixed <= math.MaxInt64 {
-				r.Start = int64(f.fixed)
+			told = append(told, before[:len(before)-len(rest)-8]...)
+			if f.value <= math.MaxInt64 {
+				r.Start = int64(f.value)
 			}
 		case tagPointExemplars, tagPointAttributes, tagPointFlags:
 			told = append(told, before[:len(before)-len(rest)]...)
@@ -168,8 +169,8 @@ func appendID(dst []byte, id series.ID) []byte {
 
 // contextOf hashes what a message says beside the fields with the tag inner, within what is around it. It is not ok when there is another field
 // than inner and those of known, or none of inner.
-func (w *work) contextOf(b []byte, around series.ID, inner byte, known ...byte) (series.ID, bool) {
-	told, found := append(appendID(w.s.cutter.told[:0], around), inner), false
+func (w *work) contextOf(b []byte, around series.ID, inner uint64, known ...uint64) (series.ID, bool) {
+	told, found := append(appendID(w.s.cutter.told[:0], around), byte(inner)), false
 	for len(b) > 0 {
 		before := b
 		f, ok := cutField(&b)
@@ -178,7 +179,7 @@ func (w *work) contextOf(b []byte, around series.ID, inner byte, known ...byte) 
 			return series.ID{}, false
 		case f.tag == inner:
 			found = true
-		case indexByte(known, f.tag) < 0:
+		case !slices.Contains(known, f.tag):
 			return series.ID{}, false
 		default:
 			told = append(told, before[:len(before)-len(b)]...)
@@ -188,17 +189,8 @@ func (w *work) contextOf(b []byte, around series.ID, inner byte, known ...byte) 
 	return w.otlpDigest(told), found
 }
 
-func indexByte(list []byte, tag byte) int {
-	for i, t := range list {
-		if t == tag {
-			return i
-		}
-	}
-	return -1
-}
-
 // each calls fn with the fields of that tag until it returns false. The message is one that contextOf has passed over.
-func each(b []byte, tag byte, fn func([]byte) bool) bool {
+func each(b []byte, tag uint64, fn func([]byte) bool) bool {
 	for len(b) > 0 {
 		if f, _ := cutField(&b); f.tag == tag && !fn(f.bytes) {
 			return false
@@ -207,7 +199,7 @@ func each(b []byte, tag byte, fn func([]byte) bool) bool {
 	return true
 }
 
-func findField(b []byte, tag byte) bool {
+func findField(b []byte, tag uint64) bool {
 	for len(b) > 0 {
 		f, ok := cutField(&b)
 		if !ok || f.tag == tag {
@@ -215,51 +207,4 @@ func findField(b []byte, tag byte) bool {
 		}
 	}
 	return false
-}
-
-// wireField is a field of a protobuf message.
-type wireField struct {
-	tag   byte
-	fixed uint64 // of wire type 1
-	bytes []byte // of wire type 2
-}
-
-// cutField takes the first field of a message. It is not ok when the message is not well-formed, or the field has a tag of more than
-// one byte or a wire type that OTLP's metrics do not use.
-func cutField(b *[]byte) (f wireField, ok bool) {
-	rest := *b
-	f.tag = rest[0]
-	if rest = rest[1:]; f.tag >= 0x80 || f.tag < 1<<3 {
-		return f, false
-	}
-	switch f.tag & 7 {
-	case 0:
-		_, n := binary.Uvarint(rest)
-		if n <= 0 {
-			return f, false
-		}
-		rest = rest[n:]
-	case 1:
-		if len(rest) < 8 {
-			return f, false
-		}
-		f.fixed = binary.LittleEndian.Uint64(rest)
-		rest = rest[8:]
-	case 2:
-		var size uint64
-		n := 1
-		if len(rest) > 0 && rest[0] < 0x80 {
-			size = uint64(rest[0])
-		} else if size, n = binary.Uvarint(rest); n <= 0 {
-			return f, false
-		}
-		if size > uint64(len(rest)-n) {
-			return f, false
-		}
-		f.bytes, rest = rest[n:n+int(size)], rest[n+int(size):]
-	default:
-		return f, false
-	}
-	*b = rest
-	return f, true
 }

@@ -13,11 +13,13 @@ const (
 	ReasonTooManyEvents Reason = "too_many_events"
 	// ReasonContentType is a content-type header that names neither JSON nor protobuf.
 	ReasonContentType Reason = "unsupported_content_type"
-	// ReasonWrongSignal is an OTLP request of another signal than the topic's or path's.
+	// ReasonWrongSignal is an OTLP request, or an event in protobuf, of another signal than the topic's or path's.
 	ReasonWrongSignal Reason = "wrong_signal"
 
 	// ReasonBadJSON is a record or event that is not JSON.
 	ReasonBadJSON Reason = "bad_json"
+	// ReasonBadProtobuf is a vigie.v1.Events, or an event in one, that is not protobuf.
+	ReasonBadProtobuf Reason = "bad_protobuf"
 	// ReasonBadOTLP is an OTLP request, protobuf or JSON, that does not decode.
 	ReasonBadOTLP Reason = "bad_otlp"
 	// ReasonTooDeep is an event nested deeper than Options.MaxDepth.
@@ -29,7 +31,7 @@ const (
 	ReasonMissing Reason = "missing_field"
 	// ReasonDuplicateField is a field of the contract that one object holds twice.
 	ReasonDuplicateField Reason = "duplicate_field"
-	// ReasonWrongType is a field whose JSON type is not the contract's, such as a number in quotes.
+	// ReasonWrongType is a field whose type in JSON or protobuf is not the contract's, such as a number in quotes.
 	ReasonWrongType Reason = "wrong_type"
 	// ReasonUnknownWord is a word outside a field's list (kind, status).
 	ReasonUnknownWord Reason = "unknown_word"
@@ -74,7 +76,7 @@ const (
 func Reasons() []Reason {
 	return []Reason{
 		ReasonTombstone, ReasonEmpty, ReasonRecordTooLarge, ReasonTooManyEvents, ReasonContentType, ReasonWrongSignal,
-		ReasonBadJSON, ReasonBadOTLP, ReasonTooDeep, ReasonInvalidUTF8,
+		ReasonBadJSON, ReasonBadProtobuf, ReasonBadOTLP, ReasonTooDeep, ReasonInvalidUTF8,
 		ReasonMissing, ReasonDuplicateField, ReasonWrongType, ReasonUnknownWord, ReasonTooLong,
 		ReasonNotFinite, ReasonNumberRange, ReasonBadTime, ReasonTooOld, ReasonTooNew, ReasonBadDuration, ReasonBadHistogram,
 		ReasonTooManyLabels, ReasonDuplicateLabel, ReasonBadLabel,

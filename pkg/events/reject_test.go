@@ -82,6 +82,7 @@ func TestEveryReason(t *testing.T) {
 	f(events.Source{Signal: events.Metrics, Value: []byte(good), ContentType: "text/plain"}, events.ReasonContentType, "content-type")
 	metric(`{"resourceSpans":[]}`, events.ReasonWrongSignal, "")
 	metric(`{"resourceMetrics":[{"scopeMetrics":7}]}`, events.ReasonBadOTLP, "")
+	f(events.Source{Signal: events.Metrics, Value: []byte("\x12\x05\x0a"), ContentType: "application/x-protobuf"}, events.ReasonBadProtobuf, "")
 	f(events.Source{Signal: events.Metrics, Value: []byte("\x0a\x05\x0a\xff\xff\xff\xff"), ContentType: "application/x-protobuf"}, events.ReasonBadOTLP, "")
 
 	// JSON itself.

@@ -1,0 +1,252 @@
+package events
+
+import (
+	"encoding/binary"
+	"fmt"
+	"math"
+
+	"github.com/vigie-io/vigie/pkg/series"
+)
+
+// Fields of vigie.v1.Metric of which the place matters: of events that are known, time and value stand first.
+const (
+	metricTime  = 1<<3 | wireFixed64
+	metricValue = 2<<3 | wireFixed64
+)
+
+// metricMessage decodes a vigie.v1.Metric.
+func (w *work) metricMessage(index int, e []byte) {
+	s, b, c := w.s, w.out, &w.out.scratch
+	b.Metrics = append(b.Metrics, Metric{})
+	m := &b.Metrics[len(b.Metrics)-1]
+	from := len(c.labels)
+	p := messageCut{time: -1}
+	for f := (fields{rest: e}); s.next(&f); {
+		switch f.number() {
+		case 1:
+			s.timeField(&f, "time", fieldTime, &m.Time)
+			p.time = len(e) - len(f.rest) - 8
+		case 2:
+			s.doubleField(&f, "value", fieldValue, &m.Value)
+			p.value = len(e) - len(f.rest) - 8
+		case 3:
+			if s.is(&f, wireBytes, "histogram", fieldHistogram) {
+				m.Histogram = w.histogramMessage(f.bytes)
+			}
+		case 4:
+			s.textField(&f, "name", fieldName, &m.Name)
+		case 5:
+			if s.is(&f, wireVarint, "kind", fieldKind) {
+				m.Kind = s.kindNumber(int32(f.value))
+			}
+		case 6:
+			w.labelField(&f, from)
+		case 7:
+			s.timeField(&f, "start", fieldStart, &m.Start)
+		case 8:
+			s.textField(&f, "unit", fieldUnit, &m.Unit)
+		case 9:
+			s.textField(&f, "help", fieldHelp, &m.Help)
+		case 10:
+			s.textField(&f, "tenant", fieldTenant, &m.Tenant)
+		}
+	}
+	s.field = "labels"
+	if len(c.labels)-from > w.opts.MaxLabels {
+		w.tooMany("labels", w.opts.MaxLabels)
+	} else {
+		m.Labels = w.sorted(from)
+	}
+	if w.endMetric(index) && m.Histogram == nil && w.src.Repeats != nil && !s.has(fieldStart) && s.has(fieldTime) == (p.time >= 0) {
+		m.Digest = s.cutter.digestMessage(w.src.Repeats, e, p)
+	}
+}
+
+// labelField adds a label of a metric to those from the place from of the arena on.
+func (w *work) labelField(f *fields, from int) {
+	c := &w.out.scratch
+	l, ok := w.label(f, "labels")
+	if !ok {
+		return
+	}
+	w.checkLabel(l.Name, l.Value)
+	if l.Value != "" && len(c.labels)-from <= w.opts.MaxLabels {
+		c.labels = append(c.labels, l)
+	}
+}
+
+// kindNumber is the kind that vigie.v1.Kind gives a number, of which 0 is left out.
+func (s *scanner) kindNumber(n int32) Kind {
+	switch n {
+	case 0, 1:
+		return Observation
+	case 2:
+		return Delta
+	case 3:
+		return Gauge
+	case 4:
+		return Cumulative
+	}
+	s.refuse(ReasonUnknownWord, fmt.Sprintf("want 1 to 4 (%s), got %d", kindList, n))
+	return Observation
+}
+
+// histogramMessage reads a vigie.v1.Histogram into the arena.
+func (w *work) histogramMessage(b []byte) *Histogram {
+	s := w.s
+	outer := s.seen
+	s.seen = 0
+	h := Histogram{Min: math.NaN(), Max: math.NaN()}
+	for f := (fields{rest: b}); s.next(&f); {
+		switch f.number() {
+		case 1:
+			if s.is(&f, wireVarint, "histogram.scale", fieldScale) {
+				if h.Scale = f.sint32(); h.Scale < minScale || h.Scale > maxScale {
+					s.refuse(ReasonNumberRange, fmt.Sprintf("want a whole number from %d to %d, got %d", minScale, maxScale, h.Scale))
+				}
+			}
+		case 2:
+			s.doubleField(&f, "histogram.count", fieldCount, &h.Count)
+		case 3:
+			s.doubleField(&f, "histogram.sum", fieldSum, &h.Sum)
+		case 4:
+			s.doubleField(&f, "histogram.min", fieldMin, &h.Min)
+		case 5:
+			s.doubleField(&f, "histogram.max", fieldMax, &h.Max)
+		case 6:
+			s.doubleField(&f, "histogram.zero_threshold", fieldZeroThreshold, &h.ZeroThreshold)
+		case 7:
+			s.doubleField(&f, "histogram.zero_count", fieldZeroCount, &h.ZeroCount)
+		case 8:
+			if s.is(&f, wireBytes, "histogram.positive", fieldPositive) {
+				w.bucketsMessage(f.bytes, &h.Positive)
+			}
+		case 9:
+			if s.is(&f, wireBytes, "histogram.negative", fieldNegative) {
+				w.bucketsMessage(f.bytes, &h.Negative)
+			}
+		}
+	}
+	return w.endHistogram(&h, outer)
+}
+
+// bucketsMessage reads a vigie.v1.Buckets of the side that is the current field.
+func (w *work) bucketsMessage(b []byte, dst *Buckets) {
+	s, c := w.s, &w.out.scratch
+	side, outer, from := s.field, s.seen, len(c.counts)
+	s.seen = 0
+	for f := (fields{rest: b}); s.next(&f); {
+		switch f.tag {
+		case 1<<3 | wireVarint:
+			s.enter(side, fieldOffset)
+			dst.Offset = f.sint32()
+		case 2<<3 | wireFixed64: // one by one
+			w.count(f.double(), from)
+		case 2<<3 | wireBytes:
+			if len(f.bytes)%8 != 0 {
+				s.fault = fault{ReasonBadProtobuf, side, fmt.Sprintf("%d bytes of counts are no doubles", len(f.bytes))}
+			}
+			for ; len(f.bytes) >= 8; f.bytes = f.bytes[8:] {
+				w.count(math.Float64frombits(binary.LittleEndian.Uint64(f.bytes)), from)
+			}
+		case 1<<3 | wireFixed64, 1<<3 | wireBytes, 1<<3 | wireFixed32:
+			s.hasWire(&f, wireVarint)
+		case 2<<3 | wireVarint, 2<<3 | wireFixed32:
+			s.hasWire(&f, wireFixed64)
+		}
+	}
+	s.seen = outer
+	dst.Counts = c.counts[from:len(c.counts):len(c.counts)]
+}
+
+// count adds a bucket to those from the place from of the arena on. What is too many is known by one too many.
+func (w *work) count(n float64, from int) {
+	c := &w.out.scratch
+	if n = w.s.finite(n); len(c.counts)-from <= w.opts.MaxBuckets {
+		c.counts = append(c.counts, n)
+	}
+}
+
+// messageCut says where the eight bytes of time (−1: there are none) and value stand in a vigie.v1.Metric.
+type messageCut struct{ time, value int }
+
+// cutMessage guesses it: in the order of their numbers, or else by looking at all fields.
+func cutMessage(e []byte) (p messageCut, ok bool) {
+	if len(e) >= 18 && e[0] == metricTime && e[9] == metricValue {
+		return messageCut{1, 10}, true
+	}
+	p.time = -1
+	for rest := e; len(rest) > 0; {
+		f, ok := cutField(&rest)
+		if !ok {
+			return p, false
+		}
+		switch f.tag {
+		case metricTime:
+			p.time = len(e) - len(rest) - 8
+		case metricValue:
+			p.value = len(e) - len(rest) - 8
+		}
+	}
+	return p, p.value > 0
+}
+
+// digestMessage hashes what the message says beside time and value, and where it says it. The seed is another than that of the other
+// formats: what one says is nothing in another.
+func (c *cutter) digestMessage(r *Repeats, e []byte, p messageCut) series.ID {
+	const ours = 0x9e3779b97f4a7c15
+	told := append(c.told[:0], e...)
+	binary.LittleEndian.PutUint64(told[p.value:], 0)
+	if p.time >= 0 {
+		binary.LittleEndian.PutUint64(told[p.time:], 0)
+	}
+	told = binary.LittleEndian.AppendUint32(told, uint32(p.time))
+	c.told = binary.LittleEndian.AppendUint32(told, uint32(p.value))
+	return series.HashSeeded(c.told, r.seed^ours)
+}
+
+// beginMessage looks at a vigie.v1.Metric: time and value are e's, when they are such as an event may have.
+func (c *cutter) beginMessage(r *Repeats, b []byte, timestamp int64, e *Repeat) (digest series.ID, noTime, ok bool) {
+	p, ok := cutMessage(b)
+	if !ok {
+		return digest, false, false
+	}
+	e.Value = math.Float64frombits(binary.LittleEndian.Uint64(b[p.value:]))
+	if noTime = p.time < 0; noTime {
+		e.Time = timestamp
+	} else {
+		var reason Reason
+		if e.Time, reason = wholeTime(int64(binary.LittleEndian.Uint64(b[p.time:]))); reason != "" {
+			return digest, false, false
+		}
+	}
+	if e.Time <= 0 || e.Value-e.Value != 0 {
+		return digest, false, false
+	}
+	return c.digestMessage(r, b, p), noTime, true
+}
+
+// repeatMessage passes over a vigie.v1.Metric that is known, and puts it into the batch. That is Repeats' argument once more, for tokens of
+// eight bytes. only says that there is no other event in the record.
+func (w *work) repeatMessage(b []byte, only bool) bool {
+	r := w.src.Repeats
+	if l := w.src.Look; r.used == 0 || l != nil && l.Missed() && only && w.out.Events == 0 {
+		return false // it is this event that was looked up
+	}
+	var e Repeat
+	digest, noTime, ok := w.s.cutter.beginMessage(r, b, w.src.Timestamp, &e)
+	if !ok {
+		return false
+	}
+	ref, ok := r.find(digest)
+	if !ok {
+		return false
+	}
+	e.Index, e.Ref = w.out.Events, ref
+	w.out.Events++
+	if noTime {
+		w.out.NoTime++
+	}
+	w.out.Repeats = append(w.out.Repeats, e)
+	return true
+}
