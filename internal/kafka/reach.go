@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -129,13 +130,42 @@ func (s *Session) look(ctx context.Context) {
 	defer cancel()
 	client := s.group.Client()
 	at := time.Now().UnixMilli()
-	high := listOffsets(ctx, client, partitions, offsetLatest, readUncommitted)
-	stable := listOffsets(ctx, client, partitions, offsetLatest, readCommitted)
+	high := askLeaders(ctx, client, partitions, offsetLatest, readUncommitted)
+	stable := askLeaders(ctx, client, partitions, offsetLatest, readCommitted)
 	var low ends
 	if unread := s.reach.unread(partitions); len(unread) > 0 {
-		low = listOffsets(ctx, client, unread, offsetEarliest, readUncommitted)
+		low = askLeaders(ctx, client, unread, offsetEarliest, readUncommitted)
 	}
 	s.reach.seen(at, high, stable, low, client.CommittedOffsets())
+}
+
+// askLeaders is listOffsets of partitions that client consumes, without a look-up of their leaders: that would be answered
+// with all partitions of the topic, for each worker several times a second. The client knows them from fetching; when
+// one does not answer it is to look again, which it does at most once in its MetadataMinAge.
+func askLeaders(ctx context.Context, client *kgo.Client, partitions []pipeline.Partition, which int64, isolation int8) ends {
+	of := map[int32][]pipeline.Partition{}
+	for _, partition := range partitions {
+		if leader, _, err := client.PartitionLeader(partition.Topic, partition.Partition); err == nil && leader >= 0 {
+			of[leader] = append(of[leader], partition)
+		}
+	}
+	out, answers := ends{}, make(chan ends)
+	for leader, partitions := range of {
+		go func() {
+			found := ends{}
+			if response, err := client.Broker(int(leader)).Request(ctx, offsetsRequest(partitions, which, isolation)); err == nil {
+				found.add(response)
+			}
+			answers <- found
+		}()
+	}
+	for range of {
+		maps.Copy(out, <-answers)
+	}
+	if len(out) < len(partitions) {
+		client.ForceMetadataRefresh()
+	}
+	return out
 }
 
 // unread are the partitions from which nothing has been polled since they were assigned or rewound.
@@ -180,8 +210,19 @@ const (
 	readCommitted   = int8(1)
 )
 
-// listOffsets asks the partitions' leaders; partitions that do not answer are left out.
+// listOffsets looks up the partitions' leaders and asks them; partitions that do not answer are left out.
 func listOffsets(ctx context.Context, client *kgo.Client, partitions []pipeline.Partition, which int64, isolation int8) ends {
+	out := ends{}
+	for _, shard := range client.RequestSharded(ctx, offsetsRequest(partitions, which, isolation)) {
+		if shard.Err == nil {
+			out.add(shard.Resp)
+		}
+	}
+	return out
+}
+
+// offsetsRequest asks for offsets of partitions, which are sorted.
+func offsetsRequest(partitions []pipeline.Partition, which int64, isolation int8) *kmsg.ListOffsetsRequest {
 	request := kmsg.NewPtrListOffsetsRequest()
 	request.IsolationLevel = isolation
 	for i, partition := range partitions {
@@ -195,21 +236,22 @@ func listOffsets(ctx context.Context, client *kgo.Client, partitions []pipeline.
 		topic := &request.Topics[len(request.Topics)-1]
 		topic.Partitions = append(topic.Partitions, one)
 	}
-	out := ends{}
-	for _, shard := range client.RequestSharded(ctx, request) {
-		response, ok := shard.Resp.(*kmsg.ListOffsetsResponse)
-		if shard.Err != nil || !ok {
-			continue
-		}
-		for _, topic := range response.Topics {
-			for _, partition := range topic.Partitions {
-				if partition.ErrorCode == 0 && partition.Offset >= 0 {
-					out[pipeline.Partition{Topic: topic.Topic, Partition: partition.Partition}] = partition.Offset
-				}
+	return request
+}
+
+// add takes in an answer.
+func (e ends) add(response kmsg.Response) {
+	answer, ok := response.(*kmsg.ListOffsetsResponse)
+	if !ok {
+		return
+	}
+	for _, topic := range answer.Topics {
+		for _, partition := range topic.Partitions {
+			if partition.ErrorCode == 0 && partition.Offset >= 0 {
+				e[pipeline.Partition{Topic: topic.Topic, Partition: partition.Partition}] = partition.Offset
 			}
 		}
 	}
-	return out
 }
 
 // partitionCount asks for the partitions of a topic that has to exist.
