@@ -22,6 +22,7 @@ func Ingest(ctx context.Context, cfg config.Config, p Process) error {
 	if err != nil {
 		return err
 	}
+	door.tenants = true
 	reload, err := newReloader(cfg, &p, door.listener.Addr())
 	if err != nil {
 		return errors.Join(err, door.listener.Close())

@@ -47,6 +47,9 @@ type door struct {
 	listener net.Listener
 	mux      *http.ServeMux
 	tracing  *telemetry.Tracing
+	tenants  bool // tenants knock here, too: what operators see is for operators
+
+	openMetrics bool
 }
 
 func (p *Process) prepare() {
@@ -71,15 +74,19 @@ func (p *Process) open(ctx context.Context, cfg config.Config, addr, setting str
 	if err != nil {
 		return nil, errors.Join(err, listener.Close())
 	}
-	return &door{listener: listener, mux: http.NewServeMux(), tracing: tracing}, nil
+	return &door{listener: listener, mux: http.NewServeMux(), tracing: tracing, openMetrics: cfg.Auth.OpenMetrics}, nil
 }
 
 // serve answers with the mux and the admin endpoints until ctx ends, and follows reloads of the configuration.
 func (d *door) serve(ctx context.Context, r *reloader, p *Process, ready telemetry.Check) error {
-	telemetry.Admin{
+	admin := telemetry.Admin{
 		Ready: ready, Gatherer: p.Registry, Config: r.yaml,
-		Extra: map[string]http.Handler{"POST /-/reload": r},
-	}.Mount(d.mux)
+		Extra: map[string]http.Handler{"POST /-/reload": r.operators(r)},
+	}
+	if d.tenants {
+		admin.Guard, admin.OpenMetrics = r.operators, d.openMetrics
+	}
+	admin.Mount(d.mux)
 	defer r.onHangup(ctx)()
 	p.Log.Info("listening", "addr", d.listener.Addr().String())
 	if p.Ready != nil {

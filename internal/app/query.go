@@ -28,6 +28,7 @@ func Query(ctx context.Context, cfg config.Config, p Process) error {
 		return errors.Join(err, door.listener.Close())
 	}
 	defer client.Close()
+	door.tenants = true
 	reload, err := newReloader(cfg, &p, door.listener.Addr())
 	if err != nil {
 		return errors.Join(err, door.listener.Close())

@@ -114,16 +114,26 @@ func (r *reloader) yaml() []byte {
 	return r.current.YAML()
 }
 
-// ServeHTTP answers POST /-/reload, for operators.
-func (r *reloader) ServeHTTP(w http.ResponseWriter, request *http.Request) {
-	if err := r.keys.Operator(request); err != nil {
+// operators lets operators through to next.
+func (r *reloader) operators(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, request *http.Request) {
+		err := r.keys.Operator(request)
+		if err == nil {
+			next.ServeHTTP(w, request)
+			return
+		}
 		status := http.StatusUnauthorized
 		if errors.Is(err, auth.ErrForbidden) {
 			status = http.StatusForbidden
+		} else {
+			w.Header().Set("WWW-Authenticate", auth.Challenge)
 		}
-		http.Error(w, err.Error()+" (or, from this machine, a listener on a loopback address)", status)
-		return
-	}
+		http.Error(w, "for operators: "+err.Error()+", of role admin (or no key, from this machine, to a listener on a loopback address)", status)
+	})
+}
+
+// ServeHTTP answers POST /-/reload.
+func (r *reloader) ServeHTTP(w http.ResponseWriter, _ *http.Request) {
 	done, err := r.reload()
 	if err != nil {
 		http.Error(w, "refused, the old configuration stays: "+err.Error(), http.StatusBadRequest)

@@ -50,6 +50,9 @@ type Config struct {
 	// LoopbackTenant is the tenant of requests without any credential that come from this machine to a listener
 	// bound to a loopback address, with roles write and read. For development. Default none: such requests are refused.
 	LoopbackTenant tenants.ID `yaml:"loopback_tenant"`
+	// OpenMetrics is whether /metrics of ingest and query answers without a key of role admin, where only operators can
+	// reach it: it names tenants and what they do. Default false.
+	OpenMetrics bool `yaml:"open_metrics"`
 }
 
 // DefaultConfig knows no key: every request is refused.

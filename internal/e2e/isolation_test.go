@@ -126,6 +126,7 @@ func (in *installation) attackPromQL() {
 	for _, path := range []string{
 		"/api/v1/labels", "/api/v1/label/__name__/values", "/api/v1/label/note/values", "/api/v1/metadata",
 		"/api/v1/series?match[]={__name__=~\".%2B\"}", "/api/v1/targets", "/api/v1/status/config", "/api/v1/status/tsdb", "/api/v1/rules",
+		"/metrics", "/config", "/debug/pprof/heap?debug=1", "/federate?match[]={__name__=~\".%2B\"}",
 		"/api/v1/read", "/api/v1/query_exemplars?query=x&start=0&end=1", "/api/v1/admin/tsdb/snapshot",
 	} {
 		for _, header := range []http.Header{nil, {"X-Scope-Orgid": {"demo"}}, {"X-Vigie-Tenant": {"demo"}}} {

@@ -21,6 +21,10 @@ type Admin struct {
 	Gatherer prometheus.Gatherer
 	Config   func() []byte           // YAML with secrets masked, shown at /config
 	Extra    map[string]http.Handler // further patterns
+
+	// Guard lets operators through to /config and /debug/pprof, and to /metrics: they name tenants. nil lets everybody.
+	Guard       func(http.Handler) http.Handler
+	OpenMetrics bool // /metrics is not guarded
 }
 
 const readyTimeout = 3 * time.Second
@@ -36,16 +40,26 @@ func (a Admin) Handler() http.Handler {
 func (a Admin) Mount(mux *http.ServeMux) {
 	mux.HandleFunc("GET /-/healthy", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "healthy") })
 	mux.HandleFunc("GET /-/ready", a.ready)
-	mux.Handle("GET /metrics", promhttp.HandlerFor(a.Gatherer, promhttp.HandlerOpts{EnableOpenMetrics: true}))
-	mux.HandleFunc("GET /config", func(w http.ResponseWriter, _ *http.Request) {
+	guard := a.Guard
+	if guard == nil {
+		guard = func(next http.Handler) http.Handler { return next }
+	}
+	metrics := promhttp.HandlerFor(a.Gatherer, promhttp.HandlerOpts{EnableOpenMetrics: true})
+	if !a.OpenMetrics {
+		metrics = guard(metrics)
+	}
+	mux.Handle("GET /metrics", metrics)
+	mux.Handle("GET /config", guard(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "application/yaml; charset=utf-8")
 		_, _ = w.Write(a.Config())
-	})
-	mux.HandleFunc("/debug/pprof/", pprof.Index)
-	mux.HandleFunc("/debug/pprof/cmdline", pprof.Cmdline)
-	mux.HandleFunc("/debug/pprof/profile", pprof.Profile)
-	mux.HandleFunc("/debug/pprof/symbol", pprof.Symbol)
-	mux.HandleFunc("/debug/pprof/trace", pprof.Trace)
+	})))
+	// Not the command line, which may hold secrets.
+	for path, handler := range map[string]http.HandlerFunc{
+		"/debug/pprof/": pprof.Index, "/debug/pprof/profile": pprof.Profile, "/debug/pprof/symbol": pprof.Symbol, "/debug/pprof/trace": pprof.Trace,
+		"/debug/pprof/cmdline": http.NotFound,
+	} {
+		mux.Handle(path, guard(handler))
+	}
 	for pattern, handler := range a.Extra {
 		mux.Handle(pattern, handler)
 	}
