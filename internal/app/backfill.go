@@ -15,8 +15,7 @@ const BackfillPast = 400 * 24 * time.Hour
 
 // Backfill runs a job, of which the configuration gives the bounds that are not set.
 func Backfill(ctx context.Context, cfg config.Config, of backfill.Config, out backfill.Output) (backfill.Summary, error) {
-	of.MaxPast, of.MaxFuture, of.Decoder = BackfillPast, cfg.Stream.MaxFuture, pipeline.DecoderOptions(&cfg.Tenants.Defaults)
-	of.S3, of.Rollups = cfg.Backfill.S3, cfg.Stream.Rollups
+	of = backfillOf(&cfg, of)
 	if of.Replace != nil {
 		of.Replace.MaxPast = cfg.Stream.MaxPast
 		of.Replace.Declared = cfg.Stream.DeclaredMetrics()
@@ -30,4 +29,11 @@ func Backfill(ctx context.Context, cfg config.Config, of backfill.Config, out ba
 	}
 	defer client.Close()
 	return backfill.New(of, clickhouse.NewBackfill(client), clickhouse.Encoder{}, out, nil).Run(ctx)
+}
+
+// backfillOf gives a job the bounds of the configuration.
+func backfillOf(cfg *config.Config, of backfill.Config) backfill.Config {
+	of.MaxPast, of.MaxFuture, of.Decoder = BackfillPast, cfg.Stream.MaxFuture, pipeline.DecoderOptions(&cfg.Tenants.Defaults)
+	of.S3, of.Rollups = cfg.Backfill.S3, cfg.Stream.Rollups
+	return of
 }

@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"time"
 
+	"github.com/vigie-io/vigie/internal/backfill"
 	"github.com/vigie-io/vigie/internal/clickhouse"
 	"github.com/vigie-io/vigie/internal/config"
 	"github.com/vigie-io/vigie/internal/kafka"
@@ -17,7 +18,9 @@ import (
 
 // Verification says what to verify.
 type Verification struct {
-	Topic        string
+	Topic        string   // "": the files alone
+	Files        []string // patterns of all files that Job has loaded, beside the topic
+	Job          string
 	Table        verify.Table // of verify.Tables, or verify.Windows
 	Tenant       tenants.ID
 	Since, Until time.Time
@@ -27,9 +30,12 @@ type Verification struct {
 
 // Verify counts the records of a source topic again and compares with ClickHouse; report is called for every difference.
 func Verify(ctx context.Context, cfg config.Config, of Verification, log *slog.Logger, report func(verify.Difference)) (verify.Summary, error) {
-	signal, err := signalOf(&cfg.Kafka.Topics, of.Topic)
-	if err != nil {
-		return verify.Summary{}, err
+	var signal events.Signal
+	if of.Topic != "" {
+		var err error
+		if signal, err = signalOf(&cfg.Kafka.Topics, of.Topic); err != nil {
+			return verify.Summary{}, err
+		}
 	}
 	client, err := readyClickHouse(ctx, &cfg)
 	if err != nil {
@@ -52,14 +58,37 @@ func Verify(ctx context.Context, cfg config.Config, of Verification, log *slog.L
 		Replaced:   replaced,
 		Now:        time.Now(),
 	}
-	source, store := kafka.NewSourceTopic(cfg.Kafka, of.Topic, of.Wait, log), clickhouse.NewStore(client)
+	store, loaded := clickhouse.NewStore(client), clickhouse.NewBackfill(client)
+	var source verify.Source
+	if of.Topic != "" {
+		source = kafka.NewSourceTopic(cfg.Kafka, of.Topic, of.Wait, log)
+	}
 	if of.Table == verify.Windows() {
 		return verify.RunWindows(ctx, what, source, store, report)
 	}
-	if what.Added, err = clickhouse.NewBackfill(client).Added(ctx); err != nil {
+	if len(of.Files) > 0 {
+		if err := recountFiles(ctx, &cfg, &of, &what, loaded); err != nil {
+			return verify.Summary{}, err
+		}
+	}
+	if what.Added, err = loaded.Added(ctx, of.Job); err != nil {
 		return verify.Summary{}, err
 	}
 	return verify.Run(ctx, what, source, store, report)
+}
+
+// recountFiles adds the files of a job to what is counted.
+func recountFiles(ctx context.Context, cfg *config.Config, of *Verification, what *verify.Config, loaded *clickhouse.Backfill) error {
+	job := backfillOf(cfg, backfill.Config{Job: of.Job, Patterns: of.Files})
+	files, err := backfill.NewRecount(ctx, job, loaded)
+	if err != nil {
+		return err
+	}
+	if what.Signal != "" && what.Signal != files.Signal() {
+		return fmt.Errorf("verify topic %s and job %s: the job has loaded %s", of.Topic, of.Job, files.Signal())
+	}
+	what.Signal, what.Files, what.FileDecoder = files.Signal(), files, events.NewDecoder(job.Decoder)
+	return nil
 }
 
 func signalOf(topics *kafka.Topics, name string) (events.Signal, error) {

@@ -524,7 +524,7 @@ func TestDeclaredRollups(t *testing.T) {
 	if n := loaded.ask(t, unnoted); n != "0\n" {
 		t.Errorf("got %s rows of hours that nothing was noted of, want none", n)
 	}
-	added, err := clickhouse.NewBackfill(loaded.Client).Added(t.Context())
+	added, err := clickhouse.NewBackfill(loaded.Client).Added(t.Context(), "")
 	if err != nil {
 		t.Fatal(err)
 	}

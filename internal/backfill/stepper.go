@@ -16,7 +16,9 @@ type stepper struct {
 	chunk   pipeline.Chunk
 	arena   []byte // JSON events of the records that wait
 	rows    uint64
-	rejects []Reject // rows that became no record
+	rejects []Reject                     // rows that became no record
+	each    func(*pipeline.Record) error // gets the records in the place of task, which is nil; not after an error
+	err     error
 }
 
 // record takes a row that is what a record of the stream may be. value is to stay as it is until the next flush.
@@ -38,6 +40,9 @@ func (s *stepper) made(row int64, write func(dst []byte) []byte) {
 // metric takes a row that is an event already. It returns false, and leaves the row, when the row has to come as a record,
 // to be refused.
 func (s *stepper) metric(m *events.Metric) bool {
+	if s.each != nil {
+		return false
+	}
 	s.flush() // what came before
 	if !s.task.StepMetric(m, s.now) {
 		return false
@@ -57,7 +62,12 @@ func (s *stepper) flush() {
 	if len(s.chunk.Records) == 0 {
 		return
 	}
-	s.task.Step(&s.chunk, s.now)
+	if s.each == nil {
+		s.task.Step(&s.chunk, s.now)
+	}
+	for i := 0; s.each != nil && s.err == nil && i < len(s.chunk.Records); i++ {
+		s.err = s.each(&s.chunk.Records[i])
+	}
 	s.chunk.Records, s.arena = s.chunk.Records[:0], s.arena[:0]
 }
 

@@ -31,6 +31,13 @@ type Store interface {
 	Replaced(ctx context.Context) (Replaced, error)
 }
 
+// Lister is a Store that knows the files of a job.
+type Lister interface {
+	Store
+	// Files are the names of the files that a job has begun, by their hash.
+	Files(ctx context.Context, job string) (map[string]string, error)
+}
+
 // Hours are hours of a metric, since 1970; To is exclusive.
 type Hours struct {
 	Tenant, Metric string

@@ -194,6 +194,11 @@ func TestBackfillCommand(t *testing.T) {
 	if c.gate.count() != 0 {
 		t.Errorf("got %d blocks, want none", c.gate.count())
 	}
+	verify := exec.Command(c.binary, "verify", "-from=*.csv", "-job=old", "-table=all")
+	verify.Dir, verify.Env = c.dir, append(os.Environ(), "VIGIE_CLICKHOUSE_ADDRS="+c.addr, "VIGIE_CLICKHOUSE_PASSWORD="+backfillPassword)
+	if text, err := verify.CombinedOutput(); err != nil || !strings.Contains(string(text), "files of job old: 3001 records, 3000 events counted, 1 refused, ") || !strings.Contains(string(text), " rows compared: 0 differences\n") {
+		t.Errorf("verify: got %v, %s", err, text)
+	}
 	args = []string{"-signal=metrics", "-from=0.csv", "-job=once-more"}
 	f(0, false, nil, exitOK, "1 files, 0 of them already loaded; 1000 rows and 1000 events loaded, 0 rows rejected\n", "100 %  1000 rows")
 	args = []string{"-signal=metrics", "-from=*.none"}

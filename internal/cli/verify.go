@@ -10,18 +10,20 @@ import (
 	"time"
 
 	"github.com/vigie-io/vigie/internal/app"
+	"github.com/vigie-io/vigie/internal/backfill"
 	"github.com/vigie-io/vigie/internal/config"
 	"github.com/vigie-io/vigie/internal/pipeline"
 	"github.com/vigie-io/vigie/internal/pipeline/verify"
 	"github.com/vigie-io/vigie/internal/tenants"
 )
 
-const verifyUsage = `usage: vigie verify -from <topic> [-table rollups_10s|…|windows|all] [-tenant t] [-since 2h] [-until 10m]
+const verifyUsage = `usage: vigie verify -from <topic> [-from 'dir/*.parquet' [-job backfill]] [-table rollups_10s|…|windows|all] [-tenant t] [-since 2h] [-until 10m]
                     [-show 20] [-memory 512MiB] [-wait 2m]
                     [-metrics file.prom] [flags]
 
 Counts the topic's raw records again and compares every tenant, series and complete pane or closed window with ClickHouse.
 -since and -until are times of panes: ago, or as 2006-01-02T15:04:05Z. Exit code 1: there are differences; 2: an error.
+With -from files, which can stand alone, what 'vigie backfill' has loaded of them is counted too: all files of one -job.
 -metrics leaves the result for the node exporter's textfile collector.
 `
 
@@ -84,14 +86,25 @@ func (r *verifyRequest) run(ctx context.Context, cfg config.Config, s Streams) (
 		if sum.Open > 0 {
 			fmt.Fprintf(s.Out, "%s: %d windows are open\n", table.Name, sum.Open)
 		}
-		fmt.Fprintf(s.Out, "%s: %d rows compared, %d not comparable, %s (the topic was read %d times)\n", table.Name, sum.Rows, sum.Incomparable, count(&sum), sum.Passes)
+		fmt.Fprintf(s.Out, "%s: %d rows compared, %d not comparable, %s (read %d times)\n", table.Name, sum.Rows, sum.Incomparable, count(&sum), sum.Passes)
 		rows += sum.Rows
 		differences += sum.Differences
-		checks.Found(r.Topic, table.Name, sum.Differences)
+		checks.Found(r.of(), table.Name, sum.Differences)
 	}
 	fmt.Fprintf(s.Out, "%s: %d records, %d events counted, %d refused, %d rows compared: %d differences\n",
-		r.Topic, first.Records, first.Events, first.Refused, rows, differences)
+		r.of(), first.Records, first.Events, first.Refused, rows, differences)
 	return differences, checks.Write(r.metrics)
+}
+
+// of says what is counted.
+func (r *verifyRequest) of() string {
+	switch {
+	case len(r.Files) == 0:
+		return r.Topic
+	case r.Topic == "":
+		return "files of job " + r.Job
+	}
+	return r.Topic + " and files of job " + r.Job
 }
 
 // windowed says whether there are rollups with windows.
@@ -110,7 +123,18 @@ func count(sum *verify.Summary) string {
 func parseVerify(args []string, now time.Time) (r verifyRequest, rest []string, err error) {
 	set := flag.NewFlagSet("verify", flag.ContinueOnError)
 	set.SetOutput(io.Discard)
-	set.StringVar(&r.Topic, "from", "", "")
+	set.Func("from", "", func(text string) error {
+		switch {
+		case backfill.IsPattern(text):
+			r.Files = append(r.Files, text)
+		case r.Topic != "":
+			return fmt.Errorf("want one topic, and files beside it")
+		default:
+			r.Topic = text
+		}
+		return nil
+	})
+	set.StringVar(&r.Job, "job", "", "")
 	table := set.String("table", "rollups_10s", "")
 	tenant := set.String("tenant", "", "")
 	since, until := set.String("since", "", ""), set.String("until", "", "")
@@ -122,8 +146,13 @@ func parseVerify(args []string, now time.Time) (r verifyRequest, rest []string, 
 	if err := set.Parse(own); err != nil {
 		return r, nil, err
 	}
-	if r.Topic == "" {
-		return r, nil, fmt.Errorf("-from: want a source topic, such as vigie.metrics.v1")
+	switch {
+	case r.Topic == "" && len(r.Files) == 0:
+		return r, nil, fmt.Errorf("-from: want a source topic, such as vigie.metrics.v1, or files of a backfill, or both")
+	case len(r.Files) == 0 && r.Job != "":
+		return r, nil, fmt.Errorf("-job %s: want -from with its files", r.Job)
+	case len(r.Files) > 0 && r.Job == "":
+		r.Job = "backfill"
 	}
 	if r.Tenant = tenants.ID(*tenant); r.Tenant != "" {
 		if err := tenants.Validate(r.Tenant); err != nil {
@@ -139,7 +168,14 @@ func parseVerify(args []string, now time.Time) (r verifyRequest, rest []string, 
 	if err := r.Memory.UnmarshalText([]byte(*memory)); err != nil || r.Memory < 1<<20 {
 		return r, nil, fmt.Errorf("-memory %q: want 1MiB or more", *memory)
 	}
+	if r.Topic == "" && *table == "all" {
+		r.tables = verify.Tables()
+		return r, rest, nil
+	}
 	r.tables, err = parseTables(*table, append(verify.Tables(), verify.Windows()))
+	if err == nil && r.Topic == "" && r.tables[0] == verify.Windows() {
+		err = fmt.Errorf("-table windows: want a topic: windows of files are not recounted")
+	}
 	return r, rest, err
 }
 

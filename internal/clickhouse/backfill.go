@@ -20,6 +20,7 @@ type Backfill struct {
 
 var (
 	_ backfill.Store   = (*Backfill)(nil)
+	_ backfill.Lister  = (*Backfill)(nil)
 	_ backfill.Encoder = Encoder{}
 )
 
@@ -80,6 +81,20 @@ func parseEntry(fields []string) (e backfill.Entry, err error) {
 	}, nil
 }
 
+// Files implements backfill.Lister.
+func (b *Backfill) Files(ctx context.Context, job string) (map[string]string, error) {
+	answer, err := b.client.rows(ctx, "SELECT file, any(name) FROM vigie.backfill WHERE chunk = -1 AND job = "+literal(job)+" GROUP BY file FORMAT TabSeparated")
+	if err != nil {
+		return nil, fmt.Errorf("read the ledger of job %s: %w", job, err)
+	}
+	files := map[string]string{}
+	for line := range strings.Lines(answer) {
+		hash, name, _ := strings.Cut(strings.TrimSuffix(line, "\n"), "\t")
+		files[hash] = name
+	}
+	return files, nil
+}
+
 // Record implements backfill.Store. A row that is written twice replaces itself.
 func (b *Backfill) Record(ctx context.Context, job, file string, e *backfill.Entry) error {
 	err := b.client.exec(ctx, fmt.Sprintf(`INSERT INTO vigie.backfill (job, file, chunk, state, name, plan, started, mark, rows, events, rejected)
@@ -123,9 +138,9 @@ func (b *Backfill) Note(ctx context.Context, job string, hours []backfill.Hours)
 	return nil
 }
 
-// Added says which panes plain backfills have added to: those of a metric that begin at start, Unix seconds.
-func (b *Backfill) Added(ctx context.Context) (func(tenant, metric string, start int64) bool, error) {
-	answer, err := b.client.rows(ctx, "SELECT tenant, metric, from, to FROM vigie.backfilled GROUP BY ALL FORMAT TabSeparated")
+// Added says which panes plain backfills, but for one job, have added to: those of a metric that begin at start, Unix seconds.
+func (b *Backfill) Added(ctx context.Context, but string) (func(tenant, metric string, start int64) bool, error) {
+	answer, err := b.client.rows(ctx, "SELECT tenant, metric, from, to FROM vigie.backfilled WHERE job != "+literal(but)+" GROUP BY ALL FORMAT TabSeparated")
 	if err != nil {
 		return nil, fmt.Errorf("read what was backfilled: %w", err)
 	}

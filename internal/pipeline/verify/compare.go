@@ -92,14 +92,19 @@ func (p *pass) difference(ctx context.Context, only map[Key]bool) (found map[Key
 				return nil
 			}
 			c := p.cells[row.Key]
-			if p.v.cfg.Added != nil && p.v.cfg.Added(row.Tenant, row.Metric, row.Start) {
-				skipped++
-				if c != nil {
-					key := row.Key.clone()
-					seen[key] = true
-					if what := c.exceeds(row); what != "" {
-						found[key] = what
-					}
+			if p.v.below(row) {
+				if c == nil {
+					skipped++
+					return nil
+				}
+				key := row.Key.clone()
+				seen[key] = true
+				if what := c.exceeds(row); what != "" {
+					found[key] = what
+				} else if c.differs(row) == "" {
+					rows++
+				} else {
+					skipped++
 				}
 				return nil
 			}
@@ -127,6 +132,11 @@ func (p *pass) difference(ctx context.Context, only map[Key]bool) (found map[Key
 		}
 	}
 	return found, rows, nil
+}
+
+// below says whether a row may hold more than what is counted: something of it was added by others, or is not there to be counted.
+func (v *verifier) below(row *Row) bool {
+	return row.Start < v.sure || v.cfg.Added != nil && v.cfg.Added(row.Tenant, row.Metric, row.Start)
 }
 
 // skips says whether nobody can tell what the pane should hold.

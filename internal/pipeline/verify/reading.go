@@ -28,6 +28,7 @@ type event struct {
 	metric    events.Metric // itself, or the observation or count that a span or log record stands for
 	fields    rules.Fields
 	unknown   bool // a letter is about events of its record, and does not say which
+	file      bool // it is of a file, and of no partition
 }
 
 // record reads one record.
@@ -50,20 +51,12 @@ func (p *reading) record(partition int32, r *pipeline.Record) {
 			p.refused(at, l, index)
 		}
 	}
-	take := func(index int, m events.Metric, fields rules.Fields) {
-		if standsFor(index) && p.accepts(at, r, l, index, &m) {
-			p.take(&event{partition, r.Timestamp, m, fields, l != nil && l.Unknown})
+	each(batch, func(index int, e *event) {
+		if standsFor(index) && p.accepts(at, r, l, index, &e.metric) {
+			e.partition, e.timestamp, e.unknown = partition, r.Timestamp, l != nil && l.Unknown
+			p.take(e)
 		}
-	}
-	for i := range batch.Metrics {
-		take(batch.MetricIndex[i], batch.Metrics[i], metricFields{&batch.Metrics[i]})
-	}
-	for i := range batch.Spans {
-		take(batch.SpanIndex[i], ofSpan(&batch.Spans[i]), spanFields{&batch.Spans[i]})
-	}
-	for i := range batch.Logs {
-		take(batch.LogIndex[i], ofLog(&batch.Logs[i]), logFields{&batch.Logs[i]})
-	}
+	})
 }
 
 // refused notes an event that the contract refuses: it must be in a dead letter.

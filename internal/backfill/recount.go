@@ -1,0 +1,135 @@
+package backfill
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/vigie-io/vigie/internal/pipeline"
+	"github.com/vigie-io/vigie/internal/tenants"
+	"github.com/vigie-io/vigie/pkg/events"
+)
+
+// Recount is what a job has loaded, to be counted once more: all of its files.
+type Recount struct {
+	*Job
+	files []*file
+}
+
+// IsPattern says whether a text names files, and not a topic.
+func IsPattern(text string) bool {
+	_, err := formatOf(text)
+	return err == nil || strings.ContainsAny(text, `/*?[`)
+}
+
+// NewRecount finds the files of cfg.Patterns, which must be those that cfg.Job has loaded. Signal and Tenant are the job's.
+func NewRecount(ctx context.Context, cfg Config, store Lister) (*Recount, error) {
+	files, err := find(ctx, cfg.Patterns, &cfg.S3)
+	if err != nil {
+		return nil, err
+	}
+	missing, err := store.Files(ctx, cfg.Job)
+	if err != nil {
+		return nil, err
+	}
+	known, seen := maps.Clone(missing), map[string]bool{}
+	for _, f := range files {
+		if err := f.digest(ctx); err != nil {
+			return nil, err
+		}
+		if _, is := known[f.hash]; !is {
+			return nil, fmt.Errorf("recount %s: job %s has not loaded it", f.path, cfg.Job)
+		}
+		delete(missing, f.hash)
+	}
+	if len(missing) > 0 {
+		first := slices.Min(slices.Collect(maps.Values(missing)))
+		return nil, fmt.Errorf("recount job %s: it has loaded %d more files (one was %s): give all, since nobody can tell whose rows are whose", cfg.Job, len(missing), filepath.Base(first))
+	}
+	r := &Recount{}
+	for _, f := range files {
+		if seen[f.hash] {
+			continue
+		}
+		seen[f.hash] = true
+		r.files = append(r.files, f)
+	}
+	entries, err := store.Entries(ctx, cfg.Job, r.files[0].hash)
+	if err != nil {
+		return nil, err
+	}
+	for _, e := range entries {
+		if e.Chunk == wholeFile {
+			signal, _ := planField(e.Plan, "signal")
+			tenant, _ := planField(e.Plan, "tenant")
+			cfg.Signal, cfg.Tenant = events.Signal(signal), tenants.ID(tenant)
+		}
+	}
+	r.Job = New(cfg, store, nil, silence{}, nil)
+	return r, nil
+}
+
+// planField finds a setting in a plan.
+func planField(plan, name string) (string, bool) {
+	for _, field := range strings.Fields(plan) {
+		if value, is := strings.CutPrefix(field, name+"="); is {
+			return value, true
+		}
+	}
+	return "", false
+}
+
+// Signal is that of the rows.
+func (r *Recount) Signal() events.Signal { return r.cfg.Signal }
+
+// Records calls fn for each row that became a record, with the span of event times that the job took, bounds included, Unix nanoseconds.
+// A record is valid during the call.
+func (r *Recount) Records(ctx context.Context, fn func(record *pipeline.Record, oldest, newest int64) error) error {
+	for _, f := range r.files {
+		run, err := r.begin(ctx, f)
+		if err != nil {
+			return err
+		}
+		if run.entry.State != Finished {
+			return fmt.Errorf("recount %s: job %s has not finished it: run it to its end", f.path, r.cfg.Job)
+		}
+		run.known = nil // all chunks are wanted
+		oldest, newest := run.span()
+		s := &stepper{key: r.key, each: func(record *pipeline.Record) error { return fn(record, oldest, newest) }}
+		err = run.chunks(ctx, func(c *chunk) bool {
+			if err := c.feed(s); err != nil && s.err == nil {
+				s.err = err
+			}
+			s.flush()
+			return s.err == nil
+		})
+		if s.err != nil {
+			return s.err
+		}
+		if err == nil {
+			err = ctx.Err()
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// span are the event times that the file's clock takes, bounds included.
+func (r *run) span() (oldest, newest int64) {
+	now := time.UnixMilli(r.now)
+	return max(now.Add(-r.cfg.MaxPast).UnixNano(), 0), now.Add(r.cfg.MaxFuture).UnixNano()
+}
+
+// silence is an output of nothing.
+type silence struct{}
+
+func (silence) Note(string)                   {}
+func (silence) Reject(*Reject) error          { return nil }
+func (silence) Flush() error                  { return nil }
+func (silence) Progress(int64, int64, uint64) {}
