@@ -11,6 +11,7 @@ import (
 	"github.com/vigie-io/vigie/internal/pipeline"
 	"github.com/vigie-io/vigie/internal/query/api"
 	"github.com/vigie-io/vigie/internal/query/promql"
+	"github.com/vigie-io/vigie/internal/query/querylog"
 	"github.com/vigie-io/vigie/internal/tenants"
 )
 
@@ -35,6 +36,7 @@ func Query(ctx context.Context, cfg config.Config, p Process) error {
 	}
 	var rules *ruleRunner
 	store := clickhouse.NewStore(client)
+	queries := querylog.New(cfg.Query.Log, client, p.Registry, p.Log)
 	handler, err := api.New(cfg.Query.Config, api.Options{
 		Store:           store,
 		Upstream:        client,
@@ -46,6 +48,7 @@ func Query(ctx context.Context, cfg config.Config, p Process) error {
 		DecodeHistogram: pipeline.DecodeHistogram,
 		Version:         p.Version,
 		Cardinality:     store.Cardinality,
+		Queries:         queries,
 		Rules:           func(tenant tenants.ID) promql.Rules { return rules.ruler.RuleGroups(tenant) },
 	})
 	if err != nil {
@@ -62,8 +65,12 @@ func Query(ctx context.Context, cfg config.Config, p Process) error {
 	g := newGroup(ctx)
 	g.run("rules", func(ctx context.Context) error { return rules.run(ctx, cfg.Kafka, p.Log) })
 	g.run("alerts", rules.sender.Run)
+	// The log ends after the last query.
+	logging, served := context.WithCancel(context.WithoutCancel(ctx))
+	g.run("query log", func(context.Context) error { return queries.Run(logging) })
 	g.run("query", func(ctx context.Context) error {
 		defer g.stop()
+		defer served()
 		return door.serve(ctx, reload, &p, client.Ready)
 	})
 	return g.wait()

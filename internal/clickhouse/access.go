@@ -42,6 +42,7 @@ var tenantTables = []string{
 	"series",
 	"windows",
 	"limits",
+	"queries",
 	"replaced",
 }
 

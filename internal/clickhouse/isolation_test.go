@@ -7,9 +7,11 @@ import (
 	"net/url"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/vigie-io/vigie/internal/clickhouse"
 	"github.com/vigie-io/vigie/internal/pipeline"
+	"github.com/vigie-io/vigie/internal/query/querylog"
 	"github.com/vigie-io/vigie/internal/tenants"
 	"github.com/vigie-io/vigie/internal/testkit"
 	"github.com/vigie-io/vigie/pkg/series"
@@ -52,6 +54,12 @@ func twoTenants(t *testing.T, server *testkit.Server, client *clickhouse.Client)
 		}
 		insertWindows(t, client, "windows "+tenant, windows)
 		insertLimits(t, client, "limits "+tenant, limitRows(tenant, at, limitRow{part: word, reason: "rate_events", told: 1, most: uint64(number), used: uint64(number), dropped: uint64(number)}))
+		err := client.InsertQueries(t.Context(), "queries "+tenant, []querylog.Entry{{
+			Tenant: tenants.ID(tenant), Time: time.Now(), Kind: querylog.Range, Text: word, Samples: int64(number), Status: word, Pushdown: word, Plan: word,
+		}})
+		if err != nil {
+			t.Fatal(err)
+		}
 	}
 	insertRollups(t, client, "rollups", rows...)
 	insertSeries(t, client, "series", announce)
@@ -66,7 +74,7 @@ func twoTenants(t *testing.T, server *testkit.Server, client *clickhouse.Client)
 	}
 }
 
-var apiViews = []string{"metrics_10s", "metrics_1m", "metrics_1h", "services_10s", "services_1m", "services_1h", "series", "windows", "late_windows", "limits"}
+var apiViews = []string{"metrics_10s", "metrics_1m", "metrics_1h", "services_10s", "services_1m", "services_1h", "series", "windows", "late_windows", "limits", "queries"}
 
 // leaks looks for the other tenant and for passwords in an answer. Errors may quote the attack itself.
 func leaks(answer string) bool {

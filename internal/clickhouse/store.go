@@ -11,6 +11,7 @@ import (
 	"github.com/ClickHouse/ch-go/proto"
 
 	"github.com/vigie-io/vigie/internal/query/promql"
+	"github.com/vigie-io/vigie/internal/query/querylog"
 	"github.com/vigie-io/vigie/internal/tenants"
 	"github.com/vigie-io/vigie/pkg/events"
 	"github.com/vigie-io/vigie/pkg/series"
@@ -266,6 +267,7 @@ func (s *Store) answer(ctx context.Context, request *call, results proto.Results
 	}
 	// A reader that goes away ends the query: closing an unread body closes the connection.
 	defer response.Body.Close()
+	promql.TraceOf(ctx).Read(querylog.ReadOf(response.Header))
 	body, release, err := decompressed(response)
 	if err != nil {
 		return err

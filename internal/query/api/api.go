@@ -18,6 +18,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/vigie-io/vigie/internal/query/promql"
+	"github.com/vigie-io/vigie/internal/query/querylog"
 	"github.com/vigie-io/vigie/internal/query/slots"
 	"github.com/vigie-io/vigie/internal/query/sqlgate"
 	"github.com/vigie-io/vigie/internal/tenants"
@@ -30,11 +31,13 @@ type Config struct {
 	PromQL promql.Config `yaml:"promql"`
 	// SQL bounds the SQL endpoint.
 	SQL sqlgate.Config `yaml:"sql"`
+	// Log bounds the log of queries, which tenants read in api.queries.
+	Log querylog.Config `yaml:"log"`
 }
 
 // DefaultConfig is the configuration without any setting.
 func DefaultConfig() Config {
-	return Config{PromQL: promql.DefaultConfig(), SQL: sqlgate.DefaultConfig()}
+	return Config{PromQL: promql.DefaultConfig(), SQL: sqlgate.DefaultConfig(), Log: querylog.DefaultConfig()}
 }
 
 // Validate says which fields cannot be.
@@ -45,6 +48,9 @@ func (c *Config) Validate() error {
 	}
 	if err := c.SQL.Validate(); err != nil {
 		errs = append(errs, fmt.Errorf("sql: %w", err))
+	}
+	if err := c.Log.Validate(); err != nil {
+		errs = append(errs, fmt.Errorf("log: %w", err))
 	}
 	return errors.Join(errs...)
 }
@@ -73,6 +79,8 @@ type Options struct {
 	Rules func(tenants.ID) promql.Rules
 	// Cardinality counts series by label; see promql.Options.
 	Cardinality func(ctx context.Context, tenant tenants.ID, since int64, most int) (*promql.Cardinality, error)
+	// Queries takes every query; nil takes none.
+	Queries *querylog.Log
 	// Version is Vigie's, for /status/buildinfo.
 	Version string
 }
@@ -106,14 +114,14 @@ func New(cfg Config, o Options) (*API, error) {
 	places := slots.New(func(t tenants.ID) (int, int) { return o.Limits(t).QueryConcurrency, cfg.PromQL.MaxWaiting })
 	service, err := promql.New(cfg.PromQL, promql.Options{
 		Store: o.Store, Limits: o.Limits, Registerer: o.Registerer, Log: o.Log, Now: o.Now, Slots: places,
-		DecodeHistogram: o.DecodeHistogram, Version: o.Version, Rules: o.Rules, Cardinality: o.Cardinality,
+		DecodeHistogram: o.DecodeHistogram, Version: o.Version, Rules: o.Rules, Cardinality: o.Cardinality, Queries: o.Queries,
 	})
 	if err != nil {
 		return nil, err
 	}
 	gateway, err := sqlgate.New(cfg.SQL, sqlgate.Options{
 		Upstream: o.Upstream, Authenticate: o.Authenticate, Limits: o.Limits, Slots: places, Hidden: o.HiddenInSQL,
-		Registerer: o.Registerer, Log: o.Log,
+		Queries: o.Queries, Registerer: o.Registerer, Log: o.Log,
 	})
 	if err != nil {
 		return nil, err

@@ -12,6 +12,7 @@ import (
 	"github.com/prometheus/prometheus/storage"
 	"github.com/prometheus/prometheus/util/annotations"
 
+	"github.com/vigie-io/vigie/internal/query/querylog"
 	"github.com/vigie-io/vigie/internal/query/slots"
 	"github.com/vigie-io/vigie/internal/tenants"
 )
@@ -60,21 +61,32 @@ func (e *engine) upstream(maxSamples int) *promql.Engine {
 
 // NewInstantQuery evaluates at the last complete 10 s window at or before ts. The result carries that time.
 func (e *engine) NewInstantQuery(ctx context.Context, q storage.Queryable, opts promql.QueryOpts, qs string, ts time.Time) (promql.Query, error) {
-	return e.prepare(ctx, opts, qs, ts, ts, 0, func(ng *promql.Engine, opts promql.QueryOpts, start, _ time.Time, _ time.Duration) (promql.Query, error) {
+	return e.ask(ctx, querylog.Instant, opts, qs, ts, ts, 0, func(ng *promql.Engine, opts promql.QueryOpts, start, _ time.Time, _ time.Duration) (promql.Query, error) {
 		return ng.NewInstantQuery(ctx, q, opts, qs, start)
 	})
 }
 
 // NewRangeQuery evaluates on a grid of whole windows that ends at the watermark.
 func (e *engine) NewRangeQuery(ctx context.Context, q storage.Queryable, opts promql.QueryOpts, qs string, start, end time.Time, step time.Duration) (promql.Query, error) {
-	return e.prepare(ctx, opts, qs, start, end, step, func(ng *promql.Engine, opts promql.QueryOpts, start, end time.Time, step time.Duration) (promql.Query, error) {
+	return e.ask(ctx, querylog.Range, opts, qs, start, end, step, func(ng *promql.Engine, opts promql.QueryOpts, start, end time.Time, step time.Duration) (promql.Query, error) {
 		return ng.NewRangeQuery(ctx, q, opts, qs, start, end, step)
 	})
 }
 
 type build func(ng *promql.Engine, opts promql.QueryOpts, start, end time.Time, step time.Duration) (promql.Query, error)
 
-func (e *engine) prepare(ctx context.Context, opts promql.QueryOpts, qs string, start, end time.Time, step time.Duration, build build) (promql.Query, error) {
+func (e *engine) ask(ctx context.Context, kind querylog.Kind, opts promql.QueryOpts, qs string, start, end time.Time, step time.Duration, build build) (promql.Query, error) {
+	asked := e.service.asked(ctx, kind, qs)
+	q, err := e.prepare(ctx, opts, start, end, step, build)
+	if err != nil {
+		asked.refused()
+		return nil, err
+	}
+	q.asked = asked
+	return q, nil
+}
+
+func (e *engine) prepare(ctx context.Context, opts promql.QueryOpts, start, end time.Time, step time.Duration, build build) (*query, error) {
 	tenant, ok := tenants.FromContext(ctx)
 	if !ok {
 		return nil, errNoTenant
@@ -182,6 +194,7 @@ type query struct {
 	warnings annotations.Annotations
 	nothing  bool  // the whole range lies after the watermark
 	failed   error // what went wrong before anything ran; not the query's own fault
+	asked    *asked
 }
 
 func (q *query) Exec(ctx context.Context) *promql.Result {
@@ -194,6 +207,7 @@ func (q *query) Exec(ctx context.Context) *promql.Result {
 	ctx, cancel := context.WithTimeout(ctx, q.limits.QueryTimeout)
 	defer cancel()
 	release, err := q.engine.service.slots.Acquire(ctx, q.tenant)
+	q.asked.admitted()
 	if err != nil {
 		if errors.Is(err, slots.ErrFull) {
 			err = waitingLimit(q.limits.QueryConcurrency)
@@ -208,7 +222,7 @@ func (q *query) Exec(ctx context.Context) *promql.Result {
 	q.trace(ctx)
 	begin := time.Now()
 	result := q.Query.Exec(ctx)
-	q.slow(trace, time.Since(begin), result.Err)
+	q.asked.read(q, trace, q.slow(trace, time.Since(begin), result.Err))
 	if len(q.warnings) > 0 {
 		result.Warnings.Merge(q.warnings)
 	}
@@ -232,5 +246,6 @@ func (q *query) done(r *promql.Result) *promql.Result {
 		r.Err = nameLimit(r.Err, q.limits)
 		q.engine.service.metrics.failed(r.Err)
 	}
+	q.asked.answered(r.Err)
 	return r
 }

@@ -11,6 +11,7 @@ import (
 	"github.com/prometheus/prometheus/promql"
 	"github.com/prometheus/prometheus/storage"
 
+	"github.com/vigie-io/vigie/internal/query/querylog"
 	"github.com/vigie-io/vigie/internal/query/slots"
 	"github.com/vigie-io/vigie/internal/tenants"
 	"github.com/vigie-io/vigie/pkg/events"
@@ -44,6 +45,8 @@ type Options struct {
 	// Cardinality counts a tenant's series seen at or after since (Unix ms) by label, with at most so many values of each,
 	// for /status/tsdb. Nil answers nothing there.
 	Cardinality func(ctx context.Context, tenant tenants.ID, since int64, most int) (*Cardinality, error)
+	// Queries takes every query that was asked; nil takes none.
+	Queries *querylog.Log
 	// Version is what /status/buildinfo reports beside the version of the Prometheus engine.
 	Version string
 }
@@ -60,6 +63,7 @@ type Service struct {
 	version     string
 	rules       func(tenants.ID) Rules
 	cardinality func(ctx context.Context, tenant tenants.ID, since int64, most int) (*Cardinality, error)
+	queryLog    *querylog.Log
 	metrics     *metrics
 	progress    *cache[[]Progress]
 	catalogs    *cache[*catalog]
@@ -77,7 +81,7 @@ func New(cfg Config, o Options) (*Service, error) {
 	}
 	s := &Service{
 		cfg: cfg, store: o.Store, limits: o.Limits, log: o.Log, now: o.Now, slots: o.Slots, decode: o.DecodeHistogram,
-		version: o.Version, rules: o.Rules, cardinality: o.Cardinality, metrics: newMetrics(o.Registerer),
+		version: o.Version, rules: o.Rules, cardinality: o.Cardinality, queryLog: o.Queries, metrics: newMetrics(o.Registerer),
 	}
 	if s.log == nil {
 		s.log = slog.Default()

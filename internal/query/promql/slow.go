@@ -17,11 +17,12 @@ func (q *query) traced(ctx context.Context) (context.Context, *Trace) {
 	return WithTrace(ctx)
 }
 
-// slow logs and counts a query that took long, with how it was read, so that what has to be narrowed can be seen.
-func (q *query) slow(t *Trace, took time.Duration, err error) {
+// slow logs and counts a query that took long, with how it was read, so that what has to be narrowed can be seen. It returns
+// that as JSON, "" when the query was not slow.
+func (q *query) slow(t *Trace, took time.Duration, err error) (plan string) {
 	s := q.engine.service
 	if s.cfg.SlowQuery == 0 || took < s.cfg.SlowQuery {
-		return
+		return ""
 	}
 	s.metrics.slow.Inc()
 	e := t.explained(took)
@@ -32,4 +33,5 @@ func (q *query) slow(t *Trace, took time.Duration, err error) {
 	}
 	s.log.Warn("slow query", "tenant", q.tenant, "query", text, "start", e.Start, "end", e.End, "step", e.Step,
 		"seconds", took.Seconds(), "pushdown", t.pushdown(), "selectors", string(selectors), "statements", len(e.Statements), "err", err)
+	return string(selectors)
 }

@@ -9,6 +9,8 @@ import (
 
 	"github.com/prometheus/common/model"
 	"github.com/prometheus/prometheus/model/labels"
+
+	"github.com/vigie-io/vigie/internal/query/querylog"
 )
 
 // Trace notes what a query reads. A nil Trace notes nothing. Safe for concurrent use.
@@ -18,6 +20,7 @@ type Trace struct {
 	plan       tracedPlan
 	selectors  []*tracedSelector
 	statements []tracedStatement
+	read       querylog.Read
 }
 
 // tracedPlan is what all of a query has in common.
@@ -73,6 +76,17 @@ func (t *Trace) Statement(sql string, series int) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.statements = append(t.statements, tracedStatement{sql, series})
+}
+
+// Read notes what the database read for a statement.
+func (t *Trace) Read(r querylog.Read) {
+	if t == nil {
+		return
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.read.Rows += r.Rows
+	t.read.Bytes += r.Bytes
 }
 
 func (t *Trace) planned(p tracedPlan) {

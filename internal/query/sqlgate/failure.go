@@ -23,19 +23,21 @@ func (g *Gateway) scrub(text string) string {
 	return inside.ReplaceAllString(text, "…")
 }
 
-// fail answers with ClickHouse's error, scrubbed.
-func (g *Gateway) fail(w http.ResponseWriter, answer *http.Response, framed bool) {
+// fail answers with ClickHouse's error, scrubbed, and returns it.
+func (g *Gateway) fail(w http.ResponseWriter, answer *http.Response, framed bool) string {
 	text, err := failureText(answer)
 	if err != nil || text == "" {
 		text = "Code: " + answer.Header.Get("X-ClickHouse-Exception-Code") + ". DB::Exception: the query failed with this code."
 	}
-	body := []byte(g.scrub(text))
+	text = g.scrub(text)
+	body := []byte(text)
 	if framed {
 		body = frame(body)
 	}
 	w.Header().Set("Content-Length", strconv.Itoa(len(body)))
 	w.WriteHeader(answer.StatusCode)
 	_, _ = w.Write(body) // the client has gone
+	return text
 }
 
 func failureText(answer *http.Response) (string, error) {

@@ -15,6 +15,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/vigie-io/vigie/internal/query/querylog"
 	"github.com/vigie-io/vigie/internal/query/slots"
 	"github.com/vigie-io/vigie/internal/tenants"
 	"github.com/vigie-io/vigie/internal/units"
@@ -66,6 +67,8 @@ type Options struct {
 	Slots *slots.Slots
 	// Hidden replaces names in ClickHouse's errors that are the operator's business; nil replaces none.
 	Hidden *strings.Replacer
+	// Queries takes every statement of a tenant; nil takes none.
+	Queries *querylog.Log
 	// Registerer takes the metrics; nil leaves them out.
 	Registerer prometheus.Registerer
 	// Log takes what clients are not told; nil is slog.Default.
@@ -146,30 +149,41 @@ func (g *Gateway) serve(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
+	asked := ask(tenant)
+	defer func() { g.o.Queries.Add(asked.ended()) }() // also when the connection is broken off
+	err = g.answer(w, r, tenant, asked)
+	asked.failed(err)
+	return err
+}
+
+// answer runs the statement of a tenant.
+func (g *Gateway) answer(w http.ResponseWriter, r *http.Request, tenant tenants.ID, asked *asked) error {
 	limits := g.o.Limits(tenant)
 	sql, err := statement(r, int64(g.cfg.MaxQuerySize))
 	if err != nil {
 		return err
 	}
+	asked.entry.Text = sql
 	checked, err := check(sql)
 	if err != nil {
 		return err
 	}
-	asked := r.URL.Query()
-	maps.Copy(asked, checked.set) // as in ClickHouse, the statement's word is the last
-	if err := checkIdentifiers(checked.identifiers, asked); err != nil {
+	set := r.URL.Query()
+	maps.Copy(set, checked.set) // as in ClickHouse, the statement's word is the last
+	if err := checkIdentifiers(checked.identifiers, set); err != nil {
 		return err
 	}
-	params, err := settings(asked, r.Header, limits, g.cfg.Database)
+	params, err := settings(set, r.Header, limits, g.cfg.Database)
 	if err != nil {
 		return err
 	}
-	if id := asked.Get("query_id"); id != "" {
+	if id := set.Get("query_id"); id != "" {
 		params.Set("query_id", string(tenant)+":"+id) // another tenant's query of the same id must not be in the way
 	}
-	ctx, cancel := context.WithTimeout(r.Context(), timeout(asked, limits))
+	ctx, cancel := context.WithTimeout(r.Context(), timeout(set, limits))
 	defer cancel()
 	release, err := g.o.Slots.Acquire(ctx, tenant)
+	asked.entry.Waited = time.Since(asked.began)
 	if err != nil {
 		return g.turnedAway(err, limits)
 	}
@@ -182,9 +196,10 @@ func (g *Gateway) serve(w http.ResponseWriter, r *http.Request) error {
 		return g.turnedAway(err, limits)
 	}
 	defer func() { _ = answer.Body.Close() }() // read to its end or given up
+	asked.entry.Read = querylog.ReadOf(answer.Header)
 	stop := deadline(ctx, w)
 	defer stop()
-	g.pass(w, answer, tenant, encoding(asked, r.Header), asked.Get("compress") == "1")
+	g.pass(w, answer, asked, encoding(set, r.Header), set.Get("compress") == "1")
 	return nil
 }
 
@@ -235,7 +250,7 @@ var answerHeaders = []string{"Content-Type", "Content-Disposition"}
 
 // pass streams the answer as it comes. ClickHouse reports an error in the middle inside the body, marked by
 // X-ClickHouse-Exception-Tag; a connection that breaks is broken here too, so that nobody takes a part for all.
-func (g *Gateway) pass(w http.ResponseWriter, answer *http.Response, tenant tenants.ID, encoding string, framed bool) {
+func (g *Gateway) pass(w http.ResponseWriter, answer *http.Response, asked *asked, encoding string, framed bool) {
 	h := w.Header()
 	for _, name := range answerHeaders {
 		if values := answer.Header.Values(name); len(values) > 0 {
@@ -247,12 +262,12 @@ func (g *Gateway) pass(w http.ResponseWriter, answer *http.Response, tenant tena
 			h[name] = values
 		}
 	}
-	if id, ours := strings.CutPrefix(h.Get("X-ClickHouse-Query-Id"), string(tenant)+":"); ours {
+	if id, ours := strings.CutPrefix(h.Get("X-ClickHouse-Query-Id"), string(asked.entry.Tenant)+":"); ours {
 		h.Set("X-ClickHouse-Query-Id", id)
 	}
 	if answer.StatusCode != http.StatusOK {
 		g.queries.WithLabelValues("upstream").Inc()
-		g.fail(w, answer, framed)
+		asked.entry.Status = exceptionName(g.fail(w, answer, framed))
 		return
 	}
 	g.queries.WithLabelValues("ok").Inc()
@@ -264,24 +279,30 @@ func (g *Gateway) pass(w http.ResponseWriter, answer *http.Response, tenant tena
 	}
 	w.WriteHeader(answer.StatusCode)
 	out := &flushing{w: w, c: http.NewResponseController(w)}
-	err := g.copy(out, answer, encoding, framed)
+	text, err := g.copy(out, answer, encoding, framed)
 	g.bytes.Add(float64(out.n))
+	asked.entry.ResultBytes = out.n
+	if text != "" {
+		asked.entry.Status = exceptionName(text)
+	}
 	if err != nil {
 		panic(http.ErrAbortHandler)
 	}
 }
 
-// copy streams the body, compressed as asked. An error at its end is scrubbed.
-func (g *Gateway) copy(to io.Writer, answer *http.Response, encoding string, framed bool) error {
+// copy streams the body, compressed as asked. An error at its end is scrubbed, and returned as text.
+func (g *Gateway) copy(to io.Writer, answer *http.Response, encoding string, framed bool) (text string, err error) {
 	encoder, err := encoded(to, encoding, framed)
 	if err != nil {
-		return err
+		return "", err
 	}
 	t := newTail(flushed{encoder}, answer.Header.Get("X-ClickHouse-Exception-Tag"), g.scrub)
 	if _, err := io.Copy(t, answer.Body); err != nil {
-		return errors.Join(err, t.finish()) // not closed: a part must not look whole
+		err = errors.Join(err, t.finish()) // not closed: a part must not look whole
+		return t.text, err
 	}
-	return errors.Join(t.finish(), encoder.Close())
+	err = t.finish()
+	return t.text, errors.Join(err, encoder.Close())
 }
 
 // flushing sends what it is given at once.

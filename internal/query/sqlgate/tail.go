@@ -19,6 +19,7 @@ type tail struct {
 	end    string // what stands behind its length
 	held   []byte // may be the beginning of begin, or begin and what followed
 	broken bool   // held begins with begin
+	text   string // after finish, the error's
 }
 
 func newTail(to io.Writer, tag string, scrub func(string) string) *tail {
@@ -63,7 +64,7 @@ func (t *tail) finish() error {
 	if i := strings.LastIndexByte(strings.TrimSuffix(text, t.end), '\n'); i >= 0 {
 		text = text[:i+1]
 	}
-	text = t.scrub(text)
-	_, err := fmt.Fprintf(t.to, "%s%s%d%s", t.begin, text, len(text), t.end)
+	t.text = t.scrub(text)
+	_, err := fmt.Fprintf(t.to, "%s%s%d%s", t.begin, t.text, len(t.text), t.end)
 	return err
 }

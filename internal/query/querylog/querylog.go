@@ -1,0 +1,266 @@
+// Package querylog keeps a row of every query that tenants ask, off the queries' path: they are queued, and written in batches.
+// Its main type is Log. It does not know what a query is, and a row that cannot be kept is counted and lost: it is no audit.
+package querylog
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"log/slog"
+	"regexp"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/vigie-io/vigie/internal/tenants"
+	"github.com/vigie-io/vigie/internal/units"
+)
+
+// Kind says what asked.
+type Kind string
+
+// Kinds.
+const (
+	Instant Kind = "instant" // /api/v1/query
+	Range   Kind = "range"   // /api/v1/query_range
+	Rule    Kind = "rule"    // an expression of a rule, or of an alert's text
+	SQL     Kind = "sql"
+)
+
+// OK is the Status of a query that was answered.
+const OK = "ok"
+
+// Entry is one query.
+type Entry struct {
+	Tenant      tenants.ID
+	Time        time.Time // it came
+	Kind        Kind
+	Text        string // as it was asked
+	Start, End  time.Time
+	Step        time.Duration // of PromQL: the times it was evaluated at, after alignment; zero when it was not
+	Waited      time.Duration // for a place among the tenant's queries
+	Took        time.Duration // from Time to the end of its answer
+	Series      int           // stored series matched
+	Samples     int64         // that the engine was given
+	Read        Read
+	ResultBytes int64  // of the answer, 0 for PromQL
+	Status      string // OK, or which limit or kind of error ended it
+	Pushdown    string // what the database did for the engine, "none" for nothing
+	Plan        string // of a slow query, how it was read: JSON
+}
+
+// Read is what the database read for a query.
+type Read struct{ Rows, Bytes int64 }
+
+// Store keeps entries. The same token comes again with the same entries when a call did not succeed.
+type Store interface {
+	InsertQueries(ctx context.Context, token string, entries []Entry) error
+}
+
+// Config bounds the log.
+type Config struct {
+	// Enabled says whether queries are logged. Default true.
+	Enabled bool `yaml:"enabled"`
+	// Every is the longest that a query waits to be written. Default 5s.
+	Every time.Duration `yaml:"every"`
+	// Queue is how many queries may wait to be written; further ones are counted and lost. Default 4096.
+	Queue int `yaml:"queue"`
+	// MaxText is how much is kept of a query's text and of a slow one's plan. Default 8KiB.
+	MaxText units.Bytes `yaml:"max_text"`
+}
+
+// DefaultConfig is the configuration without any setting.
+func DefaultConfig() Config {
+	return Config{Enabled: true, Every: 5 * time.Second, Queue: 4096, MaxText: 8 << 10}
+}
+
+// Validate says which fields cannot be.
+func (c *Config) Validate() error {
+	var errs []error
+	if c.Every < 100*time.Millisecond {
+		errs = append(errs, fmt.Errorf("every %s: want 100ms or more", c.Every))
+	}
+	if c.Queue < 1 {
+		errs = append(errs, fmt.Errorf("queue %d: want at least 1", c.Queue))
+	}
+	if c.MaxText < 16 || c.MaxText > 1<<20 {
+		errs = append(errs, fmt.Errorf("max_text %s: want 16B to 1MiB", c.MaxText))
+	}
+	return errors.Join(errs...)
+}
+
+const (
+	batch    = 1000             // entries of one insert
+	retryMax = 30 * time.Second // between attempts
+	attempt  = 5 * time.Second  // of one insert, and how long the end of a process may wait for one
+)
+
+// Reasons of lost entries.
+const (
+	lostFull = "full" // the queue was
+	lostEnd  = "end"  // the process ended while the database did not answer
+)
+
+// Log queues entries and writes them. A nil Log keeps none. Safe for concurrent use.
+type Log struct {
+	cfg   Config
+	store Store
+	log   *slog.Logger
+	queue chan Entry
+
+	// Of Run alone.
+	name  string // of this process, in tokens
+	count int    // of batches
+	ended bool   // nothing more is written
+
+	written prometheus.Counter
+	lost    *prometheus.CounterVec
+	failed  prometheus.Counter
+}
+
+// New makes a Log; nil when cfg, which must be valid, does not want one. r takes the metrics when it is not nil.
+func New(cfg Config, store Store, r prometheus.Registerer, log *slog.Logger) *Log {
+	if !cfg.Enabled {
+		return nil
+	}
+	l := &Log{
+		cfg: cfg, store: store, log: log, queue: make(chan Entry, cfg.Queue), name: rand.Text(),
+		written: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "vigie_query_log_written_total", Help: "Queries written to api.queries.",
+		}),
+		lost: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "vigie_query_log_lost_total",
+			Help: "Queries that are not in api.queries, by reason: full (query.log.queue were waiting), end (the process ended while the database did not answer).",
+		}, []string{"reason"}),
+		failed: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "vigie_query_log_failures_total", Help: "Attempts to write to api.queries that failed; each is made again.",
+		}),
+	}
+	if l.log == nil {
+		l.log = slog.Default()
+	}
+	for _, reason := range []string{lostFull, lostEnd} {
+		l.lost.WithLabelValues(reason)
+	}
+	waiting := prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "vigie_query_log_waiting", Help: "Queries waiting to be written to api.queries.",
+	}, func() float64 { return float64(len(l.queue)) })
+	if r != nil {
+		r.MustRegister(l.written, l.lost, l.failed, waiting)
+	}
+	return l
+}
+
+// Add queues an entry. It never blocks.
+func (l *Log) Add(e Entry) {
+	if l == nil {
+		return
+	}
+	e.Text, e.Plan = bounded(e.Text, int(l.cfg.MaxText)), bounded(e.Plan, int(l.cfg.MaxText))
+	select {
+	case l.queue <- e:
+	default:
+		l.lost.WithLabelValues(lostFull).Inc()
+	}
+}
+
+// key is an API key that got into a query's text by mistake, as it does by a shell's quoting.
+var key = regexp.MustCompile(`vgk_[0-9A-Za-z_-]+`)
+
+// bounded is text without keys and what is no UTF-8, and not longer than most bytes. Only what is kept is looked at.
+func bounded(text string, most int) string {
+	if len(text) > most {
+		at := most
+		for at > 0 && at > most-utf8.UTFMax && !utf8.RuneStart(text[at]) {
+			at-- // not half of a character
+		}
+		text = text[:at]
+	}
+	return key.ReplaceAllString(strings.ToValidUTF8(text, "\uFFFD"), "vgk_…")
+}
+
+// Run writes entries until ctx ends, and then what is queued, if the database takes it at once.
+func (l *Log) Run(ctx context.Context) error {
+	if l == nil {
+		<-ctx.Done()
+		return nil
+	}
+	for ctx.Err() == nil {
+		l.keep(ctx, l.gather(ctx))
+	}
+	for list := l.rest(); len(list) > 0; list = l.rest() {
+		l.keep(ctx, list)
+	}
+	return nil
+}
+
+// gather waits for the first entry, then takes more until there are enough or time is over.
+func (l *Log) gather(ctx context.Context) (list []Entry) {
+	select {
+	case <-ctx.Done():
+		return nil
+	case e := <-l.queue:
+		list = append(list, e)
+	}
+	over := time.NewTimer(l.cfg.Every)
+	defer over.Stop()
+	for len(list) < batch {
+		select {
+		case <-ctx.Done():
+			return list
+		case <-over.C:
+			return list
+		case e := <-l.queue:
+			list = append(list, e)
+		}
+	}
+	return list
+}
+
+// rest is what is queued, at most a batch.
+func (l *Log) rest() (list []Entry) {
+	for len(list) < batch {
+		select {
+		case e := <-l.queue:
+			list = append(list, e)
+		default:
+			return list
+		}
+	}
+	return list
+}
+
+// keep writes a batch, again and again while ctx lasts. An attempt outlives ctx: this may be the last batch.
+func (l *Log) keep(ctx context.Context, list []Entry) {
+	if len(list) == 0 {
+		return
+	}
+	l.count++
+	token := fmt.Sprintf("queries/%s/%d", l.name, l.count)
+	for wait := time.Second; !l.ended; wait = min(2*wait, retryMax) {
+		err := l.insert(ctx, token, list)
+		if err == nil {
+			l.written.Add(float64(len(list)))
+			return
+		}
+		l.failed.Inc()
+		if l.ended = ctx.Err() != nil; l.ended {
+			break // and what else is queued would only wait as long again
+		}
+		l.log.Warn("queries wait to be logged; trying again", "queries", len(list), "err", err, "retry_in", wait)
+		select {
+		case <-ctx.Done():
+		case <-time.After(wait):
+		}
+	}
+	l.lost.WithLabelValues(lostEnd).Add(float64(len(list)))
+}
+
+func (l *Log) insert(ctx context.Context, token string, list []Entry) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), attempt)
+	defer cancel()
+	return l.store.InsertQueries(ctx, token, list)
+}
