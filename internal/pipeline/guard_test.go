@@ -13,6 +13,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/vigie-io/vigie/pkg/events"
 	"github.com/vigie-io/vigie/pkg/series"
@@ -50,6 +51,8 @@ func TestCosts(t *testing.T) {
 	}
 	got["state: bytes a series of one event"] = costOfSeries(1)
 	got["state: bytes a series of 30 events"] = costOfSeries(30)
+	got["state: bytes an open window of one event"] = costOfWindow(1)
+	got["state: bytes an open window of 30 events"] = costOfWindow(30)
 	got["drain: bytes of sketch a row of 6 events"] = costOfRow()
 	if *update {
 		text, err := json.MarshalIndent(got, "", "\t")
@@ -147,6 +150,42 @@ func costOfSeries(n int) float64 {
 			task.Step(&Chunk{Signal: events.Metrics, Records: []Record{{Timestamp: benchNow.UnixNano(), Key: []byte("acme"), Value: value}}}, benchNow.UnixMilli())
 		}
 	}
+	runtime.GC()
+	runtime.ReadMemStats(&after)
+	runtime.KeepAlive(all)
+	runtime.KeepAlive(task)
+	return float64(after.HeapAlloc-before.HeapAlloc) / costEvents
+}
+
+// costOfWindow is what stays allocated of an open window with so many events, each of another series, once its epoch is committed.
+func costOfWindow(n int) float64 {
+	with := DefaultConfig()
+	with.Rollups = []Rollup{{
+		Name: "open", From: events.Metrics, Measure: "value", By: []string{"service", "instance", "route"}, Window: &Window{Tumbling: time.Hour},
+	}}
+	if err := with.Validate(); err != nil {
+		panic(err)
+	}
+	return costOfTask(with, n) - costOfTask(DefaultConfig(), n)
+}
+
+// costOfTask is what stays allocated of a task, by its series, once an epoch with so many events of each is committed.
+func costOfTask(cfg Config, n int) float64 {
+	all := benchMetrics(costEvents)
+	var before, after runtime.MemStats
+	runtime.GC()
+	runtime.ReadMemStats(&before)
+	task := NewTask(TaskConfig{Partition: Partition{Topic: "t"}, Signal: events.Metrics, Config: cfg})
+	var value []byte
+	for i := range n {
+		for j := range all {
+			all[j].Value = math.Exp(float64((i*7+j)%30) / 10)
+			value = events.AppendMetric(value[:0], &all[j])
+			task.Step(&Chunk{Signal: events.Metrics, Records: []Record{{Timestamp: benchNow.UnixNano(), Key: []byte("acme"), Value: value}}}, benchNow.UnixMilli())
+		}
+	}
+	task.Drain(NewOutputs(&cfg), benchNow.UnixMilli())
+	task.Committed(true)
 	runtime.GC()
 	runtime.ReadMemStats(&after)
 	runtime.KeepAlive(all)

@@ -51,9 +51,6 @@ func (t *Task) uses(rows []LimitTopology, now int64) []LimitTopology {
 
 // used is what a tenant has open in the rollup that has most open of it.
 func (w *windowed) used(tenant string) (windows int, bytes int64) {
-	if !w.loaded {
-		return 0, 0
-	}
 	for _, s := range w.stores {
 		_, parts, size := s.Usage(tenant)
 		windows, bytes = max(windows, parts), max(bytes, size)

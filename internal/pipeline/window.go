@@ -207,7 +207,7 @@ func openDefinition(text []byte) (*windowStore, error) {
 		return nil, fmt.Errorf("%w: %w", errDefinition, err)
 	}
 	return &windowStore{
-		openWindows: store, definition: text, shape: r.Window.shape(), keep: r.Keep, tenants: map[string]bool{}, kept: map[keptKey][]int64{},
+		openWindows: store, definition: text, shape: r.Window.shape(), keep: r.Keep, tenants: map[string]bool{},
 	}, nil
 }
 

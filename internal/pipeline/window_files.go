@@ -16,16 +16,16 @@ import (
 // taken. Values of one key, of any number of tasks, are added up by JoinWindows; Closing makes rows of them. It is called before Drain.
 func (t *Task) TakeWindows(emit func(key, value []byte)) {
 	w := t.windows
-	w.load()
 	parts := map[string][]byte{}
 	for _, s := range w.stores {
-		s.changes(func(string, windows.Progress) {}, func(tenant, name string, k *keptWindows) {
-			if k != nil {
-				parts[windowKey(s.id, windowContents, tenant, name)] = appendParts(nil, k.parts)
+		s.changes(func(string, windows.Progress, windows.Progress) {}, func(tenant, name string, _, is *keptWindows) {
+			if !is.empty() {
+				parts[windowKey(s.id, windowContents, tenant, name)] = appendParts(nil, is.parts)
 			}
 		})
+		s.settle(false)
 	}
-	w.loaded, w.stores, w.touched = false, nil, false
+	w.touched = false
 	for _, key := range slices.Sorted(maps.Keys(parts)) {
 		emit([]byte(key), parts[key])
 	}

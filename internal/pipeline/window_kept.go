@@ -1,13 +1,10 @@
 package pipeline
 
 import (
-	"cmp"
 	"encoding/binary"
 	"errors"
 	"slices"
-	"strings"
 
-	"github.com/vigie-io/vigie/pkg/series"
 	"github.com/vigie-io/vigie/pkg/sketches"
 )
 
@@ -19,97 +16,72 @@ func keptName(start int64, name string) string {
 	return string(binary.BigEndian.AppendUint64(nil, uint64(start))) + name
 }
 
-// keepParts writes what is kept of a key of a rule with a Keep, each slice and session in a record of its own, and the windows
-// that have been emitted in that of the key. k is nil when nothing is.
-func (w *windowed) keepParts(s *windowStore, head, tenant, name string, k *keptWindows) {
-	at := keptKey{tenant, name}
-	gone := s.kept[at]
-	delete(s.kept, at)
-	w.pending[head] = nil
-	if k == nil {
-		k = new(keptWindows)
+// keepParts writes what has changed of a key of a rule with a Keep, each slice and session in a record of its own, and the windows
+// that have been emitted in that of the key.
+func (w *windowed) keepParts(s *windowStore, tenant, name string, was, is *keptWindows) {
+	head := windowKey(s.id, s.contents(), tenant, name)
+	switch {
+	case len(is.emitted) == 0 && len(was.emitted) > 0:
+		w.remove(head)
+	case !slices.Equal(was.emitted, is.emitted):
+		w.write(head, func(dst []byte) []byte { return s.encode(dst, is.head(), true) })
 	}
-	if len(k.emitted) > 0 {
-		w.pending[head] = appendWindows(nil, &keptWindows{emitted: k.emitted})
-	}
-	starts := make([]int64, len(k.parts))
-	for i := range k.parts {
-		p := &k.parts[i]
-		starts[i] = p.window.Start
-		_, known := slices.BinarySearch(gone, p.window.Start)
-		if known && s.contents() == windowContents && p.value != nil && p.value.clean {
-			continue // sessions may have changed their bounds all the same
-		}
-		w.pending[windowKey(s.id, windowKept, tenant, keptName(p.window.Start, name))] = p.append(nil)
-	}
-	for _, start := range gone {
-		if _, there := slices.BinarySearch(starts, start); !there {
-			w.pending[windowKey(s.id, windowKept, tenant, keptName(start, name))] = nil
+	for i := range is.parts {
+		p := &is.parts[i]
+		if at, found := was.find(p.window.Start); !found || was.parts[at] != *p {
+			w.write(windowKey(s.id, windowKept, tenant, keptName(p.window.Start, name)), p.append)
 		}
 	}
-	if len(starts) > 0 {
-		s.kept[at] = starts
+	for i := range was.parts {
+		start := was.parts[i].window.Start
+		if _, there := is.find(start); !there {
+			w.remove(windowKey(s.id, windowKept, tenant, keptName(start, name)))
+		}
 	}
 }
 
-// loadKept fills the records of slices and sessions into their stores.
-func (w *windowed) loadKept() {
-	type of struct {
-		store        *windowStore
-		tenant, name string
+// head is what the record of a key itself holds when its parts have their own.
+func (k *keptWindows) head() *keptWindows { return &keptWindows{emitted: k.emitted} }
+
+// placeKept puts a record of a key, of a rule with a Keep, in its place: all that it holds of the part that begins at start, or else
+// the windows that have been emitted.
+func (s *windowStore) placeKept(tenant, name string, start int64, part bool, r *keptWindows) {
+	k := s.kept(tenant, name)
+	if !part {
+		k.emitted = r.emitted
+	} else {
+		at, found := k.find(start)
+		if found {
+			k.parts = slices.Delete(k.parts, at, at+1)
+		}
+		k.parts = slices.Insert(k.parts, at, r.parts...)
 	}
-	found := map[of]*keptWindows{}
-	get := func(key string) (k *keptWindows, s *windowStore, name string) {
-		id, _, tenant, name := cutWindowKey(key)
-		if s = w.store(id); s == nil || s.keep == nil {
-			return nil, nil, ""
-		}
-		at := of{s, tenant, strings.TrimPrefix(name, name[:min(len(name), startBytes)])}
-		if key[8] != windowKept {
-			at.name = name
-		}
-		if found[at] == nil {
-			found[at] = new(keptWindows)
-		}
-		return found[at], s, at.name
-	}
-	for key, value := range w.committed {
-		switch key[8] {
-		case windowKept:
-			if k, _, _ := get(key); k != nil {
-				p, err := decodeKept(value)
-				if err != nil {
-					panic("BUG: " + err.Error())
-				}
-				k.parts = append(k.parts, p)
-			}
-		case windowContents:
-			if k, s, _ := get(key); k != nil && s.contents() == windowContents {
-				k.emitted = s.decode(value).emitted
-			}
-		}
-	}
-	for at, k := range found {
-		slices.SortFunc(k.parts, func(a, b keptPart) int { return cmp.Compare(a.window.Start, b.window.Start) })
-		starts := make([]int64, len(k.parts))
-		for i := range k.parts {
-			starts[i] = k.parts[i].window.Start
-		}
-		w.know(at.store, at.tenant)
-		at.store.kept[keptKey{at.tenant, at.name}] = starts
-		at.store.restore(at.tenant, at.name, k)
-	}
+	s.restore(tenant, name, k)
 }
 
 // append writes a record of its own: docs/format/state.md.
 func (p *keptPart) append(dst []byte) []byte {
 	dst = binary.AppendUvarint(appendWindow(dst, p.window), uint64(p.version))
+	before := len(dst)
 	dst = p.value.append(dst)
 	if p.value == nil || p.value.more == nil {
-		return append(dst, 0)
+		dst = append(dst, 0)
+	} else {
+		dst = p.value.more.append(dst)
 	}
-	p.value.clean = true
-	return p.value.more.append(dst)
+	if p.value != nil {
+		p.value.logged = uint32(len(dst) - before)
+	}
+	return dst
+}
+
+// inLog is how many bytes a record of its own takes, without its key.
+func (p *keptPart) inLog() int {
+	n := len(binary.AppendUvarint(appendWindow(nil, p.window), uint64(p.version))) + p.value.inLog()
+	if p.value == nil {
+		n++ // no measures
+	}
+	return n
 }
 
 func (k *keptValue) append(dst []byte) []byte {
@@ -142,7 +114,9 @@ var errKept = errors.New("contents of a window end early, go on, or hold measure
 func decodeKept(src []byte) (p keptPart, err error) {
 	r := windowReader{src: src}
 	p = keptPart{window: r.window(), version: uint32(r.uvarint())}
+	contents := len(r.src)
 	p.value = r.value()
+	p.value.logged = uint32(contents)
 	m := Measures(r.byte())
 	if m == 0 {
 		if r.bad || len(r.src) > 0 {
@@ -151,7 +125,7 @@ func decodeKept(src []byte) (p keptPart, err error) {
 		return p, nil
 	}
 	k := &keptValue{measures: m & (MeasureFirst | MeasureLast)}
-	p.value.more, p.value.clean = k, true
+	p.value.more = k
 	if m&MeasureFirst != 0 {
 		k.first = timed{r.varint(), r.float()}
 	}
@@ -177,31 +151,6 @@ func decodeKept(src []byte) (p keptPart, err error) {
 		return keptPart{}, errKept
 	}
 	return p, nil
-}
-
-// checkContents says what is wrong with a record of windows.
-func checkContents(kind byte, name string, value []byte) error {
-	if kind == windowKept {
-		p, err := decodeKept(value)
-		if err != nil {
-			return err
-		}
-		if name[:startBytes] != keptName(p.window.Start, "") {
-			return errKept
-		}
-		name = name[startBytes:]
-	}
-	if _, _, _, err := series.ParseKey([]byte(name)); err != nil {
-		return err
-	}
-	var err error
-	switch kind {
-	case windowContents:
-		_, err = decodeWindows(value)
-	case windowSessions:
-		_, err = decodeSessions(value)
-	}
-	return err
 }
 
 // keep appends what a window holds as its rule says, and returns about how many bytes it takes. Rows of rules that keep

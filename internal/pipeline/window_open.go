@@ -1,8 +1,10 @@
 package pipeline
 
 import (
+	"cmp"
 	"encoding/binary"
 	"errors"
+	"slices"
 	"time"
 
 	"github.com/vigie-io/vigie/pkg/windows"
@@ -17,25 +19,36 @@ type openWindows interface {
 	Next(tenant string) int64
 	Bound(tenant string, maxSlices int, maxBytes int64)
 	Usage(tenant string) (keys, parts int, bytes int64)
+	Progress(tenant string) windows.Progress
 	RestoreProgress(tenant string, p windows.Progress)
+	Commit()
+	Rollback()
 	// contents is the kind of the keys under which the contents of its windows are kept.
 	contents() byte
-	// changes tells what changed since the last call; nil is gone.
-	changes(progress func(tenant string, p windows.Progress), key func(tenant, name string, k *keptWindows))
+	// changes tells what is not as it was at the last Commit.
+	changes(progress func(tenant string, was, is windows.Progress), key func(tenant, name string, was, is *keptWindows))
+	// kept is what is kept of a key.
+	kept(tenant, name string) *keptWindows
 	// restore sets what is kept of a key in place of what it had. Its values belong to the store afterwards.
 	restore(tenant, name string, k *keptWindows)
 	// put adds a slice, or a session that touches no other, to those of a key. None of its windows has been emitted.
 	put(tenant, name string, p *keptPart)
 	Reset()
-	// encode is what is kept of a key in one record, and decode the opposite, of a record that has been checked.
-	encode(k *keptWindows) []byte
-	decode(value []byte) *keptWindows
+	// encode appends what is kept of a key in one record, without the contents of its parts unless whole.
+	encode(dst []byte, k *keptWindows, whole bool) []byte
 }
 
 // keptWindows are what is kept of a key: slices, and the windows of them that have been emitted; or sessions.
 type keptWindows struct {
 	emitted []windows.Emitted
 	parts   []keptPart // ascending
+}
+
+func (k *keptWindows) empty() bool { return len(k.emitted)+len(k.parts) == 0 }
+
+// find returns where the part is, or would be, that begins at start.
+func (k *keptWindows) find(start int64) (int, bool) {
+	return slices.BinarySearchFunc(k.parts, start, func(p keptPart, start int64) int { return cmp.Compare(p.window.Start, start) })
 }
 
 type keptPart struct {
@@ -50,18 +63,25 @@ type alignedWindows struct{ *windows.Store[windowValue] }
 
 func (alignedWindows) contents() byte { return windowContents }
 
-func (s alignedWindows) changes(progress func(tenant string, p windows.Progress), key func(tenant, name string, k *keptWindows)) {
-	s.Changes(progress, func(tenant, name string, e *windows.Entry[windowValue]) {
-		if e == nil {
-			key(tenant, name, nil)
-			return
-		}
-		k := &keptWindows{emitted: e.Emitted, parts: make([]keptPart, len(e.Slices))}
-		for i := range e.Slices {
-			k.parts[i] = keptPart{window: e.Slices[i].Window, value: e.Slices[i].Value}
-		}
-		key(tenant, name, k)
+func (s alignedWindows) changes(progress func(tenant string, was, is windows.Progress), key func(tenant, name string, was, is *keptWindows)) {
+	s.Changes(progress, func(tenant, name string, was, is *windows.Entry[windowValue]) {
+		key(tenant, name, keptSlices(was), keptSlices(is))
 	})
+}
+
+func (s alignedWindows) kept(tenant, name string) *keptWindows {
+	return keptSlices(s.Entry(tenant, name))
+}
+
+func keptSlices(e *windows.Entry[windowValue]) *keptWindows {
+	if e == nil {
+		return new(keptWindows)
+	}
+	k := &keptWindows{emitted: e.Emitted, parts: make([]keptPart, len(e.Slices))}
+	for i := range e.Slices {
+		k.parts[i] = keptPart{window: e.Slices[i].Window, value: e.Slices[i].Value}
+	}
+	return k
 }
 
 func (s alignedWindows) restore(tenant, name string, k *keptWindows) {
@@ -76,14 +96,8 @@ func (s alignedWindows) put(tenant, name string, p *keptPart) {
 	s.Add(tenant, name, p.window.Start, func(v *windowValue) { v.mergeFrom(p.value) })
 }
 
-func (alignedWindows) encode(k *keptWindows) []byte { return appendWindows(nil, k) }
-
-func (alignedWindows) decode(value []byte) *keptWindows {
-	k, err := decodeWindows(value)
-	if err != nil {
-		panic("BUG: " + err.Error())
-	}
-	return k
+func (alignedWindows) encode(dst []byte, k *keptWindows, whole bool) []byte {
+	return appendWindows(dst, k, whole)
 }
 
 func (s alignedWindows) missed(tenant string, t int64, _ windows.Verdict, each func(w windows.Window, tooLate bool)) {
@@ -110,18 +124,22 @@ func (s sessionWindows) missed(_ string, t int64, verdict windows.Verdict, each 
 	}
 }
 
-func (s sessionWindows) changes(progress func(tenant string, p windows.Progress), key func(tenant, name string, k *keptWindows)) {
-	s.Changes(progress, func(tenant, name string, sessions []windows.EntrySession[windowValue]) {
-		if len(sessions) == 0 {
-			key(tenant, name, nil)
-			return
-		}
-		k := &keptWindows{parts: make([]keptPart, len(sessions))}
-		for i := range sessions {
-			k.parts[i] = keptPart{sessions[i].Window, sessions[i].Version, sessions[i].Value}
-		}
-		key(tenant, name, k)
+func (s sessionWindows) changes(progress func(tenant string, was, is windows.Progress), key func(tenant, name string, was, is *keptWindows)) {
+	s.Changes(progress, func(tenant, name string, was, is []windows.EntrySession[windowValue]) {
+		key(tenant, name, keptSessions(was), keptSessions(is))
 	})
+}
+
+func (s sessionWindows) kept(tenant, name string) *keptWindows {
+	return keptSessions(s.Entry(tenant, name))
+}
+
+func keptSessions(sessions []windows.EntrySession[windowValue]) *keptWindows {
+	k := &keptWindows{parts: make([]keptPart, len(sessions))}
+	for i := range sessions {
+		k.parts[i] = keptPart{sessions[i].Window, sessions[i].Version, sessions[i].Value}
+	}
+	return k
 }
 
 func (s sessionWindows) restore(tenant, name string, k *keptWindows) {
@@ -136,23 +154,20 @@ func (s sessionWindows) put(tenant, name string, p *keptPart) {
 	s.restore(tenant, name, &keptWindows{parts: []keptPart{*p}})
 }
 
-func (sessionWindows) encode(k *keptWindows) []byte { return appendSessions(nil, k) }
-
-func (sessionWindows) decode(value []byte) *keptWindows {
-	k, err := decodeSessions(value)
-	if err != nil {
-		panic("BUG: " + err.Error())
-	}
-	return k
+func (sessionWindows) encode(dst []byte, k *keptWindows, whole bool) []byte {
+	return appendSessions(dst, k, whole)
 }
 
-// appendSessions appends the sessions of a key: docs/format/state.md. It is called after Advance, when none is late.
-func appendSessions(dst []byte, k *keptWindows) []byte {
+// appendSessions appends the sessions of a key: docs/format/state.md, without their contents unless whole. It is called after
+// Advance, when none is late.
+func appendSessions(dst []byte, k *keptWindows, whole bool) []byte {
 	dst = binary.AppendUvarint(dst, uint64(len(k.parts)))
 	for i := range k.parts {
 		dst = appendWindow(dst, k.parts[i].window)
 		dst = binary.AppendUvarint(dst, uint64(k.parts[i].version))
-		dst = k.parts[i].value.append(dst)
+		if whole {
+			dst = k.parts[i].value.append(dst)
+		}
 	}
 	return dst
 }

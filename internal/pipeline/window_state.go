@@ -45,8 +45,8 @@ func cutWindowKey(key string) (id uint64, kind byte, tenant, name string) {
 	return ruleOf(key), kind, tenant, name
 }
 
-// appendWindows appends what is kept of a key: docs/format/state.md.
-func appendWindows(dst []byte, k *keptWindows) []byte {
+// appendWindows appends what is kept of a key: docs/format/state.md, without the contents of slices unless whole.
+func appendWindows(dst []byte, k *keptWindows, whole bool) []byte {
 	dst = binary.AppendUvarint(dst, uint64(len(k.emitted)))
 	for _, m := range k.emitted {
 		dst = appendWindow(dst, m.Window)
@@ -55,7 +55,9 @@ func appendWindows(dst []byte, k *keptWindows) []byte {
 	dst = binary.AppendUvarint(dst, uint64(len(k.parts)))
 	for i := range k.parts {
 		dst = appendWindow(dst, k.parts[i].window)
-		dst = k.parts[i].value.append(dst)
+		if whole {
+			dst = k.parts[i].value.append(dst)
+		}
 	}
 	return dst
 }
@@ -70,10 +72,23 @@ func (v *windowValue) append(dst []byte) []byte {
 		v = new(windowValue)
 	}
 	v.begin()
+	before := len(dst)
 	dst = binary.AppendUvarint(dst, v.count)
 	dst = appendFloat(appendFloat(appendFloat(dst, v.sum), v.min), v.max)
-	return v.sketch.AppendDD(dst)
+	dst = v.sketch.AppendDD(dst)
+	v.logged = uint32(len(dst) - before)
+	return dst
 }
+
+// inLog is how many bytes the contents take in the log.
+func (v *windowValue) inLog() int {
+	if v == nil {
+		return len(noContents)
+	}
+	return int(v.logged)
+}
+
+var noContents = (*windowValue)(nil).append(nil)
 
 var errWindows = errors.New("contents of windows end early, or go on")
 
@@ -144,7 +159,7 @@ func (r *windowReader) window() windows.Window {
 }
 
 func (r *windowReader) value() *windowValue {
-	v := new(windowValue)
+	v, before := new(windowValue), len(r.src)
 	v.begin()
 	v.count = r.uvarint()
 	v.sum, v.min, v.max = r.float(), r.float(), r.float()
@@ -153,5 +168,6 @@ func (r *windowReader) value() *windowValue {
 		n = 0
 	}
 	r.skip(n)
+	v.logged = uint32(before - len(r.src))
 	return v
 }

@@ -1,15 +1,13 @@
 package pipeline
 
-import (
-	"unsafe"
-)
+import "unsafe"
 
 // windowValue is what a series has in a window.
 type windowValue struct {
 	pane
-	begun bool
-	clean bool       // as the log has it
-	more  *keptValue // of rules with a Keep
+	begun  bool
+	logged uint32     // bytes in the log, once it is there
+	more   *keptValue // of rules with a Keep
 }
 
 func (v *windowValue) begin() {
@@ -21,7 +19,6 @@ func (v *windowValue) begin() {
 
 func (v *windowValue) add(m *measurement, p *particular) {
 	v.begin()
-	v.clean = false
 	m.into(&v.pane)
 	if p.keep != nil {
 		if v.more == nil {
@@ -33,7 +30,6 @@ func (v *windowValue) add(m *measurement, p *particular) {
 
 func (v *windowValue) mergeFrom(from *windowValue) {
 	v.begin()
-	v.clean = false
 	v.merge(&from.pane)
 	if from.more != nil {
 		if v.more == nil {

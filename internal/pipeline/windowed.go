@@ -5,31 +5,30 @@ import (
 	"cmp"
 	"encoding/binary"
 	"fmt"
-	"maps"
 	"math"
 	"slices"
 	"strings"
 	"unsafe"
 
 	"github.com/vigie-io/vigie/internal/tenants"
+	"github.com/vigie-io/vigie/pkg/series"
 	"github.com/vigie-io/vigie/pkg/windows"
 )
 
 var _ Operator = (*windowed)(nil)
 
-// windowed are the open windows of a task's windowed rollups, as an Operator. Under a rule's id it keeps the rule's
+// windowed are the open windows of a task's windowed rollups, as an Operator. Under a rule's id the log has the rule's
 // definition, how far the windows of each tenant are, and what is open of each tenant and series; so a rule that
 // configuration no longer has finishes its windows all the same, and is then forgotten.
 //
-// committed is what the log holds. Stores are made from it when they are first needed, and again after an aborted epoch.
+// What the log has is in no memory but the stores themselves: they keep what an epoch changes as it was until it is settled.
 type windowed struct {
-	current   []windowRule
-	committed map[string][]byte
-	size      int64             // bytes of committed
-	pending   map[string][]byte // of the last Changes; nil values are gone
-	stores    []*windowStore    // ascending in id
-	loaded    bool
-	touched   bool // since the last committed epoch
+	stores  []*windowStore    // ascending in id
+	orphans map[string][]byte // records of rules whose definition has not come, or has gone
+	touched bool              // since the last committed epoch
+
+	changed []windowChange // of the Changes at hand
+	values  []byte         // of changed
 
 	diverted diverted // of the epoch
 	limits   *tenants.Config
@@ -45,62 +44,70 @@ type windowStore struct {
 	definition []byte
 	shape      string // of its windows, for readers of results
 	current    bool
-	tenants    map[string]bool // that it knows
-	keep       *Keep           // nil: nothing more than all windows hold
-	// kept are where the slices and sessions begin that have records of their own in the log: those of rules with a Keep,
-	// whose contents are too large to be written all together whenever one changes.
-	kept map[keptKey][]int64
+	keep       *Keep // nil: nothing more than all windows hold
+
+	tenants map[string]bool // that it knows
+	fresh   []string        // of them, since the last committed epoch
+
+	defined bool    // the log has its definition
+	in      logSize // what the log has of it
+	next    windowNext
 }
 
-type keptKey struct{ tenant, name string }
+// windowNext is what Changes has told, until it is settled.
+type windowNext struct {
+	defined, ended bool
+	in             logSize
+}
+
+// logSize is a number of records, and the bytes of their keys and values.
+type logSize struct {
+	keys  int
+	bytes int64
+}
+
+func (n *logSize) add(records, bytes int) {
+	n.keys, n.bytes = n.keys+records, n.bytes+int64(records*bytes)
+}
+
+// windowChange is a record of the log: a key, and its value, which is values[from:to], or none when the key is gone.
+type windowChange struct {
+	key      string
+	from, to int
+	gone     bool
+}
 
 const windowedVersion = 1
 
 func newWindowed(rollups []*rollup, limits *tenants.Config) *windowed {
-	w := &windowed{limits: limits, committed: map[string][]byte{}, pending: map[string][]byte{}}
+	w := &windowed{limits: limits, orphans: map[string][]byte{}}
 	w.update = func(v *windowValue) { v.add(w.at, w.more) }
 	for _, r := range rollups {
-		if r.window != nil {
-			w.current = append(w.current, *r.window)
+		if r.window == nil {
+			continue
+		}
+		definition, id := r.window.definition()
+		if w.store(id) == nil {
+			if err := w.open(id, definition, true); err != nil {
+				panic("BUG: " + err.Error())
+			}
 		}
 	}
 	return w
 }
 
-func (w *windowed) idle() bool { return len(w.current) == 0 && len(w.committed) == 0 }
+func (w *windowed) idle() bool { return len(w.stores) == 0 }
 
-// load makes the stores from what the log holds.
-func (w *windowed) load() {
-	if w.loaded {
-		return
-	}
-	w.loaded, w.stores = true, nil
-	for i := range w.current {
-		definition, id := w.current[i].definition()
-		w.open(id, definition, true)
-	}
-	for _, kind := range []byte{windowDefinition, windowProgress, windowContents, windowSessions} {
-		for key, value := range w.committed {
-			if key[8] == kind {
-				w.take(key, value)
-			}
-		}
-	}
-	w.loadKept()
-}
-
-// open makes the store of a rule, unless there is one.
-func (w *windowed) open(id uint64, definition []byte, current bool) {
-	if w.store(id) != nil {
-		return
-	}
+// open makes the store of a rule.
+func (w *windowed) open(id uint64, definition []byte, current bool) error {
 	s, err := openDefinition(definition)
 	if err != nil {
-		panic("BUG: " + err.Error())
+		return err
 	}
 	s.id, s.current = id, current
 	w.stores = append(w.stores, s)
 	slices.SortFunc(w.stores, func(a, b *windowStore) int { return cmp.Compare(a.id, b.id) })
+	return nil
 }
 
 func (w *windowed) store(id uint64) *windowStore {
@@ -112,35 +119,13 @@ func (w *windowed) store(id uint64) *windowStore {
 	return nil
 }
 
-// take fills a record of the log into its store. Restore has checked it.
-func (w *windowed) take(key string, value []byte) {
-	id, kind, tenant, name := cutWindowKey(key)
-	if kind == windowDefinition {
-		w.open(id, value, false)
-		return
-	}
-	s := w.store(id)
-	if s == nil {
-		return // its definition is gone: nothing says how long its windows are
-	}
-	w.know(s, tenant)
-	if kind == windowProgress {
-		s.RestoreProgress(tenant, windows.Progress{
-			Fired: int64(binary.LittleEndian.Uint64(value)), Floor: int64(binary.LittleEndian.Uint64(value[8:])),
-		})
-		return
-	}
-	if kind == s.contents() && s.keep == nil {
-		s.restore(tenant, name, s.decode(value))
-	}
-}
-
 // add puts an event into the windows of a rule. key is a series', as series.AppendKey writes it; it is not retained.
 func (w *windowed) add(id uint64, tenant string, key []byte, time int64, m *measurement, p *particular) windows.Verdict {
-	w.load()
 	s := w.store(id)
 	if !s.tenants[tenant] {
-		w.know(s, strings.Clone(tenant))
+		tenant = strings.Clone(tenant)
+		s.fresh = append(s.fresh, tenant)
+		w.know(s, tenant)
 	}
 	w.touched, w.at, w.more = true, m, p
 	return s.Add(tenant, unsafe.String(unsafe.SliceData(key), len(key)), time, w.update)
@@ -170,7 +155,6 @@ func (w *windowed) missed(id uint64, tenant string, time int64, verdict windows.
 
 // advance closes what a tenant's watermark has passed.
 func (w *windowed) advance(tenant string, watermark int64, emit func(s *windowStore, e *windows.Emission[windowValue])) {
-	w.load()
 	for _, s := range w.stores {
 		if s.tenants[tenant] {
 			w.touched = true
@@ -182,7 +166,6 @@ func (w *windowed) advance(tenant string, watermark int64, emit func(s *windowSt
 // close closes what a silent tenant's clock has passed, and nothing else: times at which no window is open stay as they are, for
 // the clock is a guess.
 func (w *windowed) close(tenant string, watermark int64, emit func(s *windowStore, e *windows.Emission[windowValue])) {
-	w.load()
 	for _, s := range w.stores {
 		if !s.tenants[tenant] {
 			continue
@@ -196,7 +179,6 @@ func (w *windowed) close(tenant string, watermark int64, emit func(s *windowStor
 
 // next is the least watermark at which something of a tenant's windows is to be emitted or dropped.
 func (w *windowed) next(tenant string) int64 {
-	w.load()
 	next := int64(math.MaxInt64)
 	for _, s := range w.stores {
 		if s.tenants[tenant] {
@@ -211,123 +193,291 @@ func (w *windowed) Changes(emit func(key, value []byte)) {
 	if !w.touched {
 		return
 	}
-	clear(w.pending)
 	for _, s := range w.stores {
 		w.changes(s)
 	}
-	for _, key := range slices.Sorted(maps.Keys(w.pending)) {
-		value := w.pending[key]
-		if _, known := w.committed[key]; value == nil && !known {
-			delete(w.pending, key)
-			continue
+	slices.SortFunc(w.changed, func(a, b windowChange) int { return strings.Compare(a.key, b.key) })
+	for _, c := range w.changed {
+		value := w.values[c.from:c.to:c.to]
+		if c.gone {
+			value = nil
 		}
-		emit([]byte(key), value)
+		emit([]byte(c.key), value)
+	}
+	clear(w.changed)
+	w.changed, w.values = w.changed[:0], w.values[:0]
+	if cap(w.values) > maxUndo {
+		w.changed, w.values = nil, nil
 	}
 }
 
+func (w *windowed) write(key string, value func(dst []byte) []byte) {
+	from := len(w.values)
+	w.values = value(w.values)
+	w.changed = append(w.changed, windowChange{key: key, from: from, to: len(w.values)})
+}
+
+func (w *windowed) remove(key string) {
+	w.changed = append(w.changed, windowChange{key: key, gone: true})
+}
+
 func (w *windowed) changes(s *windowStore) {
-	if definition := windowKey(s.id, windowDefinition, "", ""); w.committed[definition] == nil && len(s.tenants) > 0 {
-		w.pending[definition] = s.definition
-	}
-	s.changes(func(tenant string, p windows.Progress) {
-		value := binary.LittleEndian.AppendUint64(nil, uint64(p.Fired))
-		w.pending[windowKey(s.id, windowProgress, tenant, "")] = binary.LittleEndian.AppendUint64(value, uint64(p.Floor))
-	}, func(tenant, name string, k *keptWindows) {
-		key := windowKey(s.id, s.contents(), tenant, name)
-		switch {
-		case s.keep != nil:
-			w.keepParts(s, key, tenant, name, k)
-		case k == nil:
-			w.pending[key] = nil
-		default:
-			w.pending[key] = s.encode(k)
-		}
-	})
-	if s.current {
-		return
-	}
-	for tenant := range s.tenants {
-		if keys, _, _ := s.Usage(tenant); keys > 0 {
+	s.next = windowNext{defined: s.defined, in: s.in, ended: !s.current && s.empty()}
+	before := len(w.changed)
+	s.changes(func(tenant string, was, is windows.Progress) {
+		if s.next.ended {
 			return
 		}
+		if was.Fired == windows.None {
+			s.next.in.add(1, s.progressBytes(tenant))
+		}
+		w.write(windowKey(s.id, windowProgress, tenant, ""), func(dst []byte) []byte {
+			return binary.LittleEndian.AppendUint64(binary.LittleEndian.AppendUint64(dst, uint64(is.Fired)), uint64(is.Floor))
+		})
+	}, func(tenant, name string, was, is *keptWindows) {
+		s.count(&s.next.in, -1, tenant, name, was) // before is has been written: they share values
+		switch {
+		case s.keep != nil:
+			w.keepParts(s, tenant, name, was, is)
+		case is.empty():
+			w.remove(windowKey(s.id, s.contents(), tenant, name))
+		default:
+			w.write(windowKey(s.id, s.contents(), tenant, name), func(dst []byte) []byte { return s.encode(dst, is, true) })
+		}
+		s.count(&s.next.in, 1, tenant, name, is)
+	})
+	if s.next.ended {
+		for tenant := range s.tenants {
+			w.remove(windowKey(s.id, windowProgress, tenant, ""))
+		}
+		w.remove(windowKey(s.id, windowDefinition, "", ""))
+	} else if !s.defined && len(w.changed) > before {
+		s.define(&s.next.in, 1)
+		s.next.defined = true
+		w.write(windowKey(s.id, windowDefinition, "", ""), func(dst []byte) []byte { return append(dst, s.definition...) })
 	}
+}
+
+// empty says whether nothing is open or can be corrected.
+func (s *windowStore) empty() bool {
 	for tenant := range s.tenants {
-		w.pending[windowKey(s.id, windowProgress, tenant, "")] = nil
+		if keys, _, _ := s.Usage(tenant); keys > 0 {
+			return false
+		}
 	}
-	w.pending[windowKey(s.id, windowDefinition, "", "")] = nil
+	return true
+}
+
+// Lengths of keys without their names, and of the value of progress.
+const (
+	definitionBytes = 9
+	tenantBytes     = 10
+	progressBytes   = 16
+)
+
+func (s *windowStore) progressBytes(tenant string) int {
+	return tenantBytes + len(tenant) + progressBytes
+}
+
+func (s *windowStore) define(in *logSize, records int) {
+	in.add(records, definitionBytes+len(s.definition))
+}
+
+// count adds to in, or with -1 takes away, what the log has of a key.
+func (s *windowStore) count(in *logSize, sign int, tenant, name string, k *keptWindows) {
+	if k.empty() {
+		return
+	}
+	key := tenantBytes + len(tenant) + len(name)
+	if s.keep == nil {
+		n := len(s.encode(nil, k, false))
+		for i := range k.parts {
+			n += k.parts[i].value.inLog()
+		}
+		in.add(sign, key+n)
+		return
+	}
+	if len(k.emitted) > 0 {
+		in.add(sign, key+len(s.encode(nil, k.head(), false)))
+	}
+	for i := range k.parts {
+		in.add(sign, key+startBytes+k.parts[i].inLog())
+	}
 }
 
 // Settle implements Operator.
 func (w *windowed) Settle(committed bool) {
-	if !committed && w.touched {
-		w.loaded, w.stores = false, nil
-	}
-	if committed {
-		for key, value := range w.pending {
-			w.keep(key, value)
-			if value != nil {
-				continue
-			}
-			if key[8] == windowDefinition {
-				id := ruleOf(key)
-				w.stores = slices.DeleteFunc(w.stores, func(s *windowStore) bool { return s.id == id })
-			}
+	if w.touched {
+		for _, s := range w.stores {
+			s.settle(committed)
+		}
+		if committed {
+			w.stores = slices.DeleteFunc(w.stores, func(s *windowStore) bool { return s.next.ended })
 		}
 	}
-	clear(w.pending)
 	w.touched = false
 	w.diverted.forget()
+}
+
+func (s *windowStore) settle(committed bool) {
+	if committed {
+		s.Commit()
+		s.defined, s.in = s.next.defined, s.next.in
+	} else {
+		s.Rollback()
+		for _, tenant := range s.fresh {
+			delete(s.tenants, tenant)
+		}
+	}
+	clear(s.fresh)
+	s.fresh = s.fresh[:0]
 }
 
 // Restore implements Operator.
 func (w *windowed) Restore(key, value []byte) error {
 	id, kind, tenant, name := cutWindowKey(string(key))
-	if kind == 0 {
-		return fmt.Errorf("window key %x: want a rule, what it is about, and a tenant", key)
-	}
-	w.loaded, w.stores = false, nil
-	if value == nil {
-		w.keep(string(key), nil)
-		return nil
-	}
-	if kind != windowDefinition {
-		if err := tenants.Validate(tenants.ID(tenant)); err != nil {
-			return fmt.Errorf("windows of rule %016x: %w", id, err)
-		}
-	}
 	var err error
 	switch kind {
+	case 0:
+		return fmt.Errorf("window key %x: want a rule, what it is about, and a tenant", key)
 	case windowDefinition:
-		_, err = openDefinition(value)
-	case windowProgress:
-		if len(value) != 16 {
-			err = fmt.Errorf("progress: got %d bytes, want 16", len(value))
-		}
+		err = w.restoreDefinition(id, value)
 	default:
-		err = checkContents(kind, name, value)
+		var r windowRecord
+		if r, err = decodeWindowRecord(kind, tenant, name, value); err != nil {
+			break
+		}
+		if s := w.store(id); s != nil {
+			if value != nil || s.tenants[tenant] {
+				w.place(s, kind, tenant, name, &r)
+			}
+		} else if delete(w.orphans, string(key)); value != nil {
+			w.orphans[string(key)] = bytes.Clone(value)
+		}
 	}
 	if err != nil {
 		return fmt.Errorf("windows of rule %016x, tenant %q: %w", id, tenant, err)
 	}
-	w.keep(string(key), bytes.Clone(value))
 	return nil
 }
 
-// keep notes what the log holds of a key now; nil is nothing.
-func (w *windowed) keep(key string, value []byte) {
-	if old, known := w.committed[key]; known {
-		w.size -= int64(len(key) + len(old))
-	}
+func (w *windowed) restoreDefinition(id uint64, value []byte) error {
+	s := w.store(id)
 	if value == nil {
-		delete(w.committed, key)
+		if s != nil && s.defined {
+			s.define(&s.in, -1)
+			s.defined = false
+		}
+		w.stores = slices.DeleteFunc(w.stores, func(s *windowStore) bool { return s.id == id && !s.current })
+		return nil
+	}
+	if s != nil {
+		if _, err := openDefinition(value); err != nil {
+			return err
+		}
+	} else {
+		if err := w.open(id, bytes.Clone(value), false); err != nil {
+			return err
+		}
+		s = w.store(id)
+	}
+	if !s.defined {
+		s.define(&s.in, 1)
+		s.defined = true
+	}
+	for key, value := range w.orphans {
+		if ruleOf(key) != id {
+			continue
+		}
+		delete(w.orphans, key)
+		if err := w.Restore([]byte(key), value); err != nil {
+			panic("BUG: " + err.Error())
+		}
+	}
+	return nil
+}
+
+// windowRecord is the value of a record: of progress, or of anything else.
+type windowRecord struct {
+	progress windows.Progress
+	kept     *keptWindows
+}
+
+// decodeWindowRecord reads a value that is not a definition; nil is nothing.
+func decodeWindowRecord(kind byte, tenant, name string, value []byte) (r windowRecord, err error) {
+	r = windowRecord{windows.Progress{Fired: windows.None, Floor: windows.None}, new(keptWindows)}
+	if value == nil {
+		return r, nil
+	}
+	if err := tenants.Validate(tenants.ID(tenant)); err != nil {
+		return r, err
+	}
+	switch kind {
+	case windowProgress:
+		if len(value) != progressBytes {
+			return r, fmt.Errorf("progress: got %d bytes, want %d", len(value), progressBytes)
+		}
+		r.progress.Fired, r.progress.Floor = int64(binary.LittleEndian.Uint64(value)), int64(binary.LittleEndian.Uint64(value[8:]))
+		return r, nil
+	case windowContents:
+		r.kept, err = decodeWindows(value)
+	case windowSessions:
+		r.kept, err = decodeSessions(value)
+	case windowKept:
+		var p keptPart
+		if p, err = decodeKept(value); err == nil && name[:startBytes] != keptName(p.window.Start, "") {
+			err = errKept
+		}
+		r.kept.parts, name = []keptPart{p}, name[startBytes:]
+	}
+	if err == nil {
+		_, _, _, err = series.ParseKey([]byte(name))
+	}
+	return r, err
+}
+
+// place puts a record in its place in a store; one of another kind than the rule's says nothing.
+func (w *windowed) place(s *windowStore, kind byte, tenant, name string, r *windowRecord) {
+	w.know(s, tenant)
+	if kind == windowProgress {
+		before := s.Progress(tenant).Fired != windows.None
+		if s.RestoreProgress(tenant, r.progress); before {
+			s.in.add(-1, s.progressBytes(tenant))
+		}
+		if r.progress.Fired != windows.None {
+			s.in.add(1, s.progressBytes(tenant))
+		}
 		return
 	}
-	w.size += int64(len(key) + len(value))
-	w.committed[key] = value
+	part := kind == windowKept
+	if !part && kind != s.contents() || part && s.keep == nil {
+		return
+	}
+	start := int64(0)
+	if part {
+		start, name = int64(binary.BigEndian.Uint64([]byte(name))), name[startBytes:]
+	}
+	s.count(&s.in, -1, tenant, name, s.kept(tenant, name))
+	if s.keep == nil {
+		s.restore(tenant, name, r.kept)
+	} else {
+		s.placeKept(tenant, name, start, part, r.kept)
+	}
+	s.count(&s.in, 1, tenant, name, s.kept(tenant, name))
 }
 
 // Len implements Operator.
-func (w *windowed) Len() int { return len(w.committed) }
+func (w *windowed) Len() int { return w.inLog().keys }
 
 // Bytes implements Operator.
-func (w *windowed) Bytes() int64 { return w.size }
+func (w *windowed) Bytes() int64 { return w.inLog().bytes }
+
+func (w *windowed) inLog() (n logSize) {
+	for _, s := range w.stores {
+		n.keys, n.bytes = n.keys+s.in.keys, n.bytes+s.in.bytes
+	}
+	for key, value := range w.orphans {
+		n.add(1, len(key)+len(value))
+	}
+	return n
+}

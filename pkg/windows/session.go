@@ -46,6 +46,7 @@ type sessionTenant[A any] struct {
 	Progress
 	name     string
 	full     bool
+	moved    bool
 	maxCount int
 	maxBytes int64
 	keys     map[string]*sessionKey[A]
@@ -53,16 +54,19 @@ type sessionTenant[A any] struct {
 	count    int
 	bytes    int64
 	stats    Stats
-	changed  bool
-	dirty    map[string]struct{}
 	retract  []sessionDue[A]         // emitted sessions that are no more
 	fixes    map[*sessionKey[A]]bool // keys with late events since the last Advance
+
+	committed committed
+	former    map[string][]EntrySession[A] // what keys with changes were then; none for nothing
 }
 
 type sessionKey[A any] struct {
 	turn
 	name     string
 	sessions []EntrySession[A] // ascending, apart by Gap at least
+	former   []EntrySession[A] // at the last Commit, when touched
+	touched  bool
 }
 
 // EntrySession is one session of a key. Version is how often it was emitted.
@@ -89,7 +93,11 @@ func NewSessions[A any](config SessionConfig, ops Accumulator[A]) *Sessions[A] {
 func (s *Sessions[A]) tenant(name string) *sessionTenant[A] {
 	t := s.tenants[name]
 	if t == nil {
-		t = &sessionTenant[A]{name: strings.Clone(name), Progress: noProgress, maxCount: s.config.MaxSlices, maxBytes: s.config.MaxBytes, keys: map[string]*sessionKey[A]{}, dirty: map[string]struct{}{}, fixes: map[*sessionKey[A]]bool{}}
+		t = &sessionTenant[A]{
+			name: strings.Clone(name), Progress: noProgress, maxCount: s.config.MaxSlices, maxBytes: s.config.MaxBytes,
+			keys: map[string]*sessionKey[A]{}, fixes: map[*sessionKey[A]]bool{},
+			committed: committed{Progress: noProgress}, former: map[string][]EntrySession[A]{},
+		}
 		s.tenants[t.name] = t
 	}
 	return t
@@ -126,11 +134,11 @@ func (s *Sessions[A]) add(tn *sessionTenant[A], name string, t int64, update fun
 	if k == nil {
 		k = tn.newKey(name)
 	}
+	tn.touch(k)
 	session := s.join(tn, k, from, to, event)
 	tn.bytes -= int64(s.ops.Bytes(session.Value))
 	update(session.Value)
 	tn.bytes += int64(s.ops.Bytes(session.Value))
-	tn.dirty[k.name] = struct{}{}
 	if session.Window.End < k.next {
 		tn.order.set(k, session.Window.End)
 	}
@@ -186,6 +194,7 @@ func (s *Sessions[A]) join(tn *sessionTenant[A], k *sessionKey[A], from, to int,
 		}
 	}
 	first := &k.sessions[from]
+	s.own(k, first)
 	for i := from + 1; i < to; i++ {
 		other := &k.sessions[i]
 		tn.bytes -= int64(s.ops.Bytes(first.Value) + s.ops.Bytes(other.Value) + partOf)
@@ -209,24 +218,23 @@ func (s *Sessions[A]) Advance(tenant string, watermark int64, emit func(*Emissio
 		}
 		tn = s.tenant(tenant)
 	}
+	s.reschedule(tn)
 	before := tn.Fired
-	if tn.advance(watermark, s.config.AllowedLateness) {
-		tn.changed = true
-	}
+	tn.advance(watermark, s.config.AllowedLateness)
 	s.due = append(s.due[:0], tn.retract...)
 	clear(tn.retract)
 	tn.retract = tn.retract[:0]
 	for k := range tn.fixes {
-		s.gather(k, func(e *EntrySession[A]) bool { return e.Late && e.Window.End <= before })
+		s.gather(tn, k, func(e *EntrySession[A]) bool { return e.Late && e.Window.End <= before })
 	}
 	s.emit(tn, true, emit)
 	reached := tn.order.reached(tn.Fired)
 	for _, k := range reached {
-		s.gather(k, func(e *EntrySession[A]) bool { return e.Version == 0 && e.Window.End <= tn.Fired })
+		s.gather(tn, k, func(e *EntrySession[A]) bool { return e.Version == 0 && e.Window.End <= tn.Fired })
 	}
 	s.emit(tn, false, emit)
 	if tn.full {
-		tn.full, tn.changed = false, true
+		tn.full = false
 		tn.cut()
 		tn.stats.Cut++
 		reached = slices.Clone(tn.order)
@@ -240,9 +248,10 @@ func (s *Sessions[A]) Advance(tenant string, watermark int64, emit func(*Emissio
 	}
 }
 
-func (s *Sessions[A]) gather(k *sessionKey[A], want func(*EntrySession[A]) bool) {
+func (s *Sessions[A]) gather(tn *sessionTenant[A], k *sessionKey[A], want func(*EntrySession[A]) bool) {
 	for i := range k.sessions {
 		if e := &k.sessions[i]; want(e) {
+			tn.touch(k)
 			s.due = append(s.due, sessionDue[A]{key: k.name, session: e, window: e.Window})
 		}
 	}
@@ -264,7 +273,6 @@ func (s *Sessions[A]) emit(tn *sessionTenant[A], late bool, emit func(*Emission[
 		} else {
 			tn.stats.Emitted++
 		}
-		tn.dirty[d.key] = struct{}{}
 		emit(&e)
 	}
 	clear(s.due)
@@ -276,17 +284,18 @@ func (s *Sessions[A]) expire(tn *sessionTenant[A], k *sessionKey[A]) {
 	if tn.keys[k.name] != k {
 		return
 	}
-	before := len(k.sessions)
-	k.sessions = slices.DeleteFunc(k.sessions, func(e EntrySession[A]) bool {
-		if e.Version == 0 || e.Window.End > tn.Floor {
-			return false
-		}
-		tn.bytes -= int64(partOf + s.ops.Bytes(e.Value))
-		return true
-	})
-	if len(k.sessions) < before {
+	past := func(e EntrySession[A]) bool { return e.Version > 0 && e.Window.End <= tn.Floor }
+	if slices.ContainsFunc(k.sessions, past) {
+		tn.touch(k)
+		before := len(k.sessions)
+		k.sessions = slices.DeleteFunc(k.sessions, func(e EntrySession[A]) bool {
+			if !past(e) {
+				return false
+			}
+			tn.bytes -= int64(partOf + s.ops.Bytes(e.Value))
+			return true
+		})
 		tn.count -= before - len(k.sessions)
-		tn.dirty[k.name] = struct{}{}
 	}
 	if len(k.sessions) == 0 {
 		tn.drop(k)
@@ -314,6 +323,7 @@ func (s *Sessions[A]) Next(tenant string) int64 {
 	if tn == nil {
 		return never
 	}
+	s.reschedule(tn)
 	for len(tn.order) > 0 {
 		k := tn.order[0]
 		next := s.next(tn, k)
@@ -347,33 +357,124 @@ func (s *Sessions[A]) Usage(tenant string) (keys, sessions int, bytes int64) {
 	return 0, 0, 0
 }
 
-// Changes is Store.Changes; a key that is gone has no sessions.
-func (s *Sessions[A]) Changes(progress func(tenant string, p Progress), key func(tenant, key string, sessions []EntrySession[A])) {
-	for _, tn := range s.tenants {
-		if tn.changed {
-			tn.changed = false
-			progress(tn.name, tn.Progress)
-		}
-		for name := range tn.dirty {
-			var sessions []EntrySession[A]
-			if k := tn.keys[name]; k != nil {
-				sessions = k.sessions
-			}
-			key(tn.name, name, sessions)
-		}
-		clear(tn.dirty)
+// touch notes what a key was at the last Commit, before its first change since.
+func (tn *sessionTenant[A]) touch(k *sessionKey[A]) {
+	if k.touched {
+		return
+	}
+	was, noted := tn.former[k.name]
+	if !noted {
+		was = slices.Clone(k.sessions)
+		tn.former[k.name] = was
+	}
+	k.touched, k.former = true, was
+}
+
+// own makes the value of a session, whose bounds have not changed yet, the store's to change: one that was there at the last
+// Commit is copied first, for Rollback.
+func (s *Sessions[A]) own(k *sessionKey[A], e *EntrySession[A]) {
+	at, found := slices.BinarySearchFunc(k.former, e.Window.Start, func(f EntrySession[A], start int64) int { return cmp.Compare(f.Window.Start, start) })
+	if found && k.former[at].Value == e.Value {
+		copied := new(A)
+		s.ops.Merge(copied, e.Value)
+		e.Value = copied
 	}
 }
 
-// RestoreProgress sets how far a tenant is.
-func (s *Sessions[A]) RestoreProgress(tenant string, p Progress) {
-	s.tenant(tenant).Progress = p
+// Changes is Store.Changes; what is nothing has no sessions.
+func (s *Sessions[A]) Changes(progress func(tenant string, was, is Progress), key func(tenant, key string, was, is []EntrySession[A])) {
+	for _, tn := range s.tenants {
+		if tn.Progress != tn.committed.Progress {
+			progress(tn.name, tn.committed.Progress, tn.Progress)
+		}
+		for name, was := range tn.former {
+			var is []EntrySession[A]
+			if k := tn.keys[name]; k != nil {
+				is = k.sessions
+			}
+			if len(was)+len(is) > 0 {
+				key(tn.name, name, was, is)
+			}
+		}
+	}
 }
 
-// Restore sets the sessions of a key, in place of what it had; none forgets it. They belong to the store afterwards.
+// Commit is Store.Commit.
+func (s *Sessions[A]) Commit() {
+	for _, tn := range s.tenants {
+		tn.committed = committed{tn.Progress, tn.stats, true}
+		for name := range tn.former {
+			if k := tn.keys[name]; k != nil {
+				k.touched, k.former = false, nil
+			}
+		}
+		tn.former = forget(tn.former)
+	}
+}
+
+// Rollback is Store.Rollback.
+func (s *Sessions[A]) Rollback() {
+	for name, tn := range s.tenants {
+		if !tn.committed.known {
+			delete(s.tenants, name)
+			continue
+		}
+		former := tn.former
+		tn.former = map[string][]EntrySession[A]{}
+		tn.Progress, tn.stats, tn.full, tn.retract = tn.committed.Progress, tn.committed.stats, false, nil
+		for name, was := range former {
+			s.put(tn, name, was)
+		}
+	}
+}
+
+// reschedule finds the turns of a tenant's keys after its progress was set.
+func (s *Sessions[A]) reschedule(tn *sessionTenant[A]) {
+	if !tn.moved {
+		return
+	}
+	tn.moved = false
+	for _, k := range tn.keys {
+		tn.order.set(k, s.next(tn, k))
+	}
+}
+
+// RestoreProgress sets how far a tenant is, in a store that has taken no event of it.
+func (s *Sessions[A]) RestoreProgress(tenant string, p Progress) {
+	tn := s.tenant(tenant)
+	tn.Progress, tn.moved = p, true
+	tn.committed = committed{p, tn.stats, true}
+}
+
+// Restore sets the sessions of a key, in place of what it had, in a store that has taken no event of its tenant; none says that the
+// key is gone. They belong to the store afterwards.
 func (s *Sessions[A]) Restore(tenant, key string, sessions []EntrySession[A]) {
 	tn := s.tenant(tenant)
-	if k := tn.keys[key]; k != nil {
+	tn.committed.known = true
+	s.put(tn, key, sessions)
+}
+
+// Progress is Store.Progress.
+func (s *Sessions[A]) Progress(tenant string) Progress {
+	if tn := s.tenants[tenant]; tn != nil {
+		return tn.Progress
+	}
+	return noProgress
+}
+
+// Entry is what is kept of a key, only to be read, until the next call.
+func (s *Sessions[A]) Entry(tenant, key string) []EntrySession[A] {
+	if tn := s.tenants[tenant]; tn != nil && tn.keys[key] != nil {
+		return tn.keys[key].sessions
+	}
+	return nil
+}
+
+// Reset drops everything.
+func (s *Sessions[A]) Reset() { clear(s.tenants) }
+
+func (s *Sessions[A]) put(tn *sessionTenant[A], name string, sessions []EntrySession[A]) {
+	if k := tn.keys[name]; k != nil {
 		for i := range k.sessions {
 			tn.bytes -= int64(partOf + s.ops.Bytes(k.sessions[i].Value))
 		}
@@ -383,7 +484,7 @@ func (s *Sessions[A]) Restore(tenant, key string, sessions []EntrySession[A]) {
 	if len(sessions) == 0 {
 		return
 	}
-	k := tn.newKey(key)
+	k := tn.newKey(name)
 	k.sessions = sessions
 	tn.count += len(sessions)
 	for i := range sessions {
@@ -394,6 +495,3 @@ func (s *Sessions[A]) Restore(tenant, key string, sessions []EntrySession[A]) {
 	}
 	tn.order.set(k, s.next(tn, k))
 }
-
-// Reset drops everything.
-func (s *Sessions[A]) Reset() { clear(s.tenants) }

@@ -67,16 +67,51 @@ func TestSessionsRecount(t *testing.T) {
 		got, accepted := standing{}, map[string][]moment{}
 		var total sum
 		fired := int64(-1 << 40)
-		progress, log := windows.Progress{Fired: -1 << 62, Floor: -1 << 62}, map[string][]windows.EntrySession[sum]{}
+		var saved struct { // at the last commit
+			got      standing
+			fired    int64
+			total    sum
+			accepted map[string][]moment
+		}
+		progress, log := windows.Progress{Fired: windows.None, Floor: windows.None}, map[string][]windows.EntrySession[sum]{}
 		advance := func(watermark int64) {
 			store.Advance("a", watermark, func(e *windows.Emission[sum]) { got.take(t, e) })
-			store.Changes(func(_ string, p windows.Progress) { progress = p }, func(_, key string, sessions []windows.EntrySession[sum]) {
-				log[key] = cloneSessions(sessions)
-				if len(sessions) == 0 {
+			store.Changes(func(_ string, was, is windows.Progress) {
+				if was != progress || is != store.Progress("a") {
+					t.Fatalf("told of %v after %v, want %v after %v", is, was, store.Progress("a"), progress)
+				}
+				progress = is
+			}, func(_, key string, was, is []windows.EntrySession[sum]) {
+				if textOf(was) != textOf(log[key]) {
+					t.Fatalf("%s: told that it was %s, want %s", key, textOf(was), textOf(log[key]))
+				}
+				log[key] = cloneSessions(is)
+				if len(is) == 0 {
 					delete(log, key)
 				}
 			})
+			for key, old := range log {
+				if is := store.Entry("a", key); textOf(is) != textOf(old) {
+					t.Fatalf("%s: not told of %s, was %s", key, textOf(is), textOf(old))
+				}
+			}
+			store.Commit()
+			saved.got, saved.fired, saved.total, saved.accepted = maps.Clone(got), fired, total, map[string][]moment{}
+			for key, events := range accepted {
+				saved.accepted[key] = slices.Clone(events)
+			}
 		}
+		restored := func() *windows.Sessions[sum] {
+			store := windows.NewSessions(cfg, sums)
+			for key, sessions := range log {
+				store.Restore("a", key, cloneSessions(sessions))
+			}
+			if progress.Fired != windows.None {
+				store.RestoreProgress("a", progress)
+			}
+			return store
+		}
+		advance(fired)
 		for range rapid.IntRange(1, 60).Draw(t, "steps") {
 			switch rapid.IntRange(0, 9).Draw(t, "step") {
 			case 0, 1:
@@ -84,14 +119,19 @@ func TestSessionsRecount(t *testing.T) {
 				advance(fired)
 			case 2:
 				advance(fired)
-				keys, n, bytes := store.Usage("a")
-				store = windows.NewSessions(cfg, sums)
-				store.RestoreProgress("a", progress)
-				for key, sessions := range log {
-					store.Restore("a", key, cloneSessions(sessions))
+				before := dumpSessions(store)
+				store = restored()
+				if after := dumpSessions(store); after != before {
+					t.Fatalf("restored: got %s, want %s", after, before)
 				}
-				if k, m, b := store.Usage("a"); k != keys || m != n || b != bytes {
-					t.Fatalf("restored: got %d %d %d, want %d %d %d", k, m, b, keys, n, bytes)
+			case 3:
+				store.Rollback()
+				if got, want := dumpSessions(store), dumpSessions(restored()); got != want {
+					t.Fatalf("rolled back: got %s, want %s as restored", got, want)
+				}
+				got, fired, total, accepted = maps.Clone(saved.got), saved.fired, saved.total, map[string][]moment{}
+				for key, events := range saved.accepted {
+					accepted[key] = slices.Clone(events)
 				}
 			default:
 				key := rapid.SampledFrom([]string{"k", "l"}).Draw(t, "key")
@@ -134,6 +174,22 @@ func TestSessionsRecount(t *testing.T) {
 			}
 		}
 	})
+}
+
+func textOf(sessions []windows.EntrySession[sum]) (out string) {
+	for _, e := range sessions {
+		out += fmt.Sprint(" ", e.Window, e.Version, e.Late, *e.Value)
+	}
+	return out
+}
+
+func dumpSessions(s *windows.Sessions[sum]) (out string) {
+	keys, n, bytes := s.Usage("a")
+	out = fmt.Sprint(keys, " ", n, " ", bytes, " ", s.Next("a"), "; ")
+	for _, key := range []string{"k", "l"} {
+		out += textOf(s.Entry("a", key)) + "; "
+	}
+	return out
 }
 
 func cloneSessions(in []windows.EntrySession[sum]) []windows.EntrySession[sum] {

@@ -39,7 +39,8 @@ func (c StoreConfig) Validate() error {
 
 // Accumulator says how to work with the contents of windows, whose zero value is empty.
 type Accumulator[A any] struct {
-	// Merge adds from to into and keeps nothing of from. Any order of merges must mean the same.
+	// Merge adds from to into and keeps nothing of from. Any order of merges must mean the same, and a merge into an empty one make
+	// an equal copy.
 	Merge func(into, from *A)
 	// Bytes is about what a takes in memory, beside the struct itself.
 	Bytes func(a *A) int
@@ -73,8 +74,8 @@ type Stats struct {
 // next Advance then makes room: it drops what is kept for corrections only, all of it, and windows emitted before count as
 // past lateness (Stats.Cut).
 //
-// The same calls give the same emissions in the same order. What changed since it was asked last can be written to a log
-// (Changes) and be filled in again (Restore). Not safe for concurrent use.
+// The same calls give the same emissions in the same order. What has changed can be written to a log (Changes) and be filled in
+// again (Restore); and until it is said to be safe there (Commit), it can be taken back (Rollback). Not safe for concurrent use.
 type Store[A any] struct {
 	windows Aligned
 	config  StoreConfig
@@ -86,8 +87,9 @@ type Store[A any] struct {
 
 type storeTenant[A any] struct {
 	Progress
-	name string
-	full bool // a slice was refused since the last Advance
+	name  string
+	full  bool // a slice was refused since the last Advance
+	moved bool // Progress was set; turns of keys are of another
 
 	maxSlices int
 	maxBytes  int64
@@ -95,28 +97,24 @@ type storeTenant[A any] struct {
 	slice      Window // of the last event, and its standing; empty when that is not known
 	open, late bool
 
-	keys    map[string]*storeKey[A]
-	order   keyHeap[*storeKey[A]] // keys by what comes next of them
-	slices  int
-	bytes   int64
-	stats   Stats
-	changed bool                  // Progress, since the last Changes
-	dirty   map[string]struct{}   // keys, since then
-	fixes   map[*storeKey[A]]bool // keys with late events since the last Advance
+	keys   map[string]*storeKey[A]
+	order  keyHeap[*storeKey[A]] // keys by what comes next of them
+	slices int
+	bytes  int64
+	stats  Stats
+	fixes  map[*storeKey[A]]bool // keys with late events since the last Advance
+
+	committed committed
+	former    map[string]*Entry[A] // what keys with changes were then
+	nothing   Entry[A]             // of keys that were not there
 }
 
 type storeKey[A any] struct {
 	turn
-	name    string
-	slices  []storeSlice[A] // ascending
-	emitted []Emitted       // ascending in start; not with Divert
-	bytes   int64
-}
-
-// storeSlice is what a key has in one slice. value is nil when no window needs the whole any more.
-type storeSlice[A any] struct {
-	window      Window
-	value, late *A // late: since the last Advance, for windows emitted before
+	name string
+	Entry[A]
+	bytes  int64
+	former *Entry[A] // at the last Commit; nil when nothing has changed
 }
 
 // Emitted remembers how often a window was emitted.
@@ -148,7 +146,8 @@ func (s *Store[A]) tenant(name string) *storeTenant[A] {
 		name = strings.Clone(name)
 		t = &storeTenant[A]{
 			name: name, Progress: noProgress, maxSlices: s.config.MaxSlices, maxBytes: s.config.MaxBytes,
-			keys: map[string]*storeKey[A]{}, dirty: map[string]struct{}{}, fixes: map[*storeKey[A]]bool{},
+			keys: map[string]*storeKey[A]{}, fixes: map[*storeKey[A]]bool{},
+			committed: committed{Progress: noProgress}, former: map[string]*Entry[A]{},
 		}
 		s.tenants[name] = t
 	}
@@ -219,16 +218,17 @@ func (s *Store[A]) add(tn *storeTenant[A], name string, slice Window, open, late
 		if k == nil {
 			k = tn.newKey(name)
 		}
-		k.slices = slices.Insert(k.slices, at, storeSlice[A]{window: slice})
+		tn.touch(k)
+		k.Slices = slices.Insert(k.Slices, at, EntrySlice[A]{Window: slice})
 		tn.slices++
 		tn.grow(k, partOf)
 		s.schedule(tn, k)
 	}
-	part := &k.slices[at]
+	tn.touch(k)
+	part := &k.Slices[at]
 	if open || s.config.Late == Recompute {
-		s.update(tn, k, &part.value, update)
+		s.update(tn, k, slice, &part.Value, update)
 	}
-	tn.dirty[k.name] = struct{}{}
 	if !late {
 		return OnTime
 	}
@@ -236,37 +236,27 @@ func (s *Store[A]) add(tn *storeTenant[A], name string, slice Window, open, late
 	case Divert:
 		return Diverted
 	case MergeDelta:
-		s.update(tn, k, &part.late, update)
+		s.update(tn, k, slice, &part.Late, update)
 	case Recompute:
-		if part.late == nil {
-			part.late = new(A) // marks the slice; what is emitted is the whole
+		if part.Late == nil {
+			part.Late = new(A) // marks the slice; what is emitted is the whole
 		}
 	}
 	tn.fixes[k] = true
 	return Late
 }
 
-func (s *Store[A]) update(tn *storeTenant[A], k *storeKey[A], value **A, update func(*A)) {
+func (s *Store[A]) update(tn *storeTenant[A], k *storeKey[A], slice Window, value **A, update func(*A)) {
 	if *value == nil {
 		*value = new(A)
 		update(*value)
 		tn.grow(k, s.ops.Bytes(*value))
 		return
 	}
+	s.own(k, slice, value)
 	before := s.ops.Bytes(*value)
 	update(*value)
 	tn.grow(k, s.ops.Bytes(*value)-before)
-}
-
-func (k *storeKey[A]) find(slice Window) (int, bool) {
-	// Nearly always the last one.
-	if n := len(k.slices); n > 0 && k.slices[n-1].window.Start <= slice.Start {
-		if k.slices[n-1].window.Start == slice.Start {
-			return n - 1, true
-		}
-		return n, false
-	}
-	return slices.BinarySearchFunc(k.slices, slice.Start, func(p storeSlice[A], start int64) int { return cmp.Compare(p.window.Start, start) })
 }
 
 func (tn *storeTenant[A]) newKey(name string) *storeKey[A] {
@@ -293,6 +283,7 @@ func (s *Store[A]) Advance(tenant string, watermark int64, emit func(*Emission[A
 		}
 		tn = s.tenant(tenant)
 	}
+	s.reschedule(tn)
 	s.correct(tn, emit)
 	s.fire(tn, watermark, emit)
 	if tn.full {
@@ -305,7 +296,7 @@ func (s *Store[A]) fire(tn *storeTenant[A], watermark int64, emit func(*Emission
 	if !tn.advance(watermark, s.config.AllowedLateness) {
 		return
 	}
-	tn.changed, tn.slice = true, Window{}
+	tn.slice = Window{}
 	reached := tn.order.reached(watermark)
 	s.due = s.due[:0]
 	for _, k := range reached {
@@ -319,7 +310,7 @@ func (s *Store[A]) fire(tn *storeTenant[A], watermark int64, emit func(*Emission
 
 // cut gives up corrections of what has been emitted.
 func (s *Store[A]) cut(tn *storeTenant[A]) {
-	tn.full, tn.changed, tn.slice = false, true, Window{}
+	tn.full, tn.slice = false, Window{}
 	tn.cut()
 	tn.stats.Cut++
 	for _, k := range tn.keys {
@@ -330,11 +321,11 @@ func (s *Store[A]) cut(tn *storeTenant[A]) {
 // ending notes the windows of a key whose end lies in (after, until] and which hold something.
 func (s *Store[A]) ending(k *storeKey[A], after, until int64) {
 	begun := len(s.due)
-	for i := range k.slices {
-		if k.slices[i].value == nil {
+	for i := range k.Slices {
+		if k.Slices[i].Value == nil {
 			continue
 		}
-		for w, last := s.windows.Span(k.slices[i].window); w.Start <= last.Start; w = s.windows.Next(w) {
+		for w, last := s.windows.Span(k.Slices[i].Window); w.Start <= last.Start; w = s.windows.Next(w) {
 			// Windows of later slices ascend, so one noted already is among the last.
 			if w.End > after && w.End <= until && !slices.ContainsFunc(s.due[begun:], func(f firing[A]) bool { return f.window == w }) {
 				s.due = append(s.due, firing[A]{key: k, window: w})
@@ -351,11 +342,11 @@ func (s *Store[A]) correct(tn *storeTenant[A], emit func(*Emission[A])) {
 	s.due = s.due[:0]
 	for k := range tn.fixes {
 		begun := len(s.due)
-		for i := range k.slices {
-			if k.slices[i].late == nil {
+		for i := range k.Slices {
+			if k.Slices[i].Late == nil {
 				continue
 			}
-			for w, last := s.windows.Span(k.slices[i].window); w.Start <= last.Start; w = s.windows.Next(w) {
+			for w, last := s.windows.Span(k.Slices[i].Window); w.Start <= last.Start; w = s.windows.Next(w) {
 				if w.End <= tn.Fired && w.End > tn.Floor && !slices.ContainsFunc(s.due[begun:], func(f firing[A]) bool { return f.window == w }) {
 					s.due = append(s.due, firing[A]{key: k, window: w, late: true})
 				}
@@ -364,12 +355,13 @@ func (s *Store[A]) correct(tn *storeTenant[A], emit func(*Emission[A])) {
 	}
 	s.emit(tn, emit)
 	for k := range tn.fixes {
-		for i := range k.slices {
-			if late := k.slices[i].late; late != nil {
+		tn.touch(k)
+		for i := range k.Slices {
+			if late := k.Slices[i].Late; late != nil {
 				if s.config.Late == MergeDelta {
 					tn.grow(k, -s.ops.Bytes(late))
 				}
-				k.slices[i].late = nil
+				k.Slices[i].Late = nil
 			}
 		}
 		s.expire(tn, k)
@@ -382,17 +374,18 @@ func (s *Store[A]) emit(tn *storeTenant[A], emit func(*Emission[A])) {
 		return cmp.Or(cmp.Compare(a.window.End, b.window.End), cmp.Compare(a.window.Start, b.window.Start), cmp.Compare(a.key.name, b.key.name))
 	})
 	for _, f := range s.due {
+		tn.touch(f.key)
 		e := Emission[A]{Tenant: tn.name, Key: f.key.name, Window: f.window, Version: s.version(tn, f.key, f.window)}
 		e.Delta = f.late && s.config.Late == MergeDelta
 		s.total = *new(A)
-		for i := range f.key.slices {
-			part := &f.key.slices[i]
-			if part.window.Start < f.window.Start || part.window.End > f.window.End {
+		for i := range f.key.Slices {
+			part := &f.key.Slices[i]
+			if part.Window.Start < f.window.Start || part.Window.End > f.window.End {
 				continue
 			}
-			value := part.value
+			value := part.Value
 			if e.Delta {
-				value = part.late
+				value = part.Late
 			}
 			if value != nil {
 				s.ops.Merge(&s.total, value)
@@ -404,7 +397,6 @@ func (s *Store[A]) emit(tn *storeTenant[A], emit func(*Emission[A])) {
 		} else {
 			tn.stats.Emitted++
 		}
-		tn.dirty[f.key.name] = struct{}{}
 		emit(&e)
 	}
 	clear(s.due)
@@ -415,51 +407,56 @@ func (s *Store[A]) version(tn *storeTenant[A], k *storeKey[A], w Window) uint32 
 	if s.config.Late == Divert || w.End <= tn.Floor {
 		return 1 // never corrected: nothing to remember
 	}
-	at, found := slices.BinarySearchFunc(k.emitted, w.Start, func(e Emitted, start int64) int { return cmp.Compare(e.Window.Start, start) })
+	at, found := slices.BinarySearchFunc(k.Emitted, w.Start, func(e Emitted, start int64) int { return cmp.Compare(e.Window.Start, start) })
 	if !found {
-		k.emitted = slices.Insert(k.emitted, at, Emitted{Window: w})
+		k.Emitted = slices.Insert(k.Emitted, at, Emitted{Window: w})
 		tn.grow(k, partOf)
 	}
-	k.emitted[at].Version++
-	return k.emitted[at].Version
+	k.Emitted[at].Version++
+	return k.Emitted[at].Version
 }
 
 // expire drops what no window needs any more, and the key when nothing is left.
 func (s *Store[A]) expire(tn *storeTenant[A], k *storeKey[A]) {
-	parts, emitted := len(k.slices), len(k.emitted)
-	k.slices = slices.DeleteFunc(k.slices, func(p storeSlice[A]) bool {
-		if open, late := s.standing(tn, p.window); open || p.late != nil && late || late && s.config.Late == Recompute {
-			return false
-		}
-		for _, value := range []*A{p.value, p.late} {
-			if value != nil {
-				tn.grow(k, -s.ops.Bytes(value))
+	parts, emitted := len(k.Slices), len(k.Emitted)
+	spent := func(p EntrySlice[A]) bool { return s.spent(tn, &p) }
+	past := func(e Emitted) bool { return e.Window.End <= tn.Floor }
+	if slices.ContainsFunc(k.Slices, spent) || slices.ContainsFunc(k.Emitted, past) {
+		tn.touch(k)
+		k.Slices = slices.DeleteFunc(k.Slices, func(p EntrySlice[A]) bool {
+			if !spent(p) {
+				return false
 			}
-		}
-		return true
-	})
-	k.emitted = slices.DeleteFunc(k.emitted, func(e Emitted) bool { return e.Window.End <= tn.Floor })
-	tn.slices -= parts - len(k.slices)
-	tn.grow(k, -partOf*(parts-len(k.slices)+emitted-len(k.emitted)))
-	if parts+emitted != len(k.slices)+len(k.emitted) {
-		tn.dirty[k.name] = struct{}{}
+			for _, value := range []*A{p.Value, p.Late} {
+				if value != nil {
+					tn.grow(k, -s.ops.Bytes(value))
+				}
+			}
+			return true
+		})
+		k.Emitted = slices.DeleteFunc(k.Emitted, past)
+		tn.slices -= parts - len(k.Slices)
+		tn.grow(k, -partOf*(parts-len(k.Slices)+emitted-len(k.Emitted)))
 	}
-	if len(k.slices)+len(k.emitted) > 0 {
+	if !k.empty() {
 		s.schedule(tn, k)
 		return
 	}
-	tn.bytes -= k.bytes
-	delete(tn.keys, k.name)
-	delete(tn.fixes, k)
-	heap.Remove(&tn.order, k.at)
+	tn.drop(k)
+}
+
+// spent says whether no window needs a slice any more.
+func (s *Store[A]) spent(tn *storeTenant[A], p *EntrySlice[A]) bool {
+	open, late := s.standing(tn, p.Window)
+	return !open && (p.Late == nil || !late) && (!late || s.config.Late != Recompute)
 }
 
 // schedule finds the least watermark at which one of the key's windows is to be emitted or dropped.
 func (s *Store[A]) schedule(tn *storeTenant[A], k *storeKey[A]) {
 	next := int64(never)
 	lateness := int64(s.config.AllowedLateness)
-	for i := range k.slices {
-		w, last := s.windows.Span(k.slices[i].window)
+	for i := range k.Slices {
+		w, last := s.windows.Span(k.Slices[i].Window)
 		for w.End <= tn.Fired && w != last {
 			w = s.windows.Next(w)
 		}
@@ -468,8 +465,8 @@ func (s *Store[A]) schedule(tn *storeTenant[A], k *storeKey[A]) {
 		}
 		next = min(next, max(last.End+lateness, tn.Fired+1))
 	}
-	if len(k.emitted) > 0 {
-		first := k.emitted[0].Window.End // of one size, so the first start has the first end
+	if len(k.Emitted) > 0 {
+		first := k.Emitted[0].Window.End // of one size, so the first start has the first end
 		next = min(next, max(first+lateness, tn.Fired+1))
 	}
 	tn.order.set(k, next)
@@ -478,10 +475,12 @@ func (s *Store[A]) schedule(tn *storeTenant[A], k *storeKey[A]) {
 // Next is the least watermark at which a window of the tenant is to be emitted, or something of it dropped. It is
 // math.MaxInt64 when nothing is kept. Events that come change it.
 func (s *Store[A]) Next(tenant string) int64 {
-	if tn := s.tenants[tenant]; tn != nil && len(tn.order) > 0 {
-		return tn.order[0].next
+	tn := s.tenants[tenant]
+	if tn == nil || len(tn.order) == 0 {
+		return never
 	}
-	return never
+	s.reschedule(tn)
+	return tn.order[0].next
 }
 
 // Bound gives a tenant bounds of its own, both above 0, in place of those of the config. What it has beyond them stays.

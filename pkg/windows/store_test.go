@@ -67,6 +67,50 @@ func TestStoreRecount(t *testing.T) {
 		got, versions := results{}, map[cellKey]uint32{}
 		want := results{}
 		fired := map[string]int64{}
+		var saved struct { // at the last commit
+			got, want results
+			versions  map[cellKey]uint32
+			fired     map[string]int64
+		}
+		commit := func() {
+			told := map[[2]string]bool{}
+			store.Changes(
+				func(tenant string, was, is windows.Progress) {
+					if old, known := progress[tenant]; known != (was.Fired != windows.None) || known && was != old || is != store.Progress(tenant) {
+						t.Fatalf("%s: told of %v after %v, want %v after %v", tenant, is, was, store.Progress(tenant), old)
+					}
+					progress[tenant] = is
+				},
+				func(tenant, key string, was, is *windows.Entry[sum]) {
+					at := [2]string{tenant, key}
+					if old, known := log[at]; known != (was != nil) || known && text(was) != text(&old) {
+						t.Fatalf("%v: told that it was %s, want %s", at, text(was), text(&old))
+					}
+					if told[at] = true; is == nil {
+						delete(log, at)
+						return
+					}
+					log[at] = clone(is)
+				})
+			for at, old := range log {
+				if is := store.Entry(at[0], at[1]); !told[at] && text(is) != text(&old) {
+					t.Fatalf("%v: not told of %s, was %s", at, text(is), text(&old))
+				}
+			}
+			store.Commit()
+			saved.got, saved.want, saved.versions, saved.fired = maps.Clone(got), maps.Clone(want), maps.Clone(versions), maps.Clone(fired)
+		}
+		restored := func() *windows.Store[sum] {
+			store := windows.NewStore(w, cfg, sums)
+			for at, e := range log {
+				store.Restore(at[0], at[1], clone(&e))
+			}
+			for tenant, p := range progress {
+				store.RestoreProgress(tenant, p)
+			}
+			return store
+		}
+		commit()
 		for range rapid.IntRange(1, 80).Draw(t, "steps") {
 			tenant := rapid.SampledFrom([]string{"a", "b"}).Draw(t, "tenant")
 			if _, ok := fired[tenant]; !ok {
@@ -92,40 +136,24 @@ func TestStoreRecount(t *testing.T) {
 					last = &copied
 					got.take(t, versions, e)
 				})
-				store.Changes(
-					func(tenant string, p windows.Progress) { progress[tenant] = p },
-					func(tenant, key string, e *windows.Entry[sum]) {
-						if e == nil {
-							delete(log, [2]string{tenant, key})
-							return
-						}
-						log[[2]string{tenant, key}] = clone(e)
-					})
+				commit()
 			case 2:
 				// Only what is in the log survives, so first put all of it there.
 				for _, name := range []string{"a", "b"} {
 					store.Advance(name, -1<<41, func(e *windows.Emission[sum]) { got.take(t, versions, e) })
 				}
-				store.Changes(
-					func(tenant string, p windows.Progress) { progress[tenant] = p },
-					func(tenant, key string, e *windows.Entry[sum]) {
-						if e == nil {
-							delete(log, [2]string{tenant, key})
-							return
-						}
-						log[[2]string{tenant, key}] = clone(e)
-					})
-				before := usage(store)
-				store = windows.NewStore(w, cfg, sums)
-				for tenant, p := range progress {
-					store.RestoreProgress(tenant, p)
-				}
-				for at, e := range log {
-					store.Restore(at[0], at[1], clone(&e))
-				}
-				if after := usage(store); after != before {
+				commit()
+				before := dump(store)
+				store = restored()
+				if after := dump(store); after != before {
 					t.Fatalf("restored: got %s, want %s", after, before)
 				}
+			case 3:
+				store.Rollback()
+				if got, want := dump(store), dump(restored()); got != want {
+					t.Fatalf("rolled back: got %s, want %s as restored", got, want)
+				}
+				got, want, versions, fired = maps.Clone(saved.got), maps.Clone(saved.want), maps.Clone(saved.versions), maps.Clone(saved.fired)
 			default:
 				key := rapid.SampledFrom([]string{"k", "l", "m"}).Draw(t, "key")
 				at := rapid.Int64Range(0, 120).Draw(t, "time")
@@ -162,7 +190,7 @@ func TestStoreRecount(t *testing.T) {
 				}
 			}
 		}
-		for _, tenant := range []string{"a", "b"} {
+		for _, tenant := range []string{"a", "b"} { // with what came late, of which nothing is in the log yet
 			store.Advance(tenant, 1<<40, func(e *windows.Emission[sum]) { got.take(t, versions, e) })
 			if keys, parts, bytes := store.Usage(tenant); keys != 0 || parts != 0 || bytes != 0 {
 				t.Fatalf("at the end: got %d keys, %d slices, %d bytes, want nothing kept", keys, parts, bytes)
@@ -190,12 +218,28 @@ func clone(e *windows.Entry[sum]) windows.Entry[sum] {
 	return out
 }
 
-func usage(s *windows.Store[sum]) (text string) {
+// text is all that is known of a key.
+func text(e *windows.Entry[sum]) (out string) {
+	if e == nil {
+		return "nothing"
+	}
+	out = fmt.Sprint(e.Emitted)
+	for _, s := range e.Slices {
+		out += fmt.Sprint(" ", s.Window, s.Value, s.Late)
+	}
+	return out
+}
+
+// dump is all that is known of the tenants and keys of a test.
+func dump(s *windows.Store[sum]) (out string) {
 	for _, tenant := range []string{"a", "b"} {
 		keys, parts, bytes := s.Usage(tenant)
-		text += fmt.Sprint(keys, " ", parts, " ", bytes, "; ")
+		out += fmt.Sprint(keys, " ", parts, " ", bytes, " ", s.Next(tenant), "; ")
+		for _, key := range []string{"k", "l", "m"} {
+			out += text(s.Entry(tenant, key)) + "; "
+		}
 	}
-	return text
+	return out
 }
 
 // One tenant's watermark moves no window of another.
@@ -329,7 +373,8 @@ func BenchmarkStoreLife(b *testing.B) {
 			b.ReportMetric(float64(bytes)/1000, "B/window")
 			at += int64(time.Minute)
 			s.Advance("acme", at, drop)
-			s.Changes(func(string, windows.Progress) {}, func(string, string, *windows.Entry[sum]) {})
+			s.Changes(func(string, windows.Progress, windows.Progress) {}, func(string, string, *windows.Entry[sum], *windows.Entry[sum]) {})
+			s.Commit()
 		}
 	}
 }
