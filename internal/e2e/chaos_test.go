@@ -133,6 +133,7 @@ func TestChaos(t *testing.T) {
 			t.Error(err)
 		}
 	}
+	c.tell()
 	if lost+doubled > 0 || !verified {
 		t.Errorf("seed %d: %s (vigie verify agrees: %v)", seed, verdict, verified)
 	} else {
@@ -274,6 +275,24 @@ func (c *chaos) wrong(o *oracle) (lost, doubled, stored uint64) {
 		}
 	}
 	return lost, doubled, stored
+}
+
+// tell shows what workers said of offsets that are not where they have to be: it is behind whatever was lost.
+func (c *chaos) tell() {
+	c.t.Helper()
+	for i, worker := range c.workers {
+		for line := range strings.Lines(worker.out.String()) {
+			if strings.Contains(line, "records were not read") || strings.Contains(line, "whose epoch is not there") ||
+				strings.Contains(line, "passed records over") || strings.Contains(line, "came again") {
+				c.t.Logf("worker %d: %s", i, line)
+			}
+		}
+	}
+	list := exec.CommandContext(c.t.Context(), testkit.BuildBinary(c.t, "./cmd/vigie"), "dlq", "list", "-config", c.config)
+	list.Env = append(cleanEnvironment(), c.env...)
+	if output, err := list.CombinedOutput(); err != nil || !strings.Contains(string(output), "no dead letters match") {
+		c.t.Errorf("vigie dlq list: got %s (%v), want none", last(string(output), 4000), err)
+	}
 }
 
 // verify runs `vigie verify` on every table and says whether it found no difference.

@@ -41,7 +41,7 @@ func (s *Session) Seek(ctx context.Context, source pipeline.Partition, next int6
 	if failed != nil {
 		return fmt.Errorf("set the offset of group %s in %s/%d to %d: %w", s.cfg.Group, source.Topic, source.Partition, next, explain(failed))
 	}
-	s.log.Warn("the group had no offset of a partition that has been read: it goes on where the results end",
+	s.log.Warn("the group had no offset of a partition that has been read, or one whose epoch is not there: it goes on where the results end",
 		"topic", source.Topic, "partition", source.Partition, "offset", next)
 	s.moves.moved.Store(true)
 	return pipeline.ErrMoved
@@ -53,11 +53,11 @@ func (r *restore) origin(ctx context.Context) (pipeline.Origin, error) {
 	at := pipeline.Partition{Topic: r.source, Partition: r.partition}
 	o := pipeline.Origin{TopicID: r.sourceID, Group: r.s.cfg.Group}
 	for {
-		committed, err := r.committed(ctx)
+		committed, own, err := r.committed(ctx)
 		start, known := listOffsets(ctx, r.s.restorer, []pipeline.Partition{at}, offsetEarliest, readUncommitted)[at]
 		end, both := listOffsets(ctx, r.s.restorer, []pipeline.Partition{at}, offsetLatest, readUncommitted)[at]
 		if err == nil && known && both {
-			o.Committed, o.Start, o.End = committed, start, end
+			o.Committed, o.Own, o.Start, o.End = committed, own, start, end
 			break
 		}
 		if err != nil && !kerr.IsRetriable(err) {
@@ -75,8 +75,9 @@ func (r *restore) origin(ctx context.Context) (pipeline.Origin, error) {
 	return o, nil
 }
 
-// committed is the group's offset of the source, -1 when it has none.
-func (r *restore) committed(ctx context.Context) (int64, error) {
+// committed is the group's offset of the source, -1 when it has none, and whether a member committed it: the client notes
+// the member's id beside an offset, and tools note nothing.
+func (r *restore) committed(ctx context.Context) (offset int64, own bool, err error) {
 	topic := kmsg.NewOffsetFetchRequestGroupTopic()
 	topic.Topic, topic.TopicID, topic.Partitions = r.source, r.sourceID, []int32{r.partition}
 	group := kmsg.NewOffsetFetchRequestGroup()
@@ -85,20 +86,20 @@ func (r *restore) committed(ctx context.Context) (int64, error) {
 	request.RequireStable, request.Groups = true, append(request.Groups, group)
 	response, err := request.RequestWith(ctx, r.s.restorer)
 	if err != nil {
-		return -1, err
+		return -1, false, err
 	}
 	for _, g := range response.Groups {
 		switch err := kerr.ErrorForCode(g.ErrorCode); {
 		case errors.Is(err, kerr.GroupIDNotFound):
-			return -1, nil // it has never had a member or an offset
+			return -1, false, nil // it has never had a member or an offset
 		case err != nil:
-			return -1, err
+			return -1, false, err
 		}
 		for _, t := range g.Topics {
 			for _, p := range t.Partitions {
-				return p.Offset, kerr.ErrorForCode(p.ErrorCode)
+				return p.Offset, p.Metadata != nil && *p.Metadata != "", kerr.ErrorForCode(p.ErrorCode)
 			}
 		}
 	}
-	return -1, errors.New("the broker's answer does not hold the partition")
+	return -1, false, errors.New("the broker's answer does not hold the partition")
 }

@@ -85,6 +85,12 @@ func TestBegin(t *testing.T) {
 	f(7, origin(3, 0, 9), -1, "kafka-consumer-groups.sh --group vigie --reset-offsets --to-offset 7 --topic vigie.metrics.v1:4 --execute")
 	f(7, origin(8, 0, 9), -1, "")
 	f(7, origin(10, 0, 9), -1, "is behind the end of the log (9)")
+	// committed by a worker, without the results of its epoch
+	own := func(o pipeline.Origin) pipeline.Origin { o.Own = true; return o }
+	f(7, own(origin(9, 0, 9)), 7, "")
+	f(7, own(origin(7, 0, 9)), -1, "")
+	f(7, own(origin(9, 8, 9)), -1, "") // and deleted since
+	f(7, own(origin(3, 0, 9)), -1, "is before 7")
 	// the log lost its end
 	f(7, origin(7, 0, 5), -1, "")
 	// a topic made anew
