@@ -32,18 +32,28 @@ func eventsDoor(signal events.Signal) door {
 }
 
 func readEvents(c *call) error {
-	switch media(c.r) {
-	case "", "application/json", "application/x-ndjson", "application/ndjson", "application/jsonl":
-	case "application/x-www-form-urlencoded": // what curl -d says of any body when it is not told better
-	default:
+	if eventsType(c.r) == "" {
 		return fail(http.StatusUnsupportedMediaType, "content_type",
-			"Content-Type is %q: want application/json or application/x-ndjson", c.r.Header.Get("Content-Type"))
+			"Content-Type is %q: want application/json, application/x-ndjson or %s", c.r.Header.Get("Content-Type"), events.ContentTypeProtobuf)
 	}
 	encoding, err := contentEncoding(c.r)
 	if err != nil {
 		return err
 	}
 	return c.reader().read(c.body, c.w.ResponseWriter, c.r, encoding)
+}
+
+// eventsType is the content type of a body of events as its record has it, "" for one that is not taken.
+func eventsType(r *http.Request) string {
+	switch media := media(r); media {
+	case "", typeJSON, "application/x-ndjson", "application/ndjson", "application/jsonl":
+		return typeJSON
+	case "application/x-www-form-urlencoded": // what curl -d says of any body when it is not told better
+		return typeJSON
+	case events.ContentTypeProtobuf, "application/protobuf", "application/vnd.google.protobuf", typeProtobuf:
+		return events.ContentTypeProtobuf
+	}
+	return ""
 }
 
 func media(r *http.Request) string {
@@ -73,7 +83,7 @@ func contentEncoding(r *http.Request) (string, error) {
 func handleEvents(c *call) error {
 	batch := c.decoders.batch()
 	defer c.decoders.batches.Put(batch)
-	c.decode(batch, "application/json")
+	c.decode(batch, eventsType(c.r))
 	if err := tooMany(batch); err != nil {
 		return err
 	}
@@ -82,8 +92,8 @@ func handleEvents(c *call) error {
 		if err := c.admitEvents(good); err != nil {
 			return err
 		}
-		values, release := c.jsonValues(batch, late)
-		if err := c.publish("application/json", values); err != nil {
+		values, contentType, release := c.eventValues(batch, late)
+		if err := c.publish(contentType, values); err != nil {
 			return err
 		}
 		release()
@@ -148,11 +158,11 @@ func (c *call) refuseTimes(batch *events.Batch) (late []int) {
 	return late
 }
 
-// jsonValues returns the records for the good events: the body as it came when all of it is good and fits one
-// record, else the good events encoded anew. release gives the memory back once they are published.
-func (c *call) jsonValues(batch *events.Batch, late []int) (values []keyedValue, release func()) {
+// eventValues returns the records for the good events: the body as it came when all of it is good and fits one
+// record, else the good events encoded anew, in JSON. release gives the memory back once they are published.
+func (c *call) eventValues(batch *events.Batch, late []int) (values []keyedValue, contentType string, release func()) {
 	if len(batch.Rejects) == 0 && c.limits.Shards <= 1 && len(*c.body) <= int(c.config.RecordMax) && batch.Events <= maxRecordEvents {
-		return []keyedValue{{0, *c.body}}, func() {}
+		return []keyedValue{{0, *c.body}}, eventsType(c.r), func() {}
 	}
 	b := newBatcher(c)
 	add := func(index int, fits func() bool) {
@@ -171,7 +181,7 @@ func (c *call) jsonValues(batch *events.Batch, late []int) (values []keyedValue,
 	for i := range batch.Logs {
 		add(batch.LogIndex[i], func() bool { return b.addLog(&batch.Logs[i]) })
 	}
-	return b.values(), b.release
+	return b.values(), typeJSON, b.release
 }
 
 func (c *call) answerEvents(status, accepted int, rejects []events.Reject) {
@@ -198,7 +208,8 @@ func writeJSON(w http.ResponseWriter, status int, v any) {
 	_, _ = w.Write(append(body, '\n')) // the client has gone: nobody to tell
 }
 
-const help = `Send events as JSON: one object, an array, or one object per line. Content-Encoding gzip or zstd.
+const help = `Send events as JSON: one object, an array, or one object per line. Content-Encoding gzip or zstd. Or in protobuf:
+a vigie.v1.Events, Content-Type application/vnd.vigie.v1+protobuf.
 Authorization: Bearer <key>, or the key as basic auth password; the key names the tenant.
 
 POST /v1/events/metrics  {"name":"http_request_duration_seconds","value":0.123,"labels":{"service":"checkout"}}

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"math"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -26,6 +27,7 @@ import (
 	"github.com/vigie-io/vigie/internal/ingest"
 	"github.com/vigie-io/vigie/internal/tenants"
 	"github.com/vigie-io/vigie/pkg/events"
+	"github.com/vigie-io/vigie/pkg/series"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -656,3 +658,45 @@ func BenchmarkEvents(b *testing.B) {
 type discard struct{}
 
 func (discard) Publish(context.Context, []ingest.Record) error { return nil }
+
+// Events in protobuf are answered as those in JSON, and are in the log as they came when all are good, else in JSON.
+func TestEventsInProtobuf(t *testing.T) {
+	r := newRig(t, nil)
+	event := func(name string, value float64) []byte {
+		return events.AppendMetricProtobuf(nil, &events.Metric{Time: now.UnixNano(), Name: name, Value: value, Labels: series.Labels{{Name: "service", Value: "pay"}}})
+	}
+	good := append(event("a", 1), event("b", 2)...)
+	f := func(body []byte, contentType, want string, indexes ...int) {
+		t.Helper()
+		w := r.send("POST", "/v1/events/metrics", body, "Content-Type", contentType)
+		a := parse(t, w)
+		if a.Accepted != 2 || a.Rejected != len(indexes) || w.Code != http.StatusOK {
+			t.Fatalf("got %d and %+v, want 2 accepted, %d refused", w.Code, a, len(indexes))
+		}
+		for i, index := range indexes {
+			if a.Errors[i].Index != index {
+				t.Errorf("got %+v, want index %d", a.Errors[i], index)
+			}
+		}
+		records := r.log.take()
+		if len(records) != 1 || string(records[0].Headers[1].Value) != want || want != typeJSON && !bytes.Equal(records[0].Value, body) {
+			t.Errorf("got records %q, want one of %s", records, want)
+		}
+		metrics := r.decode(events.Metrics, records)[0].Metrics
+		if len(metrics) != 2 || metrics[0].Name != "a" || metrics[1].Value != 2 || metrics[1].Labels.Get("service") != "pay" || metrics[1].Tenant != "acme" {
+			t.Errorf("got %+v, want a and b", metrics)
+		}
+	}
+	f(good, events.ContentTypeProtobuf, events.ContentTypeProtobuf)
+	f(good, "application/x-protobuf", events.ContentTypeProtobuf)
+	f(slices.Concat(event("a", 1), event("", 1), event("b", 2), event("c", math.NaN())), events.ContentTypeProtobuf, typeJSON, 1, 3)
+	f(append(slices.Clone(good), 0x12, 0x7f), events.ContentTypeProtobuf, typeJSON, 2)
+	// An OTLP request on this path, and something else altogether.
+	for _, body := range []string{"\x0a\x00", "{}", ""} {
+		if w := r.send("POST", "/v1/events/metrics", []byte(body), "Content-Type", events.ContentTypeProtobuf); w.Code != http.StatusBadRequest || parse(t, w).Rejected == 0 {
+			t.Errorf("%q: got %d %s, want 400 and a reason", body, w.Code, w.Body)
+		}
+	}
+}
+
+const typeJSON = "application/json"

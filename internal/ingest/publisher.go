@@ -18,7 +18,7 @@ type Header struct {
 // Headers of the records that ingest writes.
 const (
 	HeaderTenant      = "x-scope-orgid"     // the tenant, the authority over what the payload says
-	HeaderContentType = "content-type"      // application/json or application/x-protobuf
+	HeaderContentType = "content-type"      // application/json, application/x-protobuf (OTLP) or events.ContentTypeProtobuf
 	HeaderReceived    = "vigie-received-at" // decimal Unix milliseconds
 )
 

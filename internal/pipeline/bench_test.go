@@ -167,12 +167,25 @@ func BenchmarkAlert(b *testing.B) {
 	}
 }
 
-// BenchmarkStep is one record of one JSON event to its accumulator, decoding included. known is how events mostly come: they
-// repeat an earlier one but for time and value. Of strange ones no two have the same bytes, at the worst.
+// BenchmarkStep is one record of one event to its accumulator, decoding included. known is how events mostly come: they
+// repeat an earlier one but for time and value. Of strange ones no two have the same bytes, at the worst. In OTLP an operation is a data
+// point, of 100 in a record.
 func BenchmarkStep(b *testing.B) {
 	for _, n := range []int{10_000, 100_000} {
-		b.Run(fmt.Sprintf("known/series=%d", n), func(b *testing.B) { benchStep(b, n, false) })
-		b.Run(fmt.Sprintf("strange/series=%d", n), func(b *testing.B) { benchStep(b, n, true) })
+		for _, format := range []struct {
+			name   string
+			record func([]events.Metric) []byte
+			events int
+		}{
+			{"", func(one []events.Metric) []byte { return events.AppendMetric(nil, &one[0]) }, 1},
+			{"protobuf/", func(one []events.Metric) []byte { return events.AppendMetricProtobuf(nil, &one[0]) }, 1},
+			{"otlp/", exportRequest, 100},
+		} {
+			for _, strange := range []bool{false, true} {
+				kind := map[bool]string{false: "known", true: "strange"}[strange]
+				b.Run(fmt.Sprintf("%s%s/series=%d", format.name, kind, n), func(b *testing.B) { benchStep(b, n, format.record, format.events, strange) })
+			}
+		}
 	}
 }
 
@@ -200,7 +213,7 @@ func BenchmarkStepMixed(b *testing.B) {
 			}
 			task := benchTask(b)
 			out, rows, drains := NewOutputs(&task.cfg.Config), 0, time.Duration(0)
-			benchRecords(b, task, records, 1, func(from int) {
+			benchRecords(b, task, records, 1, 1, func(from int) {
 				if panes, _ := task.Pending(); from > 0 && panes < task.cfg.Config.Epoch.MaxRows {
 					return
 				}
@@ -218,23 +231,24 @@ func BenchmarkStepMixed(b *testing.B) {
 	}
 }
 
-func benchStep(b *testing.B, n int, strange bool) {
+// benchStep steps a task with n events, so many a record.
+func benchStep(b *testing.B, n int, record func([]events.Metric) []byte, perRecord int, strange bool) {
 	all, task := benchMetrics(n), benchTask(b)
-	records := make([]Record, n)
-	for i := range all {
-		records[i] = Record{Offset: int64(i), Timestamp: benchNow.UnixNano(), Key: []byte("acme"), Value: events.AppendMetric(nil, &all[i])}
+	records := make([]Record, n/perRecord)
+	for i := range records {
+		records[i] = Record{Offset: int64(i), Timestamp: benchNow.UnixNano(), Key: []byte("acme"), Value: record(all[i*perRecord:][:perRecord])}
 	}
-	benchRecords(b, task, records, 30, func(from int) {
+	benchRecords(b, task, records, perRecord, 30, func(from int) {
 		if strange && from == 0 && task.current != nil {
 			task.current.repeats.Forget(func(uint32) bool { return true })
 		}
 	})
 }
 
-// benchRecords steps a task with the records again and again, at first that many times unmeasured. before is called before each
-// chunk with the number of its first record.
-func benchRecords(b *testing.B, task *Task, records []Record, warm int, before func(from int)) {
-	const chunkRecords = 500
+// benchRecords steps a task with the records of so many events each again and again, at first that many times unmeasured. before is called
+// before each chunk with the number of its first record.
+func benchRecords(b *testing.B, task *Task, records []Record, perRecord, warm int, before func(from int)) {
+	chunkRecords := 500 / perRecord
 	chunk := Chunk{Signal: events.Metrics}
 	for i := range warm * len(records) / chunkRecords {
 		from := i * chunkRecords % len(records)
@@ -248,10 +262,10 @@ func benchRecords(b *testing.B, task *Task, records []Record, warm int, before f
 	watch.start()
 	i := 0
 	for b.Loop() {
-		if i++; i%chunkRecords != 0 {
+		if i++; i%(chunkRecords*perRecord) != 0 {
 			continue
 		}
-		from := i % len(records)
+		from := i / perRecord % len(records)
 		before(from)
 		chunk.Records = records[from : from+chunkRecords]
 		task.Step(&chunk, benchNow.UnixMilli())
@@ -278,7 +292,7 @@ func BenchmarkHostile(b *testing.B) {
 			task := NewTask(TaskConfig{Partition: Partition{Topic: "t"}, Signal: events.Metrics, Config: DefaultConfig(), Limits: func() *tenants.Config { return &limits }})
 			first := costlyRecords(0)["known JSON"]
 			task.Step(&Chunk{Signal: events.Metrics, Records: first}, benchNow.UnixMilli())
-			benchRecords(b, task, records, 1, func(int) {
+			benchRecords(b, task, records, 1, 1, func(int) {
 				task.letters, task.letterBytes = nil, 0 // they would fill memory
 			})
 		})

@@ -95,7 +95,12 @@ func costlyRecords(round int) map[string][]Record {
 		return records
 	}
 	out := map[string][]Record{
-		"known JSON": of(func(_ int, m *events.Metric) []byte { return events.AppendMetric(nil, m) }),
+		"known JSON":     of(func(_ int, m *events.Metric) []byte { return events.AppendMetric(nil, m) }),
+		"known protobuf": of(func(_ int, m *events.Metric) []byte { return events.AppendMetricProtobuf(nil, m) }),
+		"protobuf with a label of its own": of(func(i int, m *events.Metric) []byte {
+			m.Labels = append(slices.Clone(m.Labels), series.Label{Name: "trace", Value: fmt.Sprint(round*costEvents + i)})
+			return events.AppendMetricProtobuf(nil, m)
+		}),
 		"JSON spelled otherwise each time": of(func(i int, m *events.Metric) []byte {
 			return append(fmt.Appendf(nil, `{"x":%d,`, round*costEvents+i), events.AppendMetric(nil, m)[1:]...)
 		}),

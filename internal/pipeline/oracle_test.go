@@ -141,12 +141,10 @@ func drawRecord(t *rapid.T, o *oracle, signal events.Signal, offset int64) gener
 	n := rapid.IntRange(1, 4).Draw(t, "events")
 	var value []byte
 	var refused []string
+	w := rapid.SampledFrom([]spelling{inJSON, inProtobuf}).Draw(t, "spelling")
 	for i := range n {
-		if i > 0 {
-			value = append(value, '\n')
-		}
 		var good bool
-		if value, good = drawEvent(t, o, value, tenant, signal); !good {
+		if value, good = drawEvent(t, o, w, value, tenant, signal); !good {
 			refused = append(refused, fmt.Sprint(i))
 		}
 	}
@@ -163,12 +161,33 @@ func drawRecord(t *rapid.T, o *oracle, signal events.Signal, offset int64) gener
 	return g
 }
 
-func drawEvent(t *rapid.T, o *oracle, dst []byte, tenant string, signal events.Signal) (_ []byte, good bool) {
+// spelling writes events one after the other, or no event.
+type spelling struct {
+	metric func([]byte, *events.Metric) []byte
+	span   func([]byte, *events.Span) []byte
+	log    func([]byte, *events.Log) []byte
+	bad    map[events.Signal]string
+}
+
+var (
+	inJSON = spelling{
+		func(dst []byte, m *events.Metric) []byte { return append(events.AppendMetric(dst, m), '\n') },
+		func(dst []byte, s *events.Span) []byte { return append(events.AppendSpan(dst, s), '\n') },
+		func(dst []byte, l *events.Log) []byte { return append(events.AppendLog(dst, l), '\n') },
+		map[events.Signal]string{events.Metrics: `{"time":"soon"}` + "\n", events.Spans: `{"time":"soon"}` + "\n", events.Logs: `{"time":"soon"}` + "\n"},
+	}
+	inProtobuf = spelling{
+		events.AppendMetricProtobuf, events.AppendSpanProtobuf, events.AppendLogProtobuf,
+		map[events.Signal]string{events.Metrics: "\x12\x01\x09", events.Spans: "\x1a\x00", events.Logs: "\x22\x02\x12\x05"},
+	}
+)
+
+func drawEvent(t *rapid.T, o *oracle, w spelling, dst []byte, tenant string, signal events.Signal) (_ []byte, good bool) {
 	// A fifth of the events is too old, too new or no event.
 	at := start.Add(-time.Duration(rapid.IntRange(0, 45_000).Draw(t, "ago")) * time.Millisecond).UnixNano()
 	switch rapid.IntRange(0, 20).Draw(t, "fate") {
 	case 0:
-		return append(dst, `{"time":"soon"}`...), false
+		return append(dst, w.bad[signal]...), false
 	case 1:
 		at, good = start.Add(-73*time.Hour).UnixNano(), false
 	case 2:
@@ -186,13 +205,13 @@ func drawEvent(t *rapid.T, o *oracle, dst []byte, tenant string, signal events.S
 		if good {
 			o.span(&s)
 		}
-		return events.AppendSpan(dst, &s), good
+		return w.span(dst, &s), good
 	case events.Logs:
 		l := events.Log{Tenant: tenant, Time: at, Service: pick("service", "shop", "cart"), Severity: pick("severity", "info", "error"), Body: "b"}
 		if good {
 			o.log(&l)
 		}
-		return events.AppendLog(dst, &l), good
+		return w.log(dst, &l), good
 	}
 	m := events.Metric{Tenant: tenant, Time: at, Name: pick("metric", "a", "b_seconds"),
 		Kind: events.Kind(rapid.IntRange(0, 3).Draw(t, "kind")), Value: dyadic.Draw(t, "value")}
@@ -206,7 +225,7 @@ func drawEvent(t *rapid.T, o *oracle, dst []byte, tenant string, signal events.S
 	if good {
 		o.metric(&m)
 	}
-	return events.AppendMetric(dst, &m), good
+	return w.metric(dst, &m), good
 }
 
 func drawHistogram(t *rapid.T) *events.Histogram {

@@ -4,12 +4,14 @@ import (
 	"bytes"
 	"encoding/binary"
 	"fmt"
+	"math"
 	"math/rand/v2"
 	"reflect"
 	"testing"
 	"time"
 
 	"github.com/vigie-io/vigie/pkg/events"
+	"github.com/vigie-io/vigie/pkg/series"
 )
 
 // repeating is a stream of records as several producers write them, whose events mostly repeat themselves but for time
@@ -34,14 +36,39 @@ func repeating(r *rand.Rand, now time.Time) (records []Record) {
 		if r.IntN(3) == 0 {
 			value = "[" + event() + "," + event() + "," + event() + "]"
 		}
-		if r.IntN(5) == 0 {
+		switch r.IntN(10) {
+		case 0, 1:
 			value = string(totals(r, now))
+		case 2, 3:
+			value = string(levels(r, now))
 		}
 		records = append(records, Record{
 			Offset: int64(i), Timestamp: now.UnixNano(), Key: []byte([]string{"acme", "acme#1", "demo"}[r.IntN(3)]), Value: []byte(value),
 		})
 	}
 	return records
+}
+
+// levels are events in protobuf, one or three, of which some are bad, or have no time.
+func levels(r *rand.Rand, now time.Time) (value []byte) {
+	for range []int{1, 1, 3}[r.IntN(3)] {
+		m := events.Metric{
+			Time: now.UnixNano() - r.Int64N(60e9), Name: "level", Kind: events.Gauge, Value: r.ExpFloat64(), Unit: []string{"", "s"}[r.IntN(2)],
+			Labels: series.Labels{{Name: "n", Value: fmt.Sprint(r.IntN(12))}},
+		}
+		switch r.IntN(20) {
+		case 0:
+			m.Value = math.NaN()
+		case 1:
+			m.Time = 0
+		case 2:
+			m.Time += 7200e9
+		case 3:
+			m.Start = now.UnixNano() - 100e9
+		}
+		value = events.AppendMetricProtobuf(value, &m)
+	}
+	return value
 }
 
 // totals are an OTLP request of running totals, of processes that began now and then.

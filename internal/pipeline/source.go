@@ -11,7 +11,7 @@ import (
 	"github.com/vigie-io/vigie/pkg/events"
 )
 
-// sourceHeaders are the headers of a source record that mean something here.
+// sourceHeaders are the headers of a source record that mean something here. Their texts are the record's bytes.
 type sourceHeaders struct {
 	tenant      string
 	contentType string
@@ -26,9 +26,9 @@ func readHeaders(r *Record) (h sourceHeaders) {
 		header := &r.Headers[i]
 		switch key := header.Key; {
 		case strings.EqualFold(key, HeaderTenant):
-			h.tenant = string(header.Value)
+			h.tenant = view(header.Value)
 		case strings.EqualFold(key, HeaderContentType):
-			h.contentType = string(header.Value)
+			h.contentType = view(header.Value)
 		case strings.EqualFold(key, HeaderOnly):
 			var ok bool
 			h.only, ok = parseOnly(string(header.Value))
@@ -77,8 +77,10 @@ func claimed(r *Record, h *sourceHeaders) string {
 		return h.tenant
 	}
 	key, _, _ := bytes.Cut(r.Key, []byte{'#'})
-	return unsafe.String(unsafe.SliceData(key), len(key))
+	return view(key)
 }
+
+func view(b []byte) string { return unsafe.String(unsafe.SliceData(b), len(b)) }
 
 // source makes what the decoder wants of a record.
 func source(signal events.Signal, r *Record, h *sourceHeaders) events.Source {

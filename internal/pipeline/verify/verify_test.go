@@ -259,10 +259,13 @@ func run(t testing.TB, cfg verify.Config, s *fakeSource) (verify.Summary, []veri
 }
 
 // drawEvent appends an event; a few are no events, or out of time.
-func drawEvent(t *rapid.T, dst []byte, signal events.Signal, tenant string) []byte {
+func drawEvent(t *rapid.T, dst []byte, signal events.Signal, tenant string, protobuf bool) []byte {
 	at := now.Add(-time.Duration(rapid.IntRange(0, 7_000_000).Draw(t, "ago")) * time.Millisecond).UnixNano()
 	switch rapid.IntRange(0, 12).Draw(t, "fate") {
 	case 0:
+		if protobuf {
+			return append(dst, "\x12\x01\x09"...)
+		}
 		return append(dst, `{"time":"soon"}`...)
 	case 1:
 		at = now.Add(-73 * time.Hour).UnixNano()
@@ -272,11 +275,19 @@ func drawEvent(t *rapid.T, dst []byte, signal events.Signal, tenant string) []by
 	pick := func(name string, of ...string) string { return rapid.SampledFrom(of).Draw(t, name) }
 	switch signal {
 	case events.Spans:
-		return events.AppendSpan(dst, &events.Span{Tenant: tenant, Time: at, Duration: rapid.Int64Range(0, 1e10).Draw(t, "d"),
+		s := events.Span{Tenant: tenant, Time: at, Duration: rapid.Int64Range(0, 1e10).Draw(t, "d"),
 			Service: pick("service", "shop", "cart"), Name: pick("name", "GET /", "POST /pay"), Kind: "server", Status: "ok",
-			StatusCode: rapid.SampledFrom([]int{0, 99, 200, 404, 599, 600}).Draw(t, "code"), Peer: pick("peer", "", "db")})
+			StatusCode: rapid.SampledFrom([]int{0, 99, 200, 404, 599, 600}).Draw(t, "code"), Peer: pick("peer", "", "db")}
+		if protobuf {
+			return events.AppendSpanProtobuf(dst, &s)
+		}
+		return events.AppendSpan(dst, &s)
 	case events.Logs:
-		return events.AppendLog(dst, &events.Log{Tenant: tenant, Time: at, Service: pick("service", "shop", "cart"), Severity: pick("severity", "info", "error"), Body: "b"})
+		l := events.Log{Tenant: tenant, Time: at, Service: pick("service", "shop", "cart"), Severity: pick("severity", "info", "error"), Body: "b"}
+		if protobuf {
+			return events.AppendLogProtobuf(dst, &l)
+		}
+		return events.AppendLog(dst, &l)
 	}
 	m := events.Metric{Tenant: tenant, Time: at, Name: pick("metric", "a", "b_seconds"), Kind: events.Kind(rapid.IntRange(0, 3).Draw(t, "kind")),
 		Value: rapid.Float64Range(-1e3, 1e3).Draw(t, "value"), Labels: series.Labels{{Name: "service", Value: pick("service", "shop", "cart")}}}
@@ -289,6 +300,9 @@ func drawEvent(t *rapid.T, dst []byte, signal events.Signal, tenant string) []by
 		}
 		m.Histogram = h
 	}
+	if protobuf {
+		return events.AppendMetricProtobuf(dst, &m)
+	}
 	return events.AppendMetric(dst, &m)
 }
 
@@ -296,11 +310,12 @@ func drawTopic(t *rapid.T, s *fakeSource) {
 	for range rapid.IntRange(1, 40).Draw(t, "records") {
 		var value []byte
 		tenant := rapid.SampledFrom([]string{"acme", "demo"}).Draw(t, "tenant")
+		protobuf := rapid.Bool().Draw(t, "protobuf")
 		for i := range rapid.IntRange(1, 5).Draw(t, "events") {
-			if i > 0 {
+			if i > 0 && !protobuf {
 				value = append(value, '\n')
 			}
-			value = drawEvent(t, value, s.signal, tenant)
+			value = drawEvent(t, value, s.signal, tenant, protobuf)
 		}
 		s.add(int32(rapid.IntRange(0, 2).Draw(t, "partition")), tenant, now, value)
 	}
