@@ -1,7 +1,5 @@
 package kafka
 
-import "github.com/twmb/franz-go/pkg/kgo"
-
 const (
 	firstFetch     = 1 << 20
 	leastFetch     = 64 << 10 // a broker sends a larger batch whole
@@ -38,28 +36,9 @@ func (a *appetite) limits() (fetch, partition int32) {
 	return int32(a.limit), int32(min(a.limit, partitionFetch))
 }
 
-// eat adapts the client's fetches to what came.
-func (s *Session) eat(fetches kgo.Fetches) {
-	largest := int64(0)
-	for i := range fetches {
-		largest = max(largest, unpacked(&fetches[i]))
-	}
-	if s.appetite.fed(largest) {
+// eat adapts the client's fetches to what the largest of the last ones took in memory.
+func (s *Session) eat(unpacked int64) {
+	if s.appetite.fed(unpacked) {
 		s.group.Client().UpdateFetchMaxBytes(s.appetite.limits())
 	}
-}
-
-// unpacked is about what a fetch takes in memory.
-func unpacked(f *kgo.Fetch) (bytes int64) {
-	for i := range f.Topics {
-		for j := range f.Topics[i].Partitions {
-			for _, r := range f.Topics[i].Partitions[j].Records {
-				bytes += recordOverhead + int64(len(r.Key)+len(r.Value))
-				for k := range r.Headers {
-					bytes += int64(len(r.Headers[k].Key) + len(r.Headers[k].Value))
-				}
-			}
-		}
-	}
-	return bytes
 }

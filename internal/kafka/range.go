@@ -85,7 +85,7 @@ func readRangeInto(ctx context.Context, cfg *Config, topic string, from, to map[
 		return err
 	}
 	if memory != nil {
-		options = append(options, kgo.WithPools(memory), kgo.WithHooks(memory))
+		options = append(options, memory.options()...)
 	}
 	client, err := kgo.NewClient(append(options,
 		kgo.ConsumePartitions(map[string]map[int32]kgo.Offset{topic: begin}),

@@ -39,8 +39,8 @@ func NewResults(cfg Config, member int, log *slog.Logger) (*Results, error) {
 	if err != nil {
 		return nil, err
 	}
+	options = append(options, newMemory(resultsMemory).options()...)
 	r := &Results{topic: cfg.Topics.Results.Name, log: log, lost: newLosses(cfg.Topics.Results.Name)}
-	memory := newMemory(resultsMemory)
 	r.client, err = kgo.NewClient(append(append(options, r.lost.options()...),
 		kgo.ConsumeTopics(r.topic),
 		kgo.ConsumerGroup(cfg.Group+"-sink"),
@@ -52,7 +52,6 @@ func NewResults(cfg Config, member int, log *slog.Logger) (*Results, error) {
 		kgo.FetchMaxBytes(int32(max(cfg.FetchBuffer, cfg.Topics.Results.MaxMessage))),
 		kgo.FetchMaxPartitionBytes(int32(cfg.Topics.Results.MaxMessage)),
 		kgo.FetchMaxWait(time.Second),
-		kgo.WithPools(memory), kgo.WithHooks(memory),
 		// Markers of transactions are returned: the offsets say of a partition that all before its end is stored.
 		kgo.KeepControlRecords(),
 	)...)

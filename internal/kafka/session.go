@@ -103,7 +103,7 @@ func (s *Session) options(instance string, slot int) ([]kgo.Opt, error) {
 	options = append(options, s.protocol()...)
 	fetch, partition := s.appetite.limits()
 	// Two fetches of a broker are under way: one is processed while the next is made.
-	memory := newMemory(4 * int64(s.cfg.FetchBuffer))
+	options = append(options, newMemory(4*int64(s.cfg.FetchBuffer)).options()...)
 	// No topics yet: the client joins the group only when it has some.
 	return append(options,
 		kgo.TransactionalID(fmt.Sprintf("%s-%s-%d", s.cfg.TransactionalIDPrefix, instance, slot)),
@@ -127,7 +127,6 @@ func (s *Session) options(instance string, slot int) ([]kgo.Opt, error) {
 		kgo.FetchMaxBytes(fetch),
 		kgo.FetchMaxPartitionBytes(partition),
 		kgo.FetchMaxWait(time.Second),
-		kgo.WithPools(memory), kgo.WithHooks(memory),
 		kgo.RecordPartitioner(newPartitioner()),
 		s.cfg.Topics.batchLimit(),
 	), nil
@@ -214,10 +213,10 @@ func (s *Session) Poll(ctx context.Context) (pipeline.Fetch, error) {
 	if err := errors.Join(s.moves.over(), s.read.lost(fetches), fetchErrors(fetches, s.log)); err != nil {
 		return pipeline.Fetch{}, s.metrics.end(fmt.Errorf("poll events: %w", err))
 	}
-	s.eat(fetches)
 	s.read.rewound(fetches, s.rewound)
 	var lost error
-	fetches.EachPartition(func(p kgo.FetchTopicPartition) {
+	unpacked, largest := int64(0), int64(0)
+	take := func(p kgo.FetchTopicPartition) {
 		if len(p.Records) == 0 {
 			return
 		}
@@ -231,13 +230,21 @@ func (s *Session) Poll(ctx context.Context) (pipeline.Fetch, error) {
 		}
 		lost = errors.Join(lost, s.passedOver(ctx, partition, &p))
 		s.reach.polled(partition, p.Records[len(p.Records)-1].Offset+1)
-		if records := s.convert(p.Records); len(records) > 0 {
+		records, bytes := s.convert(p.Records)
+		unpacked += bytes
+		if len(records) > 0 {
 			s.chunks = append(s.chunks, pipeline.Chunk{
 				Partition: partition, Signal: s.signals[p.Topic], Records: records, LogStart: p.LogStartOffset, Rewound: s.rewound[partition],
 			})
 			delete(s.rewound, partition)
 		}
-	})
+	}
+	for i := range fetches {
+		unpacked = 0
+		fetches[i : i+1].EachPartition(take)
+		largest = max(largest, unpacked)
+	}
+	s.eat(largest)
 	if lost != nil {
 		return pipeline.Fetch{}, fmt.Errorf("poll events: %w", lost)
 	}
@@ -252,8 +259,9 @@ func (s *Session) reuse() {
 	s.chunks, s.records, s.headers = s.chunks[:0], s.records[:0], s.headers[:0]
 }
 
-// convert leaves transaction markers out. When a buffer grows, earlier chunks keep their part of the old one.
-func (s *Session) convert(in []*kgo.Record) []pipeline.Record {
+// convert leaves transaction markers out, and says about what the records take in memory. When a buffer grows, earlier chunks keep their
+// part of the old one.
+func (s *Session) convert(in []*kgo.Record) (out []pipeline.Record, bytes int64) {
 	start := len(s.records)
 	for _, r := range in {
 		if r.Attrs.IsControl() {
@@ -262,13 +270,15 @@ func (s *Session) convert(in []*kgo.Record) []pipeline.Record {
 		first := len(s.headers)
 		for _, h := range r.Headers {
 			s.headers = append(s.headers, pipeline.Header{Key: h.Key, Value: h.Value})
+			bytes += int64(len(h.Key) + len(h.Value))
 		}
+		bytes += recordOverhead + int64(len(r.Key)+len(r.Value))
 		s.records = append(s.records, pipeline.Record{
 			Offset: r.Offset, Timestamp: r.Timestamp.UnixNano(), Key: r.Key, Value: r.Value,
 			Headers: s.headers[first:len(s.headers):len(s.headers)],
 		})
 	}
-	return s.records[start:len(s.records):len(s.records)]
+	return s.records[start:len(s.records):len(s.records)], bytes
 }
 
 // assigned lists the session's partitions. Within an epoch the list only grows: a partition that is taken away

@@ -114,9 +114,16 @@ type rates struct {
 	limits  *tenants.Config // in force
 	most    int
 	meters  map[meterKey]*meter
-	current *meter // of the last record
 	dirty   []*meter
 	gone    []meterKey // to be removed in the log
+	changes uint64     // of meters: what was found before may be none any more
+}
+
+// metering is the meter of a tenant's last record.
+type metering struct {
+	meter   *meter
+	shard   int // that the record's key named
+	changes uint64
 }
 
 const ratesVersion = 1
@@ -125,15 +132,15 @@ func newRates(limits *tenants.Config, maxTenants int) *rates {
 	return &rates{limits: limits, most: 2 * maxTenants, meters: make(map[meterKey]*meter)}
 }
 
-// of finds the meter for records of tenant whose key is key; nil when there are too many.
-func (r *rates) of(tenant string, key []byte, now int64) *meter {
-	k := meterKey{tenant, shardOf(key)}
-	m := r.current
-	if m == nil || m.key != k {
-		if m = r.meter(k); m == nil {
+// of finds the meter for records of tenant whose key is key; nil when there are too many. last is of the same tenant.
+func (r *rates) of(tenant string, key []byte, now int64, last *metering) *meter {
+	shard := shardOf(key)
+	m := last.meter
+	if m == nil || last.shard != shard || last.changes != r.changes {
+		if m = r.meter(meterKey{tenant, shard}); m == nil {
 			return nil
 		}
-		r.current = m
+		*last = metering{m, shard, r.changes}
 	}
 	if !m.dirty {
 		m.dirty = true
@@ -233,9 +240,9 @@ func (r *rates) sweep(now, idle int64) {
 		case now-m.touched >= idle:
 			delete(r.meters, k)
 			r.gone = append(r.gone, k)
+			r.changes++
 		}
 	}
-	r.current = nil
 	slices.SortFunc(r.gone, meterKey.compare)
 }
 
@@ -260,6 +267,7 @@ func (r *rates) Restore(key, value []byte) error {
 	if err != nil {
 		return fmt.Errorf("rate: %w", err)
 	}
+	r.changes++
 	if value == nil {
 		delete(r.meters, k)
 		return nil

@@ -24,7 +24,29 @@ func (t *Task) claimant(r *Record, h *sourceHeaders) (name string, tn *tenant) {
 	if tn := t.current; tn != nil && tn.name == name {
 		return name, tn
 	}
-	return name, t.tenants[name]
+	return name, t.find(name)
+}
+
+// find returns the task's tenant of a name, nil when there is none. Most records are of tenants that were found lately, whose places tell
+// without a hash.
+func (t *Task) find(name string) *tenant {
+	place := &t.lately[placeOf(name)]
+	if tn := *place; tn != nil && tn.name == name {
+		return tn
+	}
+	tn := t.tenants[name]
+	if tn != nil {
+		*place = tn
+	}
+	return tn
+}
+
+// placeOf takes what names differ in mostly, their last letters.
+func placeOf(name string) (place uint8) {
+	for i := max(len(name)-3, 0); i < len(name); i++ {
+		place = 37*place + name[i]
+	}
+	return place
 }
 
 // learn lets an event be known when it comes again. What it says beside time and value has to be what the series says.

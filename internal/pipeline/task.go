@@ -43,7 +43,8 @@ type Scratch struct {
 type Task struct {
 	cfg     TaskConfig
 	tenants map[string]*tenant
-	current *tenant // of the last event
+	current *tenant         // of the last event
+	lately  [1 << 8]*tenant // found by their names, by placeOf
 	dirty   []*tenant
 	panes   int // with changes since the last drain
 	reach   Reach
@@ -244,7 +245,7 @@ func (t *Task) recognized(r *Record, h *sourceHeaders, l *events.Look) {
 	t.offset = r.Offset
 	t.tally.Records++
 	t.tally.Bytes += uint64(len(r.Key) + len(r.Value))
-	if t.overRate(r, tn.name, 1) {
+	if t.overRate(r, tn.name, 1, &tn.metering) {
 		return
 	}
 	t.refused = t.refused[:0]
@@ -263,7 +264,7 @@ func (t *Task) record(r *Record, h *sourceHeaders, b *events.Batch) {
 	t.tally.Records++
 	t.tally.Bytes += uint64(len(r.Key) + len(r.Value))
 	t.refused = t.refused[:0]
-	if t.overRate(r, tenantOf(b, r, h), weight(h, b)) {
+	if t.overRate(r, tenantOf(b, r, h), weight(h, b), new(metering)) {
 		return
 	}
 	if h.badOnly {
@@ -305,8 +306,8 @@ func (t *Task) record(r *Record, h *sourceHeaders, b *events.Batch) {
 
 // overRate says whether the record of n events is more than its tenant may send, which drops it with all its events, counted. The bad
 // ones, too: dead letters would double a flood.
-func (t *Task) overRate(r *Record, tenant string, n int) bool {
-	m := t.rates.of(tenant, r.Key, t.now)
+func (t *Task) overRate(r *Record, tenant string, n int, last *metering) bool {
+	m := t.rates.of(tenant, r.Key, t.now, last)
 	if m == nil {
 		return false
 	}
@@ -420,7 +421,7 @@ func (t *Task) named(name string) *tenant {
 }
 
 func (t *Task) tenant(name string) *tenant {
-	if tn := t.tenants[name]; tn != nil {
+	if tn := t.find(name); tn != nil {
 		return tn
 	}
 	if len(t.tenants) >= t.cfg.Config.MaxTenants {
