@@ -228,47 +228,21 @@ func TestAlertsRecount(t *testing.T) {
 		if err := cfg.Validate(); err != nil {
 			t.Fatal(err)
 		}
-		state, task := windowState{}, windowedTask(cfg)
-		var all, epoch []ping
+		world := newAccidents(func() *pipeline.Task { return windowedTask(cfg) })
+		var all []ping
 		var got []heardAlert
-		play := func() {
-			for _, p := range epoch {
-				task.Step(&pipeline.Chunk{Partition: at, Signal: events.Metrics, Records: []pipeline.Record{p.record()}}, start.UnixMilli())
-			}
-		}
 		second := int64(0)
-		for range rapid.IntRange(1, 80).Draw(t, "events") {
-			switch rapid.IntRange(0, 9).Draw(t, "what") {
-			case 0: // the epoch ends
-				out := pipeline.NewOutputs(&cfg)
-				task.Drain(out, start.UnixMilli())
-				if rapid.Bool().Draw(t, "abort") {
-					task.Forget()
-					play()
-					continue
-				}
-				task.Committed(true)
-				state.write(out)
-				got, epoch = append(got, heardOf(t, out)...), epoch[:0]
-			case 1: // a crash
-				task = windowedTask(cfg)
-				state.restore(t, task)
-				play()
-			default:
+		for range rapid.IntRange(1, 12).Draw(t, "epochs") {
+			var epoch []ping
+			for range rapid.IntRange(0, 10).Draw(t, "events") {
 				second += rapid.SampledFrom([]int64{0, 0, 0, 1, 1, 2, 5, 15}).Draw(t, "later")
-				p := ping{
+				epoch = append(epoch, ping{
 					tenant: rapid.SampledFrom([]string{"acme", "demo"}).Draw(t, "tenant"), host: rapid.SampledFrom([]string{"a", "b"}).Draw(t, "host"),
 					second: max(second-rapid.SampledFrom([]int64{0, 0, 0, 3, 12}).Draw(t, "late"), 0), value: float64(rapid.IntRange(0, 99).Draw(t, "value")),
-				}
-				all, epoch = append(all, p), append(epoch, p)
-				task.Step(&pipeline.Chunk{Partition: at, Signal: events.Metrics, Records: []pipeline.Record{p.record()}}, start.UnixMilli())
+				})
 			}
+			got, all = append(got, heardOf(t, world.epoch(t, start, steps(start, epoch, ping.record)))...), append(all, epoch...)
 		}
-		out := pipeline.NewOutputs(&cfg)
-		task.Drain(out, start.UnixMilli())
-		task.Committed(true)
-		state.write(out)
-		got = append(got, heardOf(t, out)...)
 		if got, want := sortHeard(got), sortHeard(judgeAll(all)); !slices.Equal(got, want) {
 			t.Fatalf("got\n%s\nwant\n%s\nof %+v", strings.Join(got, "\n"), strings.Join(want, "\n"), all)
 		}
@@ -289,7 +263,7 @@ func alertTask(t *testing.T, list []pipeline.Alert, change func(*pipeline.TaskCo
 }
 
 // alertState is what the log holds of alerts.
-func alertState(state windowState) (keys []string) {
+func alertState(state stateLog) (keys []string) {
 	for key := range state {
 		if key[0] == 7 {
 			keys = append(keys, fmt.Sprintf("%x=%x", key, state[key]))
@@ -338,7 +312,7 @@ func TestAlertGolden(t *testing.T) {
 // A tenant that falls silent is judged by the clock of its partition, and an alert on silence fires.
 func TestAlertsOfSilentTenants(t *testing.T) {
 	task := alertTask(t, []pipeline.Alert{{Name: "Silent", From: events.Metrics, Over: 30 * time.Second, When: "count < 1", ForgetAfter: 10 * time.Minute}}, nil)
-	state := windowState{}
+	state := stateLog{}
 	var got []heardAlert
 	epoch := func(after time.Duration, records ...pipeline.Record) {
 		now := start.Add(after)
@@ -346,7 +320,7 @@ func TestAlertsOfSilentTenants(t *testing.T) {
 		task.SetReach(pipeline.Reach{Partition: at, Signal: events.Metrics, Through: now.UnixMilli()})
 		out := drain(task, now)
 		task.Committed(true)
-		state.write(out)
+		state.append(out.State)
 		got = append(got, heardOf(t, out)...)
 	}
 	epoch(0, ping{"acme", "a", 0, 1}.record())
@@ -369,11 +343,11 @@ func TestAlertsThatChange(t *testing.T) {
 	after.When, after.Severity = "count >= 1", "P0"
 	f := func(list []pipeline.Alert, later int64, want ...heardAlert) {
 		t.Helper()
-		task, state := alertTask(t, []pipeline.Alert{before}, nil), windowState{}
+		task, state := alertTask(t, []pipeline.Alert{before}, nil), stateLog{}
 		step(task, start, ping{"acme", "a", 0, 1}.record(), ping{"acme", "a", 0, 1}.record(), ping{"acme", "b", 1, 1}.record())
 		out := drain(task, start)
 		task.Committed(true)
-		state.write(out)
+		state.append(out.State)
 		if got := heardOf(t, out); !slices.Equal(got, []heardAlert{{"Busy", "acme", "a", "firing", 1, 2}}) {
 			t.Fatalf("got %+v, want a to fire", got)
 		}
@@ -395,7 +369,7 @@ func TestAlertsThatChange(t *testing.T) {
 			}
 		}
 		task.Committed(true)
-		state.write(out)
+		state.append(out.State)
 		if left := alertState(state); list == nil && len(left) > 0 {
 			t.Errorf("the log still holds %q", left)
 		}

@@ -87,45 +87,20 @@ func TestIncreaseRecount(t *testing.T) {
 		if err := cfg.Validate(); err != nil {
 			t.Fatal(err)
 		}
-		state, got := windowState{}, map[string]float64{}
-		task := windowedTask(cfg)
-		var all, epoch []reading
-		play := func() {
-			for _, r := range epoch {
-				task.Step(&pipeline.Chunk{Partition: at, Signal: events.Metrics, Records: []pipeline.Record{r.record()}}, start.UnixMilli())
-			}
-		}
-		for range rapid.IntRange(1, 80).Draw(t, "readings") {
-			switch rapid.IntRange(0, 9).Draw(t, "what") {
-			case 0: // the epoch ends
-				out := pipeline.NewOutputs(&cfg)
-				task.Drain(out, start.UnixMilli())
-				if rapid.Bool().Draw(t, "abort") {
-					task.Forget()
-					play()
-					continue
-				}
-				task.Committed(true)
-				state.write(out)
-				addIncreases(out, got)
-				epoch = epoch[:0]
-			case 1: // a crash
-				task = windowedTask(cfg)
-				state.restore(t, task)
-				play()
-			default:
-				r := reading{
+		world, got := newAccidents(func() *pipeline.Task { return windowedTask(cfg) }), map[string]float64{}
+		var all []reading
+		for range rapid.IntRange(1, 12).Draw(t, "epochs") {
+			var epoch []reading
+			for range rapid.IntRange(0, 10).Draw(t, "readings") {
+				epoch = append(epoch, reading{
 					tenant: rapid.SampledFrom([]string{"acme", "demo"}).Draw(t, "tenant"), host: rapid.SampledFrom([]string{"a", "b", "z"}).Draw(t, "host"),
 					second: rapid.IntRange(1, 60).Draw(t, "second"), value: float64(rapid.IntRange(0, 20).Draw(t, "value")),
 					start: rapid.SampledFrom([]int{0, 1, 20, 40}).Draw(t, "start"), delta: rapid.IntRange(0, 9).Draw(t, "delta") == 0,
-				}
-				all, epoch = append(all, r), append(epoch, r)
-				task.Step(&pipeline.Chunk{Partition: at, Signal: events.Metrics, Records: []pipeline.Record{r.record()}}, start.UnixMilli())
+				})
 			}
+			addIncreases(world.epoch(t, start, steps(start, epoch, reading.record)), got)
+			all = append(all, epoch...)
 		}
-		out := pipeline.NewOutputs(&cfg)
-		task.Drain(out, start.UnixMilli())
-		addIncreases(out, got)
 		if want := recountIncreases(all); !maps.Equal(got, want) {
 			t.Fatalf("got %v, want %v of %+v", got, want, all)
 		}
@@ -180,14 +155,14 @@ func TestIncreaseCountsWhatItLeavesOut(t *testing.T) {
 
 // A series that has been silent begins anew, and the log forgets it, and its tenant with the last one.
 func TestIncreaseForgetsSilentSeries(t *testing.T) {
-	task, state := increaseTask(nil), windowState{}
+	task, state := increaseTask(nil), stateLog{}
 	epoch := func(now time.Time, readings ...reading) map[string]float64 {
 		for _, r := range readings {
 			step(task, now, r.record())
 		}
 		out := drain(task, now)
 		task.Committed(true)
-		state.write(out)
+		state.append(out.State)
 		sums := map[string]float64{}
 		addIncreases(out, sums)
 		return sums
@@ -229,14 +204,14 @@ func TestIncreaseForgetsSilentSeries(t *testing.T) {
 
 // What a rule remembers goes when configuration no longer has the rule.
 func TestIncreaseForgetsRules(t *testing.T) {
-	task, state := increaseTask(nil), windowState{}
+	task, state := increaseTask(nil), stateLog{}
 	step(task, start, reading{"acme", "a", 10, 0, 5, false}.record())
-	state.write(drain(task, start))
+	state.append(drain(task, start).State)
 	task = increaseTask(func(cfg *pipeline.TaskConfig) { cfg.Config.Rollups[0].Where = `name == "req"` })
 	state.restore(t, task)
 	step(task, start, reading{"acme", "a", 20, 0, 6, false}.record())
 	out := drain(task, start)
-	state.write(out)
+	state.append(out.State)
 	sums := map[string]float64{}
 	if addIncreases(out, sums); len(sums) > 0 {
 		t.Errorf("got %v, want the changed rule to begin anew", sums)

@@ -173,7 +173,7 @@ func TestKeepRecount(t *testing.T) {
 		parts := rapid.IntRange(1, 3).Draw(t, "parts")
 		table, want := keptTable{}, map[string][]keptEvent{}
 		for part := range parts {
-			world := keepWorld{cfg: cfg, task: windowedTask(cfg), state: windowState{}, part: part, fired: -1000}
+			world := keepWorld{accidents: newAccidents(func() *pipeline.Task { return windowedTask(cfg) }), part: part, fired: -1000}
 			world.run(t, table, func(e keptEvent) {
 				if session {
 					return
@@ -249,11 +249,9 @@ func sessionsOf(evs []keptEvent, gap, fired int64) map[string][]keptEvent {
 	return out
 }
 
-// keepWorld is the task of one partition, through epochs with trouble.
+// keepWorld is the task of one partition.
 type keepWorld struct {
-	cfg    pipeline.Config
-	task   *pipeline.Task
-	state  windowState
+	*accidents
 	part   int
 	all    []keptEvent
 	fired  int64 // watermark after the last committed epoch, in seconds
@@ -270,7 +268,14 @@ func (w *keepWorld) run(t *rapid.T, table keptTable, take func(keptEvent)) {
 				rapid.SampledFrom([]string{"", "ann", "bob", "cid"}).Draw(t, "user"), rapid.SampledFrom([]string{"", "a", "b", "c", "d", "e", "f"}).Draw(t, "item"),
 			})
 		}
-		w.epoch(t, table, evs)
+		table.insert(t, w.part, w.epoch(t, start.Add(time.Minute), func(task *pipeline.Task) {
+			for i := range evs {
+				r := record("acme", evs[i].json())
+				r.Offset = w.offset + int64(i)
+				step(task, start.Add(time.Minute), r)
+			}
+		}))
+		w.offset += int64(len(evs))
 		for _, e := range evs {
 			take(e)
 		}
@@ -281,37 +286,13 @@ func (w *keepWorld) run(t *rapid.T, table keptTable, take func(keptEvent)) {
 	}
 }
 
-func (w *keepWorld) epoch(t *rapid.T, table keptTable, evs []keptEvent) {
-	for {
-		for i := range evs {
-			r := record("acme", evs[i].json())
-			r.Offset = w.offset + int64(i)
-			step(w.task, start.Add(time.Minute), r)
-		}
-		out := drain(w.task, start.Add(time.Minute))
-		switch rapid.IntRange(0, 4).Draw(t, "trouble") {
-		case 0:
-			w.task.Forget()
-		case 1:
-			w.task = windowedTask(w.cfg)
-			w.state.restore(t, w.task)
-		default:
-			w.state.write(out)
-			table.insert(t, w.part, out)
-			w.task.Committed(true)
-			w.offset += int64(len(evs))
-			return
-		}
-	}
-}
-
 // A rule that gains a Keep while windows are open: those finish as they began, and hold nothing of it.
 func TestKeepBeginsWithNewWindows(t *testing.T) {
-	state := windowState{}
+	state := stateLog{}
 	window := pipeline.Window{Tumbling: 10 * time.Second}
 	old := windowedTask(windowedConfig(window))
 	step(old, start.Add(time.Minute), record("acme", at10(1, "s")))
-	state.write(drain(old, start.Add(time.Minute)))
+	state.append(drain(old, start.Add(time.Minute)).State)
 
 	task := windowedTask(keepConfig(window))
 	state.restore(t, task)
@@ -319,7 +300,7 @@ func TestKeepBeginsWithNewWindows(t *testing.T) {
 	step(task, start.Add(time.Minute), record("acme", e.json(), at10(30, "s")))
 	out := drain(task, start.Add(time.Minute))
 	task.Committed(true)
-	state.write(out)
+	state.append(out.State)
 	var got []string
 	for _, b := range out.Windows {
 		for i := range b.Tenant {
@@ -359,7 +340,7 @@ func TestKeepLeavesOut(t *testing.T) {
 func TestKeepManyWideSlices(t *testing.T) {
 	cfg := windowedConfig(pipeline.Window{Hopping: &pipeline.HoppingWindow{Size: 100 * time.Second, Every: time.Second}})
 	cfg.Rollups[0].Keep = &pipeline.Keep{Distinct: "user"}
-	task, state := windowedTask(cfg), windowState{}
+	task, state := windowedTask(cfg), stateLog{}
 	for second := range 100 {
 		var values []string
 		for user := range 600 {
@@ -369,7 +350,7 @@ func TestKeepManyWideSlices(t *testing.T) {
 		step(task, start.Add(time.Minute), record("acme", values...))
 	}
 	out := drain(task, start.Add(time.Minute))
-	state.write(out)
+	state.append(out.State)
 	task.Committed(true)
 	wide := func(out *pipeline.Outputs) (n int) {
 		for i := range out.State {

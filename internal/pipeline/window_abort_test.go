@@ -34,7 +34,7 @@ func TestAbortIsAsRestored(t *testing.T) {
 		if err := cfg.Validate(); err != nil {
 			t.Fatal(err)
 		}
-		task, state := windowedTask(cfg), windowState{}
+		task, state := windowedTask(cfg), stateLog{}
 		if rapid.Bool().Draw(t, "another rule first") {
 			more := cfg
 			old := cfg.Rollups[0]
@@ -68,7 +68,7 @@ func TestAbortIsAsRestored(t *testing.T) {
 				if !reflect.DeepEqual(got.Windows, want.Windows) {
 					t.Fatalf("got windows %+v, want, as restored, %+v", got.Windows, want.Windows)
 				}
-				state.write(got)
+				state.append(got.State)
 				task.Committed(true)
 				restored.Committed(true)
 			}
@@ -77,9 +77,9 @@ func TestAbortIsAsRestored(t *testing.T) {
 }
 
 // epoch commits one.
-func (s windowState) epoch(t *rapid.T, task *pipeline.Task) {
+func (s stateLog) epoch(t *rapid.T, task *pipeline.Task) {
 	play(task, someEvents(t))
-	s.write(drain(task, start.Add(time.Minute)))
+	s.append(drain(task, start.Add(time.Minute)).State)
 	task.Committed(true)
 }
 

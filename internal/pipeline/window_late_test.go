@@ -112,7 +112,7 @@ func TestLateSessions(t *testing.T) {
 		var sum float64
 		w.take = func(e sessionEvent) { count, sum = count+1, sum+e.value }
 		w.run(t)
-		w.epoch(t, []sessionEvent{{"acme", "end", 200, 0}, {"demo", "end", 200, 0}}, 4)
+		w.play(t, []sessionEvent{{"acme", "end", 200, 0}, {"demo", "end", 200, 0}})
 		gotCount, gotSum := w.dropped, 0.0
 		for key, c := range w.table.view(t) {
 			if policy == "recompute" && strings.HasSuffix(key, "late") {
@@ -126,11 +126,9 @@ func TestLateSessions(t *testing.T) {
 	})
 }
 
-// lateWorld is a task with one rollup, through epochs with trouble.
+// lateWorld is a task with one rollup, and what is stored of it.
 type lateWorld struct {
-	cfg             pipeline.Config
-	task            *pipeline.Task
-	state           windowState
+	*accidents
 	table           windowTable
 	newest          map[string]int64
 	take            func(sessionEvent) // an event of a committed epoch, before the epoch moves watermarks
@@ -144,7 +142,7 @@ func newLateWorld(t rapid.TB, window pipeline.Window) *lateWorld {
 	if err := cfg.Validate(); err != nil {
 		t.Fatal(err)
 	}
-	return &lateWorld{cfg: cfg, task: windowedTask(cfg), state: windowState{}, table: windowTable{},
+	return &lateWorld{accidents: newAccidents(func() *pipeline.Task { return windowedTask(cfg) }), table: windowTable{},
 		newest: map[string]int64{}, missed: map[string]uint64{}, windows: map[string]uint64{}}
 }
 
@@ -158,48 +156,31 @@ func (w *lateWorld) fired(tenant string) int64 {
 
 func (w *lateWorld) run(t *rapid.T) {
 	for range rapid.IntRange(1, 12).Draw(t, "epochs") {
-		var events []sessionEvent
-		for range rapid.IntRange(0, 6).Draw(t, "events") {
-			events = append(events, sessionEvent{rapid.SampledFrom([]string{"acme", "demo"}).Draw(t, "tenant"), rapid.SampledFrom([]string{"s", "r"}).Draw(t, "service"),
-				rapid.Int64Range(0, 60).Draw(t, "second"), float64(rapid.IntRange(1, 64).Draw(t, "value")) / 8})
-		}
-		w.epoch(t, events, rapid.IntRange(0, 4).Draw(t, "trouble"))
+		w.play(t, drawMetrics(t, "s", "r"))
 	}
 }
 
-func (w *lateWorld) epoch(t *rapid.T, events []sessionEvent, trouble int) {
-	for ; ; trouble = rapid.IntRange(0, 4).Draw(t, "trouble") {
+// play takes the events of one epoch.
+func (w *lateWorld) play(t *rapid.T, events []sessionEvent) {
+	out := w.epoch(t, start.Add(time.Minute), func(task *pipeline.Task) {
 		for i, e := range events {
-			r := record(e.tenant, fmt.Sprintf(`{"time":%q,"name":"m","value":%v,"labels":{"service":%q}}`,
-				start.Add(time.Duration(e.second)*time.Second).Format(time.RFC3339), e.value, e.user))
+			r := e.metric()
 			r.Offset = w.offset + int64(i)
-			step(w.task, start.Add(time.Minute), r)
+			step(task, start.Add(time.Minute), r)
 		}
-		out := drain(w.task, start.Add(time.Minute))
-		if trouble == 0 {
-			w.task.Forget()
-			continue
-		} else if trouble == 1 {
-			w.task = windowedTask(w.cfg)
-			w.state.restore(t, w.task)
-			continue
+	})
+	w.table.insert(t, out)
+	for key, n := range out.Tally.Missed {
+		w.missed[string(key.Reason)] += n
+	}
+	for key, n := range out.Tally.Windows {
+		w.windows[string(key.Reason)] += n
+	}
+	for key, n := range out.Tally.Dropped {
+		if key.Reason != pipeline.ReasonTooLate {
+			t.Fatalf("got %d events dropped for %s", n, key.Reason)
 		}
-		w.state.write(out)
-		w.table.insert(t, out)
-		w.task.Committed(true)
-		for key, n := range out.Tally.Missed {
-			w.missed[string(key.Reason)] += n
-		}
-		for key, n := range out.Tally.Windows {
-			w.windows[string(key.Reason)] += n
-		}
-		for key, n := range out.Tally.Dropped {
-			if key.Reason != pipeline.ReasonTooLate {
-				t.Fatalf("got %d events dropped for %s", n, key.Reason)
-			}
-			w.dropped += n
-		}
-		break
+		w.dropped += n
 	}
 	w.offset += int64(len(events))
 	for _, e := range events {
@@ -220,7 +201,7 @@ func TestWindowLimits(t *testing.T) {
 		make := func() *pipeline.Task {
 			return pipeline.NewTask(pipeline.TaskConfig{Partition: at, Signal: "metrics", Config: windowedConfig(w), Limits: func() *tenants.Config { return current }})
 		}
-		task, state := make(), windowState{}
+		task, state := make(), stateLog{}
 		drops := func(want uint64, services ...string) {
 			t.Helper()
 			for _, tenant := range []string{"acme", "demo"} {
@@ -229,7 +210,7 @@ func TestWindowLimits(t *testing.T) {
 				}
 			}
 			out := drain(task, start.Add(time.Minute))
-			state.write(out)
+			state.append(out.State)
 			task.Committed(true)
 			if got := out.Tally.Dropped[pipeline.TenantReason{Tenant: "acme", Reason: pipeline.ReasonWindowLimit}]; got != want || out.Tally.Dropped[pipeline.TenantReason{Tenant: "demo", Reason: pipeline.ReasonWindowLimit}] != 0 {
 				t.Errorf("%+v: got %v dropped, want %d of acme's", w, out.Tally.Dropped, want)

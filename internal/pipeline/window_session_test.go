@@ -54,6 +54,21 @@ type sessionEvent struct {
 	value        float64
 }
 
+// metric is the event as one of the series of windowedConfig.
+func (e sessionEvent) metric() pipeline.Record {
+	return record(e.tenant, fmt.Sprintf(`{"time":%q,"name":"m","value":%v,"labels":{"service":%q}}`,
+		start.Add(time.Duration(e.second)*time.Second).Format(time.RFC3339), e.value, e.user))
+}
+
+// drawMetrics draws the events of an epoch, of two tenants.
+func drawMetrics(t *rapid.T, users ...string) (all []sessionEvent) {
+	for range rapid.IntRange(0, 6).Draw(t, "events") {
+		all = append(all, sessionEvent{rapid.SampledFrom([]string{"acme", "demo"}).Draw(t, "tenant"), rapid.SampledFrom(users).Draw(t, "user"),
+			rapid.Int64Range(0, 60).Draw(t, "second"), float64(rapid.IntRange(1, 64).Draw(t, "value")) / 8})
+	}
+	return all
+}
+
 // Whatever the order within the lateness, the epochs, the aborts and the crashes: the sessions that stand are those of a plain
 // loop over the events, as far as their tenant's watermark is past their end. Those that late events have joined are gone.
 func TestSessionsRecount(t *testing.T) {
@@ -64,39 +79,14 @@ func TestSessionsRecount(t *testing.T) {
 		if err := cfg.Validate(); err != nil {
 			t.Fatal(err)
 		}
-		state, table := windowState{}, windowTable{}
-		task := windowedTask(cfg)
-		var all, epoch []sessionEvent
+		world, table := newAccidents(func() *pipeline.Task { return windowedTask(cfg) }), windowTable{}
+		var all []sessionEvent
 		newest := map[string]int64{}
-		play := func() {
-			for _, e := range epoch {
-				step(task, start.Add(time.Minute), record(e.tenant, visit(e.second, e.user, e.value)))
-			}
-		}
 		for range rapid.IntRange(1, 12).Draw(t, "epochs") {
-			epoch = nil
-			for range rapid.IntRange(0, 6).Draw(t, "events") {
-				epoch = append(epoch, sessionEvent{rapid.SampledFrom([]string{"acme", "demo"}).Draw(t, "tenant"),
-					rapid.SampledFrom([]string{"ann", "bob"}).Draw(t, "user"),
-					rapid.Int64Range(0, 60).Draw(t, "second"), float64(rapid.IntRange(1, 64).Draw(t, "value")) / 8})
-			}
-			for play(); ; play() {
-				trouble := rapid.IntRange(0, 4).Draw(t, "trouble")
-				out := drain(task, start.Add(time.Minute))
-				if trouble == 0 {
-					task.Forget()
-					continue
-				}
-				if trouble == 1 {
-					task = windowedTask(cfg)
-					state.restore(t, task)
-					continue
-				}
-				state.write(out)
-				table.insert(t, out)
-				task.Committed(true)
-				break
-			}
+			epoch := drawMetrics(t, "ann", "bob")
+			table.insert(t, world.epoch(t, start.Add(time.Minute), steps(start.Add(time.Minute), epoch, func(e sessionEvent) pipeline.Record {
+				return record(e.tenant, visit(e.second, e.user, e.value))
+			})))
 			for _, e := range epoch {
 				newest[e.tenant] = max(newest[e.tenant], e.second)
 			}
@@ -145,17 +135,17 @@ func TestSessionKeys(t *testing.T) {
 
 // A gap that is changed while sessions are open: those finish with the old gap, new ones have the new.
 func TestSessionRuleChange(t *testing.T) {
-	state := windowState{}
+	state := stateLog{}
 	old := windowedTask(sessionConfig(10*time.Second, 0, "user"))
 	step(old, start.Add(time.Minute), record("acme", visit(1, "ann", 1)))
-	state.write(drain(old, start.Add(time.Minute)))
+	state.append(drain(old, start.Add(time.Minute)).State)
 
 	task := windowedTask(sessionConfig(20*time.Second, 0, "user"))
 	state.restore(t, task)
 	step(task, start.Add(time.Minute), record("acme", visit(2, "ann", 1), visit(15, "ann", 1), visit(50, "bob", 1)))
 	out := drain(task, start.Add(time.Minute))
 	task.Committed(true)
-	state.write(out)
+	state.append(out.State)
 	rows := windowRows(out)
 	slices.Sort(rows)
 	if got, want := strings.Join(rows, ";"), "acme 1-11 v1 n1;acme 2-35 v1 n2"; got != want {

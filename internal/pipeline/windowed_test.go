@@ -28,28 +28,6 @@ func windowedTask(cfg pipeline.Config) *pipeline.Task {
 	return pipeline.NewTask(pipeline.TaskConfig{Partition: at, Signal: events.Metrics, Config: cfg})
 }
 
-// windowState is a compacted log.
-type windowState map[string][]byte
-
-func (s windowState) write(out *pipeline.Outputs) {
-	for i := range out.State {
-		if m := &out.State[i]; m.Value == nil {
-			delete(s, string(m.Key))
-		} else {
-			s[string(m.Key)] = slices.Clone(m.Value)
-		}
-	}
-}
-
-func (s windowState) restore(t rapid.TB, task *pipeline.Task) {
-	t.Helper()
-	for key, value := range s {
-		if err := task.Restore([]byte(key), value); err != nil {
-			t.Fatal(err)
-		}
-	}
-}
-
 // windowTable is what a table that replaces by version holds.
 type windowTable map[string]windowCell
 
@@ -137,50 +115,21 @@ func TestWindowsRecount(t *testing.T) {
 		if err := cfg.Validate(); err != nil {
 			t.Fatal(err)
 		}
-		state, table := windowState{}, windowTable{}
-		task := windowedTask(cfg)
-		type event struct {
-			tenant, service string
-			second          int64
-			value           float64
-		}
-		var all, epoch []event
+		world, table := newAccidents(func() *pipeline.Task { return windowedTask(cfg) }), windowTable{}
+		var all []sessionEvent
 		newest := map[string]int64{}
-		play := func() {
-			for _, e := range epoch {
-				step(task, start.Add(time.Minute), record(e.tenant, fmt.Sprintf(`{"time":%q,"name":"m","value":%v,"labels":{"service":%q}}`,
-					start.Add(time.Duration(e.second)*time.Second).Format(time.RFC3339), e.value, e.service)))
-			}
-		}
 		for range rapid.IntRange(1, 12).Draw(t, "epochs") {
-			epoch = nil
-			for range rapid.IntRange(0, 6).Draw(t, "events") {
-				e := event{rapid.SampledFrom([]string{"acme", "demo"}).Draw(t, "tenant"), rapid.SampledFrom([]string{"s", "r"}).Draw(t, "service"),
-					rapid.Int64Range(0, 60).Draw(t, "second"), float64(rapid.IntRange(1, 64).Draw(t, "value")) / 8}
+			epoch := drawMetrics(t, "s", "r")
+			for i := range epoch {
 				// Within the lateness of what was drained before, so that none is too late.
+				e := &epoch[i]
 				e.second = max(e.second, newest[e.tenant]-int64(lateness/time.Second)+5)
-				epoch = append(epoch, e)
 			}
-			for play(); ; play() {
-				trouble := rapid.IntRange(0, 4).Draw(t, "trouble")
-				out := drain(task, start.Add(time.Minute))
-				if trouble == 0 {
-					task.Forget()
-					continue
-				}
-				if trouble == 1 {
-					task = windowedTask(cfg)
-					state.restore(t, task)
-					continue
-				}
-				if n := out.Tally.Dropped[pipeline.TenantReason{Tenant: "acme", Reason: pipeline.ReasonTooLate}]; n != 0 {
-					t.Fatalf("got %d events too late, want none", n)
-				}
-				state.write(out)
-				table.insert(t, out)
-				task.Committed(true)
-				break
+			out := world.epoch(t, start.Add(time.Minute), steps(start.Add(time.Minute), epoch, sessionEvent.metric))
+			if n := out.Tally.Dropped[pipeline.TenantReason{Tenant: "acme", Reason: pipeline.ReasonTooLate}]; n != 0 {
+				t.Fatalf("got %d events too late, want none", n)
 			}
+			table.insert(t, out)
 			for _, e := range epoch {
 				newest[e.tenant] = max(newest[e.tenant], e.second)
 			}
@@ -193,7 +142,7 @@ func TestWindowsRecount(t *testing.T) {
 				if e.second < s || e.second >= s+shape.size || newest[e.tenant]-5 < s+shape.size {
 					continue
 				}
-				key := fmt.Sprint(e.tenant, " w ", e.service, " ", s, " ", s+shape.size)
+				key := fmt.Sprint(e.tenant, " w ", e.user, " ", s, " ", s+shape.size)
 				c, known := want[key]
 				if !known {
 					c.min, c.max, held[key] = e.value, e.value, new(sketches.Sketch)
@@ -253,17 +202,17 @@ func TestWindowsTooLate(t *testing.T) {
 // A rule that is changed while windows are open: those finish as they began, new ones are of the new size, and then
 // nothing is left of the old rule.
 func TestWindowsRuleChange(t *testing.T) {
-	state := windowState{}
+	state := stateLog{}
 	old := windowedTask(windowedConfig(pipeline.Window{Tumbling: 10 * time.Second}))
 	step(old, start.Add(time.Minute), record("acme", at10(1, "s")))
-	state.write(drain(old, start.Add(time.Minute)))
+	state.append(drain(old, start.Add(time.Minute)).State)
 
 	task := windowedTask(windowedConfig(pipeline.Window{Tumbling: 20 * time.Second}))
 	state.restore(t, task)
 	step(task, start.Add(time.Minute), record("acme", at10(2, "s"), at10(30, "s")))
 	out := drain(task, start.Add(time.Minute))
 	task.Committed(true)
-	state.write(out)
+	state.append(out.State)
 	rows := windowRows(out)
 	slices.Sort(rows)
 	if got, want := strings.Join(rows, ";"), "acme 0-10 v1 n1;acme 0-20 v1 n1"; got != want {
@@ -276,10 +225,10 @@ func TestWindowsRuleChange(t *testing.T) {
 func TestWindowsOutliveTheirRule(t *testing.T) {
 	f := func(name string, cfg pipeline.Config, rules int, want string) {
 		t.Helper()
-		state := windowState{}
+		state := stateLog{}
 		old := windowedTask(windowedConfig(pipeline.Window{Tumbling: 10 * time.Second}))
 		step(old, start.Add(time.Minute), record("acme", at10(1, "s"), at10(2, "s")))
-		state.write(drain(old, start.Add(time.Minute)))
+		state.append(drain(old, start.Add(time.Minute)).State)
 		var rows []string
 		for _, second := range []int{4, 16, 60} { // another event of the window's time, its end, and what begins after it
 			task := windowedTask(cfg) // each time as after a restart
@@ -287,7 +236,7 @@ func TestWindowsOutliveTheirRule(t *testing.T) {
 			step(task, start.Add(2*time.Minute), record("acme", at10(second, "s")))
 			out := drain(task, start.Add(2*time.Minute))
 			task.Committed(true)
-			state.write(out)
+			state.append(out.State)
 			rows = append(rows, windowRows(out)...)
 		}
 		slices.Sort(rows)
@@ -313,7 +262,7 @@ func TestWindowsOutliveTheirRule(t *testing.T) {
 }
 
 // wantOneRule checks that an old rule has gone.
-func (s windowState) wantOneRule(t *testing.T) {
+func (s stateLog) wantOneRule(t *testing.T) {
 	t.Helper()
 	definitions := 0
 	for key := range s {
