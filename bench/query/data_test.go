@@ -113,7 +113,7 @@ func (d *database) fillMetric(s size, metric string, kind, series int, sum, last
 		"{tier}", s.tier, "{sum}", sum, "{last}", last, "{sketch}", sketch, "{merge}", migrations.MergeStates("sketch"),
 		"{id}", "bitOr(bitShiftLeft(toUInt128(cityHash64(s, '"+metric+"')), 64), toUInt128(cityHash64('"+metric+"', s)))",
 	)
-	const settings = " SETTINGS min_insert_block_size_rows = 2000000, min_insert_block_size_bytes = 0, max_insert_threads = 1, optimize_on_insert = 0"
+	const settings = " SETTINGS min_insert_block_size_rows = 500000, min_insert_block_size_bytes = 0, max_insert_threads = 1, optimize_on_insert = 0"
 	for _, statement := range []string{
 		`INSERT INTO vigie.ingest_series (tenant, metric, service, series_id, kind, labels, last_seen)
 SELECT '{tenant}', '{metric}', concat('s', toString(s % 50)), {id}, {kind},

@@ -99,6 +99,23 @@ func (s *Store) Series(ctx context.Context, tenant tenants.ID, metrics []string,
 }
 
 func seriesQuery(tenant tenants.ID, metrics []string, matchers []promql.Matcher, since int64, limit int) (string, error) {
+	where, err := seriesWhere(tenant, metrics, matchers)
+	if err != nil {
+		return "", err
+	}
+	const of = "any(s.kind) AS kind, %s AS native, CAST(any(s.labels), 'Map(String, String)') AS labels, %s AS shape\nFROM vigie.%s AS s WHERE "
+	const by = "\nGROUP BY metric, series_id"
+	query := "SELECT * FROM (SELECT series_id, metric::String AS metric, " + fmt.Sprintf(of, "max(s.native)::UInt8", "''", "series") + where + seen(since) + by +
+		"\nUNION ALL\nSELECT series_id, metric::String AS metric, " + fmt.Sprintf(of, "0::UInt8", "argMax(s.shape, s.last_seen)::String", "window_series") +
+		where + windowsSeen(since) + by + ") ORDER BY metric, series_id, shape"
+	if limit > 0 {
+		query += "\nLIMIT " + strconv.Itoa(limit)
+	}
+	return query, nil
+}
+
+// seriesWhere is the condition on rows s of series: of a tenant and metrics, and what matchers ask of labels.
+func seriesWhere(tenant tenants.ID, metrics []string, matchers []promql.Matcher) (string, error) {
 	var b strings.Builder
 	b.WriteString("tenant = " + literal(string(tenant)) + " AND metric IN (")
 	for i, metric := range metrics {
@@ -115,15 +132,7 @@ func seriesQuery(tenant tenants.ID, metrics []string, matchers []promql.Matcher,
 		}
 		b.WriteString("\nAND " + condition)
 	}
-	const of = "any(s.kind) AS kind, %s AS native, CAST(any(s.labels), 'Map(String, String)') AS labels, %s AS shape\nFROM vigie.%s AS s WHERE "
-	const by = "\nGROUP BY metric, series_id"
-	query := "SELECT * FROM (SELECT series_id, metric::String AS metric, " + fmt.Sprintf(of, "max(s.native)::UInt8", "''", "series") + b.String() + seen(since) + by +
-		"\nUNION ALL\nSELECT series_id, metric::String AS metric, " + fmt.Sprintf(of, "0::UInt8", "argMax(s.shape, s.last_seen)::String", "window_series") +
-		b.String() + windowsSeen(since) + by + ") ORDER BY metric, series_id, shape"
-	if limit > 0 {
-		query += "\nLIMIT " + strconv.Itoa(limit)
-	}
-	return query, nil
+	return b.String(), nil
 }
 
 // Services lists the services that have series of a metric and meet all matchers, which are on the label service; by name.

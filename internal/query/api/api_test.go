@@ -54,6 +54,14 @@ func (store) Panes(_ context.Context, _ tenants.ID, q promql.PaneQuery, yield fu
 	return yield(q.IDs[0], &promql.Pane{Start: start, Count: 1, Sum: 7})
 }
 
+func (s store) Labels(ctx context.Context, tenant tenants.ID, q promql.LabelQuery) (values []string, err error) {
+	list, err := s.Series(ctx, tenant, q.Metrics, q.Matchers, q.Since, q.Limit)
+	for _, one := range list {
+		values = append(values, one.Labels.Get(q.Name))
+	}
+	return values, err
+}
+
 func (store) Services(context.Context, tenants.ID, string, []promql.Matcher, int64) ([]string, error) {
 	return nil, nil
 }

@@ -93,6 +93,7 @@ type catalog struct {
 	metas   []Meta
 	names   []string // ascending
 	targets map[string][]target
+	kindsOf map[string]kinds // of the series of each stored metric
 	// longest is how long a window of each metric with closed windows may be, ms.
 	longest map[string]int64
 }
@@ -108,7 +109,7 @@ func newCatalog(metas []Meta) *catalog {
 			kept[m.Metric] |= m.Kept
 		}
 	}
-	c := &catalog{metas: metas, targets: make(map[string][]target, len(stored)), longest: longest(metas)}
+	c := &catalog{metas: metas, targets: make(map[string][]target, len(stored)), kindsOf: stored, longest: longest(metas)}
 	for metric, k := range stored {
 		c.targets[metric] = append(c.targets[metric], target{metric, whole, k})
 		for _, d := range derived {
@@ -165,14 +166,10 @@ func matchesAll(ms []*labels.Matcher, value string) bool {
 }
 
 // stored are the kinds of a stored metric's series.
-func (c *catalog) stored(metric string) (k kinds) {
-	for i := range c.metas {
-		if c.metas[i].Metric == metric {
-			k |= c.metas[i].kinds()
-		}
-	}
-	return k
-}
+func (c *catalog) stored(metric string) kinds { return c.kindsOf[metric] }
+
+// mixed tells whether a stored metric has series of kinds that a target does not mean.
+func (c *catalog) mixed(t named) bool { return c.stored(t.metric)&^t.kinds != 0 }
 
 // kinds is what a selector may meet.
 func (c *catalog) kinds(matchers []*labels.Matcher) kinds {

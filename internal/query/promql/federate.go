@@ -95,7 +95,8 @@ func (s *Service) latest(ctx context.Context, sets [][]*labels.Matcher) (found [
 
 func (s *Service) latestOf(ctx context.Context, p *plan, c *catalog, matchers []*labels.Matcher) (found []newest, err error) {
 	midnight := floor(p.clamp-1, day.Milliseconds())
-	members, err := s.members(ctx, p.tenant, c, matchers, s.announced(midnight), p.limits.QuerySeries)
+	named, others := c.match(matchers)
+	members, err := s.members(ctx, p.tenant, named, others, s.announced(midnight), p.limits.QuerySeries)
 	if err != nil {
 		return nil, err
 	}

@@ -24,9 +24,8 @@ type member struct {
 	targets []named
 }
 
-// members lists the stored series that a selector matches, at most limit+1.
-func (s *Service) members(ctx context.Context, tenant tenants.ID, c *catalog, matchers []*labels.Matcher, since int64, limit int) ([]member, error) {
-	found, rest := c.match(matchers)
+// members lists the stored series that a selector matches, by what it may mean and its other matchers, at most limit+1.
+func (s *Service) members(ctx context.Context, tenant tenants.ID, found []named, rest []*labels.Matcher, since int64, limit int) ([]member, error) {
 	if len(found) == 0 {
 		return nil, nil
 	}
@@ -171,7 +170,8 @@ func (s *Service) load(ctx context.Context, hints *storage.SelectHints, matchers
 			return list, warnings, nil
 		}
 	}
-	members, err := s.members(ctx, p.tenant, c, matchers, s.announced(r.from-s.cfg.ActivityHorizon.Milliseconds()), p.limits.QuerySeries)
+	found, rest := c.match(matchers)
+	members, err := s.members(ctx, p.tenant, found, rest, s.announced(r.from-s.cfg.ActivityHorizon.Milliseconds()), p.limits.QuerySeries)
 	if err != nil {
 		return nil, nil, err
 	}

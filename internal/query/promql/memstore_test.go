@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"math"
 	"net/http"
 	"net/http/httptest"
@@ -18,6 +19,7 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/common/model"
 	"github.com/prometheus/prometheus/model/labels"
 
 	"github.com/vigie-io/vigie/internal/query/promql"
@@ -137,6 +139,28 @@ func (m *memStore) Series(_ context.Context, tenant tenants.ID, metrics []string
 		}
 	}
 	return list, m.fail
+}
+
+func (m *memStore) Labels(ctx context.Context, tenant tenants.ID, q promql.LabelQuery) ([]string, error) {
+	list, err := m.Series(ctx, tenant, q.Metrics, q.Matchers, q.Since, 0)
+	values := make(map[string]bool)
+	for _, s := range list {
+		if q.Name == "" || q.Name == model.MetricNameLabel {
+			values[map[bool]string{true: model.MetricNameLabel, false: s.Metric}[q.Name == ""]] = true
+		}
+		for _, l := range s.Labels {
+			if q.Name == "" {
+				values[l.Name] = true
+			} else if l.Name == q.Name {
+				values[l.Value] = true
+			}
+		}
+	}
+	found := slices.Sorted(maps.Keys(values))
+	if q.Limit > 0 && len(found) > q.Limit {
+		found = found[:q.Limit]
+	}
+	return found, err
 }
 
 var operators = map[string]labels.MatchType{

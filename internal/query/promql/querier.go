@@ -3,11 +3,9 @@ package promql
 import (
 	"context"
 	"fmt"
-	"maps"
 	"math"
 	"slices"
 
-	"github.com/prometheus/common/model"
 	"github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/storage"
 	"github.com/prometheus/prometheus/util/annotations"
@@ -50,7 +48,16 @@ func (q *querier) Select(ctx context.Context, _ bool, hints *storage.SelectHints
 
 // bare returns labels without samples, for /series. It is asked from the beginning to the end of time.
 func (q *querier) bare(ctx context.Context, hints *storage.SelectHints, matchers []*labels.Matcher) ([]storage.Series, annotations.Annotations, error) {
-	members, warnings, err := q.members(ctx, hints.Start, matchers)
+	tenant, c, err := q.catalog(ctx)
+	if err != nil {
+		return nil, nil, err
+	}
+	found, rest := c.match(matchers)
+	limit := 0
+	if !slices.ContainsFunc(found, func(t named) bool { return c.mixed(t) }) { // else some of what is listed may be left out
+		limit = hints.Limit
+	}
+	members, warnings, err := q.members(ctx, tenant, hints.Start, found, rest, limit)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -74,99 +81,25 @@ func (q *querier) bare(ctx context.Context, hints *storage.SelectHints, matchers
 	return unique(list), warnings, nil
 }
 
-// LabelValues answers from the series announced since mint. The values of __name__ without other matchers cost
-// no look at series.
-func (q *querier) LabelValues(ctx context.Context, name string, hints *storage.LabelHints, matchers ...*labels.Matcher) ([]string, annotations.Annotations, error) {
-	values := make(map[string]struct{})
-	warnings, err := q.each(ctx, matchers, name == model.MetricNameLabel, func(t named, ls labelSource) {
-		if name == model.MetricNameLabel {
-			values[t.name] = struct{}{}
-		} else {
-			ls(t, func(n, v string) {
-				if n == name {
-					values[v] = struct{}{}
-				}
-			})
-		}
-	})
-	return limited(values, hints), warnings, err
-}
-
-// LabelNames answers from the series announced since mint.
-func (q *querier) LabelNames(ctx context.Context, hints *storage.LabelHints, matchers ...*labels.Matcher) ([]string, annotations.Annotations, error) {
-	names := make(map[string]struct{})
-	warnings, err := q.each(ctx, matchers, false, func(t named, ls labelSource) {
-		names[model.MetricNameLabel] = struct{}{}
-		ls(t, func(n, _ string) { names[n] = struct{}{} })
-	})
-	return limited(names, hints), warnings, err
-}
-
-// labelSource calls f with every label that a series has under the name of t.
-type labelSource func(t named, f func(name, value string))
-
-func (q *querier) each(ctx context.Context, matchers []*labels.Matcher, namesOnly bool, f func(named, labelSource)) (annotations.Annotations, error) {
-	if namesOnly && onlyNames(matchers) {
-		return nil, q.names(ctx, matchers, func(t named) { f(t, nil) })
-	}
-	members, warnings, err := q.members(ctx, q.mint, matchers)
-	if err != nil {
-		return nil, err
-	}
-	bounds := q.service.bounds(leMatchers(matchers))
-	for _, m := range members {
-		source := func(t named, each func(name, value string)) {
-			for _, l := range m.Labels {
-				if t.facet != bucket || l.Name != labels.BucketLabel {
-					each(l.Name, l.Value)
-				}
-			}
-			if t.facet == bucket {
-				for _, b := range bounds {
-					each(labels.BucketLabel, b.le)
-				}
-			}
-		}
-		for _, t := range m.targets {
-			f(t, source)
-		}
-	}
-	return warnings, nil
-}
-
-func onlyNames(matchers []*labels.Matcher) bool {
-	return !slices.ContainsFunc(matchers, func(m *labels.Matcher) bool { return m.Name != model.MetricNameLabel })
-}
-
-// names calls f for the metrics seen since mint, whatever their series.
-func (q *querier) names(ctx context.Context, matchers []*labels.Matcher, f func(named)) error {
+// catalog is that of the context's tenant.
+func (q *querier) catalog(ctx context.Context) (tenants.ID, *catalog, error) {
 	tenant, ok := tenants.FromContext(ctx)
 	if !ok {
-		return errNoTenant
-	}
-	metas, err := q.service.store.Metas(ctx, tenant, q.service.announced(q.mint))
-	if err != nil {
-		return q.service.storeError(ctx, tenant, "metrics", err)
-	}
-	found, _ := newCatalog(metas).match(matchers)
-	for _, t := range found {
-		f(t)
-	}
-	return nil
-}
-
-// members lists the matching series for an answer about labels: what exceeds the limit is left out and said so.
-func (q *querier) members(ctx context.Context, since int64, matchers []*labels.Matcher) ([]member, annotations.Annotations, error) {
-	tenant, ok := tenants.FromContext(ctx)
-	if !ok {
-		return nil, nil, errNoTenant
+		return "", nil, errNoTenant
 	}
 	c, err := q.service.catalog(ctx, tenant)
-	if err != nil {
-		return nil, nil, err
-	}
+	return tenant, c, err
+}
+
+// members lists the matching series for an answer about labels, most of them where that is not 0: what exceeds the tenant's limit is
+// left out and said so.
+func (q *querier) members(ctx context.Context, tenant tenants.ID, since int64, found []named, matchers []*labels.Matcher, most int) ([]member, annotations.Annotations, error) {
 	limit := q.service.limits(tenant).QuerySeries
-	members, err := q.service.members(ctx, tenant, c, matchers, q.service.announced(since), limit)
+	list := limit
+	if most > 0 {
+		list = min(most, limit)
+	}
+	members, err := q.service.members(ctx, tenant, found, matchers, q.service.announced(since), list)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -186,14 +119,6 @@ func (s *Service) announced(since int64) int64 {
 		since = now - s.cfg.LabelsWindow.Milliseconds()
 	}
 	return max(0, since-s.cfg.SeriesRefresh.Milliseconds())
-}
-
-func limited(set map[string]struct{}, hints *storage.LabelHints) []string {
-	values := slices.Sorted(maps.Keys(set))
-	if hints != nil && hints.Limit > 0 && len(values) > hints.Limit {
-		values = values[:hints.Limit]
-	}
-	return values
 }
 
 // le is one bound of derived buckets.

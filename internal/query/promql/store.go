@@ -121,6 +121,15 @@ type WindowQuery struct {
 	Kept     Kept          // read these
 }
 
+// LabelQuery asks for the labels of the series of some stored metrics that meet all matchers.
+type LabelQuery struct {
+	Name     string // whose values are wanted; "" for the names of labels, with __name__ when there is any series, and __name__ for the stored metrics
+	Metrics  []string
+	Matchers []Matcher
+	Since    int64 // as for Series
+	Limit    int   // at most so many; 0 = no limit
+}
+
 // Store is what PromQL needs of the database. Every call is bound to one tenant and sees nothing of another.
 // Implemented by internal/clickhouse.
 type Store interface {
@@ -128,6 +137,8 @@ type Store interface {
 	Metas(ctx context.Context, tenant tenants.ID, since int64) ([]Meta, error)
 	// Series lists the series of the given stored metrics that meet all matchers, at most limit (0 = no limit).
 	Series(ctx context.Context, tenant tenants.ID, metrics []string, matchers []Matcher, since int64, limit int) ([]Series, error)
+	// Labels lists names or values, each once, ascending.
+	Labels(ctx context.Context, tenant tenants.ID, q LabelQuery) ([]string, error)
 	// Panes calls yield for every pane, grouped by series in the order of IDs ascending, panes ascending in Start.
 	// The pane is only valid during the call. A yield error ends the read and is returned.
 	Panes(ctx context.Context, tenant tenants.ID, q PaneQuery, yield func(id series.ID, p *Pane) error) error
