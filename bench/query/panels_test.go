@@ -13,7 +13,7 @@ import (
 type panel struct {
 	name, query, sql string
 	within           float64 // of each other, relative
-	plain, tsdb      bool    // also measured series by series, and over a TSDB
+	plain, tsdb      bool    // also series by series, and over a TSDB: of sketches the first takes a hundred times as long, and the second was not given any
 }
 
 // panels are those of a size. {R} and the like are replaced below.
@@ -26,8 +26,8 @@ var panels = []panel{
 		"SELECT l.region, t, quantileExactInclusive(0.9)(v) FROM (" + rates + ") AS x INNER JOIN {regions} AS l ON x.id = l.series_id GROUP BY l.region, t", 1e-9, true, true},
 	{"gauge, avg by region", "avg by (region) (queue_depth)", "SELECT l.region, t, avg(v.2) FROM (SELECT series_id AS id, toUnixTimestamp(ts) + {W} AS t, max(r.last) AS v FROM vigie.rollups_{tier} AS r WHERE {of}" +
 		" AND (t - {start}) % {S} = 0 AND t >= {start} GROUP BY id, ts) AS x INNER JOIN {regions} AS l ON x.id = l.series_id GROUP BY l.region, t", 1e-9, true, true},
-	{"p99 by service", "histogram_quantile(0.99, sum by (service) (rate(latency_seconds[{R}s])))", windowed("service", "{of}", "{merge}(r.sketch)", "({final}(s) OVER {w})[1]", "vigie.services_{tier} AS r", "r.service AS service"), 0.011, true, false},
-	{"p99 by region", "histogram_quantile(0.99, sum by (region) (rate(latency_seconds[{R}s])))", windowed("region", "{of}", "{merge}(r.sketch)", "({final}(s) OVER {w})[1]", "vigie.rollups_{tier} AS r INNER JOIN {regions} AS l ON r.series_id = l.series_id", "l.region AS region"), 0.011, true, false},
+	{"p99 by service", "histogram_quantile(0.99, sum by (service) (rate(latency_seconds[{R}s])))", windowed("service", "{of}", "{merge}(r.sketch)", "({final}(s) OVER {w})[1]", "vigie.services_{tier} AS r", "r.service AS service"), 0.011, false, false},
+	{"p99 by region", "histogram_quantile(0.99, sum by (region) (rate(latency_seconds[{R}s])))", windowed("region", "{of}", "{merge}(r.sketch)", "({final}(s) OVER {w})[1]", "vigie.rollups_{tier} AS r INNER JOIN {regions} AS l ON r.series_id = l.series_id", "l.region AS region"), 0.011, false, false},
 }
 
 // rates are one for each series and evaluation.
