@@ -101,10 +101,13 @@ func appendOthers(out []byte, entries []Entry) []byte {
 	return out
 }
 
-// title makes "JSON, dense" of "json dense".
+// title makes "JSON, dense" of "json dense", and leaves "protobuf" as it is written.
 func title(format string) string {
 	name, rest, more := strings.Cut(format, " ")
-	if name = strings.ToUpper(name); more {
+	if name != "protobuf" {
+		name = strings.ToUpper(name)
+	}
+	if more {
 		name += ", " + rest
 	}
 	return name

@@ -100,6 +100,8 @@ var targets = map[[3]string]target{
 	{"rate", Vigie, "json/100000"}:                  {1.5e6, 2.5e6},
 	{"rate", Vigie, "json/100000/dense"}:            {1.5e6, 2.5e6},
 	{"rate", Vigie, "otlp/100000"}:                  {2e6, 4e6},
+	{"rate", Vigie, "protobuf/100000"}:              {2e6, 4e6},
+	{"rate", Vigie, "protobuf/100000/dense"}:        {2e6, 4e6},
 	{"allocs", Vigie, "json/100000"}:                {0.05, 0.01},
 	{"times", "streamaggr", "json/10000"}:           {3, 5},
 	{"times", "streamaggr", "json/100000"}:          {5, 8},

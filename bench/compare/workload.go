@@ -12,7 +12,7 @@ import (
 
 // Workload describes a log of metric events. Equal ones make equal logs, but for the time at which they begin.
 type Workload struct {
-	Format  string // "json": an event a record; "otlp": 100 data points of a tenant a record, protobuf
+	Format  string // "json", "protobuf": an event a record; "otlp": 100 data points of a tenant a record, protobuf
 	Series  int
 	Events  int
 	Span    time.Duration // of event time
@@ -79,7 +79,7 @@ func Last(at time.Time) Record {
 	return Record{tenant, at.UnixMilli(), fmt.Appendf(nil, `{"tenant":%q,"time":%d,"name":"end","value":0,"labels":{}}`, tenant, at.UnixMilli())}
 }
 
-// source is one series, its JSON cut at time and value: in the usual order of fields, in another, and with an escape.
+// source is one series, its JSON cut at time and value. In protobuf those stand first, and end is all the rest.
 type source struct {
 	tenant            int
 	name              string
@@ -164,7 +164,15 @@ func (m *maker) source(tenant int) source {
 	m.next++
 	s := m.w.Shape.source(n)
 	s.tenant = tenant
-	if m.w.Format != "json" {
+	switch m.w.Format {
+	case "otlp":
+		return s
+	case "protobuf":
+		s.end = appendField(nil, 4, []byte(s.name))
+		for _, l := range s.labels {
+			s.end = appendField(s.end, 6, appendField(appendField(nil, 1, []byte(l[0])), 2, []byte(l[1])))
+		}
+		s.end = appendField(s.end, 10, []byte(tenantName(tenant)))
 		return s
 	}
 	s.head = fmt.Appendf(nil, `{"tenant":%q,"time":`, tenantName(tenant))
@@ -244,7 +252,7 @@ func (m *maker) event(i int, emit func(Record) error) error {
 	}
 	s := &m.sources[n]
 	m.tally.Events++
-	if m.w.Format != "json" {
+	if m.w.Format == "otlp" {
 		m.waiting[s.tenant] = append(m.waiting[s.tenant], p)
 		if len(m.waiting[s.tenant]) < perRecord {
 			return nil
@@ -252,7 +260,11 @@ func (m *maker) event(i int, emit func(Record) error) error {
 		return m.flush(s.tenant, emit)
 	}
 	m.tally.Records++
-	return emit(Record{tenantName(s.tenant), sent, m.json(s, &p)})
+	value := m.json
+	if m.w.Format == "protobuf" {
+		value = m.protobuf
+	}
+	return emit(Record{tenantName(s.tenant), sent, value(s, &p)})
 }
 
 // value is log-normal, or one in ten Pareto: as latencies are.
@@ -286,6 +298,29 @@ func (m *maker) json(s *source, p *point) []byte {
 	}
 	b = append(strconv.AppendInt(append(b, s.head...), p.time, 10), s.middle...)
 	return append(strconv.AppendFloat(b, p.value, 'g', 9, 64), s.end...)
+}
+
+// protobuf writes a vigie.v1.Events of one event, as the libraries do: fields in the order of their numbers. There is nothing to escape.
+func (m *maker) protobuf(s *source, p *point) []byte {
+	end, at := s.end, m.random.Float64()
+	switch {
+	case m.w.Hostile == Unique:
+		trace := fmt.Appendf(nil, "%016x%016x", m.random.Uint64(), m.random.Uint64())
+		end = appendField(slices.Clip(end), 6, appendField(appendField(nil, 1, []byte("trace")), 2, trace))
+	case m.w.Hostile == Shuffled, at < malformed+otherOrder && at >= malformed:
+		end = nil
+		for _, i := range m.random.Perm(len(s.labels)) {
+			end = appendField(end, 6, appendField(appendField(nil, 1, []byte(s.labels[i][0])), 2, []byte(s.labels[i][1])))
+		}
+		end = appendField(appendField(end, 10, []byte(tenantName(s.tenant))), 4, []byte(s.name))
+	}
+	body := appendFixed(appendFixed(nil, 1, uint64(p.time)*1e6), 2, math.Float64bits(p.value))
+	b := appendField(nil, 2, append(body, end...))
+	if m.w.Hostile == Tame && at < malformed {
+		m.tally.Malformed++
+		b = b[:len(b)/2]
+	}
+	return b
 }
 
 // shuffled writes fields and labels in a random order.
@@ -327,33 +362,36 @@ func (m *maker) flush(tenant int, emit func(Record) error) error {
 	var gauges [len(names)][]byte
 	for _, p := range points {
 		s := &m.sources[p.series]
-		data := binary.LittleEndian.AppendUint64([]byte{3<<3 | 1}, uint64(p.time)*1e6) // time_unix_nano
-		data = binary.LittleEndian.AppendUint64(append(data, 4<<3|1), math.Float64bits(p.value))
+		data := appendFixed(appendFixed(nil, 3, uint64(p.time)*1e6), 4, math.Float64bits(p.value)) // time_unix_nano, as_double
 		for _, l := range s.labels {
-			data = appendMessage(data, 7, attribute(l))
+			data = appendField(data, 7, attribute(l))
 		}
 		at := slices.Index(names[:], s.name)
-		gauges[at] = appendMessage(gauges[at], 1, data)
+		gauges[at] = appendField(gauges[at], 1, data)
 	}
 	var metrics []byte
 	for i, gauge := range gauges {
 		if gauge != nil {
-			metrics = appendMessage(metrics, 2, appendMessage(appendMessage(nil, 1, []byte(names[i])), 5, gauge))
+			metrics = appendField(metrics, 2, appendField(appendField(nil, 1, []byte(names[i])), 5, gauge))
 		}
 	}
-	resource := appendMessage(nil, 1, attribute([2]string{"host.name", "node-1"}))
-	value := appendMessage(nil, 1, appendMessage(appendMessage(nil, 1, resource), 2, metrics))
+	resource := appendField(nil, 1, attribute([2]string{"host.name", "node-1"}))
+	value := appendField(nil, 1, appendField(appendField(nil, 1, resource), 2, metrics))
 	m.tally.Records++
 	m.waiting[tenant] = points[:0]
 	return emit(Record{tenantName(tenant), points[len(points)-1].time, value})
 }
 
 func attribute(l [2]string) []byte {
-	return appendMessage(appendMessage(nil, 1, []byte(l[0])), 2, appendMessage(nil, 1, []byte(l[1])))
+	return appendField(appendField(nil, 1, []byte(l[0])), 2, appendField(nil, 1, []byte(l[1])))
 }
 
-// appendMessage appends a field of bytes.
-func appendMessage(dst []byte, field int, b []byte) []byte {
+func appendFixed(dst []byte, field byte, v uint64) []byte {
+	return binary.LittleEndian.AppendUint64(append(dst, field<<3|1), v)
+}
+
+// appendField appends a field of bytes.
+func appendField(dst []byte, field int, b []byte) []byte {
 	dst = binary.AppendUvarint(dst, uint64(field)<<3|2)
 	return append(binary.AppendUvarint(dst, uint64(len(b))), b...)
 }

@@ -52,6 +52,9 @@ func TestWorkload(t *testing.T) {
 	}
 	f(Workload{Format: "json", Series: 100, Events: 20_000, Span: time.Minute}, 100, 100)
 	f(Workload{Format: "otlp", Series: 100, Events: 20_000, Span: time.Minute}, 100, 100)
+	f(Workload{Format: "protobuf", Series: 100, Events: 20_000, Span: time.Minute}, 100, 100)
+	f(Workload{Format: "protobuf", Series: 100, Events: 20_000, Span: time.Minute, Hostile: Unique}, 20_000, 20_000)
+	f(Workload{Format: "protobuf", Series: 100, Events: 20_000, Span: time.Minute, Hostile: Shuffled}, 100, 100)
 	f(Workload{Format: "json", Series: 10_000, Events: 20_000, Span: time.Minute, Zipf: true}, 1000, 5000)
 	f(Workload{Format: "json", Series: 100, Events: 20_000, Span: time.Minute, Churn: 0.1}, 150, 200)
 	f(Workload{Format: "json", Series: 100, Events: 20_000, Span: time.Minute, Hostile: Unique}, 20_000, 20_000)
