@@ -295,8 +295,10 @@ func (k meterKey) append(dst []byte) []byte {
 func parseMeterKey(key []byte) (k meterKey, err error) {
 	tenant, _, _ := bytes.Cut(key, []byte{'#'})
 	k = meterKey{string(tenant), shardOf(key)}
-	if err := tenants.Validate(tenants.ID(k.tenant)); err != nil {
-		return k, err
+	if k.tenant != "" { // records that do not say whose they are share a meter
+		if err := tenants.Validate(tenants.ID(k.tenant)); err != nil {
+			return k, err
+		}
 	}
 	if !bytes.Equal(k.append(nil), key) || k.shard >= tenants.MaxShards {
 		return k, fmt.Errorf("key %q: want tenant, or tenant#shard", key)

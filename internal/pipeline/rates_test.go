@@ -243,3 +243,33 @@ func TestRateStateGolden(t *testing.T) {
 		t.Errorf("got\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
 	}
 }
+
+// What a task writes of its meters a task reads, whoever the records say they are of. Else one record without a key would
+// stop its partition at the next start.
+func TestRateStateOfWhoeverSends(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		names := rapid.OneOf(rapid.SampledFrom([]string{"", "acme", "acme#1", "acme#x", "acme#1#2", "#", "#3", "a b", "_x", "\xff\xfe", strings.Repeat("x", 300), "acme#99999"}), rapid.String())
+		task, log := newTask(nil), stateLog{}
+		for range rapid.IntRange(1, 5).Draw(t, "records") {
+			r := record("acme", event(start, "m", ""))
+			r.Key = []byte(names.Draw(t, "key"))
+			if rapid.Bool().Draw(t, "no key") {
+				r.Key = nil
+			}
+			if rapid.Bool().Draw(t, "header") {
+				r.Headers = append(r.Headers, pipeline.Header{Key: "x-scope-orgid", Value: []byte(names.Draw(t, "header"))})
+			}
+			switch rapid.IntRange(0, 3).Draw(t, "value") {
+			case 0:
+				r.Value = []byte(`{"tenant":"acme","name":"m","value":1}`)
+			case 1:
+				r.Value = []byte("{")
+			case 2:
+				r.Value = nil
+			}
+			step(task, start, r)
+		}
+		log.append(drain(task, start).State)
+		log.restore(t, newTask(nil))
+	})
+}
