@@ -5,6 +5,7 @@ package events_test
 import (
 	stdjson "encoding/json"
 	"fmt"
+	"math/rand/v2"
 	"strings"
 	"syscall"
 	"testing"
@@ -134,6 +135,35 @@ func BenchmarkAppendMetric(b *testing.B) {
 	b.ReportAllocs()
 	for b.Loop() {
 		dst = events.AppendMetric(dst[:0], &batch.Metrics[0])
+	}
+}
+
+// Fields in an order that does not come again leave nothing behind.
+func TestStrangeOrdersAreNotLearnt(t *testing.T) {
+	var batch events.Batch
+	d := events.NewDecoder(events.Options{})
+	random := rand.New(rand.NewPCG(1, 2))
+	fields := []string{`"name":"m"`, `"value":1`, `"time":1764000000000`, `"unit":"s"`, `"service":"shop"`, `"pod":"p"`, `"zone":"z"`, `"route":"r"`, `"host":"h"`}
+	strange := func() []byte {
+		random.Shuffle(len(fields), func(i, j int) { fields[i], fields[j] = fields[j], fields[i] })
+		return []byte("{" + strings.Join(fields, ",") + "}")
+	}
+	values := make([][]byte, 2000)
+	for i := range values {
+		values[i] = strange()
+	}
+	n := 0
+	per := testing.AllocsPerRun(1, func() {
+		for _, value := range values {
+			d.Decode(&batch, events.Source{Signal: events.Metrics, Key: []byte("acme"), Value: value})
+			n += len(batch.Metrics)
+		}
+	}) / float64(len(values))
+	if n != 2*len(values) {
+		t.Fatalf("got %d events, want %d twice", n, len(values))
+	}
+	if per > 4 {
+		t.Errorf("got %.2f allocations an event, want at most 4", per)
 	}
 }
 

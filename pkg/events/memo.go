@@ -18,7 +18,7 @@ type memo struct {
 	head  uint64 // the first eight bytes of token, as one little-endian word
 	mask  uint64 // of head, the bytes token has
 	next  []*memo
-	lost  uint8 // keys not found here since next was full
+	lost  uint8 // keys not found here since the last that was learnt
 
 	order []uint8 // at the last label: sorted[i] is label order[i]; nil when not known
 }
@@ -28,7 +28,8 @@ const (
 	memoFan   = 8    // keys remembered after one
 	memoKey   = 64   // bytes of a key
 	memoNodes = 4096 // nodes of a tree
-	memoLost  = 64   // misses at a full node that make room for a new key
+	memoSeen  = 3    // misses at a node that make it learn a key: sequences that do not come again are not worth a node
+	memoLost  = 64   // the same at a full node, where the key takes another's place
 )
 
 // memos are the trees of a batch: of event objects, and of label objects.
@@ -53,13 +54,14 @@ func (t *memos) learn(m *memo, token []byte) *memo {
 	if len(token) > memoKey {
 		return nil
 	}
-	full := len(m.next) >= memoFan
+	full, enough := len(m.next) >= memoFan, uint8(memoSeen)
 	if full {
-		if m.lost++; m.lost < memoLost {
-			return nil
-		}
-		m.lost = 0
+		enough = memoLost
 	}
+	if m.lost++; m.lost < enough {
+		return nil
+	}
+	m.lost = 0
 	if t.nodes++; t.nodes > memoNodes {
 		*t = memos{}
 		return nil
