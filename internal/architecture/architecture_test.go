@@ -43,6 +43,7 @@ var doors = map[string][]string{
 	"github.com/parquet-go/":              {"internal/backfill"},
 	"github.com/minio/":                   {"internal/backfill"},
 	"github.com/shirou/gopsutil":          {"internal/live"},
+	"github.com/testcontainers/":          {"internal/testkit"},
 	"github.com/peterh/liner":             {"internal/cli"},
 	"github.com/prometheus/client_golang": {"internal"},
 	"log/slog":                            {"internal", "cmd"},

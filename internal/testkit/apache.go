@@ -42,10 +42,10 @@ type missingError struct{ error }
 
 // apache is the one Apache Kafka of a test binary.
 type apache struct {
-	once   sync.Once
-	addr   string
-	err    error
-	server *devstack.Tethered
+	once sync.Once
+	addr string
+	err  error
+	stop func() // nil when it was not started
 }
 
 var sharedApache apache
@@ -53,6 +53,12 @@ var sharedApache apache
 // start starts the server at its first call, and gives the same answer ever after.
 func (a *apache) start(t testing.TB) (string, error) {
 	a.once.Do(func() {
+		if containers, err := parts.find(t); containers || err != nil {
+			if a.err = err; err == nil {
+				a.addr, a.stop, a.err = containerKafka(t)
+			}
+			return
+		}
 		jars, err := ensureApache(context.Background(), func(line string) { t.Log(line) })
 		if err != nil {
 			a.err = missingError{err}
@@ -66,8 +72,8 @@ func (a *apache) start(t testing.TB) (string, error) {
 // close ends the server, if it was started.
 func (a *apache) close() {
 	a.once.Do(func() {}) // no start after the end
-	if a.server != nil {
-		a.server.Stop()
+	if a.stop != nil {
+		a.stop()
 	}
 }
 
@@ -91,7 +97,7 @@ func (a *apache) launch(t testing.TB, jars string) error {
 		server.Stop()
 		return fmt.Errorf("start Apache Kafka on %s: %w", addr, err)
 	}
-	a.server, a.addr = server, addr
+	a.stop, a.addr = server.Stop, addr
 	return nil
 }
 
