@@ -63,6 +63,8 @@ type Replacement struct {
 
 // Replacer keeps generations apart until one is put in the place of what is read.
 type Replacer interface {
+	// CanReplace is why the store cannot do it at all, or nil.
+	CanReplace() error
 	// Stage returns where the blocks of a generation go, where nobody reads them.
 	Stage(ctx context.Context, gen uint64) (Store, error)
 	// Published says whether the generation has been put in the place of others, ever.
@@ -100,6 +102,9 @@ func (j *Job) replacement(files []*file) *Replacement {
 // replace loads the files into a generation of their own, and puts it in the place of what is there.
 func (j *Job) replace(ctx context.Context, files []*file) (Summary, error) {
 	replacer := j.store.(Replacer)
+	if err := replacer.CanReplace(); err != nil {
+		return j.sum, fmt.Errorf("-replace: %w", err)
+	}
 	for _, f := range files {
 		if err := f.digest(ctx); err != nil {
 			return j.sum, err

@@ -349,3 +349,20 @@ func mkdir(t *testing.T, path string) {
 		t.Fatal(err)
 	}
 }
+
+// A cluster refuses before anything is read or asked.
+func TestReplaceOnACluster(t *testing.T) {
+	cfg := clickhouse.DefaultConfig()
+	cfg.Addrs, cfg.Password, cfg.Cluster = []string{"127.0.0.1:1"}, password, "prod"
+	client, err := clickhouse.NewClient(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer client.Close()
+	path := filepath.Join(t.TempDir(), "a.ndjson")
+	write(t, path, nil)
+	job := backfill.New(newReplaceCase().config(path, "fix"), clickhouse.NewBackfill(client), clickhouse.Encoder{}, &output{}, nil)
+	if _, err := job.Run(t.Context()); !errors.Is(err, clickhouse.ErrCluster) || !strings.Contains(err.Error(), "docs/backfill.md") {
+		t.Errorf("got %v, want a refusal that says what to do", err)
+	}
+}

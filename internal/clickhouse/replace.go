@@ -16,8 +16,16 @@ import (
 
 var _ backfill.Replacer = (*Backfill)(nil)
 
-// ErrCluster says that a cluster cannot do it yet.
-var ErrCluster = errors.New("only a single node can")
+// ErrCluster says that a cluster cannot replace results in one switch.
+var ErrCluster = errors.New("a cluster cannot replace results in one switch, as its replicas do not see a row at the same time: docs/backfill.md says what to do there")
+
+// CanReplace implements backfill.Replacer.
+func (b *Backfill) CanReplace() error {
+	if b.client.cfg.Cluster != "" {
+		return ErrCluster
+	}
+	return nil
+}
 
 // patience is how long a statement is waited for that may have been planned before the last step.
 const patience = time.Minute
@@ -30,9 +38,6 @@ type stage struct {
 
 // Stage implements backfill.Replacer.
 func (b *Backfill) Stage(ctx context.Context, gen uint64) (backfill.Store, error) {
-	if b.client.cfg.Cluster != "" {
-		return nil, fmt.Errorf("replace results: %w: %w", ErrCluster, backfill.ErrRefused)
-	}
 	statements, err := migrations.Stage(migrations.Target{Owner: b.client.cfg.User, ViewOwner: UserViewOwner}, gen)
 	if err != nil {
 		return nil, err
