@@ -76,10 +76,7 @@ func (r *run) loop(ctx context.Context) error {
 	defer r.restores.close()
 	for ctx.Err() == nil {
 		if err := r.poll(ctx); err != nil {
-			if ctx.Err() != nil {
-				break
-			}
-			return err
+			return err // only Close may follow
 		}
 		if r.due() {
 			if err := r.commit(ctx); err != nil {

@@ -33,6 +33,7 @@ type timedSession struct {
 	state    []pipeline.Message
 	answer   func(n int) (bool, error) // to the n-th commit; nil = committed
 	closed   bool
+	failing  atomic.Bool // Poll ends with an error
 
 	shown    bool
 	logOf    func(pipeline.Partition) stateLog        // to restore from; nil = nothing
@@ -75,6 +76,9 @@ func (s *timedSession) Poll(ctx context.Context) (pipeline.Fetch, error) {
 		f.Assigned = s.assigned
 		return f, nil
 	case <-ctx.Done():
+		if s.failing.Load() {
+			return pipeline.Fetch{}, errBroken
+		}
 		return pipeline.Fetch{Assigned: s.assigned}, nil
 	}
 }
@@ -206,6 +210,23 @@ func inBubble(t *testing.T, s *timedSession, change func(*pipeline.WorkerConfig)
 			t.Errorf("got state %s, session closed %v; want stopped, true", got, s.closed)
 		}
 	})
+}
+
+// After an error of Poll nothing is committed, not at the end of the process either: records may have been polled that no
+// task saw, and the commit would be beyond them.
+func TestNoCommitAfterAPollThatFailed(t *testing.T) {
+	s := &timedSession{assigned: []pipeline.Reach{reach(at, 0)}}
+	commits := 0
+	inBubble(t, s, nil, func(t *testing.T, _ *pipeline.Worker, end context.CancelFunc) {
+		s.polls <- fetchOf(at, record("acme", event(bubbleStart, "m", "")))
+		synctest.Wait()
+		commits = len(s.commits)
+		s.failing.Store(true)
+		end()
+	})
+	if got := len(s.commits); got != commits {
+		t.Errorf("got %d commits after the error, want none", got-commits)
+	}
 }
 
 func TestEpochRhythm(t *testing.T) {
