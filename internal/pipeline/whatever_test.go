@@ -2,6 +2,7 @@ package pipeline_test
 
 import (
 	"encoding/json"
+	"math"
 	"testing"
 	"time"
 
@@ -40,7 +41,7 @@ func TestStateOfWhateverComes(t *testing.T) {
 			value, err := json.Marshal(map[string]any{
 				"time": start.Add(time.Duration(i) * 13 * time.Second).Format(time.RFC3339Nano), "name": text.Draw(t, "name"), "labels": labels,
 				"kind":  rapid.SampledFrom([]string{"observation", "delta", "gauge", "cumulative"}).Draw(t, "kind"),
-				"value": rapid.OneOf(rapid.SampledFrom([]float64{0, -0.0, 1e308, -1e308, 5e-324}), rapid.Float64()).Draw(t, "value"),
+				"value": rapid.OneOf(rapid.SampledFrom([]float64{0, math.Copysign(0, -1), 1e308, -1e308, 5e-324}), rapid.Float64()).Draw(t, "value"),
 			})
 			if err != nil {
 				continue // NaN and infinities
