@@ -43,8 +43,8 @@ var ErrEmpty = errors.New("quantile of an empty sketch")
 // apart, zeros in a counter of their own. Merging adds counts, so any order and grouping of merges gives the
 // same sketch (exactly, while no count passes 2^53). The zero Sketch is empty and ready.
 //
-// It grows with what it holds: up to 24 values as a list in the struct (120 bytes, no allocation), then four
-// bytes a bucket between the least and greatest seen, then eight once a count needs it. A Sketch must not be
+// It grows with what it holds: up to 24 values as a list in the struct (104 bytes, no allocation), then one byte
+// a bucket between the least and greatest seen, then four or eight once a count needs it. A Sketch must not be
 // copied after its first use, and is not safe for concurrent use; reading methods may run together.
 //
 // Masson, Rim, Lee: DDSketch, PVLDB 12(12) 2019; OpenTelemetry metrics data model, ExponentialHistogram.

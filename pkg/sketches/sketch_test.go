@@ -215,9 +215,9 @@ func drawValue(t *rapid.T) float64 {
 	}
 }
 
-// drawWeight draws dyadic numbers, whose sums are exact in any order; the large ones overflow uint32.
+// drawWeight draws dyadic numbers, whose sums are exact in any order; the large ones overflow uint8 and uint32.
 func drawWeight(t *rapid.T) float64 {
-	return rapid.SampledFrom([]float64{1, 1, 1, 1, 2, 3, 1000, 0.5, 0.25, math.MaxUint32, math.MaxUint32 - 1, 1 << 40}).Draw(t, "weight")
+	return rapid.SampledFrom([]float64{1, 1, 1, 1, 2, 3, 100, math.MaxUint8, 1000, 0.5, 0.25, math.MaxUint32, math.MaxUint32 - 1, 1 << 40}).Draw(t, "weight")
 }
 
 // Whatever is done to a sketch, it holds what maps would.

@@ -1,6 +1,7 @@
 package sketches
 
 import (
+	"encoding/binary"
 	"iter"
 	"math"
 	"slices"
@@ -8,25 +9,35 @@ import (
 
 const (
 	listSize  = 24
-	chunkMask = 31 // dense windows begin and end at multiples of 32 buckets
+	chunkMask = 31 // windows begin and end at multiples of 32 buckets
 )
 
-// store counts values of one sign by bucket. It is in one of three states, told apart by which array is not
-// empty: list (unsorted indexes, one count each), narrow (a window of uint32 counts, the usual one) or wide
-// (a window of float64 counts, once a count is a fraction or does not fit). Empty arrays keep their memory.
+// store counts values of one sign by bucket: first as a list (unsorted indexes, one count each), then as a window of counts, each in
+// as few bytes as all of them fit into. An emptied window keeps its memory.
 type store struct {
-	narrow []uint32
-	wide   []float64
-	first  int32 // index of narrow[0] or wide[0]
+	counts []byte // little endian, width bytes each; none for a list
+	first  int32  // index of the first of counts
 	listed uint8
+	width  uint8 // 1 and 4 for whole numbers, 8 for float64; 0 for a list
 	list   [listSize]int16
 }
 
-// addOne is add(i, 1): its warm case, a bucket inside the narrow window, touches one counter.
+// addOne is add(i, 1): its warm case, a bucket inside the window, touches one counter.
 func (s *store) addOne(i int32) {
-	if at := uint32(i - s.first); uint(at) < uint(len(s.narrow)) && s.narrow[at] != math.MaxUint32 {
-		s.narrow[at]++
-		return
+	at := uint(uint32(i - s.first))
+	switch s.width {
+	case 1:
+		if at < uint(len(s.counts)) && s.counts[at] != math.MaxUint8 {
+			s.counts[at]++
+			return
+		}
+	case 4:
+		if at < uint(len(s.counts))/4 {
+			if c := s.counts[4*at:]; binary.LittleEndian.Uint32(c) != math.MaxUint32 {
+				binary.LittleEndian.PutUint32(c, binary.LittleEndian.Uint32(c)+1)
+				return
+			}
+		}
 	}
 	s.add(i, 1)
 }
@@ -42,66 +53,152 @@ func (s *store) add(i int32, n float64) {
 		s.unlist(i, i)
 	}
 	s.cover(i, i)
-	at := i - s.first
-	if len(s.wide) == 0 {
-		sum := float64(s.narrow[at]) + n
-		if sum <= math.MaxUint32 && sum == math.Trunc(sum) {
-			s.narrow[at] = uint32(sum)
-			return
-		}
-		s.widen()
+	s.put(int(i-s.first), n)
+}
+
+// put adds to a count of the window, and makes all of them wider when the sum does not fit.
+func (s *store) put(at int, n float64) {
+	if whole := uint32(n); float64(whole) == n && s.putWhole(at, whole) {
+		return
 	}
-	s.wide[at] += n
+	sum := s.at(at) + n
+	if width := widthOf(sum); width > s.width {
+		s.widen(width)
+	}
+	s.set(at, sum)
+}
+
+// putWhole adds to a count of the window, unless the sum does not fit.
+func (s *store) putWhole(at int, n uint32) bool {
+	switch s.width {
+	case 1:
+		if sum := uint64(s.counts[at]) + uint64(n); sum <= math.MaxUint8 {
+			s.counts[at] = uint8(sum)
+			return true
+		}
+	case 4:
+		c := s.counts[4*at:]
+		if sum := uint64(binary.LittleEndian.Uint32(c)) + uint64(n); sum <= math.MaxUint32 {
+			binary.LittleEndian.PutUint32(c, uint32(sum))
+			return true
+		}
+	}
+	return false
+}
+
+// widthOf is the least width for a count.
+func widthOf(n float64) uint8 {
+	switch {
+	case n != math.Trunc(n) || n > math.MaxUint32:
+		return 8
+	case n > math.MaxUint8:
+		return 4
+	}
+	return 1
+}
+
+// at is a count of the window.
+func (s *store) at(at int) float64 {
+	switch s.width {
+	case 1:
+		return float64(s.counts[at])
+	case 4:
+		return float64(binary.LittleEndian.Uint32(s.counts[4*at:]))
+	}
+	return math.Float64frombits(binary.LittleEndian.Uint64(s.counts[8*at:]))
+}
+
+// whole is a count of the window, and false when counts are no whole numbers.
+func (s *store) whole(at int) (n uint32, whole bool) {
+	switch s.width {
+	case 1:
+		return uint32(s.counts[at]), true
+	case 4:
+		return binary.LittleEndian.Uint32(s.counts[4*at:]), true
+	}
+	return 0, false
+}
+
+// set sets a count of the window, which fits.
+func (s *store) set(at int, n float64) {
+	switch s.width {
+	case 1:
+		s.counts[at] = uint8(n)
+	case 4:
+		binary.LittleEndian.PutUint32(s.counts[4*at:], uint32(n))
+	default:
+		binary.LittleEndian.PutUint64(s.counts[8*at:], math.Float64bits(n))
+	}
+}
+
+// widen gives all counts of the window more bytes.
+func (s *store) widen(width uint8) {
+	n := s.length()
+	from := *s
+	s.width = width
+	if size := n * int(width); size <= cap(s.counts) {
+		s.counts = s.counts[:size] // from the last on, none is overwritten before it has been read
+	} else {
+		s.counts = make([]byte, size)
+	}
+	for at := n - 1; at >= 0; at-- {
+		s.set(at, from.at(at))
+	}
+}
+
+// length is how many buckets the window has.
+func (s *store) length() int {
+	switch s.width {
+	case 4:
+		return len(s.counts) / 4
+	case 8:
+		return len(s.counts) / 8
+	}
+	return len(s.counts) // of a list, none
 }
 
 // merge adds all counts of other, which may be s.
 func (s *store) merge(other *store) {
-	if len(other.narrow) > 0 {
-		s.mergeNarrow(other.first, other.narrow)
+	if !other.dense() {
+		for i, n := range other.all() {
+			s.add(i, n)
+		}
 		return
 	}
-	for i, n := range other.all() {
-		s.add(i, n)
-	}
-}
-
-func (s *store) mergeNarrow(first int32, counts []uint32) {
-	for len(counts) > 0 && counts[0] == 0 {
-		first, counts = first+1, counts[1:]
-	}
-	for len(counts) > 0 && counts[len(counts)-1] == 0 {
-		counts = counts[:len(counts)-1]
-	}
-	if len(counts) == 0 {
-		return
-	}
-	last := first + int32(len(counts)) - 1
+	first, last := other.first, other.first+int32(other.length())-1
 	if !s.dense() {
 		s.unlist(first, last)
 	}
 	s.cover(first, last)
-	if len(s.wide) == 0 {
-		into := s.narrow[first-s.first:]
-		for at, n := range counts {
-			if n > math.MaxUint32-into[at] {
-				// Counts before this one are merged; the rest goes on below, in wide.
-				s.widen()
-				first, counts = first+int32(at), counts[at:]
-				break
-			}
-			into[at] += n
-		}
+	shift, at := int(first-s.first), 0
+	if s.width == 1 && other.width == 1 {
+		at = addBytes(s.counts[shift:], other.counts)
 	}
-	if len(s.wide) > 0 {
-		into := s.wide[first-s.first:]
-		for at, n := range counts {
-			into[at] += float64(n)
+	for end := other.length(); at < end; at++ { // by number: when other is s, its counts may move
+		if n, whole := other.whole(at); whole && (n == 0 || s.putWhole(at+shift, n)) {
+			continue
+		}
+		if n := other.at(at); n != 0 {
+			s.put(at+shift, n)
 		}
 	}
 }
 
+// addBytes adds counts one by one, and returns how many it has added: the sum of the next does not fit.
+func addBytes(into, counts []byte) (added int) {
+	into = into[:len(counts)]
+	for i, n := range counts {
+		sum := uint(into[i]) + uint(n)
+		if sum > math.MaxUint8 {
+			return i
+		}
+		into[i] = byte(sum)
+	}
+	return len(counts)
+}
+
 func (s *store) reset() {
-	s.narrow, s.wide, s.listed = s.narrow[:0], s.wide[:0], 0
+	s.counts, s.width, s.listed = s.counts[:0], 0, 0
 }
 
 // count is the sum of all counts; that of a nil store is zero.
@@ -109,14 +206,11 @@ func (s *store) count() (sum float64) {
 	if s == nil {
 		return 0
 	}
-	if !s.dense() {
-		return float64(s.listed)
-	}
-	for _, n := range s.narrow {
-		sum += float64(n)
-	}
-	for _, n := range s.wide {
-		sum += n
+	sum = float64(s.listed)
+	if s.dense() {
+		for at := range s.length() {
+			sum += s.at(at)
+		}
 	}
 	return sum
 }
@@ -146,14 +240,26 @@ func (s *store) all() iter.Seq2[int32, float64] {
 			yieldList(list[:s.listed], yield)
 			return
 		}
-		first := s.first
-		for at, n := range s.narrow {
-			if n != 0 && !yield(first+int32(at), float64(n)) {
+		if s.width == 1 {
+			yieldBytes(s.first, s.counts, yield)
+			return
+		}
+		for at := range s.length() {
+			if n := s.at(at); n != 0 && !yield(s.first+int32(at), n) {
 				return
 			}
 		}
-		for at, n := range s.wide {
-			if n != 0 && !yield(first+int32(at), n) {
+	}
+}
+
+// yieldBytes passes over eight empty buckets at a time: most are. Windows are of 32 buckets or a multiple.
+func yieldBytes(first int32, counts []byte, yield func(int32, float64) bool) {
+	for at := 0; at < len(counts); at += 8 {
+		if binary.LittleEndian.Uint64(counts[at:]) == 0 {
+			continue
+		}
+		for i, n := range counts[at : at+8] {
+			if n != 0 && !yield(first+int32(at+i), float64(n)) {
 				return
 			}
 		}
@@ -186,24 +292,25 @@ func (s *store) extent() (used int, least, greatest int32) {
 	return used, least, greatest
 }
 
-func (s *store) dense() bool { return len(s.narrow)+len(s.wide) > 0 }
+func (s *store) dense() bool { return s.width > 0 }
 
-// unlist turns the list into a narrow window that also covers least to greatest.
+// unlist turns the list into a window that also covers least to greatest.
 func (s *store) unlist(least, greatest int32) {
-	list := s.list
-	for _, i := range list[:s.listed] {
+	list := s.list[:s.listed]
+	for _, i := range list {
 		least, greatest = min(least, int32(i)), max(greatest, int32(i))
 	}
+	s.width = 1
 	s.cover(least, greatest)
-	for _, i := range list[:s.listed] {
-		s.narrow[int32(i)-s.first]++
+	for _, i := range list {
+		s.counts[int32(i)-s.first]++
 	}
 	s.listed = 0
 }
 
 // cover widens the window to hold least to greatest.
 func (s *store) cover(least, greatest int32) {
-	length := int32(len(s.narrow) + len(s.wide))
+	length := int32(s.length())
 	first, end := least&^chunkMask, greatest|chunkMask+1
 	if length > 0 {
 		if s.first <= least && greatest < s.first+length {
@@ -213,19 +320,14 @@ func (s *store) cover(least, greatest int32) {
 	} else {
 		s.first = first
 	}
-	shift, size := int(s.first-first), int(end-first)
-	if len(s.wide) > 0 {
-		s.wide = regrow(s.wide, shift, size)
-	} else {
-		s.narrow = regrow(s.narrow, shift, size)
-	}
+	s.counts = regrow(s.counts, int(s.first-first)*int(s.width), int(end-first)*int(s.width))
 	s.first = first
 }
 
 // regrow returns counts with the given length, the old ones moved up by shift, the others zero.
-func regrow[T uint32 | float64](counts []T, shift, length int) []T {
+func regrow(counts []byte, shift, length int) []byte {
 	if cap(counts) < length {
-		grown := make([]T, length)
+		grown := make([]byte, length)
 		copy(grown[shift:], counts)
 		return grown
 	}
@@ -235,14 +337,4 @@ func regrow[T uint32 | float64](counts []T, shift, length int) []T {
 	clear(counts[:shift])
 	clear(counts[shift+old:])
 	return counts
-}
-
-// widen turns narrow counts into float64 ones. It leaves the elements of the narrow array as they are:
-// a merge of a store into itself still reads them.
-func (s *store) widen() {
-	s.wide = regrow(s.wide[:0], 0, len(s.narrow))
-	for at, n := range s.narrow {
-		s.wide[at] = float64(n)
-	}
-	s.narrow = s.narrow[:0]
 }
