@@ -12,7 +12,7 @@ SCHEDULES ?= 2000
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 BUILD := CGO_ENABLED=0 $(GO) build -ldflags '-s -w -X main.version=$(VERSION)'
 
-.PHONY: help run test race sim sim-scale build fmt lint chaos figures bench bench-full bench-page bench-query microbench docs clean
+.PHONY: help run test race sim sim-scale build fmt lint chaos figures bench bench-full bench-page bench-query bench-query-page microbench docs clean
 
 help: ## Show what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
@@ -82,6 +82,10 @@ bench-page: ## Write bench/results/summary.json and its section of docs/performa
 
 bench-query: ## Measure PromQL beside SQL, the plain engine and Prometheus' own storage (an hour and 8 GB; bench/README.md)
 	VIGIE_BENCH_QUERY=$(CURDIR)/bench/results/query.json CGO_ENABLED=0 $(GO) test -count=1 -v -timeout 6h -run '^TestQueries$$' ./bench/query
+	@$(MAKE) --no-print-directory bench-query-page
+
+bench-query-page: ## Write the section on PromQL of docs/performance.md from bench/results/query.json
+	CGO_ENABLED=0 $(GO) test -count=1 -run '^TestPage$$' ./bench/query -update
 
 microbench: ## Run the benchmarks of the pure packages and the pipeline
 	CGO_ENABLED=0 $(GO) test -run '^$$' -bench . -benchmem ./pkg/... ./internal/pipeline/... ./internal/clickhouse/...

@@ -56,6 +56,7 @@ func newDatabase(t testing.TB) *database {
 	server := testkit.ClickHouse(t, users)
 	cfg := clickhouse.DefaultConfig()
 	cfg.Addrs, cfg.Password, cfg.SQLPassword, cfg.SQL = []string{server.HTTPAddr}, access.ServicePassword, access.SQLPassword, access.Limits
+	cfg.Timeout, cfg.InsertTimeout = time.Hour, time.Hour
 	client, err := clickhouse.NewClient(cfg)
 	if err != nil {
 		t.Fatal(err)

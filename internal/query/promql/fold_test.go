@@ -131,6 +131,21 @@ func TestSumOfFirstWindow(t *testing.T) {
 	}
 }
 
+// A sample of a gauge is valid for less than the lookback, to the millisecond: at the end of what is read no stale marker says so.
+func TestLookbackEnds(t *testing.T) {
+	for _, pushdown := range []bool{true, false} {
+		s := newServer(t, func(s *server) { s.cfg.Pushdown = pushdown })
+		last := s.now.Add(-5 * time.Minute)
+		s.store.add(t, "acme", events.Gauge, "temp", map[string]string{"host": "a"}, event{last, 7})
+		s.store.add(t, "acme", events.Gauge, "temp", map[string]string{"host": "b"}, event{last.Add(time.Millisecond), 8})
+		for query, want := range map[string]float64{"max(temp)": 8, "min(temp)": 8, "count(temp)": 1, "sum(temp offset 10s)": 15} {
+			if got := s.one(query, s.now); got != want {
+				t.Errorf("pushdown %v: %s: got %v, want %v", pushdown, query, got, want)
+			}
+		}
+	}
+}
+
 // points are the values of a range query, by series and time; native histograms as text.
 func (s *server) points(query string, at time.Time, step time.Duration) map[string]string {
 	s.t.Helper()
