@@ -30,9 +30,12 @@ func TestErrorInTheMiddleTellsNoInternals(t *testing.T) {
 			t.Errorf("%s: got %q, broken off %v, want the exception without path", accepted, text[max(0, len(text)-500):], broken)
 		}
 	}
-	// An error before anything was sent, in ClickHouse's own compression, says what it is.
-	if status, body, _ := through(t, gateway, "acme", statement, url.Values{"compress": {"1"}}); status != http.StatusInternalServerError || len(body) < 60 {
-		t.Errorf("compress=1: got %d and %q, want a message", status, body)
+	// An error before anything was sent, in ClickHouse's own compression, says what it is. On a machine that is busy for long enough,
+	// something was.
+	status, body, _ = through(t, gateway, "acme", statement, url.Values{"compress": {"1"}})
+	head, _, broken := strings.Cut(body, "\n[broken off")
+	if status == http.StatusOK != broken || len(head) < 60 || broken && !strings.Contains(head, "__exception__") || strings.Contains(head, "/var/lib") {
+		t.Errorf("compress=1: got %d and %q, want a message", status, head[max(0, len(head)-500):])
 	}
 }
 
