@@ -47,9 +47,9 @@ const (
 // part was in none that was learnt.
 func (w *work) repeatOTLP() bool {
 	s := w.s
-	s.digests, s.unknown = s.digests[:0], false
+	s.digests = s.digests[:0]
 	fits := w.repeatRequest(w.src.Value) && len(s.digests) > 0
-	if fits && !s.unknown {
+	if fits && w.src.Repeats.findAll(s.digests, w.out.Repeats, &s.fetched) {
 		w.out.Events = len(s.digests)
 		s.digests = s.digests[:0]
 		return true
@@ -82,82 +82,117 @@ func (w *work) repeatResource(b []byte) bool {
 	})
 }
 
-// repeatMetric passes over a gauge or a sum.
+// repeatMetric passes over a gauge or a sum. What it and the message of its points say is one context.
 func (w *work) repeatMetric(b []byte, context series.ID) bool {
-	data := uint64(tagMetricGauge)
-	if rest := b; !findField(rest, tagMetricGauge) {
-		data = tagMetricSum
-	}
-	context, ok := w.contextOf(b, context, data, tagMetricName, tagMetricDescription, tagMetricUnit, tagMetricMetadata)
-	if !ok {
-		return false
-	}
-	several := false
-	return each(b, data, func(points []byte) bool {
-		if several { // two parts of one message, or of a choice
+	told := appendID(w.s.cutter.told[:0], context)
+	var data []byte
+	kind := uint64(0)
+	for len(b) > 0 {
+		before := b
+		f, ok := cutField(&b)
+		switch {
+		case !ok:
+			return false
+		case f.tag == tagMetricGauge || f.tag == tagMetricSum:
+			if kind != 0 { // two parts of one message, or of a choice
+				return false
+			}
+			kind, data = f.tag, f.bytes
+		case f.tag == tagMetricName || f.tag == tagMetricDescription || f.tag == tagMetricUnit || f.tag == tagMetricMetadata:
+			told = append(told, before[:len(before)-len(b)]...)
+		default:
 			return false
 		}
-		several = true
-		context, ok := w.contextOf(points, context, tagPoints, tagTemporality, tagMonotonic)
-		return ok && each(points, tagPoints, func(point []byte) bool { return w.repeatPoint(point, context) })
-	})
-}
-
-// repeatPoint passes over a data point with one time and one value.
-func (w *work) repeatPoint(b []byte, context series.ID) bool {
-	s := w.s
-	if len(s.digests) >= min(w.opts.MaxEvents, maxRecordLabels/max(w.opts.MaxLabels, 1)) {
-		return false
 	}
-	r := Repeat{Index: len(s.digests)}
-	told := appendID(s.cutter.told[:0], context)
-	times, starts, values := 0, 0, 0
-	for rest := b; len(rest) > 0; {
+	told = append(told, byte(kind)) // no field of a metric that stands before it has that tag
+	found := false
+	for rest := data; len(rest) > 0; {
 		before := rest
 		f, ok := cutField(&rest)
-		if !ok {
+		switch {
+		case !ok:
 			return false
-		}
-		switch f.tag {
-		case tagPointTime:
-			times++
-			told = append(told, before[:len(before)-len(rest)-8]...)
-			r.Time = int64(f.value)
-		case tagPointDouble:
-			values++
-			told = append(told, before[:len(before)-len(rest)-8]...)
-			r.Value = math.Float64frombits(f.value)
-		case tagPointInt:
-			values++
-			told = append(told, before[:len(before)-len(rest)-8]...)
-			r.Value = float64(int64(f.value))
-		case tagPointStart:
-			starts++
-			told = append(told, before[:len(before)-len(rest)-8]...)
-			if f.value <= math.MaxInt64 {
-				r.Start = int64(f.value)
-			}
-		case tagPointExemplars, tagPointAttributes, tagPointFlags:
+		case f.tag == tagPoints:
+			found = true
+		case f.tag == tagTemporality || f.tag == tagMonotonic:
 			told = append(told, before[:len(before)-len(rest)]...)
 		default:
 			return false
 		}
 	}
+	w.s.cutter.told = told
+	context = w.otlpDigest(told)
+	// Without points nothing of it would be looked up, and what is no protobuf in it not be found.
+	return found && each(data, tagPoints, func(point []byte) bool { return w.repeatPoint(point, context) })
+}
+
+// repeatPoint passes over a data point with one time and one value. Its digest is that of its bytes with zeros for those and its start.
+func (w *work) repeatPoint(b []byte, context series.ID) bool {
+	s := w.s
+	if len(s.digests) >= min(w.opts.MaxEvents, maxRecordLabels/max(w.opts.MaxLabels, 1)) {
+		return false
+	}
+	told := append(appendID(s.cutter.told[:0], context), b...)
 	s.cutter.told = told
+	told = told[len(told)-len(b):]
+	r := Repeat{Index: len(s.digests)}
+	times, starts, values := 0, 0, 0
+	for i := 0; i < len(b); {
+		next, ok := passPointField(b, i)
+		if !ok {
+			return false
+		}
+		switch b[i] {
+		case tagPointTime:
+			times++
+			r.Time = int64(takeFixed(told[i+1:]))
+		case tagPointDouble:
+			values++
+			r.Value = math.Float64frombits(takeFixed(told[i+1:]))
+		case tagPointInt:
+			values++
+			r.Value = float64(int64(takeFixed(told[i+1:])))
+		case tagPointStart:
+			starts++
+			if start := takeFixed(told[i+1:]); start <= math.MaxInt64 {
+				r.Start = int64(start)
+			}
+		}
+		i = next
+	}
 	if times != 1 || starts > 1 || values != 1 || r.Time <= 0 || r.Value-r.Value != 0 {
 		return false
 	}
-	digest := w.otlpDigest(told)
-	s.digests = append(s.digests, digest)
-	if s.unknown {
-		return true
-	}
-	ref, ok := w.src.Repeats.find(digest)
-	if s.unknown = !ok; ok {
-		r.Ref = ref
-		w.out.Repeats = append(w.out.Repeats, r)
-	}
+	s.digests = append(s.digests, w.otlpDigest(s.cutter.told))
+	w.out.Repeats = append(w.out.Repeats, r)
 	return true
+}
+
+// passPointField returns where the field of a data point ends that begins at i, when it is one that points known by their bytes may have.
+func passPointField(b []byte, i int) (next int, ok bool) {
+	switch b[i] {
+	case tagPointTime, tagPointDouble, tagPointInt, tagPointStart:
+		next = i + 9
+		return next, next <= len(b)
+	case tagPointAttributes, tagPointExemplars:
+		if i+1 < len(b) && b[i+1] < 0x80 {
+			next = i + 2 + int(b[i+1])
+			return next, next <= len(b)
+		}
+	case tagPointFlags:
+	default:
+		return 0, false
+	}
+	rest := b[i:]
+	_, ok = cutField(&rest)
+	return len(b) - len(rest), ok
+}
+
+// takeFixed reads eight bytes and leaves zeros.
+func takeFixed(b []byte) (v uint64) {
+	v = binary.LittleEndian.Uint64(b)
+	binary.LittleEndian.PutUint64(b, 0)
+	return v
 }
 
 // otlpDigest hashes with another seed than that of JSON events: what one format says is nothing in the other.
@@ -197,14 +232,4 @@ func each(b []byte, tag uint64, fn func([]byte) bool) bool {
 		}
 	}
 	return true
-}
-
-func findField(b []byte, tag uint64) bool {
-	for len(b) > 0 {
-		f, ok := cutField(&b)
-		if !ok || f.tag == tag {
-			return ok
-		}
-	}
-	return false
 }

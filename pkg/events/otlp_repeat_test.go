@@ -157,4 +157,24 @@ func TestOTLPRepeatsAreKnown(t *testing.T) {
 	}
 }
 
+// A part of a request that is no protobuf is found, also where no data point is that could be known.
+func TestOTLPRepeatsWithoutPoints(t *testing.T) {
+	point := "\x19\x00\x00\x64\xa7\xb3\xb6\xe0\x0d\x21\x00\x00\x00\x00\x00\x00\xf0\x3f" // time = 1e18, value = 1
+	request := func(metrics ...string) []byte {
+		var scope string
+		for _, m := range metrics {
+			scope += "\x12" + string(rune(len(m))) + m
+		}
+		scope = "\x12" + string(rune(len(scope))) + scope
+		return []byte("\x0a" + string(rune(len(scope))) + scope)
+	}
+	good := "\x0a\x01a\x2a\x14\x0a\x12" + point
+	if known := knownOf(t, 1000, request(good), request(good)); known != 1 {
+		t.Fatalf("got %d data points known, want the second", known)
+	}
+	for _, strange := range []string{"\x0a\x01b\x62\x01\xff", "\x0a\x01b\x2a\x00\x62\x01\xff", "\x62\x01\xff\x2a\x00", "\x2a\x02\x10\x01", "\x0a\x01b"} {
+		knownOf(t, 1000, request(good), request(good, strange), request(strange, good))
+	}
+}
+
 func pmetricTime(n int) pcommon.Timestamp { return pcommon.Timestamp(n) }

@@ -153,6 +153,26 @@ func (r *Repeats) find(digest series.ID) (ref uint32, ok bool) {
 	return other.find(digest)
 }
 
+// findAll finds all of digests, which are those of list, and says whether it did. It reads of all of them before it needs any, so that the
+// processor waits for all at once.
+func (r *Repeats) findAll(digests []series.ID, list []Repeat, fetched *uint64) bool {
+	if r.used == 0 {
+		return false
+	}
+	for i := range digests {
+		home, _ := r.setsOf(digests[i].Lo)
+		*fetched += home[0].low
+	}
+	for i := range digests {
+		ref, ok := r.find(digests[i])
+		if !ok {
+			return false
+		}
+		list[i].Ref = ref
+	}
+	return true
+}
+
 func (set *repeatSet) find(digest series.ID) (ref uint32, ok bool) {
 	for i := range set {
 		if s := &set[i]; s.low == digest.Lo && s.high == uint32(digest.Hi) && s.ref != 0 {

@@ -43,7 +43,7 @@ type scanner struct {
 	cutter cutter
 
 	digests []series.ID // of the data points of an OTLP request
-	unknown bool        // one of them is not known
+	fetched uint64      // of no meaning: what is read ahead has to go somewhere
 }
 
 func (s *scanner) load(record []byte) {
