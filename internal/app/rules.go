@@ -140,6 +140,16 @@ func runRules(ctx context.Context, cfg kafka.Config, r *ruler.Ruler, log *slog.L
 	if err := newTopics(cfg, log).ensure(ctx); err != nil {
 		return err
 	}
+	following := make(chan struct{})
+	go func() {
+		defer close(following)
+		sessions(ctx, rulesRetryMin, rulesRetryMax, func() error {
+			return kafka.FollowRuleStates(ctx, cfg, log, r.Observe)
+		}, func(err error, wait time.Duration) {
+			log.Warn("rules of other processes are shown as they were; reading their states again", "err", err, "retry_in", wait)
+		})
+	}()
+	defer func() { <-following }()
 	sessions(ctx, rulesRetryMin, rulesRetryMax, func() error {
 		return kafka.RunRuleShards(ctx, cfg, log, func(ctx context.Context, shard *kafka.RuleShard) error { return r.RunShard(ctx, shard) })
 	}, func(err error, wait time.Duration) {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"maps"
 	"slices"
 	"sync"
 	"testing"
@@ -126,4 +127,53 @@ func TestRuleShardFences(t *testing.T) {
 	if !slices.Equal(keys, []string{"a=1", "b=2"}) {
 		t.Errorf("got %v, want a=1 b=2", keys)
 	}
+}
+
+// Who follows is given what was committed of all shards, then what is committed later, in order, and nothing of transactions that
+// came to nothing.
+func TestRuleStatesAreFollowed(t *testing.T) {
+	_, cfg := fake(t)
+	opened, stop := runShards(t, cfg)
+	defer stop()
+	shards := shardsOf(t, opened, 4)
+	commit := func(shard int32, states map[string][]byte) {
+		t.Helper()
+		if err := shards[shard].Commit(deadline(t), nil, states); err != nil {
+			t.Fatal(err)
+		}
+	}
+	commit(0, map[string][]byte{"a": []byte("1")})
+	commit(3, map[string][]byte{"b": []byte("1")})
+	type change struct{ key, state string }
+	changes := make(chan change, 100)
+	ctx, cancel := context.WithCancel(t.Context())
+	var following sync.WaitGroup
+	following.Go(func() {
+		err := kafka.FollowRuleStates(ctx, cfg, slog.New(slog.DiscardHandler), func(key string, state []byte) {
+			if state == nil {
+				state = []byte("forgotten")
+			}
+			changes <- change{key, string(state)}
+		})
+		if err != nil {
+			t.Errorf("follow: %v", err)
+		}
+	})
+	defer func() { cancel(); following.Wait() }()
+	got := map[string]string{}
+	until := func(want map[string]string) {
+		t.Helper()
+		for !maps.Equal(got, want) {
+			select {
+			case c := <-changes:
+				got[c.key] = c.state
+			case <-time.After(30 * time.Second):
+				t.Fatalf("got %v, want %v", got, want)
+			}
+		}
+	}
+	until(map[string]string{"a": "1", "b": "1"})
+	commit(0, map[string][]byte{"a": []byte("2")})
+	commit(3, map[string][]byte{"b": nil, "c": []byte("1")})
+	until(map[string]string{"a": "2", "b": "forgotten", "c": "1"})
 }

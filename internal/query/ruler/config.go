@@ -15,6 +15,9 @@ type Config struct {
 	Tenants map[tenants.ID]Tenant `yaml:"tenants"`
 	// EvaluationInterval is the time between two evaluations of a group that does not say itself. Default 1m; 10s or more.
 	EvaluationInterval time.Duration `yaml:"evaluation_interval"`
+	// Concurrency is how many tenants may be evaluated at the same time, of each partition of the topic of rule states. The groups
+	// of one tenant are evaluated one after the other. Default 8.
+	Concurrency int `yaml:"concurrency"`
 	// Backfill is how late an evaluation may be and is still made, one after the other, when the stream or this process
 	// was down. What is later is passed over, but for the last, and counted. Default 5m; 0 makes only the last.
 	Backfill time.Duration `yaml:"backfill"`
@@ -44,7 +47,7 @@ type Tenant struct {
 
 // DefaultConfig is the configuration without any setting.
 func DefaultConfig() Config {
-	return Config{EvaluationInterval: time.Minute, Backfill: 5 * time.Minute, ResendDelay: time.Minute}
+	return Config{EvaluationInterval: time.Minute, Concurrency: 8, Backfill: 5 * time.Minute, ResendDelay: time.Minute}
 }
 
 // Validate says which fields cannot be. It opens no file.
@@ -63,6 +66,9 @@ func (c *Config) Validate() error {
 	}
 	if c.EvaluationInterval < window {
 		errs = append(errs, fmt.Errorf("evaluation_interval %s: want %s or more", c.EvaluationInterval, window))
+	}
+	if c.Concurrency < 1 {
+		errs = append(errs, fmt.Errorf("concurrency %d: want at least 1", c.Concurrency))
 	}
 	if c.Backfill < 0 {
 		errs = append(errs, fmt.Errorf("backfill %s: want 0 or more", c.Backfill))

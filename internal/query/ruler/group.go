@@ -165,6 +165,9 @@ func (g *group) state(t int64) []byte {
 		}
 		s.Rules[key] = of
 	}
+	for _, rule := range g.rules.Rules() {
+		s.Runs = append(s.Runs, runOf(rule))
+	}
 	bytes, err := json.Marshal(s)
 	if err != nil {
 		panic("BUG: state of a rule group does not marshal: " + err.Error())
@@ -190,6 +193,11 @@ func (g *group) restore(bytes []byte) error {
 		}
 		for _, sample := range was.Samples {
 			g.seen[key][sample.key()] = sample
+		}
+	}
+	if all := g.rules.Rules(); len(all) == len(s.Runs) { // of the same file, or nearly
+		for i, rule := range all {
+			s.Runs[i].restore(rule)
 		}
 	}
 	return nil

@@ -187,6 +187,21 @@ const shopSeries = `
   errors{service="b", host="1"} 7x20 0x10 7x30
 `
 
+// step is one round of RunShard that waits for all that is due. more says that there may be more to do at once.
+func (s *shardRun) step(ctx context.Context) (more bool, err error) {
+	s.wake()
+	if err := s.begin(ctx); err != nil {
+		return false, err
+	}
+	var list []*outcome
+	for range s.running {
+		list = append(list, <-s.done)
+	}
+	before := testutil.ToFloat64(s.ruler.metrics.evaluations)
+	err = s.finish(ctx, list)
+	return testutil.ToFloat64(s.ruler.metrics.evaluations) > before, err
+}
+
 // run evaluates all up to the end without an accident.
 func (r *Ruler) run(t testing.TB, d *database, l *log, end time.Duration) {
 	s, err := r.open(t.Context(), l)

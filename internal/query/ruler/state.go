@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/prometheus/prometheus/model/labels"
@@ -21,6 +22,39 @@ type groupState struct {
 	Version   int                  `json:"version"`
 	Evaluated int64                `json:"evaluated"` // Unix ms, of the last committed evaluation
 	Rules     map[string]ruleState `json:"rules,omitempty"`
+	Runs      []ruleRun            `json:"runs,omitempty"` // of all rules, in the order of the file
+}
+
+// ruleRun is how the last evaluation of a rule went, for readers of rules.
+type ruleRun struct {
+	At    int64   `json:"at"` // Unix ms, of the clock; 0 when there was none
+	Took  float64 `json:"took"`
+	Error string  `json:"error,omitempty"`
+}
+
+// longestError is how much of a rule's error is kept, in bytes.
+const longestError = 1000
+
+func runOf(rule rules.Rule) ruleRun {
+	run := ruleRun{At: millis(rule.GetEvaluationTimestamp()), Took: rule.GetEvaluationDuration().Seconds()}
+	if err := rule.LastError(); err != nil {
+		run.Error = strings.ToValidUTF8(err.Error()[:min(len(err.Error()), longestError)], "")
+	}
+	return run
+}
+
+func (run ruleRun) restore(rule rules.Rule) {
+	if run.At == 0 {
+		return
+	}
+	rule.SetEvaluationTimestamp(moment(run.At))
+	rule.SetEvaluationDuration(time.Duration(run.Took * float64(time.Second)))
+	rule.SetHealth(rules.HealthGood)
+	rule.SetLastError(nil)
+	if run.Error != "" {
+		rule.SetHealth(rules.HealthBad)
+		rule.SetLastError(errors.New(run.Error))
+	}
 }
 
 // ruleState is an alerting rule that has alerts.

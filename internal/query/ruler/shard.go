@@ -1,0 +1,352 @@
+package ruler
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"hash/fnv"
+	"maps"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/vigie-io/vigie/internal/tenants"
+)
+
+// RunShard evaluates the groups of a shard until ctx ends or something is wrong with the shard, which then has to be opened
+// anew: what was not committed is evaluated again. Tenants do not wait for each other; the groups of one do.
+func (r *Ruler) RunShard(ctx context.Context, shard Shard) error {
+	s, err := r.open(ctx, shard)
+	if err != nil {
+		return err
+	}
+	defer s.close()
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel() // before close, which waits for what is being evaluated
+	wait := time.NewTicker(tick)
+	defer wait.Stop()
+	for s.wake(); ; {
+		if err := s.begin(ctx); err != nil {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-wait.C:
+			s.wake()
+		case done := <-s.done:
+			if err := s.finish(ctx, append([]*outcome{done}, s.others()...)); err != nil {
+				return err
+			}
+		}
+	}
+}
+
+func (r *Ruler) open(ctx context.Context, shard Shard) (*shardRun, error) {
+	states, err := shard.Restore(ctx)
+	if err != nil {
+		return nil, err
+	}
+	concurrency := r.files.Load().cfg.Concurrency
+	s := &shardRun{
+		ruler: r, shard: shard, states: states, tenants: map[tenants.ID]*tenantRun{}, told: map[string]time.Time{},
+		concurrency: concurrency, done: make(chan *outcome, concurrency),
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.shards[s] = true
+	return s, nil
+}
+
+func (s *shardRun) close() {
+	s.evaluating.Wait()
+	r := s.ruler
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	delete(r.shards, s)
+	r.metrics.groups.Sub(float64(len(s.shown)))
+}
+
+// shardRun is a shard that is being evaluated. One goroutine uses it; those that evaluate have a tenant each, and give it back
+// with its outcome.
+type shardRun struct {
+	ruler       *Ruler
+	shard       Shard
+	states      map[string][]byte // of groups that are not running
+	tenants     map[tenants.ID]*tenantRun
+	order       []*tenantRun         // whose turn comes next is in front
+	told        map[string]time.Time // by key, when a failure was last logged
+	concurrency int                  // most tenants at the same time
+	running     int                  // tenants now
+	done        chan *outcome        // has room for all of them
+	evaluating  sync.WaitGroup
+
+	shown []*group // groups, for readers; under the Ruler's lock
+}
+
+// tenantRun are the groups of a tenant.
+type tenantRun struct {
+	id      tenants.ID
+	files   *Files // those that groups are of
+	groups  []*group
+	overlay *overlay
+	running bool // groups are another goroutine's
+	resting bool // until the next look at the watermarks
+}
+
+// outcome is an evaluation of some groups of a tenant.
+type outcome struct {
+	of     *tenantRun
+	groups []*group
+	errs   []error // by group, nil for those that were evaluated
+}
+
+// wake has the watermarks looked at again, and tells what has to be told.
+func (s *shardRun) wake() {
+	oldest := s.ruler.now()
+	for _, t := range s.order {
+		t.resting = false
+		if !t.running {
+			s.tell(t)
+		}
+		for _, g := range t.groups {
+			if was := moment(g.evaluated); g.evaluated != 0 && was.Before(oldest) {
+				oldest = was
+			}
+		}
+	}
+	if len(s.order) > 0 {
+		s.ruler.metrics.lag.Set(s.ruler.now().Sub(oldest).Seconds())
+	}
+}
+
+// tell tells the Alertmanager of a tenant's alerts. Nobody evaluates them meanwhile: what is told was committed.
+func (s *shardRun) tell(t *tenantRun) {
+	for _, g := range t.groups {
+		g.tell(s.ruler.now(), t.files.cfg.ResendDelay)
+	}
+}
+
+// begin takes new files over and starts to evaluate what is due, as far as there is room.
+func (s *shardRun) begin(ctx context.Context) error {
+	files := s.ruler.files.Load()
+	for _, file := range files.groups {
+		if s.mine(file.tenant) && s.tenants[file.tenant] == nil {
+			t := &tenantRun{id: file.tenant, overlay: newOverlay(overlayKept.Milliseconds())}
+			s.tenants[file.tenant], s.order = t, append(s.order, t)
+		}
+	}
+	states := s.forgotten(files)
+	for _, t := range slices.Clone(s.order) {
+		if t.running {
+			continue // new files wait, too
+		}
+		if t.files != files {
+			if err := s.follow(ctx, t, files); err != nil {
+				return err
+			}
+		}
+		if t.resting || s.running == s.concurrency {
+			continue
+		}
+		due := s.due(ctx, t, states)
+		if t.resting = len(due) == 0; t.resting {
+			continue
+		}
+		s.start(t, due)
+	}
+	if len(states) == 0 {
+		return nil
+	}
+	return s.commit(ctx, nil, states)
+}
+
+// start evaluates groups of a tenant, one after the other. The tenant goes to the end of the line.
+func (s *shardRun) start(t *tenantRun, groups []*group) {
+	s.order = append(slices.DeleteFunc(s.order, func(o *tenantRun) bool { return o == t }), t)
+	t.running = true
+	s.running++
+	s.evaluating.Go(func() {
+		out := &outcome{of: t, groups: groups, errs: make([]error, len(groups))}
+		for i, g := range groups {
+			out.errs[i] = g.evaluate(g.at)
+		}
+		s.done <- out
+	})
+}
+
+// others are the outcomes that are there besides.
+func (s *shardRun) others() (list []*outcome) {
+	for {
+		select {
+		case o := <-s.done:
+			list = append(list, o)
+		default:
+			return list
+		}
+	}
+}
+
+// finish commits outcomes, and tells of their alerts.
+func (s *shardRun) finish(ctx context.Context, list []*outcome) error {
+	records, states := map[tenants.ID][][]byte{}, map[string][]byte{}
+	var done []*group
+	samples := 0
+	for _, o := range list {
+		o.of.running = false
+		s.running--
+		for i, g := range o.groups {
+			if err := o.errs[i]; err != nil {
+				o.of.resting = true
+				s.failed(ctx, g, err)
+				continue
+			}
+			records[o.of.id] = append(records[o.of.id], g.out.take()...)
+			states[g.file.key()] = g.state(g.at)
+			samples += g.out.samples
+			done = append(done, g)
+		}
+	}
+	if len(done) > 0 {
+		if err := s.commit(ctx, records, states); err != nil {
+			return err
+		}
+	}
+	for _, g := range done {
+		g.evaluated = g.at
+		s.ruler.metrics.missed.Add(float64(g.missed))
+		s.ruler.metrics.evaluations.Inc()
+	}
+	s.ruler.metrics.samples.Add(float64(samples))
+	for _, o := range list {
+		s.tell(o.of)
+	}
+	return nil
+}
+
+func (s *shardRun) commit(ctx context.Context, records map[tenants.ID][][]byte, states map[string][]byte) error {
+	if err := s.shard.Commit(ctx, records, states); err != nil {
+		s.ruler.metrics.failures.WithLabelValues(failedCommit).Inc()
+		return err
+	}
+	return nil
+}
+
+// follow takes other files over for a tenant.
+func (s *shardRun) follow(ctx context.Context, t *tenantRun, files *Files) error {
+	running := map[string]*group{}
+	for _, g := range t.groups {
+		running[g.file.key()] = g
+	}
+	var next []*group
+	for _, file := range files.groups {
+		if file.tenant != t.id {
+			continue
+		}
+		g, err := newGroup(ctx, s.ruler, file, files, t.overlay)
+		if err != nil {
+			return fmt.Errorf("rule group %s of %s in %s: %w", file.group.Name, file.tenant, file.path, err)
+		}
+		was, state := running[file.key()], s.states[file.key()]
+		if was != nil {
+			state = was.state(was.evaluated)
+			delete(running, file.key())
+		}
+		if state != nil {
+			if err := g.restore(state); err != nil {
+				return fmt.Errorf("rule group %s of %s: %w", file.group.Name, file.tenant, err)
+			}
+		}
+		if was != nil {
+			g.rules.CopyState(was.rules) // which series there were
+		}
+		delete(s.states, file.key())
+		next = append(next, g)
+	}
+	for key, g := range running {
+		s.states[key] = g.state(g.evaluated)
+	}
+	s.ruler.metrics.groups.Add(float64(len(next) - len(t.groups)))
+	t.groups, t.files, t.resting = next, files, false
+	if len(next) == 0 {
+		delete(s.tenants, t.id)
+		s.order = slices.DeleteFunc(s.order, func(o *tenantRun) bool { return o == t })
+	}
+	s.show()
+	return nil
+}
+
+// show lists the groups for readers.
+func (s *shardRun) show() {
+	var all []*group
+	for _, t := range s.order {
+		all = append(all, t.groups...)
+	}
+	s.ruler.mu.Lock()
+	defer s.ruler.mu.Unlock()
+	s.shown = all
+}
+
+// mine says whether the tenant is of this shard. All groups of a tenant are, so that those that build on others find what they
+// recorded a moment ago.
+func (s *shardRun) mine(tenant tenants.ID) bool {
+	number, of := s.shard.Partition()
+	h := fnv.New32a()
+	h.Write([]byte(tenant))
+	return int32(h.Sum32()%uint32(of)) == number
+}
+
+// due lists the groups of a tenant to evaluate now: those whose time is the earliest. When there is something to catch up with,
+// a group is not ahead of others that it builds on. states takes those of groups that are new.
+func (s *shardRun) due(ctx context.Context, t *tenantRun, states map[string][]byte) (list []*group) {
+	earliest := int64(0)
+	for _, g := range t.groups {
+		g.at = 0
+		complete, err := s.ruler.source.Complete(g.ctx)
+		if err != nil {
+			s.failed(ctx, g, err)
+			continue
+		}
+		if g.evaluated == 0 { // it is new: from here on nothing is to be missed
+			g.evaluated = complete.UnixMilli()
+			states[g.file.key()] = g.state(g.evaluated)
+		}
+		if g.at, g.missed = g.next(complete.UnixMilli(), t.files.cfg.Backfill.Milliseconds()); g.at != 0 && (earliest == 0 || g.at < earliest) {
+			earliest = g.at
+		}
+	}
+	for _, g := range t.groups {
+		if g.at != 0 && g.at == earliest {
+			list = append(list, g)
+		}
+	}
+	return list
+}
+
+// forgotten are the states to drop: of groups that are in no file and have long not been evaluated.
+func (s *shardRun) forgotten(files *Files) map[string][]byte {
+	out := map[string][]byte{}
+	for key, bytes := range maps.Clone(s.states) {
+		if slices.ContainsFunc(files.groups, func(g fileGroup) bool { return g.key() == key }) {
+			continue // it is about to be taken over
+		}
+		state, err := parseState(bytes)
+		if err == nil && s.ruler.now().Sub(moment(state.Evaluated)) > forgetAfter {
+			out[key] = nil
+			delete(s.states, key)
+		}
+	}
+	return out
+}
+
+// failed counts an evaluation that is tried again, and says so now and then.
+func (s *shardRun) failed(ctx context.Context, g *group, err error) {
+	if ctx.Err() != nil || errors.Is(err, context.Canceled) {
+		return
+	}
+	s.ruler.metrics.failures.WithLabelValues(failedDatabase).Inc()
+	if now := s.ruler.now(); now.Sub(s.told[g.file.key()]) > time.Minute {
+		s.told[g.file.key()] = now
+		s.ruler.log.Warn("rules wait: an evaluation is tried again until it can be made", "tenant", g.file.tenant, "group", g.file.group.Name, "err", err)
+	}
+}
