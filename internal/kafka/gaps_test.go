@@ -7,7 +7,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/vigie-io/vigie/internal/pipeline"
@@ -16,25 +15,8 @@ import (
 // A client that is moved beyond records ends the session, in the middle of it and behind an abort. Offsets of aborted
 // transactions are no such records.
 func TestRecordsPassedOverEndTheSession(t *testing.T) {
-	cluster, err := kfake.NewCluster(kfake.NumBrokers(1), kfake.SleepOutOfOrder())
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer cluster.Close()
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
-	defer cancel()
-	cfg := DefaultConfig()
-	cfg.Brokers, cfg.Instance = cluster.ListenAddrs(), "host"
-	cfg.Topics.Metrics.Partitions, cfg.Topics.Spans.Partitions, cfg.Topics.Logs.Partitions = 1, 1, 1
+	ctx, _, cfg := onFake(t)
 	log := slog.New(slog.DiscardHandler)
-	admin, err := NewAdmin(cfg, log)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer admin.Close()
-	if _, err := admin.EnsureTopics(ctx); err != nil {
-		t.Fatal(err)
-	}
 	producer, err := kgo.NewClient(kgo.SeedBrokers(cfg.Brokers...), kgo.DefaultProduceTopic(cfg.Topics.Metrics.Name), kgo.TransactionalID("outside"))
 	if err != nil {
 		t.Fatal(err)
@@ -118,7 +100,7 @@ func TestRecordsPassedOverEndTheSession(t *testing.T) {
 	if err := take(3); err != nil {
 		t.Fatalf("the next session: got %v, want what was passed over", err)
 	}
-	s.rebalanced.Store(true) // the epoch aborts
+	s.losses.Add(1) // the epoch aborts
 	if committed, err := s.Commit(ctx, nil); err != nil || committed {
 		t.Fatalf("commit: got %v, %v, want it aborted", committed, err)
 	}

@@ -32,7 +32,7 @@ func (s *Session) protocol() []kgo.Opt {
 
 // revoked notes that partitions were taken away.
 func (s *Session) revoked() {
-	s.rebalanced.Store(true)
+	s.losses.Add(1)
 	s.over.Store(s.cfg.GroupProtocol == protocolConsumer)
 }
 

@@ -35,9 +35,10 @@ type Session struct {
 	result   int32
 
 	assignment *assignment
-	rebalanced atomic.Bool // partitions were taken away since the last Commit
-	over       atomic.Bool // they were, and the protocol does not tell which
-	pending    bool        // something was polled since the last Commit
+	losses     atomic.Uint64 // times that partitions were taken away
+	settled    uint64        // of them, those that came before the last commit began, or that an abort has answered
+	over       atomic.Bool   // they were, and the protocol does not tell which
+	pending    bool          // something was polled since the last Commit
 	reach      *reach
 	appetite   appetite
 	read       readPartitions
@@ -225,7 +226,7 @@ func (s *Session) Poll(ctx context.Context) (pipeline.Fetch, error) {
 		s.read[partition] = true
 		if !s.assignment.released(partition) {
 			// It is just being taken away. Its records come again to whoever has it then, if this epoch aborts.
-			s.rebalanced.Store(true)
+			s.losses.Add(1)
 			return
 		}
 		lost = errors.Join(lost, s.passedOver(ctx, partition, &p))
@@ -311,21 +312,24 @@ func (s *Session) Release(reaches ...pipeline.Reach) {
 // Commit implements pipeline.Session. Messages of a partition keep their order. ctx should end only to give up
 // the session.
 func (s *Session) Commit(ctx context.Context, messages []pipeline.Message) (bool, error) {
-	if !s.pending && len(messages) == 0 && !s.rebalanced.Load() {
+	losses := s.losses.Load()
+	if !s.pending && len(messages) == 0 && losses == s.settled {
 		return true, nil
 	}
 	start := time.Now()
-	committed, err := s.commit(ctx, messages)
+	committed, err := s.commit(ctx, messages, losses > s.settled)
 	s.metrics.transaction(committed, err, time.Since(start))
 	if err != nil {
 		return false, s.metrics.end(fmt.Errorf("commit epoch: %w", explain(err)))
 	}
 	s.pending = false
-	s.rebalanced.Store(false)
+	// What was taken away while the transaction ended is the next commit's: the client forgets it when it is called back just then.
+	s.settled = losses
 	if s.over.Load() {
 		return false, ErrRevoked
 	}
 	if !committed {
+		s.settled = s.losses.Load()
 		s.assignment.settle()
 		s.reach.rewind()
 		clear(s.places)
@@ -333,13 +337,13 @@ func (s *Session) Commit(ctx context.Context, messages []pipeline.Message) (bool
 	return committed, nil
 }
 
-func (s *Session) commit(ctx context.Context, messages []pipeline.Message) (bool, error) {
+func (s *Session) commit(ctx context.Context, messages []pipeline.Message, rebalanced bool) (bool, error) {
 	if err := s.group.Begin(); err != nil {
 		return false, err
 	}
 	// The client's session aborts by itself once it has been called back about a partition. Before that, but after the
 	// balancer knows, Poll may have left records out whose offsets End would commit.
-	if s.rebalanced.Load() {
+	if rebalanced {
 		return s.group.End(ctx, kgo.TryAbort)
 	}
 	// The promises have to be asked: End commits what is left of a transaction when a record in it failed.
