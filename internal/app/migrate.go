@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 
+	"github.com/vigie-io/vigie/internal/clickhouse"
 	"github.com/vigie-io/vigie/internal/config"
 )
 
@@ -30,4 +31,18 @@ func Migrate(ctx context.Context, cfg config.Config, dryRun bool, out io.Writer)
 		}
 	}
 	return nil
+}
+
+// PrintAccess writes the statements with which an administrator makes the users and rights of Vigie on a server of their own.
+func PrintAccess(cfg *config.Config, out io.Writer) error {
+	access, err := cfg.ClickHouse.Access()
+	if err != nil {
+		return fmt.Errorf("write access statements: %w", err)
+	}
+	statements, err := clickhouse.AccessSQL(access, cfg.ClickHouse.Cluster)
+	if err != nil {
+		return err
+	}
+	_, err = io.WriteString(out, statements)
+	return err
 }

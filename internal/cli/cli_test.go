@@ -50,6 +50,9 @@ func TestCommands(t *testing.T) {
 	f("config check -config "+wrong, exitUsage, "", `did you mean "group"?`)
 	f("config check -config /nonexistent", exitUsage, "", "/nonexistent")
 	f("migrate -kafka.brokers=nowhere", exitUsage, "", "kafka.brokers")
+	f("migrate -print-access -clickhouse.password=0123456789abcdef -clickhouse.sql_password=fedcba9876543210", exitOK, "CREATE ROW POLICY IF NOT EXISTS vigie_tenant ON vigie.queries", "")
+	f("migrate -print-access -clickhouse.password=short", exitFailure, "", "want at least 16 bytes")
+	f("migrate -print-access -clickhouse.user=me", exitFailure, "", `clickhouse.user "me"`)
 	f("keys", exitUsage, "", "usage: vigie keys new")
 	f("dlq", exitUsage, "", "usage: vigie dlq list")
 	f("dlq frobnicate", exitUsage, "", "usage: vigie dlq list")
@@ -77,7 +80,7 @@ func TestHelpOfCommands(t *testing.T) {
 		f(c.name, "usage: vigie "+c.name)
 	}
 	f("dev", "-config file")
-	f("migrate", "-dry-run", "-config file")
+	f("migrate", "-dry-run", "-print-access", "-config file")
 	f("verify -from x", "-from", "-memory", "-config file")
 	f("backfill", "-signal", "-replace", "-config file")
 	f("audit results", "-repair")

@@ -24,7 +24,7 @@ type command struct {
 
 var commands = []command{
 	{"dev", "run everything on this machine, on embedded Kafka and ClickHouse, fed with live data", devUsage, true, dev},
-	{"migrate", "bring ClickHouse's tables up to date (-dry-run shows what would run)", migrateUsage, true, migrate},
+	{"migrate", "bring ClickHouse's tables up to date (-dry-run shows what would run, -print-access who may)", migrateUsage, true, migrate},
 	{"dlq", "list, show or replay dead letters", dlqUsage, true, dlq},
 	{"verify", "count a topic's records again and compare with ClickHouse", verifyUsage, true, verifyTopic},
 	{"backfill", "load files of old events into ClickHouse, each exactly once", backfillUsage, true, backfillFiles},
@@ -42,11 +42,13 @@ Starts a Kafka broker, ClickHouse, ingest, stream and query in one process, feed
 demo shop, and prints where everything is. Ctrl-C ends it; data and keys stay in data_dir (default .vigie).
 `
 
-const migrateUsage = `usage: vigie migrate [-dry-run] [flags]
+const migrateUsage = `usage: vigie migrate [-dry-run | -print-access] [flags]
 
-Creates what is missing of ClickHouse's tables, views and users. Safe to run again, and while services run.
+Creates what is missing of ClickHouse's tables and views. Safe to run again, and while services run.
 
   -dry-run         show what would run, and change nothing
+  -print-access    print the statements that make Vigie's users and rights, for an administrator of ClickHouse to run
+                   before the first migration, and again when the changelog says so
 `
 
 const keysUsage = `usage: vigie keys new [tenant]
@@ -124,11 +126,16 @@ func dev(ctx context.Context, version string, args []string, s Streams) int {
 
 func migrate(ctx context.Context, version string, args []string, s Streams) int {
 	args, dryRun := takeFlag(args, "dry-run")
+	args, access := takeFlag(args, "print-access")
 	loaded, code, done := load("vigie migrate", args, s)
 	if done {
 		return code
 	}
-	if err := app.Migrate(ctx, loaded.Config, dryRun, s.Out); err != nil {
+	do := func() error { return app.Migrate(ctx, loaded.Config, dryRun, s.Out) }
+	if access {
+		do = func() error { return app.PrintAccess(&loaded.Config, s.Out) }
+	}
+	if err := do(); err != nil {
 		return fail(s, "vigie migrate", err)
 	}
 	return exitOK

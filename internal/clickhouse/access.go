@@ -111,7 +111,7 @@ const minPassword = 16
 // Validate says what is wrong.
 func (a *Access) Validate() error {
 	if len(a.ServicePassword) < minPassword || len(a.SQLPassword) < minPassword {
-		return fmt.Errorf("passwords of %s and %s: want at least %d bytes each", UserService, UserSQL, minPassword)
+		return fmt.Errorf("passwords of %s and %s (clickhouse.password and sql_password, or their files): want at least %d bytes each", UserService, UserSQL, minPassword)
 	}
 	if a.ServicePassword == a.SQLPassword {
 		return fmt.Errorf("passwords of %s and %s are the same: want two", UserService, UserSQL)
@@ -161,6 +161,19 @@ func AccessSQL(a Access, cluster string) (string, error) {
 		return "", fmt.Errorf("write access statements: %w", err)
 	}
 	return out.String(), nil
+}
+
+// Access is who a server of this configuration has to let in. It reads the files of passwords.
+func (c *Config) Access() (Access, error) {
+	if c.User != UserService || c.SQLUser != UserSQL {
+		return Access{}, fmt.Errorf("clickhouse.user %q, sql_user %q: want %s and %s, whom the statements make", c.User, c.SQLUser, UserService, UserSQL)
+	}
+	service, sql, err := c.passwords()
+	if err != nil {
+		return Access{}, err
+	}
+	a := Access{ServicePassword: service, SQLPassword: sql, Limits: c.SQL}
+	return a, a.Validate()
 }
 
 type accessView struct {

@@ -50,11 +50,7 @@ func NewClient(cfg Config) (*Client, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
-	password, err := secret(cfg.Password, cfg.PasswordFile, "clickhouse.password_file")
-	if err != nil {
-		return nil, err
-	}
-	sqlPassword, err := secret(cfg.SQLPassword, cfg.SQLPasswordFile, "clickhouse.sql_password_file")
+	password, sqlPassword, err := cfg.passwords()
 	if err != nil {
 		return nil, err
 	}

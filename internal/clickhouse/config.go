@@ -131,6 +131,15 @@ func identifier(s string) bool {
 	return s != ""
 }
 
+// passwords are those of user and sql_user, of the configuration or of its files.
+func (c *Config) passwords() (service, sql units.Secret, err error) {
+	if service, err = secret(c.Password, c.PasswordFile, "clickhouse.password_file"); err != nil {
+		return "", "", err
+	}
+	sql, err = secret(c.SQLPassword, c.SQLPasswordFile, "clickhouse.sql_password_file")
+	return service, sql, err
+}
+
 // secret is the value, or what the file holds.
 func secret(value units.Secret, file, key string) (units.Secret, error) {
 	if file == "" {
