@@ -1,0 +1,73 @@
+package promql
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/prometheus/prometheus/model/histogram"
+)
+
+// levels reads gauges and cumulative totals.
+func (r *reader) levels(ctx context.Context, g group, members []member) error {
+	built := make([]levels, len(members))
+	for i, m := range members {
+		if m.Native {
+			built[i].hists = []*histogram.FloatHistogram{}
+		}
+	}
+	grid := r.grid(0)
+	// The pane that begins at the last wanted sample may hold it.
+	if n := len(grid.segments); n > 0 && grid.segments[n-1].tier == Tier10s {
+		grid.segments[n-1].to += Tier10s.millis()
+	}
+	for _, s := range grid.segments {
+		valid := max(r.plan.valid, 2*s.tier.millis())
+		read := r.panes
+		if r.steps != nil {
+			read = r.paneColumns
+		}
+		err := read(ctx, source{metric: g.metric, members: members}, s, PaneQuery{Last: true}, func(i int, p *Pane) error {
+			return r.level(&built[i], &members[i], p, valid)
+		})
+		if err != nil {
+			return err
+		}
+	}
+	valid := max(r.plan.valid, 2*r.tier.millis())
+	for i, m := range members {
+		if len(built[i].times) == 0 {
+			continue
+		}
+		built[i].mark(r.to, valid)
+		for _, t := range m.targets {
+			one := built[i]
+			one.labels = seriesLabels(t.name, m.Labels, "")
+			if err := r.emit(&one); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+func (r *reader) level(s *levels, m *member, p *Pane, valid int64) error {
+	t := floor(p.LastTime, int64(time.Millisecond)) / int64(time.Millisecond)
+	if p.LastTime == 0 || t > r.to {
+		return nil
+	}
+	if !m.Native || p.LastHist == "" {
+		s.add(t, p.Last, nil, valid)
+		return r.take(1)
+	}
+	if r.service.decode == nil {
+		return nil
+	}
+	decoded, err := r.service.decode(p.LastHist)
+	if err != nil {
+		return fmt.Errorf("decode histogram of %s: %w", m.Metric, err)
+	}
+	h := levelHistogram(decoded, m.Kind)
+	s.add(t, 0, h, valid)
+	return r.take((h.Size() + 8) / 16)
+}

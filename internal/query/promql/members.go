@@ -1,0 +1,124 @@
+package promql
+
+import (
+	"context"
+	"slices"
+
+	"github.com/prometheus/prometheus/model/labels"
+
+	"github.com/vigie-io/vigie/internal/tenants"
+	"github.com/vigie-io/vigie/pkg/series"
+)
+
+// member is a stored series and the names under which a selector sees it.
+type member struct {
+	Series
+	targets []named
+}
+
+// members lists the stored series that a selector matches, by what it may mean and its other matchers, at most limit+1.
+func (s *Service) members(ctx context.Context, tenant tenants.ID, found []named, rest []*labels.Matcher, since int64, limit int) ([]member, error) {
+	if len(found) == 0 {
+		return nil, nil
+	}
+	// The le of derived buckets and the item of tops are ours: the database knows nothing of them.
+	list := []struct {
+		targets  []named
+		matchers []*labels.Matcher
+	}{{found, rest}}
+	for _, label := range []string{labels.BucketLabel, topLabel} {
+		without := slices.DeleteFunc(slices.Clone(rest), func(m *labels.Matcher) bool { return m.Name == label })
+		if len(without) == len(rest) {
+			continue
+		}
+		one := list[0]
+		list[0].targets, one.targets = split(list[0].targets, func(t named) bool { return t.facet.own() != label })
+		one.matchers = without
+		list = append(list, one)
+	}
+	var members []member
+	for _, one := range list {
+		more, err := s.membersOf(ctx, tenant, one.targets, one.matchers, since, limit)
+		if err != nil {
+			return nil, err
+		}
+		members = join(members, more)
+	}
+	return members, nil
+}
+
+// join makes one member of the same series seen twice.
+func join(a, b []member) []member {
+	type key struct {
+		id     series.ID
+		closed bool
+	}
+	of := func(m *member) key { return key{m.ID, m.Shape != ""} }
+	at := make(map[key]int, len(a))
+	for i := range a {
+		at[of(&a[i])] = i
+	}
+	for _, m := range b {
+		if i, both := at[of(&m)]; both {
+			a[i].targets = append(a[i].targets, m.targets...)
+		} else {
+			a = append(a, m)
+		}
+	}
+	return a
+}
+
+func split(list []named, first func(named) bool) (yes, no []named) {
+	for _, t := range list {
+		if first(t) {
+			yes = append(yes, t)
+		} else {
+			no = append(no, t)
+		}
+	}
+	return yes, no
+}
+
+func (s *Service) membersOf(ctx context.Context, tenant tenants.ID, found []named, matchers []*labels.Matcher, since int64, limit int) ([]member, error) {
+	if len(found) == 0 {
+		return nil, nil
+	}
+	targets := make(map[string][]named)
+	var metrics []string
+	for _, t := range found {
+		if targets[t.metric] == nil {
+			metrics = append(metrics, t.metric)
+		}
+		targets[t.metric] = append(targets[t.metric], t)
+	}
+	list, err := s.store.Series(ctx, tenant, metrics, toStore(matchers), since, limit+1)
+	if err != nil {
+		return nil, s.storeError(ctx, tenant, "series", err)
+	}
+	members := make([]member, 0, len(list))
+	for _, one := range list {
+		var seen []named
+		for _, t := range targets[one.Metric] {
+			if t.kinds&one.kinds() != 0 {
+				seen = append(seen, t)
+			}
+		}
+		if len(seen) > 0 {
+			members = append(members, member{one, seen})
+		}
+	}
+	return members, nil
+}
+
+func toStore(matchers []*labels.Matcher) []Matcher {
+	list := make([]Matcher, len(matchers))
+	for i, m := range matchers {
+		list[i] = Matcher{Name: m.Name, Op: m.Type.String(), Value: m.Value}
+	}
+	return list
+}
+
+// matchersOf are the matchers on a label.
+func matchersOf(matchers []*labels.Matcher, label string) []*labels.Matcher {
+	return slices.DeleteFunc(slices.Clone(matchers), func(m *labels.Matcher) bool { return m.Name != label })
+}

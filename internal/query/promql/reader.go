@@ -1,0 +1,230 @@
+package promql
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/prometheus/common/model"
+	"github.com/prometheus/prometheus/model/labels"
+	"github.com/prometheus/prometheus/storage"
+	"github.com/prometheus/prometheus/util/annotations"
+
+	"github.com/vigie-io/vigie/pkg/series"
+)
+
+// reader gathers the series of one selector.
+type reader struct {
+	service  *Service
+	plan     *plan
+	hints    *storage.SelectHints
+	tier     Tier
+	smoothed bool
+	fold     *fold
+	steps    *stepper // nil: series are handed on as they are read
+	held     int      // samples of the series at hand
+	from, to int64    // samples from..to are wanted, Unix ms, inclusive; to is not after the watermark
+	bounds   []le
+	items    []*labels.Matcher // on topLabel
+	list     []storage.Series
+	trace    *tracedSelector
+}
+
+// results are the series read, or what was made of them.
+func (r *reader) results(c *catalog, matchers []*labels.Matcher) ([]storage.Series, annotations.Annotations) {
+	if r.steps != nil {
+		list := unique(r.steps.results())
+		r.trace.Groups = len(list)
+		if r.trace.Pushdown == "" {
+			r.trace.Pushdown = r.steps.part.String()
+		}
+		return list, r.steps.warnings
+	}
+	list := unique(r.list)
+	var warnings annotations.Annotations
+	if dropped := len(r.list) - len(list); dropped > 0 {
+		warnings.Add(fmt.Errorf("%w: %d series of %s were left out because others of another kind have the same labels; give metrics of different kinds different names",
+			annotations.PromQLWarning, dropped, c.describe(matchers)))
+	}
+	return list, warnings
+}
+
+// emit takes series that were read.
+func (r *reader) emit(list ...storage.Series) error {
+	if r.steps == nil {
+		r.list = append(r.list, list...)
+		return nil
+	}
+	for _, one := range list {
+		if err := r.steps.add(one); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// group is what one read of the database can bring: series of one metric that need the same columns.
+type group struct {
+	metric string
+	kind   kinds
+}
+
+func (r *reader) read(ctx context.Context, members []member) error {
+	if r.from > r.to {
+		return nil
+	}
+	groups := make(map[group][]member)
+	var order []group
+	for _, m := range members {
+		g := group{m.Metric, m.kinds()}
+		if groups[g] == nil {
+			order = append(order, g)
+		}
+		groups[g] = append(groups[g], m)
+	}
+	slices.SortFunc(order, func(a, b group) int { return cmp.Or(cmp.Compare(a.kind, b.kind), cmp.Compare(a.metric, b.metric)) })
+	for _, g := range order {
+		list := groups[g]
+		slices.SortFunc(list, func(a, b member) int { return compareIDs(a.ID, b.ID) })
+		read := r.windows
+		switch {
+		case g.kind == kindLevel:
+			read = r.levels
+		case g.kind&kindClosed != 0:
+			read = r.closed
+		}
+		if r.steps != nil {
+			read = r.inTurns(read)
+		}
+		if err := read(ctx, g, list); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func compareIDs(a, b series.ID) int {
+	return cmp.Or(cmp.Compare(a.Hi, b.Hi), cmp.Compare(a.Lo, b.Lo))
+}
+
+// grid lays windows of the tier over the wanted samples, from extra before them on. What the tier cannot give
+// because its last window is not complete comes from finer tiers; start timestamps make the seam invisible.
+func (r *reader) grid(extra int64) *grid {
+	width := r.tier.millis()
+	unit := max(width, Tier1m.millis())
+	g := &grid{smoothed: r.smoothed}
+	at := floor(r.from-1, unit) - ceil(extra, unit)
+	add := func(tier Tier, to int64) {
+		if to = floor(to, tier.millis()); to > at {
+			g.segments = append(g.segments, segment{tier, at, to})
+			at = to
+		}
+	}
+	// A window that ends after the last wanted sample is needed to interpolate inside it.
+	add(r.tier, min(ceil(r.to, width), r.plan.clamp))
+	for _, finer := range []Tier{Tier1m, Tier10s} {
+		if finer < r.tier && at < r.to && r.service.keeps(finer, at, r.plan.now) {
+			add(finer, r.to)
+		}
+	}
+	return g
+}
+
+// source is what panes are read of: series, or groups of them.
+type source struct {
+	metric  string
+	members []member
+	ids     []series.ID // of groups: their series
+	groups  []uint32    // and which each belongs to
+
+	services []string // of services: their names
+	apart    bool     // each for itself
+}
+
+// those is the source of the members that keep keeps. Of services it is all, or none: there are few of them.
+func (s source) those(keep func(i int) bool) source {
+	kept := source{metric: s.metric, services: s.services, apart: s.apart}
+	kepts := make([]bool, len(s.members))
+	for i, m := range s.members {
+		if kepts[i] = keep(i); kepts[i] {
+			kept.members = append(kept.members, m)
+		}
+	}
+	if s.services != nil && len(kept.members) > 0 {
+		kept.members = s.members
+	}
+	for i, group := range s.groups {
+		if kepts[group] {
+			kept.ids, kept.groups = append(kept.ids, s.ids[i]), append(kept.groups, group)
+		}
+	}
+	return kept
+}
+
+func idsOf(members []member) []series.ID {
+	ids := make([]series.ID, len(members))
+	for i := range members {
+		ids[i] = members[i].ID
+	}
+	return ids
+}
+
+// panes reads one segment and calls add with the position of the member that each pane belongs to.
+func (r *reader) panes(ctx context.Context, of source, s segment, q PaneQuery, add func(i int, p *Pane) error) error {
+	q.Metric, q.Tier, q.From, q.To = of.metric, s.tier, s.from, s.to
+	switch {
+	case of.services != nil:
+		q.Services, q.Together = of.services, !of.apart
+	case of.groups != nil:
+		q.IDs, q.Groups = of.ids, of.groups
+	default:
+		q.IDs = idsOf(of.members)
+	}
+	at, rows := cursor{members: of.members}, 0
+	err := r.service.store.Panes(ctx, r.plan.tenant, q, func(id series.ID, p *Pane) error {
+		i, err := at.find(id)
+		if err != nil {
+			return fmt.Errorf("read panes of %s: %w", of.metric, err)
+		}
+		rows++
+		return add(i, p)
+	})
+	r.trace.Panes += rows
+	r.service.metrics.panes.WithLabelValues(time.Duration(s.tier).String()).Add(float64(rows))
+	return err
+}
+
+// cursor finds members by ID, in the order of IDs.
+type cursor struct {
+	members []member
+	at      int
+}
+
+func (c *cursor) find(id series.ID) (i int, err error) {
+	for c.at < len(c.members) && compareIDs(c.members[c.at].ID, id) < 0 {
+		c.at++
+	}
+	if c.at == len(c.members) || c.members[c.at].ID != id {
+		return 0, fmt.Errorf("series %x not asked for or out of order", id)
+	}
+	return c.at, nil
+}
+
+// seriesLabels are a stored series' labels under a PromQL name, with le in the place of its own when given.
+func seriesLabels(name string, stored series.Labels, le string) labels.Labels {
+	b := labels.NewScratchBuilder(len(stored) + 2)
+	b.Add(model.MetricNameLabel, name)
+	for _, l := range stored {
+		if l.Name == model.MetricNameLabel || le != "" && l.Name == labels.BucketLabel {
+			continue
+		}
+		b.Add(l.Name, l.Value)
+	}
+	if le != "" {
+		b.Add(labels.BucketLabel, le)
+	}
+	b.Sort()
+	return b.Labels()
+}

@@ -1,0 +1,188 @@
+package promql
+
+import (
+	"context"
+
+	"github.com/prometheus/prometheus/model/histogram"
+	"github.com/prometheus/prometheus/storage"
+
+	"github.com/vigie-io/vigie/pkg/sketches"
+)
+
+// windows reads delta series: sketches or sums.
+func (r *reader) windows(ctx context.Context, g group, members []member) error {
+	from := source{metric: g.metric, members: members}
+	if r.fold != nil {
+		if groups, of, ok := r.fold.groups(members); ok {
+			from = source{metric: g.metric, members: groups, ids: idsOf(members), groups: of}
+			r.trace.Pushdown = r.fold.String()
+			r.trace.Groups += len(groups) - len(members)
+		}
+	}
+	return r.windowsOf(ctx, g.kind, from)
+}
+
+func (r *reader) windowsOf(ctx context.Context, kind kinds, from source) error {
+	width := r.tier.millis()
+	horizon := max(r.service.cfg.ActivityHorizon.Milliseconds(), 2*width)
+	// Was a series active shortly before the range, it reads as zero from the start. At 10 s, a minute's
+	// resolution is enough to know; wider windows are few enough to read along.
+	probe, extra := r.tier == Tier10s && r.hints.Range < horizon, int64(0)
+	if r.tier > Tier10s && r.hints.Range < horizon {
+		extra = horizon
+	}
+	grid := r.grid(extra)
+	if len(grid.segments) == 0 {
+		return nil
+	}
+	grid.fill = max(horizon, r.hints.Range)
+
+	b := newWindowBuilder(r, grid, kind, from.members)
+	read := r.panes
+	if r.steps != nil && from.ids == nil && from.services == nil {
+		read = r.paneColumns
+	}
+	for _, s := range grid.segments {
+		if err := read(ctx, from, s, b.query, b.add); err != nil {
+			return err
+		}
+	}
+	if probe {
+		if err := r.probe(ctx, b, from, horizon); err != nil {
+			return err
+		}
+	}
+	return r.emit(b.build()...)
+}
+
+// probe looks before the grid, for the members whose activity does not begin with it.
+func (r *reader) probe(ctx context.Context, b *windowBuilder, from source, horizon int64) error {
+	start := b.grid.from()
+	late := from.those(func(i int) bool { return len(b.starts[i]) == 0 || b.starts[i][0] != start })
+	if len(late.members) == 0 {
+		return nil
+	}
+	at := cursor{members: from.members}
+	return r.panes(ctx, late, segment{Tier1m, start - ceil(horizon, Tier1m.millis()), start}, PaneQuery{}, func(i int, p *Pane) error {
+		of, err := at.find(late.members[i].ID)
+		b.prior[of] = p.Start + Tier1m.millis()
+		return err
+	})
+}
+
+// windowBuilder turns panes into the series of every facet asked for.
+type windowBuilder struct {
+	reader  *reader
+	grid    *grid
+	kind    kinds
+	members []member
+	prior   []int64
+	starts  [][]int64
+	facets  [][]column // by member, as its targets
+	windows int        // about how many there are at most
+	query   PaneQuery  // what they need of a pane
+	scratch sketches.Sketch
+	counts  []float64
+}
+
+// column is the values of one facet of one series; buckets has one list per bound.
+type column struct {
+	values  []float64
+	hists   []*histogram.FloatHistogram
+	buckets [][]float64
+}
+
+func newWindowBuilder(r *reader, grid *grid, kind kinds, members []member) *windowBuilder {
+	b := &windowBuilder{
+		reader: r, grid: grid, kind: kind, members: members,
+		prior:  make([]int64, len(members)),
+		starts: make([][]int64, len(members)),
+		facets: make([][]column, len(members)),
+
+		windows: int((grid.to()-grid.from())/grid.width(grid.from())) + 1,
+	}
+	for i, m := range members {
+		b.prior[i] = never
+		b.facets[i] = make([]column, len(m.targets))
+		for j, t := range m.targets {
+			if t.facet == bucket {
+				b.facets[i][j].buckets = make([][]float64, len(r.bounds))
+			}
+			sketched := kind == kindSketch && (t.facet == whole || t.facet == bucket)
+			b.query.Sketch = b.query.Sketch || sketched
+			b.query.Count = b.query.Count || t.facet == count
+			b.query.Sum = b.query.Sum || t.facet == sum || t.facet == whole
+		}
+	}
+	return b
+}
+
+func (b *windowBuilder) add(i int, p *Pane) error {
+	if b.query.Sketch {
+		if err := decodeSketch(&b.scratch, p.Sketch); err != nil {
+			return err
+		}
+	}
+	weight := 0
+	if b.starts[i] == nil && b.reader.steps != nil { // as many as inTurns counts on
+		b.starts[i] = make([]int64, 0, b.windows)
+		for j := range b.facets[i] {
+			b.facets[i][j].values = make([]float64, 0, b.windows)
+		}
+	}
+	for j, t := range b.members[i].targets {
+		c := &b.facets[i][j]
+		switch {
+		case t.facet == bucket:
+			b.addBuckets(c, p)
+			weight += len(c.buckets)
+		case t.facet == count:
+			c.values = append(c.values, float64(p.Count))
+			weight++
+		case t.facet == sum || b.kind == kindDelta:
+			c.values = append(c.values, p.Sum)
+			weight++
+		default:
+			h := windowHistogram(&b.scratch, p.Sum)
+			c.hists = append(c.hists, h)
+			weight += (h.Size() + 8) / 16
+		}
+	}
+	b.starts[i] = append(b.starts[i], p.Start)
+	return b.reader.take(weight)
+}
+
+func (b *windowBuilder) addBuckets(c *column, p *Pane) {
+	b.counts = cumulate(b.counts[:0], &b.scratch, bounds(b.reader.bounds))
+	for k, n := range b.counts {
+		c.buckets[k] = append(c.buckets[k], n)
+	}
+}
+
+// build leaves out what reads as nothing in the whole grid.
+func (b *windowBuilder) build() (list []storage.Series) {
+	for i, m := range b.members {
+		alive := b.prior[i] != never && b.grid.from() < b.prior[i]+b.grid.fill
+		if len(b.starts[i]) == 0 && !alive {
+			continue
+		}
+		for j, t := range m.targets {
+			c := b.facets[i][j]
+			one := deltas{grid: b.grid, prior: b.prior[i], starts: b.starts[i], values: c.values, hists: c.hists}
+			if t.facet == bucket {
+				for k, le := range b.reader.bounds {
+					each := one
+					each.labels, each.values = seriesLabels(t.name, m.Labels, le.le), c.buckets[k]
+					list = append(list, &each)
+				}
+				continue
+			}
+			if t.facet == whole && b.kind == kindSketch && one.hists == nil {
+				one.hists = []*histogram.FloatHistogram{}
+			}
+			one.labels = seriesLabels(t.name, m.Labels, "")
+			list = append(list, &one)
+		}
+	}
+	return list
+}

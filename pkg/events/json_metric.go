@@ -1,0 +1,121 @@
+package events
+
+// metric decodes the metric event whose brace is behind pos.
+func (w *work) metric(index int) bool {
+	s, b := w.s, w.out
+	start := s.pos - 1
+	var time, value [2]int // where they stand
+	b.Metrics = append(b.Metrics, Metric{})
+	m := &b.Metrics[len(b.Metrics)-1]
+	at := &s.memos.fields
+	for first := true; ; first = false {
+		key, more, ok := s.nextKey(first, &at)
+		if !ok {
+			b.Metrics = b.Metrics[:len(b.Metrics)-1]
+			return false
+		}
+		if !more {
+			break
+		}
+		switch key {
+		case "tenant":
+			s.enter("tenant", fieldTenant)
+			ok = s.string(&m.Tenant)
+		case "time":
+			s.enter("time", fieldTime)
+			time[0] = s.pos
+			ok = s.time(&m.Time)
+			time[1] = s.pos
+		case "start":
+			s.enter("start", fieldStart)
+			ok = s.time(&m.Start)
+		case "name":
+			s.enter("name", fieldName)
+			ok = s.string(&m.Name)
+		case "kind":
+			s.enter("kind", fieldKind)
+			ok = w.kind(&m.Kind)
+		case "value":
+			s.enter("value", fieldValue)
+			value[0] = s.pos
+			ok = s.float(&m.Value)
+			value[1] = s.pos
+		case "labels":
+			s.enter("labels", fieldLabels)
+			ok = w.labels(&m.Labels)
+		case "unit":
+			s.enter("unit", fieldUnit)
+			ok = s.string(&m.Unit)
+		case "help":
+			s.enter("help", fieldHelp)
+			ok = s.string(&m.Help)
+		case "histogram":
+			s.enter("histogram", fieldHistogram)
+			ok = w.histogram(&m.Histogram)
+		default:
+			ok = s.skip(1)
+		}
+		if !ok {
+			b.Metrics = b.Metrics[:len(b.Metrics)-1]
+			return false
+		}
+	}
+	if w.endMetric(index) && m.Histogram == nil && w.src.Repeats != nil && !s.has(fieldStart) {
+		w.learnable(m, start, time, value)
+	}
+	return true
+}
+
+// endMetric takes the last of the batch's metrics, whose fields have been read, or drops it and says false.
+func (w *work) endMetric(index int) bool {
+	b := w.out
+	m := &b.Metrics[len(b.Metrics)-1]
+	w.checkMetric(m)
+	if w.s.fault.reason != "" {
+		b.Metrics = b.Metrics[:len(b.Metrics)-1]
+		return false
+	}
+	w.countNoTime()
+	if m.Histogram != nil {
+		w.countCoarse(m)
+	}
+	b.MetricIndex = append(b.MetricIndex, index)
+	return true
+}
+
+// checkMetric looks at the event as a whole, once all its fields are known.
+func (w *work) checkMetric(m *Metric) {
+	s := w.s
+	m.Tenant = w.agree(m.Tenant)
+	w.eventTime(&m.Time)
+	w.required("name", m.Name)
+	w.bounded("name", m.Name, w.opts.MaxName)
+	w.bounded("unit", m.Unit, w.opts.MaxName)
+	w.bounded("help", m.Help, w.opts.MaxValue)
+	switch {
+	case !s.has(fieldValue) && m.Histogram == nil:
+		s.field = "value"
+		s.refuse(ReasonMissing, "a metric needs a value (a number) or a histogram")
+	case s.has(fieldValue) && m.Histogram != nil:
+		s.field = "value"
+		s.refuse(ReasonBadHistogram, "a metric has a value or a histogram, not both")
+	}
+}
+
+// kind reads a metric's kind.
+func (w *work) kind(dst *Kind) bool {
+	s := w.s
+	c := s.space()
+	if c != '"' {
+		return s.other(c, "a text: "+kindList)
+	}
+	text, ok := s.text()
+	if !ok {
+		return false
+	}
+	kind, known := kindOf(text)
+	if *dst = kind; !known {
+		s.refuse(ReasonUnknownWord, "want "+kindList+", got "+quoted(text))
+	}
+	return true
+}
