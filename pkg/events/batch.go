@@ -44,11 +44,14 @@ func shrink[T any](arena []T, size int) []T {
 	return arena[:0]
 }
 
-// mark is how full the arenas are; what a refused event took is given back.
+// mark is how full the arenas are.
 type mark struct{ labels, hists, counts int }
 
 func (c *scratch) mark() mark { return mark{len(c.labels), len(c.hists), len(c.counts)} }
 
-func (c *scratch) rewind(m mark) {
+// rewind forgets the event at hand, which has not been taken: it has no index, and gives back what it took of the arenas.
+func (b *Batch) rewind(m mark) {
+	b.Metrics, b.Spans, b.Logs = b.Metrics[:len(b.MetricIndex)], b.Spans[:len(b.SpanIndex)], b.Logs[:len(b.LogIndex)]
+	c := &b.scratch
 	c.labels, c.hists, c.counts = c.labels[:m.labels], c.hists[:m.hists], c.counts[:m.counts]
 }

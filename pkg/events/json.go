@@ -148,11 +148,11 @@ func (w *work) element() bool {
 		ok = s.broken("a signal this decoder knows")
 	}
 	if !ok {
-		w.out.scratch.rewind(kept)
+		w.out.rewind(kept)
 		return false
 	}
 	if s.fault.reason != "" {
-		w.out.scratch.rewind(kept)
+		w.out.rewind(kept)
 		w.refuseEvent(index, s.fault)
 	}
 	return true

@@ -11,7 +11,6 @@ func (w *work) log(index int) bool {
 	for first := true; ; first = false {
 		key, more, ok := s.nextKey(first, &at)
 		if !ok {
-			b.Logs = b.Logs[:len(b.Logs)-1]
 			return false
 		}
 		if !more {
@@ -46,7 +45,6 @@ func (w *work) log(index int) bool {
 			ok = attrs.value(key, 1)
 		}
 		if !ok {
-			b.Logs = b.Logs[:len(b.Logs)-1]
 			return false
 		}
 	}
@@ -56,12 +54,11 @@ func (w *work) log(index int) bool {
 	return true
 }
 
-// endLog takes the last of the batch's logs, whose fields have been read, or drops it.
+// endLog takes the last of the batch's logs, whose fields have been read, unless something is wrong with it.
 func (w *work) endLog(index int) {
 	b := w.out
 	w.checkLog(&b.Logs[len(b.Logs)-1])
 	if w.s.fault.reason != "" {
-		b.Logs = b.Logs[:len(b.Logs)-1]
 		return
 	}
 	w.countNoTime()

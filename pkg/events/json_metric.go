@@ -11,7 +11,6 @@ func (w *work) metric(index int) bool {
 	for first := true; ; first = false {
 		key, more, ok := s.nextKey(first, &at)
 		if !ok {
-			b.Metrics = b.Metrics[:len(b.Metrics)-1]
 			return false
 		}
 		if !more {
@@ -56,7 +55,6 @@ func (w *work) metric(index int) bool {
 			ok = s.skip(1)
 		}
 		if !ok {
-			b.Metrics = b.Metrics[:len(b.Metrics)-1]
 			return false
 		}
 	}
@@ -66,13 +64,12 @@ func (w *work) metric(index int) bool {
 	return true
 }
 
-// endMetric takes the last of the batch's metrics, whose fields have been read, or drops it and says false.
+// endMetric takes the last of the batch's metrics, whose fields have been read, or says false when something is wrong with it.
 func (w *work) endMetric(index int) bool {
 	b := w.out
 	m := &b.Metrics[len(b.Metrics)-1]
 	w.checkMetric(m)
 	if w.s.fault.reason != "" {
-		b.Metrics = b.Metrics[:len(b.Metrics)-1]
 		return false
 	}
 	w.countNoTime()

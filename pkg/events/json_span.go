@@ -10,7 +10,6 @@ func (w *work) span(index int) bool {
 	for first := true; ; first = false {
 		key, more, ok := s.nextKey(first, &at)
 		if !ok {
-			b.Spans = b.Spans[:len(b.Spans)-1]
 			return false
 		}
 		if !more {
@@ -63,7 +62,6 @@ func (w *work) span(index int) bool {
 			ok = attrs.value(key, 1)
 		}
 		if !ok {
-			b.Spans = b.Spans[:len(b.Spans)-1]
 			return false
 		}
 	}
@@ -72,12 +70,11 @@ func (w *work) span(index int) bool {
 	return true
 }
 
-// endSpan takes the last of the batch's spans, whose fields have been read, or drops it.
+// endSpan takes the last of the batch's spans, whose fields have been read, unless something is wrong with it.
 func (w *work) endSpan(index int) {
 	b := w.out
 	w.checkSpan(&b.Spans[len(b.Spans)-1])
 	if w.s.fault.reason != "" {
-		b.Spans = b.Spans[:len(b.Spans)-1]
 		return
 	}
 	w.countNoTime()

@@ -138,7 +138,7 @@ type dataPoint interface {
 // point decodes one data point: emit turns the metric made of what all kinds share into one or more. A
 // fault in any of them refuses all. It returns false when the record ends here.
 func (w *work) point(in *instrument, p dataPoint, start pcommon.Timestamp, emit func(Metric)) bool {
-	b, s, c := w.out, w.s, &w.out.scratch
+	b, s := w.out, w.s
 	index, ok := w.begin(&in.resource)
 	if !ok {
 		return false
@@ -147,7 +147,7 @@ func (w *work) point(in *instrument, p dataPoint, start pcommon.Timestamp, emit 
 		b.Stale++
 		return true
 	}
-	kept, metrics := c.mark(), len(b.Metrics)
+	kept := b.scratch.mark()
 	base := Metric{Tenant: w.agree(in.tenant), Time: w.otlpTime(p.Timestamp()), Name: in.name, Kind: in.kind, Unit: in.unit, Help: in.help}
 	if start <= math.MaxInt64 {
 		base.Start = int64(start)
@@ -157,12 +157,11 @@ func (w *work) point(in *instrument, p dataPoint, start pcommon.Timestamp, emit 
 		emit(base)
 	}
 	if s.fault.reason != "" {
-		b.Metrics = b.Metrics[:metrics]
-		c.rewind(kept)
+		b.rewind(kept)
 		w.refuseEvent(index, s.fault)
 		return true
 	}
-	for range b.Metrics[metrics:] {
+	for len(b.MetricIndex) < len(b.Metrics) {
 		b.MetricIndex = append(b.MetricIndex, index)
 	}
 	if !s.has(fieldTime) {

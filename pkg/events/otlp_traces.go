@@ -22,12 +22,12 @@ func (w *work) otlpSpans(all ptrace.Traces) {
 
 // otlpSpan decodes one span; false ends the record.
 func (w *work) otlpSpan(r *resource, p ptrace.Span) bool {
-	b, s, c := w.out, w.s, &w.out.scratch
+	b, s := w.out, w.s
 	index, ok := w.begin(r)
 	if !ok {
 		return false
 	}
-	kept := c.mark()
+	kept := b.scratch.mark()
 	span := Span{
 		Tenant: w.agree(r.tenant), Service: r.service,
 		Name: w.text("name", p.Name(), w.opts.MaxValue), Kind: otlpSpanKind(p.Kind()), Status: otlpStatus(p.Status().Code()),
@@ -56,7 +56,7 @@ func (w *work) otlpSpan(r *resource, p ptrace.Span) bool {
 	w.bounded("peer", span.Peer, w.opts.MaxValue)
 	w.bounded("service", span.Service, w.opts.MaxValue)
 	if s.fault.reason != "" {
-		c.rewind(kept)
+		b.rewind(kept)
 		w.refuseEvent(index, s.fault)
 		return true
 	}
@@ -126,7 +126,7 @@ func (w *work) otlpLog(r *resource, p plog.LogRecord) bool {
 	if !ok {
 		return false
 	}
-	kept := c.mark()
+	kept := b.scratch.mark()
 	at := p.Timestamp()
 	if at == 0 {
 		at = p.ObservedTimestamp()
@@ -144,7 +144,7 @@ func (w *work) otlpLog(r *resource, p plog.LogRecord) bool {
 	l.Attributes = attrs.sorted()
 	l.derive()
 	if s.fault.reason != "" {
-		c.rewind(kept)
+		b.rewind(kept)
 		w.refuseEvent(index, s.fault)
 		return true
 	}

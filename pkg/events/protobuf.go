@@ -2,7 +2,6 @@ package events
 
 import (
 	"fmt"
-	"math"
 	"unicode/utf8"
 
 	"github.com/vigie-io/vigie/pkg/series"
@@ -95,7 +94,7 @@ func (w *work) message(tag uint64, e []byte) {
 		w.logMessage(index, e)
 	}
 	if s.fault.reason != "" {
-		w.out.scratch.rewind(kept)
+		w.out.rewind(kept)
 		w.refuseEvent(index, s.fault)
 	}
 }
@@ -193,25 +192,6 @@ func (s *scanner) enumField(f *fields, name string, bit uint64, words []string) 
 	}
 	s.refuse(ReasonUnknownWord, fmt.Sprintf("want a number from 0 to %d, got %d", len(words)-1, int32(f.value)))
 	return ""
-}
-
-// wholeTime is a Unix time in nanoseconds, as unixTime of a whole number.
-func wholeTime(v int64) (ns int64, reason Reason) {
-	unit := int64(1)
-	switch f := float64(v); {
-	case v < 0:
-		return 0, ReasonTooOld
-	case f < secondsBelow:
-		unit = 1e9
-	case f < millisBelow:
-		unit = 1e6
-	case f < microsBelow:
-		unit = 1e3
-	}
-	if v > math.MaxInt64/unit {
-		return 0, ReasonTooNew
-	}
-	return v * unit, ""
 }
 
 // label reads a message of a name and a value.

@@ -23,19 +23,35 @@ func unixTime(n *decimal) (ns int64, reason Reason) {
 	if n.neg && n.mant != 0 {
 		return 0, ReasonTooOld
 	}
-	scale := 0
-	switch {
-	case f < secondsBelow:
-		scale = 9
-	case f < millisBelow:
-		scale = 6
-	case f < microsBelow:
-		scale = 3
-	}
-	if ns, fits := n.scaled(scale); ok && fits {
+	if ns, fits := n.scaled(unitDigits(f)); ok && fits {
 		return ns, ""
 	}
 	return 0, ReasonTooNew
+}
+
+// unitDigits says of which unit a Unix time is, as the power of ten that makes it nanoseconds.
+func unitDigits(f float64) int {
+	switch {
+	case f < secondsBelow:
+		return 9
+	case f < millisBelow:
+		return 6
+	case f < microsBelow:
+		return 3
+	}
+	return 0
+}
+
+// wholeTime is unixTime of a whole number.
+func wholeTime(v int64) (ns int64, reason Reason) {
+	if v < 0 {
+		return 0, ReasonTooOld
+	}
+	unit := int64(whole10[unitDigits(float64(v))])
+	if v > math.MaxInt64/unit {
+		return 0, ReasonTooNew
+	}
+	return v * unit, ""
 }
 
 // minute remembers the last minute read: a record's events mostly share it.
