@@ -52,6 +52,7 @@ type windowStore struct {
 	defined bool    // the log has its definition
 	in      logSize // what the log has of it
 	next    windowNext
+	text    []byte // to measure what is encoded
 }
 
 // windowNext is what Changes has told, until it is settled.
@@ -290,7 +291,7 @@ func (s *windowStore) count(in *logSize, sign int, tenant, name string, k *keptW
 	}
 	key := tenantBytes + len(tenant) + len(name)
 	if s.keep == nil {
-		n := len(s.encode(nil, k, false))
+		n := s.measure(k)
 		for i := range k.parts {
 			n += k.parts[i].value.inLog()
 		}
@@ -298,11 +299,17 @@ func (s *windowStore) count(in *logSize, sign int, tenant, name string, k *keptW
 		return
 	}
 	if len(k.emitted) > 0 {
-		in.add(sign, key+len(s.encode(nil, k.head(), false)))
+		in.add(sign, key+s.measure(k.head()))
 	}
 	for i := range k.parts {
 		in.add(sign, key+startBytes+k.parts[i].inLog())
 	}
+}
+
+// measure is how many bytes a key takes in the log without its contents.
+func (s *windowStore) measure(k *keptWindows) int {
+	s.text = s.encode(s.text[:0], k, false)
+	return len(s.text)
 }
 
 // Settle implements Operator.
