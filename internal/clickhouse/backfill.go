@@ -45,27 +45,21 @@ func refused(err error) error {
 
 // Entries implements backfill.Store.
 func (b *Backfill) Entries(ctx context.Context, job, file string) ([]backfill.Entry, error) {
-	answer, err := b.client.rows(ctx, `SELECT chunk, b.state, plan, toUnixTimestamp64Milli(started), mark, rows, events, rejected
-FROM vigie.backfill AS b FINAL WHERE job = `+literal(job)+` AND file = `+literal(file)+` FORMAT TabSeparatedRaw`)
+	var entries []backfill.Entry
+	err := b.client.tabbed(ctx, `SELECT chunk, b.state, plan, toUnixTimestamp64Milli(started), mark, rows, events, rejected
+FROM vigie.backfill AS b FINAL WHERE job = `+literal(job)+` AND file = `+literal(file)+` FORMAT TabSeparatedRaw`, 8, func(fields []string) error {
+		e, err := parseEntry(fields)
+		entries = append(entries, e)
+		return err
+	})
 	if err != nil {
 		return nil, fmt.Errorf("read the ledger of job %s: %w", job, err)
-	}
-	var entries []backfill.Entry
-	for line := range strings.Lines(answer) {
-		e, err := parseEntry(strings.Split(strings.TrimSuffix(line, "\n"), "\t"))
-		if err != nil {
-			return nil, fmt.Errorf("read the ledger of job %s, row %q: %w", job, line, err)
-		}
-		entries = append(entries, e)
 	}
 	return entries, nil
 }
 
 func parseEntry(fields []string) (e backfill.Entry, err error) {
 	const plan = 2
-	if len(fields) != 8 {
-		return e, fmt.Errorf("got %d fields, want 8", len(fields))
-	}
 	var n [8]int64
 	for i, field := range fields {
 		if i == plan {
@@ -140,23 +134,17 @@ func (b *Backfill) Note(ctx context.Context, job string, hours []backfill.Hours)
 
 // Added says which panes plain backfills, but for one job, have added to: those of a metric that begin at start, Unix seconds.
 func (b *Backfill) Added(ctx context.Context, but string) (func(tenant, metric string, start int64) bool, error) {
-	answer, err := b.client.rows(ctx, "SELECT tenant, metric, from, to FROM vigie.backfilled WHERE job != "+literal(but)+" GROUP BY ALL FORMAT TabSeparated")
-	if err != nil {
-		return nil, fmt.Errorf("read what was backfilled: %w", err)
-	}
 	type of struct{ tenant, metric string }
 	added := map[of][]backfill.Hours{}
-	for line := range strings.Lines(answer) {
+	err := b.client.tabbed(ctx, "SELECT tenant, metric, from, to FROM vigie.backfilled WHERE job != "+literal(but)+" GROUP BY ALL FORMAT TabSeparated", 4, func(fields []string) error {
 		var h backfill.Hours
-		fields := strings.Split(strings.TrimSuffix(line, "\n"), "\t")
-		if len(fields) != 4 {
-			return nil, fmt.Errorf("read what was backfilled: got %q, want 4 fields", line)
-		}
-		if _, err := fmt.Sscan(fields[2]+" "+fields[3], &h.From, &h.To); err != nil {
-			return nil, fmt.Errorf("read what was backfilled: row %q: %w", line, err)
-		}
+		_, err := fmt.Sscan(fields[2]+" "+fields[3], &h.From, &h.To)
 		at := of{fields[0], fields[1]}
 		added[at] = append(added[at], h)
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("read what was backfilled: %w", err)
 	}
 	return func(tenant, metric string, start int64) bool {
 		return slices.ContainsFunc(added[of{tenant, metric}], func(h backfill.Hours) bool { return start/3600 >= h.From && start/3600 < h.To })

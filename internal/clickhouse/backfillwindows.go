@@ -61,22 +61,13 @@ func (b *Backfill) overlapping(ctx context.Context, rows *pipeline.WindowRows, s
 	for _, column := range slices.Sorted(maps.Keys(sets)) {
 		where += " AND " + column + " IN (" + strings.Join(slices.Sorted(maps.Keys(sets[column])), ", ") + ")"
 	}
-	answer, err := b.client.rows(ctx, "SELECT tenant, metric, leftPad(lower(hex(series_id)), 32, '0'), rule, toUnixTimestamp(start), toUnixTimestamp(end) FROM vigie.windows FINAL WHERE "+where+" FORMAT TabSeparated")
-	if err != nil {
-		return nil, err
-	}
 	stored := map[string][]windows.Window{}
-	for line := range strings.Lines(answer) {
+	err := b.client.tabbed(ctx, "SELECT tenant, metric, leftPad(lower(hex(series_id)), 32, '0'), rule, toUnixTimestamp(start), toUnixTimestamp(end) FROM vigie.windows FINAL WHERE "+where+" FORMAT TabSeparated", 6, func(fields []string) error {
 		var w windows.Window
-		fields := strings.Split(strings.TrimSuffix(line, "\n"), "\t")
-		if len(fields) != 6 {
-			return nil, fmt.Errorf("got %q, want 6 fields", line)
-		}
-		if _, err := fmt.Sscan(fields[4]+" "+fields[5], &w.Start, &w.End); err != nil {
-			return nil, fmt.Errorf("row %q: %w", line, err)
-		}
+		_, err := fmt.Sscan(fields[4]+" "+fields[5], &w.Start, &w.End)
 		owner := strings.Join(fields[:4], "\t")
 		stored[owner] = append(stored[owner], w)
-	}
-	return stored, nil
+		return err
+	})
+	return stored, err
 }

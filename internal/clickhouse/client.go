@@ -14,6 +14,7 @@ import (
 	"net/url"
 	"os"
 	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -233,6 +234,25 @@ func (c *Client) exec(ctx context.Context, statement string) error {
 func (c *Client) rows(ctx context.Context, query string) (string, error) {
 	body, err := c.fetch(ctx, &call{as: c.service, method: http.MethodPost, params: c.settings(query)})
 	return string(body), err
+}
+
+// tabbed runs a query that ends in FORMAT TabSeparated, or its raw form, and calls each with the fields of each row of the answer, so
+// many as columns says. They are not unescaped.
+func (c *Client) tabbed(ctx context.Context, query string, columns int, each func(fields []string) error) error {
+	answer, err := c.rows(ctx, query)
+	if err != nil {
+		return err
+	}
+	for line := range strings.Lines(answer) {
+		fields := strings.Split(strings.TrimSuffix(line, "\n"), "\t")
+		if len(fields) != columns {
+			return fmt.Errorf("row %q: want %d fields, got %d", line, columns, len(fields))
+		}
+		if err := each(fields); err != nil {
+			return fmt.Errorf("row %q: %w", line, err)
+		}
+	}
+	return nil
 }
 
 // fetch returns the whole answer. It does not retain the call's body.

@@ -220,21 +220,13 @@ AND (gen = 0 OR gen IN (SELECT gen FROM vigie.replaced WHERE tenant = %[1]s AND 
 
 // Replaced implements backfill.Store.
 func (b *Backfill) Replaced(ctx context.Context) (backfill.Replaced, error) {
-	answer, err := b.client.rows(ctx, "SELECT tenant, metric, from, to, gen, job FROM vigie.replaced ORDER BY gen = 0 DESC FORMAT TabSeparated")
-	if err != nil {
-		return nil, fmt.Errorf("read what was replaced: %w", err)
-	}
 	var all backfill.Replaced
 	others := map[tenants.ID][]string{}
-	for line := range strings.Lines(answer) {
-		fields := strings.Split(strings.TrimSuffix(line, "\n"), "\t")
-		if len(fields) != 6 {
-			return nil, fmt.Errorf("read what was replaced: got %q, want 6 fields", line)
-		}
+	err := b.client.tabbed(ctx, "SELECT tenant, metric, from, to, gen, job FROM vigie.replaced ORDER BY gen = 0 DESC FORMAT TabSeparated", 6, func(fields []string) (err error) {
 		var n [3]uint64
 		for i := range n {
 			if n[i], err = strconv.ParseUint(fields[2+i], 10, 64); err != nil {
-				return nil, fmt.Errorf("read what was replaced: row %q: %w", line, err)
+				return err
 			}
 		}
 		r := backfill.Replacement{
@@ -246,6 +238,10 @@ func (b *Backfill) Replaced(ctx context.Context) (backfill.Replaced, error) {
 		if r.Gen != 0 {
 			all = append(all, r)
 		}
+		return nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("read what was replaced: %w", err)
 	}
 	for i := range all {
 		if all[i].Metric == "" {
