@@ -100,9 +100,9 @@ func newFlags(name string, all []leaf) (*flagSet, *[][2]string) {
 	f := &flagSet{set: flag.NewFlagSet(name, flag.ContinueOnError)}
 	given := &[][2]string{}
 	f.set.SetOutput(io.Discard)
-	f.set.StringVar(&f.path, "config", "", "read this YAML `file` (environment: VIGIE_CONFIG)")
-	f.set.BoolVar(&f.check, "check-config", false, "check the configuration and end")
-	f.set.BoolVar(&f.print, "print-config", false, "print the configuration that holds, secrets masked, and end")
+	f.set.StringVar(&f.path, "config", "", "")
+	f.set.BoolVar(&f.check, "check-config", false, "")
+	f.set.BoolVar(&f.print, "print-config", false, "")
 	for _, l := range all {
 		f.set.Func(l.path, "", func(text string) error {
 			*given = append(*given, [2]string{l.path, text})
