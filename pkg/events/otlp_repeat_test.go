@@ -102,7 +102,7 @@ func TestOTLPRepeatsEqualDecoding(t *testing.T) {
 				record = slices.Clone(record)
 				record[rapid.IntRange(0, len(record)-1).Draw(t, "at")] = rapid.Byte().Draw(t, "byte")
 			}
-			records = append(records, record)
+			records = sometimesTwice(t, records, record)
 		}
 		known += knownOf(t, 1000, records...)
 	})

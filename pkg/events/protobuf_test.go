@@ -628,7 +628,7 @@ func TestProtobufRepeatsEqualDecoding(t *testing.T) {
 			case 8:
 				record = []byte(eventsOf(decode(events.Source{Signal: events.Metrics, Key: []byte("acme"), Value: record, Timestamp: 1e18})))
 			}
-			records = append(records, record)
+			records = sometimesTwice(t, records, record)
 		}
 		known += knownOf(t, 1000, records...)
 	})
