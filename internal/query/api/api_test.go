@@ -75,13 +75,20 @@ func (store) Progress(_ context.Context, tenant tenants.ID) ([]promql.Progress, 
 	return []promql.Progress{{Topic: "m", Time: at, Updated: at}, {Topic: "m", Tenant: tenant, Time: at, Updated: at}}, nil
 }
 
-// database answers SQL with the tenant it was asked for.
+// database answers SQL with the tenant it was asked for, and what speaks of sleep after a second.
 type database struct{}
 
-func (database) SQL(_ context.Context, tenant tenants.ID, _ string, _ url.Values, _ http.Header, body io.Reader) (*http.Response, error) {
+func (database) SQL(ctx context.Context, tenant tenants.ID, _ string, _ url.Values, _ http.Header, body io.Reader) (*http.Response, error) {
 	text, err := io.ReadAll(body)
 	if err != nil {
 		return nil, err
+	}
+	if strings.Contains(string(text), "sleep") {
+		select {
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		case <-time.After(time.Second):
+		}
 	}
 	return &http.Response{StatusCode: 200, ContentLength: -1, Header: http.Header{}, Body: io.NopCloser(strings.NewReader(string(tenant) + ": " + string(text)))}, nil
 }

@@ -36,13 +36,13 @@ func TestSlowUpload(t *testing.T) {
 	}
 	// The same connection, twice, with a pause that is longer.
 	for range 2 {
-		response, err := http.Post(s.URL+"/sql?password=k-acme", "text/plain", strings.NewReader("SELECT 1"))
+		response, err := http.Post(s.URL+"/sql?password=k-acme", "text/plain", strings.NewReader("SELECT sleep(1)"))
 		if err != nil {
 			t.Fatal(err)
 		}
 		text, err := io.ReadAll(response.Body)
 		if err != nil || response.StatusCode != http.StatusOK {
-			t.Errorf("got %d %s %v", response.StatusCode, text, err)
+			t.Errorf("a query of a second, body at once: got %d %s %v", response.StatusCode, text, err)
 		}
 		time.Sleep(300 * time.Millisecond)
 	}
