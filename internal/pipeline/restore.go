@@ -173,6 +173,9 @@ func (rs *restores) take(ready func(*Task)) {
 	done := rs.done
 	rs.done = nil
 	rs.mu.Unlock()
+	var partitions, keys int
+	var records, bytes int64
+	var longest time.Duration
 	for _, r := range done {
 		p := r.reach.Partition
 		if rs.waiting[p] != r || errors.Is(r.err, context.Canceled) || errors.Is(r.err, ErrMoved) {
@@ -188,12 +191,13 @@ func (rs *restores) take(ready func(*Task)) {
 		}
 		delete(rs.waiting, p)
 		rs.metrics.restored("restored", r, took)
-		level := slog.LevelInfo
-		if r.records.Load() == 0 {
-			level = slog.LevelDebug // nothing to tell of a new installation, partition by partition
-		}
-		log.Log(context.Background(), level, "state restored", "records", r.records.Load(), "bytes", r.bytes.Load(), "keys", r.task.stateKeys(), "took", took)
+		log.Debug("state of a partition restored", "records", r.records.Load(), "bytes", r.bytes.Load(), "keys", r.task.stateKeys(), "took", took)
+		partitions, keys, longest = partitions+1, keys+r.task.stateKeys(), max(longest, took)
+		records, bytes = records+r.records.Load(), bytes+r.bytes.Load()
 		ready(r.task)
+	}
+	if records > 0 { // nothing to tell of a new installation
+		rs.log.Info("state restored", "partitions", partitions, "records", records, "bytes", bytes, "keys", keys, "took", longest)
 	}
 }
 

@@ -440,7 +440,7 @@ func (r *run) mourn(t *Task, tally *Tally) {
 func (r *run) rollback() {
 	r.aborted++
 	r.w.cfg.Metrics.epochs.WithLabelValues("aborted").Inc()
-	r.w.cfg.Log.Info("epoch aborted: its records will be processed again", "slot", r.w.cfg.Slot)
+	r.w.cfg.Log.Info("epoch aborted, for its partitions were being given out anew: its records will be processed again", "slot", r.w.cfg.Slot)
 	for _, t := range r.order {
 		t.Forget()
 	}
