@@ -223,16 +223,19 @@ func (r *replayer) transact(ctx context.Context, records []*kgo.Record) error {
 	if err := r.client.BeginTransaction(); err != nil {
 		return err
 	}
-	var failed firstError
-	for _, record := range records {
-		r.client.Produce(ctx, record, failed.promise)
-	}
-	err := r.client.Flush(ctx)
-	if err == nil {
-		err = failed.get()
-	}
-	if err != nil {
+	if err := r.produce(ctx, records); err != nil {
 		return errors.Join(err, r.client.EndTransaction(ctx, kgo.TryAbort))
 	}
 	return r.client.EndTransaction(ctx, kgo.TryCommit)
+}
+
+func (r *replayer) produce(ctx context.Context, records []*kgo.Record) error {
+	t, err := newTransaction(ctx, r.client)
+	if err != nil {
+		return err
+	}
+	for _, record := range records {
+		t.produce(ctx, record)
+	}
+	return t.flush(ctx)
 }

@@ -14,9 +14,9 @@ import (
 )
 
 // onFake starts a broker in this process with one partition of each source, and returns the configuration of a session there.
-func onFake(t *testing.T) (context.Context, *kfake.Cluster, Config) {
+func onFake(t *testing.T, options ...kfake.Opt) (context.Context, *kfake.Cluster, Config) {
 	t.Helper()
-	cluster, err := kfake.NewCluster(kfake.NumBrokers(1), kfake.SleepOutOfOrder())
+	cluster, err := kfake.NewCluster(append([]kfake.Opt{kfake.NumBrokers(1), kfake.SleepOutOfOrder()}, options...)...)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -231,17 +231,17 @@ func (s *RuleShard) Commit(ctx context.Context, events map[tenants.ID][][]byte, 
 }
 
 func (s *RuleShard) produce(ctx context.Context, events map[tenants.ID][][]byte, states map[string][]byte) error {
-	var failed firstError
+	t, err := newTransaction(ctx, s.client)
+	if err != nil {
+		return err
+	}
 	for tenant, values := range events {
 		for _, value := range values {
-			s.client.Produce(ctx, &kgo.Record{Topic: s.cfg.Topics.Metrics.Name, Partition: byKey, Key: []byte(tenant), Value: value}, failed.promise)
+			t.produce(ctx, &kgo.Record{Topic: s.cfg.Topics.Metrics.Name, Partition: byKey, Key: []byte(tenant), Value: value})
 		}
 	}
 	for key, value := range states {
-		s.client.Produce(ctx, &kgo.Record{Topic: s.cfg.Topics.RuleState.Name, Partition: s.partition, Key: []byte(key), Value: value}, failed.promise)
+		t.produce(ctx, &kgo.Record{Topic: s.cfg.Topics.RuleState.Name, Partition: s.partition, Key: []byte(key), Value: value})
 	}
-	if err := s.client.Flush(ctx); err != nil {
-		return err
-	}
-	return failed.get()
+	return t.flush(ctx)
 }

@@ -346,7 +346,6 @@ func (s *Session) commit(ctx context.Context, messages []pipeline.Message, rebal
 	if rebalanced {
 		return s.group.End(ctx, kgo.TryAbort)
 	}
-	// The promises have to be asked: End commits what is left of a transaction when a record in it failed.
 	if err := s.produce(ctx, messages); err != nil {
 		_, abort := s.group.End(ctx, kgo.TryAbort)
 		return false, errors.Join(err, abort)
@@ -355,40 +354,17 @@ func (s *Session) commit(ctx context.Context, messages []pipeline.Message, rebal
 }
 
 func (s *Session) produce(ctx context.Context, messages []pipeline.Message) error {
-	var failed firstError
+	t, err := newTransaction(ctx, s.group.Client())
+	if err != nil {
+		return err
+	}
 	for i := range messages {
 		m := &messages[i]
 		record := &kgo.Record{Topic: m.Topic, Partition: m.Partition, Key: m.Key, Value: m.Value}
 		for _, h := range m.Headers {
 			record.Headers = append(record.Headers, kgo.RecordHeader{Key: h.Key, Value: h.Value})
 		}
-		s.group.Produce(ctx, record, failed.promise)
+		t.produce(ctx, record)
 	}
-	if err := s.group.Client().Flush(ctx); err != nil {
-		return err
-	}
-	return failed.get()
-}
-
-// firstError keeps the first failure of several produced records.
-type firstError struct {
-	mu  sync.Mutex
-	err error
-}
-
-func (f *firstError) promise(record *kgo.Record, err error) {
-	if err == nil {
-		return
-	}
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if f.err == nil {
-		f.err = fmt.Errorf("produce %d bytes to %s: %w", len(record.Value), record.Topic, err)
-	}
-}
-
-func (f *firstError) get() error {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	return f.err
+	return t.flush(ctx)
 }

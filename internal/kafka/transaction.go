@@ -1,0 +1,73 @@
+package kafka
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+
+	"github.com/twmb/franz-go/pkg/kgo"
+)
+
+// ErrDivided says that the client took a new producer epoch in the middle of a transaction. That aborts at the brokers what
+// it had produced before, and the rest must not commit without it.
+var ErrDivided = errors.New("the client began another transaction in the middle of one: a new session is needed")
+
+// transaction is what is produced between the begin and the end of one of a client.
+//
+// A broker that refuses a producer (its transaction timed out, or the broker has forgotten it) names the start of the log.
+// Where retention has deleted what the client wrote there last, the client takes the refusal for harmless: it initialises its
+// producer id again, sends the record once more, and tells nobody. Records that were acknowledged before are not in the
+// transaction that it ends then, but the offsets of what they were made of are.
+type transaction struct {
+	client *kgo.Client
+	id     int64
+	epoch  int16
+
+	mu     sync.Mutex
+	failed error // the first
+}
+
+// newTransaction follows the begin of one.
+func newTransaction(ctx context.Context, client *kgo.Client) (*transaction, error) {
+	id, epoch, err := client.ProducerID(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return &transaction{client: client, id: id, epoch: epoch}, nil
+}
+
+func (t *transaction) produce(ctx context.Context, record *kgo.Record) {
+	t.client.Produce(ctx, record, t.promise)
+}
+
+func (t *transaction) promise(record *kgo.Record, err error) {
+	if err == nil {
+		return
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.failed == nil {
+		t.failed = fmt.Errorf("produce %d bytes to %s: %w", len(record.Value), record.Topic, err)
+	}
+}
+
+// flush waits until everything is acknowledged. After an error, which may be ErrDivided, the transaction has to be aborted: the
+// client would commit what is left of it.
+func (t *transaction) flush(ctx context.Context) error {
+	if err := t.client.Flush(ctx); err != nil {
+		return err
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.failed != nil {
+		return t.failed
+	}
+	switch id, epoch, err := t.client.ProducerID(ctx); {
+	case err != nil:
+		return err
+	case id != t.id || epoch != t.epoch:
+		return fmt.Errorf("producer %d of epoch %d became %d of epoch %d: %w", t.id, t.epoch, id, epoch, ErrDivided)
+	}
+	return nil
+}
