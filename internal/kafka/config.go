@@ -42,7 +42,8 @@ type Config struct {
 	// group_protocol consumer the brokers' own setting counts instead (group.consumer.session.timeout.ms, 45s).
 	SessionTimeout time.Duration `yaml:"session_timeout"`
 	// Age at which the broker aborts a worker's open transaction. Readers wait that long (and up to 10s more)
-	// only for a worker that died and did not come back. Must exceed the longest epoch. Default 30s.
+	// only for a worker that died and did not come back. A transaction begins when an epoch has been read and its results are written: it has to
+	// exceed the time that takes. Default 30s.
 	TransactionTimeout time.Duration `yaml:"transaction_timeout"`
 	// How often each worker asks for the ends of its partitions, for lag and for how far results reach. Queries
 	// see data at least this late. Default 250ms.

@@ -52,11 +52,13 @@ func (r *reach) at(partition pipeline.Partition) *progress {
 	return p
 }
 
-// polled notes that everything before next has been returned by Poll.
-func (r *reach) polled(partition pipeline.Partition, next int64) {
+// polled notes that everything before next has been returned by Poll, from an answer that had this last stable offset.
+func (r *reach) polled(partition pipeline.Partition, next, stable int64) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.at(partition).advance(next)
+	p := r.at(partition)
+	p.advance(next)
+	p.stable = max(p.stable, stable)
 }
 
 // forget starts a partition over: it is newly assigned.

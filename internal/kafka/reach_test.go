@@ -1,6 +1,7 @@
 package kafka_test
 
 import (
+	"crypto/rand"
 	"slices"
 	"sync/atomic"
 	"testing"
@@ -48,4 +49,35 @@ func TestReachKnowsTheLeaders(t *testing.T) {
 		}
 	}
 	await(t, "reach after the leaders have moved", reached(time.Now().Add(100*time.Millisecond).UnixMilli()))
+}
+
+// How far a partition goes on beyond what was polled is known from the answer that brought it, without a look.
+func TestLagFromFetches(t *testing.T) {
+	_, cfg := fake(t)
+	cfg.ReachInterval, cfg.FetchBuffer = 10*time.Second, 1<<20
+	topic := cfg.Topics.Metrics.Name
+	const n = 8
+	value := make([]byte, 900_000) // does not get smaller when it is compressed
+	for range n {
+		_, _ = rand.Read(value)
+		produce(t, cfg, topic, 0, string(value))
+	}
+	s := newSession(t, cfg, 0)
+	defer s.Close()
+	polls := 0
+	await(t, "all records", func() bool {
+		fetch := poll(t, s)
+		for _, r := range fetch.Assigned {
+			if r.Partition.Partition == 0 && r.Next > 0 && r.Next+r.Lag != n {
+				t.Fatalf("at offset %d: got a lag of %d, want %d", r.Next, r.Lag, n-r.Next)
+			}
+		}
+		if len(fetch.Chunks) > 0 {
+			polls++
+		}
+		return slices.ContainsFunc(fetch.Assigned, func(r pipeline.Reach) bool { return r.Next == n })
+	})
+	if polls < 2 {
+		t.Error("got all records at once, want them in several polls")
+	}
 }

@@ -230,7 +230,7 @@ func (s *Session) Poll(ctx context.Context) (pipeline.Fetch, error) {
 			return
 		}
 		lost = errors.Join(lost, s.passedOver(ctx, partition, &p))
-		s.reach.polled(partition, p.Records[len(p.Records)-1].Offset+1)
+		s.reach.polled(partition, p.Records[len(p.Records)-1].Offset+1, p.LastStableOffset)
 		records, bytes := s.convert(p.Records)
 		unpacked += bytes
 		if len(records) > 0 {

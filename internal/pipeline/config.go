@@ -75,6 +75,10 @@ type EpochConfig struct {
 	// Max is the length that load can stretch an epoch to. Default 5s. It bounds what a crash makes a worker do
 	// again, and how stale results get under load.
 	Max time.Duration `yaml:"max"`
+	// Backlog is the length that an epoch can have, if it is more than Max, while a worker works off a backlog: all records of the epoch were in
+	// the log before it began, and more follow, so that results are late anyway. Fewer rows of a series and pane are written then. Default
+	// 20s. 0s: a backlog makes no epoch longer.
+	Backlog time.Duration `yaml:"backlog"`
 	// RowsPerSecond is the number of result rows a second a worker aims to stay below by stretching its epochs:
 	// every active series costs a row an epoch. Default 20000, about a tenth of a ClickHouse core.
 	RowsPerSecond int `yaml:"rows_per_second"`
@@ -96,7 +100,7 @@ func DefaultConfig() Config {
 		MaxPast:         72 * time.Hour,
 		WatermarkDelay:  5 * time.Second,
 		IdleAfter:       time.Minute,
-		Epoch:           EpochConfig{Min: 250 * time.Millisecond, Max: 5 * time.Second, RowsPerSecond: 20_000, MaxRows: 400_000},
+		Epoch:           EpochConfig{Min: 250 * time.Millisecond, Max: 5 * time.Second, Backlog: 20 * time.Second, RowsPerSecond: 20_000, MaxRows: 400_000},
 		BlockRows:       100_000,
 		BlockBytes:      12 << 20,
 		DLQMessageBytes: 2 << 20,
@@ -129,6 +133,7 @@ func (c *Config) Validate() error {
 	refuse(c.IdleAfter < 0 || c.IdleAfter > 0 && c.IdleAfter < time.Second, "idle_after %s: want 0s (never), or 1s or more", c.IdleAfter)
 	refuse(c.Epoch.Min < time.Millisecond, "epoch.min %s: want 1ms or more", c.Epoch.Min)
 	refuse(c.Epoch.Max < c.Epoch.Min, "epoch.max %s: want at least epoch.min (%s)", c.Epoch.Max, c.Epoch.Min)
+	refuse(c.Epoch.Backlog < 0, "epoch.backlog %s: want 0s or more", c.Epoch.Backlog)
 	refuse(c.Epoch.RowsPerSecond < 1, "epoch.rows_per_second %d: want 1 or more", c.Epoch.RowsPerSecond)
 	refuse(c.Epoch.MaxRows < 1, "epoch.max_rows %d: want 1 or more", c.Epoch.MaxRows)
 	refuse(c.BlockRows < 1, "block_rows %d: want 1 or more", c.BlockRows)

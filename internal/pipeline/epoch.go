@@ -13,6 +13,7 @@ const (
 type pace struct {
 	cfg    EpochConfig
 	length time.Duration
+	late   time.Duration // what an epoch may last, when that is more, while its results are late anyway
 }
 
 // newPace begins with a short epoch: readers have waited for the session's first results already.
@@ -27,4 +28,8 @@ func (p *pace) ended(cost time.Duration, busy float64, rows int) {
 	times := idleShare + (busyShare-idleShare)*min(2*busy, 1)
 	want := max(min(time.Duration(times*float64(cost)), 2*p.length), time.Duration(rows)*time.Second/time.Duration(p.cfg.RowsPerSecond))
 	p.length = min(max(want, p.length/2, p.cfg.Min), p.cfg.Max)
+	p.late = min(max(2*p.late, p.cfg.Max), p.cfg.Backlog)
 }
+
+// aborted takes an epoch that is to be done again. However often that happens, epochs become short enough to come through.
+func (p *pace) aborted() { p.late /= 2 }

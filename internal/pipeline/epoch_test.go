@@ -33,3 +33,27 @@ func TestPace(t *testing.T) {
 	f(5*time.Millisecond, 1, 0, 1250*time.Millisecond)       //
 	f(5*time.Millisecond, 1, 5_000_000_000, 5*time.Second)   // no overflow
 }
+
+func TestPaceOfABacklog(t *testing.T) {
+	p := newPace(EpochConfig{Min: 250 * time.Millisecond, Max: 5 * time.Second, Backlog: 18 * time.Second, RowsPerSecond: 20_000})
+	f := func(why string, want time.Duration) {
+		t.Helper()
+		if p.late != want {
+			t.Errorf("%s: got %s, want %s", why, p.late, want)
+		}
+	}
+	f("the first epoch of a session", 0)
+	for _, want := range []time.Duration{5 * time.Second, 10 * time.Second, 18 * time.Second, 18 * time.Second} {
+		p.ended(time.Millisecond, 1, 1)
+		f("after one that was committed", want)
+	}
+	p.aborted()
+	p.aborted()
+	f("after two that were aborted", 4500*time.Millisecond)
+	p.ended(time.Millisecond, 1, 1)
+	f("after one that was committed", 9*time.Second)
+	for range 100 {
+		p.aborted()
+	}
+	f("after a hundred that were aborted", 0)
+}

@@ -31,6 +31,8 @@ type run struct {
 	committed uint64
 	began     time.Time     // first records of the epoch; zero while there are none
 	waited    time.Duration // for records since then
+	late      bool          // results of the epoch are late, whatever its length
+	longer    bool          // it goes on for that
 	told      time.Time     // last progress
 	aborted   uint64
 	length    time.Duration // of the last epoch with records, as are costs and rows
@@ -105,7 +107,7 @@ func (r *run) finish(ctx context.Context) error {
 // poll waits for records until the epoch is due, and steps the tasks with what came.
 func (r *run) poll(ctx context.Context) error {
 	start := r.w.cfg.Now()
-	until, cancel := context.WithTimeout(ctx, max(r.deadline().Sub(start), minPoll))
+	until, cancel := context.WithTimeout(ctx, max(r.patience(start), minPoll))
 	fetch, err := r.session.Poll(until)
 	cancel()
 	now := r.w.cfg.Now()
@@ -116,8 +118,9 @@ func (r *run) poll(ctx context.Context) error {
 	}
 	r.restores.take(r.begin)
 	r.assign(ctx, &fetch)
-	if len(fetch.Chunks) > 0 && r.began.IsZero() {
-		r.began, r.waited = now, 0
+	first := len(fetch.Chunks) > 0 && r.began.IsZero()
+	if first {
+		r.began, r.waited, r.longer = now, 0, false
 	}
 	r.watch.start()
 	for i := range fetch.Chunks {
@@ -139,7 +142,19 @@ func (r *run) poll(ctx context.Context) error {
 			r.restores.waiting[reach.Partition].lag = reach.Lag
 		}
 	}
+	if first {
+		for _, t := range r.order {
+			t.there = t.reach.Next + t.reach.Lag
+		}
+	}
+	r.late = len(fetch.Chunks) > 0 && r.behind()
 	return nil
+}
+
+// behind says whether all records of the epoch were in the log before it began, and more follow in each of their partitions. Who waits for
+// results of such an epoch has waited for longer than it lasts.
+func (r *run) behind() bool {
+	return !slices.ContainsFunc(r.order, func(t *Task) bool { return t.tally.Records > 0 && t.reach.Next >= t.there })
 }
 
 // assign makes tasks for new partitions, which have to restore their state first, and notes those that were taken away.
@@ -210,20 +225,35 @@ func (r *run) sort() {
 	r.tallies = make([]Tally, len(r.order))
 }
 
-// deadline is when the epoch ends: its length after the first records, or when it is time to tell of progress.
+// deadline is when the epoch ends: its length after the first records, which is another while results are late, or when it is time to tell of
+// progress.
 func (r *run) deadline() time.Time {
 	progress := r.told.Add(r.cfg.ProgressEvery)
 	if r.began.IsZero() {
 		return progress
 	}
+	if r.late {
+		return r.began.Add(max(r.pace.length, r.pace.late))
+	}
 	return r.began.Add(r.pace.length)
+}
+
+// patience is how long a poll may wait. A backlog comes at once, or the epoch does not wait for it.
+func (r *run) patience(now time.Time) time.Duration {
+	left := r.deadline().Sub(now)
+	if r.late {
+		left = min(left, r.cfg.Epoch.Min)
+	}
+	return left
 }
 
 // due says whether to end the epoch: in time, when it is full, or when a partition was taken away.
 func (r *run) due() bool {
-	if len(r.leaving) > 0 || !r.w.cfg.Now().Before(r.deadline()) {
+	now := r.w.cfg.Now()
+	if len(r.leaving) > 0 || !now.Before(r.deadline()) {
 		return true
 	}
+	r.longer = r.longer || r.late && !now.Before(r.began.Add(r.pace.length))
 	panes, letters := 0, int64(0)
 	for _, t := range r.order {
 		p, l := t.Pending()
@@ -260,7 +290,7 @@ func (r *run) commit(ctx context.Context) error {
 		r.leaving = r.leaving[:0]
 		r.sort()
 	}
-	r.began = time.Time{}
+	r.began, r.late = time.Time{}, false
 	if telling {
 		r.told = start
 	}
@@ -418,6 +448,9 @@ func (r *run) settle(start, end time.Time, told bool) {
 	}
 	r.length, r.costs, r.rows = end.Sub(r.began), end.Sub(start), rollups+r.outputs.otherRows()
 	r.pace.ended(r.costs, r.busy(start), r.rows)
+	if r.longer {
+		m.longer.Inc()
+	}
 	m.epochSeconds.Observe(r.length.Seconds())
 	m.epochRows.Observe(float64(r.rows))
 }
@@ -439,6 +472,7 @@ func (r *run) mourn(t *Task, tally *Tally) {
 // rollback follows a commit that was aborted.
 func (r *run) rollback() {
 	r.aborted++
+	r.pace.aborted()
 	r.w.cfg.Metrics.epochs.WithLabelValues("aborted").Inc()
 	r.w.cfg.Log.Info("epoch aborted, for its partitions were being given out anew: its records will be processed again", "slot", r.w.cfg.Slot)
 	for _, t := range r.order {

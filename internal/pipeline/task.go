@@ -48,6 +48,7 @@ type Task struct {
 	dirty   []*tenant
 	panes   int // with changes since the last drain
 	reach   Reach
+	there   int64 // offset up to which the log was known to go when the epoch began
 	// assignment is that of reach when the state was restored.
 	assignment uint64
 	held       bool  // it must not tell of progress in the epoch that ends (fences)

@@ -269,6 +269,78 @@ func TestEpochRhythm(t *testing.T) {
 	})
 }
 
+// Epochs of a backlog last up to epoch.backlog; one that has come to the end of what was there when it began, in any partition, is
+// over at once, and so is one whose partition is taken away, or whose backlog does not come.
+func TestEpochsOfABacklog(t *testing.T) {
+	other := pipeline.Partition{Topic: at.Topic, Partition: at.Partition + 1}
+	reaches := func(next, lag int64, fresh int64) []pipeline.Reach {
+		return []pipeline.Reach{
+			{Partition: at, Signal: events.Metrics, Next: next, Lag: lag}, {Partition: other, Signal: events.Metrics, Next: fresh},
+		}
+	}
+	s := &timedSession{assigned: reaches(0, 0, 5)}
+	reg := prometheus.NewRegistry()
+	inBubble(t, s, func(c *pipeline.WorkerConfig) { c.Metrics = pipeline.NewMetrics(reg) }, func(t *testing.T, _ *pipeline.Worker, _ context.CancelFunc) {
+		next, told := int64(0), 0
+		// step lets records come at offset next, of which there are lag more, and returns after 50 ms how long ago the commits since then were.
+		step := func(p pipeline.Partition, lag, fresh int64) (since []time.Duration) {
+			next++
+			f := fetchOf(p, record("acme", event(time.Now(), "m", "")))
+			f.Assigned = reaches(next, lag, fresh)
+			s.polls <- f
+			time.Sleep(50 * time.Millisecond)
+			synctest.Wait()
+			for _, c := range s.commits[told:] {
+				since = append(since, time.Since(bubbleStart)-c.at)
+			}
+			told = len(s.commits)
+			return since
+		}
+		last := time.Now()
+		f := func(why string, want time.Duration) {
+			t.Helper()
+			for len(step(at, 1_000_000, 5)) == 0 {
+			}
+			if got := time.Since(last); got < want || got > want+100*time.Millisecond {
+				t.Errorf("%s: got a commit %s after the last, want %s", why, got, want)
+			}
+			last = time.Now()
+		}
+		f("the first epoch of a session", 50*time.Millisecond)
+		f("after it", 5*time.Second)
+		f("after that", 10*time.Second)
+		f("as long as may be", 20*time.Second)
+		f("and again", 20*time.Second)
+		want := "# HELP vigie_pipeline_longer_epochs_total Committed epochs that went on beyond their length, as all their records were in the log before they began and more followed.\n" +
+			"# TYPE vigie_pipeline_longer_epochs_total counter\nvigie_pipeline_longer_epochs_total 4\n"
+		if err := testutil.GatherAndCompare(reg, strings.NewReader(want), "vigie_pipeline_longer_epochs_total"); err != nil {
+			t.Error(err)
+		}
+		gone := func(why string, of pipeline.Partition, jump, fresh int64) {
+			t.Helper()
+			for range 20 {
+				if got := step(at, 1_000_000, 5); len(got) > 0 {
+					t.Fatalf("%s: got commits %s ago, want none within a second", why, got)
+				}
+			}
+			next += jump
+			if got := step(of, 1_000_000, fresh); len(got) != 1 || got[0] != 50*time.Millisecond {
+				t.Errorf("%s: got commits %s ago, want one at once", why, got)
+			}
+		}
+		gone("a record that is fresh", other, 0, 6)
+		gone("the end of what was there", at, 2_000_000, 6)
+		for range 20 {
+			step(at, 1_000_000, 6)
+		}
+		time.Sleep(400 * time.Millisecond)
+		synctest.Wait()
+		if n := len(s.commits) - told; n != 1 {
+			t.Errorf("got %d commits after waiting for a backlog that does not come, want one", n)
+		}
+	})
+}
+
 func TestShutdownCommitsTheEpochUnderWay(t *testing.T) {
 	s := &timedSession{assigned: []pipeline.Reach{reach(at, 0)}}
 	inBubble(t, s, nil, func(t *testing.T, _ *pipeline.Worker, end context.CancelFunc) {
@@ -430,6 +502,7 @@ func TestConfig(t *testing.T) {
 	f("max_past 0s", func(c *pipeline.Config) { c.MaxPast = 0 })
 	f("epoch.max 1ms: want at least epoch.min (250ms)", func(c *pipeline.Config) { c.Epoch.Max = time.Millisecond })
 	f("block_rows", func(c *pipeline.Config) { c.BlockRows = 0 })
+	f("epoch.backlog -1s", func(c *pipeline.Config) { c.Epoch.Backlog = -time.Second })
 	f("epoch.max_rows", func(c *pipeline.Config) { c.Epoch.MaxRows = 0 })
 	f("block_bytes 1B", func(c *pipeline.Config) { c.BlockBytes = 1 })
 }
