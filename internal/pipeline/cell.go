@@ -59,12 +59,13 @@ func (c *cell) begin(start uint32, kind events.Kind) {
 	}
 }
 
-// number takes one number of a series of the kind.
-func (t *Task) number(c *cell, kind events.Kind, time int64, v float64) {
-	switch kind {
-	case events.Observation:
+// number takes one number of a series. Of which kind that is, the cell's form tells: to ask the series' class would be to wait for two more
+// places in memory.
+func (t *Task) number(c *cell, time int64, v float64) {
+	switch c.form {
+	case few, dense:
 		t.observation(c, v)
-	case events.Delta:
+	case plain:
 		c.value(v)
 	default:
 		c.value(v)

@@ -448,7 +448,7 @@ func (t *Task) sweep(idle int64) {
 			delete(t.tenants, name)
 			(*watermarks)(t).rest(tn)
 			t.alerts.rest(name)
-			t.current, t.lately[placeOf(name)] = nil, nil
+			t.current, t.claims = nil, claims{}
 		}
 	}
 	(*watermarks)(t).forget()

@@ -119,35 +119,22 @@ type rates struct {
 	changes uint64     // of meters: what was found before may be none any more
 }
 
-// metering is the meter of a tenant's last record.
-type metering struct {
-	meter   *meter
-	shard   int // that the record's key named
-	changes uint64
-}
-
 const ratesVersion = 1
 
 func newRates(limits *tenants.Config, maxTenants int) *rates {
 	return &rates{limits: limits, most: 2 * maxTenants, meters: make(map[meterKey]*meter)}
 }
 
-// of finds the meter for records of tenant whose key is key; nil when there are too many. last is of the same tenant.
-func (r *rates) of(tenant string, key []byte, now int64, last *metering) *meter {
-	shard := shardOf(key)
-	m := last.meter
-	if m == nil || last.shard != shard || last.changes != r.changes {
-		if m = r.meter(meterKey{tenant, shard}); m == nil {
-			return nil
-		}
-		*last = metering{m, shard, r.changes}
-	}
+// of finds the meter for records of tenant whose key is key; nil when there are too many.
+func (r *rates) of(tenant string, key []byte) *meter { return r.meter(meterKey{tenant, shardOf(key)}) }
+
+// use notes that a record is charged to a meter at a processing time.
+func (r *rates) use(m *meter, now int64) {
 	if !m.dirty {
 		m.dirty = true
 		r.dirty = append(r.dirty, m)
 	}
 	m.touched = now
-	return m
 }
 
 // shardOf reads the shard in a record's key; what is no shard of ours counts as the first.
@@ -190,6 +177,7 @@ func (r *rates) meter(k meterKey) *meter {
 // replace puts other limits in force.
 func (r *rates) replace(limits *tenants.Config) {
 	r.limits = limits
+	r.changes++ // of shards, which say whose a key is
 	for _, m := range r.meters {
 		limits := limits.For(tenants.ID(m.key.tenant))
 		m.limit(&limits)

@@ -10,43 +10,31 @@ const maxKnown = 1 << 20
 
 // knows returns the tenant of a record whose events may be known by their bytes. Which record that is does not depend
 // on what is known, and neither does any result.
-func (t *Task) knows(claimant *tenant, h *sourceHeaders) *tenant {
-	if t.cfg.Signal != events.Metrics || h.only != nil {
+func (t *Task) knows(h *sourceHeaders) *tenant {
+	if t.cfg.Signal != events.Metrics || h.only != nil || h.badOnly {
 		return nil
 	}
-	return claimant
+	return h.claimant
 }
 
-// claimant is the tenant that the record names outside of its value, nil when it is none of the task's. The name may be the
-// record's bytes.
-func (t *Task) claimant(r *Record, h *sourceHeaders) (name string, tn *tenant) {
-	name = claimed(r, h)
-	if tn := t.current; tn != nil && tn.name == name {
-		return name, tn
+// claimant is the tenant that the record names outside of its value, nil when it is none of the task's, and its meter where that is known.
+func (t *Task) claimant(r *Record, h *sourceHeaders) (tn *tenant, m *meter) {
+	if c := t.claims.find(r.Key); c != nil && (h.tenant == "" || h.tenant == c.tenant.name) {
+		return c.tenant, c.meter
 	}
-	return name, t.find(name)
+	return t.find(claimed(r, h)), nil
 }
 
-// find returns the task's tenant of a name, nil when there is none. Most records are of tenants that were found lately, whose places tell
-// without a hash.
+// find returns the task's tenant of a name, nil when there is none.
 func (t *Task) find(name string) *tenant {
-	place := &t.lately[placeOf(name)]
-	if tn := *place; tn != nil && tn.name == name {
-		return tn
+	if c := t.claims.find(bytesOf(name)); c != nil && c.tenant.name == name {
+		return c.tenant
 	}
 	tn := t.tenants[name]
 	if tn != nil {
-		*place = tn
+		t.claims.remember(bytesOf(name), tn, nil)
 	}
 	return tn
-}
-
-// placeOf takes what names differ in mostly, their last letters.
-func placeOf(name string) (place uint8) {
-	for i := max(len(name)-3, 0); i < len(name); i++ {
-		place = 37*place + name[i]
-	}
-	return place
 }
 
 // learn lets an event be known when it comes again. What it says beside time and value has to be what the series says.
@@ -85,9 +73,9 @@ func (t *Task) repeat(tn *tenant, r *events.Repeat) {
 	}
 	e := tn.table.At(r.Ref)
 	t.current = tn
-	of := tn.class(e)
-	t.number(t.take(tn, r.Ref, e, r.Time), of.group.kind, r.Time, r.Value)
+	t.number(t.take(tn, r.Ref, e, r.Time), r.Time, r.Value)
 	if t.declares {
+		of := tn.class(e)
 		t.known = series.AppendLabels(t.known[:0], tn.table.Key(r.Ref))
 		t.declareMetric(&events.Metric{
 			Tenant: tn.name, Time: r.Time, Start: r.Start, Name: of.group.metric, Kind: of.group.kind, Value: r.Value, Labels: t.known, Unit: of.about.unit, Help: of.about.help,

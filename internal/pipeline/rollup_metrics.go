@@ -24,6 +24,6 @@ func (t *Task) metric(m *events.Metric) {
 		t.hist = AppendHistogram(t.hist[:0], m.Histogram)
 		t.level(c, m.Time, m.Histogram.Sum, t.hist)
 	default:
-		t.number(c, kind, m.Time, m.Value)
+		t.number(c, m.Time, m.Value)
 	}
 }

@@ -17,7 +17,10 @@ type sourceHeaders struct {
 	contentType string
 	only        onlyEvents
 	badOnly     bool
-	known       *tenant // whose repeated events may be known; nil when none may
+
+	claimant *tenant // that is named outside of the value; nil when it is none of the task's
+	meter    *meter  // its; nil when that has to be looked for
+	known    *tenant // the claimant when repeated events of it may be known
 }
 
 // readHeaders reads the headers of r; of several with one key the last counts.

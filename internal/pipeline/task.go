@@ -43,8 +43,8 @@ type Scratch struct {
 type Task struct {
 	cfg     TaskConfig
 	tenants map[string]*tenant
-	current *tenant         // of the last event
-	lately  [1 << 8]*tenant // found by their names, by placeOf
+	current *tenant // of the last event
+	claims  claims
 	dirty   []*tenant
 	panes   int // with changes since the last drain
 	reach   Reach
@@ -144,6 +144,7 @@ func NewTask(cfg TaskConfig) *Task {
 func (t *Task) Step(chunk *Chunk, now int64) {
 	t.now, t.admit = now, newAdmission(&t.cfg.Config, now)
 	t.advance(chunk)
+	t.claims.follow(t.rates.changes)
 	for n, rest := 0, chunk.Records; len(rest) > 0; n++ {
 		run := rest[:runLength(rest)]
 		split := t.cfg.watch.split(n%sampledRuns == 0)
@@ -195,11 +196,10 @@ func (t *Task) decode(run []Record) {
 		if h := &scratch.headers[i]; !looks[i].Known() && !h.badOnly {
 			r := &run[i]
 			src := source(t.cfg.Signal, r, h)
-			name, tn := t.claimant(r, h)
 			if h.known != nil {
 				src.Repeats, src.Look = h.known.repeats, &looks[i]
 			}
-			t.decoders.of(name, tn, t.limits).Decode(&scratch.batches[i], src)
+			t.decoders.of(claimed(r, h), h.claimant, t.limits).Decode(&scratch.batches[i], src)
 		}
 	}
 }
@@ -207,10 +207,8 @@ func (t *Task) decode(run []Record) {
 // look reads the headers of a record, and time and value of what may be a known event.
 func (t *Task) look(r *Record, h *sourceHeaders, l *events.Look) {
 	*h = readHeaders(r)
-	if _, tn := t.claimant(r, h); !h.badOnly {
-		h.known = t.knows(tn, h)
-	}
-	if h.known == nil {
+	h.claimant, h.meter = t.claimant(r, h)
+	if h.known = t.knows(h); h.known == nil {
 		*l = events.Look{}
 		return
 	}
@@ -246,7 +244,7 @@ func (t *Task) recognized(r *Record, h *sourceHeaders, l *events.Look) {
 	t.offset = r.Offset
 	t.tally.Records++
 	t.tally.Bytes += uint64(len(r.Key) + len(r.Value))
-	if t.overRate(r, tn.name, 1, &tn.metering) {
+	if t.overRate(r, h, tn.name, 1) {
 		return
 	}
 	t.refused = t.refused[:0]
@@ -265,7 +263,7 @@ func (t *Task) record(r *Record, h *sourceHeaders, b *events.Batch) {
 	t.tally.Records++
 	t.tally.Bytes += uint64(len(r.Key) + len(r.Value))
 	t.refused = t.refused[:0]
-	if t.overRate(r, tenantOf(b, r, h), weight(h, b), new(metering)) {
+	if t.overRate(r, h, tenantOf(b, r, h), weight(h, b)) {
 		return
 	}
 	if h.badOnly {
@@ -307,11 +305,15 @@ func (t *Task) record(r *Record, h *sourceHeaders, b *events.Batch) {
 
 // overRate says whether the record of n events is more than its tenant may send, which drops it with all its events, counted. The bad
 // ones, too: dead letters would double a flood.
-func (t *Task) overRate(r *Record, tenant string, n int, last *metering) bool {
-	m := t.rates.of(tenant, r.Key, t.now, last)
+func (t *Task) overRate(r *Record, h *sourceHeaders, tenant string, n int) bool {
+	m := h.meter
 	if m == nil {
-		return false
+		if m = t.rates.of(tenant, r.Key); m == nil {
+			return false
+		}
+		t.claims.claim(r.Key, h.claimant, m)
 	}
+	t.rates.use(m, t.now)
 	reason := m.take(r.Timestamp, uint64(n), uint64(len(r.Key)+len(r.Value)))
 	if reason == "" {
 		return false

@@ -23,7 +23,6 @@ type tenant struct {
 	repeats *events.Repeats
 	groups  map[groupKey]*group
 	classes classes
-	metering
 	alerts  *alertTenant // nil until alerts take an event of it
 	dirty   []*group     // with changes since the last drain
 	marked  bool         // in Task.dirty
