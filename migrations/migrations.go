@@ -17,6 +17,7 @@
 //	{{merge "s"}}             the state merged from the states in column s
 //	{{quantile "q" "s"}}      the q-quantile of the states in s
 //	{{visible "r"}}           the condition that a row of rollups, called r, is of the generation that is read
+//	{{visible_windows "w"}}   the same of a row of windows, called w
 //	{{distinct}}              the column type of a distinct count
 //	{{merge_distinct "s"}}    the state merged from the states in column s
 //	{{distinct_count "s"}}    the estimate of state s
@@ -163,6 +164,27 @@ func Visible(row, tenant string) string {
 		"SELECT metric::String AS metric, arrayJoin(range(from, to)) AS hour, argMax(gen, at) AS current FROM vigie.replaced" + where + " GROUP BY metric, hour))))"
 }
 
+// VisibleWindows is Visible for rows of closed windows.
+func VisibleWindows(row, tenant string) string {
+	return row + ".gen = " + WindowGeneration(row, tenant)
+}
+
+// WindowGeneration is the SQL of the generation that is read of a window, of which row has tenant, metric, start and end: of the
+// replacements that the window lies in the latest, 0 where there is none.
+//
+// All replacements of windows are one constant, made once for a statement. Only rows that begin in an hour of one are looked up in it.
+func WindowGeneration(row, tenant string) string {
+	where := "notEmpty(windows)"
+	if tenant != "" {
+		where += " AND tenant = " + tenant
+	}
+	all := "(SELECT arrayReverseSort(groupArray((at, gen, tenant::String, of.1, from * 3600, to * 3600 + of.2))) FROM vigie.replaced ARRAY JOIN windows AS of WHERE " + where + ")"
+	begins := "(" + row + ".tenant::String, " + row + ".metric::String, intDiv(toUnixTimestamp(" + row + ".start), 3600)::UInt32) IN (" +
+		"SELECT tenant::String, of.1, arrayJoin(range(from, to)) FROM vigie.replaced ARRAY JOIN windows AS of WHERE " + where + ")"
+	return "if(empty(" + all + "), 0, if(" + begins + ", arrayFirst(r -> r.3 = " + row + ".tenant AND r.4 = " + row + ".metric AND toUnixTimestamp(" + row + ".start) >= r.5" +
+		" AND toUnixTimestamp(" + row + ".end) <= r.6, " + all + ").2, 0))"
+}
+
 // DistinctType is the column type of a distinct count, as the server spells it.
 func DistinctType() string { return "AggregateFunction(uniqCombined64(" + precision + "), String)" }
 
@@ -200,13 +222,14 @@ func (t Target) words() template.FuncMap {
 			}
 			return " ON CLUSTER " + quote(t.Cluster)
 		},
-		"engine":     t.engine,
-		"dedup":      t.dedup,
-		"owner":      func() string { return t.Owner },
-		"view_owner": func() string { return t.ViewOwner },
-		"sketch":     SketchType,
-		"merge":      MergeStates,
-		"visible":    func(row string) string { return Visible(row, "") },
+		"engine":          t.engine,
+		"dedup":           t.dedup,
+		"owner":           func() string { return t.Owner },
+		"view_owner":      func() string { return t.ViewOwner },
+		"sketch":          SketchType,
+		"merge":           MergeStates,
+		"visible":         func(row string) string { return Visible(row, "") },
+		"visible_windows": func(row string) string { return VisibleWindows(row, "") },
 		"quantile": func(q, column string) string {
 			return "arrayElement(quantilesDDMerge(" + alpha + ", " + q + ")(" + column + "), 1)"
 		},

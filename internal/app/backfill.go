@@ -18,7 +18,6 @@ func Backfill(ctx context.Context, cfg config.Config, of backfill.Config, out ba
 	of = backfillOf(&cfg, of)
 	if of.Replace != nil {
 		of.Replace.MaxPast = cfg.Stream.MaxPast
-		of.Replace.Declared = cfg.Stream.DeclaredMetrics()
 	}
 	if err := of.Validate(); err != nil {
 		return backfill.Summary{}, err

@@ -42,7 +42,8 @@ func Verify(ctx context.Context, cfg config.Config, of Verification, log *slog.L
 		return verify.Summary{}, err
 	}
 	defer client.Close()
-	replaced, err := replacedOf(ctx, client)
+	store, loaded := clickhouse.NewStore(client), clickhouse.NewBackfill(client)
+	replaced, err := loaded.Replaced(ctx)
 	if err != nil {
 		return verify.Summary{}, err
 	}
@@ -55,10 +56,12 @@ func Verify(ctx context.Context, cfg config.Config, of Verification, log *slog.L
 		SeriesIdle: cfg.Stream.SeriesIdle,
 		IdleAfter:  cfg.Stream.IdleAfter,
 		Limits:     cfg.Tenants.For,
-		Replaced:   replaced,
 		Now:        time.Now(),
 	}
-	store, loaded := clickhouse.NewStore(client), clickhouse.NewBackfill(client)
+	what.Replaced = func(tenant, metric string, start int64) bool { return replaced.Find(tenant, metric, start) != nil }
+	what.ReplacedWindow = func(tenant, metric string, start, end int64) bool {
+		return replaced.FindWindow(tenant, metric, start, end) != nil
+	}
 	var source verify.Source
 	if of.Topic != "" {
 		source = kafka.NewSourceTopic(cfg.Kafka, of.Topic, of.Wait, log)

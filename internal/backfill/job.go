@@ -47,7 +47,7 @@ type Config struct {
 	InDoubt string
 	// S3 is where s3:// is.
 	S3 S3Config
-	// Rollups are those that are declared. Of the signal's, those that Fills says are filled, and a note names the others.
+	// Rollups are those that are declared. Of the signal's and tenant's those that Fills says are filled, and a note names the others.
 	Rollups []pipeline.Rollup
 	// Runs is a folder for what windows hold while files are loaded; it is removed when they are written. Default <job>.windows.
 	Runs string
@@ -117,6 +117,8 @@ type Job struct {
 	ledger   string // the name under which it is in the ledger
 	replaced Replaced
 
+	replacing *Replacement // nil: rows are added to what is stored
+
 	total, done     int64  // bytes of all files, and of those behind
 	taken, rejected uint64 // events and rows, of all files, by this run and earlier ones
 
@@ -149,10 +151,13 @@ func New(cfg Config, store Store, encoder Encoder, out Output, now func() time.T
 		settings: fmt.Sprintf("v%d signal=%s tenant=%s max_past=%s max_future=%s limits=%x",
 			planVersion, cfg.Signal, cfg.Tenant, cfg.MaxPast, cfg.MaxFuture, options[:4]),
 	}
+	if r := cfg.Replace; r != nil {
+		j.settings += fmt.Sprintf(" replace=%d-%d", r.From.Unix(), r.To.Unix())
+	}
 	j.plan = j.settings
 	for i := range cfg.Rollups {
 		switch r := &cfg.Rollups[i]; {
-		case cfg.Replace != nil || r.From != cfg.Signal || !Fills(r): // a replacement leaves the metrics of declared rollups alone
+		case !j.fills(r):
 		case r.Window != nil:
 			j.windows = append(j.windows, *r)
 		default:
@@ -162,20 +167,22 @@ func New(cfg Config, store Store, encoder Encoder, out Output, now func() time.T
 	if len(j.rollups) > 0 {
 		j.plan += " rollups=" + hashOf(j.rollups)[:8]
 	}
-	if r := cfg.Replace; r != nil {
-		j.plan += fmt.Sprintf(" replace=%d-%d", r.From.Unix(), r.To.Unix())
-	}
 	return j
 }
 
 // Fills says whether a declared rollup is one that files fill. Increases are told by what came before them, which a file does not hold.
 func Fills(r *pipeline.Rollup) bool { return r.Measure != "increase" }
 
+// fills says whether the job does, of the tenants that it has.
+func (j *Job) fills(r *pipeline.Rollup) bool {
+	return r.From == j.cfg.Signal && Fills(r) && (j.cfg.Tenant == "" || len(r.Tenants) == 0 || slices.Contains(r.Tenants, j.cfg.Tenant))
+}
+
 // left notes which declared rollups of the signal are left as they are.
 func (j *Job) left() {
 	var names []string
 	for i := range j.cfg.Rollups {
-		if r := &j.cfg.Rollups[i]; r.From == j.cfg.Signal && (j.cfg.Replace != nil || !Fills(r)) {
+		if r := &j.cfg.Rollups[i]; r.From == j.cfg.Signal && !Fills(r) {
 			names = append(names, r.Name)
 		}
 	}

@@ -22,6 +22,7 @@ import (
 	"github.com/vigie-io/vigie/internal/backfill"
 	"github.com/vigie-io/vigie/internal/clickhouse"
 	"github.com/vigie-io/vigie/internal/pipeline"
+	"github.com/vigie-io/vigie/internal/pipeline/verify"
 	"github.com/vigie-io/vigie/internal/testkit"
 	"github.com/vigie-io/vigie/pkg/events"
 	"github.com/vigie-io/vigie/pkg/series"
@@ -80,6 +81,7 @@ func (o *output) Reject(r *backfill.Reject) error { o.rejects = append(o.rejects
 type database struct {
 	*clickhouse.Client
 	server *testkit.Server
+	blocks []verify.Block // of windows, that oneTask has inserted
 }
 
 func newDatabase(t testing.TB) *database {
@@ -232,6 +234,7 @@ func (d *database) oneTask(t testing.TB, left []events.Metric, rollups []pipelin
 		for _, rows := range out.Windows {
 			block, err := clickhouse.Encoder{}.EncodeWindows(nil, rows)
 			insert(pipeline.TableWindows, len(rows.Tenant), block, err)
+			d.blocks = append(d.blocks, verify.Block{Rows: len(rows.Tenant), Bytes: block})
 		}
 		out.Reset()
 		task.Committed(false)

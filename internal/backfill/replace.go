@@ -27,8 +27,6 @@ type Replace struct {
 	Rejects bool
 	// MaxPast is how late the stream takes events: what is younger may still grow, and is not replaced.
 	MaxPast time.Duration
-	// Declared are the metrics of declared rollups. They are in no file and stay as they are.
-	Declared []string
 }
 
 func (r *Replace) validate(now time.Time) error {
@@ -55,18 +53,36 @@ type Replacement struct {
 	Job      string
 	Tenant   tenants.ID
 	From, To int64 // Unix hours, To exclusive
-	// Metric is the one that the signal makes. Where it is "" the generation is all metrics but Others, which other signals
-	// and declared rollups make.
+	// Metrics are those that it has panes of; "" is all but Others, which other signals make, and declared rollups that it does not fill.
+	Metrics, Others []string
+	Windows         []ReplacedWindows
+}
+
+// ReplacedWindows are the closed windows of a metric that lie in the hours of a Replacement, or end at most Reach seconds after them: a
+// session ends a gap after its last event.
+type ReplacedWindows struct {
 	Metric string
-	Others []string
+	Reach  int64
+}
+
+// of says whether it has the panes of a metric.
+func (r *Replacement) of(metric string) bool {
+	return slices.Contains(r.Metrics, metric) || slices.Contains(r.Metrics, "") && !slices.Contains(r.Others, metric)
+}
+
+// holds says whether a window of a metric, in Unix seconds, is one of its.
+func (r *Replacement) holds(metric string, start, end int64) bool {
+	return start >= r.From*3600 && slices.ContainsFunc(r.Windows, func(w ReplacedWindows) bool {
+		return w.Metric == metric && end <= r.To*3600+w.Reach
+	})
 }
 
 // Replacer keeps generations apart until one is put in the place of what is read.
 type Replacer interface {
 	// CanReplace is why the store cannot do it at all, or nil.
 	CanReplace() error
-	// Stage returns where the blocks of a generation go, where nobody reads them.
-	Stage(ctx context.Context, gen uint64) (Store, error)
+	// Stage returns where the blocks of a generation go, where nobody reads them. Windows that it is to replace meet none of its.
+	Stage(ctx context.Context, r *Replacement) (Store, error)
 	// Published says whether the generation has been put in the place of others, ever.
 	Published(ctx context.Context, gen uint64) (bool, error)
 	// Publish puts it there: who reads sees what was there before or the generation, and never a part of each. It may be
@@ -84,19 +100,44 @@ func (j *Job) replacement(files []*file) *Replacement {
 		hashes[i] = f.hash
 	}
 	slices.Sort(hashes)
-	sum := sha256.Sum256(fmt.Appendf(nil, "%q %q %q", j.cfg.Job, j.plan, slices.Compact(hashes)))
+	sum := sha256.Sum256(fmt.Appendf(nil, "%q %q %q %q", j.cfg.Job, j.plan, slices.Compact(hashes), hashOf(j.windows)))
 	r := &Replacement{
 		Gen: max(1, binary.BigEndian.Uint64(sum[:])), Job: j.cfg.Job, Tenant: j.cfg.Tenant,
 		From: j.cfg.Replace.From.Unix() / 3600, To: j.cfg.Replace.To.Unix() / 3600,
-		Others: append([]string{pipeline.SpanMetric, pipeline.LogMetric}, j.cfg.Replace.Declared...),
+		Metrics: []string{defaultMetric[j.cfg.Signal]},
 	}
-	switch j.cfg.Signal {
-	case events.Spans:
-		r.Metric = pipeline.SpanMetric
-	case events.Logs:
-		r.Metric = pipeline.LogMetric
+	for i := range j.cfg.Rollups {
+		of := &j.cfg.Rollups[i]
+		switch metrics := of.Metrics(); {
+		case of.Window != nil && j.fills(of):
+			for _, metric := range metrics {
+				r.Windows = append(r.Windows, ReplacedWindows{metric, reach(of.Window)})
+			}
+		case of.Window != nil: // its windows stay, and it has no panes
+		case j.fills(of):
+			r.Metrics = append(r.Metrics, metrics...)
+		default:
+			r.Others = append(r.Others, metrics...)
+		}
 	}
+	for _, metric := range defaultMetric {
+		if metric != "" && metric != r.Metrics[0] {
+			r.Others = append(r.Others, metric)
+		}
+	}
+	slices.Sort(r.Others)
 	return r
+}
+
+// defaultMetric is the one that a signal makes, "" where it makes many.
+var defaultMetric = map[events.Signal]string{events.Metrics: "", events.Spans: pipeline.SpanMetric, events.Logs: pipeline.LogMetric}
+
+// reach is how long after its last event a window may end, in seconds that the event may lie before.
+func reach(w *pipeline.Window) int64 {
+	if w.Session == nil {
+		return 0
+	}
+	return int64(w.Session.Gap/time.Second) - 1
 }
 
 // replace loads the files into a generation of their own, and puts it in the place of what is there.
@@ -121,7 +162,11 @@ func (j *Job) replace(ctx context.Context, files []*file) (Summary, error) {
 		return j.sum, j.retry(ctx, func() error { return replacer.Finish(ctx, r) })
 	}
 	j.ledger = fmt.Sprintf("%s@%016x", j.cfg.Job, r.Gen)
-	if err := j.retry(ctx, func() (err error) { j.store, err = replacer.Stage(ctx, r.Gen); return err }); err != nil {
+	if err := j.retry(ctx, func() (err error) { j.store, err = replacer.Stage(ctx, r); return err }); err != nil {
+		return j.sum, err
+	}
+	j.replacing = r
+	if err := j.await(ctx, files); err != nil {
 		return j.sum, err
 	}
 	if err := j.files(ctx, files); err != nil {
@@ -132,6 +177,9 @@ func (j *Job) replace(ctx context.Context, files []*file) (Summary, error) {
 		return j.sum, fmt.Errorf("%d rows were rejected: run again with -accept-rejects to go on without them, or with files that fit: %w", j.rejected, ErrNotSwitched)
 	case j.taken == 0 && !j.cfg.Replace.Empty:
 		return j.sum, fmt.Errorf("there is no event to put there, which deletes what is there: run again with -replace-empty if that is what you want: %w", ErrNotSwitched)
+	}
+	if err := j.closeWindows(ctx); err != nil {
+		return j.sum, err
 	}
 	if err := j.retry(ctx, func() error { return replacer.Publish(ctx, r) }); err != nil {
 		return j.sum, err
@@ -147,10 +195,18 @@ type Replaced []Replacement
 // Find returns one that the stream's rows of this metric and time (Unix seconds) are hidden behind, nil when there is none.
 func (all Replaced) Find(tenant, metric string, start int64) *Replacement {
 	hour := start / 3600
+	return all.find(tenant, func(r *Replacement) bool { return r.From <= hour && hour < r.To && r.of(metric) })
+}
+
+// FindWindow is Find of closed windows of a metric.
+func (all Replaced) FindWindow(tenant, metric string, start, end int64) *Replacement {
+	return all.find(tenant, func(r *Replacement) bool { return r.holds(metric, start, end) })
+}
+
+func (all Replaced) find(tenant string, is func(*Replacement) bool) *Replacement {
 	for i := range all {
-		r := &all[i]
-		if string(r.Tenant) == tenant && r.From <= hour && hour < r.To && (r.Metric == metric || r.Metric == "" && !slices.Contains(r.Others, metric)) {
-			return r
+		if string(all[i].Tenant) == tenant && is(&all[i]) {
+			return &all[i]
 		}
 	}
 	return nil
@@ -165,10 +221,24 @@ func (w *worker) hidden() error {
 	for _, rows := range w.drained.Rollups {
 		for i := range rows.Tenant {
 			if r := w.replaced.Find(rows.Tenant[i], rows.Metric[i], int64(rows.Pane[i])); r != nil {
-				return fmt.Errorf("metric %s of tenant %s at %s was replaced by job %s: load what belongs there with -replace, all of it, or leave it out",
-					rows.Metric[i], rows.Tenant[i], time.Unix(int64(rows.Pane[i]), 0).UTC().Format(time.RFC3339), r.Job)
+				return hiddenError("metric", rows.Metric[i], rows.Tenant[i], int64(rows.Pane[i]), r)
 			}
 		}
 	}
 	return nil
+}
+
+// hiddenWindows is hidden for closed windows.
+func (j *Job) hiddenWindows(b *pipeline.WindowRows) error {
+	for i := range b.Tenant {
+		if r := j.replaced.FindWindow(b.Tenant[i], b.Metric[i], b.Start[i], b.End[i]); r != nil {
+			return hiddenError("the window of", b.Metric[i], b.Tenant[i], b.Start[i], r)
+		}
+	}
+	return nil
+}
+
+func hiddenError(what, metric, tenant string, at int64, r *Replacement) error {
+	return fmt.Errorf("%s %s of tenant %s at %s was replaced by job %s: load what belongs there with -replace, all of it, or leave it out",
+		what, metric, tenant, time.Unix(at, 0).UTC().Format(time.RFC3339), r.Job)
 }

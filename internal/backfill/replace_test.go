@@ -1,15 +1,19 @@
 package backfill_test
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"math/rand/v2"
 	"net/http"
 	"net/http/httptest"
 	"net/http/httputil"
 	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -18,8 +22,12 @@ import (
 
 	"github.com/vigie-io/vigie/internal/backfill"
 	"github.com/vigie-io/vigie/internal/clickhouse"
+	"github.com/vigie-io/vigie/internal/pipeline"
+	"github.com/vigie-io/vigie/internal/pipeline/verify"
+	"github.com/vigie-io/vigie/internal/tenants"
 	"github.com/vigie-io/vigie/migrations"
 	"github.com/vigie-io/vigie/pkg/events"
+	"github.com/vigie-io/vigie/pkg/series"
 )
 
 // visible is what readers see of a tenant, sketch bytes included.
@@ -35,12 +43,18 @@ func (d *database) visible(t testing.TB, tenant string) map[string]string {
 	return all
 }
 
-// replaceCase is events of two tenants over hours, of which some are replaced.
+// replaceCase is events of two tenants over hours, of which some are replaced, with the windows of a rollup.
 type replaceCase struct {
 	from, to time.Time
 	old      []events.Metric
 	oracle   *database // for want
 	asked    int
+}
+
+func withWindows(cfg backfill.Config) backfill.Config {
+	w := pipeline.Window{Hopping: &pipeline.HoppingWindow{Size: 5 * time.Minute, Every: time.Minute}}
+	cfg.Rollups = []pipeline.Rollup{{Name: "hops", From: events.Metrics, By: []string{"service"}, Window: &w, Keep: &pipeline.Keep{Last: true, Distinct: "n"}}}
+	return cfg
 }
 
 func newReplaceCase() *replaceCase {
@@ -84,8 +98,9 @@ func (c *replaceCase) want(t *testing.T, fresh []events.Metric) map[string]strin
 	c.asked++ // the tables remember tokens over a TRUNCATE
 	path := filepath.Join(t.TempDir(), "want.ndjson")
 	write(t, path, ndjson(kept))
-	cfg := config(path)
+	cfg := withWindows(config(path))
 	cfg.Job = fmt.Sprint("want", c.asked)
+	cfg.Runs = path + ".runs"
 	if _, _, err := c.oracle.run(t, cfg, nil); err != nil {
 		t.Fatal(err)
 	}
@@ -93,9 +108,9 @@ func (c *replaceCase) want(t *testing.T, fresh []events.Metric) map[string]strin
 }
 
 func (c *replaceCase) config(pattern, job string) backfill.Config {
-	cfg := config(pattern)
-	cfg.Job, cfg.Tenant = job, "acme"
-	cfg.Replace = &backfill.Replace{From: c.from, To: c.to, MaxPast: time.Hour, Declared: []string{"declared"}}
+	cfg := withWindows(config(pattern))
+	cfg.Job, cfg.Tenant, cfg.Runs = job, "acme", pattern+".runs"
+	cfg.Replace = &backfill.Replace{From: c.from, To: c.to, MaxPast: time.Hour}
 	return cfg
 }
 
@@ -249,6 +264,86 @@ func TestReplaceRefuses(t *testing.T) {
 	f("want -tenant", func(cfg *backfill.Config) { cfg.Tenant = "" })
 }
 
+// recount checks that neither audit nor recount misses what was replaced.
+func (c *windowCase) recount(t *testing.T, d *database, streamed []events.Metric) {
+	t.Helper()
+	for i := range d.blocks {
+		if n, err := clickhouse.NewKept(d.Client).Lacks(t.Context(), verify.KeptWindows, &d.blocks[i]); err != nil || n != 0 {
+			t.Errorf("audit: got %d rows missing of block %d, %v, want none", n, i, err)
+		}
+	}
+	replaced, err := clickhouse.NewBackfill(d.Client).Replaced(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	limits, stream := tenants.DefaultConfig(), pipeline.DefaultConfig()
+	what := verify.Config{
+		Signal: events.Metrics, Memory: 1 << 30, MaxPast: stream.MaxPast, MaxFuture: stream.MaxFuture, WatermarkDelay: stream.WatermarkDelay, MaxTenants: 100,
+		Rollups: c.rollups, Topic: "t", Limits: limits.For, Now: time.Now(),
+	}
+	for _, knows := range []bool{false, true} {
+		if knows {
+			what.ReplacedWindow = func(tenant, metric string, start, end int64) bool {
+				return replaced.FindWindow(tenant, metric, start, end) != nil
+			}
+		}
+		sum, err := verify.RunWindows(t.Context(), what, &topic{streamed}, clickhouse.NewStore(d.Client), func(verify.Difference) {})
+		if err != nil || sum.Rows == 0 || knows != (sum.Differences == 0) {
+			t.Errorf("verify, which knows of replacements %v: got %+v, %v", knows, sum, err)
+		}
+	}
+}
+
+// A session whose events all lie in the hours is replaced, though it ends after them. One that has others stays, and is not joined by what is
+// put beside it.
+func TestReplaceSessions(t *testing.T) {
+	d, dir, hour := newDatabase(t), t.TempDir(), time.Now().Truncate(time.Hour)
+	from, to := hour.Add(-9*time.Hour), hour.Add(-8*time.Hour)
+	event := func(at time.Duration, user string) events.Metric {
+		return events.Metric{Tenant: "acme", Kind: events.Observation, Name: "m0", Value: 1, Time: from.Add(at).UnixNano(), Labels: series.Labels{{Name: "n", Value: user}}}
+	}
+	w := pipeline.Window{Session: &pipeline.SessionWindow{Gap: 10 * time.Minute}}
+	visits := pipeline.Rollup{Name: "visits", From: events.Metrics, By: []string{"n"}, Window: &w}
+	run := func(job string, replaces, split bool, all ...events.Metric) error {
+		path := filepath.Join(dir, job+".ndjson")
+		write(t, path, ndjson(all))
+		cfg := config(path)
+		cfg.Job, cfg.Tenant, cfg.Rollups, cfg.Runs, cfg.SplitSessions = job, "acme", []pipeline.Rollup{visits}, path+".runs", split
+		if replaces {
+			cfg.Replace = &backfill.Replace{From: from, To: to, MaxPast: time.Hour}
+		}
+		_, _, err := d.run(t, cfg, nil)
+		return err
+	}
+	check := func(want string) {
+		t.Helper()
+		got := d.sql(t, "acme", fmt.Sprintf("SELECT arrayStringConcat(arraySort(groupArray(concat(labels['n'], ' ', toString((toInt64(toUnixTimestamp(start)) - %d) / 60), ' ', toString(count)))), ', ') FROM api.windows", from.Unix()))
+		if got = strings.TrimSpace(got); got != want {
+			t.Errorf("got %s, want %s", got, want)
+		}
+	}
+	if err := run("old", false, false,
+		event(time.Minute, "within"), event(59*time.Minute, "end"), event(-time.Minute, "before"), event(59*time.Minute, "after"), event(61*time.Minute, "after")); err != nil {
+		t.Fatal(err)
+	}
+	check("after 59 2, before -1 1, end 59 1, within 1 1")
+	for i := range 2 { // also what has replaced is replaced
+		if err := run(fmt.Sprint("new", i), true, false, event(2*time.Minute, "within"), event(58*time.Minute, "end"), event(59*time.Minute, "end"), event(30*time.Minute, fmt.Sprint(i))); err != nil {
+			t.Fatal(err)
+		}
+		check(fmt.Sprintf("%d 30 1, after 59 2, before -1 1, end 58 2, within 2 1", i))
+	}
+	touching := []events.Metric{event(5*time.Minute, "before"), event(55*time.Minute, "after")}
+	if err := run("touching", true, false, touching...); !errors.Is(err, backfill.ErrTouches) || !strings.Contains(err.Error(), "2 sessions") {
+		t.Fatalf("got %v, want that two sessions touch others", err)
+	}
+	check("1 30 1, after 59 2, before -1 1, end 58 2, within 2 1")
+	if err := run("touching", true, true, touching...); err != nil {
+		t.Fatal(err)
+	}
+	check("after 55 1, after 59 2, before -1 1, before 5 1")
+}
+
 // cutoff ends a run at its n-th request, before or after it was carried out.
 type cutoff struct {
 	mu    sync.Mutex
@@ -287,10 +382,15 @@ func TestReplaceGoesOnAfterAnyRequest(t *testing.T) {
 	c, d, dir := newReplaceCase(), newDatabase(t), t.TempDir()
 	old := filepath.Join(dir, "old.ndjson")
 	write(t, old, ndjson(c.old))
-	if _, _, err := d.run(t, config(old), nil); err != nil {
+	first := withWindows(config(old))
+	first.Runs = old + ".runs"
+	if _, _, err := d.run(t, first, nil); err != nil {
 		t.Fatal(err)
 	}
 	demo, seen := d.visible(t, "demo"), d.visible(t, "acme")
+	windows := func(d *database) string {
+		return d.sql(t, "acme", fmt.Sprintf("SELECT * EXCEPT (version, sketch, distinct_state), hex(CAST(sketch, 'String')), hex(CAST(distinct_state, 'String')) FROM api.windows WHERE start >= toDateTime(%d, 'UTC') AND end <= toDateTime(%d, 'UTC') ORDER BY ALL", c.from.Unix(), c.to.Unix()))
+	}
 	cut := &cutoff{}
 	proxy := httputil.NewSingleHostReverseProxy(&url.URL{Scheme: "http", Host: d.server.HTTPAddr})
 	front := httptest.NewServer(cut.serve(proxy))
@@ -310,7 +410,12 @@ func TestReplaceGoesOnAfterAnyRequest(t *testing.T) {
 	want := map[int]map[string]string{}
 	for i := range 2 {
 		want[i] = c.want(t, c.fresh(300+100*i, i))
+		want[i]["windows"] = windows(c.oracle)
+		if want[i]["windows"] == "" {
+			t.Fatal("there are no windows: the test proves nothing")
+		}
 	}
+	seen["windows"] = windows(d)
 	cuts := 0
 	step := 11
 	if testing.Short() {
@@ -323,6 +428,7 @@ func TestReplaceGoesOnAfterAnyRequest(t *testing.T) {
 		cfg := c.config(path, fmt.Sprint("job", n))
 		err := run(cfg, left, n%2 == 1)
 		got := d.visible(t, "acme")
+		got["windows"] = windows(d)
 		if fmt.Sprint(got) != fmt.Sprint(seen) && fmt.Sprint(got) != fmt.Sprint(want[n%2]) {
 			t.Fatalf("cut at request %d: readers see neither the old nor the new", left)
 		}
@@ -333,7 +439,9 @@ func TestReplaceGoesOnAfterAnyRequest(t *testing.T) {
 		if err := run(cfg, 0, false); err != nil {
 			t.Fatal(err)
 		}
-		same(t, d.visible(t, "acme"), want[n%2])
+		got = d.visible(t, "acme")
+		got["windows"] = windows(d)
+		same(t, got, want[n%2])
 		same(t, d.visible(t, "demo"), demo)
 		seen = want[n%2]
 	}
@@ -365,4 +473,161 @@ func TestReplaceOnACluster(t *testing.T) {
 	if _, err := job.Run(t.Context()); !errors.Is(err, clickhouse.ErrCluster) || !strings.Contains(err.Error(), "docs/backfill.md") {
 		t.Errorf("got %v, want a refusal that says what to do", err)
 	}
+}
+
+// windowCase is events of two tenants, of which the windows of acme that lie in two hours are replaced.
+type windowCase struct {
+	from, to time.Time
+	rollups  []pipeline.Rollup
+}
+
+func newWindowCase() *windowCase {
+	hour := time.Now().Truncate(time.Hour)
+	c := &windowCase{from: hour.Add(-9 * time.Hour), to: hour.Add(-7 * time.Hour)}
+	c.rollups = append(someWindows(), pipeline.Rollup{Name: "panes", From: events.Metrics, Where: `name == "m1"`, By: []string{"service"}, AlsoBy: [][]string{{}}})
+	return c
+}
+
+// events are n events from one time to another, in bursts with silence around the edges of the hours, other ones for every seed.
+func (c *windowCase) events(n int, seed uint64, from, to time.Time, of ...string) []events.Metric {
+	r := rand.New(rand.NewPCG(seed, 1))
+	all := make([]events.Metric, n)
+	for i := range all {
+		k := r.IntN(4)
+		at := from.Add(time.Duration(r.Int64N(int64(to.Sub(from)))))
+		if into := at.Sub(at.Truncate(time.Hour)); into < 3*time.Minute || into > 57*time.Minute {
+			at = at.Truncate(time.Hour).Add(30 * time.Minute)
+		}
+		all[i] = events.Metric{
+			Tenant: of[r.IntN(len(of))], Time: at.UnixNano(), Kind: events.Kind(k), Name: fmt.Sprint("m", k), Value: float64(r.IntN(4096)) / 64,
+			Labels: series.Labels{{Name: "n", Value: fmt.Sprint(r.IntN(20))}, {Name: "service", Value: fmt.Sprint("s", r.IntN(3))}},
+		}
+	}
+	slices.SortFunc(all, func(a, b events.Metric) int { return cmp.Compare(a.Time, b.Time) })
+	return all
+}
+
+func (c *windowCase) config(path, job string) backfill.Config {
+	cfg := config(path)
+	cfg.Job, cfg.Rollups, cfg.Runs = job, c.rollups, filepath.Join(filepath.Dir(path), job+".runs")
+	return cfg
+}
+
+func (c *windowCase) replacing(path, job string) backfill.Config {
+	cfg := c.config(path, job)
+	cfg.Tenant, cfg.Replace = "acme", &backfill.Replace{From: c.from, To: c.to, MaxPast: time.Hour}
+	return cfg
+}
+
+// seen are the windows that readers see of a tenant, those that begin and end within the hours or all others.
+func (c *windowCase) seen(t testing.TB, d *database, tenant tenants.ID, within bool) map[string]string {
+	t.Helper()
+	all := map[string]string{}
+	for key, view := range map[string]string{"windows": "windows", "windows, late": "late_windows"} {
+		// A session ends its gap after its last event.
+		of := fmt.Sprintf("start >= toDateTime(%d, 'UTC') AND end <= toDateTime(%d, 'UTC') + if(startsWith(metric, 'w0'), 39, 0)", c.from.Unix(), c.to.Unix())
+		if !within {
+			of = "NOT (" + of + ")"
+		}
+		all[key] = d.sql(t, tenant, "SELECT * EXCEPT (sketch, distinct_state), hex(CAST(sketch, 'String')), hex(CAST(distinct_state, 'String')) FROM api."+view+" WHERE "+of+" ORDER BY ALL")
+	}
+	return all
+}
+
+// Windows of all shapes, policies and measures, and panes of declared rollups, change with the panes of their events, at once; those that
+// reach over an edge of the hours stay, as do those of others.
+func TestReplaceWindows(t *testing.T) {
+	c, d, fresh, dir := newWindowCase(), newDatabase(t), newDatabase(t), t.TempDir()
+	old, next := filepath.Join(dir, "old.ndjson"), filepath.Join(dir, "new.ndjson")
+	was := c.events(6_000, 1, c.from.Add(-2*time.Hour), c.to.Add(2*time.Hour), "acme", "demo")
+	is := c.events(2_000, 2, c.from, c.to, "acme")
+	write(t, old, ndjson(was))
+	write(t, next, ndjson(is))
+	// The stream has them, some of them late, so that there are rows of all kinds.
+	var streamed, late []events.Metric
+	for i := range was {
+		if i%97 == 0 {
+			late = append(late, was[i])
+		} else {
+			streamed = append(streamed, was[i])
+		}
+	}
+	streamed = append(streamed, late...)
+	end := events.Metric{Tenant: "acme", Kind: events.Gauge, Name: "end", Value: 1, Time: time.Now().UnixNano()}
+	streamed = append(streamed, end)
+	d.oneTask(t, streamed, c.rollups, 0)
+	if _, _, err := fresh.run(t, c.config(next, "fresh"), nil); err != nil {
+		t.Fatal(err)
+	}
+	want, around, demo := c.seen(t, fresh, "acme", true), c.seen(t, d, "acme", false), d.sql(t, "demo", "SELECT count(), sum(count) FROM api.windows")
+	before := c.seen(t, d, "acme", true)
+	for i := range c.rollups[:len(c.rollups)-1] {
+		if name := "\t" + c.rollups[i].Name + "\t"; strings.Contains(c.rollups[i].Name, "w3") {
+			continue // days are longer than the hours
+		} else if !strings.Contains(want["windows"], name) || !strings.Contains(before["windows"], name) {
+			t.Fatalf("there are no windows of %s before and after: the test proves nothing", name)
+		}
+	}
+	if before["windows, late"] == "" {
+		t.Fatal("there are no late windows: the test proves nothing")
+	}
+
+	// Whoever asks meanwhile sees the old or the new.
+	stop, some := make(chan struct{}), "SELECT count(), sumIf(count, metric = 'w0'), sumIf(count, metric = 'w2divert_kept'), sum(sum) FROM api.windows"
+	seen := map[string]bool{d.sql(t, "acme", some): true}
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		for {
+			select {
+			case <-stop:
+				return
+			default:
+				seen[d.sql(t, "acme", some)] = true
+			}
+		}
+	})
+	_, out, err := d.run(t, c.replacing(next, "fix"), nil)
+	close(stop)
+	wg.Wait()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if seen[d.sql(t, "acme", some)] = true; len(seen) != 2 {
+		t.Errorf("got %v, want the old numbers and the new", slices.Sorted(maps.Keys(seen)))
+	}
+	same(t, c.seen(t, d, "acme", true), want)
+	same(t, c.seen(t, d, "acme", false), around)
+	if got := d.sql(t, "demo", "SELECT count(), sum(count) FROM api.windows"); got != demo {
+		t.Errorf("demo: got %s, want %s", got, demo)
+	}
+	panes := fmt.Sprintf("SELECT metric, service, ts, count, sum FROM api.metrics_1m WHERE startsWith(metric, 'panes') AND ts >= toDateTime(%d, 'UTC') AND ts < toDateTime(%d, 'UTC') ORDER BY ALL", c.from.Unix(), c.to.Unix())
+	if got, want := d.sql(t, "acme", panes), fresh.sql(t, "acme", panes); got != want || got == "" {
+		t.Errorf("panes of a declared rollup: got %d bytes, want %d others", len(got), len(want))
+	}
+	if notes := strings.Join(out.notes, "\n"); !strings.Contains(notes, "windows of w3 that reach over an edge of the range stay as they are") || strings.Contains(notes, "windows of w2 that") {
+		t.Errorf("got notes %s", notes)
+	}
+	gone := fmt.Sprintf("SELECT count() FROM vigie.windows WHERE tenant = 'acme' AND gen = 0 AND start >= toDateTime(%d, 'UTC') AND end <= toDateTime(%d, 'UTC')", c.from.Unix(), c.to.Unix())
+	for deadline := time.Now().Add(30 * time.Second); d.ask(t, gone) != "0\n"; time.Sleep(50 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("got %s old windows, want none", d.ask(t, gone))
+		}
+	}
+	same(t, c.seen(t, d, "acme", true), want)
+	c.recount(t, d, streamed)
+
+	// Replaced again, in a part of the hours: windows that reach over the edges of that part are still those of the first.
+	inner := &windowCase{c.from.Add(time.Hour), c.to, c.rollups}
+	few := inner.events(300, 3, inner.from, inner.to, "acme")
+	write(t, filepath.Join(dir, "few.ndjson"), ndjson(few))
+	around = inner.seen(t, d, "acme", false)
+	if _, _, err := d.run(t, inner.replacing(filepath.Join(dir, "few.ndjson"), "again"), nil); err != nil {
+		t.Fatal(err)
+	}
+	third := newDatabase(t)
+	if _, _, err := third.run(t, c.config(filepath.Join(dir, "few.ndjson"), "third"), nil); err != nil {
+		t.Fatal(err)
+	}
+	same(t, inner.seen(t, d, "acme", true), inner.seen(t, third, "acme", true))
+	same(t, inner.seen(t, d, "acme", false), around)
 }

@@ -34,7 +34,7 @@ type windowSet struct {
 }
 
 // ledgerOfWindows cannot be the name of a job.
-func (j *Job) ledgerOfWindows() string { return j.cfg.Job + "#windows" }
+func (j *Job) ledgerOfWindows() string { return j.ledger + "#windows" }
 
 // await finds which windowed rollups the files are not in yet, and makes them sets.
 func (j *Job) await(ctx context.Context, files []*file) error {
@@ -113,10 +113,11 @@ func (j *Job) set(rollup *pipeline.Rollup, files []*file, known map[string]map[i
 	return s, nil
 }
 
-// part is what rows of the set have in the place of a source partition.
-func (s *windowSet) part(job string) string {
+// part is what rows of the set have in the place of a source partition. The ledger of a replacement names its generation: rows of
+// another are others.
+func (s *windowSet) part(ledger string) string {
 	_, set, _ := strings.Cut(s.name, " set=")
-	return "backfill/" + job + "/" + set
+	return "backfill/" + ledger + "/" + set
 }
 
 // hashOf is a hash of what v is as JSON, hexadecimal.
@@ -161,8 +162,12 @@ func (j *Job) closeWindows(ctx context.Context) error {
 		return err
 	}
 	rows := map[uint64]int{}
+	across := map[uint64]int{} // windows that are left out
 	block, n, of := []byte(nil), 0, hashOf(j.setNames())[:32]
-	err := j.eachWindows(func(b *pipeline.WindowRows) (err error) {
+	err := j.eachWindows(across, func(b *pipeline.WindowRows) (err error) {
+		if err := j.hiddenWindows(b); err != nil {
+			return err
+		}
 		if err := j.beside(ctx, b); err != nil {
 			return err
 		}
@@ -181,6 +186,9 @@ func (j *Job) closeWindows(ctx context.Context) error {
 	}
 	for _, set := range j.sets {
 		j.note("%d windows of %s, of %d files", rows[set.rule], set.rollup.Name, len(set.files))
+		if n := across[set.rule]; n > 0 {
+			j.note("windows of %s that reach over an edge of the range stay as they are: %d of the files' are left out", set.rollup.Name, n)
+		}
 	}
 	if err := j.record(ctx, Finished); err != nil {
 		return err
@@ -208,12 +216,13 @@ func (j *Job) record(ctx context.Context, state State) error {
 	return nil
 }
 
-// eachWindows calls fn for the rows of all sets: the same blocks whenever the sets are the same.
-func (j *Job) eachWindows(fn func(*pipeline.WindowRows) error) error {
+// eachWindows calls fn for the rows of all sets: the same blocks whenever the sets are the same. A replacement leaves out windows that
+// reach over an edge of its hours, and counts them by rule: the files hold but a part of their events.
+func (j *Job) eachWindows(across map[uint64]int, fn func(*pipeline.WindowRows) error) error {
 	parts, rollups, names := map[uint64]string{}, []pipeline.Rollup{}, map[string]bool{}
 	var ordered []string
 	for _, set := range j.sets {
-		parts[set.rule] = set.part(j.cfg.Job)
+		parts[set.rule] = set.part(j.ledger)
 		rollups = append(rollups, *set.rollup)
 		for _, f := range set.files {
 			if !names[f.run] {
@@ -224,7 +233,17 @@ func (j *Job) eachWindows(fn func(*pipeline.WindowRows) error) error {
 	}
 	slices.Sort(ordered) // by hash
 	cfg := pipeline.DefaultConfig()
-	closing := pipeline.NewClosing(&cfg, rollups, func(rule uint64) string { return parts[rule] })
+	var within func(uint64, string, int64, int64) bool
+	if j.replacing != nil {
+		within = func(rule uint64, metric string, start, end int64) bool {
+			is := j.replacing.holds(metric, start, end)
+			if !is {
+				across[rule]++
+			}
+			return is
+		}
+	}
+	closing := pipeline.NewClosing(&cfg, rollups, func(rule uint64) string { return parts[rule] }, within)
 	if err := j.runs.merge(ordered, func(key, value []byte) error { return closing.Close(key, value, fn) }); err != nil {
 		return err
 	}
@@ -242,7 +261,7 @@ func (j *Job) apart(ctx context.Context) error {
 		return nil
 	}
 	touching, first := 0, ""
-	err := j.eachWindows(func(b *pipeline.WindowRows) error {
+	err := j.eachWindows(map[uint64]int{}, func(b *pipeline.WindowRows) error {
 		return j.meets(ctx, b, asked, func(i int) {
 			if touching++; touching == 1 {
 				first = fmt.Sprintf("that of tenant %s, %s, %v, from %s to %s", b.Tenant[i], b.Metric[i], b.Labels[i],

@@ -17,6 +17,7 @@ import (
 
 	"github.com/vigie-io/vigie/internal/backfill"
 	"github.com/vigie-io/vigie/internal/pipeline"
+	"github.com/vigie-io/vigie/internal/tenants"
 	"github.com/vigie-io/vigie/pkg/events"
 	"github.com/vigie-io/vigie/pkg/series"
 )
@@ -74,10 +75,10 @@ func (d *database) windows(t testing.TB) string {
 		" FROM vigie.windows FINAL ORDER BY tenant, metric, series_id, start, end, rule, delta")
 }
 
-// asTenant is what a tenant is answered.
-func (d *database) asTenant(t testing.TB, statement string) string {
+// sql is what a tenant is answered.
+func (d *database) sql(t testing.TB, tenant tenants.ID, statement string) string {
 	t.Helper()
-	response, err := d.SQL(t.Context(), "acme", http.MethodPost, nil, nil, strings.NewReader(statement))
+	response, err := d.SQL(t.Context(), tenant, http.MethodPost, nil, nil, strings.NewReader(statement))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -91,7 +92,7 @@ func (d *database) asTenant(t testing.TB, statement string) string {
 
 // api is what a reader sees of windows.
 func (d *database) api(t testing.TB) map[string]string {
-	return map[string]string{"api.windows": d.asTenant(t, "SELECT * EXCEPT (sketch, distinct_state), hex(CAST(sketch, 'String')), hex(CAST(distinct_state, 'String')) FROM api.windows ORDER BY ALL")}
+	return map[string]string{"api.windows": d.sql(t, "acme", "SELECT * EXCEPT (sketch, distinct_state), hex(CAST(sketch, 'String')), hex(CAST(distinct_state, 'String')) FROM api.windows ORDER BY ALL")}
 }
 
 // Windows of all shapes, policies and measures are those of the stream, bit for bit, though their events lie in several files
@@ -214,7 +215,7 @@ func TestBackfillBesideStoredWindows(t *testing.T) {
 	}
 	f := func(view, metric, want string) {
 		t.Helper()
-		got := d.asTenant(t, fmt.Sprintf("SELECT arrayStringConcat(arraySort(groupArray(concat(labels['n'], ' ', toString(toUnixTimestamp(start) - %d), ' ', toString(count)))), ', ') FROM api.%s WHERE metric = '%s' AND labels['n'] != 'end'",
+		got := d.sql(t, "acme", fmt.Sprintf("SELECT arrayStringConcat(arraySort(groupArray(concat(labels['n'], ' ', toString(toUnixTimestamp(start) - %d), ' ', toString(count)))), ', ') FROM api.%s WHERE metric = '%s' AND labels['n'] != 'end'",
 			start.Unix(), view, metric))
 		if got = strings.TrimSpace(got); got != want {
 			t.Errorf("%s of %s: got %s, want %s", view, metric, got, want)

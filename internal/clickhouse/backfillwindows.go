@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/vigie-io/vigie/internal/pipeline"
+	"github.com/vigie-io/vigie/migrations"
 	"github.com/vigie-io/vigie/pkg/windows"
 )
 
@@ -16,9 +17,14 @@ import (
 const metRows = 1000
 
 // Meets implements backfill.Store.
-func (b *Backfill) Meets(ctx context.Context, rows *pipeline.WindowRows, of []int) (met []int, err error) {
+func (b *Backfill) Meets(ctx context.Context, rows *pipeline.WindowRows, of []int) ([]int, error) {
+	return b.meets(ctx, rows, of, "1")
+}
+
+// meets is Meets for windows that are stored and meet a condition.
+func (b *Backfill) meets(ctx context.Context, rows *pipeline.WindowRows, of []int, where string) (met []int, err error) {
 	for some := range slices.Chunk(of, metRows) {
-		stored, err := b.overlapping(ctx, rows, some)
+		stored, err := b.overlapping(ctx, rows, some, where)
 		if err != nil {
 			return nil, fmt.Errorf("look for windows that are stored: %w", err)
 		}
@@ -40,7 +46,7 @@ func windowOwner(rows *pipeline.WindowRows, i int) string {
 }
 
 // overlapping are the windows, in Unix seconds, that others have stored of the series of some rows, about the time of these.
-func (b *Backfill) overlapping(ctx context.Context, rows *pipeline.WindowRows, some []int) (map[string][]windows.Window, error) {
+func (b *Backfill) overlapping(ctx context.Context, rows *pipeline.WindowRows, some []int, where string) (map[string][]windows.Window, error) {
 	from, to := int64(math.MaxInt64), int64(math.MinInt64)
 	sets := map[string]map[string]bool{}
 	add := func(column, value string) {
@@ -57,7 +63,7 @@ func (b *Backfill) overlapping(ctx context.Context, rows *pipeline.WindowRows, s
 		add("rule", fmt.Sprint(rows.Rule[i]))
 		add("part NOT", literal(rows.Part[i]))
 	}
-	where := fmt.Sprintf("kind IN (0, 2) AND start < %s AND end > %s", seconds(to*1000), seconds(from*1000))
+	where += fmt.Sprintf(" AND kind IN (0, 2) AND start < %s AND end > %s AND ", seconds(to*1000), seconds(from*1000)) + migrations.VisibleWindows("windows", "")
 	for _, column := range slices.Sorted(maps.Keys(sets)) {
 		where += " AND " + column + " IN (" + strings.Join(slices.Sorted(maps.Keys(sets[column])), ", ") + ")"
 	}

@@ -79,7 +79,8 @@ func windowsQuery(tenant tenants.ID, q *promql.WindowQuery) string {
 	if q.Kept != 0 {
 		columns, kept = columns+keptOuter, keptInner()
 	}
-	where := "tenant = " + literal(string(tenant)) + " AND metric = " + literal(q.Metric) + " AND series_id IN ids" +
+	of := literal(string(tenant))
+	where := "tenant = " + of + " AND " + migrations.VisibleWindows("w", of) + " AND metric = " + literal(q.Metric) + " AND series_id IN ids" +
 		" AND end >= " + at(q.From+999) + " AND end <= " + at(q.To)
 	if q.Longest > 0 {
 		// The start is in the sort key and the partition, the end in neither.

@@ -10,6 +10,7 @@ import (
 
 	"github.com/vigie-io/vigie/internal/pipeline"
 	"github.com/vigie-io/vigie/internal/pipeline/verify"
+	"github.com/vigie-io/vigie/migrations"
 )
 
 // kept is a table whose rows replace each other.
@@ -17,7 +18,7 @@ type kept struct {
 	ingest  string // the table that its blocks are inserted into
 	columns string // of a block that the query needs
 	// query counts the rows of table block that the table has not, nor a later one in their place. Rows that it may have
-	// dropped for their age are passed over.
+	// dropped for their age, or that a backfill has replaced, are passed over.
 	query string
 }
 
@@ -31,7 +32,7 @@ var keptTables = map[string]kept{
 	WHERE (tenant, metric, series_id) IN (SELECT tenant, metric, series_id FROM block) AND start >= (SELECT min(start) FROM block) AND start <= (SELECT max(start) FROM block)
 	GROUP BY tenant, metric, series_id, start, end, rule, part, delta
 ) AS h USING (tenant, metric, series_id, start, end, rule, part, delta)
-WHERE h.has <= b.version AND b.end > now() - INTERVAL 399 DAY`,
+WHERE h.has <= b.version AND b.end > now() - INTERVAL 399 DAY AND ` + migrations.WindowGeneration("b", "") + ` = 0`,
 	},
 	verify.KeptWindowSeries: {
 		ingest:  pipeline.TableWindows,

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -33,29 +34,38 @@ const patience = time.Minute
 // stage is where the blocks of one generation go. The ledger is the one of all jobs.
 type stage struct {
 	*Backfill
+	of     *backfill.Replacement
 	prefix string
 }
 
 // Stage implements backfill.Replacer.
-func (b *Backfill) Stage(ctx context.Context, gen uint64) (backfill.Store, error) {
-	statements, err := migrations.Stage(migrations.Target{Owner: b.client.cfg.User, ViewOwner: UserViewOwner}, gen)
+func (b *Backfill) Stage(ctx context.Context, r *backfill.Replacement) (backfill.Store, error) {
+	statements, err := migrations.Stage(migrations.Target{Owner: b.client.cfg.User, ViewOwner: UserViewOwner}, r.Gen)
 	if err != nil {
 		return nil, err
 	}
 	for _, statement := range statements {
 		if err := b.client.exec(ctx, statement); err != nil {
-			return nil, fmt.Errorf("make the tables of generation %016x: %w", gen, err)
+			return nil, fmt.Errorf("make the tables of generation %016x: %w", r.Gen, err)
 		}
 	}
-	return &stage{b, migrations.StagePrefix(gen)}, nil
+	return &stage{b, r, migrations.StagePrefix(r.Gen)}, nil
 }
 
 // Insert implements backfill.Store.
 func (s *stage) Insert(ctx context.Context, table, token string, rows int, block []byte) error {
-	if table == pipeline.TableRollups {
-		return refused(s.client.insert(ctx, s.prefix+"ingest", token, rows, block, behind))
+	switch table {
+	case pipeline.TableRollups:
+		table = s.prefix + "ingest"
+	case pipeline.TableWindows:
+		table = s.prefix + "ingest_windows"
 	}
 	return s.Backfill.Insert(ctx, table, token, rows, block)
+}
+
+// Meets implements backfill.Store: what the generation is to replace is in nobody's way.
+func (s *stage) Meets(ctx context.Context, rows *pipeline.WindowRows, of []int) ([]int, error) {
+	return s.meets(ctx, rows, of, "NOT "+replacedWindows(s.of))
 }
 
 // Mark implements backfill.Store.
@@ -84,10 +94,8 @@ func (b *Backfill) Publish(ctx context.Context, r *backfill.Replacement) error {
 		}
 	}
 	// To name a metric takes it out of "all others" and changes nothing, as long as nothing is read instead of it.
-	for _, name := range r.Others {
-		if err := b.record(ctx, &backfill.Replacement{Job: r.Job, Tenant: r.Tenant, Metric: name}); err != nil {
-			return err
-		}
+	if err := b.record(ctx, &backfill.Replacement{Job: r.Job, Tenant: r.Tenant, Metrics: r.Others}); err != nil {
+		return err
 	}
 	if err := b.settle(ctx); err != nil {
 		return err
@@ -95,10 +103,15 @@ func (b *Backfill) Publish(ctx context.Context, r *backfill.Replacement) error {
 	return b.record(ctx, r)
 }
 
-// record writes a row of vigie.replaced.
+// record writes rows of vigie.replaced, one a metric, in one insert. The first says which windows there are.
 func (b *Backfill) record(ctx context.Context, r *backfill.Replacement) error {
-	err := b.client.exec(ctx, fmt.Sprintf("INSERT INTO vigie.replaced (tenant, metric, from, to, gen, at, job) SETTINGS async_insert = 0 SELECT %s, %s, %d, %d, %d, now64(6), %s",
-		literal(string(r.Tenant)), literal(r.Metric), r.From, r.To, r.Gen, literal(r.Job)))
+	windows := make([]string, len(r.Windows))
+	for i, w := range r.Windows {
+		windows[i] = fmt.Sprintf("(%s, %d)", literal(w.Metric), w.Reach)
+	}
+	err := b.client.exec(ctx, fmt.Sprintf(`INSERT INTO vigie.replaced (tenant, metric, from, to, gen, at, job, windows) SETTINGS async_insert = 0
+SELECT %s, metric, %d, %d, %d, now64(6), %s, if(n = 1, [%s]::Array(Tuple(String, UInt32)), []) FROM (SELECT [%s] AS metrics) ARRAY JOIN metrics AS metric, arrayEnumerate(metrics) AS n`,
+		literal(string(r.Tenant)), r.From, r.To, r.Gen, literal(r.Job), strings.Join(windows, ", "), literals(r.Metrics)))
 	if err != nil {
 		return fmt.Errorf("put generation %016x in place: %w", r.Gen, err)
 	}
@@ -189,8 +202,13 @@ func (b *Backfill) Finish(ctx context.Context, r *backfill.Replacement) error {
 		return err
 	}
 	for _, table := range migrations.RollupTables() {
-		if err := b.client.exec(ctx, "ALTER TABLE vigie."+table+" DELETE WHERE "+replacedRows(r)); err != nil {
-			return fmt.Errorf("delete what was replaced from %s: %w", table, err)
+		if err := b.drop(ctx, table, r, replacedPanes(r)); err != nil {
+			return err
+		}
+	}
+	if len(r.Windows) > 0 {
+		if err := b.drop(ctx, "windows", r, replacedWindows(r)); err != nil {
+			return err
 		}
 	}
 	for name := range strings.Lines(left) {
@@ -201,55 +219,85 @@ func (b *Backfill) Finish(ctx context.Context, r *backfill.Replacement) error {
 	return nil
 }
 
-// replacedRows is the condition of rows that the generation hides: the stream's, and those of generations that were read before
-// it. Others may be on their way.
-func replacedRows(r *backfill.Replacement) string {
-	metric := "metric = " + literal(r.Metric)
-	if r.Metric == "" {
-		names := make([]string, len(r.Others))
-		for i, name := range r.Others {
-			names[i] = literal(name)
-		}
-		metric = "metric NOT IN (" + strings.Join(names, ", ") + ")"
-	}
+// drop deletes the rows of a table that the generation hides: of those that where says, the stream's, and those of generations that
+// were read before it. Others may be on their way.
+func (b *Backfill) drop(ctx context.Context, table string, r *backfill.Replacement, where string) error {
 	tenant := literal(string(r.Tenant))
-	return fmt.Sprintf(`tenant = %s AND %s AND ts >= toDateTime(%d, 'UTC') AND ts < toDateTime(%d, 'UTC') AND gen != %d
-AND (gen = 0 OR gen IN (SELECT gen FROM vigie.replaced WHERE tenant = %[1]s AND at < (SELECT max(at) FROM vigie.replaced WHERE gen = %[5]d)))`,
-		tenant, metric, r.From*3600, r.To*3600, r.Gen)
+	err := b.client.exec(ctx, fmt.Sprintf(`ALTER TABLE vigie.%s DELETE WHERE tenant = %s AND %s AND gen != %d
+AND (gen = 0 OR gen IN (SELECT gen FROM vigie.replaced WHERE tenant = %[2]s AND at < (SELECT max(at) FROM vigie.replaced WHERE gen = %[4]d)))`, table, tenant, where, r.Gen))
+	if err != nil {
+		return fmt.Errorf("delete what was replaced from %s: %w", table, err)
+	}
+	return nil
+}
+
+// replacedPanes is the condition of rows of rollups that are in the place that the generation takes.
+func replacedPanes(r *backfill.Replacement) string {
+	metric := "metric IN (" + literals(r.Metrics) + ")"
+	if slices.Contains(r.Metrics, "") {
+		metric = "metric NOT IN (" + literals(r.Others) + ")"
+	}
+	return fmt.Sprintf("%s AND ts >= toDateTime(%d, 'UTC') AND ts < toDateTime(%d, 'UTC')", metric, r.From*3600, r.To*3600)
+}
+
+// replacedWindows is the same of closed windows.
+func replacedWindows(r *backfill.Replacement) string {
+	or := []string{"0"}
+	for _, w := range r.Windows {
+		or = append(or, fmt.Sprintf("metric = %s AND end <= %s", literal(w.Metric), seconds((r.To*3600+w.Reach)*1000)))
+	}
+	return fmt.Sprintf("(start >= %s AND (%s))", seconds(r.From*3600*1000), strings.Join(or, " OR "))
+}
+
+func literals(texts []string) string {
+	all := make([]string, len(texts))
+	for i, text := range texts {
+		all[i] = literal(text)
+	}
+	return strings.Join(all, ", ")
 }
 
 // Replaced implements backfill.Store.
 func (b *Backfill) Replaced(ctx context.Context) (backfill.Replaced, error) {
 	var all backfill.Replaced
-	others := map[tenants.ID][]string{}
-	err := b.client.tabbed(ctx, "SELECT tenant, metric, from, to, gen, job FROM vigie.replaced ORDER BY gen = 0 DESC FORMAT TabSeparated", 6, func(fields []string) (err error) {
-		var n [3]uint64
-		for i := range n {
-			if n[i], err = strconv.ParseUint(fields[2+i], 10, 64); err != nil {
-				return err
-			}
+	named := map[tenants.ID][]string{}
+	err := b.client.tabbed(ctx, "SELECT tenant, metric, from, to, gen, job, windows.metric, windows.reach FROM vigie.replaced FORMAT TabSeparated", 8, func(fields []string) error {
+		r := backfill.Replacement{Tenant: tenants.ID(fields[0]), Metrics: []string{fields[1]}, Job: fields[5]}
+		if _, err := fmt.Sscan(strings.Join(fields[2:5], " "), &r.From, &r.To, &r.Gen); err != nil {
+			return err
 		}
-		r := backfill.Replacement{
-			Tenant: tenants.ID(fields[0]), Metric: fields[1], From: int64(n[0]), To: int64(n[1]), Gen: n[2], Job: fields[5],
+		if fields[1] != "" {
+			named[r.Tenant] = append(named[r.Tenant], fields[1])
 		}
-		if r.Metric != "" {
-			others[r.Tenant] = append(others[r.Tenant], r.Metric)
-		}
+		var err error
 		if r.Gen != 0 {
+			r.Windows, err = parseWindows(fields[6], fields[7])
 			all = append(all, r)
 		}
-		return nil
+		return err
 	})
 	if err != nil {
 		return nil, fmt.Errorf("read what was replaced: %w", err)
 	}
 	for i := range all {
-		if all[i].Metric == "" {
-			all[i].Others = others[all[i].Tenant]
+		if all[i].Metrics[0] == "" {
+			all[i].Others = named[all[i].Tenant]
 		}
 	}
 	return all, nil
 }
+
+// parseWindows reads two arrays; names of metrics are letters, digits, '_' and ':'.
+func parseWindows(metrics, reaches string) (all []backfill.ReplacedWindows, err error) {
+	for i, metric := range strings.FieldsFunc(metrics, notOfMetric) {
+		w := backfill.ReplacedWindows{Metric: metric}
+		w.Reach, err = strconv.ParseInt(strings.FieldsFunc(reaches, notOfMetric)[i], 10, 64)
+		all = append(all, w)
+	}
+	return all, err
+}
+
+func notOfMetric(r rune) bool { return strings.ContainsRune("[]',", r) }
 
 // number is the answer to a query for one.
 func (c *Client) number(ctx context.Context, query string) (uint64, error) {

@@ -28,7 +28,7 @@ SELECT 'acme', 'm', 's', number % 1000, toDateTime(toStartOfMinute(now() - toInt
 	b.Run("none", read(migrations.Visible("r", "'acme'")))
 	for _, rows := range []int{1, 50} {
 		for range rows {
-			ask(b, server, "INSERT INTO vigie.replaced SELECT 'acme', '', intDiv(toUnixTimestamp(now()), 3600) - 8760, intDiv(toUnixTimestamp(now()), 3600) - 24, rand64(), now64(6), ''")
+			ask(b, server, "INSERT INTO vigie.replaced (tenant, metric, from, to, gen, at, job) SELECT 'acme', '', intDiv(toUnixTimestamp(now()), 3600) - 8760, intDiv(toUnixTimestamp(now()), 3600) - 24, rand64(), now64(6), ''")
 		}
 		b.Run(fmt.Sprint("replacements=", rows), read(migrations.Visible("r", "'acme'")))
 	}
@@ -40,7 +40,7 @@ func TestReadersKnowGenerations(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	reads := regexp.MustCompile(`vigie\.(rollups_|services_|" ?\+ ?(q\.Table|table))`)
+	reads := regexp.MustCompile(`vigie\.(rollups_|services_|windows|" ?\+ ?(q\.Table|table))`)
 	found := 0
 	for _, path := range files {
 		if strings.HasSuffix(path, "_test.go") || path == "replace.go" {
@@ -55,7 +55,7 @@ func TestReadersKnowGenerations(t *testing.T) {
 		}
 		found++
 		// panesWhere has it for those that build their condition with it.
-		if !slices.ContainsFunc([]string{"migrations.Visible(", "panesWhere(", "gen = 0"}, func(word string) bool { return strings.Contains(string(text), word) }) {
+		if !slices.ContainsFunc([]string{"migrations.Visible(", "panesWhere(", "gen = 0", "migrations.VisibleWindows(", "migrations.WindowGeneration("}, func(word string) bool { return strings.Contains(string(text), word) }) {
 			t.Errorf("%s reads rollups: want migrations.Visible, or gen = 0", path)
 		}
 	}

@@ -234,12 +234,10 @@ func validateRollups(list []Rollup) error {
 	return errors.Join(errs...)
 }
 
-// DeclaredMetrics are the names of the metrics that rollups of a valid configuration make.
-func (c *Config) DeclaredMetrics() (names []string) {
-	for i := range c.Rollups {
-		for _, g := range c.Rollups[i].ready().groupings {
-			names = append(names, g.metric)
-		}
+// Metrics are the names of the metrics that a valid rollup makes.
+func (r *Rollup) Metrics() (names []string) {
+	for _, g := range r.ready().groupings {
+		names = append(names, g.metric)
 	}
 	return names
 }

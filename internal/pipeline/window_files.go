@@ -7,7 +7,9 @@ import (
 	"maps"
 	"math"
 	"slices"
+	"time"
 
+	"github.com/vigie-io/vigie/pkg/series"
 	"github.com/vigie-io/vigie/pkg/windows"
 )
 
@@ -89,13 +91,14 @@ func decodeParts(src []byte) (parts []keptPart, err error) {
 type Closing struct {
 	stores map[uint64]*windowStore
 	part   func(rule uint64) string
+	wants  func(rule uint64, metric string, start, end int64) bool
 	out    *Outputs
 }
 
-// NewClosing closes windows of valid rollups, those that have any. part is what their rows have as their part. Blocks keep to
-// cfg's bounds.
-func NewClosing(cfg *Config, rollups []Rollup, part func(rule uint64) string) *Closing {
-	c := &Closing{stores: map[uint64]*windowStore{}, part: part, out: NewOutputs(cfg)}
+// NewClosing closes windows of valid rollups, those that have any. part is what their rows have as their part. Windows (Unix seconds)
+// that wants refuses become no rows; nil takes all. Blocks keep to cfg's bounds.
+func NewClosing(cfg *Config, rollups []Rollup, part func(rule uint64) string, wants func(rule uint64, metric string, start, end int64) bool) *Closing {
+	c := &Closing{stores: map[uint64]*windowStore{}, part: part, wants: wants, out: NewOutputs(cfg)}
 	for i := range rollups {
 		r := rollups[i].ready()
 		if r.window == nil {
@@ -126,7 +129,15 @@ func (c *Closing) Close(key, value []byte, full func(*WindowRows) error) error {
 	if err != nil {
 		return fmt.Errorf("close windows of rule %016x, tenant %s: %w", id, tenant, err)
 	}
-	emit := func(e *windows.Emission[windowValue]) { c.out.addWindow(c.part(id), s, e, WindowWhole, 0) }
+	_, metric, _, err := series.ParseKey([]byte(name))
+	if err != nil {
+		return fmt.Errorf("close windows of rule %016x, tenant %s: %w", id, tenant, err)
+	}
+	emit := func(e *windows.Emission[windowValue]) {
+		if c.wants == nil || c.wants(id, metric, e.Window.Start/int64(time.Second), e.Window.End/int64(time.Second)) {
+			c.out.addWindow(c.part(id), s, e, WindowWhole, 0)
+		}
+	}
 	for i := range parts {
 		// What ends before the next slice begins is complete. It goes, so that few slices are looked at for each window.
 		s.Advance(tenant, parts[i].window.Start, emit)

@@ -90,7 +90,7 @@ func TestClosingIsOneTask(t *testing.T) {
 		take := func(b *pipeline.WindowRows) error { got = append(got, blockRows(b)...); return nil }
 		small := cfg
 		small.BlockRows = rapid.SampledFrom([]int{1, 3, 100}).Draw(t, "rows of a block")
-		closing := pipeline.NewClosing(&small, cfg.Rollups, parts)
+		closing := pipeline.NewClosing(&small, cfg.Rollups, parts, nil)
 		for _, key := range slices.Sorted(maps.Keys(runs[0])) {
 			if err := closing.Close([]byte(key), runs[0][key], take); err != nil {
 				t.Fatal(err)

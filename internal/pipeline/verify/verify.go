@@ -117,6 +117,8 @@ type Config struct {
 	// Replaced says whether the panes of a metric that begin at start, Unix seconds, have been replaced by others, which are of no
 	// topic: they are left out. Nil is none.
 	Replaced func(tenant, metric string, start int64) bool
+	// ReplacedWindow is Replaced for a window of a metric, from start to end.
+	ReplacedWindow func(tenant, metric string, start, end int64) bool
 	// Files were loaded beside the topic; nil is none. FileDecoder reads their rows, with the limits that they were loaded with.
 	Files       Files
 	FileDecoder *events.Decoder

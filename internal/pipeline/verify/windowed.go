@@ -106,6 +106,11 @@ func (v *verifier) covers(s stretch) bool {
 	return s.start >= v.from && (v.to == 0 || s.end <= v.to)
 }
 
+// replaced says whether another window is read in the place of the one that the topic makes.
+func (v *verifier) replaced(key *WindowKey) bool {
+	return v.cfg.ReplacedWindow != nil && v.cfg.ReplacedWindow(key.Tenant, key.Metric, key.Start, key.End)
+}
+
 // windowed is the count of a share of the windows.
 type windowed struct {
 	reading
@@ -312,7 +317,7 @@ func (d *windowDifference) row(r *WindowRow) error {
 	switch {
 	case r.ID.Lo%d.share.of != d.share.number || !d.v.covers(stretch{r.Start, r.End}):
 		return nil
-	case rule == nil: // no rule of now
+	case rule == nil || d.v.replaced(&r.WindowKey): // no rule of now, or about to be deleted
 		d.incomparable++
 		return nil
 	}
@@ -366,6 +371,8 @@ func (d *windowDifference) closed(key *WindowKey) bool {
 // missing notes a window that is not stored.
 func (d *windowDifference) missing(key WindowKey, c *windowCell) {
 	switch {
+	case d.v.replaced(&key):
+		d.incomparable++
 	case !d.closed(&key):
 		d.open++
 	case c.least(d.rules[key.Rule]) > 0:
@@ -378,7 +385,7 @@ func (d *windowDifference) missing(key WindowKey, c *windowCell) {
 // session compares what is stored of a session: none of it, or the pieces of one that is tainted.
 func (d *windowDifference) session(key WindowKey, s *session) {
 	key.Start, key.End = s.start, s.end
-	if !d.v.covers(s.stretch) {
+	if !d.v.covers(s.stretch) || s.tainted && d.v.replaced(&key) {
 		return
 	}
 	rule, stored := d.rules[key.Rule], d.pieces[s]
