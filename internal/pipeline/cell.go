@@ -9,13 +9,14 @@ import (
 )
 
 // cell accumulates what one series got in ten seconds of event time, in 96 bytes without pointers: what is more than a few values is
-// kept by the task.
+// kept by the task. Of a dense one nothing is touched but the fields before few: the first of the two cache lines of an entry.
 type cell struct {
 	start uint32
-	next  uint32 // another cell of the series, as cells.add gave it; 0 for none
+	next  uint32 // another cell of the series, as add gave it; 0 for none
 	numbers
-	few  [fewValues]sketches.Bucket // what form says
-	form form
+	number uint32 // what form says
+	form   form
+	few    [fewValues]sketches.Bucket // what form says
 }
 
 // form is what a cell keeps beside its numbers.
@@ -25,9 +26,9 @@ const (
 	unused  form = iota // the cell is of no pane
 	plain               // nothing: a sum
 	few                 // an observation of each count, as buckets
-	dense               // a sketch: its number in word 0
+	dense               // a sketch, which has number in Task.sketches
 	level               // the last value: time and value in words 0 and 1
-	levelOf             // the same of a histogram, whose number in Task.histograms is in word 2
+	levelOf             // the same of a histogram, which has number in Task.histograms
 )
 
 // fewValues are kept in place. Most series get no more between two drains.
@@ -95,13 +96,12 @@ func (t *Task) observe(c *cell, h *events.Histogram) {
 // sketch returns that of a cell of observations, which is dense from now on.
 func (t *Task) sketch(c *cell) *sketches.Sketch {
 	if c.form == dense {
-		return t.sketches.at(c.word(0))
+		return t.sketches.at(c.number)
 	}
-	number, s := t.sketches.take()
+	number, s := t.sketches.add()
 	s.Reset()
 	s.AddBuckets(c.few[:c.count])
-	c.form = dense
-	c.setWord(0, number)
+	c.form, c.number = dense, number
 	return s
 }
 
@@ -121,11 +121,10 @@ func (t *Task) level(c *cell, time int64, v float64, hist []byte) {
 		return
 	}
 	if c.form == level {
-		number, _ := t.histograms.take()
 		c.form = levelOf
-		c.setWord(2, number)
+		c.number, _ = t.histograms.add()
 	}
-	at := t.histograms.at(c.word(2))
+	at := t.histograms.at(c.number)
 	*at = append((*at)[:0], hist...)
 }
 
@@ -134,7 +133,7 @@ func (t *Task) histogram(c *cell) []byte {
 	if c.form != levelOf {
 		return nil
 	}
-	return *t.histograms.at(c.word(2))
+	return *t.histograms.at(c.number)
 }
 
 // appendSketch appends the state of the cell's sketch. It may sort the values in place.

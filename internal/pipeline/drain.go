@@ -276,7 +276,7 @@ func (o *Outputs) addSketch(b *Rollups, all []byte) {
 func (t *Task) mergedPane(start uint32) *pane {
 	at, found := slices.BinarySearchFunc(t.merged, start, func(p *pane, start uint32) int { return cmp.Compare(p.start, start) })
 	if !found {
-		_, p := t.merging.take()
+		p := t.merging.take()
 		p.reset(start)
 		t.merged = slices.Insert(t.merged, at, p)
 	}

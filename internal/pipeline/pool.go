@@ -6,17 +6,14 @@ type pool[T any] struct {
 	used  int
 }
 
-// take returns a thing as it was left, and its number.
-func (p *pool[T]) take() (number uint64, item *T) {
+// take returns a thing as it was left.
+func (p *pool[T]) take() *T {
 	if p.used == len(p.items) {
 		p.items = append(p.items, new(T))
 	}
 	p.used++
-	return uint64(p.used - 1), p.items[p.used-1]
+	return p.items[p.used-1]
 }
-
-// at returns what take gave under the number since the last reset.
-func (p *pool[T]) at(number uint64) *T { return p.items[number] }
 
 // reset takes everything back. What was much more than is used now goes to the collector, step by step.
 func (p *pool[T]) reset() {
@@ -25,29 +22,29 @@ func (p *pool[T]) reset() {
 	p.items, p.used = p.items[:keep], 0
 }
 
-// cells is a pool of cells, many in one piece of memory.
-type cells struct {
-	pages pool[[cellPage]cell]
+// paged is a pool of things that have numbers, many in one piece of memory.
+type paged[T any] struct {
+	pages pool[[pageSize]T]
 	used  uint32
 }
 
-const cellPage = 256
+const pageSize = 256
 
-// add returns a cell as it was left, and its number, which is not 0.
-func (s *cells) add() (number uint32, c *cell) {
-	if s.used == uint32(s.pages.used)*cellPage {
-		s.pages.take()
+// add returns a thing as it was left, and its number, which is not 0.
+func (p *paged[T]) add() (number uint32, item *T) {
+	if p.used == uint32(p.pages.used)*pageSize {
+		p.pages.take()
 	}
-	s.used++
-	return s.used, s.at(s.used)
+	p.used++
+	return p.used, p.at(p.used)
 }
 
-// at returns the cell that add gave under the number since the last reset.
-func (s *cells) at(number uint32) *cell {
-	return &s.pages.at(uint64((number - 1) / cellPage))[(number-1)%cellPage]
+// at returns the thing that add gave under the number since the last reset.
+func (p *paged[T]) at(number uint32) *T {
+	return &p.pages.items[(number-1)/pageSize][(number-1)%pageSize]
 }
 
-func (s *cells) reset() {
-	s.pages.reset()
-	s.used = 0
+func (p *paged[T]) reset() {
+	p.pages.reset()
+	p.used = 0
 }

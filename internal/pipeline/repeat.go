@@ -61,8 +61,13 @@ func (t *Task) metrics(h *sourceHeaders, b *events.Batch) {
 			}
 		}
 	}
-	for i := range known {
-		t.repeat(h.known, &known[i])
+	for len(known) > 0 {
+		some := known[:min(len(known), runRecords)]
+		t.readAheadOf(h.known, some)
+		for i := range some {
+			t.repeat(h.known, &some[i])
+		}
+		known = known[len(some):]
 	}
 }
 

@@ -33,6 +33,7 @@ type Scratch struct {
 	headers [runRecords]sourceHeaders
 	looks   [runRecords]events.Look
 	looker  events.Looker
+	ahead   []ahead
 }
 
 // Task owns one source partition and everything derived from it since the last committed epoch, and remembers the
@@ -85,14 +86,14 @@ type Task struct {
 	letterBytes int64
 
 	now     int64
-	fetched uint64 // of no meaning: what fetchEntries reads has to go somewhere
+	fetched uint64 // of no meaning: what is read ahead has to go somewhere
 	offset  int64  // of the record at hand
 	admit   admission
 
-	cells      cells
+	cells      paged[cell]                  // panes of series that are not the one in place
 	scattered  map[*entry]map[uint32]uint32 // cells, by their start, of series that have many
-	sketches   pool[sketches.Sketch]        // of cells
-	histograms pool[[]byte]
+	sketches   paged[sketches.Sketch]       // of cells
+	histograms paged[[]byte]
 	ordered    []*cell        // of the series at hand
 	sorted     []sortedSeries // of the service group at hand
 	merged     []*pane
@@ -149,7 +150,7 @@ func (t *Task) Step(chunk *Chunk, now int64) {
 		run := rest[:runLength(rest)]
 		split := t.cfg.watch.split(n%sampledRuns == 0)
 		t.decode(run)
-		t.fetchEntries(run)
+		t.readAhead(run)
 		split.half()
 		for i := range run {
 			h := &t.cfg.Scratch.headers[i]
@@ -215,27 +216,6 @@ func (t *Task) look(r *Record, h *sourceHeaders, l *events.Look) {
 	src := source(t.cfg.Signal, r, h)
 	src.Repeats = h.known.repeats
 	h.known.decoder.Begin(&t.cfg.Scratch.looker, l, &src)
-}
-
-// fetchEntries reads a field of each series that the run repeats, one after the other: the processor waits for all of them at once, and
-// not for each in turn as it would while it accumulates.
-func (t *Task) fetchEntries(run []Record) {
-	fetch := func(tn *tenant, ref uint32) {
-		e := tn.table.At(ref)
-		t.fetched += e.cell.count + e.high // one of each of its cache lines
-	}
-	for i := range run {
-		tn := t.cfg.Scratch.headers[i].known
-		switch l := &t.cfg.Scratch.looks[i]; {
-		case tn == nil:
-		case l.Known():
-			fetch(tn, l.Ref)
-		default:
-			for _, r := range t.cfg.Scratch.batches[i].Repeats {
-				fetch(tn, r.Ref)
-			}
-		}
-	}
 }
 
 // recognized takes a record that is one event of a series that the tenant has.

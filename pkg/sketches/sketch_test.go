@@ -405,3 +405,16 @@ func Example() {
 	fmt.Printf("%.0f values, p50 %.2f, p99 %.2f\n", day.Count(), median, p99)
 	// Output: 2000 values, p50 0.99, p99 2.50
 }
+
+// TouchCount reads the count that Add raises, or nothing.
+func TestTouchCount(t *testing.T) {
+	var s sketches.Sketch
+	for range 30 {
+		s.Add(0.25)
+	}
+	for v, want := range map[float64]uint64{0.25: 30, 0.24: 0, 1e9: 0, 0: 0, -1: 0, math.Inf(1): 0, math.NaN(): 0} {
+		if got := s.TouchCount(v); got != want {
+			t.Errorf("TouchCount(%v): got %d, want %d", v, got, want)
+		}
+	}
+}

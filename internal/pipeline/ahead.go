@@ -1,0 +1,56 @@
+package pipeline
+
+import (
+	"github.com/vigie-io/vigie/pkg/events"
+	"github.com/vigie-io/vigie/pkg/sketches"
+)
+
+// ahead is a known event of which is read what it will change: first a field of its series, then of its sketch, if it has one, then of the
+// sketch's counts. One after the other of all events of a run, so that the processor waits for all at once, and not for each in turn as it would while it
+// accumulates. With more series than the caches hold that is most of the time of accumulating.
+type ahead struct {
+	entry  *entry
+	sketch *sketches.Sketch // nil for none
+	value  float64
+}
+
+// readAhead reads for the records of a run that are a known event.
+func (t *Task) readAhead(run []Record) {
+	scratch := t.cfg.Scratch
+	list := scratch.ahead[:0]
+	for i := range run {
+		if l := &scratch.looks[i]; l.Known() {
+			list = append(list, ahead{entry: scratch.headers[i].known.table.At(l.Ref), value: l.Value})
+		}
+	}
+	t.read(list)
+	scratch.ahead = list
+}
+
+// readAheadOf reads for known events of a record, of which there may be many.
+func (t *Task) readAheadOf(tn *tenant, known []events.Repeat) {
+	list := t.cfg.Scratch.ahead[:0]
+	for i := range known {
+		list = append(list, ahead{entry: tn.table.At(known[i].Ref), value: known[i].Value})
+	}
+	t.read(list)
+	t.cfg.Scratch.ahead = list
+}
+
+func (t *Task) read(list []ahead) {
+	for i := range list {
+		e := list[i].entry
+		t.fetched += e.cell.count + e.high // one of each of its cache lines
+	}
+	for i := range list {
+		if c := &list[i].entry.cell; c.form == dense {
+			list[i].sketch = t.sketches.at(c.number)
+			t.fetched += list[i].sketch.Touch()
+		}
+	}
+	for i := range list {
+		if s := list[i].sketch; s != nil {
+			t.fetched += s.TouchCount(list[i].value)
+		}
+	}
+}
