@@ -30,9 +30,11 @@ func NewReader(signal events.Signal, decoder *events.Decoder) *Reader {
 // stands for: a replayed record stands for some only. It returns nil for a record that is refused whole for its replay
 // header.
 func (d *Reader) Read(r *Record) (batch *events.Batch, standsFor func(index int) bool) {
-	h := readHeaders(r)
-	if !h.badOnly {
-		d.decoder.Decode(&d.batch, source(d.signal, r, &h))
+	var h sourceHeaders
+	if h.read(r); !h.badOnly {
+		src := events.Source{Signal: d.signal}
+		fill(&src, r, &h)
+		d.decoder.Decode(&d.batch, src)
 	}
 	d.charge = Charge{tenantOf(&d.batch, r, &h), shardOf(r.Key), weight(&h, &d.batch), len(r.Key) + len(r.Value)}
 	if h.badOnly {

@@ -8,7 +8,7 @@ import (
 // claims remember whose records are that have a key, and what meters them. Keys are few and come again and again: to find one here costs no hash
 // and no look at the tenant. Forgetting any of it changes no result.
 type claims struct {
-	places [1 << 8]claim
+	places [1 << claimBits]claim
 	rates  uint64 // of rates.changes: another one makes meters void
 }
 
@@ -22,6 +22,9 @@ type claim struct {
 
 // maxClaimed is the longest key that is remembered.
 const maxClaimed = 31
+
+// claimBits make four places a key for 250 of them, so that few take each other's.
+const claimBits = 10
 
 // find returns the claim of a key, nil when there is none. It is valid until the next remember.
 func (c *claims) find(key []byte) *claim {
@@ -60,7 +63,7 @@ func (c *claims) place(key []byte) *claim {
 		copy(end[:], key)
 	}
 	const mix = 0x9E3779B97F4A7C15 // 2^64 divided by the golden ratio (Knuth, TAOCP 3, 6.4)
-	return &c.places[binary.LittleEndian.Uint64(end[:])*mix>>56]
+	return &c.places[binary.LittleEndian.Uint64(end[:])*mix>>(64-claimBits)]
 }
 
 // follow forgets everything when meters have become others.

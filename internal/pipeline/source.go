@@ -23,8 +23,9 @@ type sourceHeaders struct {
 	known    *tenant // the claimant when repeated events of it may be known
 }
 
-// readHeaders reads the headers of r; of several with one key the last counts.
-func readHeaders(r *Record) (h sourceHeaders) {
+// read reads the headers of r; of several with one key the last counts.
+func (h *sourceHeaders) read(r *Record) {
+	*h = sourceHeaders{}
 	for i := range r.Headers {
 		header := &r.Headers[i]
 		switch key := header.Key; {
@@ -38,7 +39,6 @@ func readHeaders(r *Record) (h sourceHeaders) {
 			h.badOnly = !ok
 		}
 	}
-	return h
 }
 
 // onlyEvents are the indexes of the events that a replayed record stands for, ascending; nil is all of them.
@@ -85,9 +85,7 @@ func claimed(r *Record, h *sourceHeaders) string {
 
 func view(b []byte) string { return unsafe.String(unsafe.SliceData(b), len(b)) }
 
-// source makes what the decoder wants of a record.
-func source(signal events.Signal, r *Record, h *sourceHeaders) events.Source {
-	return events.Source{
-		Signal: signal, ContentType: h.contentType, Key: r.Key, Tenant: h.tenant, Value: r.Value, Timestamp: r.Timestamp,
-	}
+// fill makes of a source of the same signal what the decoder wants of a record.
+func fill(src *events.Source, r *Record, h *sourceHeaders) {
+	src.ContentType, src.Key, src.Tenant, src.Value, src.Timestamp = h.contentType, r.Key, h.tenant, r.Value, r.Timestamp
 }

@@ -189,14 +189,16 @@ func runLength(records []Record) int {
 func (t *Task) decode(run []Record) {
 	scratch := t.cfg.Scratch
 	looks := scratch.looks[:len(run)]
+	src := events.Source{Signal: t.cfg.Signal}
 	for i := range run {
-		t.look(&run[i], &scratch.headers[i], &looks[i])
+		t.look(&run[i], &scratch.headers[i], &looks[i], &src)
 	}
 	scratch.looker.Recognize(looks)
 	for i := range run {
 		if h := &scratch.headers[i]; !looks[i].Known() && !h.badOnly {
 			r := &run[i]
-			src := source(t.cfg.Signal, r, h)
+			fill(&src, r, h)
+			src.Repeats, src.Look = nil, nil
 			if h.known != nil {
 				src.Repeats, src.Look = h.known.repeats, &looks[i]
 			}
@@ -206,16 +208,15 @@ func (t *Task) decode(run []Record) {
 }
 
 // look reads the headers of a record, and time and value of what may be a known event.
-func (t *Task) look(r *Record, h *sourceHeaders, l *events.Look) {
-	*h = readHeaders(r)
+func (t *Task) look(r *Record, h *sourceHeaders, l *events.Look, src *events.Source) {
+	h.read(r)
 	h.claimant, h.meter = t.claimant(r, h)
 	if h.known = t.knows(h); h.known == nil {
 		*l = events.Look{}
 		return
 	}
-	src := source(t.cfg.Signal, r, h)
-	src.Repeats = h.known.repeats
-	h.known.decoder.Begin(&t.cfg.Scratch.looker, l, &src)
+	src.ContentType, src.Value, src.Timestamp, src.Repeats = h.contentType, r.Value, r.Timestamp, h.known.repeats
+	h.known.decoder.Begin(&t.cfg.Scratch.looker, l, src)
 }
 
 // recognized takes a record that is one event of a series that the tenant has.
