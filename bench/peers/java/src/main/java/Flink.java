@@ -1,4 +1,5 @@
 import java.io.IOException;
+import java.nio.file.Path;
 import java.time.Duration;
 import java.util.Properties;
 import org.apache.flink.api.common.eventtime.WatermarkStrategy;
@@ -6,6 +7,7 @@ import org.apache.flink.api.common.functions.AggregateFunction;
 import org.apache.flink.api.common.serialization.AbstractDeserializationSchema;
 import org.apache.flink.api.common.serialization.SimpleStringSchema;
 import org.apache.flink.api.common.typeinfo.TypeInformation;
+import org.apache.flink.configuration.CheckpointingOptions;
 import org.apache.flink.configuration.Configuration;
 import org.apache.flink.configuration.MemorySize;
 import org.apache.flink.configuration.PipelineOptions;
@@ -41,6 +43,8 @@ final class Flink {
         c.set(PipelineOptions.OBJECT_REUSE, true);
         c.set(PipelineOptions.GENERIC_TYPES, false);
         c.set(TaskManagerOptions.NETWORK_MEMORY_MAX, MemorySize.ofMebiBytes(64));
+        c.set(CheckpointingOptions.CHECKPOINT_STORAGE, "filesystem"); // the default keeps 5 MB of state at most, and fails above
+        c.set(CheckpointingOptions.CHECKPOINTS_DIRECTORY, Path.of(args[4]).toUri().toString());
         c.set(RestartStrategyOptions.RESTART_STRATEGY, "disable"); // what fails has to show
         StreamExecutionEnvironment env = StreamExecutionEnvironment.createLocalEnvironment(1, c);
         env.enableCheckpointing(1000, CheckpointingMode.EXACTLY_ONCE);
