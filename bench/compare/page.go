@@ -87,7 +87,7 @@ func appendPeers(out []byte, entries []Entry) []byte {
 }
 
 // others are the measures of Vigie alone.
-var others = []string{"fresh-p50", "fresh-p99", "recovery", "two-workers", "heap", "stored", "clickhouse"}
+var others = []string{"fresh-p50", "fresh-p99", "recovery", "two-workers", "growth", "heap", "stored", "per-stored-row", "clickhouse", "merges"}
 
 func appendOthers(out []byte, entries []Entry) []byte {
 	out = append(out, "\n**Vigie by itself**\n\n| | | least | median | most |\n|---|---|---|---|---|\n"...)
@@ -135,10 +135,27 @@ func appendTargets(out []byte, entries []Entry) []byte {
 		if reaches(e.Median, e.Stretch, e.Better) {
 			verdict = "stretch reached"
 		}
-		out = fmt.Appendf(out, "| %s, %s, %s series: %s | %s | %s | %s | %s |\n",
-			e.Peer, title(e.Format), thousands(float64(e.Series)), e.Unit, figure(e.Floor), figure(e.Stretch), figure(e.Median), verdict)
+		out = fmt.Appendf(out, "| %s, %s, %s series: %s%s | %s | %s | %s | %s |\n",
+			e.Peer, title(e.Format), thousands(float64(e.Series)), e.Unit, fullness(entries, &e), figure(e.Floor), figure(e.Stretch), figure(e.Median), verdict)
 	}
 	return out
+}
+
+// fullness says how full rows were, where a target is for 118 events a row.
+func fullness(entries []Entry, e *Entry) string {
+	if e.Measure != "stored" && e.Measure != "clickhouse" {
+		return ""
+	}
+	var list []string
+	for _, rows := range []struct{ measure, text string }{{"per-stored-row", "stored"}, {"per-row", "inserted"}} {
+		if found := find(entries, rows.measure, e.Peer, place{e.Format, e.Series}); found != nil {
+			list = append(list, fmt.Sprintf("%.0f a row %s", found.Median, rows.text))
+		}
+	}
+	if list == nil {
+		return ""
+	}
+	return ", at " + strings.Join(list, " and ")
 }
 
 func reaches(value, target float64, better string) bool {
@@ -148,10 +165,13 @@ func reaches(value, target float64, better string) bool {
 	return value >= target
 }
 
-// figure prints a number with three digits, or in thousands.
+// figure prints a number with three digits or all before the point, or in thousands.
 func figure(v float64) string {
-	if v >= 10_000 {
+	switch {
+	case v >= 10_000:
 		return thousands(v)
+	case v >= 1000:
+		return fmt.Sprintf("%.0f", v)
 	}
 	return fmt.Sprintf("%.3g", v)
 }

@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"os"
 	"slices"
+	"strconv"
 	"strings"
 )
 
@@ -18,16 +19,18 @@ type Run struct {
 	Peer       string  `json:"peer"`
 	Case       string  `json:"case"` // "json/100000", "json/100000/dense"
 	Events     int     `json:"events"`
-	Results    int     `json:"results,omitempty"`    // rows
-	CPU        float64 `json:"cpu"`                  // seconds of processor time
-	Wall       float64 `json:"wall"`                 // seconds
-	Allocs     float64 `json:"allocs,omitempty"`     // an event
-	Resident   int64   `json:"resident"`             // most bytes
-	ClickHouse float64 `json:"clickhouse,omitempty"` // its seconds of processor time, when it is not the peer
-	Heap       float64 `json:"heap,omitempty"`       // bytes that lived at the last collection
-	Stored     float64 `json:"stored,omitempty"`     // bytes of the finest rollups in ClickHouse, merged
-	Recovery   float64 `json:"recovery,omitempty"`   // seconds from kill -9 to the next commit
-	P50        float64 `json:"p50,omitempty"`        // seconds from event to queryable
+	Results    int     `json:"results,omitempty"`     // rows
+	CPU        float64 `json:"cpu"`                   // seconds of processor time
+	Wall       float64 `json:"wall"`                  // seconds
+	Allocs     float64 `json:"allocs,omitempty"`      // an event
+	Resident   int64   `json:"resident"`              // most bytes
+	ClickHouse float64 `json:"clickhouse,omitempty"`  // its seconds of processor time until its merges were done, less idle ones, when it is not the peer
+	Merges     float64 `json:"merges,omitempty"`      // of those, what merges took
+	Heap       float64 `json:"heap,omitempty"`        // bytes that lived at the last collection
+	Stored     float64 `json:"stored,omitempty"`      // bytes of the finest rollups in ClickHouse, merged
+	StoredRows int     `json:"stored_rows,omitempty"` // of them
+	Recovery   float64 `json:"recovery,omitempty"`    // seconds from kill -9 to the next commit
+	P50        float64 `json:"p50,omitempty"`         // seconds from event to queryable
 	P99        float64 `json:"p99,omitempty"`
 	Load       float64 `json:"load"` // of the machine before, 1 minute
 }
@@ -95,6 +98,10 @@ func ReadRuns(path string) (runs []Run, err error) {
 // target is what a measure should reach: floor must, stretch is the aim.
 type target struct{ floor, stretch float64 }
 
+// full is the case whose rows hold as many events as the targets of what is stored are for, 118: 5 million events of 10,000 series are
+// 33 s, and so four or five windows of up to 150.
+const full = "json/10000/dense"
+
 // targets by measure, peer and case.
 var targets = map[[3]string]target{
 	{"rate", Vigie, "json/100000"}:                  {1.5e6, 2.5e6},
@@ -120,8 +127,11 @@ var targets = map[[3]string]target{
 	{"over-null", Vigie, "json/100000/dense"}:       {2.5, 1.7},
 	{"allocs", Vigie, "json/100000/dense"}:          {0.05, 0.01},
 	{"two-workers", VigieTwo, "json/100000"}:        {1.8, 1.95},
-	{"stored", Vigie, "json/100000/dense"}:          {1.5, 1.2},
-	{"clickhouse", Vigie, "json/100000/dense"}:      {100, 30},
+	{"two-workers", VigieTwo, "json/100000/dense"}:  {1.8, 1.95},
+	{"growth", Vigie, "json/1000000"}:               {1.5, 1.1},
+	{"growth", Vigie, "json/1000000/dense"}:         {1.5, 1.1},
+	{"stored", Vigie, full}:                         {1.5, 1.2},
+	{"clickhouse", Vigie, full}:                     {100, 30},
 	{"fresh-p99", Vigie, "json/1000/load-60"}:       {1, 0.4},
 }
 
@@ -140,7 +150,9 @@ var (
 		{"resident", "bytes", "lower", func(r *Run, _ float64) float64 { return float64(r.Resident) }},
 		{"allocs", "allocations per event", "lower", func(r *Run, _ float64) float64 { return r.Allocs }},
 		{"clickhouse", "CPU nanoseconds of ClickHouse per event", "lower", func(r *Run, _ float64) float64 { return r.ClickHouse / float64(r.Events) * 1e9 }},
-		{"per-row", "events per row of results", "higher", func(r *Run, _ float64) float64 { return perRow(r) }},
+		{"merges", "CPU nanoseconds of ClickHouse per event, of it merges", "lower", func(r *Run, _ float64) float64 { return r.Merges / float64(r.Events) * 1e9 }},
+		{"per-row", "events per row of results", "higher", func(r *Run, _ float64) float64 { return perRow(r.Events, r.Results) }},
+		{"per-stored-row", "events per row stored", "higher", func(r *Run, _ float64) float64 { return perRow(r.Events, r.StoredRows) }},
 		{"heap", "bytes of heap per series", "lower", func(r *Run, series float64) float64 { return r.Heap / series }},
 		{"stored", "bytes stored per event", "lower", func(r *Run, _ float64) float64 { return r.Stored / float64(r.Events) }},
 	}
@@ -163,11 +175,11 @@ func figuresOf(r *Run) []quantity {
 	return figures
 }
 
-func perRow(r *Run) float64 {
-	if r.Results == 0 {
+func perRow(events, rows int) float64 {
+	if rows == 0 {
 		return 0
 	}
-	return float64(r.Events) / float64(r.Results)
+	return float64(events) / float64(rows)
 }
 
 // subject is one peer over one kind of log.
@@ -190,6 +202,9 @@ func Summarize(runs []Run) (entries []Entry) {
 		_, series := caseOf(at.of)
 		for _, f := range figuresOf(list[0]) {
 			entries = add(entries, at, f, measured(list, func(r *Run) float64 { return f.of(r, float64(series)) }))
+		}
+		if at.peer == Vigie && series == grown {
+			entries = add(entries, at, quantity{measure: "growth", unit: "times the CPU per event of 10 k series", better: "lower"}, growth(at, rounds))
 		}
 		if at.peer != Vigie && list[0].P99 == 0 && list[0].Recovery == 0 {
 			entries = addRatio(entries, at, ratios(at, rounds))
@@ -216,6 +231,20 @@ func ratios(at subject, rounds map[int64]map[subject]*Run) (times []float64) {
 	for _, round := range rounds {
 		if ours, theirs := round[subject{Vigie, at.of}], round[at]; ours != nil && theirs != nil {
 			times = append(times, ours.Rate()/theirs.Rate())
+		}
+	}
+	return times
+}
+
+// Between so many series the cost of an event has to stay what it is.
+const ungrown, grown = 10_000, 1_000_000
+
+// growth is how many times the processor time an event takes that it takes with ungrown series, of the rounds that have both.
+func growth(at subject, rounds map[int64]map[subject]*Run) (times []float64) {
+	base := subject{at.peer, strings.Replace(at.of, strconv.Itoa(grown), strconv.Itoa(ungrown), 1)}
+	for _, round := range rounds {
+		if less, more := round[base], round[at]; less != nil && more != nil {
+			times = append(times, less.Rate()/more.Rate())
 		}
 	}
 	return times

@@ -59,7 +59,8 @@ func (b *bench) vigie(t *testing.T, r *Run) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	idle := cpuOf(t, server.Pid())
+	database := &stored{address: "http://vigie:" + password + "@" + server.HTTPAddr, pid: server.Pid()}
+	database.begin(t)
 	began := time.Now()
 	p := start(t, testkit.BuildBinary(t, "./cmd/stream"), env)
 	deadline := began.Add(3 * time.Minute)
@@ -70,20 +71,18 @@ func (b *bench) vigie(t *testing.T, r *Run) {
 	want := b.log.Events - b.log.Malformed
 	for got := 0; !b.committed(t, unique, ends) || got != want; time.Sleep(50 * time.Millisecond) {
 		if b.committed(t, unique, ends) {
-			got = atoi(t, query(t, "http://vigie:"+password+"@"+server.HTTPAddr, "SELECT sum(count) FROM vigie.rollups_10s"))
+			got = atoi(t, query(t, database.address, "SELECT sum(count) FROM vigie.rollups_10s"))
 		}
 		if time.Now().After(deadline) || got > want {
 			t.Fatalf("ClickHouse counts %d events, want %d\n%s", got, want, p.output.String())
 		}
 	}
 	r.Wall, r.CPU, r.Resident = time.Since(began).Seconds(), cpuOf(t, p.pid()), residentOf(t, p.pid())
-	r.Events, r.ClickHouse = b.log.Events, cpuOf(t, server.Pid())-idle
+	r.Events = b.log.Events
 	r.Allocs = scraped(t, admin, "go_memstats_mallocs_total") / float64(r.Events)
 	r.Results = int(scraped(t, admin, `vigie_pipeline_rows_total{table="ingest_rollups"}`))
 	r.Heap = scraped(t, admin, "go_memstats_next_gc_bytes") / 2 // GOGC is 100
-	address := "http://vigie:" + password + "@" + server.HTTPAddr
-	query(t, address, "OPTIMIZE TABLE vigie.rollups_10s FINAL")
-	r.Stored = float64(atoi(t, query(t, address, "SELECT sum(bytes_on_disk) FROM system.parts WHERE active AND database = 'vigie' AND table = 'rollups_10s'")))
+	database.end(t, r)
 }
 
 // killed kills the process when it has committed something, starts another, and says how long it took until more was.
