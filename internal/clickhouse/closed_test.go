@@ -7,12 +7,15 @@ import (
 	"math/rand/v2"
 	"net/http/httptest"
 	"net/url"
+	"os"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/vigie-io/vigie/internal/backfill"
 	"github.com/vigie-io/vigie/internal/clickhouse"
 	"github.com/vigie-io/vigie/internal/pipeline"
 	"github.com/vigie-io/vigie/internal/query/promql"
@@ -208,6 +211,69 @@ func TestClosedWindowsInPromQL(t *testing.T) {
 		t.Errorf("an open day: got %v", got)
 	}
 }
+
+// Windows of a backfill stand in PromQL where a plain loop over the rows of the files has them, in whatever order these are.
+func TestBackfilledWindowsInPromQL(t *testing.T) {
+	server, client := migrated(t, nil)
+	base := int64(today(t, server))
+	const span = 1800
+	now, closed := base+span+600, base+span+230
+	random := rand.New(rand.NewPCG(4, 9))
+	var evs []measured
+	for second := int64(0); second < span+400; second += int64(1 + random.IntN(1+random.IntN(150))) {
+		evs = append(evs, measured{random.IntN(3), random.IntN(3), base + second, float64(1+random.IntN(4000)) / 64})
+	}
+	dir := t.TempDir()
+	files := make([][]byte, 3) // parts of the events, shuffled
+	for _, i := range random.Perm(len(evs)) {
+		e := evs[i]
+		for name, kind := range map[string]events.Kind{"m": events.Observation, "d": events.Delta} {
+			m := events.Metric{Tenant: "acme", Time: e.second * 1e9, Kind: kind, Name: name, Value: e.value, Labels: labelsOf(e.series)}
+			files[e.part] = append(events.AppendMetric(files[e.part], &m), '\n')
+		}
+	}
+	for i, text := range files {
+		if err := os.WriteFile(filepath.Join(dir, fmt.Sprint(i, ".ndjson")), text, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	job := backfill.Config{
+		Job: "windows", Signal: events.Metrics, Patterns: []string{filepath.Join(dir, "*.ndjson")}, Parallel: 2,
+		MaxPast: 400 * 24 * time.Hour, MaxFuture: time.Minute, Runs: filepath.Join(dir, "runs"),
+	}
+	shapes := map[string]pipeline.Window{
+		"w_tumbling": {Tumbling: time.Minute},
+		"w_hopping":  {Hopping: &pipeline.HoppingWindow{Size: 90 * time.Second, Every: 40 * time.Second}},
+		"w_sum":      {Tumbling: 50 * time.Second},
+		"w_day":      {Calendar: &pipeline.CalendarWindow{Unit: "day", Zone: "UTC"}},
+	}
+	for _, r := range closedRules {
+		w, of := shapes[r.metric], map[events.Kind]string{events.Observation: "m", events.Delta: "d"}[r.kind]
+		job.Rollups = append(job.Rollups, pipeline.Rollup{
+			Name: r.metric, From: events.Metrics, Where: fmt.Sprintf("name == %q", of), By: []string{"route", "service"}, Window: &w,
+		})
+	}
+	clock := func() time.Time { return time.Unix(now, 0) }
+	if _, err := backfill.New(job, clickhouse.NewBackfill(client), clickhouse.Encoder{}, noOutput{}, clock).Run(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	insertProgress(t, client, now, map[string]int64{"": now, "acme": closed})
+	ask := newAsker(t, client, clock())
+	for i := range closedRules {
+		checkClosed(t, ask, &closedRules[i], recount(t, &closedRules[i], evs), base, now, closed)
+	}
+	if got := ask.matrix("w_day_count", base, now, 60); len(got) != 0 {
+		t.Errorf("a day that is not over: got %v", got)
+	}
+}
+
+// noOutput is told what a backfill does, and tells nobody.
+type noOutput struct{}
+
+func (noOutput) Note(string)                   {}
+func (noOutput) Reject(*backfill.Reject) error { return nil }
+func (noOutput) Flush() error                  { return nil }
+func (noOutput) Progress(int64, int64, uint64) {}
 
 func joinWindowRows(to, from *pipeline.WindowRows) {
 	to.Tenant, to.Metric, to.Service = append(to.Tenant, from.Tenant...), append(to.Metric, from.Metric...), append(to.Service, from.Service...)
