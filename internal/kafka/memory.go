@@ -39,6 +39,11 @@ const fade = 0.999
 
 // OnFetchBatchRead implements kgo.HookFetchBatchRead.
 func (m *memory) OnFetchBatchRead(_ kgo.BrokerMetadata, _ string, _ int32, b kgo.FetchBatchMetrics) {
+	m.grown(b)
+}
+
+// grown learns from a batch that was unpacked.
+func (m *memory) grown(b kgo.FetchBatchMetrics) {
 	if b.CompressedBytes <= 0 || int(b.CompressionType) >= len(m.growth) {
 		return
 	}

@@ -20,6 +20,8 @@ const (
 	restoreFetch = 1 << 20                // bytes of a fetch, compressed
 	restoreWait  = 100 * time.Millisecond // between attempts, and for a transaction to end
 	restorePatch = time.Second            // of waiting before asking whom for
+	// restoreMemory is what a restore keeps to unpack fetches into, again and again: new memory for each would be as much as all state.
+	restoreMemory = 16 * restoreFetch
 )
 
 // Restore implements pipeline.Session. It reads the state partition from its start to the high watermark as that is
@@ -39,7 +41,8 @@ const (
 func (s *Session) Restore(ctx context.Context, source pipeline.Partition, apply func(*pipeline.Record) error) (pipeline.Origin, error) {
 	s.moves.restoring.Add(1)
 	defer s.moves.restoring.Add(-1)
-	r := restore{s: s, topic: s.states[source.Topic], partition: source.Partition, source: source.Topic}
+	m := newMemory(restoreMemory)
+	r := restore{s: s, topic: s.states[source.Topic], partition: source.Partition, source: source.Topic, memory: m, unpacker: unpacker{m, kgo.DefaultDecompressor(m)}}
 	origin, err := r.run(ctx, apply)
 	if err != nil {
 		return origin, fmt.Errorf("restore %s/%d: %w", r.topic, r.partition, err)
@@ -55,6 +58,8 @@ type restore struct {
 	id, sourceID  [16]byte
 	leader        int32
 
+	memory    *memory
+	unpacker  unpacker
 	record    pipeline.Record // given to apply, one after the other
 	next, end int64
 	progress  time.Time // or when it last told whom it waits for
@@ -176,9 +181,9 @@ func (r *restore) fetch(ctx context.Context, apply func(*pipeline.Record) error)
 		return r.again(ctx)
 	}
 	options := kgo.ProcessFetchPartitionOpts{
-		Offset: r.next, IsolationLevel: kgo.ReadCommitted(), Topic: r.topic, Partition: r.partition,
+		Offset: r.next, IsolationLevel: kgo.ReadCommitted(), Topic: r.topic, Partition: r.partition, Pools: []kgo.Pool{r.memory},
 	}
-	part, next := kgo.ProcessFetchPartition(options, answer, kgo.DefaultDecompressor(), nil)
+	part, next := kgo.ProcessFetchPartition(options, answer, &r.unpacker, r.memory.grown)
 	switch {
 	case errors.Is(part.Err, kerr.OffsetOutOfRange) && r.next < answer.LogStartOffset:
 		r.s.log.Warn("records were deleted from a state topic", "topic", r.topic, "partition", r.partition, "from", r.next, "to", answer.LogStartOffset)
@@ -189,14 +194,8 @@ func (r *restore) fetch(ctx context.Context, apply func(*pipeline.Record) error)
 	case part.Err != nil:
 		return fmt.Errorf("at offset %d: %w", next, explain(part.Err))
 	}
-	for _, record := range part.Records {
-		if record.Offset >= r.end {
-			break
-		}
-		r.record = pipeline.Record{Offset: record.Offset, Timestamp: record.Timestamp.UnixNano(), Key: record.Key, Value: record.Value}
-		if err := apply(&r.record); err != nil {
-			return err
-		}
+	if err := r.apply(part.Records, apply); err != nil {
+		return err
 	}
 	if next > r.next {
 		r.next, r.progress = next, time.Now()
@@ -205,6 +204,18 @@ func (r *restore) fetch(ctx context.Context, apply func(*pipeline.Record) error)
 		r.progress = time.Now()
 	}
 	return nil
+}
+
+// apply gives the records before the end to fn, and their memory back.
+func (r *restore) apply(records []*kgo.Record, fn func(*pipeline.Record) error) (err error) {
+	for _, record := range records {
+		if err == nil && record.Offset < r.end {
+			r.record = pipeline.Record{Offset: record.Offset, Timestamp: record.Timestamp.UnixNano(), Key: record.Key, Value: record.Value}
+			err = fn(&r.record)
+		}
+		record.Recycle()
+	}
+	return err
 }
 
 // again waits and looks for the leader anew.

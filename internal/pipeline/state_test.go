@@ -29,9 +29,18 @@ func (l stateLog) append(messages []pipeline.Message) {
 
 func (l stateLog) restore(t interface{ Fatalf(string, ...any) }, task *pipeline.Task) {
 	for key, value := range l { // in any order
-		if err := task.Restore([]byte(key), []byte(value)); err != nil {
+		k, v := []byte(key), []byte(value)
+		if err := task.Restore(k, v); err != nil {
 			t.Fatalf("restore %x: %v", key, err)
 		}
+		scribble(k)
+		scribble(v) // the memory is the session's again
+	}
+}
+
+func scribble(b []byte) {
+	for i := range b {
+		b[i] = 0xa5
 	}
 }
 
