@@ -3,6 +3,7 @@ package clickhouse
 import (
 	"encoding/binary"
 	"math"
+	"slices"
 	"sync"
 	"unsafe"
 
@@ -69,14 +70,23 @@ func numbers[T number](b *block, values []T) {
 			b.dst = append(b.dst, byte(v))
 		}
 	case 4:
-		for _, v := range values {
-			b.dst = binary.LittleEndian.AppendUint32(b.dst, uint32(v))
+		room := b.extend(4 * len(values))
+		for i, v := range values {
+			binary.LittleEndian.PutUint32(room[4*i:], uint32(v))
 		}
 	default:
-		for _, v := range values {
-			b.dst = binary.LittleEndian.AppendUint64(b.dst, uint64(v))
+		room := b.extend(8 * len(values))
+		for i, v := range values {
+			binary.LittleEndian.PutUint64(room[8*i:], uint64(v))
 		}
 	}
+}
+
+// extend makes the block longer by n bytes, and returns them to be written.
+func (b *block) extend(n int) []byte {
+	at := len(b.dst)
+	b.dst = slices.Grow(b.dst, n)[:at+n]
+	return b.dst[at:]
 }
 
 func (b *block) floatColumn(name string, values []float64) {
@@ -90,8 +100,9 @@ func (b *block) floatValues(values []float64) {
 }
 
 func (b *block) float64s(values []float64) {
-	for _, v := range values {
-		b.dst = binary.LittleEndian.AppendUint64(b.dst, math.Float64bits(v))
+	room := b.extend(8 * len(values))
+	for i, v := range values {
+		binary.LittleEndian.PutUint64(room[8*i:], math.Float64bits(v))
 	}
 }
 
@@ -116,9 +127,10 @@ func (b *block) strings(values []string) {
 func (b *block) ids(name string, ids []series.ID) {
 	b.column(name, proto.ColumnTypeUInt128)
 	b.check(len(ids))
-	for _, id := range ids {
-		b.dst = binary.LittleEndian.AppendUint64(b.dst, id.Lo)
-		b.dst = binary.LittleEndian.AppendUint64(b.dst, id.Hi)
+	room := b.extend(16 * len(ids))
+	for i, id := range ids {
+		binary.LittleEndian.PutUint64(room[16*i:], id.Lo)
+		binary.LittleEndian.PutUint64(room[16*i+8:], id.Hi)
 	}
 }
 

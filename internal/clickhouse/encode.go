@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/ClickHouse/ch-go/proto"
 
@@ -39,14 +40,17 @@ var typeDistinct = proto.ColumnType(migrations.DistinctType())
 
 var typeSketch = proto.ColumnType(migrations.SketchType())
 
-// rollupColumns is how many columns blocks of pipeline.TableRollups have.
-const rollupColumns = 12
+const (
+	rollupColumns = 12 // of blocks of pipeline.TableRollups
+	rollupBytes   = 96 // of a row of theirs without its sketch, about
+)
 
 var errShape = errors.New("BUG: columns differ in length, or there are no rows")
 
 // EncodeRollups appends the block of pipeline.TableRollups. It takes len(rows.Grain) as the number of rows, and trusts
 // that rows.Sketch holds as many states: a wrong number is refused by the server.
 func (Encoder) EncodeRollups(dst []byte, rows *pipeline.Rollups) ([]byte, error) {
+	dst = slices.Grow(dst, rollupBytes*len(rows.Grain)+len(rows.Sketch)) // a new buffer is not copied as it grows
 	b := begin(dst, len(rows.Grain), rollupColumns)
 	numberColumn(b, "grain", proto.ColumnTypeUInt8, rows.Grain)
 	b.lowCardinality("tenant", rows.Tenant)

@@ -324,6 +324,28 @@ func BenchmarkDrain(b *testing.B) {
 	}
 }
 
+// BenchmarkAnnounce is one row of the first drain of a task: of a series that is new.
+func BenchmarkAnnounce(b *testing.B) {
+	const n = 10_000
+	all := benchMetrics(n)
+	b.ReportAllocs()
+	rows := 0
+	for b.Loop() {
+		if rows == 0 {
+			b.StopTimer()
+			task := benchTask(b)
+			for i := range all {
+				task.metric(&all[i])
+			}
+			out := NewOutputs(&task.cfg.Config)
+			b.StartTimer()
+			task.Drain(out, benchNow.UnixMilli())
+			rows = n
+		}
+		rows--
+	}
+}
+
 // BenchmarkNewSeries is the first event of a series, and reports what a series costs to keep.
 func BenchmarkNewSeries(b *testing.B) {
 	const n = 100_000

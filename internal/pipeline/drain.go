@@ -32,9 +32,8 @@ type Outputs struct {
 	seriesBytes       int
 	windowBytes       int
 	spareRollups      []*Rollups
-	spareSeries       []*SeriesRows
 	arena             arena         // of State
-	labels            series.Labels // of Series
+	labels            series.Labels // of the last rows of Series
 }
 
 // NewOutputs returns empty Outputs whose blocks keep to cfg's bounds.
@@ -42,16 +41,14 @@ func NewOutputs(cfg *Config) *Outputs {
 	return &Outputs{maxRows: cfg.BlockRows, maxBytes: int(cfg.BlockBytes)}
 }
 
-// Reset empties the outputs and keeps the memory of their blocks. Encoders keep no reference to them.
+// Reset empties the outputs and keeps the memory of blocks of rollups. Encoders keep no reference to them.
 func (o *Outputs) Reset() {
 	for _, b := range o.Rollups {
 		b.reset()
 	}
-	for _, b := range o.Series {
-		b.reset()
-	}
 	o.spareRollups, o.Rollups = append(o.spareRollups, o.Rollups...), o.Rollups[:0]
-	o.spareSeries, o.Series = append(o.spareSeries, o.Series...), o.Series[:0]
+	clear(o.Series)
+	o.Series, o.labels = o.Series[:0], nil
 	clear(o.Windows)
 	o.Windows = o.Windows[:0]
 	clear(o.Letters)
@@ -59,8 +56,6 @@ func (o *Outputs) Reset() {
 	clear(o.Alerts)
 	o.Alerts = o.Alerts[:0]
 	o.State, o.arena = o.State[:0], nil
-	clear(o.labels)
-	o.labels = o.labels[:0]
 	o.Limits = LimitRows{}
 	o.Letters, o.Tally = o.Letters[:0], Tally{}
 }
@@ -85,7 +80,8 @@ func (o *Outputs) otherRows() (n int) {
 }
 
 const (
-	rollupRowBytes = 96 // of a row's fixed columns, low-cardinality indexes included
+	rollupRowBytes = 96      // of a row's fixed columns, low-cardinality indexes included
+	usualSketch    = 1 << 10 // bytes of one; a larger one is copied as it grows
 	seriesRowBytes = 64
 )
 
@@ -93,6 +89,7 @@ const (
 func (o *Outputs) rollups() *Rollups {
 	if n := len(o.Rollups); n > 0 {
 		if b := o.Rollups[n-1]; len(b.Grain) < o.maxRows && o.rollupBytes < o.maxBytes {
+			b.room()
 			return b
 		}
 	}
@@ -113,15 +110,11 @@ func (o *Outputs) rollups() *Rollups {
 func (o *Outputs) series() *SeriesRows {
 	if n := len(o.Series); n > 0 {
 		if b := o.Series[n-1]; len(b.Tenant) < o.maxRows && o.seriesBytes < o.maxBytes {
+			b.room()
 			return b
 		}
 	}
-	var b *SeriesRows
-	if n := len(o.spareSeries); n > 0 {
-		b, o.spareSeries = o.spareSeries[n-1], o.spareSeries[:n-1]
-	} else {
-		b = new(SeriesRows)
-	}
+	b := new(SeriesRows)
 	o.Series, o.seriesBytes = append(o.Series, b), 0
 	return b
 }
@@ -151,6 +144,11 @@ func (o *Outputs) addRollup(tn *tenant, g *group, grain Grain, id series.ID, r *
 	return b
 }
 
+const (
+	labelPage   = 4096 // labels that are allocated together
+	usualLabels = 32   // of a series; more are copied
+)
+
 func (o *Outputs) addSeries(tn *tenant, ref uint32, e *entry) {
 	b, of := o.series(), tn.class(e)
 	b.Tenant = append(b.Tenant, tn.name)
@@ -161,8 +159,11 @@ func (o *Outputs) addSeries(tn *tenant, ref uint32, e *entry) {
 	b.Native = append(b.Native, e.native)
 	b.Unit = append(b.Unit, of.about.unit)
 	b.Help = append(b.Help, of.about.help)
+	if cap(o.labels)-len(o.labels) < usualLabels {
+		o.labels = make(series.Labels, 0, labelPage) // earlier rows keep what they have
+	}
 	from := len(o.labels)
-	o.labels = series.AppendLabels(o.labels, tn.table.Key(ref)) // when it grows, earlier rows keep what they have
+	o.labels = series.AppendLabels(o.labels, tn.table.Key(ref))
 	labels := o.labels[from:len(o.labels):len(o.labels)]
 	b.Labels = append(b.Labels, labels)
 	b.LastSeen = append(b.LastSeen, e.seen)
@@ -455,6 +456,22 @@ func (t *Task) sweep(idle int64) {
 	t.rates.sweep(t.drained, idle)
 }
 
+// room makes room for a row more. Columns become twice as large when they are full: append would let them grow by a quarter, and copy what is
+// large four times.
+func (r *Rollups) room() {
+	if len(r.Sketch) > cap(r.Sketch)-usualSketch {
+		r.Sketch = slices.Grow(r.Sketch, len(r.Sketch))
+	}
+	n := len(r.Grain)
+	if n < cap(r.Grain) {
+		return
+	}
+	r.Grain, r.Tenant, r.Metric, r.Service = slices.Grow(r.Grain, n), slices.Grow(r.Tenant, n), slices.Grow(r.Metric, n), slices.Grow(r.Service, n)
+	r.Series, r.Pane, r.Count = slices.Grow(r.Series, n), slices.Grow(r.Pane, n), slices.Grow(r.Count, n)
+	r.Sum, r.Min, r.Max = slices.Grow(r.Sum, n), slices.Grow(r.Min, n), slices.Grow(r.Max, n)
+	r.LastTime, r.Last, r.LastHist = slices.Grow(r.LastTime, n), slices.Grow(r.Last, n), slices.Grow(r.LastHist, n)
+}
+
 func (r *Rollups) reset() {
 	*r = Rollups{
 		Grain: r.Grain[:0], Tenant: r.Tenant[:0], Metric: r.Metric[:0], Service: r.Service[:0], Series: r.Series[:0],
@@ -463,11 +480,15 @@ func (r *Rollups) reset() {
 	}
 }
 
-func (r *SeriesRows) reset() {
-	*r = SeriesRows{
-		Tenant: r.Tenant[:0], Metric: r.Metric[:0], Service: r.Service[:0], ID: r.ID[:0], Kind: r.Kind[:0],
-		Native: r.Native[:0], Unit: r.Unit[:0], Help: r.Help[:0], Labels: r.Labels[:0], LastSeen: r.LastSeen[:0],
+// room is that of Rollups.
+func (r *SeriesRows) room() {
+	n := len(r.Tenant)
+	if n < cap(r.Tenant) {
+		return
 	}
+	r.Tenant, r.Metric, r.Service, r.ID = slices.Grow(r.Tenant, n), slices.Grow(r.Metric, n), slices.Grow(r.Service, n), slices.Grow(r.ID, n)
+	r.Kind, r.Native, r.Unit, r.Help = slices.Grow(r.Kind, n), slices.Grow(r.Native, n), slices.Grow(r.Unit, n), slices.Grow(r.Help, n)
+	r.Labels, r.LastSeen = slices.Grow(r.Labels, n), slices.Grow(r.LastSeen, n)
 }
 
 func (r *ProgressRows) reset() {

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"iter"
 	"math"
+	"math/bits"
 	"slices"
 )
 
@@ -266,6 +267,28 @@ func yieldBytes(first int32, counts []byte, yield func(int32, float64) bool) {
 	}
 }
 
+// nonZero has the highest bit set of each byte that is not zero, and no others.
+func nonZero(eight uint64) uint64 {
+	const low = 0x7f7f7f7f7f7f7f7f
+	return (eight&low + low | eight) &^ low
+}
+
+// extentBytes is the extent of counts of a byte.
+func extentBytes(first int32, counts []byte) (used int, least, greatest int32) {
+	for at := 0; at < len(counts); at += 8 {
+		set := nonZero(binary.LittleEndian.Uint64(counts[at:]))
+		if set == 0 {
+			continue
+		}
+		if used == 0 {
+			least = first + int32(at+bits.TrailingZeros64(set)/8)
+		}
+		greatest = first + int32(at+bits.Len64(set)/8-1)
+		used += bits.OnesCount64(set)
+	}
+	return used, least, greatest
+}
+
 func yieldList(list []int16, yield func(int32, float64) bool) {
 	slices.Sort(list)
 	for from := 0; from < len(list); {
@@ -282,6 +305,9 @@ func yieldList(list []int16, yield func(int32, float64) bool) {
 
 // extent returns how many buckets have a count, and the least and greatest of them.
 func (s *store) extent() (used int, least, greatest int32) {
+	if s != nil && s.width == 1 {
+		return extentBytes(s.first, s.counts)
+	}
 	for i := range s.all() {
 		if used == 0 {
 			least = i
