@@ -63,7 +63,7 @@ func (b *bench) vigie(t *testing.T, r *Run) {
 	database.begin(t)
 	began := time.Now()
 	p := start(t, testkit.BuildBinary(t, "./cmd/stream"), env)
-	deadline := began.Add(3 * time.Minute)
+	deadline := began.Add(6 * time.Minute) // a million series take ClickHouse minutes
 	b.profile(t, admin)
 	if r.Peer == VigieKilled {
 		p, r.Recovery = b.killed(t, p, unique, env)
