@@ -16,3 +16,11 @@ func (a *arena) join(head []byte, tail []byte) []byte {
 	*a = append(append(*a, head...), tail...)
 	return (*a)[from:len(*a):len(*a)]
 }
+
+// copy returns a copy of b; that of nil is nil.
+func (a *arena) copy(b []byte) []byte {
+	if b == nil {
+		return nil
+	}
+	return a.join(b, nil)
+}

@@ -23,8 +23,8 @@ type claim struct {
 // maxClaimed is the longest key that is remembered.
 const maxClaimed = 31
 
-// claimBits make four places a key for 250 of them, so that few take each other's.
-const claimBits = 10
+// claimBits are of places enough for a partition's keys: few take each other's.
+const claimBits = 9
 
 // find returns the claim of a key, nil when there is none. It is valid until the next remember.
 func (c *claims) find(key []byte) *claim {

@@ -35,29 +35,32 @@ func settle(refused []refusal) []refusal {
 //
 // A letter names the events to take at a replay. It names none (the whole record) when every event was refused, or
 // the record did not decode; but a record that stands for some events only is never widened to all of it.
-func deadLetter(cfg *Config, at Partition, r *Record, refused []refusal, count int, only onlyEvents) Message {
-	m := Message{Topic: cfg.DLQTopic, Partition: -1, Key: bytes.Clone(r.Key), Value: bytes.Clone(r.Value)}
-	whole := refused[0].index < 0 || only == nil && len(refused) >= count
-	own := []Header{
-		{HeaderDLQReason, []byte(refused[0].reason)},
-		{HeaderDLQDetail, []byte(details(refused))},
-		{HeaderDLQTopic, []byte(at.Topic)},
-		{HeaderDLQPartition, strconv.AppendInt(nil, int64(at.Partition), 10)},
-		{HeaderDLQOffset, strconv.AppendInt(nil, r.Offset, 10)},
-		{HeaderDLQTimestamp, strconv.AppendInt(nil, r.Timestamp/1e6, 10)},
-		{HeaderDLQEvents, eventList(refused, whole, only)},
-	}
+func deadLetter(a *arena, cfg *Config, at Partition, r *Record, refused []refusal, count int, only onlyEvents) Message {
+	m := Message{Topic: cfg.DLQTopic, Partition: -1, Key: a.copy(r.Key), Value: a.copy(r.Value), Headers: make([]Header, 0, len(r.Headers)+ownHeaders)}
 	for _, h := range r.Headers {
 		if !ours(h.Key) {
-			m.Headers = append(m.Headers, Header{strings.Clone(h.Key), bytes.Clone(h.Value)})
+			m.Headers = append(m.Headers, Header{strings.Clone(h.Key), a.copy(h.Value)})
 		}
 	}
-	m.Headers = append(m.Headers, own...)
+	theirs := len(m.Headers)
+	var buffer [256]byte
+	add := func(key string, value []byte) { m.Headers = append(m.Headers, Header{key, a.copy(value)}) }
+	add(HeaderDLQReason, append(buffer[:0], refused[0].reason...))
+	add(HeaderDLQDetail, appendDetails(buffer[:0], refused))
+	add(HeaderDLQTopic, append(buffer[:0], at.Topic...))
+	add(HeaderDLQPartition, strconv.AppendInt(buffer[:0], int64(at.Partition), 10))
+	add(HeaderDLQOffset, strconv.AppendInt(buffer[:0], r.Offset, 10))
+	add(HeaderDLQTimestamp, strconv.AppendInt(buffer[:0], r.Timestamp/1e6, 10))
+	whole := refused[0].index < 0 || only == nil && len(refused) >= count
+	add(HeaderDLQEvents, appendEvents(nil, refused, whole, only))
 	if size := m.size(); size > int64(cfg.DLQMessageBytes) {
-		return reference(m, own, size)
+		return reference(m, m.Headers[theirs:], size)
 	}
 	return m
 }
+
+// ownHeaders is how many headers a letter has beside the original's.
+const ownHeaders = 7
 
 // reference replaces a letter that is too large by one that says where the original is.
 func reference(m Message, own []Header, size int64) Message {
@@ -89,12 +92,12 @@ func ours(key string) bool {
 	return len(key) >= len("vigie-dlq-") && strings.EqualFold(key[:len("vigie-dlq-")], "vigie-dlq-") || strings.EqualFold(key, HeaderOnly)
 }
 
-func eventList(refused []refusal, whole bool, only onlyEvents) (list []byte) {
+func appendEvents(dst []byte, refused []refusal, whole bool, only onlyEvents) []byte {
 	appendIndex := func(index int) {
-		if len(list) > 0 {
-			list = append(list, ',')
+		if len(dst) > 0 {
+			dst = append(dst, ',')
 		}
-		list = strconv.AppendInt(list, int64(index), 10)
+		dst = strconv.AppendInt(dst, int64(index), 10)
 	}
 	switch {
 	case whole:
@@ -106,28 +109,26 @@ func eventList(refused []refusal, whole bool, only onlyEvents) (list []byte) {
 			appendIndex(refused[i].index)
 		}
 	}
-	return list
+	return dst
 }
 
-// details spells out the first refusals and counts the others.
-func details(refused []refusal) string {
-	var b strings.Builder
+// appendDetails spells out the first refusals and counts the others.
+func appendDetails(dst []byte, refused []refusal) []byte {
 	for i := range refused[:min(maxDetails, len(refused))] {
 		r := &refused[i]
 		if i > 0 {
-			b.WriteString("; ")
+			dst = append(dst, "; "...)
 		}
 		if r.index >= 0 {
-			b.WriteString("event " + strconv.Itoa(r.index) + ": ")
+			dst = append(strconv.AppendInt(append(dst, "event "...), int64(r.index), 10), ": "...)
 		}
-		b.WriteString(r.detail)
+		dst = append(dst, r.detail...)
 	}
 	if more := len(refused) - maxDetails; more > 0 {
-		b.WriteString("; and " + strconv.Itoa(more) + " more")
+		dst = append(strconv.AppendInt(append(dst, "; and "...), int64(more), 10), " more"...)
 	}
-	s := b.String()
-	if len(s) > maxDetailBytes {
-		s = strings.ToValidUTF8(s[:maxDetailBytes], "") + "…"
+	if len(dst) > maxDetailBytes {
+		dst = append(bytes.ToValidUTF8(dst[:maxDetailBytes], nil), "…"...)
 	}
-	return s
+	return dst
 }

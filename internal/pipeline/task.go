@@ -84,6 +84,7 @@ type Task struct {
 	dropped     uint64 // events over a limit, of committed epochs
 	letters     []Message
 	letterBytes int64
+	arena       arena // of letters
 
 	now     int64
 	fetched uint64 // of no meaning: what is read ahead has to go somewhere
@@ -280,7 +281,11 @@ func (t *Task) record(r *Record, h *sourceHeaders, b *events.Batch) {
 		t.tally.Coarse += uint64(b.Coarse)
 	}
 	if len(t.refused) > 0 {
-		t.refuse(r, h, strings.Clone(tenantOf(b, r, h)), b.Events)
+		tenant := tenantOf(b, r, h)
+		if h.claimant == nil {
+			tenant = strings.Clone(tenant)
+		}
+		t.refuse(r, h, tenant, b.Events)
 	}
 }
 
@@ -325,9 +330,9 @@ func rejectDetail(r *events.Reject) string {
 // batch's.
 func tenantOf(b *events.Batch, r *Record, h *sourceHeaders) string {
 	switch {
+	case h.claimant != nil:
+		return h.claimant.name
 	case h.badOnly: // the batch is an older record's
-	case len(b.Repeats) > 0:
-		return h.known.name
 	case len(b.Metrics) > 0:
 		return b.Metrics[0].Tenant
 	case len(b.Spans) > 0:
@@ -360,7 +365,7 @@ func (t *Task) refuse(r *Record, h *sourceHeaders, tenant string, events int) {
 	for i := range t.refused {
 		t.tally.refuse(tenant, t.refused[i].reason)
 	}
-	letter := deadLetter(&t.cfg.Config, t.cfg.Partition, r, t.refused, events, h.only)
+	letter := deadLetter(&t.arena, &t.cfg.Config, t.cfg.Partition, r, t.refused, events, h.only)
 	t.tally.Letters++
 	if letter.Value == nil && r.Value != nil {
 		t.tally.Omitted++

@@ -2,7 +2,7 @@ package events
 
 import (
 	"bytes"
-	"fmt"
+	"strconv"
 )
 
 // json decodes an array of events, or events after one another (one object, NDJSON).
@@ -104,11 +104,14 @@ func nextLine(b []byte, i int) int {
 // breakOff refuses the event at index because the bytes are not JSON.
 func (w *work) breakOff(index int, consequence string) {
 	s := w.s
-	found := "the end"
+	text := strconv.AppendInt(append(make([]byte, 0, 128), "not JSON at byte "...), int64(s.pos), 10)
+	text = append(append(append(text, ": want "...), s.want...), ", got "...)
 	if s.pos < s.end {
-		found = quoted(w.src.Value[s.pos:min(s.pos+16, s.end)])
+		text = strconv.AppendQuoteToASCII(text, string(w.src.Value[s.pos:min(s.pos+16, s.end)]))
+	} else {
+		text = append(text, "the end"...)
 	}
-	w.refuseEvent(index, fault{ReasonBadJSON, "", fmt.Sprintf("not JSON at byte %d: want %s, got %s%s", s.pos, s.want, found, consequence)})
+	w.refuseEvent(index, fault{ReasonBadJSON, "", view(append(text, consequence...))})
 	s.want = ""
 }
 

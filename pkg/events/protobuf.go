@@ -105,10 +105,24 @@ type fields struct {
 	rest []byte
 }
 
+// short goes to the next field if it is such as most are: bytes, less than 128 of them, of a number below 16.
+func (f *fields) short() bool {
+	b := f.rest
+	if len(b) < 2 || b[0]&0x87 != wireBytes || b[0] < 1<<3 || b[1] >= 0x80 || int(b[1]) > len(b)-2 {
+		return false
+	}
+	end := 2 + int(b[1])
+	f.tag, f.value, f.bytes, f.rest = uint64(b[0]), 0, b[2:end], b[end:]
+	return true
+}
+
 // next goes to the next field. At one that is broken it refuses the event, whatever else was wrong with it.
 func (s *scanner) next(f *fields) bool {
 	if len(f.rest) == 0 {
 		return false
+	}
+	if f.short() {
+		return true
 	}
 	var ok bool
 	if f.wireField, ok = cutField(&f.rest); !ok {
