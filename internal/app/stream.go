@@ -23,6 +23,7 @@ var _ Runner = Stream
 // Stream runs the workers, and the sink unless stream.sink is false.
 func Stream(ctx context.Context, cfg config.Config, p Process) error {
 	p.prepare()
+	boundMemory(p.Log)
 	door, err := p.open(ctx, cfg, cfg.Stream.Listen, "stream.listen")
 	if err != nil {
 		return err
