@@ -66,12 +66,20 @@ func (s *Service) Handler() http.Handler {
 			s.serveCardinality(w, r)
 		case path == "/read":
 			reads.ServeHTTP(w, r)
-		case path == "/query" || path == "/query_range":
-			r.Body = http.MaxBytesReader(w, r.Body, maxBody)
-			queries.ServeHTTP(w, r)
 		default:
 			r.Body = http.MaxBytesReader(w, r.Body, maxBody)
-			upstream.ServeHTTP(w, r)
+			err := r.ParseForm()
+			if err == nil {
+				err = checkTimes(r)
+			}
+			switch {
+			case err != nil:
+				writeError(w, http.StatusBadRequest, "bad_data", err.Error())
+			case path == "/query" || path == "/query_range":
+				queries.ServeHTTP(w, r)
+			default:
+				upstream.ServeHTTP(w, r)
+			}
 		}
 	})
 }
