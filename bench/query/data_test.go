@@ -99,19 +99,23 @@ func (d *database) ask(statement string) string {
 // fill writes the series of a size and their rows into the tier that is read, as the views would leave them there. ClickHouse makes them itself.
 func (d *database) fill(s size) {
 	d.t.Helper()
-	none := stateOf(&sketches.Sketch{})
-	d.fillMetric(s, "requests_total", 1, s.series, "v", "tuple(0, 0., '')", none)
-	d.fillMetric(s, "queue_depth", 2, s.series, "v", "tuple((toUnixTimestamp(ts) + "+fmt.Sprint(s.pane.Seconds())+" - 1) * 1000000000, v, '')", none)
+	d.fillMetric(s, "requests_total", 1, s.series, "v", "tuple(0, 0., '')", "")
+	d.fillMetric(s, "queue_depth", 2, s.series, "v", "tuple((toUnixTimestamp(ts) + "+fmt.Sprint(s.pane.Seconds())+" - 1) * 1000000000, v, '')", "")
 	d.fillMetric(s, "latency_seconds", 0, min(s.series, s.observed), "20.", "tuple(0, 0., '')", sketchOf("s + p"))
 }
 
+// fillMetric leaves sketches away where there is no expression for them: empty ones take as long to write as others.
 func (d *database) fillMetric(s size, metric string, kind, series int, sum, last, sketch string) {
+	ofSketch, merge := "", ""
+	if sketch != "" {
+		ofSketch, sketch, merge = ", sketch", ", "+sketch, ", "+migrations.MergeStates("sketch")
+	}
 	before := s.rng + time.Hour // the hour for the look back at what was active
 	panes := int((s.span + before) / s.pane)
 	words := strings.NewReplacer(
 		"{tenant}", s.tenant(), "{metric}", metric, "{kind}", fmt.Sprint(kind), "{series}", fmt.Sprint(series), "{end}", fmt.Sprint(d.end),
 		"{rows}", fmt.Sprint(series*panes), "{panes}", fmt.Sprint(panes), "{pane}", fmt.Sprint(s.pane.Seconds()), "{start}", fmt.Sprint(d.end-int64((s.span+before).Seconds())),
-		"{tier}", s.tier, "{sum}", sum, "{last}", last, "{sketch}", sketch, "{merge}", migrations.MergeStates("sketch"),
+		"{tier}", s.tier, "{sum}", sum, "{last}", last, "{, sketch}", ofSketch, "{sketch}", sketch, "{merge}", merge,
 		"{id}", "bitOr(bitShiftLeft(toUInt128(cityHash64(s, '"+metric+"')), 64), toUInt128(cityHash64('"+metric+"', s)))",
 	)
 	const settings = " SETTINGS min_insert_block_size_rows = 500000, min_insert_block_size_bytes = 0, max_insert_threads = 1, optimize_on_insert = 0"
@@ -120,11 +124,11 @@ func (d *database) fillMetric(s size, metric string, kind, series int, sum, last
 SELECT '{tenant}', '{metric}', concat('s', toString(s % 50)), {id}, {kind},
     map('env', 'prod', 'instance', concat('10.0.0.', toString(s)), 'region', concat('r', toString(s % 10)), 'service', concat('s', toString(s % 50)), 'version', concat('v', toString(s % 4))), toDateTime({end})
 FROM (SELECT number AS s FROM numbers({series}))`,
-		`INSERT INTO vigie.rollups_{tier} (tenant, metric, service, series_id, ts, count, sum, min, max, last, sketch)` + settings + `
-SELECT '{tenant}', '{metric}', concat('s', toString(s % 50)), {id}, toDateTime({start} + {pane} * p) AS ts, 200, {sum}, 1, 30, {last}, {sketch}
+		`INSERT INTO vigie.rollups_{tier} (tenant, metric, service, series_id, ts, count, sum, min, max, last{, sketch})` + settings + `
+SELECT '{tenant}', '{metric}', concat('s', toString(s % 50)), {id}, toDateTime({start} + {pane} * p) AS ts, 200, {sum}, 1, 30, {last}{sketch}
 FROM (SELECT intDiv(number, {panes}) AS s, number % {panes} AS p, toFloat64(1 + (s * 7 + p * 13) % 29) AS v FROM numbers({rows}))`,
-		`INSERT INTO vigie.services_{tier} (tenant, metric, service, ts, count, sum, min, max, sketch)` + settings + `
-SELECT '{tenant}', '{metric}', service, ts, sum(count), sum(sum), 1, 30, {merge} FROM vigie.rollups_{tier}
+		`INSERT INTO vigie.services_{tier} (tenant, metric, service, ts, count, sum, min, max{, sketch})` + settings + `
+SELECT '{tenant}', '{metric}', service, ts, sum(count), sum(sum), 1, 30{merge} FROM vigie.rollups_{tier}
 WHERE tenant = '{tenant}' AND metric = '{metric}' GROUP BY service, ts`,
 	} {
 		d.ask(words.Replace(statement))

@@ -33,6 +33,7 @@ func (s *Store) Columns(ctx context.Context, tenant tenants.ID, q promql.PaneQue
 	if err != nil {
 		return err
 	}
+	// Of the answer, not of what is read for it: that says so itself.
 	panes := (q.To - q.From) / time.Duration(q.Tier).Milliseconds()
 	request.params.Set("max_block_size", strconv.FormatInt(min(max(panesPerBlock/max(panes, 1), 8), readBlockRows), 10))
 	c := newColumnReader(&q)
@@ -48,19 +49,19 @@ func columnsQuery(tenant tenants.ID, q *promql.PaneQuery) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	column := ""
+	read, column := "r.sum", ""
 	switch {
 	case q.Count == q.Sum && q.Sum == q.Last, q.Count && q.Sum, q.Sum && q.Last, q.Count && q.Last:
 		return "", fmt.Errorf("read columns of metric %q: want one of Count, Sum and Last", q.Metric)
 	case q.Last:
-		column = "groupArray(r.last.2) AS value, groupArray(r.last.1) AS time"
+		read, column = "r.last", "groupArray(r.last.2) AS value, groupArray(r.last.1) AS time"
 	case q.Count:
-		column = "groupArray(toFloat64(r.count)) AS value"
+		read, column = "r.count", "groupArray(toFloat64(r.count)) AS value"
 	default:
 		column = "groupArray(toFloat64(r.sum)) AS value"
 	}
-	return "SELECT r.series_id AS series_id, groupArray(toUnixTimestamp(r.ts)) AS start, " + column + "\nFROM vigie." + table + " AS r WHERE " +
-		panesWhere(tenant, q, "r.series_id IN (SELECT series_id FROM ids)") + "\nGROUP BY r.series_id", nil
+	return "SELECT r.series_id AS series_id, groupArray(toUnixTimestamp(r.ts)) AS start, " + column + "\nFROM (SELECT r.series_id, r.ts, " + read + " FROM vigie." + table + " AS r WHERE " +
+		panesWhere(tenant, q, "r.series_id IN (SELECT series_id FROM ids)") + smallRows + ") AS r\nGROUP BY r.series_id", nil
 }
 
 // columnReader takes the answer of Columns, block by block, and merges the rows of each pane.

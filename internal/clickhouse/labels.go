@@ -3,7 +3,7 @@ package clickhouse
 import (
 	"context"
 	"fmt"
-	"strconv"
+	"strings"
 
 	"github.com/ClickHouse/ch-go/proto"
 
@@ -13,11 +13,8 @@ import (
 
 // Labels lists names or values of labels of series of panes and of windows, each once, ascending.
 func (s *Store) Labels(ctx context.Context, tenant tenants.ID, q promql.LabelQuery) ([]string, error) {
-	if len(q.Metrics) == 0 {
-		return nil, nil
-	}
 	query, err := labelsQuery(tenant, &q)
-	if err != nil {
+	if err != nil || query == "" {
 		return nil, err
 	}
 	var (
@@ -37,10 +34,6 @@ func (s *Store) Labels(ctx context.Context, tenant tenants.ID, q promql.LabelQue
 }
 
 func labelsQuery(tenant tenants.ID, q *promql.LabelQuery) (string, error) {
-	where, err := seriesWhere(tenant, q.Metrics, q.Matchers)
-	if err != nil {
-		return "", err
-	}
 	of := "DISTINCT s.labels[" + literal(q.Name) + "]"
 	switch q.Name {
 	case "":
@@ -52,10 +45,9 @@ func labelsQuery(tenant tenants.ID, q *promql.LabelQuery) (string, error) {
 	if q.Name == "service" { // a column of its own
 		ofPanes = "DISTINCT s.service::String"
 	}
-	query := "SELECT DISTINCT label FROM (SELECT " + ofPanes + " AS label FROM vigie.series AS s WHERE " + where + seen(q.Since) +
-		"\nUNION ALL\nSELECT " + of + " AS label FROM vigie.window_series AS s WHERE " + where + windowsSeen(q.Since) + ")\nWHERE label != '' ORDER BY label"
-	if q.Limit > 0 {
-		query += "\nLIMIT " + strconv.Itoa(q.Limit)
+	list, err := eachOf(tenant, &q.SeriesQuery, "SELECT "+ofPanes+" AS label", "SELECT "+of+" AS label", func(string) string { return "" })
+	if err != nil || len(list) == 0 {
+		return "", err
 	}
-	return query, nil
+	return "SELECT DISTINCT label FROM (" + strings.Join(list, "\nUNION ALL\n") + ")\nWHERE label != '' ORDER BY label" + limited(q.Limit) + smallRows, nil
 }

@@ -27,7 +27,8 @@ func TestLabels(t *testing.T) {
 		nil, {{Name: "region", Op: "=", Value: "x"}}, {{Name: "service", Op: "!=", Value: ""}, {Name: "instance", Op: "=~", Value: "[3-6]"}}, {{Name: "page", Op: "=", Value: "/"}}, {{Name: "region", Op: "=", Value: "none"}},
 	} {
 		for _, since := range []int64{0, int64(at) * 1000} {
-			list, err := store.Series(t.Context(), "acme", metrics, matchers, since, 0)
+			of := promql.SeriesQuery{Metrics: metrics, Closed: metrics, Matchers: matchers, Since: since}
+			list, err := store.Series(t.Context(), "acme", of)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -39,14 +40,14 @@ func TestLabels(t *testing.T) {
 				}
 			}
 			for name, values := range want {
-				query := promql.LabelQuery{Name: name, Metrics: metrics, Matchers: matchers, Since: since}
+				query := promql.LabelQuery{Name: name, SeriesQuery: of}
 				if got, err := store.Labels(t.Context(), "acme", query); err != nil || !slices.Equal(got, slices.Sorted(maps.Keys(values))) {
 					t.Errorf("%q of %v since %d: got %q, %v, want %v", name, matchers, since, got, err, values)
 				}
 			}
 		}
 	}
-	got, err := store.Labels(t.Context(), "acme", promql.LabelQuery{Name: "instance", Metrics: metrics, Limit: 3})
+	got, err := store.Labels(t.Context(), "acme", promql.LabelQuery{Name: "instance", SeriesQuery: promql.SeriesQuery{Metrics: metrics, Limit: 3}})
 	if err != nil || !slices.Equal(got, []string{"0", "1", "2"}) {
 		t.Errorf("got %q, %v, want the first three", got, err)
 	}

@@ -10,8 +10,6 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/ClickHouse/ch-go/proto"
-
 	"github.com/vigie-io/vigie/internal/query/promql"
 	"github.com/vigie-io/vigie/internal/tenants"
 	"github.com/vigie-io/vigie/migrations"
@@ -21,6 +19,8 @@ import (
 const (
 	// readBlockRows bounds a block of an answer, and so what is held here of it: 4096 sketches are about 4 MB.
 	readBlockRows = 4096
+	// smallRows ends a statement whose rows are small. The server reads in blocks of that many rows, too, which take twice as long in small ones.
+	smallRows = "\nSETTINGS max_block_size = 65536"
 	// idsPerRead bounds the series of one statement, and so what the server sorts. Series lie in the order of their
 	// ids below a service, so that a run of ids is a run of rows.
 	idsPerRead = 4096
@@ -35,8 +35,11 @@ func (s *Store) Panes(ctx context.Context, tenant tenants.ID, q promql.PaneQuery
 		return err
 	}
 	if q.Services != nil {
-		columns := newPaneColumns(&q)
-		err := s.read(ctx, query, nil, columns.results, func(rows int) error { return columns.yield(rows, yield) })
+		columns, joined := newPaneColumns(&q), &paneJoiner{yield: yield}
+		err := s.read(ctx, query, nil, columns.results, func(rows int) error { return columns.yield(rows, joined.add) })
+		if err == nil {
+			err = joined.end()
+		}
 		if err != nil {
 			return fmt.Errorf("read panes of %d services of metric %q of tenant %s: %w", len(q.Services), q.Metric, tenant, err)
 		}
@@ -85,106 +88,51 @@ func panesQuery(tenant tenants.ID, q *promql.PaneQuery) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	var b strings.Builder
-	of, from, which := "series_id", "vigie."+table+" AS r", "r.series_id IN (SELECT series_id FROM ids)"
+	key, from, which := "r.series_id", "vigie."+table+" AS r", "r.series_id IN (SELECT series_id FROM ids)"
 	switch {
 	case q.Services != nil:
 		names := make([]string, len(q.Services))
 		for i, name := range q.Services {
 			names[i] = literal(name)
 		}
-		list := strings.Join(names, ",")
-		from, which = "vigie."+strings.Replace(table, "rollups", "services", 1)+" AS r", "r.service IN ("+list+")"
-		if of = "toUInt128(indexOf([" + list + "], r.service::String) - 1) AS series_id"; q.Together {
-			of = "toUInt128(0) AS series_id"
+		key, from = "r.service", "vigie."+strings.Replace(table, "rollups", "services", 1)+" AS r"
+		which = "r.service IN (" + strings.Join(names, ",") + ")"
+		if q.Together {
+			key = "''::LowCardinality(String)"
 		}
 	case q.Groups != nil:
-		of, from = "toUInt128(g.group) AS series_id", from+" INNER JOIN ids AS g ON r.series_id = g.series_id"
+		key, from = "g.group", from+" INNER JOIN ids AS g ON r.series_id = g.series_id"
 		which = "indexHint(" + which + ")" // the join looks every row up already
 	}
-	columns := []string{"series_id", "start"}
-	b.WriteString("SELECT " + of + ", toUnixTimestamp(ts) AS start")
+	columns, list := []string{"key", "start"}, []string{key + " AS key", "toUnixTimestamp(r.ts) AS start"}
 	read := func(asked bool, expression string, names ...string) {
 		if asked {
-			b.WriteString(", " + expression)
-			columns = append(columns, names...)
+			columns, list = append(columns, names...), append(list, expression)
 		}
 	}
-	read(q.Count, "sum(r.count) AS count", "count")
-	read(q.Sum, "sum(r.sum) AS sum", "sum")
-	read(q.Last, "max(r.last) AS level, level.1 AS last_time, level.2 AS last, level.3 AS last_hist", "last_time", "last", "last_hist")
-	read(q.Sketch, "CAST("+migrations.MergeStates("r.sketch")+", 'String') AS sketch", "sketch")
-	b.WriteString("\nFROM " + from + " WHERE " + panesWhere(tenant, q, which))
-	by := "series_id, ts"
-	if q.Groups != nil {
-		by = "g.group, ts"
+	by, end := "\nGROUP BY key, ts", smallRows
+	if q.Sketch || q.Last {
+		end = ""
 	}
-	b.WriteString("\nGROUP BY " + by + " ORDER BY " + by)
-	return "SELECT " + strings.Join(columns, ", ") + " FROM (" + b.String() + ")", nil
+	if q.Services != nil && !q.Together {
+		by = "" // of the rows of a pane there are few: to have states merged would cost the server as much again as to read them
+		read(q.Count, "r.count::UInt64 AS count", "count")
+		read(q.Sum, "r.sum::Float64 AS sum", "sum")
+		read(q.Sketch, "CAST(r.sketch, 'String') AS sketch", "sketch")
+	} else {
+		read(q.Count, "sum(r.count) AS count", "count")
+		read(q.Sum, "sum(r.sum) AS sum", "sum")
+		read(q.Last, "max(r.last) AS level, level.1 AS last_time, level.2 AS last, level.3 AS last_hist", "last_time", "last", "last_hist")
+		read(q.Sketch, "CAST("+migrations.MergeStates("r.sketch")+", 'String') AS sketch", "sketch")
+	}
+	return "SELECT " + strings.Join(columns, ", ") + " FROM (SELECT " + strings.Join(list, ", ") + "\nFROM " + from + " WHERE " + panesWhere(tenant, q, which) +
+		by + " ORDER BY key, r.ts)" + end, nil
 }
 
 // seconds is the first pane start at or after a time.
 func seconds(millis int64) string {
 	up := (max(millis, 0) + 999) / 1000
 	return "toDateTime(" + strconv.FormatInt(min(up, 1<<32-1), 10) + ", 'UTC')"
-}
-
-// paneColumns are the columns of an answer, reused from block to block. Those that were not asked for stay empty.
-type paneColumns struct {
-	results  proto.Results
-	id       proto.ColUInt128
-	start    proto.ColUInt32
-	count    proto.ColUInt64
-	sum      proto.ColFloat64
-	lastTime proto.ColInt64
-	last     proto.ColFloat64
-	lastHist proto.ColStr
-	sketch   proto.ColStr
-	query    *promql.PaneQuery
-}
-
-func newPaneColumns(q *promql.PaneQuery) *paneColumns {
-	c := &paneColumns{query: q}
-	c.results = proto.Results{{Name: "series_id", Data: &c.id}, {Name: "start", Data: &c.start}}
-	if q.Count {
-		c.results = append(c.results, proto.ResultColumn{Name: "count", Data: &c.count})
-	}
-	if q.Sum {
-		c.results = append(c.results, proto.ResultColumn{Name: "sum", Data: &c.sum})
-	}
-	if q.Last {
-		c.results = append(c.results, proto.ResultColumn{Name: "last_time", Data: &c.lastTime},
-			proto.ResultColumn{Name: "last", Data: &c.last}, proto.ResultColumn{Name: "last_hist", Data: &c.lastHist})
-	}
-	if q.Sketch {
-		c.results = append(c.results, proto.ResultColumn{Name: "sketch", Data: &c.sketch})
-	}
-	return c
-}
-
-func (c *paneColumns) yield(rows int, yield func(series.ID, *promql.Pane) error) error {
-	var pane promql.Pane
-	for i := range rows {
-		pane = promql.Pane{Start: int64(c.start[i]) * 1000}
-		if c.query.Count {
-			pane.Count = c.count[i]
-		}
-		if c.query.Sum {
-			pane.Sum = c.sum[i]
-		}
-		if c.query.Last {
-			pane.LastTime, pane.Last = c.lastTime[i], c.last[i]
-			// A copy: strings may be kept.
-			pane.LastHist = string(c.lastHist.RowBytes(i))
-		}
-		if c.query.Sketch {
-			pane.Sketch = c.sketch.RowBytes(i)
-		}
-		if err := yield(series.ID{Hi: c.id[i].High, Lo: c.id[i].Low}, &pane); err != nil {
-			return err
-		}
-	}
-	return nil
 }
 
 // external is a table that is sent along with a statement, under the name ids, in RowBinary.

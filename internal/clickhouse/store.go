@@ -32,7 +32,7 @@ func NewStore(client *Client) *Store { return &Store{client} }
 func (s *Store) Metas(ctx context.Context, tenant tenants.ID, since int64) ([]promql.Meta, error) {
 	where := "tenant = " + literal(string(tenant))
 	query := `SELECT metric::String AS metric, kind, max(native)::UInt8 AS native, argMax(unit, last_seen)::String AS unit, argMax(help, last_seen) AS help, '' AS shape, 0::UInt8 AS measures
-FROM vigie.series WHERE ` + where + seen(since) + `
+FROM vigie.series AS s WHERE ` + where + seen(since) + `
 GROUP BY metric, kind
 UNION ALL
 SELECT metric::String AS metric, kind, 0::UInt8 AS native, '' AS unit, '' AS help, shape::String AS shape, groupBitOr(s.measures) AS measures
@@ -61,13 +61,10 @@ GROUP BY metric, kind, shape`
 	return metas, nil
 }
 
-// Series lists the series of metrics that meet all matchers, by metric and ID, panes before windows, at most limit (0 = no limit).
-func (s *Store) Series(ctx context.Context, tenant tenants.ID, metrics []string, matchers []promql.Matcher, since int64, limit int) ([]promql.Series, error) {
-	if len(metrics) == 0 {
-		return nil, nil
-	}
-	query, err := seriesQuery(tenant, metrics, matchers, since, limit)
-	if err != nil {
+// Series lists series by metric and ID, panes before windows.
+func (s *Store) Series(ctx context.Context, tenant tenants.ID, q promql.SeriesQuery) ([]promql.Series, error) {
+	query, err := seriesQuery(tenant, &q)
+	if err != nil || query == "" {
 		return nil, err
 	}
 	var (
@@ -98,41 +95,66 @@ func (s *Store) Series(ctx context.Context, tenant tenants.ID, metrics []string,
 	return found, nil
 }
 
-func seriesQuery(tenant tenants.ID, metrics []string, matchers []promql.Matcher, since int64, limit int) (string, error) {
-	where, err := seriesWhere(tenant, metrics, matchers)
-	if err != nil {
+func seriesQuery(tenant tenants.ID, q *promql.SeriesQuery) (string, error) {
+	// Rows lie in the order of series: to take the first of each costs a fifth of grouping them.
+	const columns = "SELECT s.series_id AS series_id, s.metric::String AS metric, s.kind AS kind, %s AS native, CAST(s.labels, 'Map(String, String)') AS labels, %s AS shape"
+	list, err := eachOf(tenant, q, fmt.Sprintf(columns, "s.native::UInt8", "''"), fmt.Sprintf(columns, "0::UInt8", "s.shape::String"), func(latest string) string {
+		return "\nORDER BY s.metric, s.series_id, s." + latest + " DESC LIMIT 1 BY s.metric, s.series_id"
+	})
+	if err != nil || len(list) == 0 {
 		return "", err
 	}
-	const of = "any(s.kind) AS kind, %s AS native, CAST(any(s.labels), 'Map(String, String)') AS labels, %s AS shape\nFROM vigie.%s AS s WHERE "
-	const by = "\nGROUP BY metric, series_id"
-	query := "SELECT * FROM (SELECT series_id, metric::String AS metric, " + fmt.Sprintf(of, "max(s.native)::UInt8", "''", "series") + where + seen(since) + by +
-		"\nUNION ALL\nSELECT series_id, metric::String AS metric, " + fmt.Sprintf(of, "0::UInt8", "argMax(s.shape, s.last_seen)::String", "window_series") +
-		where + windowsSeen(since) + by + ") ORDER BY metric, series_id, shape"
-	if limit > 0 {
-		query += "\nLIMIT " + strconv.Itoa(limit)
+	query := list[0]
+	if len(list) > 1 {
+		query = "SELECT * FROM (" + strings.Join(list, "\nUNION ALL\n") + ") ORDER BY metric, series_id, shape"
 	}
-	return query, nil
+	return query + limited(q.Limit) + smallRows, nil
+}
+
+// eachOf are the statements that pick of the series of panes and of windows, those of them that are asked for. end is what comes at the end of each, given the
+// column that says which of several rows of a series is to be taken, the one where it is greatest.
+func eachOf(tenant tenants.ID, q *promql.SeriesQuery, ofPanes, ofWindows string, end func(latest string) string) (list []string, err error) {
+	for _, one := range []struct {
+		metrics                     []string
+		columns, from, seen, latest string
+	}{
+		{q.Metrics, ofPanes, "series", seen(q.Since), "native"},
+		{q.Closed, ofWindows, "window_series", windowsSeen(q.Since), "last_seen"},
+	} {
+		if len(one.metrics) == 0 {
+			continue
+		}
+		where, err := seriesWhere(tenant, one.metrics, q.Matchers)
+		if err != nil {
+			return nil, err
+		}
+		list = append(list, one.columns+"\nFROM vigie."+one.from+" AS s WHERE "+where+one.seen+end(one.latest))
+	}
+	return list, nil
+}
+
+func limited(limit int) string {
+	if limit <= 0 {
+		return ""
+	}
+	return "\nLIMIT " + strconv.Itoa(limit)
 }
 
 // seriesWhere is the condition on rows s of series: of a tenant and metrics, and what matchers ask of labels.
 func seriesWhere(tenant tenants.ID, metrics []string, matchers []promql.Matcher) (string, error) {
-	var b strings.Builder
-	b.WriteString("tenant = " + literal(string(tenant)) + " AND metric IN (")
+	names := make([]string, len(metrics))
 	for i, metric := range metrics {
-		if i > 0 {
-			b.WriteByte(',')
-		}
-		b.WriteString(literal(metric))
+		names[i] = literal(metric)
 	}
-	b.WriteString(")")
+	where := "s.tenant = " + literal(string(tenant)) + " AND s.metric IN (" + strings.Join(names, ",") + ")"
 	for _, m := range matchers {
 		condition, err := condition(m)
 		if err != nil {
 			return "", err
 		}
-		b.WriteString("\nAND " + condition)
+		where += "\nAND " + condition
 	}
-	return b.String(), nil
+	return where, nil
 }
 
 // Services lists the services that have series of a metric and meet all matchers, which are on the label service; by name.
@@ -295,7 +317,7 @@ func (c *Client) readCall(query string, ids *external) (*call, error) {
 	params.Set("max_memory_usage", strconv.FormatInt(int64(c.cfg.ReadMemory), 10))
 	params.Set("max_block_size", strconv.Itoa(readBlockRows))
 	params.Set("cancel_http_readonly_queries_on_client_close", "1")
-	params.Set("readonly", "1")
+	params.Set("readonly", "2") // but for settings of a statement
 	header := http.Header{}
 	if c.encoder != nil {
 		params.Set("enable_http_compression", "1")
@@ -323,7 +345,7 @@ func seen(since int64) string {
 		return ""
 	}
 	// Whole seconds, rounded down: a series too many is harmless, one too few is not.
-	return " AND last_seen >= toDateTime(" + strconv.FormatInt(min(since/1000, 1<<32-1), 10) + ", 'UTC')"
+	return " AND s.last_seen >= toDateTime(" + strconv.FormatInt(min(since/1000, 1<<32-1), 10) + ", 'UTC')"
 }
 
 // windowsSeen is seen for series of windows, which are last seen when a window ends: until the next does they stand. Sessions
@@ -332,7 +354,7 @@ func windowsSeen(since int64) string {
 	if since <= 0 {
 		return ""
 	}
-	return " AND last_seen >= toDateTime64(" + strconv.FormatInt(min(since/1000, 1<<32-1), 10) + ", 0, 'UTC') - INTERVAL if(s.shape LIKE 'session %', 0, 32) DAY"
+	return " AND s.last_seen >= toDateTime64(" + strconv.FormatInt(min(since/1000, 1<<32-1), 10) + ", 0, 'UTC') - INTERVAL if(s.shape LIKE 'session %', 0, 32) DAY"
 }
 
 var literalEscapes = strings.NewReplacer(`\`, `\\`, `'`, `\'`, "\x00", `\0`)

@@ -239,7 +239,8 @@ func checkSeries(t *testing.T, store *clickhouse.Store, o *oracle, at uint32, ra
 		}
 		since := []int64{0, int64(at+1800) * 1000}[random.IntN(2)]
 		want := o.find(tenant, metrics, matchers, since)
-		got, err := store.Series(t.Context(), tenant, metrics, matchers, since, 0)
+		q := promql.SeriesQuery{Metrics: metrics, Closed: metrics, Matchers: matchers, Since: since}
+		got, err := store.Series(t.Context(), tenant, q)
 		if err != nil {
 			t.Fatalf("%q %+v: %v", metrics, matchers, err)
 		}
@@ -247,7 +248,8 @@ func checkSeries(t *testing.T, store *clickhouse.Store, o *oracle, at uint32, ra
 			t.Fatalf("%s %q %+v since %d: got %d series %v, want %d %v", tenant, metrics, matchers, since, len(got), got, len(want), want)
 		}
 		if limit := 1 + random.IntN(20); len(want) > limit {
-			if got, err = store.Series(t.Context(), tenant, metrics, matchers, since, limit); err != nil || !reflect.DeepEqual(got, want[:limit]) {
+			q.Limit, q.Closed = limit, nil
+			if got, err = store.Series(t.Context(), tenant, q); err != nil || !reflect.DeepEqual(got, want[:limit]) {
 				t.Fatalf("limit %d: got %d series, %v, want the first %d", limit, len(got), err, limit)
 			}
 		}
@@ -397,12 +399,12 @@ func checkPane(t *testing.T, got *promql.Pane, want *oraclePane, sketch bool) {
 }
 
 func checkStoreErrors(t *testing.T, store *clickhouse.Store, o *oracle, at uint32) {
-	_, err := store.Series(t.Context(), "acme", []string{"m0"}, []promql.Matcher{{Name: "x", Op: "=~", Value: "("}}, 0, 0)
+	_, err := store.Series(t.Context(), "acme", promql.SeriesQuery{Metrics: []string{"m0"}, Matchers: []promql.Matcher{{Name: "x", Op: "=~", Value: "("}}})
 	var exception *clickhouse.Error
 	if !errors.As(err, &exception) || exception.Code != 427 {
 		t.Errorf("broken expression: got %v, want exception 427", err)
 	}
-	if _, err := store.Series(t.Context(), "acme", []string{"m0"}, []promql.Matcher{{Name: "x", Op: "~"}}, 0, 0); err == nil {
+	if _, err := store.Series(t.Context(), "acme", promql.SeriesQuery{Metrics: []string{"m0"}, Matchers: []promql.Matcher{{Name: "x", Op: "~"}}}); err == nil {
 		t.Error("unknown operator: got no error")
 	}
 	q := promql.PaneQuery{Metric: "m0", Tier: promql.Tier10s, From: 0, To: int64(at+7200) * 1000}

@@ -34,6 +34,9 @@ func (s *Sketch) Prometheus() Native {
 }
 
 func (s *store) spans() (spans []Span, buckets []float64) {
+	if used, _, _ := s.extent(); used > 0 {
+		buckets = make([]float64, 0, used)
+	}
 	next := int32(0) // the bucket after the last one written
 	for i, n := range s.all() {
 		i++ // Prometheus' index

@@ -31,11 +31,11 @@ func (store) Metas(_ context.Context, tenant tenants.ID, _ int64) ([]promql.Meta
 	return []promql.Meta{{Metric: string(tenant) + "_total", Kind: events.Delta}}, nil
 }
 
-func (store) Series(_ context.Context, tenant tenants.ID, metrics []string, _ []promql.Matcher, _ int64, _ int) ([]promql.Series, error) {
-	if len(metrics) != 1 || metrics[0] != string(tenant)+"_total" {
+func (store) Series(_ context.Context, tenant tenants.ID, q promql.SeriesQuery) ([]promql.Series, error) {
+	if len(q.Metrics) != 1 || q.Metrics[0] != string(tenant)+"_total" {
 		return nil, nil
 	}
-	return []promql.Series{{ID: series.ID{Lo: 1}, Metric: metrics[0], Kind: events.Delta}}, nil
+	return []promql.Series{{ID: series.ID{Lo: 1}, Metric: q.Metrics[0], Kind: events.Delta}}, nil
 }
 
 func (store) Columns(_ context.Context, _ tenants.ID, q promql.PaneQuery, yield func(series.ID, *promql.PaneColumn) error) error {
@@ -55,7 +55,7 @@ func (store) Panes(_ context.Context, _ tenants.ID, q promql.PaneQuery, yield fu
 }
 
 func (s store) Labels(ctx context.Context, tenant tenants.ID, q promql.LabelQuery) (values []string, err error) {
-	list, err := s.Series(ctx, tenant, q.Metrics, q.Matchers, q.Since, q.Limit)
+	list, err := s.Series(ctx, tenant, q.SeriesQuery)
 	for _, one := range list {
 		values = append(values, one.Labels.Get(q.Name))
 	}

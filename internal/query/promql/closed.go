@@ -38,7 +38,8 @@ type results struct {
 	tops    []topSeries      // by member
 	sketch  bool
 	kept    Kept
-	scratch sketches.Sketch
+	decoder decoder
+	decoded *sketches.Sketch // of the window at hand
 	counts  []float64
 }
 
@@ -121,7 +122,8 @@ func (b *results) add(i int, w *Closed) error {
 	}
 	b.last[i] = windows.Window{Start: w.Start, End: w.End}
 	if b.sketch {
-		if err := decodeSketch(&b.scratch, w.Sketch); err != nil {
+		var err error
+		if b.decoded, err = b.decoder.decode(w.Sketch); err != nil {
 			return err
 		}
 	}
@@ -143,13 +145,13 @@ func (b *results) add(i int, w *Closed) error {
 func (b *results) addTo(dst []levels, f facet, kind events.Kind, w *Closed) (taken, weight int, err error) {
 	switch {
 	case f == bucket:
-		b.counts = cumulate(b.counts[:0], &b.scratch, bounds(b.reader.bounds))
+		b.counts = cumulate(b.counts[:0], b.decoded, bounds(b.reader.bounds))
 		for j, n := range b.counts {
 			dst[j].append(w.End, n, nil)
 		}
 		return len(b.counts), len(b.counts), nil
 	case f == whole && dst[0].hists != nil:
-		h := windowHistogram(&b.scratch, w.Sum)
+		h := windowHistogram(b.decoded, w.Sum)
 		h.CounterResetHint = histogram.GaugeType
 		dst[0].append(w.End, 0, h)
 		return 1, 1 + (h.Size()+8)/16, nil

@@ -307,12 +307,13 @@ func (m moved) Metas(ctx context.Context, tenant tenants.ID, _ int64) ([]promql.
 	return m.Store.Metas(ctx, tenant, 0)
 }
 
-func (m moved) Series(ctx context.Context, tenant tenants.ID, metrics []string, matchers []promql.Matcher, _ int64, limit int) ([]promql.Series, error) {
-	key := fmt.Sprintf("%q %q %d", metrics, matchers, limit)
+func (m moved) Series(ctx context.Context, tenant tenants.ID, q promql.SeriesQuery) ([]promql.Series, error) {
+	q.Since = 0
+	key := fmt.Sprintf("%+v", q)
 	list, known := m.series[key]
 	if !known {
 		var err error
-		if list, err = m.Store.Series(ctx, tenant, metrics, matchers, 0, limit); err != nil {
+		if list, err = m.Store.Series(ctx, tenant, q); err != nil {
 			return nil, err
 		}
 		m.series[key] = list

@@ -9,3 +9,9 @@ func (s *Service) Sharing() (n int) {
 	}
 	return n
 }
+
+// Forget drops what is kept of series that selectors mean, as time does.
+func (s *Service) Forget() { s.lists = newLists(s.store, s.now) }
+
+// Listed is how much is kept of them.
+func (s *Service) Listed() int { return s.lists.held }

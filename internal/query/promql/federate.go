@@ -96,7 +96,7 @@ func (s *Service) latest(ctx context.Context, sets [][]*labels.Matcher) (found [
 func (s *Service) latestOf(ctx context.Context, p *plan, c *catalog, matchers []*labels.Matcher) (found []newest, err error) {
 	midnight := floor(p.clamp-1, day.Milliseconds())
 	named, others := c.match(matchers)
-	members, err := s.members(ctx, p.tenant, named, others, s.announced(midnight), p.limits.QuerySeries)
+	members, err := s.members(ctx, p.tenant, s.fresh(ctx, p.tenant), named, others, s.announced(midnight), p.limits.QuerySeries)
 	if err != nil {
 		return nil, err
 	}

@@ -154,7 +154,7 @@ const maxServices = 500
 func (r *reader) services(ctx context.Context, of named, matchers []*labels.Matcher) (done bool, err error) {
 	rest := slices.DeleteFunc(slices.Clone(matchers), func(m *labels.Matcher) bool { return m.Name != serviceLabel })
 	since := r.service.announced(r.from - r.service.cfg.ActivityHorizon.Milliseconds())
-	names, err := r.service.store.Services(ctx, r.plan.tenant, of.metric, toStore(rest), since)
+	names, err := r.service.lists.services(ctx, r.plan, of.metric, toStore(rest), since)
 	if err != nil {
 		return true, r.service.storeError(ctx, r.plan.tenant, "services", err)
 	}

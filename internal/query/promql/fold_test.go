@@ -78,6 +78,8 @@ func TestFoldedEqualsPlain(t *testing.T) {
 	folding.store.columns = 0
 	rapid.Check(t, func(rt *rapid.T) {
 		folding.store.empty()
+		folding.service.Forget()
+		plain.service.Forget()
 		for _, a := range []string{"", "1", "2"} {
 			for _, b := range []string{"", "x", "y"} {
 				ls := map[string]string{"le": "own"}

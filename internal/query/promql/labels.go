@@ -129,12 +129,7 @@ func (l *labelList) list(ctx context.Context, name string, targets []named, matc
 	if len(targets) == 0 {
 		return nil, nil
 	}
-	metrics := make([]string, len(targets))
-	for i, t := range targets {
-		metrics[i] = t.metric
-	}
-	slices.Sort(metrics)
-	query := LabelQuery{Name: name, Metrics: slices.Compact(metrics), Matchers: toStore(matchers), Since: l.service.announced(l.mint)}
+	query := LabelQuery{SeriesQuery: queryOf(targets, matchers, l.service.announced(l.mint)), Name: name}
 	if name != model.MetricNameLabel {
 		query.Limit = l.most + 1
 	}

@@ -50,7 +50,8 @@ func (s *Service) load(ctx context.Context, hints *storage.SelectHints, matchers
 		}
 	}
 	found, rest := c.match(matchers)
-	members, err := s.members(ctx, p.tenant, found, rest, s.announced(r.from-s.cfg.ActivityHorizon.Milliseconds()), p.limits.QuerySeries)
+	list := func(q SeriesQuery) ([]Series, error) { return s.lists.series(ctx, p, q) }
+	members, err := s.members(ctx, p.tenant, list, found, rest, s.announced(r.from-s.cfg.ActivityHorizon.Milliseconds()), p.limits.QuerySeries)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -62,11 +63,11 @@ func (s *Service) load(ctx context.Context, hints *storage.SelectHints, matchers
 	if err := r.read(ctx, members); err != nil {
 		return nil, nil, s.storeError(ctx, p.tenant, "windows", err)
 	}
-	list, warnings := r.results(c, matchers)
+	results, warnings := r.results(c, matchers)
 	if wantsTotals(ctx) {
-		totals(list)
+		totals(results)
 	}
-	return list, warnings, nil
+	return results, warnings, nil
 }
 
 func (c *catalog) describe(matchers []*labels.Matcher) string {

@@ -16,8 +16,16 @@ type member struct {
 	targets []named
 }
 
+// lister lists series of a tenant.
+type lister func(SeriesQuery) ([]Series, error)
+
+// fresh lists series as they are stored now.
+func (s *Service) fresh(ctx context.Context, tenant tenants.ID) lister {
+	return func(q SeriesQuery) ([]Series, error) { return s.store.Series(ctx, tenant, q) }
+}
+
 // members lists the stored series that a selector matches, by what it may mean and its other matchers, at most limit+1.
-func (s *Service) members(ctx context.Context, tenant tenants.ID, found []named, rest []*labels.Matcher, since int64, limit int) ([]member, error) {
+func (s *Service) members(ctx context.Context, tenant tenants.ID, read lister, found []named, rest []*labels.Matcher, since int64, limit int) ([]member, error) {
 	if len(found) == 0 {
 		return nil, nil
 	}
@@ -38,7 +46,7 @@ func (s *Service) members(ctx context.Context, tenant tenants.ID, found []named,
 	}
 	var members []member
 	for _, one := range list {
-		more, err := s.membersOf(ctx, tenant, one.targets, one.matchers, since, limit)
+		more, err := s.membersOf(ctx, tenant, read, one.targets, one.matchers, since, limit)
 		if err != nil {
 			return nil, err
 		}
@@ -79,19 +87,17 @@ func split(list []named, first func(named) bool) (yes, no []named) {
 	return yes, no
 }
 
-func (s *Service) membersOf(ctx context.Context, tenant tenants.ID, found []named, matchers []*labels.Matcher, since int64, limit int) ([]member, error) {
+func (s *Service) membersOf(ctx context.Context, tenant tenants.ID, read lister, found []named, matchers []*labels.Matcher, since int64, limit int) ([]member, error) {
 	if len(found) == 0 {
 		return nil, nil
 	}
 	targets := make(map[string][]named)
-	var metrics []string
 	for _, t := range found {
-		if targets[t.metric] == nil {
-			metrics = append(metrics, t.metric)
-		}
 		targets[t.metric] = append(targets[t.metric], t)
 	}
-	list, err := s.store.Series(ctx, tenant, metrics, toStore(matchers), since, limit+1)
+	q := queryOf(found, matchers, since)
+	q.Limit = limit + 1
+	list, err := read(q)
 	if err != nil {
 		return nil, s.storeError(ctx, tenant, "series", err)
 	}
@@ -108,6 +114,24 @@ func (s *Service) membersOf(ctx context.Context, tenant tenants.ID, found []name
 		}
 	}
 	return members, nil
+}
+
+// queryOf asks for the series that targets mean.
+func queryOf(targets []named, matchers []*labels.Matcher, since int64) SeriesQuery {
+	q := SeriesQuery{Matchers: toStore(matchers), Since: since}
+	for _, t := range targets {
+		if t.kinds&^kindClosed != 0 {
+			q.Metrics = append(q.Metrics, t.metric)
+		}
+		if t.kinds&kindClosed != 0 {
+			q.Closed = append(q.Closed, t.metric)
+		}
+	}
+	for _, list := range []*[]string{&q.Metrics, &q.Closed} {
+		slices.Sort(*list)
+		*list = slices.Compact(*list)
+	}
+	return q
 }
 
 func toStore(matchers []*labels.Matcher) []Matcher {

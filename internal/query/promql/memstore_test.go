@@ -52,6 +52,7 @@ type memStore struct {
 	fail     error
 	reads    []promql.PaneQuery
 	columns  int // reads of Columns
+	lists    int // and of Series and Services
 }
 
 var _ promql.Store = (*memStore)(nil)
@@ -129,12 +130,17 @@ func (s *stored) seen(since int64) bool {
 	return s.Shape != "" || slices.ContainsFunc(s.events, func(e event) bool { return e.time.UnixMilli() >= since })
 }
 
-func (m *memStore) Series(_ context.Context, tenant tenants.ID, metrics []string, matchers []promql.Matcher, since int64, limit int) ([]promql.Series, error) {
+func (m *memStore) Series(_ context.Context, tenant tenants.ID, q promql.SeriesQuery) ([]promql.Series, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	m.lists++
 	var list []promql.Series
 	for _, s := range m.series[tenant] {
-		if slices.Contains(metrics, s.Metric) && s.seen(since) && s.meets(matchers) && (limit == 0 || len(list) < limit) {
+		of := q.Metrics
+		if s.Shape != "" {
+			of = q.Closed
+		}
+		if slices.Contains(of, s.Metric) && s.seen(q.Since) && s.meets(q.Matchers) && (q.Limit == 0 || len(list) < q.Limit) {
 			list = append(list, s.Series)
 		}
 	}
@@ -142,7 +148,9 @@ func (m *memStore) Series(_ context.Context, tenant tenants.ID, metrics []string
 }
 
 func (m *memStore) Labels(ctx context.Context, tenant tenants.ID, q promql.LabelQuery) ([]string, error) {
-	list, err := m.Series(ctx, tenant, q.Metrics, q.Matchers, q.Since, 0)
+	of := q.SeriesQuery
+	of.Limit = 0
+	list, err := m.Series(ctx, tenant, of)
 	values := make(map[string]bool)
 	for _, s := range list {
 		if q.Name == "" || q.Name == model.MetricNameLabel {
@@ -305,6 +313,7 @@ func (s *stored) panes(q promql.PaneQuery) []*promql.Pane {
 func (m *memStore) Services(_ context.Context, tenant tenants.ID, metric string, matchers []promql.Matcher, since int64) (names []string, err error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	m.lists++
 	for _, s := range m.series[tenant] {
 		if name := s.Labels.Get("service"); s.Metric == metric && s.seen(since) && s.meets(matchers) && !slices.Contains(names, name) {
 			names = append(names, name)

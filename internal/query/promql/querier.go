@@ -99,7 +99,7 @@ func (q *querier) members(ctx context.Context, tenant tenants.ID, since int64, f
 	if most > 0 {
 		list = min(most, limit)
 	}
-	members, err := q.service.members(ctx, tenant, found, matchers, q.service.announced(since), list)
+	members, err := q.service.members(ctx, tenant, q.service.fresh(ctx, tenant), found, matchers, q.service.announced(since), list)
 	if err != nil {
 		return nil, nil, err
 	}

@@ -67,6 +67,7 @@ type Service struct {
 	metrics     *metrics
 	progress    *cache[[]Progress]
 	catalogs    *cache[*catalog]
+	lists       *lists
 	engine      *engine
 	sharing     *sharing
 }
@@ -100,6 +101,7 @@ func New(cfg Config, o Options) (*Service, error) {
 		}
 		return newCatalog(metas), nil
 	})
+	s.lists = newLists(s.store, s.now)
 	s.engine = newEngine(s)
 	return s, nil
 }

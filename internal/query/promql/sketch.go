@@ -43,18 +43,23 @@ func spans(from []sketches.Span) []histogram.Span {
 	return to
 }
 
-// decodeSketch reads a pane's state; a pane without one is an empty sketch.
-func decodeSketch(s *sketches.Sketch, state []byte) error {
-	if len(state) == 0 {
-		s.Reset()
-		return nil
+// decoder reads sketches into memory that it keeps.
+type decoder struct{ sum, one sketches.Sketch }
+
+// decode reads the sum of states; of none it is an empty sketch. What it returns is valid until the next call.
+func (d *decoder) decode(states []byte) (*sketches.Sketch, error) {
+	d.sum.Reset()
+	for at, into := 0, &d.sum; at < len(states); into = &d.one {
+		n, err := into.DecodeDD(states[at:])
+		if err != nil {
+			return nil, fmt.Errorf("decode sketch: %w", err)
+		}
+		if at > 0 {
+			d.sum.Merge(into)
+		}
+		at += n
 	}
-	if n, err := s.DecodeDD(state); err != nil {
-		return fmt.Errorf("decode sketch: %w", err)
-	} else if n != len(state) {
-		return fmt.Errorf("decode sketch: %d bytes after the state", len(state)-n)
-	}
-	return nil
+	return &d.sum, nil
 }
 
 // cumulate appends to dst, for each ascending bound, how many values are at most that bound. A bucket that a

@@ -67,7 +67,7 @@ type Pane struct {
 	LastTime int64 // Unix nanoseconds
 	Last     float64
 	LastHist string // bytes as in pipeline.Rollups
-	Sketch   []byte // one quantilesDD state
+	Sketch   []byte // quantilesDD states, one after another, whose sum it is
 }
 
 // PaneQuery asks for the panes of some series of one metric. What it does not ask for of a pane is zero.
@@ -83,8 +83,8 @@ type PaneQuery struct {
 	// Groups, when not nil, has for each of IDs the group that it belongs to: the panes of a group are added up, and it stands
 	// for its series with the ID {0, group}. Not with Last.
 	Groups []uint32
-	// Services, when not nil, asks for the panes of services, of all their series together, in the place of IDs: under the ID {0,
-	// position}, or with Together all under {0, 0}.
+	// Services, when not nil and ascending, asks for the panes of services, of all their series together, in the place of IDs: under the
+	// ID {0, position}, or with Together all under {0, 0}. Not with Last.
 	Services []string
 	Together bool
 }
@@ -102,7 +102,7 @@ type Closed struct {
 	Count      uint64
 	Sum        float64
 	Min, Max   float64
-	Sketch     []byte // as in Pane
+	Sketch     []byte // one quantilesDD state
 
 	Kept        Kept     // that the window holds, of those asked for
 	First, Last float64  // NaN for none
@@ -121,13 +121,19 @@ type WindowQuery struct {
 	Kept     Kept          // read these
 }
 
-// LabelQuery asks for the labels of the series of some stored metrics that meet all matchers.
-type LabelQuery struct {
-	Name     string // whose values are wanted; "" for the names of labels, with __name__ when there is any series, and __name__ for the stored metrics
-	Metrics  []string
+// SeriesQuery asks for the series of some stored metrics that meet all matchers.
+type SeriesQuery struct {
+	Metrics  []string // of panes
+	Closed   []string // of closed windows
 	Matchers []Matcher
-	Since    int64 // as for Series
+	Since    int64 // seen at or after, Unix ms; 0 = ever
 	Limit    int   // at most so many; 0 = no limit
+}
+
+// LabelQuery asks for the labels of the series that a SeriesQuery asks for; Limit is of labels.
+type LabelQuery struct {
+	SeriesQuery
+	Name string // whose values are wanted; "" for the names of labels, with __name__ when there is any series, and __name__ for the stored metrics
 }
 
 // Store is what PromQL needs of the database. Every call is bound to one tenant and sees nothing of another.
@@ -135,8 +141,8 @@ type LabelQuery struct {
 type Store interface {
 	// Metas lists the stored metrics seen at or after since (Unix ms; 0 = ever).
 	Metas(ctx context.Context, tenant tenants.ID, since int64) ([]Meta, error)
-	// Series lists the series of the given stored metrics that meet all matchers, at most limit (0 = no limit).
-	Series(ctx context.Context, tenant tenants.ID, metrics []string, matchers []Matcher, since int64, limit int) ([]Series, error)
+	// Series lists series, each of panes and each of closed windows once, by metric and ID.
+	Series(ctx context.Context, tenant tenants.ID, q SeriesQuery) ([]Series, error)
 	// Labels lists names or values, each once, ascending.
 	Labels(ctx context.Context, tenant tenants.ID, q LabelQuery) ([]string, error)
 	// Panes calls yield for every pane, grouped by series in the order of IDs ascending, panes ascending in Start.

@@ -81,7 +81,8 @@ type windowBuilder struct {
 	facets  [][]column // by member, as its targets
 	windows int        // about how many there are at most
 	query   PaneQuery  // what they need of a pane
-	scratch sketches.Sketch
+	decoder decoder
+	decoded *sketches.Sketch // of the pane at hand
 	counts  []float64
 }
 
@@ -119,7 +120,8 @@ func newWindowBuilder(r *reader, grid *grid, kind kinds, members []member) *wind
 
 func (b *windowBuilder) add(i int, p *Pane) error {
 	if b.query.Sketch {
-		if err := decodeSketch(&b.scratch, p.Sketch); err != nil {
+		var err error
+		if b.decoded, err = b.decoder.decode(p.Sketch); err != nil {
 			return err
 		}
 	}
@@ -143,7 +145,7 @@ func (b *windowBuilder) add(i int, p *Pane) error {
 			c.values = append(c.values, p.Sum)
 			weight++
 		default:
-			h := windowHistogram(&b.scratch, p.Sum)
+			h := windowHistogram(b.decoded, p.Sum)
 			c.hists = append(c.hists, h)
 			weight += (h.Size() + 8) / 16
 		}
@@ -153,7 +155,7 @@ func (b *windowBuilder) add(i int, p *Pane) error {
 }
 
 func (b *windowBuilder) addBuckets(c *column, p *Pane) {
-	b.counts = cumulate(b.counts[:0], &b.scratch, bounds(b.reader.bounds))
+	b.counts = cumulate(b.counts[:0], b.decoded, bounds(b.reader.bounds))
 	for k, n := range b.counts {
 		c.buckets[k] = append(c.buckets[k], n)
 	}
