@@ -290,6 +290,8 @@ func TestEpochsOfABacklog(t *testing.T) {
 			s.polls <- f
 			time.Sleep(50 * time.Millisecond)
 			synctest.Wait()
+			s.mu.Lock()
+			defer s.mu.Unlock()
 			for _, c := range s.commits[told:] {
 				since = append(since, time.Since(bubbleStart)-c.at)
 			}
@@ -335,6 +337,8 @@ func TestEpochsOfABacklog(t *testing.T) {
 		}
 		time.Sleep(400 * time.Millisecond)
 		synctest.Wait()
+		s.mu.Lock()
+		defer s.mu.Unlock()
 		if n := len(s.commits) - told; n != 1 {
 			t.Errorf("got %d commits after waiting for a backlog that does not come, want one", n)
 		}
