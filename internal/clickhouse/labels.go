@@ -49,5 +49,9 @@ func labelsQuery(tenant tenants.ID, q *promql.LabelQuery) (string, error) {
 	if err != nil || len(list) == 0 {
 		return "", err
 	}
-	return "SELECT DISTINCT label FROM (" + strings.Join(list, "\nUNION ALL\n") + ")\nWHERE label != '' ORDER BY label" + limited(q.Limit) + smallRows, nil
+	distinct := "DISTINCT "
+	if len(list) == 1 { // each is, by itself
+		distinct = ""
+	}
+	return "SELECT " + distinct + "label FROM (" + strings.Join(list, "\nUNION ALL\n") + ")\nWHERE label != '' ORDER BY label" + limited(q.Limit) + smallRows, nil
 }
