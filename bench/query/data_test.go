@@ -106,8 +106,9 @@ func (d *database) fill(s size) {
 
 // fillMetric leaves sketches away where there is no expression for them: empty ones take as long to write as others.
 func (d *database) fillMetric(s size, metric string, kind, series int, sum, last, sketch string) {
-	ofSketch, merge := "", ""
+	ofSketch, merge, rows := "", "", 500_000
 	if sketch != "" {
+		rows = 50_000 // the server holds a block's states, and all of what it chooses them from
 		ofSketch, sketch, merge = ", sketch", ", "+sketch, ", "+migrations.MergeStates("sketch")
 	}
 	before := s.rng + time.Hour // the hour for the look back at what was active
@@ -118,7 +119,7 @@ func (d *database) fillMetric(s size, metric string, kind, series int, sum, last
 		"{tier}", s.tier, "{sum}", sum, "{last}", last, "{, sketch}", ofSketch, "{sketch}", sketch, "{merge}", merge,
 		"{id}", "bitOr(bitShiftLeft(toUInt128(cityHash64(s, '"+metric+"')), 64), toUInt128(cityHash64('"+metric+"', s)))",
 	)
-	const settings = " SETTINGS min_insert_block_size_rows = 500000, min_insert_block_size_bytes = 0, max_insert_threads = 1, optimize_on_insert = 0"
+	settings := fmt.Sprintf(" SETTINGS min_insert_block_size_rows = %d, max_block_size = 8192, min_insert_block_size_bytes = 0, max_insert_threads = 1, optimize_on_insert = 0", rows)
 	for _, statement := range []string{
 		`INSERT INTO vigie.ingest_series (tenant, metric, service, series_id, kind, labels, last_seen)
 SELECT '{tenant}', '{metric}', concat('s', toString(s % 50)), {id}, {kind},
@@ -144,7 +145,7 @@ func sketchOf(expression string) string {
 		for j := range 200 {
 			s.Add(0.01 * float64(1+j%20*(i+1)%37))
 		}
-		states = append(states, stateOf(&s))
+		states = append(states, "assumeNotNull((SELECT "+stateOf(&s)+"))") // made once, not for each row
 	}
 	return "[" + strings.Join(states, ", ") + "][1 + (" + expression + ") % 8]"
 }
