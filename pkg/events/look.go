@@ -15,6 +15,7 @@ type Look struct {
 	NoTime bool // the event has the record's time, for want of its own
 
 	known   bool
+	spared  bool     // it was not looked up, because it would be in vain
 	repeats *Repeats // nil when there is nothing to look up
 	digest  series.ID
 	cut     cut
@@ -35,7 +36,7 @@ func (l *Look) Missed() bool { return l.repeats != nil && !l.known }
 // Begin reads time and value of what seems to be one event as those before it. It keeps nothing of src but Repeats, which has to be
 // that of src's tenant.
 func (d *Decoder) Begin(k *Looker, l *Look, src *Source) {
-	l.repeats, l.known = nil, false
+	l.repeats, l.known, l.spared = nil, false, false
 	r, b := src.Repeats, src.Value
 	if r == nil || r.used == 0 || src.Signal != Metrics || len(b) > min(d.opts.MaxRecord, math.MaxInt32) || len(b) == 0 {
 		return
@@ -43,6 +44,10 @@ func (d *Decoder) Begin(k *Looker, l *Look, src *Source) {
 	f, ok := formatNamed(src.ContentType)
 	switch {
 	case !ok:
+	case b[0] != '{' && b[0] != eventsMetric:
+		ok = false
+	case r.hopeless():
+		l.spared, ok = true, false
 	case b[0] == '{' && f <= formatJSON:
 		ok = k.beginJSON(l, src)
 	case b[0] == eventsMetric && f != formatJSON:
@@ -96,6 +101,7 @@ func (k *Looker) Recognize(looks []Look) {
 	for i := range looks {
 		if l := &looks[i]; l.repeats != nil {
 			l.Ref, l.known = l.repeats.find(l.digest)
+			l.repeats.tell(l.known)
 		}
 	}
 }

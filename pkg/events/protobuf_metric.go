@@ -230,8 +230,17 @@ func (c *cutter) beginMessage(r *Repeats, b []byte, timestamp int64, e *Repeat) 
 // eight bytes. only says that there is no other event in the record.
 func (w *work) repeatMessage(b []byte, only bool) bool {
 	r := w.src.Repeats
-	if l := w.src.Look; r.used == 0 || l != nil && l.Missed() && only && w.out.Events == 0 {
+	l := w.src.Look
+	if w.out.Events > 0 {
+		l = nil // it is of another event
+	}
+	switch {
+	case r.used == 0, l != nil && l.spared:
+		return false
+	case l != nil && l.Missed() && only:
 		return false // it is this event that was looked up
+	case l == nil && r.hopeless():
+		return false
 	}
 	var e Repeat
 	digest, noTime, ok := w.s.cutter.beginMessage(r, b, w.src.Timestamp, &e)
@@ -239,7 +248,7 @@ func (w *work) repeatMessage(b []byte, only bool) bool {
 		return false
 	}
 	ref, ok := r.find(digest)
-	if !ok {
+	if r.tell(ok); !ok {
 		return false
 	}
 	e.Index, e.Ref = w.out.Events, ref

@@ -33,6 +33,7 @@ type Repeats struct {
 	most int         // sets
 	sets []repeatSet // a power of two
 	used int
+	vain uint32 // events in a row that were looked up in vain, or not looked up for that
 	// Where producers put the first of time and value, and the other behind it.
 	heads, gaps spots
 }
@@ -151,6 +152,28 @@ func (r *Repeats) find(digest series.ID) (ref uint32, ok bool) {
 		return ref, ok
 	}
 	return other.find(digest)
+}
+
+const (
+	vainMost = 256 // events looked up in vain, after which most are not looked up
+	vainRest = 16  // of which one is all the same
+)
+
+// hopeless says that the next event need not be looked up, for none of many was known: it costs as much as a third of decoding. One that is known
+// ends that.
+func (r *Repeats) hopeless() bool {
+	if r.vain < vainMost {
+		return false
+	}
+	r.vain++
+	return r.vain%vainRest != 0
+}
+
+// tell notes whether an event was known.
+func (r *Repeats) tell(known bool) {
+	if r.vain++; known {
+		r.vain = 0
+	}
 }
 
 // findAll finds all of digests, which are those of list, and says whether it did. It reads of all of them before it needs any, so that the

@@ -8,9 +8,16 @@ func (w *work) repeat() bool {
 	if r.used == 0 {
 		return false
 	}
+	l := w.src.Look
+	if l != nil && s.pos > 0 {
+		l = nil // it is of another event
+	}
+	if l != nil && l.spared || l == nil && r.hopeless() {
+		return false
+	}
 	var e Repeat
 	p := cut{start: s.pos}
-	if l := w.src.Look; l != nil && l.Missed() && s.pos == 0 {
+	if l != nil && l.Missed() {
 		if e, p = l.Repeat, l.cut; !endOf(b, &p) || p.end == l.cut.end {
 			return false // it is this event that was looked up
 		}
@@ -23,7 +30,7 @@ func (w *work) repeat() bool {
 		}
 	}
 	ref, ok := r.find(s.cutter.digest(r, b, &p))
-	if !ok {
+	if r.tell(ok); !ok {
 		return false
 	}
 	e.Index, e.Ref = w.out.Events, ref

@@ -250,6 +250,25 @@ func TestRepeatsAreFound(t *testing.T) {
 	}
 }
 
+// After many events of which none was known few are looked up, until one is known.
+func TestRepeatsAfterAFlood(t *testing.T) {
+	for _, format := range []string{`%s`, `[%s]`, ` %s `} {
+		var records [][]byte
+		of := func(n int) []byte {
+			return fmt.Appendf(nil, format, fmt.Sprintf(`{"time":1763892000,"value":%d,"name":"m","labels":{"n":"%d"}}`, n, n))
+		}
+		for n := range 2000 {
+			records = append(records, of(n))
+		}
+		for range 40 {
+			records = append(records, of(7))
+		}
+		if known := knownOf(t, 10_000, records...); known < 20 {
+			t.Errorf("format %q: got %d of the last 40 events known, want more than half", format, known)
+		}
+	}
+}
+
 func TestRepeatsForget(t *testing.T) {
 	r := events.NewRepeats(1, 200)
 	digest := func(i int) series.ID { return series.HashSeeded([]byte(strconv.Itoa(i)), 0) }
