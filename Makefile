@@ -12,7 +12,7 @@ SCHEDULES ?= 2000
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 BUILD := CGO_ENABLED=0 $(GO) build -ldflags '-s -w -X main.version=$(VERSION)'
 
-.PHONY: help run test race sim sim-scale build fmt lint chaos figures bench bench-full bench-page bench-query bench-query-page microbench docs clean
+.PHONY: help run test race sim sim-scale build fmt lint chaos figures bench bench-full bench-fresh bench-page bench-query bench-query-page microbench docs clean
 
 help: ## Show what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
@@ -76,6 +76,10 @@ bench: ## Compare Vigie with its peers, in turns over one Kafka log (15 minutes;
 
 bench-full: ## The same with five rounds, a million series and every kind of log (hours)
 	VIGIE_BENCH_ROUNDS=5 VIGIE_BENCH_CASES="json/10000 json/100000 json/1000000 json/100000/dense json/100000/zipf json/100000/churn otlp/10000 otlp/100000" $(MAKE) bench
+
+bench-fresh: build ## Measure event to queryable at 30, 60 and 90 % of what this machine takes (3 minutes; needs the ports of make run)
+	bench/freshness/run.sh
+	@$(MAKE) --no-print-directory bench-page
 
 bench-page: ## Write bench/results/summary.json and its section of docs/performance.md from the runs
 	CGO_ENABLED=0 $(GO) test -count=1 -run '^TestPage$$' ./bench/compare -update

@@ -6,7 +6,8 @@
 //
 // The load is JSON events of one metric written with a plain Kafka client. Probes are events of another metric, stamped
 // when they are handed to the client; a reader asks SQL for their number as fast as answers come, and the k-th probe is
-// queryable when the number first reaches k. It does not start servers, and says nothing about queries under load.
+// queryable when the number first reaches k. With -loads it first finds out what the stream takes of all that this producer can give,
+// and then measures at parts of that. It does not start servers, and says nothing about queries under load.
 package main
 
 import (
@@ -35,6 +36,7 @@ type options struct {
 	length, warm, every                        time.Duration
 	runs                                       string
 	percent                                    int
+	loads                                      string
 }
 
 func main() {
@@ -52,16 +54,17 @@ func main() {
 	flag.DurationVar(&o.every, "every", 100*time.Millisecond, "distance of probes")
 	flag.StringVar(&o.runs, "runs", "", "file of runs to append the latencies to, as bench/compare does (bench/results/runs.jsonl)")
 	flag.IntVar(&o.percent, "load", 0, "what part of its capacity the rate is, in percent, for that file")
+	flag.StringVar(&o.loads, "loads", "", "measure at these parts of what the stream takes, in percent, separated by commas (30,60,90), instead of at -rate")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
-	if err := measure(ctx, o, os.Stdout); err != nil {
+	if err := run(ctx, o, os.Stdout); err != nil {
 		fmt.Fprintln(os.Stderr, "freshness:", err)
 		os.Exit(1)
 	}
 }
 
-func measure(ctx context.Context, o options, out io.Writer) error {
+func run(ctx context.Context, o options, out io.Writer) error {
 	client, err := kgo.NewClient(kgo.SeedBrokers(strings.Split(o.brokers, ",")...), kgo.DefaultProduceTopic(o.topic), kgo.ProducerLinger(5*time.Millisecond))
 	if err != nil {
 		return fmt.Errorf("kafka client: %w", err)
@@ -70,15 +73,73 @@ func measure(ctx context.Context, o options, out io.Writer) error {
 	if err := client.Ping(ctx); err != nil {
 		return fmt.Errorf("reach Kafka at %s: %w (is `make run` up?)", o.brokers, err)
 	}
+	if o.loads == "" {
+		return measure(ctx, client, o, out)
+	}
+	capacity, err := capacity(ctx, client, o)
+	if err != nil {
+		return err
+	}
+	fmt.Fprintf(out, "the stream takes %.0f events/s beside this producer at its most\n", capacity)
+	for _, word := range strings.Split(o.loads, ",") {
+		if o.percent, err = strconv.Atoi(word); err != nil {
+			return fmt.Errorf("loads %q: want percents separated by commas", o.loads)
+		}
+		o.rate = int(capacity) * o.percent / 100
+		if err := measure(ctx, client, o, out); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// unbounded is more events a second than the producer can send.
+const unbounded = 1 << 30
+
+// capacity is how many events a second the stream takes while the producer sends all it can. It returns when the backlog of that is gone.
+func capacity(ctx context.Context, client *kgo.Client, o options) (float64, error) {
+	o.rate = unbounded
+	loading, stop := context.WithTimeout(ctx, o.warm+o.length)
+	defer stop()
+	loaded := make(chan int, 1)
+	go func() { loaded <- load(loading, client, o) }()
+	if err := wait(ctx, o.warm); err != nil {
+		return 0, err
+	}
+	before, err := scrape(ctx, o.stream)
+	if err != nil {
+		return 0, err
+	}
+	began := time.Now()
+	<-loaded
+	after, err := scrape(ctx, o.stream)
+	taken := (after.events - before.events) / time.Since(began).Seconds()
+	if err == nil {
+		o.length = time.Second
+		_, err = probe(ctx, client, o, "freshness_backlog_"+strconv.FormatInt(began.Unix(), 10)) // is counted when all before it is
+	}
+	return taken, err
+}
+
+func wait(ctx context.Context, d time.Duration) error {
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-time.After(d):
+		return nil
+	}
+}
+
+// measure measures at one rate.
+func measure(ctx context.Context, client *kgo.Client, o options, out io.Writer) error {
+	began := time.Now()
 	metric := "freshness_probe_" + strconv.FormatInt(time.Now().Unix(), 10)
 	loading, stop := context.WithCancel(ctx)
 	defer stop()
 	loaded := make(chan int, 1)
 	go func() { loaded <- load(loading, client, o) }()
-	select {
-	case <-ctx.Done():
-		return ctx.Err()
-	case <-time.After(o.warm):
+	if err := wait(ctx, o.warm); err != nil {
+		return err
 	}
 	before, err := scrape(ctx, o.stream)
 	if err != nil {
@@ -94,19 +155,20 @@ func measure(ctx context.Context, o options, out io.Writer) error {
 	}
 	stop()
 	n := <-loaded
-	report(out, o, n, latencies, before, after)
+	spent := time.Since(began)
+	report(out, o, float64(n)/spent.Seconds(), latencies, before, after)
 	if o.runs == "" {
 		return nil
 	}
 	at := func(q float64) float64 { return latencies[int(q*float64(len(latencies)-1))].Seconds() } // report has sorted them
-	return appendRun(o.runs, run{
+	return appendRun(o.runs, line{
 		Round: time.Now().Unix(), Peer: "vigie", Case: fmt.Sprintf("json/%d/load-%d", o.series, o.percent), Events: n,
-		CPU: after.cpu - before.cpu, Wall: (o.warm + o.length).Seconds(), P50: at(0.5), P99: at(0.99),
+		CPU: after.cpu - before.cpu, Wall: spent.Seconds(), P50: at(0.5), P99: at(0.99),
 	})
 }
 
-// run is what bench/compare reads of a line of its file.
-type run struct {
+// line is what bench/compare reads of a line of its file.
+type line struct {
 	Round  int64   `json:"round"`
 	Peer   string  `json:"peer"`
 	Case   string  `json:"case"`
@@ -117,8 +179,8 @@ type run struct {
 	P99    float64 `json:"p99"`
 }
 
-func appendRun(path string, r run) error {
-	line, err := json.Marshal(r)
+func appendRun(path string, r line) error {
+	text, err := json.Marshal(r)
 	if err != nil {
 		return err
 	}
@@ -126,16 +188,20 @@ func appendRun(path string, r run) error {
 	if err != nil {
 		return err
 	}
-	_, err = file.Write(append(line, '\n'))
+	_, err = file.Write(append(text, '\n'))
 	return errors.Join(err, file.Close())
 }
+
+// mostAtOnce is how many events are sent before time is looked at again.
+const mostAtOnce = 10_000
 
 // load writes events at the rate until ctx ends and returns how many.
 func load(ctx context.Context, client *kgo.Client, o options) (sent int) {
 	random := rand.New(rand.NewPCG(1, 2))
 	began := time.Now()
 	for ctx.Err() == nil {
-		for due := int(time.Since(began).Seconds() * float64(o.rate)); sent < due; sent++ {
+		due := int(time.Since(began).Seconds() * float64(o.rate))
+		for due = min(due, sent+mostAtOnce); sent < due; sent++ {
 			n := random.IntN(o.series)
 			value := fmt.Appendf(nil, `{"tenant":%q,"time":%d,"name":"freshness_load_seconds","value":%.4f,"labels":{"service":"svc-%d","route":"/r/%d","instance":"i-%d"}}`,
 				o.tenant, time.Now().UnixMilli(), random.ExpFloat64()/10, n%20, n/20%50, n/1000)
@@ -147,12 +213,15 @@ func load(ctx context.Context, client *kgo.Client, o options) (sent int) {
 	return sent
 }
 
+// patience is how long after the last probe all have to be counted.
+const patience = 2 * time.Minute
+
 // probe sends stamped events and waits for each to be counted. It returns how long each took.
 func probe(ctx context.Context, client *kgo.Client, o options, metric string) ([]time.Duration, error) {
 	var latencies []time.Duration
 	var stamps []time.Time
 	began, next := time.Now(), time.Now()
-	deadline := began.Add(o.length + 30*time.Second)
+	deadline := began.Add(o.length + patience)
 	for len(latencies) < len(stamps) || time.Since(began) < o.length {
 		if now := time.Now(); !now.Before(next) && now.Sub(began) < o.length {
 			stamps, next = append(stamps, now), now.Add(o.every)
@@ -167,7 +236,7 @@ func probe(ctx context.Context, client *kgo.Client, o options, metric string) ([
 			latencies = append(latencies, now.Sub(stamps[len(latencies)]))
 		}
 		if time.Now().After(deadline) {
-			return nil, fmt.Errorf("%d of %d probes were not counted within 30s after the last", len(stamps)-len(latencies), len(stamps))
+			return nil, fmt.Errorf("%d of %d probes were not counted within %s after the last", len(stamps)-len(latencies), len(stamps), patience)
 		}
 		time.Sleep(2 * time.Millisecond)
 	}
@@ -235,13 +304,12 @@ func scrape(ctx context.Context, stream string) (figures, error) {
 	return f, nil
 }
 
-func report(out io.Writer, o options, sent int, latencies []time.Duration, before, after figures) {
+func report(out io.Writer, o options, sent float64, latencies []time.Duration, before, after figures) {
 	slices.Sort(latencies)
 	at := func(q float64) time.Duration {
 		return latencies[int(q*float64(len(latencies)-1))].Round(time.Millisecond)
 	}
-	seconds := (o.warm + o.length).Seconds()
-	fmt.Fprintf(out, "load: %d events/s of %d series asked, about %.0f/s sent\n", o.rate, o.series, float64(sent)/seconds)
+	fmt.Fprintf(out, "load: %d events/s of %d series asked, about %.0f/s sent\n", o.rate, o.series, sent)
 	fmt.Fprintf(out, "event to queryable, %d probes: p50 %s  p90 %s  p99 %s  max %s\n", len(latencies), at(0.5), at(0.9), at(0.99), at(1))
 	events := after.events - before.events
 	if events <= 0 {

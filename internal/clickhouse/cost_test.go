@@ -1,0 +1,97 @@
+package clickhouse_test
+
+import (
+	"bytes"
+	"fmt"
+	"math"
+	"math/rand/v2"
+	"os"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/vigie-io/vigie/internal/clickhouse"
+	"github.com/vigie-io/vigie/internal/pipeline"
+	"github.com/vigie-io/vigie/internal/testkit"
+	"github.com/vigie-io/vigie/pkg/series"
+)
+
+// BenchmarkInsert is what the server pays for a row of results in all tiers, with so many events in it: processor time of its process until
+// nothing is merged any more. Two blocks hold a pane, as of epochs of 5 s; values are latencies.
+func BenchmarkInsert(b *testing.B) {
+	for _, events := range []int{18, 118} {
+		b.Run(fmt.Sprintf("events=%d", events), func(b *testing.B) {
+			const blocks = 10
+			server, client := migrated(b, nil)
+			random, start := rand.New(rand.NewPCG(1, 2)), today(b, server)
+			var encoded [blocks][]byte
+			rows := 0
+			for i := range blocks {
+				list := latencyRows(random, events, start+uint32(i/2*10))
+				rows = len(list)
+				var err error
+				if encoded[i], err = (clickhouse.Encoder{}).EncodeRollups(nil, rollups(list...)); err != nil {
+					b.Fatal(err)
+				}
+			}
+			before, at := processorOf(b, server), 0
+			for b.Loop() {
+				for _, block := range encoded {
+					at++
+					if err := client.Insert(b.Context(), pipeline.TableRollups, fmt.Sprintf("topic/0/%d", at), rows, block); err != nil {
+						b.Fatal(err)
+					}
+				}
+				for ask(b, server, "SELECT count() FROM system.merges") != "0" {
+					time.Sleep(50 * time.Millisecond)
+				}
+			}
+			perRow := (processorOf(b, server) - before) / float64(at*rows)
+			b.ReportMetric(perRow*1e6, "cpu-µs/row")
+			b.ReportMetric(perRow*1e9/float64(events), "cpu-ns/event")
+		})
+	}
+}
+
+// latencyRows are rows of 10,000 series, and of 500 of metric and service with 20 times the events.
+func latencyRows(random *rand.Rand, events int, pane uint32) (rows []row) {
+	add := func(n, events int, grain pipeline.Grain) {
+		for i := range n {
+			r := row{grain: grain, tenant: fmt.Sprint("tenant-", i%200), metric: fmt.Sprint("metric", i%4), service: fmt.Sprint("checkout-", i%500), pane: pane}
+			if grain == pipeline.GrainSeries {
+				r.id = series.ID{Hi: uint64(i) * 0x9e3779b97f4a7c15, Lo: uint64(i)}
+			}
+			for range events {
+				v := math.Exp(-3 + 1.2*random.NormFloat64())
+				if random.IntN(10) == 0 {
+					v = 0.05 / math.Pow(1-random.Float64(), 1/1.5)
+				}
+				r.values = append(r.values, v)
+			}
+			rows = append(rows, r)
+		}
+	}
+	add(10_000, events, pipeline.GrainSeries)
+	add(500, 20*events, pipeline.GrainService)
+	return rows
+}
+
+// processorOf is the processor time of the server so far, in seconds.
+func processorOf(b *testing.B, server *testkit.Server) float64 {
+	b.Helper()
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", server.Pid()))
+	if err != nil {
+		b.Fatal(err)
+	}
+	fields := strings.Fields(string(text[bytes.LastIndexByte(text, ')')+1:]))
+	user, err := strconv.ParseFloat(fields[11], 64)
+	if err != nil {
+		b.Fatal(err)
+	}
+	system, err := strconv.ParseFloat(fields[12], 64)
+	if err != nil {
+		b.Fatal(err)
+	}
+	return (user + system) / 100 // ticks of the kernel
+}
