@@ -66,13 +66,13 @@ func Verify(ctx context.Context, cfg config.Config, of Verification, log *slog.L
 	if of.Topic != "" {
 		source = kafka.NewSourceTopic(cfg.Kafka, of.Topic, of.Wait, log)
 	}
-	if of.Table == verify.Windows() {
-		return verify.RunWindows(ctx, what, source, store, report)
-	}
 	if len(of.Files) > 0 {
 		if err := recountFiles(ctx, &cfg, &of, &what, loaded); err != nil {
 			return verify.Summary{}, err
 		}
+	}
+	if of.Table == verify.Windows() {
+		return verify.RunWindows(ctx, what, source, store, report)
 	}
 	if what.Added, err = loaded.Added(ctx, of.Job); err != nil {
 		return verify.Summary{}, err
@@ -90,7 +90,7 @@ func recountFiles(ctx context.Context, cfg *config.Config, of *Verification, wha
 	if what.Signal != "" && what.Signal != files.Signal() {
 		return fmt.Errorf("verify topic %s and job %s: the job has loaded %s", of.Topic, of.Job, files.Signal())
 	}
-	what.Signal, what.Files, what.FileDecoder = files.Signal(), files, events.NewDecoder(job.Decoder)
+	what.Signal, what.Files, what.FileDecoder, what.FileParts = files.Signal(), files, events.NewDecoder(job.Decoder), files.Parts()
 	return nil
 }
 

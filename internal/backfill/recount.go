@@ -18,6 +18,7 @@ import (
 type Recount struct {
 	*Job
 	files []*file
+	parts map[string]map[uint64]string // of rows of windows, by hash and rule
 }
 
 // IsPattern says whether a text names files, and not a topic.
@@ -70,8 +71,35 @@ func NewRecount(ctx context.Context, cfg Config, store Lister) (*Recount, error)
 		}
 	}
 	r.Job = New(cfg, store, nil, silence{}, nil)
-	return r, nil
+	return r, r.windowParts(ctx)
 }
+
+// windowParts reads of which sets the files are. A set is finished file by file: one says it of all.
+func (r *Recount) windowParts(ctx context.Context) error {
+	r.parts = map[string]map[uint64]string{}
+	finished, begun := map[string]bool{}, map[string]string{}
+	for _, f := range r.files {
+		entries, err := r.store.Entries(ctx, r.ledgerOfWindows(), f.hash)
+		if err != nil {
+			return err
+		}
+		r.parts[f.hash] = map[uint64]string{}
+		for _, e := range entries {
+			finished[e.Plan] = finished[e.Plan] || e.State == Finished
+			begun[e.Plan] = f.path
+			r.parts[f.hash][uint64(e.Chunk)] = partOf(r.ledger, e.Plan)
+		}
+	}
+	for plan, path := range begun {
+		if !finished[plan] {
+			return fmt.Errorf("recount %s: job %s has not finished its windows: run it to its end", path, r.cfg.Job)
+		}
+	}
+	return nil
+}
+
+// Parts is how the parts of rows of windows begin that the job made.
+func (r *Recount) Parts() string { return partOf(r.ledger, "") }
 
 // planField finds a setting in a plan.
 func planField(plan, name string) (string, bool) {
@@ -86,9 +114,8 @@ func planField(plan, name string) (string, bool) {
 // Signal is that of the rows.
 func (r *Recount) Signal() events.Signal { return r.cfg.Signal }
 
-// Records calls fn for each row that became a record, with the span of event times that the job took, bounds included, Unix nanoseconds.
-// A record is valid during the call.
-func (r *Recount) Records(ctx context.Context, fn func(record *pipeline.Record, oldest, newest int64) error) error {
+// Records calls fn for each row that became a record, with what became of its file. Both are valid during the call.
+func (r *Recount) Records(ctx context.Context, fn func(record *pipeline.Record, of *pipeline.LoadedFile) error) error {
 	for _, f := range r.files {
 		run, err := r.begin(ctx, f)
 		if err != nil {
@@ -98,8 +125,9 @@ func (r *Recount) Records(ctx context.Context, fn func(record *pipeline.Record, 
 			return fmt.Errorf("recount %s: job %s has not finished it: run it to its end", f.path, r.cfg.Job)
 		}
 		run.known = nil // all chunks are wanted
-		oldest, newest := run.span()
-		s := &stepper{key: r.key, each: func(record *pipeline.Record) error { return fn(record, oldest, newest) }}
+		of := &pipeline.LoadedFile{Parts: r.parts[f.hash]}
+		of.Oldest, of.Newest = run.span()
+		s := &stepper{key: r.key, each: func(record *pipeline.Record) error { return fn(record, of) }}
 		err = run.chunks(ctx, func(c *chunk) bool {
 			if err := c.feed(s); err != nil && s.err == nil {
 				s.err = err

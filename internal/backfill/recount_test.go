@@ -153,3 +153,82 @@ func TestFilesAreRecounted(t *testing.T) {
 	}
 	f("*", "test", "1 more files")
 }
+
+// Windows that files brought are counted again from them, of all shapes, policies and measures, beside the stream's or alone: every stored number
+// that is changed is found.
+func TestWindowsOfFilesAreRecounted(t *testing.T) {
+	var streamed, loaded []events.Metric
+	for i, m := range oldMetrics(3_000) {
+		if i%2 == 0 || m.Name == "end" {
+			streamed = append(streamed, m)
+		} else {
+			loaded = append(loaded, m)
+		}
+	}
+	d, dir, rollups := newDatabase(t), t.TempDir(), someWindows()
+	d.oneTask(t, streamed, rollups, 0)
+	write(t, filepath.Join(dir, "a.ndjson"), ndjson(loaded[:700]))
+	write(t, filepath.Join(dir, "b.ndjson"), ndjson(loaded[700:]))
+	cfg := config(filepath.Join(dir, "*.ndjson"))
+	cfg.Rollups, cfg.Runs, cfg.SplitSessions = rollups, filepath.Join(t.TempDir(), "runs"), true
+	if _, _, err := d.run(t, cfg, nil); err != nil {
+		t.Fatal(err)
+	}
+	if n := d.ask(t, "SELECT count() FROM vigie.windows FINAL WHERE startsWith(part, 'backfill/') AND kind = 4"); n == "0\n" {
+		t.Fatal("nothing of the files is beside a window: the test proves little")
+	}
+	limits, stream := tenants.DefaultConfig(), pipeline.DefaultConfig()
+	count := func(source verify.Source) (verify.Summary, map[string]int) {
+		t.Helper()
+		files, err := backfill.NewRecount(t.Context(), cfg, clickhouse.NewBackfill(d.Client))
+		if err != nil {
+			t.Fatal(err)
+		}
+		what := verify.Config{
+			Signal: files.Signal(), Memory: 1 << 30, MaxPast: stream.MaxPast, MaxFuture: stream.MaxFuture, WatermarkDelay: stream.WatermarkDelay, MaxTenants: 100,
+			Rollups: rollups, Topic: "t", Limits: limits.For, Now: time.Now(), Files: files, FileParts: files.Parts(),
+		}
+		if source == nil {
+			what.Topic = ""
+		}
+		found := map[string]int{}
+		sum, err := verify.RunWindows(t.Context(), what, source, clickhouse.NewStore(d.Client), func(d verify.Difference) {
+			found[d.Metric]++
+			if !strings.Contains(d.What, "backfill/test/") {
+				t.Errorf("got %s, want windows of the files only", d)
+			}
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return sum, found
+	}
+	for _, source := range []verify.Source{&topic{streamed}, nil} {
+		sum, found := count(source)
+		if len(found) > 0 || source == nil && sum.Incomparable > 0 || sum.Rows == 0 {
+			t.Fatalf("got %+v and differences of %v, want all compared and none", sum, found)
+		}
+	}
+	whole, _ := count(&topic{streamed})
+	files, _ := count(nil)
+	if files.Rows >= whole.Rows || files.Events != uint64(len(loaded)) {
+		t.Errorf("got %d rows of %d and %d events of the files, want a part of the rows and %d events", files.Rows, whole.Rows, files.Events, len(loaded))
+	}
+	// Of each rollup a window loses its greatest value, or is gone.
+	for i := range rollups {
+		of := fmt.Sprintf("metric = '%s' AND startsWith(part, 'backfill/') ORDER BY tenant, series_id, start, end LIMIT 1", rollups[i].Name)
+		if i%2 == 0 {
+			d.ask(t, "INSERT INTO vigie.windows SELECT * REPLACE (version + 1 AS version, max - 1 AS max) FROM vigie.windows FINAL WHERE "+of)
+		} else {
+			d.ask(t, "DELETE FROM vigie.windows WHERE (tenant, metric, series_id, start, end, part) IN (SELECT tenant, metric, series_id, start, end, part FROM vigie.windows FINAL WHERE "+of+") SETTINGS lightweight_deletes_sync = 2")
+		}
+	}
+	for _, source := range []verify.Source{&topic{streamed}, nil} {
+		_, found := count(source)
+		for i := range rollups {
+			if found[rollups[i].Name] != 1 {
+				t.Errorf("%s: got %d differences, want the window that was changed", rollups[i].Name, found[rollups[i].Name])
+			}
+		}
+	}
+}

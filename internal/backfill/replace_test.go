@@ -264,6 +264,13 @@ func TestReplaceRefuses(t *testing.T) {
 	f("want -tenant", func(cfg *backfill.Config) { cfg.Tenant = "" })
 }
 
+// unpublished breaks when a generation is to be read.
+type unpublished struct{ *clickhouse.Backfill }
+
+func (unpublished) Publish(context.Context, *backfill.Replacement) error {
+	return fmt.Errorf("%w: %w", errBroken, backfill.ErrRefused)
+}
+
 // recount checks that neither audit nor recount misses what was replaced.
 func (c *windowCase) recount(t *testing.T, d *database, streamed []events.Metric) {
 	t.Helper()
@@ -615,6 +622,14 @@ func TestReplaceWindows(t *testing.T) {
 	}
 	same(t, c.seen(t, d, "acme", true), want)
 	c.recount(t, d, streamed)
+
+	// The same files for fewer rollups are another generation: its windows are in nobody's way before they are read.
+	fewer := c.replacing(next, "fix")
+	fewer.Rollups = fewer.Rollups[1:]
+	if _, _, err := d.run(t, fewer, func(s backfill.Store) backfill.Store { return unpublished{s.(*clickhouse.Backfill)} }); !errors.Is(err, errBroken) {
+		t.Fatalf("got %v, want %v", err, errBroken)
+	}
+	same(t, c.seen(t, d, "acme", true), want)
 
 	// Replaced again, in a part of the hours: windows that reach over the edges of that part are still those of the first.
 	inner := &windowCase{c.from.Add(time.Hour), c.to, c.rollups}

@@ -115,8 +115,10 @@ func (j *Job) set(rollup *pipeline.Rollup, files []*file, known map[string]map[i
 
 // part is what rows of the set have in the place of a source partition. The ledger of a replacement names its generation: rows of
 // another are others.
-func (s *windowSet) part(ledger string) string {
-	_, set, _ := strings.Cut(s.name, " set=")
+func (s *windowSet) part(ledger string) string { return partOf(ledger, s.name) }
+
+func partOf(ledger, name string) string {
+	_, set, _ := strings.Cut(name, " set=")
 	return "backfill/" + ledger + "/" + set
 }
 

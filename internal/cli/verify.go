@@ -168,14 +168,7 @@ func parseVerify(args []string, now time.Time) (r verifyRequest, rest []string, 
 	if err := r.Memory.UnmarshalText([]byte(*memory)); err != nil || r.Memory < 1<<20 {
 		return r, nil, fmt.Errorf("-memory %q: want 1MiB or more", *memory)
 	}
-	if r.Topic == "" && *table == "all" {
-		r.tables = verify.Tables()
-		return r, rest, nil
-	}
 	r.tables, err = parseTables(*table, append(verify.Tables(), verify.Windows()))
-	if err == nil && r.Topic == "" && r.tables[0] == verify.Windows() {
-		err = fmt.Errorf("-table windows: want a topic: windows of files are not recounted")
-	}
 	return r, rest, err
 }
 

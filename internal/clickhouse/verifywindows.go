@@ -30,7 +30,7 @@ func (s *Store) WindowRows(ctx context.Context, q verify.WindowQuery, yield func
 		}
 		return nil
 	}); err != nil {
-		return fmt.Errorf("read windows of %s: %w", q.Topic, err)
+		return fmt.Errorf("read windows of %s…: %w", q.Parts, err)
 	}
 	return nil
 }
@@ -44,7 +44,7 @@ func windowRowsQuery(q *verify.WindowQuery) string {
 		" CAST(" + migrations.MergeStates("w.sketch") + ", 'String') AS sketch, groupBitOr(w.measures) AS measures," +
 		" minIf(w.first, w.first.1 != 0) AS first_end, max(w.last) AS last_end, CAST(" + migrations.MergeDistinct("w.distinct_state") + ", 'String') AS distinct_state," +
 		" sumMap(w.top.items, w.top.counts, w.top.errors) AS tops, sum(w.top.floor) AS floor, sum(w.top.total) AS total\n" +
-		"FROM vigie.windows AS w FINAL WHERE w.kind != 1 AND w.gen = 0 AND startsWith(w.part, " + literal(q.Topic+"/") + ") AND w.start >= " + seconds(q.From*1000) + " AND w.start < " + seconds(q.To*1000))
+		"FROM vigie.windows AS w FINAL WHERE w.kind != 1 AND w.gen = 0 AND startsWith(w.part, " + literal(q.Parts) + ") AND w.start >= " + seconds(q.From*1000) + " AND w.start < " + seconds(q.To*1000))
 	if q.Tenant != "" {
 		b.WriteString(" AND w.tenant = " + literal(string(q.Tenant)))
 	}

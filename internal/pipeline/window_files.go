@@ -13,6 +13,12 @@ import (
 	"github.com/vigie-io/vigie/pkg/windows"
 )
 
+// LoadedFile is what became of a file's rows.
+type LoadedFile struct {
+	Oldest, Newest int64             // event times that were taken, bounds included, Unix nanoseconds
+	Parts          map[uint64]string // of rows of windows that they are in, by rule; without rules that the file has not filled
+}
+
 // TakeWindows calls emit for what the windows of the task's windowed rollups hold, series by series and ascending in key, and
 // empties them, so that none of them closes: for input that has an end, whose windows are closed when all of it has been
 // taken. Values of one key, of any number of tasks, are added up by JoinWindows; Closing makes rows of them. It is called before Drain.

@@ -10,36 +10,35 @@ import (
 
 // Files are files that a backfill has loaded. What it rejected of them is in no dead letter, and no limit has dropped anything.
 type Files interface {
-	// Records calls fn for each row, as a record, and with the span of event times that was taken, bounds included, Unix
-	// nanoseconds. A record is valid during the call.
-	Records(ctx context.Context, fn func(r *pipeline.Record, oldest, newest int64) error) error
+	// Records calls fn for each row, as a record, with what became of its file. Both are valid during the call.
+	Records(ctx context.Context, fn func(r *pipeline.Record, of *pipeline.LoadedFile) error) error
 }
 
-// files counts the rows of files.
-func (p *pass) files(ctx context.Context) error {
+// files reads the rows of files, and calls after behind each.
+func (p *reading) files(ctx context.Context, after func() error) error {
 	of := p.v.cfg.Files
 	if of == nil {
 		return nil
 	}
 	reader := pipeline.NewReader(p.v.cfg.Signal, p.v.cfg.FileDecoder)
-	return of.Records(ctx, func(r *pipeline.Record, oldest, newest int64) error {
+	return of.Records(ctx, func(r *pipeline.Record, of *pipeline.LoadedFile) error {
 		batch, standsFor := reader.Read(r)
-		p.row(batch, standsFor, r.Timestamp, oldest, newest)
-		return p.narrow()
+		p.row(batch, standsFor, r.Timestamp, of)
+		return after()
 	})
 }
 
-// row counts what a row of a file holds. batch is never nil: rows have no replay header.
-func (p *pass) row(batch *events.Batch, standsFor func(int) bool, timestamp, oldest, newest int64) {
+// row takes what a row of a file holds. batch is never nil: rows have no replay header.
+func (p *reading) row(batch *events.Batch, standsFor func(int) bool, timestamp int64, of *pipeline.LoadedFile) {
 	if p.first {
 		p.v.sum.Records++
 		p.v.sum.Refused += uint64(len(batch.Rejects))
 	}
 	each(batch, func(index int, e *event) {
-		if e.timestamp, e.file = timestamp, true; !standsFor(index) || p.v.cfg.Tenant != "" && e.metric.Tenant != string(p.v.cfg.Tenant) {
+		if e.timestamp, e.file = timestamp, of; !standsFor(index) || p.v.cfg.Tenant != "" && e.metric.Tenant != string(p.v.cfg.Tenant) {
 			return
 		}
-		taken := e.metric.Time >= oldest && e.metric.Time <= newest
+		taken := e.metric.Time >= of.Oldest && e.metric.Time <= of.Newest
 		switch {
 		case p.first && taken:
 			p.v.sum.Events++

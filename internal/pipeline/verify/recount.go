@@ -43,7 +43,7 @@ func (v *verifier) count(ctx context.Context, from int64) (*pass, error) {
 	if err := v.source.Records(ctx, v.span.From, v.span.To, p.record); err != nil {
 		return nil, err
 	}
-	if err := p.files(ctx); err != nil {
+	if err := p.files(ctx, p.narrow); err != nil {
 		return nil, err
 	}
 	if p.first {
@@ -66,7 +66,7 @@ func (p *pass) event(e *event) {
 	}
 	p.metric(e, &m, e.unknown)
 	for _, c := range p.rules {
-		if e.file && c.Measure == "increase" {
+		if e.file != nil && c.Measure == "increase" {
 			continue // which files do not fill
 		}
 		c.derive(e, func(d derived) { p.metric(e, &d.Metric, e.unknown || d.unsure) })
@@ -76,7 +76,7 @@ func (p *pass) event(e *event) {
 // metric counts a metric of an event, unless it is not sure that it does.
 func (p *pass) metric(e *event, m *events.Metric, unsure bool) {
 	id := series.Hash(series.AppendKey(nil, byte(m.Kind), m.Name, m.Labels))
-	if p.first && !e.unknown && !e.file {
+	if p.first && !e.unknown && e.file == nil {
 		p.v.limits.see(e.partition, m.Tenant, id)
 	}
 	start := floor(m.Time/1e9, p.v.cfg.Table.Width)

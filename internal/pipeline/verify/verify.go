@@ -122,6 +122,8 @@ type Config struct {
 	// Files were loaded beside the topic; nil is none. FileDecoder reads their rows, with the limits that they were loaded with.
 	Files       Files
 	FileDecoder *events.Decoder
+	// FileParts is how the parts of rows of windows begin that Files made.
+	FileParts string
 	// Added says whether something was added to such panes that is of neither topic nor Files: they hold what is counted, at least. Nil is none.
 	Added func(tenant, metric string, start int64) bool
 	// Decoder reads records; nil is one without limits on labels, so that events which other limits refused once, or let

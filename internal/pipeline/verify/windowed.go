@@ -5,7 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"math"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/vigie-io/vigie/internal/pipeline"
@@ -18,7 +20,7 @@ func Windows() Table { return Table{Name: "windows", Width: 1, Keep: 400 * day} 
 
 // WindowQuery selects rows of windows.
 type WindowQuery struct {
-	Topic    string     // that they are of
+	Parts    string     // how their parts begin
 	Tenant   tenants.ID // "" is all
 	From, To int64      // From ≤ Start < To, Unix seconds
 }
@@ -29,13 +31,17 @@ type WindowStore interface {
 	WindowRows(ctx context.Context, q WindowQuery, yield func(*WindowRow) error) error
 }
 
-// RunWindows compares the closed windows of a topic's declared rollups, as Run does panes. Config's table does not matter.
+// RunWindows compares the closed windows of declared rollups that a topic and files have made, as Run does panes. Config's table does not
+// matter. Each is exact by itself, since their rows are of other parts; without a source the files are counted alone.
 //
 // The plain loop knows from the order of a partition's records how far its tenants' clocks had come, but for where epochs end and how
 // long a silence was taken for. What turns on that is not comparable: windows with events that may have been too late are held
 // to the least and the most that they can have.
 func RunWindows(ctx context.Context, cfg Config, source Source, store WindowStore, report func(Difference)) (Summary, error) {
 	cfg.Table = Windows()
+	if source == nil {
+		source = noTopic{}
+	}
 	v := newVerifier(cfg, source, report)
 	err := v.runWindows(ctx, store)
 	return v.sum, err
@@ -101,9 +107,13 @@ func (v *verifier) boundWindows(ctx context.Context) (flows bool, err error) {
 	return !resting(v.span.To, after.To), v.boundByRetention(ctx)
 }
 
-// covers says whether a window can be compared.
-func (v *verifier) covers(s stretch) bool {
-	return s.start >= v.from && (v.to == 0 || s.end <= v.to)
+// covers says whether a window can be compared. All events of one that files made are there.
+func (v *verifier) covers(key *WindowKey) bool {
+	return key.Start >= v.from && (v.to == 0 || key.End <= v.to) && (key.Start >= v.sure || v.ofFile(key))
+}
+
+func (v *verifier) ofFile(key *WindowKey) bool {
+	return v.cfg.FileParts != "" && strings.HasPrefix(key.Part, v.cfg.FileParts)
 }
 
 // replaced says whether another window is read in the place of the one that the topic makes.
@@ -153,11 +163,18 @@ func (v *verifier) countWindows(ctx context.Context, of share) (*windowed, error
 	if w.reading = v.read(v.sum.Passes == 0, w.event); w.first {
 		v.sum.Records, v.sum.Events, v.sum.Refused = 0, 0, 0
 	}
-	return w, v.source.Records(ctx, v.span.From, v.span.To, w.record)
+	if err := v.source.Records(ctx, v.span.From, v.span.To, w.record); err != nil {
+		return nil, err
+	}
+	return w, w.files(ctx, w.fits)
 }
 
 func (w *windowed) record(partition int32, r *pipeline.Record) error {
 	w.reading.record(partition, r)
+	return w.fits()
+}
+
+func (w *windowed) fits() error {
 	if w.bytes > int64(w.v.cfg.Memory) {
 		return errTooMany
 	}
@@ -166,17 +183,33 @@ func (w *windowed) record(partition int32, r *pipeline.Record) error {
 
 // event counts an event in the windows that it lies in.
 func (w *windowed) event(e *event) {
+	if e.file != nil {
+		w.fileEvent(e)
+		return
+	}
 	t := w.tide(e.partition, e.metric.Tenant)
 	t.silent(e.timestamp, w.v.cfg.IdleAfter)
 	passed := t.most - int64(w.v.cfg.WatermarkDelay)
 	for _, id := range slices.Sorted(maps.Keys(w.rules)) {
 		rule := w.rules[id]
-		rule.derive(e, func(d derived) { w.derived(e, rule, &d, passed) })
+		part := w.name(fmt.Sprintf("%s/%d", w.v.cfg.Topic, e.partition))
+		rule.derive(e, func(d derived) { w.derived(e, rule, &d, part, passed) })
 	}
 	if w.first && !e.unknown {
 		w.v.limits.see(e.partition, e.metric.Tenant, series.Hash(series.AppendKey(nil, byte(e.metric.Kind), e.metric.Name, e.metric.Labels)))
 	}
 	t.take(e)
+}
+
+// fileEvent counts an event of a file: nothing of files is late, but what is stored may have had it put beside a window that was to stay.
+func (w *windowed) fileEvent(e *event) {
+	for _, id := range slices.Sorted(maps.Keys(w.rules)) {
+		rule, part := w.rules[id], e.file.Parts[id]
+		if part == "" || rule.Measure == "increase" {
+			continue
+		}
+		rule.derive(e, func(d derived) { w.derived(e, rule, &d, w.name(part), math.MinInt64) })
+	}
 }
 
 func (w *windowed) tide(partition int32, tenant string) *tide {
@@ -189,20 +222,21 @@ func (w *windowed) tide(partition int32, tenant string) *tide {
 }
 
 // derived counts what an event adds to a metric. passed is a time that no clock had passed before it.
-func (w *windowed) derived(e *event, rule *windowRule, d *derived, passed int64) {
+func (w *windowed) derived(e *event, rule *windowRule, d *derived, part string, passed int64) {
 	id := series.Hash(series.AppendKey(nil, byte(d.Kind), d.Name, d.Labels))
 	if id.Lo%w.share.of != w.share.number {
 		return
 	}
 	key := WindowKey{
 		Key:  Key{Tenant: w.name(d.Tenant), Metric: w.name(d.Name), Service: w.name(d.Labels.Get("service")), ID: id},
-		Rule: rule.id, Part: w.name(fmt.Sprintf("%s/%d", w.v.cfg.Topic, e.partition)),
+		Rule: rule.id, Part: part,
 	}
 	stays := rule.lateness
 	if rule.diverts() {
 		stays = 0
 	}
 	closed := func(end int64) bool { return end*1e9+stays <= passed }
+	beside := e.file != nil && rule.diverts()
 	if rule.sessions() {
 		list := w.sessions[key]
 		if list == nil {
@@ -210,13 +244,13 @@ func (w *windowed) derived(e *event, rule *windowRule, d *derived, passed int64)
 			w.sessions[key] = list
 		}
 		before := len(*list)
-		list.take(rule.around(floor(d.Time/1e9, 1))[0], closed, d.unsure || e.unknown, func(c *windowCell, late bool) { w.bytes += c.take(d, e, w.names, late) })
+		list.take(rule.around(floor(d.Time/1e9, 1))[0], closed, d.unsure || e.unknown, func(c *windowCell, late bool) { w.bytes += c.take(d, e, w.names, late || beside) })
 		w.bytes += int64(len(*list)-before) * windowCellBytes
 		return
 	}
 	for _, s := range rule.around(d.Time / 1e9) {
 		key.Start, key.End = s.start, s.end
-		if !w.v.covers(s) {
+		if !w.v.covers(&key) {
 			continue
 		}
 		c := w.cells[key]
@@ -225,7 +259,7 @@ func (w *windowed) derived(e *event, rule *windowRule, d *derived, passed int64)
 			w.cells[key] = c
 			w.bytes += windowCellBytes
 		}
-		w.bytes += c.take(d, e, w.names, closed(s.end))
+		w.bytes += c.take(d, e, w.names, closed(s.end) || beside)
 	}
 }
 
@@ -277,9 +311,14 @@ func (w *windowed) follow(ctx context.Context, from, to Offsets) error {
 // difference compares with the store; only, when it is not nil, are the keys to look at.
 func (w *windowed) difference(ctx context.Context, only map[WindowKey]string) (map[WindowKey]string, error) {
 	d := windowDifference{windowed: w, only: only, found: map[WindowKey]string{}, seen: map[WindowKey]bool{}, pieces: map[*session]uint64{}}
-	q := WindowQuery{Topic: w.v.cfg.Topic, Tenant: w.v.cfg.Tenant, From: w.v.from, To: w.v.cfg.Now.Add(w.v.cfg.MaxFuture + 24*time.Hour).Unix()}
-	if err := w.store.WindowRows(ctx, q, d.row); err != nil {
-		return nil, err
+	for _, parts := range []string{w.v.cfg.Topic + "/", w.v.cfg.FileParts} {
+		if len(parts) <= 1 {
+			continue // there is no topic, or there are no files
+		}
+		q := WindowQuery{Parts: parts, Tenant: w.v.cfg.Tenant, From: w.v.from, To: w.v.cfg.Now.Add(w.v.cfg.MaxFuture + 24*time.Hour).Unix()}
+		if err := w.store.WindowRows(ctx, q, d.row); err != nil {
+			return nil, err
+		}
 	}
 	for key, c := range w.cells {
 		if !d.seen[key] {
@@ -315,7 +354,7 @@ type windowDifference struct {
 func (d *windowDifference) row(r *WindowRow) error {
 	rule := d.rules[r.Rule]
 	switch {
-	case r.ID.Lo%d.share.of != d.share.number || !d.v.covers(stretch{r.Start, r.End}):
+	case r.ID.Lo%d.share.of != d.share.number || !d.v.covers(&r.WindowKey):
 		return nil
 	case rule == nil || d.v.replaced(&r.WindowKey): // no rule of now, or about to be deleted
 		d.incomparable++
@@ -364,6 +403,9 @@ func (d *windowDifference) note(key WindowKey, what string) {
 
 // closed says whether the tenant's clock has certainly passed the window's end.
 func (d *windowDifference) closed(key *WindowKey) bool {
+	if d.v.ofFile(key) {
+		return true
+	}
 	t := d.tides[tideKey{d.parts[key.Part], key.Tenant}]
 	return t != nil && key.End*1e9 <= t.newest-int64(d.v.cfg.WatermarkDelay)
 }
@@ -385,7 +427,7 @@ func (d *windowDifference) missing(key WindowKey, c *windowCell) {
 // session compares what is stored of a session: none of it, or the pieces of one that is tainted.
 func (d *windowDifference) session(key WindowKey, s *session) {
 	key.Start, key.End = s.start, s.end
-	if !d.v.covers(s.stretch) || s.tainted && d.v.replaced(&key) {
+	if !d.v.covers(&key) || s.tainted && d.v.replaced(&key) {
 		return
 	}
 	rule, stored := d.rules[key.Rule], d.pieces[s]

@@ -65,7 +65,7 @@ func (tb windowTable) WindowRows(_ context.Context, q verify.WindowQuery, yield 
 	merged := map[verify.WindowKey]*verify.WindowRow{}
 	for _, name := range slices.Sorted(maps.Keys(tb)) {
 		r := tb[name]
-		if r.kind == pipeline.WindowRetracted || r.Start < q.From || r.Start >= q.To || !strings.HasPrefix(r.Part, q.Topic+"/") {
+		if r.kind == pipeline.WindowRetracted || r.Start < q.From || r.Start >= q.To || !strings.HasPrefix(r.Part, q.Parts) {
 			continue
 		}
 		one := r.WindowRow
