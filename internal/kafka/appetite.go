@@ -4,7 +4,7 @@ const (
 	firstFetch     = 1 << 20
 	leastFetch     = 64 << 10 // a broker sends a larger batch whole
 	partitionFetch = 4 << 20
-	recordOverhead = 200 // bytes of a record beside its content
+	recordOverhead = 200 // bytes beside its content of a record that comes by itself
 )
 
 // appetite chooses how much a fetch asks for. Brokers count compressed bytes, and a backlog may unpack to twenty times as

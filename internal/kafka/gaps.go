@@ -25,23 +25,28 @@ const gapPatience = 10 * time.Second
 // offset after an abort, the records in between would be in no epoch, and nobody would miss them.
 type places map[pipeline.Partition]int64
 
-// passedOver returns ErrPassedOver when p begins behind where it has to and there are records in between.
-func (s *Session) passedOver(ctx context.Context, partition pipeline.Partition, p *kgo.FetchTopicPartition) error {
-	first, last := p.Records[0].Offset, p.Records[len(p.Records)-1].Offset
-	want, known := s.places[partition]
-	if !known {
-		want = -1
-		if committed, ok := s.group.Client().CommittedOffsets()[partition.Topic][partition.Partition]; ok {
-			want = committed.Offset
-		}
+// place is where the next records of a partition begin, or -1.
+func (s *Session) place(partition pipeline.Partition) int64 {
+	if at, known := s.places[partition]; known {
+		return at
 	}
-	s.places[partition] = last + 1
-	if want < 0 || first <= want || s.rewound[partition] {
+	if at, rewound := s.rewound[partition]; rewound {
+		return at
+	}
+	if committed, ok := s.group.Client().CommittedOffsets()[partition.Topic][partition.Partition]; ok {
+		return committed.Offset
+	}
+	return -1
+}
+
+// passedOver returns ErrPassedOver when there are records between where the next had to begin and the first that came.
+func (s *Session) passedOver(ctx context.Context, partition pipeline.Partition, want, first int64) error {
+	if _, rewound := s.rewound[partition]; rewound || first <= want {
 		return nil
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), gapPatience)
 	defer cancel()
-	at, err := s.between(ctx, partition, max(want, p.LogStartOffset), first)
+	at, err := s.between(ctx, partition, want, first)
 	switch {
 	case err != nil:
 		return fmt.Errorf("look at what is between offsets %d and %d of %s/%d: %w", want, first, partition.Topic, partition.Partition, err)

@@ -54,7 +54,7 @@ func TestRecordsPassedOverEndTheSession(t *testing.T) {
 			}
 			s.Release(fetch.Assigned...)
 			for _, c := range fetch.Chunks {
-				n -= len(c.Records)
+				n -= c.Len()
 			}
 		}
 		return ctx.Err()

@@ -31,11 +31,11 @@ func (r readPartitions) lost(fetches kgo.Fetches) (err error) {
 
 // rewound adds the partitions whose log lost its end before the session read any of it: the client goes on at the new
 // end, and offsets come again with other records.
-func (r readPartitions) rewound(fetches kgo.Fetches, into map[pipeline.Partition]bool) {
+func (r readPartitions) rewound(fetches kgo.Fetches, into map[pipeline.Partition]int64) {
 	fetches.EachError(func(topic string, partition int32, failure error) {
 		var loss *kgo.ErrDataLoss
 		if errors.As(failure, &loss) {
-			into[pipeline.Partition{Topic: topic, Partition: partition}] = true
+			into[pipeline.Partition{Topic: topic, Partition: partition}] = loss.ResetTo
 		}
 	})
 }

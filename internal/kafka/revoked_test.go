@@ -77,7 +77,7 @@ func (f *feed) poll() (records int) {
 	}
 	f.Release(fetch.Assigned...)
 	for _, c := range fetch.Chunks {
-		records += len(c.Records)
+		records += c.Len()
 	}
 	return records
 }

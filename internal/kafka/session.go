@@ -43,16 +43,14 @@ type Session struct {
 	appetite   appetite
 	read       readPartitions
 	places     places
-	rewound    map[pipeline.Partition]bool // whose log lost its end, until the next records
+	rewound    map[pipeline.Partition]int64 // whose log lost its end: where the client goes on, until the next records
 	moves      moves
 	stop       context.CancelFunc
 	observer   sync.WaitGroup
 	end        context.CancelFunc // of all that the group's client does
 
-	polled  kgo.Fetches      // by the last Poll, to be recycled by the next
-	chunks  []pipeline.Chunk // reused by Poll
-	records []pipeline.Record
-	headers []pipeline.Header
+	polled polled           // by the last Poll, released by the next
+	chunks []pipeline.Chunk // reused by Poll
 }
 
 // NewSession fences the slot's predecessor, which aborts its open transaction, and joins the group. It returns an
@@ -64,7 +62,7 @@ func NewSession(ctx context.Context, cfg Config, slot int, metrics *Metrics, log
 	}
 	log = log.With("slot", slot)
 	s := &Session{
-		cfg: cfg, appetite: newAppetite(int64(cfg.FetchBuffer)), log: log, metrics: metrics, assignment: newAssignment(), reach: newReach(), read: readPartitions{}, places: places{}, rewound: map[pipeline.Partition]bool{},
+		cfg: cfg, appetite: newAppetite(int64(cfg.FetchBuffer)), log: log, metrics: metrics, assignment: newAssignment(), reach: newReach(), read: readPartitions{}, places: places{}, rewound: map[pipeline.Partition]int64{},
 		signals: map[string]events.Signal{
 			cfg.Topics.Metrics.Name: events.Metrics,
 			cfg.Topics.Spans.Name:   events.Spans,
@@ -104,7 +102,8 @@ func (s *Session) options(instance string, slot int) ([]kgo.Opt, error) {
 	options = append(options, s.protocol()...)
 	fetch, partition := s.appetite.limits()
 	// Two fetches of a broker are under way: one is processed while the next is made.
-	options = append(options, newMemory(4*int64(s.cfg.FetchBuffer)).options()...)
+	s.polled.bundles = newBundler(4 * int64(s.cfg.FetchBuffer))
+	options = append(options, s.polled.bundles.options()...)
 	// No topics yet: the client joins the group only when it has some.
 	return append(options,
 		kgo.TransactionalID(fmt.Sprintf("%s-%s-%d", s.cfg.TransactionalIDPrefix, instance, slot)),
@@ -200,14 +199,14 @@ func (s *Session) ResultPartition() int32 { return s.result }
 
 // Poll implements pipeline.Session. Its errors may wrap ErrFenced or ErrTopicRecreated.
 func (s *Session) Poll(ctx context.Context) (pipeline.Fetch, error) {
-	recycle(s.polled)
-	s.polled = nil
-	s.reuse()
+	clear(s.chunks)
+	s.chunks = s.chunks[:0]
+	s.polled.release()
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	s.assignment.wakes(cancel)
 	fetches := s.group.PollFetches(ctx)
-	s.polled = fetches
+	s.polled.fetches = fetches
 	if fetches.IsClientClosed() {
 		return pipeline.Fetch{}, fmt.Errorf("poll events: %w", kgo.ErrClientClosed)
 	}
@@ -229,13 +228,23 @@ func (s *Session) Poll(ctx context.Context) (pipeline.Fetch, error) {
 			s.losses.Add(1)
 			return
 		}
-		lost = errors.Join(lost, s.passedOver(ctx, partition, &p))
-		s.reach.polled(partition, p.Records[len(p.Records)-1].Offset+1, p.LastStableOffset)
-		records, bytes := s.convert(p.Records)
+		place := s.place(partition)
+		from := max(place, p.LogStartOffset)
+		records, bytes := s.polled.unread(p.Records, from)
 		unpacked += bytes
-		if len(records) > 0 {
+		first, next := p.Records[0].Offset, p.Records[len(p.Records)-1].Offset+1
+		if records.Len > 0 {
+			first = min(first, records.First)
+		}
+		if place >= 0 {
+			lost = errors.Join(lost, s.passedOver(ctx, partition, from, first))
+		}
+		s.places[partition] = next
+		s.reach.polled(partition, next, p.LastStableOffset)
+		if records.Len > 0 {
+			_, rewound := s.rewound[partition]
 			s.chunks = append(s.chunks, pipeline.Chunk{
-				Partition: partition, Signal: s.signals[p.Topic], Records: records, LogStart: p.LogStartOffset, Rewound: s.rewound[partition],
+				Partition: partition, Signal: s.signals[p.Topic], Unread: records, LogStart: p.LogStartOffset, Rewound: rewound,
 			})
 			delete(s.rewound, partition)
 		}
@@ -250,36 +259,6 @@ func (s *Session) Poll(ctx context.Context) (pipeline.Fetch, error) {
 		return pipeline.Fetch{}, fmt.Errorf("poll events: %w", lost)
 	}
 	return pipeline.Fetch{Chunks: s.chunks, Assigned: s.assigned()}, nil
-}
-
-// reuse empties the buffers of the last Poll; they keep nothing of its records alive.
-func (s *Session) reuse() {
-	clear(s.chunks)
-	clear(s.records)
-	clear(s.headers)
-	s.chunks, s.records, s.headers = s.chunks[:0], s.records[:0], s.headers[:0]
-}
-
-// convert leaves transaction markers out, and says about what the records take in memory. When a buffer grows, earlier chunks keep their
-// part of the old one.
-func (s *Session) convert(in []*kgo.Record) (out []pipeline.Record, bytes int64) {
-	start := len(s.records)
-	for _, r := range in {
-		if r.Attrs.IsControl() {
-			continue
-		}
-		first := len(s.headers)
-		for _, h := range r.Headers {
-			s.headers = append(s.headers, pipeline.Header{Key: h.Key, Value: h.Value})
-			bytes += int64(len(h.Key) + len(h.Value))
-		}
-		bytes += recordOverhead + int64(len(r.Key)+len(r.Value))
-		s.records = append(s.records, pipeline.Record{
-			Offset: r.Offset, Timestamp: r.Timestamp.UnixNano(), Key: r.Key, Value: r.Value,
-			Headers: s.headers[first:len(s.headers):len(s.headers)],
-		})
-	}
-	return s.records[start:len(s.records):len(s.records)], bytes
 }
 
 // assigned lists the session's partitions. Within an epoch the list only grows: a partition that is taken away

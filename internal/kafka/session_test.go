@@ -101,8 +101,11 @@ func take(t *testing.T, s *kafka.Session, n int) (values []string) {
 
 func valuesOf(fetch pipeline.Fetch) (values []string) {
 	for _, chunk := range fetch.Chunks {
-		for _, record := range chunk.Records {
-			values = append(values, string(record.Value))
+		room := make([]pipeline.Record, 3)
+		for records := chunk.Unread.Read(room); len(records) > 0; records = chunk.Unread.Read(room) {
+			for _, record := range records {
+				values = append(values, string(record.Value))
+			}
 		}
 	}
 	return values

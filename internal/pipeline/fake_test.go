@@ -252,7 +252,7 @@ func (l *fakeLog) Poll(ctx context.Context) (pipeline.Fetch, error) {
 			continue
 		}
 		if n := min(l.most(len(p.records)-p.polled), len(p.records)-p.polled); n > 0 {
-			f.Chunks = append(f.Chunks, pipeline.Chunk{Partition: p.Partition, Signal: p.signal, Records: p.records[p.polled : p.polled+n]})
+			f.Chunks = append(f.Chunks, pipeline.Chunk{Partition: p.Partition, Signal: p.signal, Unread: unread(p.records[p.polled : p.polled+n])})
 			p.polled += n
 		}
 		through := int64(0)

@@ -145,11 +145,11 @@ func (o *Origin) command(what string, at Partition, why string) string {
 // follows says whether the records of c come after those that were stepped.
 func (t *Task) follows(c *Chunk) error {
 	r := &t.reading
-	if !r.tracked || c.Rewound || c.Records[0].Offset >= r.next {
+	if !r.tracked || c.Rewound || c.first() >= r.next {
 		return nil
 	}
 	return fmt.Errorf("offset %d of %s/%d came again: the results are up to %d. The log or the group's offset was changed; stop every stream process and set the offset to where unread records begin (kafka-consumer-groups.sh --reset-offsets)",
-		c.Records[0].Offset, c.Partition.Topic, c.Partition.Partition, r.next)
+		c.first(), c.Partition.Topic, c.Partition.Partition, r.next)
 }
 
 // advance notes the records of c, and counts the offsets that lie before them and can never be read.
@@ -168,5 +168,5 @@ func (t *Task) advance(c *Chunk) {
 			t.tally.Deleted += uint64(c.LogStart - from)
 		}
 	}
-	r.next = c.Records[len(c.Records)-1].Offset + 1
+	r.next = c.last() + 1
 }

@@ -18,7 +18,7 @@ type Header struct {
 	Value []byte
 }
 
-// Record is one source record. Its slices are valid until the next Poll.
+// Record is one source record. Its texts and slices are valid until the next Poll, or as long as Unread says.
 type Record struct {
 	Offset    int64
 	Timestamp int64 // Unix nanoseconds, the producer's
@@ -27,13 +27,48 @@ type Record struct {
 	Headers   []Header
 }
 
-// Chunk is a run of records of one partition, in offset order.
+// Unread are records that are read as they are stepped: a few of them are in the nearest cache then, and those of a poll never are.
+type Unread struct {
+	First, Last int64 // offsets
+	Len         int
+	// Read returns the next records, in room, as many as fit; none when all have been read. They are valid until the next Read of any chunk.
+	Read func(room []Record) []Record
+}
+
+// Chunk is a run of records of one partition, in offset order, at least one.
 type Chunk struct {
 	Partition Partition
 	Signal    events.Signal
 	Records   []Record
-	LogStart  int64 // first offset that was there when they were fetched; -1 when unknown
-	Rewound   bool  // the log lost its end and goes on with other records: offsets come again
+	Unread    Unread // behind Records, if its Read is not nil
+	LogStart  int64  // first offset that was there when they were fetched; -1 when unknown
+	Rewound   bool   // the log lost its end and goes on with other records: offsets come again
+}
+
+// Len is how many records there are.
+func (c *Chunk) Len() int { return len(c.Records) + c.Unread.Len }
+
+// first and last are offsets.
+func (c *Chunk) first() int64 {
+	if len(c.Records) > 0 {
+		return c.Records[0].Offset
+	}
+	return c.Unread.First
+}
+
+func (c *Chunk) last() int64 {
+	if c.Unread.Len > 0 {
+		return c.Unread.Last
+	}
+	return c.Records[len(c.Records)-1].Offset
+}
+
+// more reads further records into room.
+func (c *Chunk) more(room []Record) []Record {
+	if c.Unread.Read == nil {
+		return nil
+	}
+	return c.Unread.Read(room)
 }
 
 // Reach says how far one assigned partition has been polled.

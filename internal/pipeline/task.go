@@ -29,6 +29,7 @@ type TaskConfig struct {
 
 // Scratch is memory to decode into. Tasks that one goroutine steps may share one.
 type Scratch struct {
+	records [runRecords]Record
 	batches [runRecords]events.Batch
 	headers [runRecords]sourceHeaders
 	looks   [runRecords]events.Look
@@ -147,7 +148,12 @@ func (t *Task) Step(chunk *Chunk, now int64) {
 	t.now, t.admit = now, newAdmission(&t.cfg.Config, now)
 	t.advance(chunk)
 	t.claims.follow(t.rates.changes)
-	for n, rest := 0, chunk.Records; len(rest) > 0; n++ {
+	for n, rest := 0, chunk.Records; ; n++ {
+		if len(rest) == 0 {
+			if rest = chunk.more(t.cfg.Scratch.records[:]); len(rest) == 0 {
+				break
+			}
+		}
 		run := rest[:runLength(rest)]
 		split := t.cfg.watch.split(n%sampledRuns == 0)
 		t.decode(run)

@@ -32,7 +32,23 @@ func limitsOf(overrides map[tenants.ID]tenants.Limits) func() *tenants.Config {
 }
 
 func step(task *pipeline.Task, now time.Time, records ...pipeline.Record) {
-	task.Step(&pipeline.Chunk{Partition: at, Signal: events.Metrics, Records: records}, now.UnixMilli())
+	half := len(records) / 2
+	task.Step(&pipeline.Chunk{Partition: at, Signal: events.Metrics, Records: records[:half], Unread: unread(records[half:])}, now.UnixMilli())
+}
+
+// unread are records to be read.
+func unread(records []pipeline.Record) pipeline.Unread {
+	if len(records) == 0 {
+		return pipeline.Unread{}
+	}
+	return pipeline.Unread{
+		First: records[0].Offset, Last: records[len(records)-1].Offset, Len: len(records),
+		Read: func(room []pipeline.Record) []pipeline.Record {
+			n := copy(room, records)
+			records = records[n:]
+			return room[:n]
+		},
+	}
 }
 
 func drain(task *pipeline.Task, now time.Time) *pipeline.Outputs {

@@ -236,7 +236,7 @@ func (c costly) Poll(ctx context.Context) (pipeline.Fetch, error) {
 	fetch, err := c.Session.Poll(ctx)
 	events := 0
 	for i := range fetch.Chunks {
-		events += len(fetch.Chunks[i].Records)
+		events += fetch.Chunks[i].Len()
 	}
 	c.member.events.Add(int64(events))
 	time.Sleep(time.Duration(events) * c.shape.EventCost)

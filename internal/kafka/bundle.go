@@ -1,0 +1,179 @@
+package kafka
+
+import (
+	"crypto/rand"
+	"encoding/binary"
+	"hash/maphash"
+	"sync"
+	"unsafe"
+
+	"github.com/twmb/franz-go/pkg/kgo"
+)
+
+var (
+	_ kgo.Decompressor = (*bundler)(nil)
+	_ kgo.PoolRecords  = (*bundler)(nil)
+)
+
+// bundle is a batch of several records that the client has not taken apart. Where it asks for the batch unpacked it gets a note: two records with the
+// offsets of the first and the last, which lead to the bundle. So it goes on doing all else it does: it checks sums, keeps its
+// place, follows leaders, leaves out what was aborted and what is before its place. Only records are not made, which would be
+// the dearest part.
+//
+// Of both records of a note the second may come alone: then the client's place is within the batch.
+type bundle struct {
+	note    [2 * noteSize]byte
+	bytes   []byte
+	entries []entry // two at least
+}
+
+const (
+	sealSize = 16
+	// A note's record is six numbers of a byte, an offset of up to five and a key.
+	noteSize = 6 + 5 + keySize
+	keySize  = sealSize + 1
+)
+
+// bundler unpacks batches into bundles. It is safe for concurrent use.
+type bundler struct {
+	*memory
+	unpacker kgo.Decompressor
+	// seal begins the key of notes. No producer knows it, so no record looks like a note.
+	seal [sealSize]byte
+
+	mu      sync.Mutex
+	entries shelf[entry]
+	density float64 // records in a byte of batches, at the most lately
+	seed    maphash.Seed
+	seen    map[uint64]struct{} // batches that were bundled
+}
+
+// maxSeen bounds how many are remembered.
+const maxSeen = 1 << 12
+
+// newBundler returns one that keeps at most so many bytes for later.
+func newBundler(most int64) *bundler {
+	m := newMemory(most)
+	b := &bundler{
+		memory: m, unpacker: &unpacker{m, kgo.DefaultDecompressor(m)},
+		entries: newShelf[entry](most / 2), seed: maphash.MakeSeed(), seen: map[uint64]struct{}{},
+	}
+	rand.Read(b.seal[:]) // which never fails
+	return b
+}
+
+// options make a client bundle what it fetches.
+func (b *bundler) options() []kgo.Opt {
+	return []kgo.Opt{kgo.WithPools(recordsOnly{b.memory}), kgo.WithDecompressor(b)}
+}
+
+// recordsOnly keeps the client from clearing and giving back what it takes for unpacked batches: these are notes.
+type recordsOnly struct{ memory kgo.PoolRecords }
+
+func (r recordsOnly) GetRecords(n int) []kgo.Record { return r.memory.GetRecords(n) }
+func (r recordsOnly) PutRecords(list []kgo.Record)  { r.memory.PutRecords(list) }
+
+// Decompress implements kgo.Decompressor.
+//
+// A batch that comes again is the client's to take apart. It may be one whose last records were compacted away: after these come offsets that
+// belong to it, which only its head tells of, and the client, which has read its way to the last record, asks for the next.
+func (b *bundler) Decompress(src []byte, codec kgo.CompressionCodecType) ([]byte, error) {
+	out, err := b.unpacker.Decompress(src, codec)
+	if err != nil || codec == kgo.CodecNone {
+		return out, err
+	}
+	b.memory.grown(kgo.FetchBatchMetrics{CompressedBytes: len(src), UncompressedBytes: len(out), CompressionType: uint8(codec)})
+	entries, ok := list(b.room(len(out)), out)
+	if !ok || b.again(src) {
+		b.keep(entries, 0)
+		return out, nil
+	}
+	return (&bundle{bytes: out, entries: entries}).write(b.seal), nil
+}
+
+// room is for the entries of a batch of so many bytes.
+func (b *bundler) room(bytes int) []entry {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.entries.get(int(b.density*float64(bytes)) + 1)
+}
+
+// keep takes room back that held the entries of so many bytes.
+func (b *bundler) keep(list []entry, bytes int) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.density = max(b.density*fade, float64(len(list))/float64(max(bytes, 1)))
+	b.entries.put(list)
+}
+
+// again says whether a batch was seen before, or one very much like it.
+func (b *bundler) again(src []byte) bool {
+	const enough = 256
+	hash := maphash.Bytes(b.seed, src[max(0, len(src)-enough):]) + uint64(len(src))
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if _, ok := b.seen[hash]; ok {
+		return true
+	}
+	if len(b.seen) == maxSeen {
+		clear(b.seen)
+	}
+	b.seen[hash] = struct{}{}
+	return false
+}
+
+// list appends the records of a batch to dst[:0]. It says no to those of which bundles are not made: there are two at least, in the order of
+// their offsets.
+func list(dst []entry, batch []byte) (_ []entry, ok bool) {
+	var e entry
+	dst = dst[:0]
+	before := int32(-1)
+	for at := e.read(batch, 0); at >= 0; at = e.read(batch, at) {
+		if e.offset <= before {
+			return dst, false
+		}
+		before = e.offset
+		dst = append(dst, e)
+	}
+	return dst, len(dst) > 1
+}
+
+// write writes the note.
+func (b *bundle) write(seal [sealSize]byte) []byte {
+	note := b.note[:0]
+	for _, offset := range [...]int32{b.first(), b.last()} {
+		number := binary.AppendVarint(nil, int64(offset))
+		note = binary.AppendVarint(note, int64(len(number)+keySize+5))
+		note = append(append(note, 0, 0), number...) // attributes, time
+		note = binary.AppendVarint(note, keySize)
+		note = append(append(note, byte(len(note))), seal[:]...)
+		note = append(note, 1, 0) // no value, no headers
+	}
+	return note
+}
+
+func (b *bundle) first() int32 { return b.entries[0].offset }
+func (b *bundle) last() int32  { return b.entries[len(b.entries)-1].offset }
+
+// open returns the bundle that a record leads to, and whether it is the first of the two that do. It returns nil for a record that is what it
+// looks like.
+func (b *bundler) open(r *kgo.Record) (_ *bundle, head bool) {
+	if len(r.Key) != keySize || [sealSize]byte(r.Key[1:]) != b.seal {
+		return nil, false
+	}
+	// The seal says that the key is within a note, and its first byte where: at the beginning of the bundle.
+	at := int(r.Key[0])
+	return (*bundle)(unsafe.Add(unsafe.Pointer(unsafe.SliceData(r.Key)), -at)), at < noteSize
+}
+
+// recycle gives the memory of records back, and of the bundles they lead to. None of them is to be used any more.
+func (b *bundler) recycle(fetches kgo.Fetches) {
+	fetches.EachRecord(func(r *kgo.Record) {
+		if bundle, _ := b.open(r); bundle != nil && bundle.bytes != nil {
+			b.keep(bundle.entries, len(bundle.bytes))
+			b.memory.PutDecompressBytes(bundle.bytes)
+			bundle.bytes, bundle.entries = nil, nil
+		}
+		r.Recycle()
+	})
+}

@@ -1,0 +1,112 @@
+package kafka
+
+import (
+	"unsafe"
+
+	"github.com/twmb/franz-go/pkg/kbin"
+
+	"github.com/vigie-io/vigie/internal/pipeline"
+)
+
+// entry is a record as it stands in an unpacked batch (https://kafka.apache.org/documentation/#record).
+type entry struct {
+	time       int64 // milliseconds from the batch's on
+	offset     int32 // from the batch's on
+	key, value span
+	headers    span // their number is its size
+}
+
+// span is where bytes are in a batch, which has less than 1 GiB of them. A size below 0 is no bytes, which is not the same as none.
+type span struct{ at, size int32 }
+
+func (s span) of(b []byte) []byte {
+	if s.size < 0 {
+		return nil
+	}
+	end := s.at + s.size
+	return b[s.at:end:end]
+}
+
+// read reads the record that begins at at, and says where the next does: below 0 where there is no whole record. It takes what the client takes.
+func (e *entry) read(b []byte, at int) (next int) {
+	length, at := varint(b, at)
+	next = at + int(length)
+	if at < 0 || length < 0 || next > len(b) || at == next {
+		return bad
+	}
+	b = b[:next]
+	const attributes = 1 // of no use
+	e.time, at = varlong(b, at+attributes)
+	e.offset, at = varint(b, at)
+	e.key, at = field(b, at)
+	e.value, at = field(b, at)
+	e.headers.size, at = varint(b, at)
+	e.headers.at = int32(at)
+	if at < 0 || int(e.headers.size) > next-at {
+		return bad
+	}
+	for range 2 * max(0, e.headers.size) { // keys and values
+		if _, at = field(b, at); at < 0 {
+			return bad
+		}
+	}
+	return next
+}
+
+// appendHeaders appends the record's headers, as views.
+func (e *entry) appendHeaders(dst []pipeline.Header, b []byte) []pipeline.Header {
+	at := int(e.headers.at)
+	for range e.headers.size {
+		var key, value span
+		key, at = field(b, at)
+		value, at = field(b, at)
+		text := key.of(b)
+		dst = append(dst, pipeline.Header{Key: unsafe.String(unsafe.SliceData(text), len(text)), Value: value.of(b)})
+	}
+	return dst
+}
+
+// field is where the bytes are whose size is at at, and where they end.
+func field(b []byte, at int) (s span, end int) {
+	s.size, at = varint(b, at)
+	s.at, end = int32(at), at+int(max(0, s.size))
+	if end > len(b) {
+		end = bad
+	}
+	return s, end
+}
+
+// bad is where a number ends that cannot be read, and whatever follows it.
+const bad = -1 << 40
+
+// varint reads the number at at, and where it ends.
+func varint(b []byte, at int) (n int32, end int) {
+	if uint(at) < uint(len(b)) {
+		u := uint32(b[at])
+		if u < 0x80 {
+			return zigzag(u), at + 1
+		}
+		if at++; at < len(b) && b[at] < 0x80 {
+			return zigzag(u&0x7f | uint32(b[at])<<7), at + 1
+		}
+		if n, width := kbin.Varint(b[at-1:]); width > 0 {
+			return n, at - 1 + width
+		}
+	}
+	return 0, bad
+}
+
+func zigzag(u uint32) int32 { return int32(u>>1) ^ -int32(u&1) }
+
+// varlong is varint of 64 bits.
+func varlong(b []byte, at int) (n int64, end int) {
+	if uint(at) < uint(len(b)) {
+		if b[at] < 0x80 {
+			return int64(zigzag(uint32(b[at]))), at + 1
+		}
+		if n, width := kbin.Varlong(b[at:]); width > 0 {
+			return n, at + width
+		}
+	}
+	return 0, bad
+}
