@@ -157,9 +157,10 @@ func (r *run) behind() bool {
 	return !slices.ContainsFunc(r.order, func(t *Task) bool { return t.tally.Records > 0 && t.reach.Next >= t.there })
 }
 
-// assign makes tasks for new partitions, which have to restore their state first, and notes those that were taken away.
-// Their tasks stay until the epoch ends: Commit commits the offsets of everything polled, and results must be beside
-// them.
+// assign makes tasks for new partitions, which have to restore their state first, and drops those of partitions that were taken away.
+// Only a task that the epoch has records of stays until that ends: Commit commits the offsets of everything polled, and results
+// must be beside them. Any other must not be drained once more: what it says without records, such as up to where its partition has been read,
+// would come behind what the new owner has written meanwhile.
 func (r *run) assign(ctx context.Context, fetch *Fetch) {
 	owned := make(map[Partition]bool, len(fetch.Assigned))
 	var fresh []Reach
@@ -183,8 +184,12 @@ func (r *run) assign(ctx context.Context, fetch *Fetch) {
 	}
 	r.leaving = r.leaving[:0]
 	for _, t := range r.order {
-		if !owned[t.cfg.Partition] {
-			r.leaving = append(r.leaving, t.cfg.Partition)
+		switch p := t.cfg.Partition; {
+		case owned[p]:
+		case t.tally.Records == 0:
+			r.drop(p)
+		default:
+			r.leaving = append(r.leaving, p)
 		}
 	}
 }

@@ -376,6 +376,37 @@ func TestRevokedPartition(t *testing.T) {
 	})
 }
 
+// A task whose partition is gone when its epoch has been aborted says nothing any more, not even how far it had come: the new owner's word on that
+// may stand in the log already.
+func TestTakenAwayWhenAborted(t *testing.T) {
+	other := pipeline.Partition{Topic: at.Topic, Partition: 5}
+	s := &timedSession{assigned: []pipeline.Reach{reach(at, 0), reach(other, 0)}}
+	s.origin = func(pipeline.Partition) pipeline.Origin { return pipeline.Origin{TopicID: [16]byte{1}, Group: "g"} }
+	s.answer = func(n int) (bool, error) { return n > 1, nil }
+	inBubble(t, s, nil, func(t *testing.T, _ *pipeline.Worker, _ context.CancelFunc) {
+		s.polls <- fetchOf(at, record("acme", event(time.Now(), "m", "")))
+		time.Sleep(300 * time.Millisecond)
+		synctest.Wait()
+		s.mu.Lock()
+		aborted := len(s.state)
+		s.mu.Unlock()
+		f := fetchOf(other, record("acme", event(time.Now(), "m", "")))
+		f.Assigned = []pipeline.Reach{reach(other, 0)}
+		s.polls <- f
+		time.Sleep(2 * time.Second)
+		synctest.Wait()
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		said := map[int32]int{}
+		for _, m := range s.state[aborted:] {
+			said[m.Partition]++
+		}
+		if len(s.commits) < 2 || said[other.Partition] == 0 || said[at.Partition] > 0 {
+			t.Errorf("got %d commits, and after the first was aborted state of partitions %v, want of %d only", len(s.commits), said, other.Partition)
+		}
+	})
+}
+
 func TestAbortedEpochIsForgotten(t *testing.T) {
 	s := &timedSession{assigned: []pipeline.Reach{reach(at, 0)}}
 	s.answer = func(n int) (bool, error) { return n > 1, nil }
