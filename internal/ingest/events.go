@@ -231,3 +231,11 @@ func (s *Server) unknownSignal(w http.ResponseWriter, r *http.Request) {
 	writeJSON(w, http.StatusNotFound, jsonAnswer{Errors: []jsonError{{Index: -1, Reason: "unknown_signal",
 		Detail: fmt.Sprintf("no signal %q: want metrics, spans or logs", r.PathValue("signal"))}}})
 }
+
+// notAllowed answers methods that an address does not take.
+func notAllowed(allowed, instead string) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Allow", allowed)
+		writeJSON(w, http.StatusMethodNotAllowed, jsonAnswer{Errors: []jsonError{{Index: -1, Reason: "method", Detail: r.Method + " is not taken: " + instead}}})
+	}
+}

@@ -403,7 +403,13 @@ func TestRefusedRequests(t *testing.T) {
 	f("no key", nil, "POST", path, good, []string{"Authorization", ""}, 401)
 	f("unknown key", nil, "POST", path, good, []string{"Authorization", "Bearer x"}, 401)
 	f("key to read", nil, "POST", path, good, []string{"Authorization", "Bearer r"}, 403)
-	f("method", nil, "GET", path, nil, nil, 405)
+	for address, instead := range map[string]string{path: "with POST", "/v1/events": "/v1/events/metrics"} {
+		method := map[string]string{path: "GET", "/v1/events": "POST"}[address]
+		w := f("method", nil, method, address, good, nil, 405)
+		if !strings.Contains(w.Body.String(), instead) || w.Header().Get("Content-Type") != "application/json" || w.Header().Get("Allow") == "" {
+			t.Errorf("%s %s: got %s of %s, want what to do instead, in JSON", method, address, w.Body, w.Header().Get("Content-Type"))
+		}
+	}
 	f("method", nil, "PUT", "/v1/traces", nil, nil, 405)
 	f("signal", nil, "POST", "/v1/events/costs", good, nil, 404)
 	f("type", nil, "POST", path, good, []string{"Content-Type", "text/html"}, 415)

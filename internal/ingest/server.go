@@ -89,6 +89,8 @@ func (s *Server) routes() {
 		s.handle("POST /v1/events/"+string(signal), eventsDoor(signal))
 	}
 	s.mux.HandleFunc("POST /v1/events/{signal}", s.unknownSignal)
+	s.mux.HandleFunc("/v1/events/{signal}", notAllowed("POST", "send events here with POST"))
+	s.mux.HandleFunc("/v1/events", notAllowed("GET, HEAD", "send events to /v1/events/metrics, /v1/events/spans or /v1/events/logs; GET tells here what this server takes"))
 	s.handle("POST /v1/metrics", otlpDoor(events.Metrics))
 	s.handle("POST /v1/traces", otlpDoor(events.Spans))
 	s.handle("POST /v1/logs", otlpDoor(events.Logs))

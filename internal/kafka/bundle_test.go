@@ -180,7 +180,7 @@ func readPlain(t *rapid.T, answer *kmsg.FetchResponseTopicPartition, o kgo.Proce
 			for _, h := range r.Headers {
 				headers = append(headers, pipeline.Header{Key: h.Key, Value: h.Value})
 			}
-			out = append(out, textOf(r.Offset, r.Timestamp.UnixNano(), r.Key, r.Value, headers))
+			out = append(out, textOf(r.Offset, nanoseconds(r.Timestamp), r.Key, r.Value, headers))
 		}
 	}
 	return out, next

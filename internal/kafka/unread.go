@@ -1,6 +1,7 @@
 package kafka
 
 import (
+	"math"
 	"sort"
 	"time"
 
@@ -134,7 +135,7 @@ func (o *opened) next(into *pipeline.Record, headers []pipeline.Header) []pipeli
 	first := len(headers)
 	headers = e.appendHeaders(headers, o.batch)
 	*into = pipeline.Record{
-		Offset: o.base + int64(e.offset), Timestamp: o.begin + e.time*o.unit,
+		Offset: o.base + int64(e.offset), Timestamp: representable(o.begin + e.time*o.unit),
 		Key: e.key.of(o.batch), Value: e.value.of(o.batch), Headers: headers[first:len(headers):len(headers)],
 	}
 	return headers
@@ -147,6 +148,18 @@ func single(r *kgo.Record, headers []pipeline.Header) (pipeline.Record, []pipeli
 		headers = append(headers, pipeline.Header{Key: h.Key, Value: h.Value})
 	}
 	return pipeline.Record{
-		Offset: r.Offset, Timestamp: r.Timestamp.UnixNano(), Key: r.Key, Value: r.Value, Headers: headers[first:len(headers):len(headers)],
+		Offset: r.Offset, Timestamp: nanoseconds(r.Timestamp), Key: r.Key, Value: r.Value, Headers: headers[first:len(headers):len(headers)],
 	}, headers
+}
+
+// nanoseconds are those of a record's timestamp, as the client has it.
+func nanoseconds(t time.Time) int64 { return representable(t.UnixNano()) }
+
+// representable is the time of a record in nanoseconds that were made of milliseconds. Those of a time that they cannot say, after 2262-04-11,
+// have wrapped around to any other, but to no whole millisecond. They become the last that they can say, which is refused as too new.
+func representable(ns int64) int64 {
+	if ns%int64(time.Millisecond) != 0 {
+		return math.MaxInt64
+	}
+	return ns
 }

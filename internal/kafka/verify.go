@@ -214,7 +214,7 @@ func (s *SourceTopic) Records(ctx context.Context, from, to verify.Offsets, fn f
 	var record pipeline.Record
 	err := readRange(ctx, &s.cfg, s.topic, from, to, s.log, func(_ [16]byte, r *kgo.Record) error {
 		record = pipeline.Record{
-			Offset: r.Offset, Timestamp: r.Timestamp.UnixNano(), Key: r.Key, Value: r.Value, Headers: record.Headers[:0],
+			Offset: r.Offset, Timestamp: nanoseconds(r.Timestamp), Key: r.Key, Value: r.Value, Headers: record.Headers[:0],
 		}
 		for _, h := range r.Headers {
 			record.Headers = append(record.Headers, pipeline.Header{Key: h.Key, Value: h.Value})
