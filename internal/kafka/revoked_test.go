@@ -134,3 +134,31 @@ func TestTakenAwayWhileATransactionEnds(t *testing.T) {
 	f.take()
 	f.commit(true)
 }
+
+// An epoch that polled nothing commits only while its worker is in the group: another may have its partitions by now.
+func TestEpochWithoutOffsetsOfAWorkerThatIsOut(t *testing.T) {
+	ctx, cluster, cfg := onFake(t)
+	f := newFeed(t, ctx, cfg)
+	f.take()
+	f.commit(true)
+	messages := []pipeline.Message{{Topic: cfg.Topics.Results.Name, Partition: f.ResultPartition(), Value: []byte("by time alone")}}
+	if committed, err := f.Commit(ctx, messages); err != nil || !committed {
+		t.Fatalf("in the group: got %v, %v, want it committed", committed, err)
+	}
+	// The group forgets the worker, and the worker hears nothing of it yet.
+	cluster.ControlKey(int16(kmsg.Heartbeat), func(kmsg.Request) (kmsg.Response, error, bool) {
+		cluster.KeepControl()
+		return kmsg.NewPtrHeartbeatResponse(), nil, true
+	})
+	leave := kmsg.NewPtrLeaveGroupRequest()
+	leave.Group = cfg.Group
+	member := kmsg.NewLeaveGroupRequestMember()
+	member.InstanceID = kmsg.StringPtr(memberID("host", 0))
+	leave.Members = append(leave.Members, member)
+	if response, err := leave.RequestWith(ctx, f.producer); err != nil || response.ErrorCode != 0 || response.Members[0].ErrorCode != 0 {
+		t.Fatalf("leave: got %+v, %v", response, err)
+	}
+	if committed, err := f.Commit(ctx, messages); err != nil || committed {
+		t.Errorf("out of the group: got %v, %v, want it aborted", committed, err)
+	}
+}

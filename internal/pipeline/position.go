@@ -37,13 +37,12 @@ type reading struct {
 	committed int64 // next of the last committed epoch, or -1
 	known     bool  // restored, or read from the source since
 	tracked   bool  // the source topic's id is known
-	written   [16]byte
 	origin    int64 // the group's offset when the task began
 }
 
 // Changes implements Operator.
 func (p *position) Changes(emit func(key, value []byte)) {
-	if r := &p.reading; r.tracked && (r.next != r.committed || r.topic != r.written) {
+	if r := &p.reading; r.tracked && r.next != r.committed {
 		emit(nil, binary.LittleEndian.AppendUint64(r.topic[:len(r.topic):len(r.topic)], uint64(r.next)))
 	}
 }
@@ -55,7 +54,7 @@ func (p *position) Settle(committed bool) {
 		r.next = r.committed
 		return
 	}
-	r.committed, r.written = r.next, r.topic
+	r.committed = r.next
 }
 
 // Restore implements Operator.
@@ -73,7 +72,7 @@ func (p *position) Restore(key, value []byte) error {
 	if next < 0 {
 		return fmt.Errorf("position: got offset %d, want 0 or more", next)
 	}
-	p.reading = reading{topic: [16]byte(value), written: [16]byte(value), next: next, committed: next, known: true}
+	p.reading = reading{topic: [16]byte(value), next: next, committed: next, known: true}
 	return nil
 }
 
