@@ -37,7 +37,7 @@ const (
 // bundler unpacks batches into bundles. It is safe for concurrent use.
 type bundler struct {
 	*memory
-	unpacker kgo.Decompressor
+	unpacker *unpacker
 	// seal begins the key of notes. No producer knows it, so no record looks like a note.
 	seal [sealSize]byte
 
@@ -51,15 +51,16 @@ type bundler struct {
 // maxSeen bounds how many are remembered.
 const maxSeen = 1 << 12
 
-// newBundler returns one that keeps at most so many bytes for later.
-func newBundler(most int64) *bundler {
+// newBundler returns one that keeps at most so many bytes for later, and refuses batches that unpack to more than so many.
+func newBundler(most int64, unpacked int) (*bundler, error) {
 	m := newMemory(most)
-	b := &bundler{
-		memory: m, unpacker: &unpacker{m, kgo.DefaultDecompressor(m)},
-		entries: newShelf[entry](most / 2), seed: maphash.MakeSeed(), seen: map[uint64]struct{}{},
+	u, err := newUnpacker(m, unpacked)
+	if err != nil {
+		return nil, err
 	}
+	b := &bundler{memory: m, unpacker: u, entries: newShelf[entry](most / 2), seed: maphash.MakeSeed(), seen: map[uint64]struct{}{}}
 	rand.Read(b.seal[:]) // which never fails
-	return b
+	return b, nil
 }
 
 // options make a client bundle what it fetches.
@@ -95,7 +96,8 @@ func (b *bundler) Decompress(src []byte, codec kgo.CompressionCodecType) ([]byte
 func (b *bundler) room(bytes int) []entry {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	return b.entries.get(int(b.density*float64(bytes)) + 1)
+	guess := min(int(b.density*float64(bytes)), b.unpacker.most/int(unsafe.Sizeof(entry{}))) // a batch may have been of nothing but small records
+	return b.entries.get(guess + 1)
 }
 
 // keep takes room back that held the entries of so many bytes.

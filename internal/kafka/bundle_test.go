@@ -164,6 +164,14 @@ func (l *brokersLog) fetch(t *rapid.T, offset int64) *kmsg.FetchResponseTopicPar
 	return &answer
 }
 
+func someBundler(t rapid.TB) *bundler {
+	b, err := newBundler(1<<20, 64<<20)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
+
 func textOf(offset, time int64, key, value []byte, headers []pipeline.Header) string {
 	return fmt.Sprintf("%d %d %v %q %v %q %q", offset, time, key == nil, key, value == nil, value, headers)
 }
@@ -215,7 +223,7 @@ func readBundled(t *rapid.T, answer *kmsg.FetchResponseTopicPartition, o kgo.Pro
 func TestBundlesAreWhatTheClientReads(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		log := drawLog(t)
-		p := &polled{bundles: newBundler(1 << 20)}
+		p := &polled{bundles: someBundler(t)}
 		for round := range 2 { // the second time all batches have been seen
 			begin := rapid.Int64Range(log.begins[0], log.end-1).Draw(t, "place")
 			options := func(at int64) kgo.ProcessFetchPartitionOpts {
@@ -255,7 +263,7 @@ func TestBundlesLeaveTheRest(t *testing.T) {
 		"one": record(nil, 0), "back": record(record(nil, 1), 0), "twice": record(record(nil, 1), 1), "before": record(record(nil, -1), 0), "text": []byte("no records"),
 	} {
 		packed, codec := compressor.Compress(new(bytes.Buffer), raw)
-		got, err := newBundler(1<<20).Decompress(bytes.Clone(packed), codec)
+		got, err := someBundler(t).Decompress(bytes.Clone(packed), codec)
 		if err != nil || !bytes.Equal(got, raw) {
 			t.Errorf("%s: got %q, %v, want %q", name, got, err, raw)
 		}
@@ -264,7 +272,7 @@ func TestBundlesLeaveTheRest(t *testing.T) {
 
 // A record that looks like one of a note is a record, by itself and in a batch.
 func TestNotesCannotBeForged(t *testing.T) {
-	stranger, p := newBundler(1<<20), &polled{bundles: newBundler(1 << 20)}
+	stranger, p := someBundler(t), &polled{bundles: someBundler(t)}
 	var raw []byte
 	for i := range 3 {
 		raw = appendRecord(raw, 0, int32(i), []byte("k"), []byte("v"))

@@ -51,6 +51,9 @@ type Config struct {
 	// Bytes of unpacked records that a worker's fetch from one broker holds, about; one is worked on while the next
 	// waits. Default 16MiB.
 	FetchBuffer units.Bytes `yaml:"fetch_buffer"`
+	// Bytes that a batch of events may unpack to. All records of a larger one, and of one that cannot be unpacked, become one dead letter
+	// (bad_batch), and the partition goes on behind them. Default 64MiB.
+	MaxUnpacked units.Bytes `yaml:"max_unpacked"`
 	// Longest time the ingest gateway waits for the acknowledgement of a request's events before it answers
 	// 503. Default 10s.
 	PublishTimeout time.Duration `yaml:"publish_timeout"`
@@ -154,6 +157,7 @@ func DefaultConfig() Config {
 		TransactionTimeout:    30 * time.Second,
 		ReachInterval:         250 * time.Millisecond,
 		FetchBuffer:           16 << 20,
+		MaxUnpacked:           64 << 20,
 		PublishTimeout:        10 * time.Second,
 		PublishBuffer:         64 << 20,
 		CreateTopics:          true,
@@ -225,6 +229,8 @@ func (c *Config) validateSizes() error {
 		return fmt.Errorf("kafka.reach_interval %s: want 10ms to 10s", c.ReachInterval)
 	case c.FetchBuffer < 1<<20 || c.FetchBuffer > 1<<30:
 		return fmt.Errorf("kafka.fetch_buffer %s: want 1MiB to 1GiB", c.FetchBuffer)
+	case c.MaxUnpacked < 1<<20 || c.MaxUnpacked >= unbounded:
+		return fmt.Errorf("kafka.max_unpacked %s: want 1MiB to less than %s", c.MaxUnpacked, units.Bytes(unbounded))
 	case c.PublishTimeout < 100*time.Millisecond || c.PublishTimeout > 5*time.Minute:
 		return fmt.Errorf("kafka.publish_timeout %s: want 100ms to 5m", c.PublishTimeout)
 	case c.PublishBuffer < 1<<20 || c.PublishBuffer > 64<<30:

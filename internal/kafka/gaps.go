@@ -62,6 +62,10 @@ func (s *Session) between(ctx context.Context, partition pipeline.Partition, fro
 	if err := r.locate(ctx); err != nil {
 		return -1, err
 	}
+	unpacker, err := newUnpacker(newMemory(0), int(s.cfg.MaxUnpacked))
+	if err != nil {
+		return -1, err
+	}
 	for r.next < to {
 		answer, err := r.request(ctx)
 		if err != nil {
@@ -70,7 +74,7 @@ func (s *Session) between(ctx context.Context, partition pipeline.Partition, fro
 		options := kgo.ProcessFetchPartitionOpts{
 			Offset: r.next, IsolationLevel: kgo.ReadCommitted(), Topic: r.topic, Partition: r.partition,
 		}
-		part, next := kgo.ProcessFetchPartition(options, answer, kgo.DefaultDecompressor(), nil)
+		part, next := kgo.ProcessFetchPartition(options, answer, unpacker, nil)
 		if part.Err != nil {
 			return -1, explain(part.Err)
 		}

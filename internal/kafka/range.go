@@ -23,6 +23,19 @@ func (c *Config) reader(log *slog.Logger) (*kadm.Client, error) {
 	return admin, nil
 }
 
+// asker returns a client for requests of one's own. The caller closes it.
+func (c *Config) asker(log *slog.Logger) (*kgo.Client, error) {
+	options, err := c.options("reader", log)
+	if err != nil {
+		return nil, err
+	}
+	client, err := kgo.NewClient(options...)
+	if err != nil {
+		return nil, fmt.Errorf("kafka client: %w", err)
+	}
+	return client, nil
+}
+
 // lister asks for one offset of each partition of some topics.
 type lister = func(*kadm.Client, context.Context, ...string) (kadm.ListedOffsets, error)
 
@@ -65,11 +78,18 @@ func listed(ctx context.Context, admin *kadm.Client, topic string, list lister) 
 // readRange calls fn for the committed records from ≤ offset < to of the partitions in to, by partition in order. to must be
 // readable: at most the last stable offset. What retention deletes meanwhile is passed over.
 func readRange(ctx context.Context, cfg *Config, topic string, from, to map[int32]int64, log *slog.Logger, fn func(id [16]byte, r *kgo.Record) error) error {
-	return readRangeInto(ctx, cfg, topic, from, to, nil, log, fn)
+	return readRangeInto(ctx, cfg, topic, from, to, unpacking{}, log, fn)
 }
 
-// readRangeInto is readRange with records that are valid during fn only, if memory is not nil: they are unpacked into it, again and again.
-func readRangeInto(ctx context.Context, cfg *Config, topic string, from, to map[int32]int64, memory *memory, log *slog.Logger, fn func(id [16]byte, r *kgo.Record) error) error {
+// unpacking is how batches are unpacked; the zero value is the client's way.
+type unpacking struct {
+	memory  *memory                  // into which, again and again: records are valid during fn only
+	most    int                      // bytes of a batch
+	refused func(refusedBatch) error // is called in the place of a batch that was refused; nil: that is an error
+}
+
+// readRangeInto is readRange with batches unpacked in another way.
+func readRangeInto(ctx context.Context, cfg *Config, topic string, from, to map[int32]int64, how unpacking, log *slog.Logger, fn func(id [16]byte, r *kgo.Record) error) error {
 	left := map[int32]int64{} // partition → end still to be reached
 	begin := map[int32]kgo.Offset{}
 	for partition, end := range to {
@@ -84,8 +104,12 @@ func readRangeInto(ctx context.Context, cfg *Config, topic string, from, to map[
 	if err != nil {
 		return err
 	}
-	if memory != nil {
-		options = append(options, memory.options()...)
+	if how.memory != nil {
+		unpack, err := how.memory.options(how.most)
+		if err != nil {
+			return err
+		}
+		options = append(options, unpack...)
 	}
 	client, err := kgo.NewClient(append(options,
 		kgo.ConsumePartitions(map[string]map[int32]kgo.Offset{topic: begin}),
@@ -97,7 +121,7 @@ func readRangeInto(ctx context.Context, cfg *Config, topic string, from, to map[
 	}
 	defer client.Close()
 	for len(left) > 0 {
-		fetches, err := pollFor(ctx, client, 2*time.Second, log)
+		fetches, refused, err := pollRange(ctx, client, how.refused != nil, log)
 		if err != nil {
 			return err
 		}
@@ -107,14 +131,48 @@ func readRangeInto(ctx context.Context, cfg *Config, topic string, from, to map[
 			}
 		}
 		err = each(fetches, left, fn)
-		if memory != nil {
+		if how.memory != nil {
 			recycle(fetches)
+		}
+		if err == nil {
+			err = goOn(client, refused, left, how.refused)
 		}
 		if err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// goOn has the client go on behind batches that were refused.
+func goOn(client *kgo.Client, batches []refusedBatch, left map[int32]int64, refused func(refusedBatch) error) error {
+	for _, at := range batches {
+		end, wanted := left[at.Partition]
+		if wanted && at.NextOffset <= end {
+			if err := refused(at); err != nil {
+				return err
+			}
+		}
+		if wanted && at.NextOffset >= end {
+			delete(left, at.Partition)
+		}
+		client.SetOffsets(map[string]map[int32]kgo.EpochOffset{at.Topic: {at.Partition: {Epoch: at.Epoch, Offset: at.NextOffset}}})
+	}
+	return nil
+}
+
+// pollRange polls for a while. The batches that were refused are no error, and behind the records, when passing says so.
+func pollRange(ctx context.Context, client *kgo.Client, passing bool, log *slog.Logger) (fetches kgo.Fetches, refused []refusedBatch, err error) {
+	polling, cancel := context.WithTimeout(ctx, 2*time.Second)
+	defer cancel()
+	fetches = client.PollFetches(polling)
+	if passing {
+		refused = takeRefused(fetches)
+	}
+	if ctx.Err() != nil {
+		return nil, nil, ctx.Err()
+	}
+	return fetches, refused, fetchErrors(fetches, log)
 }
 
 // pollFor polls for at most so long; only ctx's own end is an error.

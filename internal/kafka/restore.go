@@ -42,7 +42,7 @@ func (s *Session) Restore(ctx context.Context, source pipeline.Partition, apply 
 	s.moves.restoring.Add(1)
 	defer s.moves.restoring.Add(-1)
 	m := newMemory(restoreMemory)
-	r := restore{s: s, topic: s.states[source.Topic], partition: source.Partition, source: source.Topic, memory: m, unpacker: unpacker{m, kgo.DefaultDecompressor(m)}}
+	r := restore{s: s, topic: s.states[source.Topic], partition: source.Partition, source: source.Topic, memory: m, unpacker: unpacker{m, kgo.DefaultDecompressor(m), unbounded}}
 	origin, err := r.run(ctx, apply)
 	if err != nil {
 		return origin, fmt.Errorf("restore %s/%d: %w", r.topic, r.partition, err)

@@ -21,6 +21,9 @@ const maxResultPoll = 64
 // resultsMemory is what is kept at most to unpack results into, in bytes: a few blocks.
 const resultsMemory = 64 << 20
 
+// unbounded is what a batch of our own may unpack to: as much as the client lets it.
+const unbounded = 1 << 30
+
 // Results reads the results topic as a member of the sink's consumer group: committed transactions only.
 type Results struct {
 	topic  string
@@ -39,7 +42,11 @@ func NewResults(cfg Config, member int, log *slog.Logger) (*Results, error) {
 	if err != nil {
 		return nil, err
 	}
-	options = append(options, newMemory(resultsMemory).options()...)
+	unpacking, err := newMemory(resultsMemory).options(unbounded)
+	if err != nil {
+		return nil, err
+	}
+	options = append(options, unpacking...)
 	r := &Results{topic: cfg.Topics.Results.Name, log: log, lost: newLosses(cfg.Topics.Results.Name)}
 	r.client, err = kgo.NewClient(append(append(options, r.lost.options()...),
 		kgo.ConsumeTopics(r.topic),

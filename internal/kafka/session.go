@@ -44,6 +44,7 @@ type Session struct {
 	read       readPartitions
 	places     places
 	rewound    map[pipeline.Partition]int64 // whose log lost its end: where the client goes on, until the next records
+	refused    refusals
 	moves      moves
 	stop       context.CancelFunc
 	observer   sync.WaitGroup
@@ -62,7 +63,7 @@ func NewSession(ctx context.Context, cfg Config, slot int, metrics *Metrics, log
 	}
 	log = log.With("slot", slot)
 	s := &Session{
-		cfg: cfg, appetite: newAppetite(int64(cfg.FetchBuffer)), log: log, metrics: metrics, assignment: newAssignment(), reach: newReach(), read: readPartitions{}, places: places{}, rewound: map[pipeline.Partition]int64{},
+		cfg: cfg, appetite: newAppetite(int64(cfg.FetchBuffer)), log: log, metrics: metrics, assignment: newAssignment(), reach: newReach(), read: readPartitions{}, places: places{}, rewound: map[pipeline.Partition]int64{}, refused: refusals{},
 		signals: map[string]events.Signal{
 			cfg.Topics.Metrics.Name: events.Metrics,
 			cfg.Topics.Spans.Name:   events.Spans,
@@ -102,7 +103,9 @@ func (s *Session) options(instance string, slot int) ([]kgo.Opt, error) {
 	options = append(options, s.protocol()...)
 	fetch, partition := s.appetite.limits()
 	// Two fetches of a broker are under way: one is processed while the next is made.
-	s.polled.bundles = newBundler(4 * int64(s.cfg.FetchBuffer))
+	if s.polled.bundles, err = newBundler(4*int64(s.cfg.FetchBuffer), int(s.cfg.MaxUnpacked)); err != nil {
+		return nil, err
+	}
 	options = append(options, s.polled.bundles.options()...)
 	// No topics yet: the client joins the group only when it has some.
 	return append(options,
@@ -207,6 +210,7 @@ func (s *Session) Poll(ctx context.Context) (pipeline.Fetch, error) {
 	s.assignment.wakes(cancel)
 	fetches := s.group.PollFetches(ctx)
 	s.polled.fetches = fetches
+	refused := takeRefused(fetches)
 	if fetches.IsClientClosed() {
 		return pipeline.Fetch{}, fmt.Errorf("poll events: %w", kgo.ErrClientClosed)
 	}
@@ -255,6 +259,9 @@ func (s *Session) Poll(ctx context.Context) (pipeline.Fetch, error) {
 		largest = max(largest, unpacked)
 	}
 	s.eat(largest)
+	for _, batch := range refused {
+		lost = errors.Join(lost, s.refuse(ctx, batch))
+	}
 	if lost != nil {
 		return pipeline.Fetch{}, fmt.Errorf("poll events: %w", lost)
 	}
@@ -302,6 +309,9 @@ func (s *Session) Commit(ctx context.Context, messages []pipeline.Message) (bool
 		return false, s.metrics.end(fmt.Errorf("commit epoch: %w", explain(err)))
 	}
 	s.pending = false
+	if !s.refused.settle(s.group.Client(), committed) {
+		s.moves.moved.Store(true)
+	}
 	// What was taken away while the transaction ended is the next commit's: the client forgets it when it is called back just then.
 	s.settled = losses
 	if s.over.Load() {
@@ -329,7 +339,7 @@ func (s *Session) commit(ctx context.Context, messages []pipeline.Message, rebal
 		_, abort := s.group.End(ctx, kgo.TryAbort)
 		return false, errors.Join(err, abort)
 	}
-	return s.group.End(s.asMember(ctx), kgo.TryCommit)
+	return s.group.End(s.refused.commit(s.asMember(ctx)), kgo.TryCommit)
 }
 
 func (s *Session) produce(ctx context.Context, messages []pipeline.Message) error {

@@ -154,6 +154,7 @@ func TestConfig(t *testing.T) {
 	f("kafka.session_timeout", func(c *kafka.Config) { c.SessionTimeout = time.Second })
 	f("kafka.transaction_timeout", func(c *kafka.Config) { c.TransactionTimeout = time.Hour })
 	f("kafka.reach_interval", func(c *kafka.Config) { c.ReachInterval = 0 })
+	f("kafka.max_unpacked", func(c *kafka.Config) { c.MaxUnpacked = 1 << 30 })
 	f("kafka.fetch_buffer", func(c *kafka.Config) { c.FetchBuffer = 1 })
 	f("kafka.publish_timeout", func(c *kafka.Config) { c.PublishTimeout = 0 })
 	f("kafka.publish_buffer", func(c *kafka.Config) { c.PublishBuffer = 0 })

@@ -3,10 +3,15 @@ package kafka
 import (
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"slices"
+	"unsafe"
 
 	"github.com/pierrec/lz4/v4"
 	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/vigie-io/vigie/internal/pipeline"
+	"github.com/vigie-io/vigie/internal/units"
 )
 
 var _ kgo.Decompressor = (*unpacker)(nil)
@@ -16,23 +21,118 @@ var _ kgo.Decompressor = (*unpacker)(nil)
 type unpacker struct {
 	memory *memory
 	client kgo.Decompressor
+	most   int // bytes that a batch may unpack to
 }
 
-// options make a client unpack into memory. Its records are to be recycled.
-func (m *memory) options() []kgo.Opt {
-	return []kgo.Opt{kgo.WithPools(m), kgo.WithHooks(m), kgo.WithDecompressor(&unpacker{m, kgo.DefaultDecompressor(m)})}
+func newUnpacker(m *memory, most int) (*unpacker, error) {
+	client, err := boundedDecompressor(m, most)
+	return &unpacker{m, client, most}, err
 }
 
-// Decompress implements kgo.Decompressor.
+// boundedDecompressor is the client's own for batches of at most so many bytes. It makes one for a client only.
+func boundedDecompressor(m *memory, most int) (kgo.Decompressor, error) {
+	client, err := kgo.NewClient(kgo.WithPools(m), kgo.MaxDecompressBatchBytes(most))
+	if err != nil {
+		return nil, fmt.Errorf("kafka client: %w", err)
+	}
+	defer client.Close()
+	return client.OptValue(kgo.WithDecompressor).(kgo.Decompressor), nil
+}
+
+// options make a client unpack into memory, batches of at most so many bytes. Its records are to be recycled. What becomes of
+// batches that are refused: takeRefused.
+func (m *memory) options(most int) ([]kgo.Opt, error) {
+	u, err := newUnpacker(m, most)
+	return []kgo.Opt{kgo.WithPools(m), kgo.WithHooks(m), kgo.WithDecompressor(u)}, err
+}
+
+// Decompress implements kgo.Decompressor. Its errors are all that of a batch which is too large, for that is the only one with which
+// the client says where the batch is and lets us go on behind it. Of our own batches none is passed over, and errors stay what they are.
 func (u *unpacker) Decompress(src []byte, codec kgo.CompressionCodecType) ([]byte, error) {
+	if u.most == unbounded {
+		return u.bytes(src, codec)
+	}
+	out, err := u.unpack(src, codec)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", kgo.ErrMaxDecompress, err)
+	}
+	return out, nil
+}
+
+func (u *unpacker) unpack(src []byte, codec kgo.CompressionCodecType) ([]byte, error) {
+	out, err := u.bytes(src, codec)
+	switch {
+	case errors.Is(err, kgo.ErrMaxDecompress):
+		return nil, fmt.Errorf("it unpacks to more than kafka.max_unpacked (%s)", units.Bytes(u.most))
+	case err != nil:
+		return nil, err
+	case len(out) > lightBatch && footprint(out) > heaviest*u.most:
+		clear(out)
+		u.memory.PutDecompressBytes(out)
+		return nil, fmt.Errorf("its records and headers take more than %d times kafka.max_unpacked (%s) in memory", heaviest, units.Bytes(u.most))
+	}
+	return out, nil
+}
+
+func (u *unpacker) bytes(src []byte, codec kgo.CompressionCodecType) ([]byte, error) {
 	if codec == kgo.CodecLz4 {
 		dst := u.memory.GetDecompressBytes(src, codec)
-		if out, ok := unframe(dst, src); ok {
+		if out, ok := unframe(dst, src, u.most); ok {
 			return out, nil
 		}
 		u.memory.PutDecompressBytes(dst)
 	}
 	return u.client.Decompress(src, codec)
+}
+
+const (
+	// heaviest is how many times max_unpacked the records of a batch may take in memory: those of events take less than twice their
+	// bytes, but a record or a header of none takes thirty times its own.
+	heaviest = 4
+	// lightBatch is what batches are not looked at up to: about 40 times as much is the worst that they can take.
+	lightBatch = 1 << 20
+)
+
+// footprint is about what the records in unpacked take in memory, the client's and the pipeline's.
+func footprint(unpacked []byte) int {
+	const (
+		record = int(unsafe.Sizeof(kgo.Record{}) + unsafe.Sizeof(pipeline.Record{}))
+		header = int(unsafe.Sizeof(kgo.RecordHeader{}) + unsafe.Sizeof(pipeline.Header{}))
+	)
+	total := len(unpacked)
+	for len(unpacked) > 0 {
+		size, n := binary.Varint(unpacked)
+		if n <= 0 || size < 0 || size > int64(len(unpacked)-n) {
+			break // the client ends here, too
+		}
+		total += record + header*headers(unpacked[n:n+int(size)])
+		unpacked = unpacked[n+int(size):]
+	}
+	return total
+}
+
+// headers is how many a record has: behind its attributes, the deltas of its time and offset, key and value.
+func headers(record []byte) int {
+	if len(record) == 0 {
+		return 0
+	}
+	record = record[1:]
+	for field := range 5 {
+		v, n := binary.Varint(record)
+		if n <= 0 {
+			return 0
+		}
+		record = record[n:]
+		switch {
+		case field == 4:
+			return int(min(max(v, 0), int64(len(record)))) // each takes bytes
+		case field >= 2 && v > int64(len(record)):
+			return 0
+		case field >= 2:
+			record = record[max(v, 0):]
+		}
+	}
+	return 0
 }
 
 // The format of frames: https://github.com/lz4/lz4/blob/dev/doc/lz4_Frame_format.md.
@@ -48,12 +148,11 @@ const (
 	frameRest        = 3      // reserved, and a dictionary
 
 	blockStored = 1 << 31 // in its size: it is not compressed
-	// maxUnpacked bounds what a batch may unpack to, as the client does.
-	maxUnpacked = 1 << 30
 )
 
-// unframe appends to dst[:0] what the one frame of independent blocks that src is holds. It says no to anything else.
-func unframe(dst, src []byte) (out []byte, ok bool) {
+// unframe appends to dst[:0] what the one frame of independent blocks that src is holds. It says no to anything else, and to what holds
+// more than so many bytes.
+func unframe(dst, src []byte, limit int) (out []byte, ok bool) {
 	if len(src) < 7 || binary.LittleEndian.Uint32(src) != frameMagic {
 		return nil, false
 	}
@@ -78,7 +177,7 @@ func unframe(dst, src []byte) (out []byte, ok bool) {
 			break
 		}
 		n := int(size &^ blockStored)
-		if n > len(src) || n > most || len(dst) > maxUnpacked-most {
+		if n > len(src) || n > most || len(dst) > limit {
 			return nil, false
 		}
 		if dst, ok = unblock(dst, src[:n], size&blockStored != 0, most); !ok {
@@ -87,6 +186,9 @@ func unframe(dst, src []byte) (out []byte, ok bool) {
 		if src = src[n:]; flags&frameBlockSums != 0 {
 			src = src[min(4, len(src)):]
 		}
+	}
+	if len(dst) > limit {
+		return nil, false
 	}
 	if flags&frameSum != 0 {
 		return dst, len(src) == 4

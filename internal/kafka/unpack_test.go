@@ -58,12 +58,12 @@ func TestUnframe(t *testing.T) {
 		}
 		packed := frame(t, content, options...)
 		before := make([]byte, 0, rapid.IntRange(0, 2*len(content)+8).Draw(r, "room"))
-		got, ok := unframe(before, packed)
+		got, ok := unframe(before, packed, 1<<30)
 		if !ok || !bytes.Equal(got, content) {
 			r.Fatalf("got %d bytes, %v, want the %d that were packed", len(got), ok, len(content))
 		}
 		cut := rapid.IntRange(0, len(packed)-1).Draw(r, "cut")
-		if _, ok := unframe(before, packed[:cut]); ok {
+		if _, ok := unframe(before, packed[:cut], 1<<30); ok {
 			r.Fatalf("%d of %d bytes: got a frame", cut, len(packed))
 		}
 	})
@@ -78,12 +78,12 @@ func TestUnpackerLeavesTheRest(t *testing.T) {
 	for name, src := range map[string][]byte{
 		"linked": linked, "two": append(bytes.Clone(packed), packed...), "tail": append(bytes.Clone(packed), 1), "magic": append([]byte{1}, packed[1:]...), "nothing": nil,
 	} {
-		if _, ok := unframe(nil, src); ok {
+		if _, ok := unframe(nil, src, 1<<30); ok {
 			t.Errorf("%s: got a frame", name)
 		}
 	}
 	memory := newMemory(1 << 20)
-	u := unpacker{memory, kgo.DefaultDecompressor(memory)}
+	u := unpacker{memory, kgo.DefaultDecompressor(memory), 1 << 30}
 	if got, err := u.Decompress(append(bytes.Clone(packed), packed...), kgo.CodecLz4); err != nil || !bytes.Equal(got, append(bytes.Clone(content), content...)) {
 		t.Errorf("two frames: got %d bytes, %v, want twice %d", len(got), err, len(content))
 	}
@@ -99,11 +99,11 @@ func TestUnpackerLeavesTheRest(t *testing.T) {
 func TestUnframeBoundsBlocks(t *testing.T) {
 	packed := frame(t, make([]byte, 100_000), lz4.BlockSizeOption(lz4.Block1Mb))
 	packed[5] = packed[5]&0x8f | 4<<4 // of 64 kB at most
-	if out, ok := unframe(nil, packed); ok {
+	if out, ok := unframe(nil, packed, 1<<30); ok {
 		t.Errorf("got %d bytes of a block of 64 kB", len(out))
 	}
 	huge := binary.LittleEndian.AppendUint32(bytes.Clone(packed[:7]), 1<<30)
-	if _, ok := unframe(nil, huge); ok {
+	if _, ok := unframe(nil, huge, 1<<30); ok {
 		t.Error("got a block of 1 GiB")
 	}
 }
@@ -114,7 +114,7 @@ func FuzzUnframe(f *testing.F) {
 	f.Add(frame(f, someEvents(3), lz4.BlockChecksumOption(true), lz4.BlockSizeOption(lz4.Block64Kb)))
 	f.Add(frame(f, nil))
 	f.Fuzz(func(t *testing.T, src []byte) {
-		got, ok := unframe(nil, src)
+		got, ok := unframe(nil, src, 1<<30)
 		want, err := kgo.DefaultDecompressor().Decompress(src, kgo.CodecLz4)
 		if ok && err == nil && !bytes.Equal(got, want) {
 			t.Errorf("got %q, want %q", got, want)
@@ -131,7 +131,7 @@ func BenchmarkUnpack(b *testing.B) {
 			memory := newMemory(64 << 20)
 			u := kgo.DefaultDecompressor(memory)
 			if with == "own" {
-				u = &unpacker{memory, u}
+				u = &unpacker{memory, u, 1 << 30}
 			}
 			memory.OnFetchBatchRead(kgo.BrokerMetadata{}, "", 0, kgo.FetchBatchMetrics{
 				CompressedBytes: len(packed), UncompressedBytes: len(someEvents(records)), CompressionType: uint8(kgo.CodecLz4),

@@ -168,10 +168,13 @@ func (s *SourceTopic) behind(ctx context.Context, group, topic string, end map[i
 		}
 		// Only markers may be left, which nobody commits.
 		left := int64(-1)
-		err := readRange(ctx, &s.cfg, topic, map[int32]int64{partition: from}, map[int32]int64{partition: to}, s.log, func(_ [16]byte, r *kgo.Record) error {
-			left = r.Offset
+		note := func(offset int64) error {
+			left = offset
 			return errEnough
-		})
+		}
+		err := s.read(ctx, topic, map[int32]int64{partition: from}, map[int32]int64{partition: to},
+			func(at refusedBatch) error { return note(at.Offset) },
+			func(_ [16]byte, r *kgo.Record) error { return note(r.Offset) })
 		if err != nil && !errors.Is(err, errEnough) {
 			return "unknown", err
 		}
@@ -209,10 +212,28 @@ func (s *SourceTopic) committed(ctx context.Context, group, topic string) (map[i
 	return out, nil
 }
 
+// read is readRange with batches unpacked as workers do.
+func (s *SourceTopic) read(ctx context.Context, topic string, from, to map[int32]int64, refused func(refusedBatch) error, fn func([16]byte, *kgo.Record) error) error {
+	how := unpacking{memory: newMemory(4 * int64(s.cfg.FetchBuffer)), most: int(s.cfg.MaxUnpacked), refused: refused}
+	return readRangeInto(ctx, &s.cfg, topic, from, to, how, s.log, fn)
+}
+
 // Records implements verify.Source. Its error is ErrDeleted, wrapped, when retention was faster.
 func (s *SourceTopic) Records(ctx context.Context, from, to verify.Offsets, fn func(int32, *pipeline.Record) error) error {
+	asker, err := s.cfg.asker(s.log)
+	if err != nil {
+		return err
+	}
+	defer asker.Close()
 	var record pipeline.Record
-	err := readRange(ctx, &s.cfg, s.topic, from, to, s.log, func(_ [16]byte, r *kgo.Record) error {
+	refused := func(at refusedBatch) error {
+		r, err := standIn(ctx, asker, at, int(s.cfg.MaxUnpacked))
+		if err != nil {
+			return err
+		}
+		return fn(at.Partition, &r)
+	}
+	err = s.read(ctx, s.topic, from, to, refused, func(_ [16]byte, r *kgo.Record) error {
 		record = pipeline.Record{
 			Offset: r.Offset, Timestamp: nanoseconds(r.Timestamp), Key: r.Key, Value: r.Value, Headers: record.Headers[:0],
 		}

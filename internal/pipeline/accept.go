@@ -27,17 +27,17 @@ func NewReader(signal events.Signal, decoder *events.Decoder) *Reader {
 }
 
 // Read returns the record's events and refusals, valid until the next Read, and which of them, by index, the record
-// stands for: a replayed record stands for some only. It returns nil for a record that is refused whole for its replay
-// header.
+// stands for: a replayed record stands for some only. It returns nil for a record that is refused whole without a look at its
+// value.
 func (d *Reader) Read(r *Record) (batch *events.Batch, standsFor func(index int) bool) {
 	var h sourceHeaders
-	if h.read(r); !h.badOnly {
+	if h.read(r); h.barred == nil {
 		src := events.Source{Signal: d.signal}
 		fill(&src, r, &h)
 		d.decoder.Decode(&d.batch, src)
 	}
 	d.charge = Charge{tenantOf(&d.batch, r, &h), shardOf(r.Key), weight(&h, &d.batch), len(r.Key) + len(r.Value)}
-	if h.badOnly {
+	if h.barred != nil {
 		return nil, nil
 	}
 	return &d.batch, h.only.has

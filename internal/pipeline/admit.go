@@ -11,6 +11,8 @@ import (
 const (
 	// ReasonBadReplayHeader refuses a record whose vigie-only header is not a list of event indexes.
 	ReasonBadReplayHeader events.Reason = "bad_replay_header"
+	// ReasonBadBatch refuses the records of a batch that cannot be unpacked, or takes too much memory then: all as one.
+	ReasonBadBatch events.Reason = "bad_batch"
 	// ReasonSeriesLimit drops an event of a new series of a tenant that has its full number active.
 	ReasonSeriesLimit events.Reason = "series_limit"
 	// ReasonLongLabel leaves an event out of a declared rollup, because an attribute is too long for a label.

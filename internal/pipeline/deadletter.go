@@ -53,6 +53,9 @@ func deadLetter(a *arena, cfg *Config, at Partition, r *Record, refused []refusa
 	add(HeaderDLQTimestamp, strconv.AppendInt(buffer[:0], r.Timestamp/1e6, 10))
 	whole := refused[0].index < 0 || only == nil && len(refused) >= count
 	add(HeaderDLQEvents, appendEvents(nil, refused, whole, only))
+	if r.BadBatch != nil {
+		return reference(m, m.Headers[theirs:], r.BadBatch.Size)
+	}
 	if size := m.size(); size > int64(cfg.DLQMessageBytes) {
 		return reference(m, m.Headers[theirs:], size)
 	}
@@ -62,7 +65,7 @@ func deadLetter(a *arena, cfg *Config, at Partition, r *Record, refused []refusa
 // ownHeaders is how many headers a letter has beside the original's.
 const ownHeaders = 7
 
-// reference replaces a letter that is too large by one that says where the original is.
+// reference replaces a letter that would be too large by one that says where the original is.
 func reference(m Message, own []Header, size int64) Message {
 	m.Headers = append(slices.Clone(own), Header{HeaderDLQOmitted, strconv.AppendInt(nil, size, 10)})
 	m.Value = nil

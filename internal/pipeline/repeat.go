@@ -11,7 +11,7 @@ const maxKnown = 1 << 20
 // knows returns the tenant of a record whose events may be known by their bytes. Which record that is does not depend
 // on what is known, and neither does any result.
 func (t *Task) knows(h *sourceHeaders) *tenant {
-	if t.cfg.Signal != events.Metrics || h.only != nil || h.badOnly {
+	if t.cfg.Signal != events.Metrics || h.only != nil || h.barred != nil {
 		return nil
 	}
 	return h.claimant

@@ -33,6 +33,7 @@ type run struct {
 	waited    time.Duration // for records since then
 	late      bool          // results of the epoch are late, whatever its length
 	longer    bool          // it goes on for that
+	cut       bool          // it is to end: a partition gives nothing more until then
 	told      time.Time     // last progress
 	aborted   uint64
 	length    time.Duration // of the last epoch with records, as are costs and rows
@@ -133,6 +134,7 @@ func (r *run) poll(ctx context.Context) error {
 			return err
 		}
 		t.Step(c, now.UnixMilli())
+		r.cut = r.cut || c.ends()
 	}
 	r.watch.stop()
 	for _, reach := range fetch.Assigned {
@@ -255,7 +257,7 @@ func (r *run) patience(now time.Time) time.Duration {
 // due says whether to end the epoch: in time, when it is full, or when a partition was taken away.
 func (r *run) due() bool {
 	now := r.w.cfg.Now()
-	if len(r.leaving) > 0 || !now.Before(r.deadline()) {
+	if r.cut || len(r.leaving) > 0 || !now.Before(r.deadline()) {
 		return true
 	}
 	r.longer = r.longer || r.late && !now.Before(r.began.Add(r.pace.length))
@@ -295,7 +297,7 @@ func (r *run) commit(ctx context.Context) error {
 		r.leaving = r.leaving[:0]
 		r.sort()
 	}
-	r.began, r.late = time.Time{}, false
+	r.began, r.late, r.cut = time.Time{}, false, false
 	if telling {
 		r.told = start
 	}

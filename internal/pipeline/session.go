@@ -25,6 +25,14 @@ type Record struct {
 	Key       []byte
 	Value     []byte // nil for a tombstone
 	Headers   []Header
+	BadBatch  *BadBatch // nil for all but a few
+}
+
+// BadBatch says that a record stands for all records of a batch that could not be unpacked, or not within what a batch may take. Its offset is
+// the last of theirs, its timestamp their newest, and it has no key, value or headers.
+type BadBatch struct {
+	Why  string // which batch, and what is wrong with it
+	Size int64  // of the batch, as it is in the log
 }
 
 // Unread are records that are read as they are stepped: a few of them are in the nearest cache then, and those of a poll never are.
@@ -61,6 +69,12 @@ func (c *Chunk) last() int64 {
 		return c.Unread.Last
 	}
 	return c.Records[len(c.Records)-1].Offset
+}
+
+// ends says whether the partition gives nothing more until the epoch has ended.
+func (c *Chunk) ends() bool {
+	n := len(c.Records)
+	return n > 0 && c.Records[n-1].BadBatch != nil
 }
 
 // more reads further records into room.

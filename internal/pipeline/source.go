@@ -16,7 +16,7 @@ type sourceHeaders struct {
 	tenant      string
 	contentType string
 	only        onlyEvents
-	badOnly     bool
+	barred      *refusal // of the whole record, without a look at its value
 
 	claimant *tenant // that is named outside of the value; nil when it is none of the task's
 	meter    *meter  // its; nil when that has to be looked for
@@ -26,6 +26,9 @@ type sourceHeaders struct {
 // read reads the headers of r; of several with one key the last counts.
 func (h *sourceHeaders) read(r *Record) {
 	*h = sourceHeaders{}
+	if r.BadBatch != nil {
+		h.barred = &refusal{-1, ReasonBadBatch, r.BadBatch.Why}
+	}
 	for i := range r.Headers {
 		header := &r.Headers[i]
 		switch key := header.Key; {
@@ -35,8 +38,9 @@ func (h *sourceHeaders) read(r *Record) {
 			h.contentType = view(header.Value)
 		case strings.EqualFold(key, HeaderOnly):
 			var ok bool
-			h.only, ok = parseOnly(string(header.Value))
-			h.badOnly = !ok
+			if h.only, ok = parseOnly(string(header.Value)); !ok {
+				h.barred = &refusal{-1, ReasonBadReplayHeader, "header " + HeaderOnly + ": want event indexes separated by commas"}
+			}
 		}
 	}
 }

@@ -202,7 +202,7 @@ func (t *Task) decode(run []Record) {
 	}
 	scratch.looker.Recognize(looks)
 	for i := range run {
-		if h := &scratch.headers[i]; !looks[i].Known() && !h.badOnly {
+		if h := &scratch.headers[i]; !looks[i].Known() && h.barred == nil {
 			r := &run[i]
 			fill(&src, r, h)
 			src.Repeats, src.Look = nil, nil
@@ -254,8 +254,8 @@ func (t *Task) record(r *Record, h *sourceHeaders, b *events.Batch) {
 	if t.overRate(r, h, tenantOf(b, r, h), weight(h, b)) {
 		return
 	}
-	if h.badOnly {
-		t.refused = append(t.refused, refusal{-1, ReasonBadReplayHeader, "header " + HeaderOnly + ": want event indexes separated by commas"})
+	if h.barred != nil {
+		t.refused = append(t.refused, *h.barred)
 		t.refuse(r, h, authority(r, h), 0)
 		return
 	}
@@ -319,7 +319,7 @@ func weight(h *sourceHeaders, b *events.Batch) int {
 	switch {
 	case h.only != nil:
 		return len(h.only)
-	case h.badOnly:
+	case h.barred != nil:
 		return 1
 	}
 	return max(b.Events, 1)
@@ -338,7 +338,7 @@ func tenantOf(b *events.Batch, r *Record, h *sourceHeaders) string {
 	switch {
 	case h.claimant != nil:
 		return h.claimant.name
-	case h.badOnly: // the batch is an older record's
+	case h.barred != nil: // the batch is an older record's
 	case len(b.Metrics) > 0:
 		return b.Metrics[0].Tenant
 	case len(b.Spans) > 0:
@@ -373,7 +373,7 @@ func (t *Task) refuse(r *Record, h *sourceHeaders, tenant string, events int) {
 	}
 	letter := deadLetter(&t.arena, &t.cfg.Config, t.cfg.Partition, r, t.refused, events, h.only)
 	t.tally.Letters++
-	if letter.Value == nil && r.Value != nil {
+	if letter.Value == nil && (r.Value != nil || r.BadBatch != nil) {
 		t.tally.Omitted++
 	}
 	t.letterBytes += letter.size()

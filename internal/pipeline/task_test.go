@@ -400,6 +400,12 @@ func TestDeadLetters(t *testing.T) {
 		t.Errorf("got header vigie-only %q in the letter, want none", got)
 	}
 
+	// The records of a batch that cannot be unpacked are one, and their letter says how much it leaves out.
+	m = f(pipeline.Record{Offset: 42, Timestamp: start.UnixNano(), BadBatch: &pipeline.BadBatch{Why: "batch of 7 records", Size: 1234}}, 0, "bad_batch", "")
+	if got := header(&m, pipeline.HeaderDLQDetail) + ", " + header(&m, pipeline.HeaderDLQOmitted); m.Value != nil || got != "batch of 7 records, 1234" {
+		t.Errorf("got %s, want what was refused and its size", got)
+	}
+
 	// Own headers of an earlier passage are replaced; all others stay.
 	m = f(with(record("acme", good, late), "vigie-dlq-reason", "old", "a", "1", "VIGIE-DLQ-Events", "9", "a", "2"), 1, "too_old", "1")
 	var keys []string
