@@ -185,7 +185,7 @@ func TestRepairLeavesWhatWasReplaced(t *testing.T) {
 		t.Fatal(err)
 	}
 	// n of acme in the first hour, and in the second all that is named nowhere.
-	ask(t, server, fmt.Sprintf("INSERT INTO vigie.replaced VALUES ('acme', 'n', %d, %d, 7, now64(6), 'a'), ('acme', '', %d, %d, 8, now64(6), 'b')", hour, hour+1, hour+1, hour+2))
+	ask(t, server, fmt.Sprintf("INSERT INTO vigie.replaced (tenant, metric, from, to, gen, at, job) VALUES ('acme', 'n', %d, %d, 7, now64(6), 'a'), ('acme', '', %d, %d, 8, now64(6), 'b')", hour, hour+1, hour+1, hour+2))
 	for _, table := range verify.Tables() {
 		err := clickhouse.NewRepairer(client, time.Minute).Repair(t.Context(), table, func(put func(context.Context, *verify.Missing) error) error {
 			var failed []error
