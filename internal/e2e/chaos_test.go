@@ -120,6 +120,7 @@ func TestChaos(t *testing.T) {
 			faults++
 		}
 		t.Logf("%d of %d: %s, down for %s", i+1, n, c.name(&b), b.down)
+		c.write("blows.log", "%d of %d is over: %s, down for %s", i+1, n, c.name(&b), b.down)
 	}
 	<-produced
 	if idle > 0 {
@@ -136,6 +137,8 @@ func TestChaos(t *testing.T) {
 	c.tell()
 	if lost+doubled > 0 || !verified {
 		t.Errorf("seed %d: %s (vigie verify agrees: %v)", seed, verdict, verified)
+		_, _, _, missing := c.wrong(o)
+		c.autopsy(missing)
 	} else {
 		c.compareRollups(o) // sums and extremes too
 	}
@@ -148,6 +151,8 @@ type chaos struct {
 	workers []*program
 	listens []string // of workers
 	config  string   // file
+
+	evidence string // directory
 }
 
 // chaosRollups are of every kind of window and late policy, and one of panes: `vigie verify` recounts them.
@@ -171,7 +176,9 @@ func newChaos(t testing.TB) *chaos {
 		t.Fatal(err)
 	}
 	broker := testkit.MortalCluster(t, number(t, envBrokers, 1))
-	c := &chaos{installation: install(t, broker, []string{"query"},
+	dir := evidence(t)
+	broker.KeepLogs(dir)
+	c := &chaos{evidence: dir, installation: install(t, broker, []string{"query"},
 		// A frozen worker is to lose its session while it is frozen.
 		"VIGIE_STREAM_WORKERS=1", "VIGIE_KAFKA_SESSION_TIMEOUT=6s", "VIGIE_KAFKA_TRANSACTION_TIMEOUT=10s",
 		"VIGIE_KAFKA_GROUP_PROTOCOL="+cmp.Or(os.Getenv(envGroup), "classic"),
@@ -179,7 +186,7 @@ func newChaos(t testing.TB) *chaos {
 	for i := range chaosWorkers {
 		addr := testkit.FreeAddr(t)
 		env := slices.Concat(c.env, []string{"VIGIE_KAFKA_INSTANCE=worker-" + strconv.Itoa(i), "VIGIE_STREAM_LISTEN=" + addr})
-		c.workers = append(c.workers, start(t, testkit.BuildBinary(t, "./cmd/stream"), []string{"-config", config}, env))
+		c.workers = append(c.workers, startKept(t, testkit.BuildBinary(t, "./cmd/stream"), []string{"-config", config}, env, filepath.Join(dir, fmt.Sprintf("worker-%d.log", i))))
 		c.listens = append(c.listens, addr)
 		c.awaitReady("http://" + addr)
 	}
@@ -227,7 +234,7 @@ func (c *chaos) settle(o *oracle) (lost, doubled uint64) {
 	before, since := uint64(0), time.Now()
 	for {
 		got := uint64(0)
-		lost, doubled, got = c.wrong(o)
+		lost, doubled, got, _ = c.wrong(o)
 		switch {
 		case lost+doubled == 0, doubled > 0 && lost == 0:
 			return lost, doubled
@@ -240,8 +247,8 @@ func (c *chaos) settle(o *oracle) (lost, doubled uint64) {
 	}
 }
 
-// wrong compares the counts of all series and panes.
-func (c *chaos) wrong(o *oracle) (lost, doubled, stored uint64) {
+// wrong compares the counts of all series and panes, and says what each lacks.
+func (c *chaos) wrong(o *oracle) (lost, doubled, stored uint64, missing map[seriesKey]map[int64]uint64) {
 	c.t.Helper()
 	want := map[seriesKey]map[int64]uint64{}
 	for key, panes := range o.cells {
@@ -261,12 +268,12 @@ func (c *chaos) wrong(o *oracle) (lost, doubled, stored uint64) {
 			key, got := seriesKey{tenant, f[0], f[1], f[2], f[3]}, uint64(integer(c.t, f[5]))
 			panes := want[key]
 			stored += got
-			if expected := panes[integer(c.t, f[4])]; got > expected {
-				doubled += got - expected
-			} else {
-				lost += expected - got
+			start := integer(c.t, f[4])
+			counted := min(got, panes[start])
+			doubled += got - counted
+			if counted > 0 {
+				panes[start] -= counted
 			}
-			delete(panes, integer(c.t, f[4]))
 		}
 	}
 	for _, panes := range want {
@@ -274,7 +281,7 @@ func (c *chaos) wrong(o *oracle) (lost, doubled, stored uint64) {
 			lost += count
 		}
 	}
-	return lost, doubled, stored
+	return lost, doubled, stored, want
 }
 
 // tell shows what workers said of offsets that are not where they have to be: it is behind whatever was lost.

@@ -37,6 +37,7 @@ type program struct {
 	cmd  *exec.Cmd
 	done chan struct{}
 	out  *tail
+	kept *os.File // of all that it prints, or nil
 }
 
 // tail keeps the end of what a program printed, for the message of a failed test.
@@ -63,7 +64,23 @@ func (l *tail) String() string {
 // start runs a program with the environment given (and nothing of VIGIE_… of this test's own).
 func start(t testing.TB, path string, args, env []string) *program {
 	t.Helper()
-	p := &program{t: t, name: filepath.Base(path), path: path, args: args, env: env, out: &tail{}}
+	return startProgram(&program{t: t, name: filepath.Base(path), path: path, args: args, env: env, out: &tail{}})
+}
+
+// startKept is start, and what the program prints is in a file, too.
+func startKept(t testing.TB, path string, args, env []string, file string) *program {
+	t.Helper()
+	kept, err := os.OpenFile(file, os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = kept.Close() })
+	return startProgram(&program{t: t, name: filepath.Base(path), path: path, args: args, env: env, out: &tail{}, kept: kept})
+}
+
+func startProgram(p *program) *program {
+	p.t.Helper()
+	t := p.t
 	p.start()
 	t.Cleanup(func() {
 		p.kill()
@@ -78,7 +95,11 @@ func (p *program) start() {
 	p.t.Helper()
 	p.cmd = exec.Command(p.path, p.args...)
 	p.cmd.Env = append(cleanEnvironment(), p.env...)
-	p.cmd.Stdout, p.cmd.Stderr = p.out, p.out
+	var out io.Writer = p.out
+	if p.kept != nil {
+		out = io.MultiWriter(p.out, p.kept)
+	}
+	p.cmd.Stdout, p.cmd.Stderr = out, out
 	p.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	if err := p.cmd.Start(); err != nil {
 		p.t.Fatalf("start %s: %v", p.name, err)

@@ -26,7 +26,7 @@ import (
 const (
 	apacheVersion = "4.3.1"
 	apacheSpace   = 200 << 20
-	apacheTime    = 60 * time.Second
+	apacheTime    = 3 * time.Minute
 )
 
 // pom names Kafka and what it needs; jarSums is the SHA-256 of each file that comes of it, as sha256sum prints it.

@@ -71,6 +71,23 @@ func MortalCluster(t testing.TB, n int) *Broker {
 	return b
 }
 
+// KeepLogs copies what the nodes of a [MortalKafka] or [MortalCluster] have printed to dir when the test ends.
+func (b *Broker) KeepLogs(dir string) {
+	b.t.Helper()
+	b.needMortal()
+	b.t.Cleanup(func() {
+		for i, m := range b.nodes {
+			text, err := os.ReadFile(filepath.Join(m.dir, "console.log"))
+			if err == nil {
+				err = os.WriteFile(filepath.Join(dir, fmt.Sprintf("broker-%d.log", i)), text, 0o600)
+			}
+			if err != nil && b.t.Failed() {
+				b.t.Log(err)
+			}
+		}
+	})
+}
+
 // Nodes is how many nodes of a [MortalCluster] there are.
 func (b *Broker) Nodes() int { return len(b.nodes) }
 
