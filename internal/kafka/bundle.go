@@ -86,7 +86,7 @@ func (b *bundler) Decompress(src []byte, codec kgo.CompressionCodecType) ([]byte
 	b.memory.grown(kgo.FetchBatchMetrics{CompressedBytes: len(src), UncompressedBytes: len(out), CompressionType: uint8(codec)})
 	entries, ok := list(b.room(len(out)), out)
 	if !ok || b.again(src) {
-		b.keep(entries, 0)
+		b.keep(entries, len(out))
 		return out, nil
 	}
 	return (&bundle{bytes: out, entries: entries}).write(b.seal), nil

@@ -329,3 +329,23 @@ func FuzzEntry(f *testing.F) {
 		}
 	})
 }
+
+// What is set aside for the records of a batch follows from the batches before, those of one record among them.
+func TestRoomForABatch(t *testing.T) {
+	const size = 100_000
+	batch := appendRecord(nil, 0, 0, nil, make([]byte, size))
+	compressor, err := kgo.DefaultCompressor(kgo.SnappyCompression())
+	if err != nil {
+		t.Fatal(err)
+	}
+	src, codec := compressor.Compress(new(bytes.Buffer), batch)
+	b := someBundler(t)
+	for range 3 {
+		if _, err := b.Decompress(src, codec); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if got := cap(b.room(size)); got > 8 {
+		t.Errorf("got room for %d records of a batch like those of one record, want a few at the most", got)
+	}
+}
