@@ -91,12 +91,8 @@ func panesQuery(tenant tenants.ID, q *promql.PaneQuery) (string, error) {
 	key, from, which := "r.series_id", "vigie."+table+" AS r", "r.series_id IN (SELECT series_id FROM ids)"
 	switch {
 	case q.Services != nil:
-		names := make([]string, len(q.Services))
-		for i, name := range q.Services {
-			names[i] = literal(name)
-		}
 		key, from = "r.service", "vigie."+strings.Replace(table, "rollups", "services", 1)+" AS r"
-		which = "r.service IN (" + strings.Join(names, ",") + ")"
+		which = "r.service IN (" + literals(q.Services) + ")"
 		if q.Together {
 			key = "''::LowCardinality(String)"
 		}

@@ -249,14 +249,6 @@ func replacedWindows(r *backfill.Replacement) string {
 	return fmt.Sprintf("(start >= %s AND (%s))", seconds(r.From*3600*1000), strings.Join(or, " OR "))
 }
 
-func literals(texts []string) string {
-	all := make([]string, len(texts))
-	for i, text := range texts {
-		all[i] = literal(text)
-	}
-	return strings.Join(all, ", ")
-}
-
 // Replaced implements backfill.Store.
 func (b *Backfill) Replaced(ctx context.Context) (backfill.Replaced, error) {
 	var all backfill.Replaced

@@ -142,11 +142,7 @@ func limited(limit int) string {
 
 // seriesWhere is the condition on rows s of series: of a tenant and metrics, and what matchers ask of labels.
 func seriesWhere(tenant tenants.ID, metrics []string, matchers []promql.Matcher) (string, error) {
-	names := make([]string, len(metrics))
-	for i, metric := range metrics {
-		names[i] = literal(metric)
-	}
-	where := "s.tenant = " + literal(string(tenant)) + " AND s.metric IN (" + strings.Join(names, ",") + ")"
+	where := "s.tenant = " + literal(string(tenant)) + " AND s.metric IN (" + literals(metrics) + ")"
 	for _, m := range matchers {
 		condition, err := condition(m)
 		if err != nil {
@@ -361,3 +357,12 @@ var literalEscapes = strings.NewReplacer(`\`, `\\`, `'`, `\'`, "\x00", `\0`)
 
 // literal is an SQL string.
 func literal(s string) string { return "'" + literalEscapes.Replace(s) + "'" }
+
+// literals are SQL strings, separated by commas.
+func literals(texts []string) string {
+	all := make([]string, len(texts))
+	for i, text := range texts {
+		all[i] = literal(text)
+	}
+	return strings.Join(all, ", ")
+}

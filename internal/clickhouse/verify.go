@@ -92,15 +92,11 @@ func verifyQuery(q *verify.Query) (string, error) {
 		b.WriteString(" AND r.tenant = " + literal(string(q.Tenant)))
 	}
 	if len(q.Metrics) > 0 {
-		names := make([]string, len(q.Metrics))
-		for i, name := range q.Metrics {
-			names[i] = literal(name)
-		}
 		in := " IN ("
 		if q.Except {
 			in = " NOT IN ("
 		}
-		b.WriteString(" AND r.metric" + in + strings.Join(names, ",") + ")")
+		b.WriteString(" AND r.metric" + in + literals(q.Metrics) + ")")
 	}
 	return "SELECT " + columns + " FROM (" + b.String() + "\nGROUP BY " + keys + ")", nil
 }
