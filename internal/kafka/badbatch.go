@@ -85,39 +85,28 @@ func fetchBatch(ctx context.Context, client *kgo.Client, at refusedBatch) (*kmsg
 	}
 	partition := kmsg.NewFetchRequestTopicPartition()
 	partition.Partition, partition.FetchOffset, partition.PartitionMaxBytes = at.Partition, at.Offset, 1 // a whole batch, however
-	topic := kmsg.NewFetchRequestTopic()
-	topic.Topic, topic.TopicID, topic.Partitions = at.Topic, id, append(topic.Partitions, partition)
 	request := kmsg.NewPtrFetchRequest()
-	request.MinBytes, request.MaxBytes, request.Topics = 1, 1, append(request.Topics, topic)
-	response, err := client.Broker(int(leader)).RetriableRequest(ctx, request)
+	request.MinBytes, request.MaxBytes = 1, 1
+	part, err := askLeader(ctx, client, leader, request, at.Topic, id, partition)
 	if err != nil {
 		return nil, err
 	}
-	answer := response.(*kmsg.FetchResponse)
-	if err := kerr.ErrorForCode(answer.ErrorCode); err != nil {
-		return nil, err
-	}
-	if len(answer.Topics) != 1 || len(answer.Topics[0].Partitions) != 1 {
-		return nil, errors.New("the broker's answer does not hold the partition")
-	}
-	part := &answer.Topics[0].Partitions[0]
 	if err := kerr.ErrorForCode(part.ErrorCode); err != nil {
 		return nil, err
 	}
 	batch := new(kmsg.RecordBatch)
-	if err := batch.ReadFrom(part.RecordBatches); err != nil || batch.FirstOffset != at.Offset {
-		return nil, fmt.Errorf("the broker's answer begins at offset %d: %w", batch.FirstOffset, errors.Join(err))
+	if err := batch.ReadFrom(part.RecordBatches); err != nil {
+		return nil, err
+	}
+	if batch.FirstOffset != at.Offset {
+		return nil, fmt.Errorf("the broker's answer begins at offset %d", batch.FirstOffset)
 	}
 	return batch, nil
 }
 
 // leaderOf asks for the id of a topic and the leader of one of its partitions.
 func leaderOf(ctx context.Context, client *kgo.Client, name string, partition int32) (id [16]byte, leader int32, err error) {
-	request := kmsg.NewPtrMetadataRequest()
-	topic := kmsg.NewMetadataRequestTopic()
-	topic.Topic = kmsg.StringPtr(name)
-	request.Topics = append(request.Topics, topic)
-	response, err := request.RequestWith(ctx, client)
+	response, err := describeTopics(ctx, client, name)
 	if err != nil {
 		return id, -1, err
 	}
@@ -166,19 +155,17 @@ func (s *Session) refuse(ctx context.Context, batch refusedBatch) error {
 // the offset before the batch.
 type refusals map[pipeline.Partition]kgo.EpochOffset
 
-// commit returns a context for the End of a transaction, which has it commit these offsets, too. It takes the place of another such context, which
-// is not needed then: asMember.
-func (u refusals) commit(ctx context.Context) context.Context {
-	if len(u) == 0 {
-		return ctx
+// commit has a transaction commit these offsets, too.
+func (u refusals) commit(request *kmsg.TxnOffsetCommitRequest) {
+	for partition, behind := range u {
+		setOffset(request, partition, behind)
 	}
-	return kgo.PreTxnCommitFnContext(ctx, func(request *kmsg.TxnOffsetCommitRequest) error {
-		for partition, behind := range u {
-			p := offsetIn(request, partition)
-			p.Offset, p.LeaderEpoch, p.Metadata = behind.Offset, behind.Epoch, &request.MemberID
-		}
-		return nil
-	})
+}
+
+// setOffset has a member commit an offset.
+func setOffset(request *kmsg.TxnOffsetCommitRequest, at pipeline.Partition, to kgo.EpochOffset) {
+	p := offsetIn(request, at)
+	p.Offset, p.LeaderEpoch, p.Metadata = to.Offset, to.Epoch, &request.MemberID
 }
 
 // offsetIn finds or adds the offset of a partition.

@@ -12,15 +12,11 @@ import (
 
 // reader returns a client that asks about topics and groups. The caller closes it.
 func (c *Config) reader(log *slog.Logger) (*kadm.Client, error) {
-	options, err := c.options("reader", log)
+	client, err := c.asker(log)
 	if err != nil {
 		return nil, err
 	}
-	admin, err := kadm.NewOptClient(options...)
-	if err != nil {
-		return nil, fmt.Errorf("kafka client: %w", err)
-	}
-	return admin, nil
+	return kadm.NewClient(client), nil
 }
 
 // asker returns a client for requests of one's own. The caller closes it.
@@ -163,27 +159,33 @@ func goOn(client *kgo.Client, batches []refusedBatch, left map[int32]int64, refu
 
 // pollRange polls for a while. The batches that were refused are no error, and behind the records, when passing says so.
 func pollRange(ctx context.Context, client *kgo.Client, passing bool, log *slog.Logger) (fetches kgo.Fetches, refused []refusedBatch, err error) {
-	polling, cancel := context.WithTimeout(ctx, 2*time.Second)
-	defer cancel()
-	fetches = client.PollFetches(polling)
+	if fetches, err = pollAny(ctx, client, 2*time.Second); err != nil {
+		return nil, nil, err
+	}
 	if passing {
 		refused = takeRefused(fetches)
-	}
-	if ctx.Err() != nil {
-		return nil, nil, ctx.Err()
 	}
 	return fetches, refused, fetchErrors(fetches, log)
 }
 
 // pollFor polls for at most so long; only ctx's own end is an error.
 func pollFor(ctx context.Context, client *kgo.Client, wait time.Duration, log *slog.Logger) (kgo.Fetches, error) {
+	fetches, err := pollAny(ctx, client, wait)
+	if err != nil {
+		return nil, err
+	}
+	return fetches, fetchErrors(fetches, log)
+}
+
+// pollAny is pollFor with errors of partitions left in what it returns.
+func pollAny(ctx context.Context, client *kgo.Client, wait time.Duration) (kgo.Fetches, error) {
 	polling, cancel := context.WithTimeout(ctx, wait)
 	defer cancel()
 	fetches := client.PollFetches(polling)
 	if ctx.Err() != nil {
 		return nil, ctx.Err()
 	}
-	return fetches, fetchErrors(fetches, log)
+	return fetches, nil
 }
 
 // skipExpired gives up what retention deleted while it was being read.

@@ -258,11 +258,7 @@ func (e ends) add(response kmsg.Response) {
 
 // partitionCount asks for the partitions of a topic that has to exist.
 func partitionCount(ctx context.Context, client *kgo.Client, name string) (int, error) {
-	request := kmsg.NewPtrMetadataRequest()
-	topic := kmsg.NewMetadataRequestTopic()
-	topic.Topic = kmsg.StringPtr(name)
-	request.Topics = append(request.Topics, topic)
-	response, err := request.RequestWith(ctx, client)
+	response, err := describeTopics(ctx, client, name)
 	if err != nil {
 		return 0, fmt.Errorf("look up topic %s: %w", name, err)
 	}

@@ -114,13 +114,7 @@ func pause(ctx context.Context) error {
 // locate asks for the ids of the topic and its source and for the partition's leader, and waits until there is one.
 func (r *restore) locate(ctx context.Context) error {
 	for {
-		request := kmsg.NewPtrMetadataRequest()
-		for _, name := range []string{r.topic, r.source} {
-			topic := kmsg.NewMetadataRequestTopic()
-			topic.Topic = kmsg.StringPtr(name)
-			request.Topics = append(request.Topics, topic)
-		}
-		response, err := request.RequestWith(ctx, r.s.restorer)
+		response, err := describeTopics(ctx, r.s.restorer, r.topic, r.source)
 		if err != nil {
 			return fmt.Errorf("look it up: %w", err)
 		}
@@ -231,25 +225,10 @@ func (r *restore) again(ctx context.Context) error {
 func (r *restore) request(ctx context.Context) (*kmsg.FetchResponseTopicPartition, error) {
 	partition := kmsg.NewFetchRequestTopicPartition()
 	partition.Partition, partition.FetchOffset, partition.PartitionMaxBytes = r.partition, r.next, restoreFetch
-	topic := kmsg.NewFetchRequestTopic()
-	topic.Topic, topic.TopicID = r.topic, r.id
-	topic.Partitions = append(topic.Partitions, partition)
 	request := kmsg.NewPtrFetchRequest()
 	request.MaxWaitMillis, request.MinBytes, request.MaxBytes = int32(restoreWait.Milliseconds()), 1, restoreFetch
 	request.IsolationLevel = readCommitted
-	request.Topics = append(request.Topics, topic)
-	response, err := r.s.restorer.Broker(int(r.leader)).RetriableRequest(ctx, request)
-	if err != nil {
-		return nil, err
-	}
-	answer := response.(*kmsg.FetchResponse)
-	if err := kerr.ErrorForCode(answer.ErrorCode); err != nil {
-		return nil, err
-	}
-	if len(answer.Topics) != 1 || len(answer.Topics[0].Partitions) != 1 {
-		return nil, errors.New("the broker's answer does not hold the partition")
-	}
-	return &answer.Topics[0].Partitions[0], nil
+	return askLeader(ctx, r.s.restorer, r.leader, request, r.topic, r.id, partition)
 }
 
 // blocked says in the log which transactions the restore waits for, and aborts those of workers that are gone: after

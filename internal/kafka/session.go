@@ -339,7 +339,7 @@ func (s *Session) commit(ctx context.Context, messages []pipeline.Message, rebal
 		_, abort := s.group.End(ctx, kgo.TryAbort)
 		return false, errors.Join(err, abort)
 	}
-	return s.group.End(s.refused.commit(s.asMember(ctx)), kgo.TryCommit)
+	return s.group.End(s.withOffsets(ctx), kgo.TryCommit)
 }
 
 func (s *Session) produce(ctx context.Context, messages []pipeline.Message) error {

@@ -225,7 +225,10 @@ func (s *SourceTopic) Records(ctx context.Context, from, to verify.Offsets, fn f
 		return err
 	}
 	defer asker.Close()
-	var record pipeline.Record
+	var (
+		record  pipeline.Record
+		headers []pipeline.Header
+	)
 	refused := func(at refusedBatch) error {
 		r, err := standIn(ctx, asker, at, int(s.cfg.MaxUnpacked))
 		if err != nil {
@@ -234,12 +237,7 @@ func (s *SourceTopic) Records(ctx context.Context, from, to verify.Offsets, fn f
 		return fn(at.Partition, &r)
 	}
 	err = s.read(ctx, s.topic, from, to, refused, func(_ [16]byte, r *kgo.Record) error {
-		record = pipeline.Record{
-			Offset: r.Offset, Timestamp: nanoseconds(r.Timestamp), Key: r.Key, Value: r.Value, Headers: record.Headers[:0],
-		}
-		for _, h := range r.Headers {
-			record.Headers = append(record.Headers, pipeline.Header{Key: h.Key, Value: h.Value})
-		}
+		record, headers = single(r, headers[:0])
 		return fn(r.Partition, &record)
 	})
 	if err != nil {
