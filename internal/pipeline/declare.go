@@ -1,0 +1,160 @@
+package pipeline
+
+import (
+	"slices"
+	"strings"
+
+	"github.com/vigie-io/vigie/internal/tenants"
+	"github.com/vigie-io/vigie/pkg/events"
+	"github.com/vigie-io/vigie/pkg/rules"
+	"github.com/vigie-io/vigie/pkg/series"
+)
+
+// measurement is what one event gives a rollup.
+type measurement struct {
+	kind      events.Kind // Observation or Delta; Cumulative until it has been made a Delta
+	value     float64
+	histogram *events.Histogram
+	unit      string
+}
+
+var oneEvent = measurement{kind: events.Delta, value: 1}
+
+// declareMetric gives metrics to the alerts and rollups. Levels have no sum over series, so rollups do without, and cumulative
+// histograms are left out.
+func (t *Task) declareMetric(m *events.Metric) {
+	if m.Kind == events.Gauge && (m.Histogram != nil || t.alerts.rules == nil) || m.Kind == events.Cumulative && m.Histogram != nil {
+		return
+	}
+	t.fields.own = measurement{kind: m.Kind, value: m.Value, histogram: m.Histogram, unit: m.Unit}
+	if m.Histogram != nil {
+		t.fields.own.kind = events.Observation
+	}
+	t.fields.metric.Metric = m
+	t.alert(m.Tenant, m.Time, &t.fields.metric, &t.fields.own)
+	if m.Kind != events.Gauge {
+		t.declare(m.Tenant, m.Time, &t.fields.metric, &t.fields.own)
+	}
+}
+
+func (t *Task) declareSpan(s *events.Span) {
+	t.fields.span.Span = s
+	t.fields.own = measurement{kind: events.Observation, value: float64(s.Duration) / 1e9, unit: "s"}
+	t.alert(s.Tenant, s.Time, &t.fields.span, &t.fields.own)
+	t.declare(s.Tenant, s.Time, &t.fields.span, &t.fields.own)
+}
+
+func (t *Task) declareLog(l *events.Log) {
+	t.fields.log.Log = l
+	t.alert(l.Tenant, l.Time, &t.fields.log, &oneEvent)
+	t.declare(l.Tenant, l.Time, &t.fields.log, &oneEvent)
+}
+
+// declare gives an event to the rollups whose condition it meets. m is its own measure.
+func (t *Task) declare(tenant string, time int64, f rules.Fields, m *measurement) {
+	for _, r := range t.rollups {
+		if !r.takes(m) || len(r.tenants) > 0 && !slices.Contains(r.tenants, tenants.ID(tenant)) || r.where != nil && !r.where.Match(f) {
+			continue
+		}
+		measured := t.measured(r, m)
+		if measured == nil {
+			continue
+		}
+		t.particular = t.particularOf(r.keep, tenant, time, f, measured)
+		for i := range r.groupings {
+			t.group(r, &r.groupings[i], tenant, time, f, measured)
+		}
+	}
+}
+
+// measured is what an event that a rollup takes gives it, or nil for nothing.
+func (t *Task) measured(r *rollup, m *measurement) *measurement {
+	switch {
+	case r.measure == measureEvents:
+		return &oneEvent
+	case m.kind == events.Cumulative:
+		return t.increase(r, m)
+	}
+	return m
+}
+
+// takes says whether a rollup counts such measurements.
+func (r *rollup) takes(m *measurement) bool {
+	if r.measure == measureIncrease {
+		return m.kind == events.Cumulative || m.kind == events.Delta
+	}
+	return m.kind != events.Cumulative
+}
+
+// increase is what the cumulative sample at hand adds, or nil.
+func (t *Task) increase(r *rollup, m *measurement) *measurement {
+	sample := t.fields.metric.Metric
+	delta, ok, reason := t.counters.increase(r.counterID, sample, t.now)
+	if reason != "" {
+		t.tally.drop(strings.Clone(sample.Tenant), reason)
+	}
+	if !ok {
+		return nil
+	}
+	t.fields.delta = measurement{kind: events.Delta, value: delta, unit: m.unit}
+	return &t.fields.delta
+}
+
+// maxDerivedLabel bounds the value of a label that comes from an attribute, which may be longer than a label may be.
+const maxDerivedLabel = 4 << 10
+
+func (t *Task) group(r *rollup, g *grouping, tenant string, time int64, f rules.Fields, m *measurement) {
+	if !t.labelled(g, tenant, f) {
+		return
+	}
+	if r.window != nil {
+		t.window(r, g, tenant, time, m)
+		return
+	}
+	tn, ref, e := t.series(tenant, identity{kind: m.kind, metric: g.metric, labels: t.labels, unit: m.unit})
+	if e == nil {
+		return
+	}
+	c := t.into(tn, ref, e, time)
+	switch {
+	case m.histogram != nil:
+		t.observe(c, m.histogram)
+	case m.kind == events.Observation:
+		t.observation(c, m.value)
+	default:
+		c.value(m.value)
+	}
+}
+
+// labelled puts the labels of an event in a grouping into t.labels; it says false of one that is left out, counted.
+func (t *Task) labelled(g *grouping, tenant string, f rules.Fields) bool {
+	ls := t.labels[:0]
+	for i, field := range g.fields {
+		value := f.Text(field)
+		if len(value) > maxDerivedLabel {
+			t.tally.drop(strings.Clone(tenant), ReasonLongLabel)
+			return false
+		}
+		switch {
+		case value != "":
+			ls = append(ls, series.Label{Name: g.labels[i], Value: value})
+		case g.required != nil && g.required[i]:
+			t.tally.drop(strings.Clone(tenant), ReasonNoSession)
+			return false
+		}
+	}
+	t.labels = ls
+	return true
+}
+
+// into adds the measurement to a pane.
+func (m *measurement) into(p *pane) {
+	if m.histogram != nil {
+		p.observe(m.histogram)
+		return
+	}
+	p.value(m.value)
+	if m.kind == events.Observation {
+		p.sketch.Add(m.value)
+	}
+}

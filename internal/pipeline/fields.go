@@ -1,0 +1,117 @@
+package pipeline
+
+import (
+	"strconv"
+
+	"github.com/vigie-io/vigie/pkg/events"
+)
+
+// fields are the events at hand as conditions see them; they live in the task so that none is allocated.
+type fields struct {
+	metric metricFields
+	span   spanFields
+	log    logFields
+	own    measurement // of the event at hand
+	delta  measurement // of a cumulative one, for the rollup at hand
+}
+
+type metricFields struct{ *events.Metric }
+
+// Text implements rules.Fields.
+func (f *metricFields) Text(field string) string {
+	switch field {
+	case "name":
+		return f.Name
+	case "unit":
+		return f.Unit
+	}
+	return f.Labels.Get(field)
+}
+
+// Number implements rules.Fields.
+func (f *metricFields) Number(field string) (float64, bool) {
+	if field == measureValue {
+		return f.Value, f.Histogram == nil
+	}
+	return numeric(f.Text(field))
+}
+
+type spanFields struct{ *events.Span }
+
+// Text implements rules.Fields.
+func (f *spanFields) Text(field string) string {
+	switch field {
+	case "service":
+		return f.Service
+	case "name":
+		return f.Name
+	case "kind":
+		return f.Kind
+	case "status":
+		return f.Status
+	case "status_class":
+		return statusClass(f.StatusCode)
+	case "status_code":
+		if f.StatusCode == 0 {
+			return ""
+		}
+		return statusText(f.StatusCode)
+	case "route":
+		return f.Route
+	case "peer":
+		return f.Peer
+	}
+	return f.Attributes.Get(field)
+}
+
+// Number implements rules.Fields.
+func (f *spanFields) Number(field string) (float64, bool) {
+	switch field {
+	case measureDuration:
+		return float64(f.Duration) / 1e9, true
+	case "status_code":
+		return float64(f.StatusCode), f.StatusCode != 0
+	}
+	return numeric(f.Text(field))
+}
+
+type logFields struct{ *events.Log }
+
+// Text implements rules.Fields.
+func (f *logFields) Text(field string) string {
+	switch field {
+	case "service":
+		return f.Service
+	case "severity":
+		return f.Severity
+	case "body":
+		return f.Body
+	}
+	return f.Attributes.Get(field)
+}
+
+// Number implements rules.Fields.
+func (f *logFields) Number(field string) (float64, bool) { return numeric(f.Text(field)) }
+
+func numeric(text string) (float64, bool) {
+	if text == "" {
+		return 0, false
+	}
+	v, err := strconv.ParseFloat(text, 64)
+	return v, err == nil && v == v
+}
+
+// statusTexts spells the HTTP statuses, so that none is spelled anew for each span.
+var statusTexts = func() (texts [600]string) {
+	for code := range texts {
+		texts[code] = strconv.Itoa(code)
+	}
+	return texts
+}()
+
+func statusText(code int) string {
+	if code > 0 && code < len(statusTexts) {
+		return statusTexts[code]
+	}
+	return strconv.Itoa(code)
+}
