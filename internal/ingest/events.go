@@ -27,8 +27,8 @@ type jsonError struct {
 	Detail string `json:"detail"`
 }
 
-func eventsDoor(signal events.Signal) door {
-	return door{signal: signal, read: readEvents, handle: handleEvents, refuse: refuseEvents}
+func eventsProtocol(signal events.Signal) protocol {
+	return protocol{signal: signal, read: readEvents, handle: handleEvents, refuse: refuseEvents}
 }
 
 func readEvents(c *call) error {
@@ -100,8 +100,8 @@ func handleEvents(c *call) error {
 	}
 	good := accepted(batch)
 	c.metrics.outcome(c.tenant, c.signal, good, batch.Rejects)
-	c.metrics.pass(c.tenant, passedNoTime, batch.NoTime)
-	c.metrics.pass(c.tenant, passedStale, batch.Stale)
+	c.metrics.skip(c.tenant, withoutTime, batch.NoTime)
+	c.metrics.skip(c.tenant, skippedStale, batch.Stale)
 	status := http.StatusOK
 	if good == 0 && len(batch.Rejects) > 0 {
 		status = http.StatusBadRequest

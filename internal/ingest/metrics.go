@@ -11,12 +11,12 @@ import (
 	"github.com/vigie-io/vigie/pkg/events"
 )
 
-// Reasons of events and samples that remote write passes over without refusing them.
+// Reasons of samples that remote write skips without refusing them.
 const (
-	passedStale    = "stale_marker"
-	passedNaN      = "nan"
-	passedExemplar = "exemplar"
-	passedNoTime   = "no_time" // taken, with the time of receipt
+	skippedStale    = "stale_marker"
+	skippedNaN      = "nan"
+	skippedExemplar = "exemplar"
+	withoutTime     = "no_time" // taken, with the time of receipt
 )
 
 // reasonBadSeries is a remote write series whose references lead nowhere.
@@ -28,7 +28,7 @@ type metrics struct {
 	refused  *prometheus.CounterVec
 	accepted *prometheus.CounterVec
 	rejected *prometheus.CounterVec
-	passed   *prometheus.CounterVec
+	skipped  *prometheus.CounterVec
 	bytes    *prometheus.CounterVec
 	records  prometheus.Counter
 
@@ -46,7 +46,7 @@ func newMetrics(reg prometheus.Registerer, inFlight *memory, tenantLabels int) *
 		refused:  counter("refused_requests_total", "Requests of which nothing was accepted, by reason.", "tenant", "reason"),
 		accepted: counter("accepted_events_total", "Events acknowledged by Kafka.", "tenant", "signal"),
 		rejected: counter("rejected_events_total", "Events refused, by reason.", "tenant", "signal", "reason"),
-		passed:   counter("passed_over_total", "Samples without a value, exemplars, and events without a time, by kind.", "tenant", "kind"),
+		skipped:  counter("skipped_total", "Samples without a value, exemplars, and events without a time, by kind.", "tenant", "kind"),
 		bytes:    counter("body_bytes_total", "Request bodies after decompression.", "tenant"),
 		seconds: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Name: "vigie_ingest_request_duration_seconds", Help: "Time from the first header to the answer.",
@@ -59,7 +59,7 @@ func newMetrics(reg prometheus.Registerer, inFlight *memory, tenantLabels int) *
 		limit:  tenantLabels,
 	}
 	if reg != nil {
-		reg.MustRegister(m.requests, m.refused, m.accepted, m.rejected, m.passed, m.bytes, m.seconds, m.records,
+		reg.MustRegister(m.requests, m.refused, m.accepted, m.rejected, m.skipped, m.bytes, m.seconds, m.records,
 			prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 				Name: "vigie_ingest_in_flight_bytes", Help: "Memory of request bodies being handled.",
 			}, func() float64 { return float64(inFlight.used.Load()) }))
@@ -86,9 +86,9 @@ func (m *metrics) request(route string, code int, took time.Duration) {
 	m.seconds.WithLabelValues(route).Observe(took.Seconds())
 }
 
-func (m *metrics) pass(id tenants.ID, kind string, n int) {
+func (m *metrics) skip(id tenants.ID, kind string, n int) {
 	if n > 0 {
-		m.passed.WithLabelValues(m.tenant(id), kind).Add(float64(n))
+		m.skipped.WithLabelValues(m.tenant(id), kind).Add(float64(n))
 	}
 }
 

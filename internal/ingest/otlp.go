@@ -17,8 +17,8 @@ const (
 	typeJSON     = "application/json"
 )
 
-func otlpDoor(signal events.Signal) door {
-	return door{signal: signal, read: readOTLP, handle: handleOTLP, refuse: refuseOTLP}
+func otlpProtocol(signal events.Signal) protocol {
+	return protocol{signal: signal, read: readOTLP, handle: handleOTLP, refuse: refuseOTLP}
 }
 
 func readOTLP(c *call) error {
@@ -68,7 +68,7 @@ func handleOTLP(c *call) error {
 		return err
 	}
 	c.metrics.outcome(c.tenant, c.signal, good, batch.Rejects)
-	c.metrics.pass(c.tenant, passedStale, batch.Stale)
+	c.metrics.skip(c.tenant, skippedStale, batch.Stale)
 	c.answerOTLP(batch.Rejects)
 	return nil
 }

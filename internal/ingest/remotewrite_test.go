@@ -97,12 +97,12 @@ up{job=api} gauge 1 @1s`
 		t.Errorf("got\n%s\nwant\n%s", got, want)
 	}
 	if err := testutil.GatherAndCompare(r.reg, strings.NewReader(`
-# HELP vigie_ingest_passed_over_total Samples without a value, exemplars, and events without a time, by kind.
-# TYPE vigie_ingest_passed_over_total counter
-vigie_ingest_passed_over_total{kind="exemplar",tenant="acme"} 1
-vigie_ingest_passed_over_total{kind="nan",tenant="acme"} 1
-vigie_ingest_passed_over_total{kind="stale_marker",tenant="acme"} 1
-`), "vigie_ingest_passed_over_total"); err != nil {
+# HELP vigie_ingest_skipped_total Samples without a value, exemplars, and events without a time, by kind.
+# TYPE vigie_ingest_skipped_total counter
+vigie_ingest_skipped_total{kind="exemplar",tenant="acme"} 1
+vigie_ingest_skipped_total{kind="nan",tenant="acme"} 1
+vigie_ingest_skipped_total{kind="stale_marker",tenant="acme"} 1
+`), "vigie_ingest_skipped_total"); err != nil {
 		t.Error(err)
 	}
 }

@@ -86,15 +86,15 @@ func New(o Options) (*Server, error) {
 func (s *Server) routes() {
 	s.mux.HandleFunc("GET /v1/events", s.discover)
 	for _, signal := range signals {
-		s.handle("POST /v1/events/"+string(signal), eventsDoor(signal))
+		s.handle("POST /v1/events/"+string(signal), eventsProtocol(signal))
 	}
 	s.mux.HandleFunc("POST /v1/events/{signal}", s.unknownSignal)
 	s.mux.HandleFunc("/v1/events/{signal}", notAllowed("POST", "send events here with POST"))
 	s.mux.HandleFunc("/v1/events", notAllowed("GET, HEAD", "send events to /v1/events/metrics, /v1/events/spans or /v1/events/logs; GET tells here what this server takes"))
-	s.handle("POST /v1/metrics", otlpDoor(events.Metrics))
-	s.handle("POST /v1/traces", otlpDoor(events.Spans))
-	s.handle("POST /v1/logs", otlpDoor(events.Logs))
-	s.handle("POST /api/v1/write", remoteWriteDoor())
+	s.handle("POST /v1/metrics", otlpProtocol(events.Metrics))
+	s.handle("POST /v1/traces", otlpProtocol(events.Spans))
+	s.handle("POST /v1/logs", otlpProtocol(events.Logs))
+	s.handle("POST /api/v1/write", remoteWriteProtocol())
 }
 
 var signals = []events.Signal{events.Metrics, events.Spans, events.Logs}
@@ -102,9 +102,9 @@ var signals = []events.Signal{events.Metrics, events.Spans, events.Logs}
 // ServeHTTP implements http.Handler.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) { s.mux.ServeHTTP(w, r) }
 
-// door is one protocol. A request goes through read and then handle; the first error of either means that
+// protocol is one way in. A request goes through read and then handle; the first error of either means that
 // nothing of it was accepted, and refuse answers it in the protocol's own form.
-type door struct {
+type protocol struct {
 	signal events.Signal
 	read   func(*call) error // checks type and encoding, fills call.body
 	handle func(*call) error
@@ -125,26 +125,26 @@ type call struct {
 	lease  lease
 }
 
-func (s *Server) handle(pattern string, d door) {
+func (s *Server) handle(pattern string, p protocol) {
 	_, route, _ := strings.Cut(pattern, " ")
 	s.mux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) {
-		c := &call{Server: s, signal: d.signal, w: &statusWriter{ResponseWriter: w}, r: r, now: s.now(), body: getBuffer()}
+		c := &call{Server: s, signal: p.signal, w: &statusWriter{ResponseWriter: w}, r: r, now: s.now(), body: getBuffer()}
 		c.lease.memory = &s.memory
 		defer func() {
 			c.lease.release()
 			putBuffer(c.body)
 			s.metrics.request(route, c.w.status(), s.now().Sub(c.now))
 		}()
-		if err := c.run(d); err != nil {
+		if err := c.run(p); err != nil {
 			f := s.asFailure(err)
 			s.note(c, f)
 			f.headers(c.w.Header())
-			d.refuse(c, f)
+			p.refuse(c, f)
 		}
 	})
 }
 
-func (c *call) run(d door) (err error) {
+func (c *call) run(p protocol) (err error) {
 	if c.tenant, err = c.authenticate(c.r); err != nil {
 		return err
 	}
@@ -152,14 +152,14 @@ func (c *call) run(d door) (err error) {
 	c.rates = c.Server.rates.of(c.tenant, &c.limits, c.now)
 	// The connection has the real clock; not every writer has a connection.
 	_ = http.NewResponseController(c.w).SetReadDeadline(time.Now().Add(c.config.ReadTimeout))
-	if err := d.read(c); err != nil {
+	if err := p.read(c); err != nil {
 		return err
 	}
 	c.metrics.bytes.WithLabelValues(c.metrics.tenant(c.tenant)).Add(float64(len(*c.body)))
 	if wait := c.rates.bytes.take(c.now, len(*c.body)); wait > 0 {
 		return tooFast("bytes_per_second", c.limits.BytesPerSecond.String(), wait)
 	}
-	return d.handle(c)
+	return p.handle(c)
 }
 
 // note counts a request of which nothing was accepted, and logs it when the server is at fault.
