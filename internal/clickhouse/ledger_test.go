@@ -42,9 +42,9 @@ func TestLedger(t *testing.T) {
 	f("b", "", verify.Offsets{0: 50})
 }
 
-// A block that no table has, because it was passed over, is inserted under its token before anything is put back past the
+// A block that no table has, because it was skipped, is inserted under its token before anything is put back past the
 // token: whoever inserts it later, as a sink does whose group is set back, doubles nothing.
-func TestRepairOfWhatWasPassedOver(t *testing.T) {
+func TestRepairOfWhatWasSkipped(t *testing.T) {
 	for _, remembered := range []bool{true, false} {
 		server, client := migrated(t, nil)
 		now := time.Now()

@@ -290,7 +290,7 @@ func testOffsetsMoved(t *testing.T, cfg kafka.Config) {
 	}
 }
 
-// A source topic is deleted and made anew under a running worker: nothing of the new one is passed over for the old
+// A source topic is deleted and made anew under a running worker: nothing of the new one is skipped for the old
 // offsets, and nothing of either is counted twice.
 func testTopicRecreatedUnderWorker(t *testing.T, cfg kafka.Config) {
 	topic := cfg.Topics.Metrics.Name

@@ -135,7 +135,7 @@ func (s *Session) refuse(ctx context.Context, batch refusedBatch) error {
 		return err
 	}
 	if place := s.place(partition); place >= 0 {
-		if err := s.passedOver(ctx, partition, max(place, batch.logStart), batch.Offset); err != nil {
+		if err := s.checkGap(ctx, partition, max(place, batch.logStart), batch.Offset); err != nil {
 			return err
 		}
 	}

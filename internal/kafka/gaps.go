@@ -11,9 +11,9 @@ import (
 	"github.com/vigie-io/vigie/internal/pipeline"
 )
 
-// ErrPassedOver says that records came which do not follow those before, while what lies between can be read: the client
+// ErrSkipped says that records came which do not follow those before, while what lies between can be read: the client
 // lost its place. A new session goes on at the committed offsets.
-var ErrPassedOver = errors.New("the client passed records over: a new session is needed")
+var ErrSkipped = errors.New("the client skipped records: a new session is needed")
 
 // gapPatience bounds the look into a gap.
 const gapPatience = 10 * time.Second
@@ -39,8 +39,8 @@ func (s *Session) place(partition pipeline.Partition) int64 {
 	return -1
 }
 
-// passedOver returns ErrPassedOver when there are records between where the next had to begin and the first that came.
-func (s *Session) passedOver(ctx context.Context, partition pipeline.Partition, want, first int64) error {
+// checkGap returns ErrSkipped when there are records between where the next had to begin and the first that came.
+func (s *Session) checkGap(ctx context.Context, partition pipeline.Partition, want, first int64) error {
 	if _, rewound := s.rewound[partition]; rewound || first <= want {
 		return nil
 	}
@@ -51,7 +51,7 @@ func (s *Session) passedOver(ctx context.Context, partition pipeline.Partition, 
 	case err != nil:
 		return fmt.Errorf("look at what is between offsets %d and %d of %s/%d: %w", want, first, partition.Topic, partition.Partition, err)
 	case at >= 0:
-		return fmt.Errorf("fetch %s/%d: want offset %d, got %d: %w", partition.Topic, partition.Partition, at, first, ErrPassedOver)
+		return fmt.Errorf("fetch %s/%d: want offset %d, got %d: %w", partition.Topic, partition.Partition, at, first, ErrSkipped)
 	}
 	return nil // aborted, compacted or deleted
 }

@@ -14,7 +14,7 @@ import (
 
 // A client that is moved beyond records ends the session, in the middle of it and behind an abort. Offsets of aborted
 // transactions are no such records.
-func TestRecordsPassedOverEndTheSession(t *testing.T) {
+func TestSkippedRecordsEndTheSession(t *testing.T) {
 	ctx, _, cfg := onFake(t)
 	log := slog.New(slog.DiscardHandler)
 	producer, err := kgo.NewClient(kgo.SeedBrokers(cfg.Brokers...), kgo.DefaultProduceTopic(cfg.Topics.Metrics.Name), kgo.TransactionalID("outside"))
@@ -92,21 +92,21 @@ func TestRecordsPassedOverEndTheSession(t *testing.T) {
 	commit()
 	send(3, kgo.TryCommit) // 9 to 11
 	jump(10)
-	if err := take(3); !errors.Is(err, ErrPassedOver) {
-		t.Fatalf("moved beyond a record: got %v, want ErrPassedOver", err)
+	if err := take(3); !errors.Is(err, ErrSkipped) {
+		t.Fatalf("moved beyond a record: got %v, want ErrSkipped", err)
 	}
 	s.Close()
 	open()
 	if err := take(3); err != nil {
-		t.Fatalf("the next session: got %v, want what was passed over", err)
+		t.Fatalf("the next session: got %v, want what was skipped", err)
 	}
 	s.losses.Add(1) // the epoch aborts
 	if committed, err := s.Commit(ctx, nil); err != nil || committed {
 		t.Fatalf("commit: got %v, %v, want it aborted", committed, err)
 	}
 	jump(11)
-	if err := take(3); !errors.Is(err, ErrPassedOver) {
-		t.Fatalf("moved beyond records after an abort: got %v, want ErrPassedOver", err)
+	if err := take(3); !errors.Is(err, ErrSkipped) {
+		t.Fatalf("moved beyond records after an abort: got %v, want ErrSkipped", err)
 	}
 	s.Close()
 }

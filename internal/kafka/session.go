@@ -241,7 +241,7 @@ func (s *Session) Poll(ctx context.Context) (pipeline.Fetch, error) {
 			first = min(first, records.First)
 		}
 		if place >= 0 {
-			lost = errors.Join(lost, s.passedOver(ctx, partition, from, first))
+			lost = errors.Join(lost, s.checkGap(ctx, partition, from, first))
 		}
 		s.places[partition] = next
 		s.reach.polled(partition, next, p.LastStableOffset)

@@ -47,7 +47,7 @@ func (m *memory) options(most int) ([]kgo.Opt, error) {
 }
 
 // Decompress implements kgo.Decompressor. Its errors are all that of a batch which is too large, for that is the only one with which
-// the client says where the batch is and lets us go on behind it. Of our own batches none is passed over, and errors stay what they are.
+// the client says where the batch is and lets us go on behind it. Of our own batches it skips none, and errors stay what they are.
 func (u *unpacker) Decompress(src []byte, codec kgo.CompressionCodecType) ([]byte, error) {
 	if u.most == unbounded {
 		return u.bytes(src, codec)

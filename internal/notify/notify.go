@@ -72,7 +72,7 @@ func (n *Notifier) take(book *book, fetch *Fetch) {
 		a, err := parseAlert(r.Value)
 		if err != nil {
 			n.metrics.unreadable.Inc()
-			n.log.Error("alert passed over", "partition", r.Partition, "offset", r.Offset, "err", err)
+			n.log.Error("alert skipped", "partition", r.Partition, "offset", r.Offset, "err", err)
 			continue
 		}
 		a.told = r.Time
@@ -118,7 +118,7 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 			Name: "vigie_notify_firing_alerts", Help: "Alerts of the stream that fire, of the partitions that this process tells of.",
 		}),
 		unreadable: prometheus.NewCounter(prometheus.CounterOpts{
-			Name: "vigie_notify_unreadable_total", Help: "Records of the topic of alerts that could not be read, and were passed over.",
+			Name: "vigie_notify_unreadable_total", Help: "Records of the topic of alerts that could not be read, and were skipped.",
 		}),
 		delay: prometheus.NewHistogram(prometheus.HistogramOpts{
 			Name: "vigie_notify_seconds", Help: "Time from writing an alert's record to an Alertmanager having taken it.",

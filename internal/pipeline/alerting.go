@@ -131,7 +131,7 @@ func (a *alerts) judge(b *alertBook, to int64) {
 	b.step = to
 }
 
-// judgeKey judges a key at the steps behind the last up to to. Steps at which nothing can change are passed over.
+// judgeKey judges a key at the steps behind the last up to to. Steps at which nothing can change are skipped.
 func (a *alerts) judgeKey(b *alertBook, k *alertKey, to int64) {
 	r := b.of
 	for step := b.step + 1; step <= to; {

@@ -9,7 +9,7 @@ type Tally struct {
 	Bytes   uint64 // of keys and values
 	Events  uint64 // accumulated, counting what OTLP histograms fan out to
 	NoTime  uint64 // events that took their record's timestamp
-	Stale   uint64 // markers passed over
+	Stale   uint64 // markers skipped
 	Coarse  uint64 // histograms coarser than sketches
 	Clamped uint64 // values outside the range of sketches
 

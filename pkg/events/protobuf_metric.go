@@ -226,7 +226,7 @@ func (c *cutter) beginMessage(r *Repeats, b []byte, timestamp int64, e *Repeat) 
 	return c.digestMessage(r, b, p), noTime, true
 }
 
-// repeatMessage passes over a vigie.v1.Metric that is known, and puts it into the batch. That is Repeats' argument once more, for tokens of
+// repeatMessage puts a vigie.v1.Metric that is known into the batch without decoding it. That is Repeats' argument once more, for tokens of
 // eight bytes. only says that there is no other event in the record.
 func (w *work) repeatMessage(b []byte, only bool) bool {
 	r := w.src.Repeats

@@ -484,7 +484,7 @@ func TestProtobufRefusals(t *testing.T) {
 	f(named+"\x2a\x01\x01", events.ReasonWrongType, "kind")
 	f("\x22\x01m\x1a\x05\x42\x03\x12\x01\x00", events.ReasonBadProtobuf, "histogram.positive")
 
-	// Fields that this version does not know are passed over; labels may stand anywhere.
+	// Fields that this version does not know are skipped; labels may stand anywhere.
 	unknown := "\x78\x01\x7a\x02\x00\xff\x7d\x00\x00\x00\x00\x82\x01\x00"
 	b := decode(events.Source{Signal: events.Metrics, Key: []byte("acme"), Value: []byte(event("\x32\x06\x0a\x01b\x12\x01y" + named + "\x32\x06\x0a\x01a\x12\x01x" + unknown)), Timestamp: now})
 	if want := (series.Labels{{Name: "a", Value: "x"}, {Name: "b", Value: "y"}}); len(b.Metrics) != 1 || !reflect.DeepEqual(b.Metrics[0].Labels, want) || b.NoTime != 1 {

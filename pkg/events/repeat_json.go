@@ -2,7 +2,7 @@ package events
 
 import "bytes"
 
-// repeat passes over the event at pos when it is known, and puts it into the batch. Otherwise the scanner is as before.
+// repeat puts the event at pos into the batch without decoding it, when it is known. Otherwise the scanner is as before.
 func (w *work) repeat() bool {
 	s, r, b := w.s, w.src.Repeats, w.src.Value
 	if r.used == 0 {

@@ -108,7 +108,7 @@ func (s *Sketch) AddN(v, n float64) {
 // more): counts[j] is the count of bucket offset+j, γ'^i < |v| ≤ γ'^(i+1) with γ' = 2^(2^-scale). zero is its
 // count of zeros; give it with one of the two sides only. Scales of 6 and above merge without loss, because
 // their buckets nest in ours. A coarser bucket counts at its geometric middle: the error is then its own.
-// Counts that are negative, NaN or infinite are passed over. The sketch keeps no reference to counts.
+// Counts that are negative, NaN or infinite are skipped. The sketch keeps no reference to counts.
 func (s *Sketch) AddExponential(scale int32, zero float64, negative bool, offset int32, counts []float64) {
 	s.AddN(0, zero)
 	for j, n := range counts {

@@ -253,7 +253,7 @@ func (s *store) all() iter.Seq2[int32, float64] {
 	}
 }
 
-// yieldBytes passes over eight empty buckets at a time: most are. Windows are of 32 buckets or a multiple.
+// yieldBytes skips eight empty buckets at a time: most are. Windows are of 32 buckets or a multiple.
 func yieldBytes(first int32, counts []byte, yield func(int32, float64) bool) {
 	for at := 0; at < len(counts); at += 8 {
 		if binary.LittleEndian.Uint64(counts[at:]) == 0 {

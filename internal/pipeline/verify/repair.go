@@ -24,7 +24,7 @@ type Repairer interface {
 //
 // What the first audit finds is only a reason to begin: another repair may be putting it back at the same moment. What the
 // second one finds, which begins after every other repair has ended or can do no more, is missing still. Nor is it a block
-// that was never inserted (passed over, or refused and parked): that is done first, under its token, so that whoever
+// that was never inserted (skipped, or refused and parked): that is done first, under its token, so that whoever
 // inserts it later does not double what was put past the token.
 func Repair(ctx context.Context, cfg AuditConfig, results Results, store Store, repairer Repairer) (Audited, error) {
 	found, err := Audit(ctx, cfg, results, store)

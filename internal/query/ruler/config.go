@@ -19,7 +19,7 @@ type Config struct {
 	// of one tenant are evaluated one after the other. Default 8.
 	Concurrency int `yaml:"concurrency"`
 	// Backfill is how late an evaluation may be and is still made, one after the other, when the stream or this process
-	// was down. What is later is passed over, but for the last, and counted. Default 5m; 0 makes only the last.
+	// was down. What is later is skipped, but for the last, and counted. Default 5m; 0 makes only the last.
 	Backfill time.Duration `yaml:"backfill"`
 	// ResendDelay is how often the Alertmanager is told again of alerts that fire or have ended lately. Default 1m.
 	ResendDelay time.Duration `yaml:"resend_delay"`

@@ -34,7 +34,7 @@ type group struct {
 
 	evaluated int64 // Unix ms, of the last committed evaluation; 0 when there was none
 	at        int64 // the evaluation that is due, 0 when none is, …
-	missed    int64 // … and how many are passed over before it
+	missed    int64 // … and how many are skipped before it
 	failed    error // of the running evaluation: what may go away by itself
 	changed   bool  // there are alerts to tell of
 	told      time.Time
@@ -115,7 +115,7 @@ func passing(err error) bool {
 }
 
 // next returns the time of the next evaluation when all before complete is known, 0 when there is none, and how many were
-// passed over because they are later than backfill.
+// skipped because they are later than backfill.
 func (g *group) next(complete, backfill int64) (at int64, missed int64) {
 	every := g.interval()
 	first := g.evaluated - mod(g.evaluated-g.offset, every) + every

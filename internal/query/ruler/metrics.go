@@ -19,10 +19,10 @@ func newMetrics(r prometheus.Registerer) *metrics {
 		}),
 		failures: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "vigie_ruler_failures_total",
-			Help: "What went wrong: rule (a rule could not be evaluated and is passed over), database (an evaluation is tried again), commit (a shard begins anew).",
+			Help: "What went wrong: rule (a rule could not be evaluated and is skipped), database (an evaluation is tried again), commit (a shard begins anew).",
 		}, []string{"reason"}),
 		missed: prometheus.NewCounter(prometheus.CounterOpts{
-			Name: "vigie_ruler_missed_evaluations_total", Help: "Evaluations passed over because they were later than rules.backfill.",
+			Name: "vigie_ruler_missed_evaluations_total", Help: "Evaluations skipped because they were later than rules.backfill.",
 		}),
 		samples: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "vigie_ruler_samples_total", Help: "Samples recorded by rules, those of ALERTS and ALERTS_FOR_STATE included.",

@@ -297,7 +297,7 @@ func differences(got, want []string) string {
 	return out.String()
 }
 
-// What is later than backfill is passed over and counted, but for the last.
+// What is later than backfill is skipped and counted, but for the last.
 func TestMissedEvaluations(t *testing.T) {
 	f := func(backfill time.Duration, want ...int64) {
 		t.Helper()
