@@ -86,6 +86,9 @@ func appendPeers(out []byte, entries []Entry) []byte {
 	return out
 }
 
+// variants tell runs of Vigie apart that are not as it is shipped.
+var variants = map[string]string{VigieTwo: ", two workers", VigieKilled: ", killed"}
+
 // others are the measures of Vigie alone.
 var others = []string{"fresh-p50", "fresh-p99", "recovery", "two-workers", "growth", "heap", "stored", "per-stored-row", "clickhouse", "merges"}
 
@@ -94,7 +97,7 @@ func appendOthers(out []byte, entries []Entry) []byte {
 	for _, measure := range others {
 		for _, e := range entries {
 			if e.Measure == measure {
-				out = fmt.Appendf(out, "| %s | %s, %s series | %s | %s | %s |\n", e.Unit, title(e.Format), thousands(float64(e.Series)), figure(e.Min), figure(e.Median), figure(e.Max))
+				out = fmt.Appendf(out, "| %s | %s, %s series%s | %s | %s | %s |\n", e.Unit, title(e.Format), thousands(float64(e.Series)), variants[e.Peer], figure(e.Min), figure(e.Median), figure(e.Max))
 			}
 		}
 	}

@@ -11,7 +11,16 @@ import (
 var update = flag.Bool("update", false, "write bench/results/summary.json and the section of docs/performance.md anew")
 
 // machine is where the committed runs were made.
-const machine = "2 shared cores of an AMD EPYC with 24 GB, Linux, Go 1.26, Apache Kafka 4.3.1 and ClickHouse 26.7 beside, alone on the machine. The dense logs: 5 million events, three rounds of JSON for Vigie and one or two for the others, one of protobuf, of OTLP and of 10 k series; at their rate they have 150 events a series and window, but 5 million over 100,000 series are 50, of which epochs made 21 a row. The plain log: one round of 3 million events over 60 s of event time. Between the rounds one waste in setting memory aside was mended, which slowed OTLP and little else; OTLP was measured again. The peers in Java were not run at this state: of the one before (919 k), Vigie made 17.0 times Kafka Streams (54 k) and 9.0 times Hazelcast Jet (102 k)"
+const machine = `2 shared cores of an AMD EPYC with 24 GB, Linux, Go 1.26, Apache Kafka 4.3.1 and ClickHouse 26.7 beside, alone on the machine.
+
+- **Dense logs**: 5 million events. Three rounds of JSON for Vigie and one or two for the others; one of protobuf, of OTLP
+  and of 10 k series. At their rate they hold 150 events a series and window, but 5 million over 100,000 series are 50, of
+  which epochs made 21 a row.
+- **Plain log**: one round of 3 million events over 60 s of event time.
+- **Between the rounds** one waste in setting memory aside was mended, which had slowed OTLP and little else; OTLP was
+  measured again.
+- **The peers in Java** were not run at this state. At the one before (919 k), Vigie made 17.0 times Kafka Streams (54 k)
+  and 9.0 times Hazelcast Jet (102 k)`
 
 // The summary and the page say what the runs say.
 func TestPage(t *testing.T) {
@@ -116,7 +125,12 @@ func TestSummarizeVigie(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if want := "CPU nanoseconds of ClickHouse per event, at 100 a row stored and 50 a row inserted | 100 | 30 | 3,000 k | missed |"; !bytes.Contains(page, []byte(want)) {
-		t.Errorf("got page\n%s\nwithout %q", page, want)
+	for _, want := range []string{
+		"CPU nanoseconds of ClickHouse per event, at 100 a row stored and 50 a row inserted | 100 | 30 | 3,000 k | missed |",
+		"| JSON, 0 k series, two workers | 1.6 | 1.6 | 1.6 |",
+	} {
+		if !bytes.Contains(page, []byte(want)) {
+			t.Errorf("got page\n%s\nwithout %q", page, want)
+		}
 	}
 }
