@@ -124,7 +124,13 @@ func costlyRecords(round int) map[string][]Record {
 		}),
 	}
 	for from := 0; from < costEvents; from += 100 {
-		out["OTLP"] = append(out["OTLP"], Record{Offset: int64(from), Timestamp: benchNow.UnixNano(), Key: []byte("acme"), Value: exportRequest(all[from%1000:][:100])})
+		request := func(list []events.Metric) Record {
+			return Record{Offset: int64(from), Timestamp: benchNow.UnixNano(), Key: []byte("acme"), Value: exportRequest(list)}
+		}
+		list := slices.Clone(all[from%1000:][:100])
+		out["OTLP"] = append(out["OTLP"], request(list))
+		list[50].Labels = append(slices.Clone(list[50].Labels), series.Label{Name: "trace", Value: fmt.Sprint(round*costEvents + from)})
+		out["OTLP with one of 100 new"] = append(out["OTLP with one of 100 new"], request(list))
 	}
 	return out
 }

@@ -36,6 +36,14 @@ func (b *Batch) reset() {
 	b.Repeats = shrink(b.Repeats, 32)
 }
 
+// empty forgets the metrics of the record, and what was refused of them.
+func (b *Batch) empty() {
+	clear(b.Rejects)
+	b.MetricIndex, b.Repeats, b.Rejects = b.MetricIndex[:0], b.Repeats[:0], b.Rejects[:0]
+	b.Events, b.NoTime, b.Stale, b.Coarse = 0, 0, 0, 0
+	b.rewind(mark{})
+}
+
 // shrink empties an arena of elements of so many bytes, and drops it when it grew beyond what is worth keeping.
 func shrink[T any](arena []T, size int) []T {
 	if cap(arena)*size > keepBytes {

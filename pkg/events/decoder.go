@@ -51,6 +51,8 @@ type work struct {
 	s      *scanner
 	src    Source
 	tenant string // the record's tenant, "" until known
+
+	points []Repeat // of an OTLP request of which some are known
 }
 
 // authority takes the tenant of the record from the credential or header, else from the key.

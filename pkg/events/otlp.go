@@ -144,7 +144,7 @@ func (r *resource) label(attr string, l series.Label) {
 
 // begin opens the event of one OTLP item; false ends the record.
 func (w *work) begin(r *resource) (index int, ok bool) {
-	if !w.room() {
+	if !w.takeKnown() || !w.room() {
 		return 0, false
 	}
 	w.out.Events++

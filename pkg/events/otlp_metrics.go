@@ -21,7 +21,8 @@ type instrument struct {
 	kind Kind
 }
 
-func (w *work) otlpMetrics(all pmetric.Metrics) {
+// otlpMetrics decodes a request. It returns false when the record ends before it does.
+func (w *work) otlpMetrics(all pmetric.Metrics) bool {
 	var in instrument
 	for _, rm := range all.ResourceMetrics().All() {
 		w.resource(&in.resource, rm.Resource().Attributes())
@@ -30,12 +31,13 @@ func (w *work) otlpMetrics(all pmetric.Metrics) {
 			for _, m := range sm.Metrics().All() {
 				in.fault = ofResource
 				w.instrument(&in, m)
-				if !w.points(&in, m) {
-					return
+				if !w.pointsOf(&in, m) {
+					return false
 				}
 			}
 		}
 	}
+	return true
 }
 
 // instrument translates name, type and temporality; a fault in them is every point's.
@@ -90,8 +92,8 @@ func (w *work) temporality(t pmetric.AggregationTemporality) Kind {
 	return Delta
 }
 
-// points decodes the data points of one metric; false ends the record.
-func (w *work) points(in *instrument, m pmetric.Metric) bool {
+// pointsOf decodes the data points of one metric; false ends the record.
+func (w *work) pointsOf(in *instrument, m pmetric.Metric) bool {
 	switch m.Type() {
 	case pmetric.MetricTypeGauge:
 		return w.numbers(in, m.Gauge().DataPoints())

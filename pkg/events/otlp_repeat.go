@@ -5,11 +5,13 @@ import (
 	"math"
 	"slices"
 
+	"go.opentelemetry.io/collector/pdata/pmetric/pmetricotlp"
+
 	"github.com/vigie-io/vigie/pkg/series"
 )
 
-// Fields of OTLP metrics, with their wire types, that records known by their bytes may have. All others, deprecated ones among them, go
-// the long way.
+// Fields of OTLP metrics, with their wire types, that requests may have of which data points are known by their bytes. With any other, deprecated ones among them, the whole
+// request is unmarshalled.
 const (
 	tagResourceMetrics = 1<<3 | 2 // of the request
 
@@ -24,6 +26,9 @@ const (
 	tagMetricUnit        = 3<<3 | 2
 	tagMetricGauge       = 5<<3 | 2
 	tagMetricSum         = 7<<3 | 2
+	tagMetricHistogram   = 9<<3 | 2
+	tagMetricExponential = 10<<3 | 2
+	tagMetricSummary     = 11<<3 | 2
 	tagMetricMetadata    = 12<<3 | 2
 
 	tagPoints      = 1<<3 | 2
@@ -39,26 +44,102 @@ const (
 	tagPointFlags      = 8 << 3
 )
 
-// repeatOTLP passes over an OTLP request whose data points are all known, and puts them into the batch. Otherwise the batch is as before,
-// and digests holds those of the record's data points when it has none but of gauges and sums.
+// repeatOTLP decodes an OTLP request of which data points are known: these go into the batch as they are, and a request of only the others is
+// unmarshalled. Otherwise the batch is as before, and digests holds those of the request's data points, if they could be told.
 //
 // That is Repeats' argument once more: time, start and value are tokens of fixed length, and a data point means what the bytes of itself, of its metric,
 // scope and resource mean, each without what they hold of others. A request that is not well-formed has a part that is not, and that
 // part was in none that was learnt.
 func (w *work) repeatOTLP() bool {
-	s := w.s
+	s, r := w.s, w.src.Repeats
 	s.digests = s.digests[:0]
-	fits := w.repeatRequest(w.src.Value) && len(s.digests) > 0
-	if fits && w.src.Repeats.findAll(s.digests, w.out.Repeats, &s.fetched) {
+	if !w.repeatRequest(w.src.Value) || len(s.digests) == 0 {
+		s.digests, w.out.Repeats = s.digests[:0], w.out.Repeats[:0]
+		return false
+	}
+	switch r.findAll(s.digests, w.out.Repeats, &s.fetched) {
+	case 0:
+		w.out.Repeats = w.out.Repeats[:0]
+		return false
+	case len(s.digests):
 		w.out.Events = len(s.digests)
-		s.digests = s.digests[:0]
-		return true
+	default:
+		if !w.repeatSome() {
+			w.out.empty()
+			return false
+		}
 	}
-	w.out.Repeats = w.out.Repeats[:0]
-	if !fits {
-		s.digests = s.digests[:0]
+	s.digests = s.digests[:0]
+	return true
+}
+
+// repeatSome unmarshals what is not known. It says no when that is no request, or when the record may have too much, of which what is known does not decide.
+func (w *work) repeatSome() bool {
+	w.points, w.out.Repeats = w.out.Repeats, w.out.Repeats[:0]
+	defer func() { w.points = nil }()
+	points := w.points
+	w.s.request, _ = prune(w.s.request[:0], w.src.Value, 0, &points)
+	request := pmetricotlp.NewExportRequest()
+	if request.UnmarshalProto(w.s.request) != nil || !w.otlpMetrics(request.Metrics()) {
+		return false
 	}
-	return false
+	return w.takeKnown()
+}
+
+// takeKnown puts the data points that are known, up to the next that is not, into the batch. It says no when the record may have too much.
+func (w *work) takeKnown() bool {
+	b := w.out
+	for b.Events < len(w.points) {
+		// room would count what is known as decoded.
+		n := len(b.Repeats)
+		if len(b.Metrics)+n >= w.opts.MaxEvents || len(b.scratch.labels)+n*w.opts.MaxLabels >= maxRecordLabels {
+			return false
+		}
+		if w.points[b.Events].Ref == notKnown {
+			break
+		}
+		b.Repeats = append(b.Repeats, w.points[b.Events])
+		b.Events++
+	}
+	return true
+}
+
+// levels are the fields that lead from a request to its data points.
+var levels = [...][]uint64{
+	{tagResourceMetrics}, {tagScopeMetrics}, {tagMetrics},
+	{tagMetricGauge, tagMetricSum, tagMetricHistogram, tagMetricExponential, tagMetricSummary}, {tagPoints},
+}
+
+// prune appends a message of one of levels without the data points that are known, and says whether it has others. points are those of the message and
+// of what follows it.
+func prune(dst, b []byte, level int, points *[]Repeat) (_ []byte, some bool) {
+	for len(b) > 0 {
+		before := b
+		f, _ := cutField(&b)
+		field := before[:len(before)-len(b)]
+		switch {
+		case !slices.Contains(levels[level], f.tag):
+			dst = append(dst, field...)
+		case level == len(levels)-1:
+			if (*points)[0].Ref == notKnown {
+				dst, some = append(dst, field...), true
+			}
+			*points = (*points)[1:]
+		default:
+			from := len(dst)
+			dst = append(binary.AppendUvarint(dst, f.tag), 0x80, 0x80, 0x80, 0x80, 0) // room for any size
+			inner, left := len(dst), false
+			if dst, left = prune(dst, f.bytes, level+1, points); !left {
+				dst = dst[:from]
+				continue
+			}
+			some = true
+			for i, size := inner-5, len(dst)-inner; size > 0; i, size = i+1, size>>7 {
+				dst[i] |= byte(size & 0x7f)
+			}
+		}
+	}
+	return dst, some
 }
 
 func (w *work) repeatRequest(b []byte) bool {
@@ -82,7 +163,8 @@ func (w *work) repeatResource(b []byte) bool {
 	})
 }
 
-// repeatMetric passes over a gauge or a sum. What it and the message of its points say is one context.
+// repeatMetric reads a metric. What it and the message of its points say is one context. Points of histograms and summaries are
+// noted as not known.
 func (w *work) repeatMetric(b []byte, context series.ID) bool {
 	told := appendID(w.s.cutter.told[:0], context)
 	var data []byte
@@ -93,7 +175,7 @@ func (w *work) repeatMetric(b []byte, context series.ID) bool {
 		switch {
 		case !ok:
 			return false
-		case f.tag == tagMetricGauge || f.tag == tagMetricSum:
+		case slices.Contains(levels[3], f.tag):
 			if kind != 0 { // two parts of one message, or of a choice
 				return false
 			}
@@ -105,7 +187,7 @@ func (w *work) repeatMetric(b []byte, context series.ID) bool {
 		}
 	}
 	told = append(told, byte(kind)) // no field of a metric that stands before it has that tag
-	found := false
+	numbers, found := kind == tagMetricGauge || kind == tagMetricSum, false
 	for rest := data; len(rest) > 0; {
 		before := rest
 		f, ok := cutField(&rest)
@@ -114,6 +196,7 @@ func (w *work) repeatMetric(b []byte, context series.ID) bool {
 			return false
 		case f.tag == tagPoints:
 			found = true
+		case !numbers:
 		case f.tag == tagTemporality || f.tag == tagMonotonic:
 			told = append(told, before[:len(before)-len(rest)]...)
 		default:
@@ -121,24 +204,27 @@ func (w *work) repeatMetric(b []byte, context series.ID) bool {
 		}
 	}
 	w.s.cutter.told = told
-	context = w.otlpDigest(told)
-	// Without points nothing of it would be looked up, and what is no protobuf in it not be found.
-	return found && each(data, tagPoints, func(point []byte) bool { return w.repeatPoint(point, context) })
+	if context = w.otlpDigest(told); !found {
+		return false // nothing of it would be looked up, and what is no protobuf in it not be found
+	}
+	return each(data, tagPoints, func(point []byte) bool {
+		if !numbers {
+			return w.notePoint(series.ID{}, Repeat{})
+		}
+		return w.repeatPoint(point, context)
+	})
 }
 
-// repeatPoint passes over a data point with one time and one value. Its digest is that of its bytes with zeros for those and its start.
+// repeatPoint reads a number. Its digest is that of its bytes with zeros for time, value and start.
 func (w *work) repeatPoint(b []byte, context series.ID) bool {
 	s := w.s
-	if len(s.digests) >= min(w.opts.MaxEvents, maxRecordLabels/max(w.opts.MaxLabels, 1)) {
-		return false
-	}
 	told := append(appendID(s.cutter.told[:0], context), b...)
 	s.cutter.told = told
 	told = told[len(told)-len(b):]
-	r := Repeat{Index: len(s.digests)}
+	var r Repeat
 	times, starts, values := 0, 0, 0
 	for i := 0; i < len(b); {
-		next, ok := passPointField(b, i)
+		next, ok := endOfPointField(b, i)
 		if !ok {
 			return false
 		}
@@ -161,15 +247,24 @@ func (w *work) repeatPoint(b []byte, context series.ID) bool {
 		i = next
 	}
 	if times != 1 || starts > 1 || values != 1 || r.Time <= 0 || r.Value-r.Value != 0 {
+		return w.notePoint(series.ID{}, r)
+	}
+	return w.notePoint(w.otlpDigest(s.cutter.told), r)
+}
+
+// notePoint takes what a data point says, and its digest: zero for one that cannot be known.
+func (w *work) notePoint(digest series.ID, r Repeat) bool {
+	s := w.s
+	if r.Index = len(s.digests); r.Index >= min(w.opts.MaxEvents, maxRecordLabels/max(w.opts.MaxLabels, 1)) {
 		return false
 	}
-	s.digests = append(s.digests, w.otlpDigest(s.cutter.told))
+	s.digests = append(s.digests, digest)
 	w.out.Repeats = append(w.out.Repeats, r)
 	return true
 }
 
-// passPointField returns where the field of a data point ends that begins at i, when it is one that points known by their bytes may have.
-func passPointField(b []byte, i int) (next int, ok bool) {
+// endOfPointField returns where the field of a data point ends that begins at i, when it is one that points known by their bytes may have.
+func endOfPointField(b []byte, i int) (next int, ok bool) {
 	switch b[i] {
 	case tagPointTime, tagPointDouble, tagPointInt, tagPointStart:
 		next = i + 9
@@ -224,7 +319,7 @@ func (w *work) contextOf(b []byte, around series.ID, inner uint64, known ...uint
 	return w.otlpDigest(told), found
 }
 
-// each calls fn with the fields of that tag until it returns false. The message is one that contextOf has passed over.
+// each calls fn with the fields of that tag until it returns false. The message is one that contextOf has read.
 func each(b []byte, tag uint64, fn func([]byte) bool) bool {
 	for len(b) > 0 {
 		if f, _ := cutField(&b); f.tag == tag && !fn(f.bytes) {

@@ -3,6 +3,7 @@ package events_test
 import (
 	"fmt"
 	"math"
+	"reflect"
 	"slices"
 	"testing"
 
@@ -154,6 +155,111 @@ func TestOTLPRepeatsAreKnown(t *testing.T) {
 	}
 	if len(k.batch.Repeats) != 10 || k.batch.Repeats[9].Value != 2 || k.batch.Events != 10 {
 		t.Errorf("got %+v of %d events, want 10 of value 2", k.batch.Repeats, k.batch.Events)
+	}
+}
+
+// Of a request with data points that are not known only these are unmarshalled, whatever they are.
+func TestOTLPKnownBesideUnknown(t *testing.T) {
+	request := func(alter func(i int, m pmetric.Metric)) []byte {
+		all := pmetric.NewMetrics()
+		sm := all.ResourceMetrics().AppendEmpty()
+		sm.Resource().Attributes().PutStr("service.name", "checkout")
+		metrics := sm.ScopeMetrics().AppendEmpty().Metrics()
+		for i := range 10 {
+			m := metrics.AppendEmpty()
+			m.SetName("queue_length")
+			p := m.SetEmptyGauge().DataPoints().AppendEmpty()
+			p.SetTimestamp(1e18)
+			p.SetDoubleValue(1)
+			p.Attributes().PutInt("queue", int64(i))
+			alter(i, m)
+		}
+		raw, err := pmetricotlp.NewExportRequestFromMetrics(all).MarshalProto()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return raw
+	}
+	same := func(int, pmetric.Metric) {}
+	f := func(alter func(i int, m pmetric.Metric), want int) {
+		t.Helper()
+		if known := knownOf(t, 1000, request(same), request(alter)); known != want {
+			t.Errorf("got %d data points known, want %d", known, want)
+		}
+	}
+	f(same, 10)
+	at := func(at int, alter func(m pmetric.Metric)) func(int, pmetric.Metric) {
+		return func(i int, m pmetric.Metric) {
+			if i == at {
+				alter(m)
+			}
+		}
+	}
+	for _, i := range []int{0, 4, 9} {
+		f(at(i, func(m pmetric.Metric) { m.Gauge().DataPoints().At(0).Attributes().PutStr("new", "one") }), 9)
+		f(at(i, func(m pmetric.Metric) { m.Gauge().DataPoints().At(0).SetDoubleValue(math.NaN()) }), 9)
+		f(at(i, func(m pmetric.Metric) {
+			m.Gauge().DataPoints().At(0).SetFlags(pmetric.DefaultDataPointFlags.WithNoRecordedValue(true))
+		}), 9)
+		f(at(i, func(m pmetric.Metric) { m.Gauge().DataPoints().AppendEmpty().SetIntValue(1) }), 10)
+		f(at(i, func(m pmetric.Metric) {
+			m.SetEmptyHistogram().DataPoints().AppendEmpty().SetTimestamp(1e18)
+			m.Histogram().SetAggregationTemporality(pmetric.AggregationTemporalityDelta)
+		}), 9)
+		f(at(i, func(m pmetric.Metric) {
+			m.SetEmptyExponentialHistogram().DataPoints().AppendEmpty().SetTimestamp(1e18)
+			m.ExponentialHistogram().SetAggregationTemporality(pmetric.AggregationTemporalityDelta)
+		}), 9)
+		f(at(i, func(m pmetric.Metric) { m.SetEmptySummary().DataPoints().AppendEmpty().SetTimestamp(1e18) }), 9)
+	}
+	f(func(_ int, m pmetric.Metric) { m.SetName("other") }, 0)
+}
+
+// A request that has too much breaks off at one place, whatever of it is known.
+func TestOTLPTooMuchBesideKnown(t *testing.T) {
+	request := func(bounds int) []byte {
+		all := pmetric.NewMetrics()
+		metrics := all.ResourceMetrics().AppendEmpty().ScopeMetrics().AppendEmpty().Metrics()
+		gauge := func() {
+			m := metrics.AppendEmpty()
+			m.SetName("gauge")
+			p := m.SetEmptyGauge().DataPoints().AppendEmpty()
+			p.SetTimestamp(1e18)
+			p.SetDoubleValue(1)
+		}
+		gauge()
+		if bounds > 0 {
+			m := metrics.AppendEmpty()
+			m.SetName("histogram")
+			m.SetEmptyHistogram().SetAggregationTemporality(pmetric.AggregationTemporalityDelta)
+			p := m.Histogram().DataPoints().AppendEmpty()
+			p.SetTimestamp(1e18)
+			p.BucketCounts().Append(make([]uint64, bounds+1)...)
+			for i := range bounds {
+				p.ExplicitBounds().Append(float64(i))
+			}
+		}
+		gauge()
+		gauge()
+		raw, err := pmetricotlp.NewExportRequestFromMetrics(all).MarshalProto()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return raw
+	}
+	decoder := events.NewDecoder(events.Options{MaxEvents: 10})
+	for bounds := range 12 {
+		var cold, warm events.Batch
+		repeats := events.NewRepeats(1, 1000)
+		source := events.Source{Signal: events.Metrics, Key: []byte("acme"), Value: request(bounds), Timestamp: 1e18}
+		decoder.Decode(&cold, source)
+		decoder.Decode(&warm, events.Source{Signal: events.Metrics, Key: []byte("acme"), Value: request(0), Timestamp: 1e18, Repeats: repeats})
+		repeats.Learn(warm.Metrics[0].Digest, 7)
+		source.Repeats = repeats
+		decoder.Decode(&warm, source)
+		if !reflect.DeepEqual(warm.Rejects, cold.Rejects) || warm.Events != cold.Events || len(warm.Metrics)+len(warm.Repeats) != len(cold.Metrics) {
+			t.Errorf("%d bounds: got %d and %d metrics and %v, want %d and %v", bounds, len(warm.Metrics), len(warm.Repeats), warm.Rejects, len(cold.Metrics), cold.Rejects)
+		}
 	}
 }
 

@@ -1,6 +1,7 @@
 package events
 
 import (
+	"math"
 	"math/bits"
 
 	"github.com/vigie-io/vigie/pkg/series"
@@ -176,11 +177,14 @@ func (r *Repeats) tell(known bool) {
 	}
 }
 
-// findAll finds all of digests, which are those of list, and says whether it did. It reads of all of them before it needs any, so that the
-// processor waits for all at once.
-func (r *Repeats) findAll(digests []series.ID, list []Repeat, fetched *uint64) bool {
+// notKnown is the number of no event.
+const notKnown = math.MaxUint32
+
+// findAll looks all of digests up, which are those of list, and returns how many are known; the others are notKnown. It reads of all of them before it
+// needs any, so that the processor waits for all at once.
+func (r *Repeats) findAll(digests []series.ID, list []Repeat, fetched *uint64) (known int) {
 	if r.used == 0 {
-		return false
+		return 0
 	}
 	for i := range digests {
 		home, _ := r.setsOf(digests[i].Lo)
@@ -188,12 +192,13 @@ func (r *Repeats) findAll(digests []series.ID, list []Repeat, fetched *uint64) b
 	}
 	for i := range digests {
 		ref, ok := r.find(digests[i])
-		if !ok {
-			return false
+		if list[i].Ref = ref; ok {
+			known++
+		} else {
+			list[i].Ref = notKnown
 		}
-		list[i].Ref = ref
 	}
-	return true
+	return known
 }
 
 func (set *repeatSet) find(digest series.ID) (ref uint32, ok bool) {

@@ -43,6 +43,7 @@ type scanner struct {
 	cutter cutter
 
 	digests []series.ID // of the data points of an OTLP request
+	request []byte      // those of them that are not known
 	fetched uint64      // of no meaning: what is read ahead has to go somewhere
 }
 
