@@ -10,8 +10,8 @@ import (
 	"github.com/vigie-io/vigie/internal/notify"
 )
 
-// tellAlerts tells Alertmanagers of the alerts of this process's partitions until ctx ends, in one session after the other.
-func tellAlerts(ctx context.Context, cfg *config.Config, n *notify.Notifier, log *slog.Logger) error {
+// notifyAlerts sends the alerts of this process's partitions to Alertmanagers until ctx ends, in one session after the other.
+func notifyAlerts(ctx context.Context, cfg *config.Config, n *notify.Notifier, log *slog.Logger) error {
 	sessions(ctx, sinkRetryMin, sinkRetryMax, func() error {
 		source, err := kafka.NewAlerts(cfg.Kafka, log)
 		if err != nil {

@@ -56,7 +56,7 @@ func Stream(ctx context.Context, cfg config.Config, p Process) error {
 			g.run("sink", func(ctx context.Context) error { return results.run(ctx, metrics) })
 		}
 		if len(cfg.Stream.Alertmanager.URLs) > 0 {
-			g.run("alerts", func(ctx context.Context) error { return tellAlerts(ctx, &cfg, notifier, p.Log) })
+			g.run("alerts", func(ctx context.Context) error { return notifyAlerts(ctx, &cfg, notifier, p.Log) })
 		}
 		return nil
 	})

@@ -28,7 +28,7 @@ type alert struct {
 	EndsAt      time.Time         `json:"ends_at"`
 	Annotations map[string]string `json:"annotations"`
 
-	told time.Time // when the record was written
+	written time.Time // the time of its record
 }
 
 const (
@@ -59,7 +59,7 @@ type posted struct {
 }
 
 // post makes what Alertmanager is sent. The alert's own labels give way to those that say whose it is, as exported_: a tenant must
-// not be able to speak for another. One that fires ends at until, unless it is told again before.
+// not be able to speak for another. One that fires ends at until, unless it is sent again before.
 func (a *alert) post(until time.Time) posted {
 	p := posted{Labels: maps.Clone(a.Labels), Annotations: a.Annotations, StartsAt: a.StartsAt, EndsAt: until}
 	if p.Labels == nil {

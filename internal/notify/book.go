@@ -8,14 +8,14 @@ import (
 	"time"
 )
 
-// remember is how long an alert that has ended is told, so that an Alertmanager that was away hears of it too.
+// remember is how long an alert is sent after its end, so that an Alertmanager that was away hears of it, too.
 const remember = 15 * time.Minute
 
 // book is what is known of the alerts of this process's partitions. Safe for concurrent use.
 type book struct {
 	mu         sync.Mutex
 	partitions map[int32]*page
-	changed    map[chan<- struct{}]bool // told, without waiting, when there is something to send
+	changed    map[chan<- struct{}]bool // signalled, without waiting, when there is something to send
 }
 
 // page is one partition's part.
@@ -28,7 +28,7 @@ func newBook() *book {
 	return &book{partitions: map[int32]*page{}, changed: map[chan<- struct{}]bool{}}
 }
 
-// watch has changes told on a channel of capacity 1.
+// watch has changes signalled on a channel of capacity 1.
 func (b *book) watch(changed chan<- struct{}) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -75,7 +75,7 @@ func (b *book) current(now time.Time) (list []*alert) {
 	defer b.mu.Unlock()
 	for _, p := range b.partitions {
 		maps.DeleteFunc(p.alerts, func(_ string, e *alert) bool {
-			return e.State == stateResolved && now.Sub(e.told) > remember
+			return e.State == stateResolved && now.Sub(e.written) > remember
 		})
 		if p.ready {
 			list = slices.AppendSeq(list, maps.Values(p.alerts))

@@ -9,9 +9,9 @@ import (
 	"github.com/vigie-io/vigie/internal/units"
 )
 
-// Config says which Alertmanagers are told.
+// Config says which Alertmanagers alerts are sent to.
 type Config struct {
-	// URLs are the base addresses of Alertmanagers, each of which is told of every alert: those of a cluster all stand here.
+	// URLs are the base addresses of Alertmanagers, each of which gets every alert: list all members of a cluster.
 	// Default none: alerts are in their topic only.
 	URLs []string `yaml:"urls"`
 	// Username is sent with password as basic authentication. Default none.
@@ -20,14 +20,14 @@ type Config struct {
 	Password units.Secret `yaml:"password"`
 	// Token is sent as a bearer token. Default none.
 	Token units.Secret `yaml:"token"`
-	// Resend is how often an alert that fires is told again. Default 1m. Alertmanager takes one of which it has not heard for
+	// Resend is how often an alert that fires is sent again. Default 1m. Alertmanager takes one of which it has not heard for
 	// four times as long to be resolved.
 	Resend time.Duration `yaml:"resend"`
 	// Timeout bounds one request. Default 10s.
 	Timeout time.Duration `yaml:"timeout"`
 }
 
-// DefaultConfig tells nobody.
+// DefaultConfig has no Alertmanager.
 func DefaultConfig() Config { return Config{Resend: time.Minute, Timeout: 10 * time.Second} }
 
 // Validate names every field that cannot be.

@@ -1,4 +1,4 @@
-// Package notify tells Alertmanagers of the alerts that the stream has written to its topic.
+// Package notify sends the alerts that the stream has written to its topic to Alertmanagers.
 //
 // Its main type is Notifier: it reads the alerts of a Source, remembers which fire, and sends each to every Alertmanager at
 // once when it changes, again and again while it fires, and after its end until it is sure to have been heard. Sending is

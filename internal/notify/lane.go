@@ -12,7 +12,7 @@ const (
 	maxBackoff = 30 * time.Second
 )
 
-// lane tells one Alertmanager. It remembers what it has told, and when.
+// lane sends to one Alertmanager. It remembers what it has sent, and when.
 type lane struct {
 	name    string
 	resend  time.Duration
@@ -22,7 +22,7 @@ type lane struct {
 	log     *slog.Logger
 
 	changed chan struct{}
-	told    map[*alert]time.Time
+	sent    map[*alert]time.Time
 }
 
 // run sends what is due until ctx ends.
@@ -48,21 +48,21 @@ func (l *lane) run(ctx context.Context) {
 	}
 }
 
-// flush sends what the Alertmanager has not been told, or not lately.
+// flush sends what the Alertmanager has not had, or not lately.
 func (l *lane) flush(ctx context.Context) error {
 	now := time.Now()
 	list := l.book.current(now)
 	due, known := list[:0:0], make(map[*alert]time.Time, len(list))
 	for _, e := range list {
-		at, told := l.told[e]
-		if told {
+		at, sent := l.sent[e]
+		if sent {
 			known[e] = at
 		}
-		if !told || now.Sub(at) >= l.resend {
+		if !sent || now.Sub(at) >= l.resend {
 			due = append(due, e)
 		}
 	}
-	l.told = known
+	l.sent = known
 	l.metrics.pending.WithLabelValues(l.name).Set(float64(len(due)))
 	for len(due) > 0 {
 		batch := due[:min(maxBatch, len(due))]
@@ -76,10 +76,10 @@ func (l *lane) flush(ctx context.Context) error {
 		}
 		l.metrics.sent.WithLabelValues(l.name).Add(float64(len(batch)))
 		for _, e := range batch {
-			if _, told := l.told[e]; !told {
-				l.metrics.delay.Observe(time.Since(e.told).Seconds())
+			if _, sent := l.sent[e]; !sent {
+				l.metrics.delay.Observe(time.Since(e.written).Seconds())
 			}
-			l.told[e] = now
+			l.sent[e] = now
 		}
 		due = due[len(batch):]
 		l.metrics.pending.WithLabelValues(l.name).Set(float64(len(due)))

@@ -25,7 +25,7 @@ type Source interface {
 	Poll(ctx context.Context) (Fetch, error)
 }
 
-// Notifier tells Alertmanagers. Run may be called once at a time.
+// Notifier sends alerts to Alertmanagers. Run may be called once at a time.
 type Notifier struct {
 	cfg     Config
 	metrics *Metrics
@@ -75,7 +75,7 @@ func (n *Notifier) take(book *book, fetch *Fetch) {
 			n.log.Error("alert skipped", "partition", r.Partition, "offset", r.Offset, "err", err)
 			continue
 		}
-		a.told = r.Time
+		a.written = r.Time
 		book.take(r.Partition, a)
 	}
 	for _, partition := range fetch.Ready {
@@ -106,16 +106,16 @@ type Metrics struct {
 func NewMetrics(reg prometheus.Registerer) *Metrics {
 	m := &Metrics{
 		sent: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "vigie_notify_sent_alerts_total", Help: "Alerts that an Alertmanager has taken, those told again included.",
+			Name: "vigie_notify_sent_alerts_total", Help: "Alerts that an Alertmanager has taken, those sent again included.",
 		}, []string{"alertmanager"}),
 		failures: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "vigie_notify_failures_total", Help: "Requests that an Alertmanager did not take; they are sent again.",
 		}, []string{"alertmanager"}),
 		pending: prometheus.NewGaugeVec(prometheus.GaugeOpts{
-			Name: "vigie_notify_pending_alerts", Help: "Alerts that an Alertmanager is still to be told. Alarm when above 0 for minutes.",
+			Name: "vigie_notify_pending_alerts", Help: "Alerts still to be sent to an Alertmanager. Alarm when above 0 for minutes.",
 		}, []string{"alertmanager"}),
 		firing: prometheus.NewGauge(prometheus.GaugeOpts{
-			Name: "vigie_notify_firing_alerts", Help: "Alerts of the stream that fire, of the partitions that this process tells of.",
+			Name: "vigie_notify_firing_alerts", Help: "Alerts of the stream that fire, of the partitions that this process has.",
 		}),
 		unreadable: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "vigie_notify_unreadable_total", Help: "Records of the topic of alerts that could not be read, and were skipped.",

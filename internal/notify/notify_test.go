@@ -41,7 +41,7 @@ func (s fakeSource) Poll(ctx context.Context) (Fetch, error) {
 	}
 }
 
-// listener is an Alertmanager that notes what it is told.
+// listener is an Alertmanager that notes what it gets.
 type listener struct {
 	mu     sync.Mutex
 	heard  []posted
@@ -120,13 +120,13 @@ func TestNotifier(t *testing.T) {
 	cancel()
 }
 
-// An alert that fires is told again every resend, one that has ended for a quarter of an hour; an Alertmanager that does not
+// An alert that fires is sent again every resend, one that has ended for a quarter of an hour; an Alertmanager that does not
 // answer is tried less and less often, and hears of it when it is back.
 func TestLaneInTime(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		var mu sync.Mutex
-		var told []string
+		var got []string
 		began, fail, attempts := time.Now(), false, 0
 		l := &lane{
 			name: "one", resend: time.Minute, book: newBook(), metrics: NewMetrics(nil), log: slog.New(slog.DiscardHandler), changed: make(chan struct{}, 1),
@@ -138,7 +138,7 @@ func TestLaneInTime(t *testing.T) {
 					return errors.New("down")
 				}
 				for _, a := range alerts {
-					told = append(told, fmt.Sprint(a.Labels["alertname"], " ", time.Since(began), " until ", a.EndsAt.Sub(began)))
+					got = append(got, fmt.Sprint(a.Labels["alertname"], " ", time.Since(began), " until ", a.EndsAt.Sub(began)))
 				}
 				return nil
 			},
@@ -150,7 +150,7 @@ func TestLaneInTime(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			a.told = time.Now()
+			a.written = time.Now()
 			l.book.take(1, a)
 			l.book.ready(1)
 		}
@@ -159,10 +159,10 @@ func TestLaneInTime(t *testing.T) {
 			synctest.Wait()
 			mu.Lock()
 			defer mu.Unlock()
-			if !slices.Equal(told, want) {
-				t.Errorf("got %q, want %q", told, want)
+			if !slices.Equal(got, want) {
+				t.Errorf("got %q, want %q", got, want)
 			}
-			told = nil
+			got = nil
 		}
 		time.Sleep(time.Second)
 		take(stateFiring)
@@ -184,15 +184,15 @@ func TestLaneInTime(t *testing.T) {
 		time.Sleep(maxBackoff)
 		synctest.Wait()
 		mu.Lock()
-		if len(told) != 1 || !strings.HasSuffix(told[0], "until 2m1s") {
-			t.Errorf("got %q, want the end of 2m1s", told)
+		if len(got) != 1 || !strings.HasSuffix(got[0], "until 2m1s") {
+			t.Errorf("got %q, want the end of 2m1s", got)
 		}
 		mu.Unlock()
 		time.Sleep(time.Hour)
 		synctest.Wait()
 		mu.Lock()
-		if len(told) > 11 || len(l.book.partitions[1].alerts) != 0 {
-			t.Errorf("an hour after its end it was told %d times, and %d are remembered", len(told), len(l.book.partitions[1].alerts))
+		if len(got) > 11 || len(l.book.partitions[1].alerts) != 0 {
+			t.Errorf("an hour after its end it was sent %d times, and %d are remembered", len(got), len(l.book.partitions[1].alerts))
 		}
 		mu.Unlock()
 		cancel()

@@ -21,7 +21,7 @@ type Config struct {
 	// Backfill is how late an evaluation may be and is still made, one after the other, when the stream or this process
 	// was down. What is later is skipped, but for the last, and counted. Default 5m; 0 makes only the last.
 	Backfill time.Duration `yaml:"backfill"`
-	// ResendDelay is how often the Alertmanager is told again of alerts that fire or have ended lately. Default 1m.
+	// ResendDelay is how often alerts that fire, or have ended lately, are sent again to the Alertmanager. Default 1m.
 	ResendDelay time.Duration `yaml:"resend_delay"`
 	// Alertmanagers are the addresses of Alertmanagers elsewhere (http://host:9093). Each is given all alerts, with the tenant in
 	// X-Scope-OrgID. Default none: alerts go to upstream's own packages in this process, one Alertmanager a tenant, which

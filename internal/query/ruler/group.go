@@ -32,12 +32,12 @@ type group struct {
 	seen   map[string]samples // results of alerting rules, by ruleKey
 	offset int64              // ms, of evaluations from multiples of the interval
 
-	evaluated int64 // Unix ms, of the last committed evaluation; 0 when there was none
-	at        int64 // the evaluation that is due, 0 when none is, …
-	missed    int64 // … and how many are skipped before it
-	failed    error // of the running evaluation: what may go away by itself
-	changed   bool  // there are alerts to tell of
-	told      time.Time
+	evaluated int64     // Unix ms, of the last committed evaluation; 0 when there was none
+	at        int64     // the evaluation that is due, 0 when none is, …
+	missed    int64     // … and how many are skipped before it
+	failed    error     // of the running evaluation: what may go away by itself
+	changed   bool      // there are alerts to send
+	sent      time.Time // when alerts were last sent
 }
 
 func newGroup(ctx context.Context, r *Ruler, file fileGroup, files *Files, over *overlay) (*group, error) {
@@ -50,8 +50,8 @@ func newGroup(ctx context.Context, r *Ruler, file fileGroup, files *Files, over 
 		return nil, err
 	}
 	manager := rules.NewManager(&rules.ManagerOptions{
-		ExternalURL: external, QueryFunc: g.query(over), NotifyFunc: g.notify, Context: g.ctx, AppendableV2: &g.out,
-		Queryable: r.source.Queryable(), Logger: r.log.With("tenant", file.tenant), ResendDelay: 100 * 365 * 24 * time.Hour, // g.tell does
+		ExternalURL: external, QueryFunc: g.query(over), NotifyFunc: g.noticed, Context: g.ctx, AppendableV2: &g.out,
+		Queryable: r.source.Queryable(), Logger: r.log.With("tenant", file.tenant), ResendDelay: 100 * 365 * 24 * time.Hour, // g.notify does
 		GroupLoader: one{file.group}, Metrics: r.upstream,
 	})
 	groups, errs := manager.LoadGroups(files.cfg.EvaluationInterval, labels.FromMap(g.cfg.ExternalLabels), files.cfg.ExternalURL, nil, false, file.path)
@@ -75,8 +75,8 @@ func newGroup(ctx context.Context, r *Ruler, file fileGroup, files *Files, over 
 // interval is in ms. Evaluations closer than windows would only say the same again.
 func (g *group) interval() int64 { return max(g.rules.Interval(), window).Milliseconds() }
 
-// notify learns from upstream that alerts began to fire or ended.
-func (g *group) notify(_ context.Context, _ string, alerts ...*rules.Alert) {
+// noticed learns from upstream that alerts began to fire or ended.
+func (g *group) noticed(_ context.Context, _ string, alerts ...*rules.Alert) {
 	g.changed = g.changed || len(alerts) > 0
 }
 
@@ -203,13 +203,13 @@ func (g *group) restore(bytes []byte) error {
 	return nil
 }
 
-// tell passes the alerts that fire, and those that ended lately, on to the Alertmanager: when something changed, and every
+// notify sends the alerts that fire, and those that ended lately, to the Alertmanager: when something changed, and every
 // resend delay of real time, also while the stream stands still.
-func (g *group) tell(now time.Time, resend time.Duration) {
-	if !g.changed && now.Sub(g.told) < resend {
+func (g *group) notify(now time.Time, resend time.Duration) {
+	if !g.changed && now.Sub(g.sent) < resend {
 		return
 	}
-	g.changed, g.told = false, now
+	g.changed, g.sent = false, now
 	until := now.Add(4 * max(resend, time.Duration(g.interval())*time.Millisecond))
 	var list []Alert
 	for _, rule := range g.rules.AlertingRules() {

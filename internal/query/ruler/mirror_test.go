@@ -100,7 +100,7 @@ func TestReplicasShowTheSame(t *testing.T) {
 	}
 }
 
-// held is a database that lets no query of tenant slow through until it is told.
+// held is a database that lets no query of tenant slow through until it is released.
 type held struct {
 	*database
 	free chan struct{}

@@ -339,11 +339,11 @@ func TestAlertsAreTold(t *testing.T) {
 	d := newDatabase(t, `
   up 1 1 0 0 0 0 1 1 1 1
 `)
-	var told []string
+	var sent []string
 	now := time.Unix(5000, 0)
 	r := newRuler(t, d, "groups: [{name: g, interval: 10s, rules: [{alert: Down, expr: up == 0, labels: {severity: page}}]}]", nil, func(tenant tenants.ID, list []Alert) {
 		for _, a := range list {
-			told = append(told, fmt.Sprintf("%s %s %d-%d", tenant, labels.FromMap(a.Labels), a.StartsAt.Unix(), a.EndsAt.Unix()))
+			sent = append(sent, fmt.Sprintf("%s %s %d-%d", tenant, labels.FromMap(a.Labels), a.StartsAt.Unix(), a.EndsAt.Unix()))
 		}
 	})
 	r.now = func() time.Time { return now }
@@ -353,12 +353,12 @@ func TestAlertsAreTold(t *testing.T) {
 	}
 	f := func(at int64, wall int64, want ...string) {
 		t.Helper()
-		told, d.complete, now = nil, time.Unix(at, 0), time.Unix(wall, 0)
+		sent, d.complete, now = nil, time.Unix(at, 0), time.Unix(wall, 0)
 		if _, err := s.step(t.Context()); err != nil {
 			t.Fatal(err)
 		}
-		if !slices.Equal(told, want) {
-			t.Errorf("at %d: got %s, want %s", at, strings.Join(told, "; "), strings.Join(want, "; "))
+		if !slices.Equal(sent, want) {
+			t.Errorf("at %d: got %s, want %s", at, strings.Join(sent, "; "), strings.Join(want, "; "))
 		}
 	}
 	const down = `acme {alertname="Down", cluster="eu", severity="page"} `

@@ -49,7 +49,7 @@ func (r *Ruler) open(ctx context.Context, shard Shard) (*shardRun, error) {
 	}
 	concurrency := r.files.Load().cfg.Concurrency
 	s := &shardRun{
-		ruler: r, shard: shard, states: states, tenants: map[tenants.ID]*tenantRun{}, told: map[string]time.Time{},
+		ruler: r, shard: shard, states: states, tenants: map[tenants.ID]*tenantRun{}, logged: map[string]time.Time{},
 		concurrency: concurrency, done: make(chan *outcome, concurrency),
 	}
 	r.mu.Lock()
@@ -75,7 +75,7 @@ type shardRun struct {
 	states      map[string][]byte // of groups that are not running
 	tenants     map[tenants.ID]*tenantRun
 	order       []*tenantRun         // whose turn comes next is in front
-	told        map[string]time.Time // by key, when a failure was last logged
+	logged      map[string]time.Time // by key, when a failure was last logged
 	concurrency int                  // most tenants at the same time
 	running     int                  // tenants now
 	done        chan *outcome        // has room for all of them
@@ -101,13 +101,13 @@ type outcome struct {
 	errs   []error // by group, nil for those that were evaluated
 }
 
-// wake has the watermarks looked at again, and tells what has to be told.
+// wake has the watermarks looked at again, and sends the alerts that are due.
 func (s *shardRun) wake() {
 	oldest := s.ruler.now()
 	for _, t := range s.order {
 		t.resting = false
 		if !t.running {
-			s.tell(t)
+			s.notify(t)
 		}
 		for _, g := range t.groups {
 			if was := moment(g.evaluated); g.evaluated != 0 && was.Before(oldest) {
@@ -120,10 +120,10 @@ func (s *shardRun) wake() {
 	}
 }
 
-// tell tells the Alertmanager of a tenant's alerts. Nobody evaluates them meanwhile: what is told was committed.
-func (s *shardRun) tell(t *tenantRun) {
+// notify sends the alerts of a tenant that are due. Nobody evaluates them meanwhile: what is sent was committed.
+func (s *shardRun) notify(t *tenantRun) {
 	for _, g := range t.groups {
-		g.tell(s.ruler.now(), t.files.cfg.ResendDelay)
+		g.notify(s.ruler.now(), t.files.cfg.ResendDelay)
 	}
 }
 
@@ -187,7 +187,7 @@ func (s *shardRun) others() (list []*outcome) {
 	}
 }
 
-// finish commits outcomes, and tells of their alerts.
+// finish commits outcomes, and sends their alerts.
 func (s *shardRun) finish(ctx context.Context, list []*outcome) error {
 	records, states := map[tenants.ID][][]byte{}, map[string][]byte{}
 	var done []*group
@@ -219,7 +219,7 @@ func (s *shardRun) finish(ctx context.Context, list []*outcome) error {
 	}
 	s.ruler.metrics.samples.Add(float64(samples))
 	for _, o := range list {
-		s.tell(o.of)
+		s.notify(o.of)
 	}
 	return nil
 }
@@ -345,8 +345,8 @@ func (s *shardRun) failed(ctx context.Context, g *group, err error) {
 		return
 	}
 	s.ruler.metrics.failures.WithLabelValues(failedDatabase).Inc()
-	if now := s.ruler.now(); now.Sub(s.told[g.file.key()]) > time.Minute {
-		s.told[g.file.key()] = now
+	if now := s.ruler.now(); now.Sub(s.logged[g.file.key()]) > time.Minute {
+		s.logged[g.file.key()] = now
 		s.ruler.log.Warn("rules wait: an evaluation is tried again until it can be made", "tenant", g.file.tenant, "group", g.file.group.Name, "err", err)
 	}
 }

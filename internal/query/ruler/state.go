@@ -171,7 +171,7 @@ func restoreRule(ctx context.Context, rule *rules.AlertingRule, s ruleState, eva
 		delete(left, a.Labels.String())
 		a.State, a.Value, a.Annotations = alertStates[was.State], float64(was.Value), labels.FromMap(was.Annotations)
 		a.ActiveAt, a.FiredAt, a.ResolvedAt, a.KeepFiringSince = moment(was.ActiveAt), moment(was.FiredAt), moment(was.ResolvedAt), moment(was.KeepFiringSince)
-		// The next evaluation tells the Alertmanager of it, which knows it already or was not told.
+		// The next evaluation sends it to the Alertmanager, which knows it already or never had it.
 		a.LastSentAt, a.ValidUntil = time.Time{}, time.Time{}
 	})
 	return len(left)

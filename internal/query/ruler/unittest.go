@@ -46,6 +46,14 @@ type testCase struct {
 	Exprs  []exprTest  `yaml:"promql_expr_test"`
 }
 
+// start is the time of the first samples: the Unix epoch unless the test says otherwise.
+func (c *testCase) start() time.Time {
+	if c.StartTimestamp.IsZero() {
+		return time.Unix(0, 0).UTC()
+	}
+	return c.StartTimestamp.Time
+}
+
 type alertTest struct {
 	EvalTime  model.Duration `yaml:"eval_time"`
 	Alertname string         `yaml:"alertname"`
@@ -266,10 +274,7 @@ func (t *unitTest) load(interval time.Duration) error {
 
 // evaluate runs all groups from the start to the last time asked for, and compares alerts on the way. False: a rule failed.
 func (t *unitTest) evaluate() bool {
-	start := t.StartTimestamp.Time
-	if start.IsZero() {
-		start = time.Unix(0, 0).UTC()
-	}
+	start := t.start()
 	var last model.Duration
 	for i, a := range t.Alerts {
 		last = max(last, a.EvalTime)
@@ -356,12 +361,8 @@ func (s sample) String() string {
 
 func (t *unitTest) expression(i int) {
 	e := &t.Exprs[i]
-	start := t.StartTimestamp.Time
-	if start.IsZero() {
-		start = time.Unix(0, 0)
-	}
 	query := rules.EngineQueryFunc(t.loader.QueryEngine(), t.loader.Queryable())
-	vector, err := query(t.loader.Context(), e.Expr, start.Add(time.Duration(e.EvalTime)))
+	vector, err := query(t.loader.Context(), e.Expr, t.start().Add(time.Duration(e.EvalTime)))
 	if err != nil {
 		t.failAt("promql_expr_test", i, "%s at %s: %v", e.Expr, e.EvalTime, err)
 		return
