@@ -128,7 +128,7 @@ func (r *reloader) operators(next http.Handler) http.Handler {
 		} else {
 			w.Header().Set("WWW-Authenticate", auth.Challenge)
 		}
-		http.Error(w, "for operators: "+err.Error()+", of role admin (or no key, from this machine, to a listener on a loopback address)", status)
+		http.Error(w, "for operators: want a key of role admin, or no key, from this machine, to a listener on a loopback address ("+err.Error()+")", status)
 	})
 }
 

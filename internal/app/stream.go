@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
 	"os"
 	"time"
 
@@ -42,6 +43,7 @@ func Stream(ctx context.Context, cfg config.Config, p Process) error {
 	workers := newWorkers(&cfg, &p, metrics, reload.limits)
 	notifier := notify.New(cfg.Stream.Alertmanager, notify.NewMetrics(p.Registry), p.Log)
 	results := newSinkRunner(&cfg, &p, client)
+	door.mux.Handle("GET /{$}", http.RedirectHandler("/topology", http.StatusFound))
 	door.mux.Handle("GET /topology", topology.Handler(func() *topology.Topology { return describe(&cfg, &p, workers, results) }))
 
 	g := newGroup(ctx)

@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"slices"
+	"strings"
 
 	"go.yaml.in/yaml/v3"
 
@@ -71,6 +72,9 @@ func (c *Config) Validate() error {
 
 func (k *Key) digest() ([digestSize]byte, error) {
 	var digest [digestSize]byte
+	if strings.HasPrefix(k.SHA256, KeyPrefix) {
+		return digest, errors.New("sha256: got the key itself, which belongs in no file; want the 64 hex digits that `vigie keys new` shows with it")
+	}
 	raw, err := hex.DecodeString(k.SHA256)
 	if err != nil || len(raw) != len(digest) {
 		return digest, fmt.Errorf("sha256: want %d hex digits (see `vigie keys new`), got %d characters", 2*len(digest), len(k.SHA256))
@@ -103,10 +107,10 @@ func keySet(keys []Key) (map[[digestSize]byte]Key, error) {
 			err = key.validate()
 		}
 		if err != nil {
-			return nil, fmt.Errorf("key %d %q: %w", i, key.Name, err)
+			return nil, fmt.Errorf("keys[%d] %q: %w", i, key.Name, err)
 		}
 		if other, found := set[digest]; found {
-			return nil, fmt.Errorf("key %d %q: same sha256 as key %q; a key has one tenant, merge their roles", i, key.Name, other.Name)
+			return nil, fmt.Errorf("keys[%d] %q: same sha256 as key %q; a key has one tenant, merge their roles", i, key.Name, other.Name)
 		}
 		set[digest] = *key
 	}

@@ -35,8 +35,7 @@ func auditResults(ctx context.Context, _ string, args []string, s Streams) int {
 	}
 	request, rest, err := parseAudit(args[1:], time.Now())
 	if err != nil {
-		fmt.Fprintf(s.Err, "vigie audit: %v\n%s", err, auditUsage)
-		return exitError
+		return misused(s, "vigie audit", err)
 	}
 	loaded, code, done := load("vigie audit", rest, s)
 	if done {
@@ -63,11 +62,14 @@ func auditResults(ctx context.Context, _ string, args []string, s Streams) int {
 		fmt.Fprintf(s.Err, "vigie audit: %v\n", err)
 		return exitError
 	}
-	verb := "not repaired"
-	if request.Repair {
-		verb = "repaired"
+	found := "nothing is missing"
+	switch {
+	case missing > 0 && request.Repair:
+		found = fmt.Sprintf("parts of %d blocks missing, repaired", missing)
+	case missing > 0:
+		found = fmt.Sprintf("parts of %d blocks missing, not repaired", missing)
 	}
-	fmt.Fprintf(s.Out, "results since %s: parts of %d blocks missing, %s\n", request.Since.UTC().Format(time.RFC3339), missing, verb)
+	fmt.Fprintf(s.Out, "results since %s: %s\n", request.Since.UTC().Format(time.RFC3339), found)
 	if missing > 0 && !request.Repair {
 		return exitFailure
 	}

@@ -33,8 +33,7 @@ Exit code 1: rows were rejected; 2: an error, or interrupted.
 func backfillFiles(ctx context.Context, _ string, args []string, s Streams) int {
 	of, rejects, rest, err := parseBackfill(args)
 	if err != nil {
-		fmt.Fprintf(s.Err, "vigie backfill: %v\n%s", err, backfillUsage)
-		return exitError
+		return misused(s, "vigie backfill", err)
 	}
 	loaded, code, done := load("vigie backfill", rest, s)
 	if done {

@@ -34,8 +34,10 @@ func Standard() Streams {
 	return Streams{In: os.Stdin, Out: os.Stdout, Err: os.Stderr, Environ: os.Environ()}
 }
 
-// errUsage marks an error in how a command was called.
-var errUsage = errors.New("usage")
+// usageError is a mistake in how a command was called.
+type usageError string
+
+func (e usageError) Error() string { return string(e) }
 
 // Service runs one service until SIGINT or SIGTERM and returns the exit code.
 func Service(name, version string, run app.Runner, args []string, s Streams) int {
@@ -90,9 +92,15 @@ func fail(s Streams, name string, err error) int {
 	if errors.Is(err, context.Canceled) {
 		return exitOK
 	}
-	fmt.Fprintf(s.Err, "%s: %v\n", name, err)
-	if errors.Is(err, errUsage) {
-		return exitUsage
+	if _, ok := errors.AsType[usageError](err); ok {
+		return misused(s, name, err)
 	}
+	fmt.Fprintf(s.Err, "%s: %v\n", name, err)
 	return exitFailure
+}
+
+// misused says what is wrong with how a command was called, and where its flags are listed: all of them here would hide it.
+func misused(s Streams, name string, err error) int {
+	fmt.Fprintf(s.Err, "%s: %v\n`%s -help` says how it is called\n", name, err, name)
+	return exitUsage
 }

@@ -55,7 +55,12 @@ func TestCommands(t *testing.T) {
 	f("migrate -print-access -clickhouse.user=me", exitFailure, "", `clickhouse.user "me"`)
 	f("keys", exitUsage, "", "usage: vigie keys new")
 	f("dlq", exitUsage, "", "usage: vigie dlq list")
-	f("dlq frobnicate", exitUsage, "", "usage: vigie dlq list")
+	f("dlq frobnicate", exitUsage, "", "vigie dlq: got \"frobnicate\", want list, show or replay\n`vigie dlq -help` says how it is called\n")
+	f("dlq show", exitUsage, "", "vigie dlq: show which?")
+	f("dlq list -since yesterday", exitUsage, "", `-since "yesterday": want 2h, or 2006-01-02T15:04:05Z`)
+	f("verify -from x -since tomorrow", exitUsage, "", "vigie verify: -since \"tomorrow\": want 2h, or 2006-01-02T15:04:05Z\n`vigie verify -help` says how it is called\n")
+	f("audit results -table x", exitUsage, "", "`vigie audit -help`")
+	f("backfill", exitUsage, "", "`vigie backfill -help`")
 	f("dlq show 1-2", exitUsage, "", "1-2")
 	f("dlq list -limit 0", exitUsage, "", "-limit 0")
 }

@@ -22,7 +22,8 @@ const dlqUsage = `usage: vigie dlq list   [-reason r] [-topic t] [-tenant t] [-s
        vigie dlq replay <partition>/<offset>… [-dry-run] [flags]
        vigie dlq replay -all [-reason r] [-topic t] [-tenant t] [-since 1h] [-until 10m] [-dry-run] [flags]
 
-A replay is safe to run twice: what was replayed is remembered and not replayed again.
+-since and -until are ago, or as 2006-01-02T15:04:05Z. A replay is safe to run twice: what was replayed is remembered
+and not replayed again.
 `
 
 func dlq(ctx context.Context, _ string, args []string, s Streams) int {
@@ -30,10 +31,12 @@ func dlq(ctx context.Context, _ string, args []string, s Streams) int {
 		fmt.Fprint(s.Err, dlqUsage)
 		return exitUsage
 	}
+	if !slices.Contains([]string{"list", "show", "replay"}, args[0]) {
+		return misused(s, "vigie dlq", fmt.Errorf("got %q, want list, show or replay", args[0]))
+	}
 	request, rest, err := parseDLQ(args[1:], time.Now())
 	if err != nil {
-		fmt.Fprintf(s.Err, "vigie dlq: %v\n%s", err, dlqUsage)
-		return exitUsage
+		return misused(s, "vigie dlq", err)
 	}
 	loaded, code, done := load("vigie dlq "+args[0], rest, s)
 	if done {
@@ -43,7 +46,7 @@ func dlq(ctx context.Context, _ string, args []string, s Streams) int {
 	switch args[0] {
 	case "list":
 		if len(request.at) > 0 {
-			err = fmt.Errorf("%w: list takes no dead letters, but filters; `vigie dlq show` shows one", errUsage)
+			err = usageError("list takes no dead letters, but filters; `vigie dlq show` shows one")
 			break
 		}
 		err = listDeadLetters(ctx, letters, request, s.Out)
@@ -51,9 +54,6 @@ func dlq(ctx context.Context, _ string, args []string, s Streams) int {
 		err = showDeadLetters(ctx, letters, request, s.Out)
 	case "replay":
 		err = replayDeadLetters(ctx, letters, request, s.Out)
-	default:
-		fmt.Fprint(s.Err, dlqUsage)
-		return exitUsage
 	}
 	if err != nil {
 		return fail(s, "vigie dlq", err)
@@ -77,8 +77,7 @@ func parseDLQ(args []string, now time.Time) (request dlqRequest, rest []string, 
 	set.StringVar(&request.filter.Reason, "reason", "", "")
 	set.StringVar(&request.filter.Topic, "topic", "", "")
 	set.StringVar(&request.filter.Tenant, "tenant", "", "")
-	since := set.Duration("since", 0, "")
-	until := set.Duration("until", 0, "")
+	since, until := set.String("since", "", ""), set.String("until", "", "")
 	set.IntVar(&request.limit, "limit", 50, "")
 	set.BoolVar(&request.all, "all", false, "")
 	set.BoolVar(&request.dryRun, "dry-run", false, "")
@@ -97,11 +96,11 @@ func parseDLQ(args []string, now time.Time) (request dlqRequest, rest []string, 
 	if err := set.Parse(own); err != nil {
 		return request, nil, err
 	}
-	if *since > 0 {
-		request.filter.Since = now.Add(-*since)
+	if request.filter.Since, err = parseTime(*since, now); err != nil {
+		return request, nil, fmt.Errorf("-since %w", err)
 	}
-	if *until > 0 {
-		request.filter.Until = now.Add(-*until)
+	if request.filter.Until, err = parseTime(*until, now); err != nil {
+		return request, nil, fmt.Errorf("-until %w", err)
 	}
 	if request.limit < 1 {
 		return request, nil, fmt.Errorf("-limit %d: want 1 or more", request.limit)
@@ -145,7 +144,7 @@ func listDeadLetters(ctx context.Context, letters *kafka.DeadLetters, request dl
 
 func showDeadLetters(ctx context.Context, letters *kafka.DeadLetters, request dlqRequest, out io.Writer) error {
 	if len(request.at) == 0 {
-		return fmt.Errorf("%w: show which? give <partition>/<offset>", errUsage)
+		return usageError("show which? give <partition>/<offset>")
 	}
 	for _, at := range request.at {
 		d, err := letters.Show(ctx, at)
@@ -165,10 +164,10 @@ func showDeadLetters(ctx context.Context, letters *kafka.DeadLetters, request dl
 
 func replayDeadLetters(ctx context.Context, letters *kafka.DeadLetters, request dlqRequest, out io.Writer) error {
 	if len(request.at) == 0 && !request.all {
-		return fmt.Errorf("%w: replay which? give <partition>/<offset>, or -all with a filter", errUsage)
+		return usageError("replay which? give <partition>/<offset>, or -all with a filter")
 	}
 	if len(request.at) > 0 && request.all {
-		return fmt.Errorf("%w: -all and single dead letters exclude each other", errUsage)
+		return usageError("-all and single dead letters exclude each other")
 	}
 	done, err := letters.Replay(ctx, kafka.Selection{At: request.at, Filter: request.filter, DryRun: request.dryRun})
 	if err != nil {

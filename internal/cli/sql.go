@@ -47,9 +47,13 @@ func runSQL(ctx context.Context, _ string, args []string, s Streams) int {
 	case errors.Is(err, flag.ErrHelp):
 		fmt.Fprint(s.Out, sqlUsage)
 		return exitOK
-	case err != nil, flags.NArg() > 1, flags.NArg() == 1 && *file != "":
-		fmt.Fprintf(s.Err, "vigie sql: want one statement, or -f, or standard input (%v)\n%s", err, sqlUsage)
-		return exitUsage
+	case err != nil:
+		return misused(s, "vigie sql", err)
+	case flags.NArg() > 1, flags.NArg() == 1 && *file != "":
+		return misused(s, "vigie sql", fmt.Errorf("got %q, want one statement in quotes, or -f, or standard input", flags.Args()))
+	}
+	if !strings.Contains(session.url, "://") {
+		session.url = "http://" + session.url
 	}
 	if session.format == "" {
 		session.format = "TabSeparated"
@@ -106,7 +110,7 @@ func sqlStatements(argument, file string, in io.Reader) ([]string, error) {
 	}
 	statements := splitSQL(string(text))
 	if len(statements) == 0 {
-		return nil, fmt.Errorf("%w: no statement: give one as an argument, with -f, or on standard input", errUsage)
+		return nil, usageError("no statement: give one as an argument, with -f, or on standard input")
 	}
 	return statements, nil
 }
@@ -151,6 +155,9 @@ func (q *sqlSession) run(ctx context.Context, statement string) error {
 	defer response.Body.Close()
 	if response.StatusCode != http.StatusOK {
 		text, _ := io.ReadAll(io.LimitReader(response.Body, 64<<10)) // what came of it says more than why it ended
+		if response.Header.Get("X-ClickHouse-Exception-Code") == "" {
+			return fmt.Errorf("%s answered %s, not as a query service does; -url or VIGIE_URL says where it is", target, response.Status)
+		}
 		return fmt.Errorf("%s", strings.TrimSpace(string(text)))
 	}
 	if _, err := io.Copy(q.out, response.Body); err != nil {

@@ -49,6 +49,7 @@ func TestSQLConsole(t *testing.T) {
 			<-r.Context().Done()
 			cancelled <- struct{}{}
 		case strings.Contains(text, "broken"):
+			w.Header().Set("X-ClickHouse-Exception-Code", "60")
 			w.WriteHeader(http.StatusNotFound)
 			_, _ = io.WriteString(w, "Code: 60. DB::Exception: Unknown table.\n")
 		default:

@@ -16,8 +16,13 @@ func TestSQLCommand(t *testing.T) {
 	var asked []string
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		body, _ := io.ReadAll(r.Body)
+		if r.URL.Path != "/sql" {
+			http.NotFound(w, r)
+			return
+		}
 		asked = append(asked, r.URL.Path+" "+r.URL.Query().Get("default_format")+" "+r.Header.Get("Authorization")+" "+string(body))
 		if strings.Contains(string(body), "broken") {
+			w.Header().Set("X-ClickHouse-Exception-Code", "60")
 			w.WriteHeader(http.StatusNotFound)
 			_, _ = io.WriteString(w, "Code: 60. DB::Exception: Unknown table. (UNKNOWN_TABLE)\n")
 			return
@@ -57,7 +62,10 @@ func TestSQLCommand(t *testing.T) {
 		"/sql TabSeparated Bearer k SELECT 1", "/sql TabSeparated Bearer k SELECT broken")
 	f(1, []string{"SELECT cut"}, "", "1\n", "not all of it", "/sql TabSeparated Bearer k SELECT cut")
 	f(2, nil, " \n;\n", "", "no statement")
-	f(2, []string{"a", "b"}, "", "", "want one statement")
+	f(2, []string{"SELECT", "1"}, "", "", "vigie sql: got [\"SELECT\" \"1\"], want one statement in quotes, or -f, or standard input\n")
+	f(2, []string{"-x"}, "", "", "-x\n`vigie sql -help`")
+	f(0, []string{"-url", strings.TrimPrefix(server.URL, "http://"), "SELECT 1"}, "", "1\n", "", "/sql TabSeparated Bearer k SELECT 1")
+	f(1, []string{"-url", server.URL + "/other", "SELECT 1"}, "", "", "/other/sql?default_format=TabSeparated answered 404 Not Found, not as a query service does; -url")
 	f(1, []string{"-f", script + ".not"}, "", "", "read statements")
 	f(1, []string{"-url", "http://127.0.0.1:1", "SELECT 1"}, "", "", "VIGIE_URL says where")
 }

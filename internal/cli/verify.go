@@ -41,8 +41,7 @@ type verifyRequest struct {
 func verifyTopic(ctx context.Context, _ string, args []string, s Streams) int {
 	request, rest, err := parseVerify(args, time.Now())
 	if err != nil {
-		fmt.Fprintf(s.Err, "vigie verify: %v\n%s", err, verifyUsage)
-		return exitError
+		return misused(s, "vigie verify", err)
 	}
 	loaded, code, done := load("vigie verify", rest, s)
 	if done {

@@ -194,8 +194,12 @@ func in(section string, err error) error {
 }
 
 func address(key, value string) error {
-	if _, _, err := net.SplitHostPort(value); err != nil {
-		return fmt.Errorf("%s %q: want host:port", key, value)
+	_, port, err := net.SplitHostPort(value)
+	if err == nil {
+		_, err = net.LookupPort("tcp", port)
+	}
+	if err != nil {
+		return fmt.Errorf("%s %q: want host:port, such as 127.0.0.1:7070", key, value)
 	}
 	return nil
 }

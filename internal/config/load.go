@@ -167,8 +167,16 @@ func parse(text []byte, into any, path string) error {
 	return node.Decode(into)
 }
 
-// other environment variables that begin with VIGIE_ and are not configuration keys.
-var reserved = []string{"VIGIE_CONFIG", "VIGIE_CACHE_DIR", "VIGIE_TEST_", "VIGIE_DEVSTACK_", "VIGIE_CLICKHOUSE_LIB", "VIGIE_KEY_"}
+// other environment variables that begin with VIGIE_ and are not configuration keys: those of tools, `vigie sql` and
+// deploy/grafana among them, which stand in the same shell. One that ends in _ is a family.
+var reserved = []string{
+	"VIGIE_CONFIG", "VIGIE_CACHE_DIR", "VIGIE_TEST_", "VIGIE_DEVSTACK_", "VIGIE_CLICKHOUSE_LIB", "VIGIE_BENCH_",
+	"VIGIE_KEY", "VIGIE_KEY_", "VIGIE_URL", "VIGIE_QUERY_HOST", "VIGIE_QUERY_PORT", "VIGIE_GRAFANA_DASHBOARDS",
+}
+
+func isReserved(name string) bool {
+	return slices.ContainsFunc(reserved, func(r string) bool { return name == r || strings.HasSuffix(r, "_") && strings.HasPrefix(name, r) })
+}
 
 func applyEnvironment(all []leaf, env map[string]string) error {
 	known := map[string]leaf{}
@@ -191,7 +199,7 @@ func applyEnvironment(all []leaf, env map[string]string) error {
 			if err := l.set(env[key]); err != nil {
 				errs = append(errs, fmt.Errorf("environment variable %s: %w", key, l.hide(err)))
 			}
-		case slices.ContainsFunc(reserved, func(p string) bool { return strings.HasPrefix(key, p) }):
+		case isReserved(key):
 		default:
 			err := fmt.Errorf("environment variable %s: no such key", key)
 			if near := nearest(key, names); near != "" {

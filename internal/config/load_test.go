@@ -60,6 +60,8 @@ func TestPrecedence(t *testing.T) {
 	})
 	// The variables of tests, caches and development keys are not configuration.
 	f(nil, []string{"VIGIE_CACHE_DIR=/x", "VIGIE_TEST_KAFKA=x", "VIGIE_KEY_ACME=x"}, func(*Config) {})
+	// So are those of `vigie sql` and of Grafana's files: they stand in the shell in which the other commands are typed.
+	f(nil, []string{"VIGIE_KEY=x", "VIGIE_URL=x", "VIGIE_QUERY_HOST=x", "VIGIE_QUERY_PORT=1", "VIGIE_GRAFANA_DASHBOARDS=x"}, func(*Config) {})
 	f(nil, []string{"VIGIE_INGEST_MAX_IN_FLIGHT=1GiB", "VIGIE_CLICKHOUSE_PASSWORD=s3cret"}, func(c *Config) {
 		c.Ingest.MaxInFlight, c.ClickHouse.Password = 1<<30, "s3cret"
 	})
@@ -112,6 +114,9 @@ func TestMistakes(t *testing.T) {
 	f("", nil, []string{"VIGIE_STREAM_WORKERS=many"}, "VIGIE_STREAM_WORKERS", `"many"`, "whole number")
 	f("", []string{"-stream.workers=-1"}, nil, "stream.workers -1")
 	f("", []string{"-query.listen=here"}, nil, `query.listen "here"`, "host:port")
+	f("", []string{"-query.listen=:70700"}, nil, `query.listen ":70700"`, "host:port")
+	f("", nil, []string{"VIGIE_KEYS=x"}, "VIGIE_KEYS: no such key")
+	f("auth: {keys: [{sha256: vgk_ABC, tenant: acme, roles: [read]}]}", nil, nil, `auth: keys[0] "": sha256: got the key itself`)
 	f("", []string{"-data_dir="}, nil, "data_dir")
 	f("", nil, []string{"VIGIE_LOG_LEVEL=loud", "VIGIE_KAFKA_BROKERS=nowhere"}, "log.level", "kafka.brokers")
 	f("", []string{"-log.level=loud", "-stream.epoch.min=x"}, nil, "stream.epoch.min", "duration")

@@ -88,7 +88,7 @@ func (b *bodyReader) readSnappy(dst *[]byte, w http.ResponseWriter, r *http.Requ
 	}
 	size, err := s2.DecodedLen(*packed)
 	if err != nil {
-		return b.readError(err)
+		return notSnappy(err)
 	}
 	if size > int(b.limits.MaxDecompressed) {
 		return b.bomb()
@@ -101,10 +101,16 @@ func (b *bodyReader) readSnappy(dst *[]byte, w http.ResponseWriter, r *http.Requ
 	}
 	out, err := s2.Decode((*dst)[:cap(*dst)], *packed)
 	if err != nil {
-		return b.readError(err)
+		return notSnappy(err)
 	}
 	*dst = out
 	return nil
+}
+
+func notSnappy(cause error) error {
+	f := fail(http.StatusBadRequest, "body_unreadable", "the body is not in snappy's block format, in which remote write is sent, or ended early")
+	f.cause = cause
+	return f
 }
 
 // fill reads src to its end into *dst, at most limit bytes.

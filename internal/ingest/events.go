@@ -46,7 +46,7 @@ func readEvents(c *call) error {
 // eventsType is the content type of a body of events as its record has it, "" for one that is not taken.
 func eventsType(r *http.Request) string {
 	switch media := media(r); media {
-	case "", typeJSON, "application/x-ndjson", "application/ndjson", "application/jsonl":
+	case "", typeJSON, "application/x-ndjson", "application/ndjson", "application/jsonl", "application/json-lines", "text/json":
 		return typeJSON
 	case "application/x-www-form-urlencoded": // what curl -d says of any body when it is not told better
 		return typeJSON
@@ -222,7 +222,7 @@ POST /v1/events/logs     {"service":"checkout","severity":"error","body":"card d
 OTLP/HTTP: POST /v1/metrics, /v1/traces, /v1/logs.  Prometheus remote write 1.0 and 2.0: POST /api/v1/write.
 `
 
-func (s *Server) discover(w http.ResponseWriter, _ *http.Request) {
+func discover(w http.ResponseWriter, _ *http.Request) {
 	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
 	_, _ = io.WriteString(w, help)
 }
@@ -230,6 +230,12 @@ func (s *Server) discover(w http.ResponseWriter, _ *http.Request) {
 func (s *Server) unknownSignal(w http.ResponseWriter, r *http.Request) {
 	writeJSON(w, http.StatusNotFound, jsonAnswer{Errors: []jsonError{{Index: -1, Reason: "unknown_signal",
 		Detail: fmt.Sprintf("no signal %q: want metrics, spans or logs", r.PathValue("signal"))}}})
+}
+
+// nothing answers addresses that are none.
+func nothing(w http.ResponseWriter, r *http.Request) {
+	writeJSON(w, http.StatusNotFound, jsonAnswer{Errors: []jsonError{{Index: -1, Reason: "unknown_path",
+		Detail: fmt.Sprintf("there is no %s here: GET / tells what this server takes, and where", r.URL.Path)}}})
 }
 
 // notAllowed answers methods that an address does not take.

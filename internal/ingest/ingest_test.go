@@ -214,6 +214,9 @@ func TestEventsGood(t *testing.T) {
 	f("/v1/events/metrics", goodMetric, 1)
 	f("/v1/events/metrics", "["+goodMetric+",\n"+goodMetric+"]", 2)
 	f("/v1/events/metrics", goodMetric+"\n"+goodMetric+"\n", 2, "Content-Type", "application/x-ndjson")
+	for _, contentType := range []string{"application/json-lines", "text/json"} { // whatever a record of the topic may say
+		f("/v1/events/metrics", goodMetric, 1, "Content-Type", contentType)
+	}
 	f("/v1/events/metrics", goodMetric, 1, "Content-Type", "")
 	f("/v1/events/metrics", goodMetric, 1, "Content-Type", "application/json; charset=utf-8", "Content-Encoding", "identity")
 	f("/v1/events/metrics", `{"tenant":"acme","name":"m","value":1}`, 1)
@@ -411,7 +414,14 @@ func TestRefusedRequests(t *testing.T) {
 		}
 	}
 	f("method", nil, "PUT", "/v1/traces", nil, nil, 405)
-	f("signal", nil, "POST", "/v1/events/costs", good, nil, 404)
+	for _, address := range []string{path + "/", "/v1/events/costs", "/write"} {
+		if w := f("address", nil, "POST", address, good, nil, 404); w.Header().Get("Content-Type") != "application/json" || !strings.Contains(w.Body.String(), `"detail":"`) {
+			t.Errorf("POST %s: got %s, want what there is instead, in JSON", address, w.Body)
+		}
+	}
+	if w := f("start", nil, "GET", "/", nil, nil, 200); !strings.Contains(w.Body.String(), "POST /v1/events/metrics") {
+		t.Errorf("GET /: got %s, want what the server takes", w.Body)
+	}
 	f("type", nil, "POST", path, good, []string{"Content-Type", "text/html"}, 415)
 	f("type", nil, "POST", path, good, []string{"Content-Type", ";"}, 415)
 	f("encoding", nil, "POST", path, good, []string{"Content-Encoding", "br"}, 415)

@@ -84,7 +84,8 @@ func New(o Options) (*Server, error) {
 }
 
 func (s *Server) routes() {
-	s.mux.HandleFunc("GET /v1/events", s.discover)
+	s.mux.HandleFunc("GET /{$}", discover)
+	s.mux.HandleFunc("GET /v1/events", discover)
 	for _, signal := range signals {
 		s.handle("POST /v1/events/"+string(signal), eventsProtocol(signal))
 	}
@@ -95,6 +96,10 @@ func (s *Server) routes() {
 	s.handle("POST /v1/traces", otlpProtocol(events.Spans))
 	s.handle("POST /v1/logs", otlpProtocol(events.Logs))
 	s.handle("POST /api/v1/write", remoteWriteProtocol())
+	for _, path := range []string{"/v1/metrics", "/v1/traces", "/v1/logs", "/api/v1/write"} {
+		s.mux.HandleFunc(path, notAllowed("POST", "send here with POST; GET / tells what"))
+	}
+	s.mux.HandleFunc("/", nothing)
 }
 
 var signals = []events.Signal{events.Metrics, events.Spans, events.Logs}
