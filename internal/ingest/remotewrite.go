@@ -66,7 +66,6 @@ type writer struct {
 	metric  events.Metric
 	hist    events.Histogram
 	labels  []series.Label
-	counts  []float64
 
 	index               int // of the sample or histogram
 	samples, histograms int // taken, of those that have a value
@@ -111,7 +110,7 @@ func handleRemoteWrite(c *call) error {
 
 func (w *writer) start(c *call) {
 	*w = writer{call: c, batcher: newBatcher(c), series: w.series, symbols: w.symbols, hist: w.hist,
-		labels: w.labels, counts: w.counts, rejects: w.rejects[:0]}
+		labels: w.labels, rejects: w.rejects[:0]}
 }
 
 func (w *writer) stop() {

@@ -284,21 +284,25 @@ func TestRemoteWriteHistograms(t *testing.T) {
 	}
 }
 
-// Custom buckets become the classic series that they were made from.
+// Custom buckets come with their bounds, in both versions, of integers and of floats.
 func TestRemoteWriteCustomBuckets(t *testing.T) {
 	h := &histogram.Histogram{Schema: histogram.CustomBucketsSchema, Count: 10, Sum: 33, CustomValues: []float64{0.5, 1, 2.5},
 		PositiveSpans: []histogram.Span{{Offset: 1, Length: 1}, {Offset: 1, Length: 1}}, PositiveBuckets: []int64{4, 2}}
+	const want = "rpc{job=x} cumulative histogram {-53 0 0 10 33 NaN NaN {1 [4 0 6]} {0 []} [0.5 1 2.5]} @0s"
 	r := newRig(t, nil)
-	w := r.write1(&prompb.WriteRequest{Timeseries: []prompb.TimeSeries{{
-		Labels: pairs("__name__", "rpc", "job", "x", "zone", "z"), Histograms: []prompb.Histogram{prompb.FromIntHistogram(at(0), h)}}}})
-	want := `rpc_bucket{job=x,le=+Inf,zone=z} cumulative 10 @0s
-rpc_bucket{job=x,le=0.5,zone=z} cumulative 0 @0s
-rpc_bucket{job=x,le=1.0,zone=z} cumulative 4 @0s
-rpc_bucket{job=x,le=2.5,zone=z} cumulative 4 @0s
-rpc_count{job=x,zone=z} cumulative 10 @0s
-rpc_sum{job=x,zone=z} cumulative 33 @0s`
-	if got := lines(r.decodedMetrics()); w.Code != 204 || got != want {
-		t.Errorf("got %d\n%s\nwant\n%s", w.Code, got, want)
+	f := func(w *httptest.ResponseRecorder) {
+		t.Helper()
+		if got := lines(r.decodedMetrics()); w.Code != 204 || got != want {
+			t.Errorf("got %d\n%s\nwant\n%s", w.Code, got, want)
+		}
+	}
+	for _, one := range []prompb.Histogram{prompb.FromIntHistogram(at(0), h), prompb.FromFloatHistogram(at(0), h.ToFloat(nil))} {
+		f(r.write1(&prompb.WriteRequest{Timeseries: []prompb.TimeSeries{{Labels: pairs("__name__", "rpc", "job", "x"), Histograms: []prompb.Histogram{one}}}}))
+	}
+	for _, one := range []writev2.Histogram{writev2.FromIntHistogram(0, at(0), h), writev2.FromFloatHistogram(0, at(0), h.ToFloat(nil))} {
+		w := r.write2(newV2().add([]string{"__name__", "rpc", "job", "x"}, writev2.TimeSeries{Histograms: []writev2.Histogram{one}}, "", "").done())
+		confirmed(t, w, 0, 1)
+		f(w)
 	}
 }
 

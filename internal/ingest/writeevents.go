@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"math"
-	"strconv"
 	"strings"
 	"unicode/utf8"
 
@@ -148,113 +147,22 @@ func (w *writer) takeHistogram(h *writeHistogram, from *writeSeries) {
 	if h.gauge || from.kind == typeGaugeHistogram {
 		w.metric.Kind = events.Gauge
 	}
-	if err := h.check(); err != nil {
-		reason := events.ReasonBadHistogram
-		if errors.Is(err, errNotFinite) {
-			reason = events.ReasonNotFinite
-		}
-		w.refuse(reason, "histogram", fmt.Sprintf("metric %q: %v", w.metric.Name, err))
-		return
-	}
 	if !w.setTimes(h.time, h.start) {
 		return
 	}
-	taken := false
-	if h.schema == schemaCustom {
-		taken = w.takeCustom(h, from)
-	} else {
-		taken = w.takeExponential(h, from)
+	if err := h.event(&w.hist); err != nil {
+		w.refuse(events.ReasonBadHistogram, "histogram", fmt.Sprintf("metric %q: %v", w.metric.Name, err))
+		return
 	}
-	if taken {
+	if reason, detail := w.hist.Check(maxBuckets); reason != "" {
+		w.refuse(reason, "histogram", fmt.Sprintf("metric %q: %s", w.metric.Name, detail))
+		return
+	}
+	w.metric.Value, w.metric.Histogram = 0, &w.hist
+	if w.emit(&w.metric, from) {
 		w.histograms++
 		w.index++
 	}
-}
-
-func (w *writer) takeExponential(h *writeHistogram, from *writeSeries) bool {
-	err := h.exponential(&w.hist)
-	if err == nil {
-		err = addsUp(&w.hist)
-	}
-	if err != nil {
-		w.refuse(events.ReasonBadHistogram, "histogram", fmt.Sprintf("metric %q: %v", w.metric.Name, err))
-		return false
-	}
-	w.metric.Value, w.metric.Histogram = 0, &w.hist
-	return w.emit(&w.metric, from)
-}
-
-// addsUp repeats the event contract's rule: whole counts add up exactly, rates nearly.
-func addsUp(h *events.Histogram) error {
-	total := h.ZeroCount
-	for _, n := range h.Positive.Counts {
-		total += n
-	}
-	for _, n := range h.Negative.Counts {
-		total += n
-	}
-	if math.Abs(total-h.Count) > 1e-9*math.Max(total, h.Count) {
-		return fmt.Errorf("zero_count and buckets add up to %v, count says %v", total, h.Count)
-	}
-	return nil
-}
-
-// takeCustom turns a histogram with bounds of its own into the classic series: m_bucket{le}, m_count, m_sum.
-func (w *writer) takeCustom(h *writeHistogram, from *writeSeries) bool {
-	counts, err := h.custom(w.counts[:0])
-	w.counts = counts[:0]
-	if err == nil && len(w.metric.Labels) >= w.limits.MaxLabels {
-		err = fmt.Errorf("no label is left for le: the limit is %d", w.limits.MaxLabels)
-	}
-	if err == nil && len(w.metric.Name)+len("_bucket") > int(w.limits.MaxLabelName) {
-		err = fmt.Errorf("the name is too long for _bucket")
-	}
-	if err != nil {
-		w.refuse(events.ReasonBadHistogram, "histogram", fmt.Sprintf("metric %q: %v", w.metric.Name, err))
-		return false
-	}
-	m, base := w.metric, w.metric.Name
-	m.Histogram = nil
-	m.Name, m.Value = base+"_count", h.count
-	if !w.emit(&m, from) {
-		return false
-	}
-	m.Name, m.Value = base+"_sum", h.sum
-	w.emit(&m, from)
-	m.Name, m.Value = base+"_bucket", 0
-	for i, count := range counts {
-		le := "+Inf"
-		if i < len(h.bounds) {
-			le = formatBound(h.bounds[i])
-		}
-		m.Value += count
-		m.Labels = withLabel(w.metric.Labels, "le", le)
-		w.emit(&m, from)
-	}
-	return true
-}
-
-func withLabel(labels series.Labels, name, value string) series.Labels {
-	out := make(series.Labels, 0, len(labels)+1)
-	for _, l := range labels {
-		if l.Name != name {
-			out = append(out, l)
-		}
-	}
-	out, err := series.Sort(append(out, series.Label{Name: name, Value: value}))
-	if err != nil {
-		panic("BUG: labels were sorted before: " + err.Error())
-	}
-	return out
-}
-
-// formatBound writes a bound as Prometheus 3 does: 1 is "1.0".
-func formatBound(f float64) string {
-	s := strconv.FormatFloat(f, 'g', -1, 64)
-	if strings.ContainsAny(s, ".e") {
-		return s
-	}
-	return s + ".0"
 }
 
 // setTimes fills the times, in milliseconds, of w.metric; false when it had to refuse the sample.

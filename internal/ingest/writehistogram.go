@@ -12,13 +12,10 @@ import (
 
 const (
 	schemaMin, schemaMax = -4, 8
-	schemaCustom         = -53 // buckets with boundaries of their own
 	resetHintGauge       = 3
 	// maxBuckets bounds the dense form of a histogram, whose sparse form can name any gap in a few bytes.
 	maxBuckets = 1 << 14
 )
-
-var errNotFinite = errors.New("is not a finite number")
 
 // writeHistogram is one Histogram message, the same in both versions of remote write.
 type writeHistogram struct {
@@ -27,7 +24,7 @@ type writeHistogram struct {
 	gauge                                bool
 	time, start                          int64
 	positive, negative                   writeBuckets
-	bounds                               []float64 // schemaCustom: upper bounds
+	bounds                               []float64 // of events.CustomScale
 }
 
 // writeBuckets is one side of a histogram: spans of buckets, and counts as deltas (integer histogram) or as
@@ -180,76 +177,40 @@ func (b *writeBuckets) dense(dst []float64) (first int64, counts []float64, err 
 	return first, dst, nil
 }
 
-// check refuses what no histogram can be. A stale marker has been sorted out before.
-func (h *writeHistogram) check() error {
-	if len(h.positive.deltas) > 0 && len(h.positive.counts) > 0 || len(h.negative.deltas) > 0 && len(h.negative.counts) > 0 {
-		return errors.New("buckets are given both as deltas and as counts")
+// event fills into with the histogram. The index of an exponential one's buckets is OpenTelemetry's, which is Prometheus' less one. into.Bounds
+// are h's.
+func (h *writeHistogram) event(into *events.Histogram) error {
+	first := int64(1)
+	switch {
+	case h.schema == events.CustomScale:
+		first = 0
+	case h.schema < schemaMin || h.schema > schemaMax:
+		return fmt.Errorf("schema is %d: want %d to %d, or %d", h.schema, schemaMin, schemaMax, events.CustomScale)
 	}
-	for _, v := range []struct {
-		name  string
-		value float64
-	}{{"count", h.count}, {"zero_count", h.zeroCount}, {"zero_threshold", h.zeroThreshold}} {
-		if !(v.value >= 0) || math.IsInf(v.value, 1) {
-			return fmt.Errorf("%s is %v", v.name, v.value)
-		}
-	}
-	if math.IsNaN(h.sum) || math.IsInf(h.sum, 0) {
-		return fmt.Errorf("sum %w", errNotFinite)
-	}
-	return nil
-}
-
-// exponential fills into with the histogram in OpenTelemetry's indexing, which is Prometheus' less one.
-func (h *writeHistogram) exponential(into *events.Histogram) error {
-	if h.schema < schemaMin || h.schema > schemaMax {
-		return fmt.Errorf("schema is %d: want %d to %d, or %d", h.schema, schemaMin, schemaMax, schemaCustom)
-	}
-	positive, counts, err := h.positive.dense(into.Positive.Counts[:0])
-	if err != nil {
+	if err := h.positive.event(&into.Positive, first); err != nil {
 		return fmt.Errorf("positive buckets: %w", err)
 	}
-	into.Positive = events.Buckets{Offset: int32(positive - 1), Counts: counts}
-	negative, counts, err := h.negative.dense(into.Negative.Counts[:0])
-	if err != nil {
+	if err := h.negative.event(&into.Negative, first); err != nil {
 		return fmt.Errorf("negative buckets: %w", err)
 	}
-	into.Negative = events.Buckets{Offset: int32(negative - 1), Counts: counts}
-	into.Scale = int32(h.schema)
+	into.Scale, into.Bounds = int32(h.schema), h.bounds
 	into.ZeroThreshold, into.ZeroCount = h.zeroThreshold, h.zeroCount
 	into.Count, into.Sum = h.count, h.sum
 	into.Min, into.Max = math.NaN(), math.NaN()
-	if len(into.Positive.Counts) == 0 {
-		into.Positive.Offset = 0
-	}
-	if len(into.Negative.Counts) == 0 {
-		into.Negative.Offset = 0
-	}
 	return nil
 }
 
-// custom returns the counts per bucket of a schemaCustom histogram, one more than it has bounds.
-func (h *writeHistogram) custom(dst []float64) ([]float64, error) {
-	if len(h.bounds) > maxBuckets {
-		return dst, fmt.Errorf("%d custom bounds: want at most %d", len(h.bounds), maxBuckets)
+// event fills into with a side. first is the index of the bucket that has 0 in an event.
+func (b *writeBuckets) event(into *events.Buckets, first int64) error {
+	if len(b.deltas) > 0 && len(b.counts) > 0 {
+		return errors.New("given both as deltas and as counts")
 	}
-	for i, bound := range h.bounds {
-		if math.IsNaN(bound) || math.IsInf(bound, 0) || i > 0 && bound <= h.bounds[i-1] {
-			return dst, fmt.Errorf("custom_values: bound %d is %v: want finite, growing bounds", i, bound)
-		}
+	at, counts, err := b.dense(into.Counts[:0])
+	if into.Counts = counts; err != nil {
+		return err
 	}
-	first, counts, err := h.positive.dense(dst)
-	if err != nil {
-		return dst, err
+	if into.Offset = int32(at - first); len(counts) == 0 {
+		into.Offset = 0
 	}
-	if first < 0 || first+int64(len(counts)) > int64(len(h.bounds))+1 {
-		return dst, fmt.Errorf("buckets %d to %d, and there are %d bounds", first, first+int64(len(counts))-1, len(h.bounds))
-	}
-	for len(counts) < len(h.bounds)+1 {
-		counts = append(counts, 0)
-	}
-	if first > 0 {
-		copy(counts[first:], counts)
-		clear(counts[:first])
-	}
-	return counts, nil
+	return nil
 }

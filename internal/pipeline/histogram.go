@@ -12,18 +12,32 @@ import (
 // ErrHistogram means that bytes are not what AppendHistogram writes.
 var ErrHistogram = errors.New("decode histogram: not a histogram of this version")
 
-const histogramVersion = 1
+const (
+	histogramVersion = 1
+	boundsVersion    = 2 // with bounds behind the buckets
+)
 
 // AppendHistogram appends the bytes of a histogram that is kept as a sample (Rollups.LastHist). Equal histograms have
 // equal bytes. docs/format/histogram.md has the layout.
 func AppendHistogram(dst []byte, h *events.Histogram) []byte {
-	dst = append(dst, histogramVersion)
+	version := byte(histogramVersion)
+	if h.Scale == events.CustomScale {
+		version = boundsVersion
+	}
+	dst = append(dst, version)
 	dst = binary.AppendVarint(dst, int64(h.Scale))
 	for _, v := range [...]float64{h.ZeroThreshold, h.ZeroCount, h.Count, h.Sum, h.Min, h.Max} {
 		dst = binary.LittleEndian.AppendUint64(dst, math.Float64bits(v))
 	}
 	dst = appendBuckets(dst, &h.Positive)
-	return appendBuckets(dst, &h.Negative)
+	dst = appendBuckets(dst, &h.Negative)
+	if version == boundsVersion {
+		dst = binary.AppendUvarint(dst, uint64(len(h.Bounds)))
+		for _, bound := range h.Bounds {
+			dst = binary.LittleEndian.AppendUint64(dst, math.Float64bits(bound))
+		}
+	}
+	return dst
 }
 
 // appendBuckets writes offset, number and counts. Whole counts below 2^53 are uvarint(2n), so that usual ones take
@@ -46,7 +60,8 @@ func appendBuckets(dst []byte, b *events.Buckets) []byte {
 // a small multiple of len(bytes), whatever they say.
 func DecodeHistogram(bytes string) (*events.Histogram, error) {
 	d := histogramDecoder{rest: bytes}
-	if version := d.byte(); !d.bad && version != histogramVersion {
+	version := d.byte()
+	if !d.bad && version != histogramVersion && version != boundsVersion {
 		return nil, fmt.Errorf("%w: version %d", ErrHistogram, version)
 	}
 	h := &events.Histogram{Scale: d.int32()}
@@ -54,7 +69,10 @@ func DecodeHistogram(bytes string) (*events.Histogram, error) {
 		*v = d.float()
 	}
 	h.Positive, h.Negative = d.buckets(), d.buckets()
-	if d.bad || len(d.rest) > 0 {
+	if version == boundsVersion {
+		h.Bounds = d.bounds()
+	}
+	if d.bad || len(d.rest) > 0 || (version == boundsVersion) != (h.Scale == events.CustomScale) {
 		return nil, fmt.Errorf("%w: %d bytes", ErrHistogram, len(bytes))
 	}
 	return h, nil
@@ -127,4 +145,17 @@ func (d *histogramDecoder) buckets() (b events.Buckets) {
 		}
 	}
 	return b
+}
+
+func (d *histogramDecoder) bounds() []float64 {
+	n := d.uvarint()
+	if n > uint64(len(d.rest)/8) {
+		d.bad = true
+		return nil
+	}
+	list := make([]float64, n)
+	for i := range list {
+		list[i] = d.float()
+	}
+	return list
 }

@@ -221,6 +221,12 @@ func drawEvent(t *rapid.T, o *oracle, w spelling, dst []byte, tenant string, sig
 	m.Labels = append(m.Labels, series.Label{Name: "z", Value: pick("z", "1", "2", "3")})
 	if rapid.IntRange(0, 5).Draw(t, "hist") == 0 {
 		m.Histogram = drawHistogram(t)
+		if h := m.Histogram; m.Kind >= events.Gauge && rapid.Bool().Draw(t, "bounds") {
+			h.Scale, h.Positive.Offset, h.Count, h.ZeroCount = events.CustomScale, 1, h.Count-h.ZeroCount, 0
+			for i := range h.Positive.Counts {
+				h.Bounds = append(h.Bounds, float64(i))
+			}
+		}
 	}
 	if good {
 		o.metric(&m)

@@ -16,6 +16,7 @@ type scratch struct {
 	labels []series.Label
 	hists  []Histogram
 	counts []float64
+	bounds []float64
 	text   []byte // texts that stand in no record: keys, joined values
 	names  names
 }
@@ -29,7 +30,7 @@ func (b *Batch) reset() {
 	b.Rejects = b.Rejects[:0]
 	b.Events, b.NoTime, b.Stale, b.Coarse = 0, 0, 0, 0
 	c := &b.scratch
-	c.labels, c.hists, c.counts, c.text = shrink(c.labels, 32), shrink(c.hists, 160), shrink(c.counts, 8), c.text[:0]
+	c.labels, c.hists, c.counts, c.bounds, c.text = shrink(c.labels, 32), shrink(c.hists, 160), shrink(c.counts, 8), shrink(c.bounds, 8), c.text[:0]
 	if cap(b.Metrics) > keepBytes/208 {
 		b.Metrics, b.MetricIndex = nil, nil
 	}
@@ -53,13 +54,13 @@ func shrink[T any](arena []T, size int) []T {
 }
 
 // mark is how full the arenas are.
-type mark struct{ labels, hists, counts int }
+type mark struct{ labels, hists, counts, bounds int }
 
-func (c *scratch) mark() mark { return mark{len(c.labels), len(c.hists), len(c.counts)} }
+func (c *scratch) mark() mark { return mark{len(c.labels), len(c.hists), len(c.counts), len(c.bounds)} }
 
 // rewind forgets the event at hand, which has not been taken: it has no index, and gives back what it took of the arenas.
 func (b *Batch) rewind(m mark) {
 	b.Metrics, b.Spans, b.Logs = b.Metrics[:len(b.MetricIndex)], b.Spans[:len(b.SpanIndex)], b.Logs[:len(b.LogIndex)]
 	c := &b.scratch
-	c.labels, c.hists, c.counts = c.labels[:m.labels], c.hists[:m.hists], c.counts[:m.counts]
+	c.labels, c.hists, c.counts, c.bounds = c.labels[:m.labels], c.hists[:m.hists], c.counts[:m.counts], c.bounds[:m.bounds]
 }

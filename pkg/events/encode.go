@@ -123,6 +123,9 @@ func appendHistogram(dst []byte, h *Histogram) []byte {
 	}
 	dst = appendBuckets(dst, `,"positive":`, h.Positive)
 	dst = appendBuckets(dst, `,"negative":`, h.Negative)
+	if len(h.Bounds) > 0 {
+		dst = appendFloats(append(dst, `,"bounds":`...), h.Bounds)
+	}
 	return append(dst, '}')
 }
 
@@ -131,14 +134,18 @@ func appendBuckets(dst []byte, key string, b Buckets) []byte {
 		return dst
 	}
 	dst = strconv.AppendInt(append(append(dst, key...), `{"offset":`...), int64(b.Offset), 10)
-	dst = append(dst, `,"counts":[`...)
-	for i, n := range b.Counts {
+	return append(appendFloats(append(dst, `,"counts":`...), b.Counts), '}')
+}
+
+func appendFloats(dst []byte, list []float64) []byte {
+	dst = append(dst, '[')
+	for i, f := range list {
 		if i > 0 {
 			dst = append(dst, ',')
 		}
-		dst = appendFloat(dst, n)
+		dst = appendFloat(dst, f)
 	}
-	return append(dst, "]}"...)
+	return append(dst, ']')
 }
 
 func appendLabels(dst []byte, opening string, labels series.Labels) []byte {

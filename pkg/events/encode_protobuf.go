@@ -137,12 +137,20 @@ func appendHistogramFields(dst []byte, h *Histogram) []byte {
 			if side.Offset != 0 {
 				dst = appendSint(append(dst, 1<<3|wireVarint), side.Offset)
 			}
-			dst = binary.AppendUvarint(append(dst, 2<<3|wireBytes), uint64(8*len(side.Counts)))
-			for _, n := range side.Counts {
-				dst = binary.LittleEndian.AppendUint64(dst, math.Float64bits(n))
-			}
-			return dst
+			return appendDoubles(dst, 2, side.Counts)
 		})
+	}
+	if len(h.Bounds) > 0 {
+		dst = appendDoubles(dst, 10, h.Bounds)
+	}
+	return dst
+}
+
+// appendDoubles appends a packed field.
+func appendDoubles(dst []byte, number byte, list []float64) []byte {
+	dst = binary.AppendUvarint(append(dst, number<<3|wireBytes), uint64(8*len(list)))
+	for _, f := range list {
+		dst = binary.LittleEndian.AppendUint64(dst, math.Float64bits(f))
 	}
 	return dst
 }

@@ -55,8 +55,9 @@ type Metric struct {
 }
 
 // Histogram is an exponential histogram: bucket i of Positive counts values in (γ^i, γ^(i+1)], γ = 2^(2^-Scale)
-// (OpenTelemetry's index; Prometheus' is one more). Counts are whole numbers unless a Prometheus float
-// histogram brought them.
+// (OpenTelemetry's index; Prometheus' is one more). Of CustomScale it is one with bounds of its own: bucket i counts values in
+// (Bounds[i-1], Bounds[i]], the first all below and the last all above; such one is of kind Gauge or Cumulative. Counts are whole numbers
+// unless a Prometheus float histogram brought them.
 type Histogram struct {
 	Scale         int32
 	ZeroThreshold float64
@@ -66,6 +67,7 @@ type Histogram struct {
 	Min, Max      float64 // NaN when unknown
 	Positive      Buckets
 	Negative      Buckets
+	Bounds        []float64 // of CustomScale: finite, ascending
 }
 
 // Buckets are counts of adjacent buckets; Counts[0] is bucket Offset.

@@ -5,6 +5,9 @@ import (
 	"math"
 )
 
+// CustomScale is the scale of a histogram whose buckets have bounds of their own: Prometheus' schema of custom buckets.
+const CustomScale = -53
+
 // Scales of exponential histograms: OpenTelemetry's −10 to 20 include Prometheus' schemas −4 to 8.
 const (
 	minScale = -10
@@ -23,6 +26,7 @@ const (
 	fieldMax
 	fieldPositive
 	fieldNegative
+	fieldBounds
 	fieldOffset
 	fieldCounts
 )
@@ -50,7 +54,8 @@ func (w *work) histogram(dst **Histogram) bool {
 		switch key {
 		case "scale":
 			s.enter("histogram.scale", fieldScale)
-			ok = s.whole(&scale, minScale, maxScale)
+			ok = s.whole(&scale, math.MinInt32, math.MaxInt32)
+			h.Scale = s.scale(int32(scale))
 		case "zero_threshold":
 			s.enter("histogram.zero_threshold", fieldZeroThreshold)
 			ok = s.float(&h.ZeroThreshold)
@@ -75,6 +80,9 @@ func (w *work) histogram(dst **Histogram) bool {
 		case "negative":
 			s.enter("histogram.negative", fieldNegative)
 			ok = w.buckets(&h.Negative)
+		case "bounds":
+			s.enter("histogram.bounds", fieldBounds)
+			ok = w.floats(&h.Bounds)
 		default:
 			ok = s.skip(2)
 		}
@@ -82,7 +90,6 @@ func (w *work) histogram(dst **Histogram) bool {
 			return false
 		}
 	}
-	h.Scale = int32(scale)
 	*dst = w.endHistogram(&h, outer)
 	return true
 }
@@ -101,7 +108,7 @@ func (w *work) endHistogram(h *Histogram, outer uint64) *Histogram {
 	}
 	s.seen = outer
 	s.field = "histogram"
-	if reason, detail := h.check(w.opts.MaxBuckets); reason != "" {
+	if reason, detail := h.Check(w.opts.MaxBuckets); reason != "" {
 		s.refuse(reason, detail)
 	}
 	c := &w.out.scratch
@@ -111,7 +118,7 @@ func (w *work) endHistogram(h *Histogram, outer uint64) *Histogram {
 
 // buckets reads {offset, counts} of one side.
 func (w *work) buckets(dst *Buckets) bool {
-	s, c := w.s, &w.out.scratch
+	s := w.s
 	if b := s.space(); b != '{' {
 		return s.other(b, "an object: offset, counts")
 	}
@@ -136,9 +143,7 @@ func (w *work) buckets(dst *Buckets) bool {
 			ok = s.whole(&offset, math.MinInt32, math.MaxInt32)
 		case "counts":
 			s.enter(side, fieldCounts)
-			from := len(c.counts)
-			ok = w.floats()
-			dst.Counts = c.counts[from:len(c.counts):len(c.counts)]
+			ok = w.floats(&dst.Counts)
 		default:
 			ok = s.skip(3)
 		}
@@ -151,8 +156,8 @@ func (w *work) buckets(dst *Buckets) bool {
 	return true
 }
 
-// floats reads an array of numbers onto the end of the arena.
-func (w *work) floats() bool {
+// floats reads an array of numbers into the arena. What is too many is known by one too many.
+func (w *work) floats(dst *[]float64) bool {
 	s, c := w.s, &w.out.scratch
 	if b := s.space(); b != '[' {
 		return s.other(b, "an array of numbers")
@@ -181,6 +186,7 @@ func (w *work) floats() bool {
 			s.space()
 		case ']':
 			s.pos++
+			*dst = c.counts[from:len(c.counts):len(c.counts)]
 			return true
 		default:
 			return s.broken("',' or ']'")
@@ -188,10 +194,16 @@ func (w *work) floats() bool {
 	}
 }
 
-// check refuses a histogram that contradicts itself.
-func (h *Histogram) check(maxBuckets int) (Reason, string) {
-	if h.Scale < minScale || h.Scale > maxScale {
-		return ReasonNumberRange, fmt.Sprintf("scale %d is outside %d to %d", h.Scale, minScale, maxScale)
+// Check says why a histogram is refused, "" when it is not: it contradicts itself, or has more than maxBuckets buckets on one side.
+func (h *Histogram) Check(maxBuckets int) (Reason, string) {
+	if h.Scale == CustomScale {
+		if detail := h.checkBounds(maxBuckets); detail != "" {
+			return ReasonBadHistogram, detail
+		}
+	} else if !exponential(h.Scale) {
+		return ReasonNumberRange, scaleRule(h.Scale)
+	} else if len(h.Bounds) > 0 {
+		return ReasonBadHistogram, fmt.Sprintf("bounds go with scale %d, not with %d", CustomScale, h.Scale)
 	}
 	for _, f := range [...]float64{h.ZeroThreshold, h.ZeroCount, h.Count, h.Sum} {
 		if math.IsNaN(f) || math.IsInf(f, 0) {
@@ -224,6 +236,41 @@ func (h *Histogram) check(maxBuckets int) (Reason, string) {
 		return ReasonBadHistogram, fmt.Sprintf("zero_count and bucket counts add up to %v, count says %v", total, h.Count)
 	}
 	return "", ""
+}
+
+func exponential(scale int32) bool { return minScale <= scale && scale <= maxScale }
+
+func scaleRule(scale int32) string {
+	return fmt.Sprintf("want a scale from %d to %d, or %d for bounds; got %d", minScale, maxScale, CustomScale, scale)
+}
+
+// scale refuses a scale that no histogram has.
+func (s *scanner) scale(scale int32) int32 {
+	if scale != CustomScale && !exponential(scale) {
+		s.refuse(ReasonNumberRange, scaleRule(scale))
+	}
+	return scale
+}
+
+// checkBounds is about what a histogram of CustomScale has instead of a scale.
+func (h *Histogram) checkBounds(maxBuckets int) string {
+	if len(h.Bounds) >= maxBuckets {
+		return fmt.Sprintf("more than %d bounds", maxBuckets-1)
+	}
+	before := math.Inf(-1)
+	for i, bound := range h.Bounds {
+		if !(bound > before) || math.IsInf(bound, 1) {
+			return fmt.Sprintf("bound %d is %v: want finite numbers, each above the one before", i, bound)
+		}
+		before = bound
+	}
+	switch first, end := int64(h.Positive.Offset), int64(h.Positive.Offset)+int64(len(h.Positive.Counts)); {
+	case first < 0 || end > int64(len(h.Bounds))+1:
+		return fmt.Sprintf("%d bounds make %d buckets; those counted are %d to %d", len(h.Bounds), len(h.Bounds)+1, first, end-1)
+	case len(h.Negative.Counts) > 0 || h.ZeroCount != 0 || h.ZeroThreshold != 0:
+		return "a histogram with bounds counts everything in positive: it has no zero bucket and nothing negative"
+	}
+	return ""
 }
 
 // countCoarse counts an accepted pre-aggregated distribution that is coarser than Vigie's sketches.

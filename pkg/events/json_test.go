@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math"
 	"reflect"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -38,6 +39,8 @@ func TestMetricJSON(t *testing.T) {
 		head+`,"name":"m","value":1,"labels":{"a":"/\"\\","b":"é😀","z":"é\n😀"}}`)
 	f(`{"tenant":"acme","time":1795428000123,"name":"m","histogram":{"scale":7,"zero_threshold":1e-9,"zero_count":1,"count":6,"sum":-2.5,"min":-1,"max":4,"positive":{"offset":-3,"counts":[1,0,2]},"negative":{"offset":4,"counts":[2]},"x":[]}}`,
 		head+`,"name":"m","histogram":{"scale":7,"zero_threshold":1e-09,"zero_count":1,"count":6,"sum":-2.5,"min":-1,"max":4,"positive":{"offset":-3,"counts":[1,0,2]},"negative":{"offset":4,"counts":[2]}}}`)
+	f(`{"tenant":"acme","time":1795428000123,"name":"m","kind":"gauge","histogram":{"bounds":[-1,0.5,1e1],"scale":-53,"count":6,"sum":2,"positive":{"offset":1,"counts":[1,3,2]}}}`,
+		head+`,"name":"m","kind":"gauge","histogram":{"scale":-53,"count":6,"sum":2,"positive":{"offset":1,"counts":[1,3,2]},"bounds":[-1,0.5,10]}}`)
 	f(`{"tenant":"acme","name":"m","value":1}`, head+",\"name\":\"m\",\"value\":1}\nno time 1, stale 0, coarse 0")
 	f(`{"tenant":"acme","name":"m","time":1795428000123,"histogram":{"scale":5,"count":1,"sum":1,"positive":{"offset":0,"counts":[1]}}}`,
 		head+",\"name\":\"m\",\"histogram\":{\"scale\":5,\"count\":1,\"sum\":1,\"positive\":{\"offset\":0,\"counts\":[1]}}}\nno time 0, stale 0, coarse 1")
@@ -170,6 +173,10 @@ func metrics() *rapid.Generator[events.Metric] {
 			m.Value = finite().Draw(t, "value")
 			return m
 		}
+		if m.Kind >= events.Gauge && rapid.Bool().Draw(t, "bounds") {
+			m.Histogram = drawBounded(t)
+			return m
+		}
 		h := &events.Histogram{
 			Scale: rapid.Int32Range(-10, 20).Draw(t, "scale"), ZeroThreshold: math.Abs(finite().Draw(t, "threshold")), ZeroCount: float64(rapid.IntRange(0, 9).Draw(t, "zeros")),
 			Sum: finite().Draw(t, "sum"), Min: finite().Draw(t, "min"), Max: math.NaN(), Positive: sides().Draw(t, "positive"), Negative: sides().Draw(t, "negative"),
@@ -181,6 +188,21 @@ func metrics() *rapid.Generator[events.Metric] {
 		m.Histogram = h
 		return m
 	})
+}
+
+// drawBounded draws a histogram with bounds of its own.
+func drawBounded(t *rapid.T) *events.Histogram {
+	h := &events.Histogram{Scale: events.CustomScale, Sum: finite().Draw(t, "sum"), Min: math.NaN(), Max: math.NaN()}
+	h.Bounds = rapid.SliceOfNDistinct(finite(), 0, 5, func(f float64) float64 { return f }).Draw(t, "bounds")
+	slices.Sort(h.Bounds)
+	if first := rapid.IntRange(0, len(h.Bounds)+1).Draw(t, "first"); first <= len(h.Bounds) {
+		h.Positive.Offset = int32(first)
+		for range rapid.IntRange(1, len(h.Bounds)+1-first).Draw(t, "counts") {
+			n := float64(rapid.IntRange(0, 1000).Draw(t, "count"))
+			h.Positive.Counts, h.Count = append(h.Positive.Counts, n), h.Count+n
+		}
+	}
+	return h
 }
 
 // same compares with NaN equal to NaN, and pointers by what they point to.

@@ -291,7 +291,11 @@ func (w *work) exponential(base Metric, p pmetric.ExponentialHistogramDataPoint)
 	h.Positive = w.side(p.Positive())
 	h.Negative = w.side(p.Negative())
 	w.s.field = "histogram"
-	if reason, detail := h.check(w.opts.MaxBuckets); reason != "" {
+	if h.Scale == CustomScale { // OpenTelemetry knows none
+		w.s.refuse(ReasonNumberRange, scaleRule(h.Scale))
+		return
+	}
+	if reason, detail := h.Check(w.opts.MaxBuckets); reason != "" {
 		w.s.refuse(reason, detail)
 		return
 	}

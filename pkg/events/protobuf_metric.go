@@ -96,14 +96,14 @@ func (w *work) histogramMessage(b []byte) *Histogram {
 	s := w.s
 	outer := s.seen
 	s.seen = 0
+	c := &w.out.scratch
+	bounds := len(c.bounds)
 	h := Histogram{Min: math.NaN(), Max: math.NaN()}
 	for f := (fields{rest: b}); s.next(&f); {
 		switch f.number() {
 		case 1:
 			if s.is(&f, wireVarint, "histogram.scale", fieldScale) {
-				if h.Scale = f.sint32(); h.Scale < minScale || h.Scale > maxScale {
-					s.refuse(ReasonNumberRange, fmt.Sprintf("want a whole number from %d to %d, got %d", minScale, maxScale, h.Scale))
-				}
+				h.Scale = s.scale(f.sint32())
 			}
 		case 2:
 			s.doubleField(&f, "histogram.count", fieldCount, &h.Count)
@@ -125,8 +125,12 @@ func (w *work) histogramMessage(b []byte) *Histogram {
 			if s.is(&f, wireBytes, "histogram.negative", fieldNegative) {
 				w.bucketsMessage(f.bytes, &h.Negative)
 			}
+		case 10:
+			s.field = "histogram.bounds"
+			w.doubles(&f, &c.bounds, bounds)
 		}
 	}
+	h.Bounds = c.bounds[bounds:len(c.bounds):len(c.bounds)]
 	return w.endHistogram(&h, outer)
 }
 
@@ -136,34 +140,40 @@ func (w *work) bucketsMessage(b []byte, dst *Buckets) {
 	side, outer, from := s.field, s.seen, len(c.counts)
 	s.seen = 0
 	for f := (fields{rest: b}); s.next(&f); {
-		switch f.tag {
-		case 1<<3 | wireVarint:
-			s.enter(side, fieldOffset)
-			dst.Offset = f.sint32()
-		case 2<<3 | wireFixed64: // one by one
-			w.count(f.double(), from)
-		case 2<<3 | wireBytes:
-			if len(f.bytes)%8 != 0 {
-				s.fault = fault{ReasonBadProtobuf, side, fmt.Sprintf("%d bytes of counts are no doubles", len(f.bytes))}
+		switch f.number() {
+		case 1:
+			if s.is(&f, wireVarint, side, fieldOffset) {
+				dst.Offset = f.sint32()
 			}
-			for ; len(f.bytes) >= 8; f.bytes = f.bytes[8:] {
-				w.count(math.Float64frombits(binary.LittleEndian.Uint64(f.bytes)), from)
-			}
-		case 1<<3 | wireFixed64, 1<<3 | wireBytes, 1<<3 | wireFixed32:
-			s.hasWire(&f, wireVarint)
-		case 2<<3 | wireVarint, 2<<3 | wireFixed32:
-			s.hasWire(&f, wireFixed64)
+		case 2:
+			w.doubles(&f, &c.counts, from)
 		}
 	}
 	s.seen = outer
 	dst.Counts = c.counts[from:len(c.counts):len(c.counts)]
 }
 
-// count adds a bucket to those from the place from of the arena on. What is too many is known by one too many.
-func (w *work) count(n float64, from int) {
-	c := &w.out.scratch
-	if n = w.s.finite(n); len(c.counts)-from <= w.opts.MaxBuckets {
-		c.counts = append(c.counts, n)
+// doubles adds what a field has of a list, one number or several, to those from the place from of an arena on.
+func (w *work) doubles(f *fields, arena *[]float64, from int) {
+	switch s := w.s; f.wire() {
+	case wireFixed64:
+		w.double(f.double(), arena, from)
+	case wireBytes:
+		if len(f.bytes)%8 != 0 {
+			s.fault = fault{ReasonBadProtobuf, s.field, fmt.Sprintf("%d bytes are no doubles", len(f.bytes))}
+		}
+		for ; len(f.bytes) >= 8; f.bytes = f.bytes[8:] {
+			w.double(math.Float64frombits(binary.LittleEndian.Uint64(f.bytes)), arena, from)
+		}
+	default:
+		s.hasWire(f, wireFixed64)
+	}
+}
+
+// double adds one. What is too many is known by one too many.
+func (w *work) double(n float64, arena *[]float64, from int) {
+	if n = w.s.finite(n); len(*arena)-from <= w.opts.MaxBuckets {
+		*arena = append(*arena, n)
 	}
 }
 

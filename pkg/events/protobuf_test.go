@@ -127,7 +127,7 @@ func drawLabelMessages(t *rapid.T, fault string) (labels []*vigiev1.Label) {
 }
 
 func drawMetricMessage(t *rapid.T) *vigiev1.Metric {
-	fault := drawFault(t, "no name", "no value", "not finite", "kind", "help", "histogram", "scale", "__name__", "bucket")
+	fault := drawFault(t, "no name", "no value", "not finite", "kind", "help", "histogram", "scale", "__name__", "bucket", "bounds")
 	m := &vigiev1.Metric{
 		Time: drawTime(t, fault), Name: "m" + drawText(t), Kind: vigiev1.Kind(rapid.IntRange(0, 4).Draw(t, "kind")), Labels: drawLabelMessages(t, fault),
 		Unit: drawText(t), Help: drawText(t), Tenant: drawTenant(t, fault),
@@ -136,8 +136,12 @@ func drawMetricMessage(t *rapid.T) *vigiev1.Metric {
 	if rapid.Bool().Draw(t, "start") {
 		m.Start = drawTime(t, "")
 	}
-	if fault == "histogram" || fault == "scale" || fault == "bucket" || rapid.IntRange(0, 3).Draw(t, "histogram") == 0 {
-		m.Data = &vigiev1.Metric_Histogram{Histogram: drawHistogramMessage(t, fault)}
+	if fault == "histogram" || fault == "scale" || fault == "bucket" || fault == "bounds" || rapid.IntRange(0, 3).Draw(t, "histogram") == 0 {
+		h := drawHistogramMessage(t, fault)
+		m.Data = &vigiev1.Metric_Histogram{Histogram: h}
+		if fault == "bounds" || fault == "" && rapid.Bool().Draw(t, "bounded") {
+			bound(t, m, h, fault)
+		}
 	}
 	switch fault {
 	case "no name":
@@ -184,6 +188,21 @@ func drawHistogramMessage(t *rapid.T, fault string) *vigiev1.Histogram {
 		h.Positive = &vigiev1.Buckets{Counts: slices.Repeat([]float64{1}, 6)}
 	}
 	return h
+}
+
+// bound gives a histogram bounds of its own, and a fault with them.
+func bound(t *rapid.T, m *vigiev1.Metric, h *vigiev1.Histogram, fault string) {
+	m.Kind = rapid.SampledFrom([]vigiev1.Kind{vigiev1.Kind_KIND_GAUGE, vigiev1.Kind_KIND_CUMULATIVE}).Draw(t, "kind")
+	h.Scale, h.ZeroCount, h.ZeroThreshold, h.Negative, h.Count = proto.Int32(events.CustomScale), 0, 0, nil, proto.Float64(3)
+	h.Bounds = slices.Clone(rapid.SampledFrom([][]float64{{-1, 0.5}, {1, 2, 3}}).Draw(t, "bounds"))
+	h.Positive = &vigiev1.Buckets{Offset: 1, Counts: []float64{1, 2}}
+	if fault == "bounds" {
+		rapid.SampledFrom([]func(){
+			func() { h.Scale = proto.Int32(6) }, func() { h.Bounds = nil }, func() { h.Bounds[0] = 9 }, func() { h.Bounds = []float64{1, 1} },
+			func() { h.Bounds = []float64{1, 2, 3, 4} }, func() { h.Positive.Offset = 3 }, func() { h.Positive.Offset = -1 }, func() { m.Kind = 2 },
+			func() { h.ZeroThreshold = 1 }, func() { h.Negative = h.Positive },
+		}).Draw(t, "fault")()
+	}
 }
 
 func drawSpanMessage(t *rapid.T) *vigiev1.Span {
@@ -302,6 +321,10 @@ func histogramJSON(h *vigiev1.Histogram) string {
 		if v != nil {
 			o.number(name, *v)
 		}
+	}
+	if h.Bounds != nil {
+		bounds, _ := stdjson.Marshal(h.Bounds)
+		o.raw("bounds", string(bounds))
 	}
 	for name, side := range map[string]*vigiev1.Buckets{"positive": h.Positive, "negative": h.Negative} {
 		if side != nil {
@@ -427,6 +450,10 @@ func TestProtobufGolden(t *testing.T) {
 	show("histogram", events.AppendMetricProtobuf(nil, &events.Metric{Time: at, Name: "rpc_seconds", Histogram: &events.Histogram{
 		Scale: 6, Count: 7, Sum: 0.7, Min: math.NaN(), Max: 0.5, ZeroCount: 1, ZeroThreshold: 1e-9,
 		Positive: events.Buckets{Offset: -140, Counts: []float64{1, 0, 1}}, Negative: events.Buckets{Counts: []float64{4}},
+	}}))
+	show("bounds", events.AppendMetricProtobuf(nil, &events.Metric{Time: at, Name: "rpc_seconds", Kind: events.Cumulative, Histogram: &events.Histogram{
+		Scale: events.CustomScale, Count: 7, Sum: 0.7, Min: math.NaN(), Max: math.NaN(), Bounds: []float64{0.1, 0.5, 1},
+		Positive: events.Buckets{Offset: 1, Counts: []float64{4, 2, 1}},
 	}}))
 	show("span", events.AppendSpanProtobuf(nil, &events.Span{
 		Time: at, Duration: 12_000_000, Service: "checkout", Name: "charge", Kind: "client", Status: "error", StatusCode: 503, Route: "/pay", Peer: "bank",

@@ -164,6 +164,26 @@ func TestEveryReason(t *testing.T) {
 	} {
 		metric(`{"tenant":"acme","time":1795428000,"name":"m","histogram":`+h+`}`, events.ReasonBadHistogram, "histogram")
 	}
+	bounded := `{"tenant":"acme","time":1795428000,"name":"m","kind":"cumulative","histogram":{"scale":-53,"sum":1,`
+	for _, h := range []string{
+		`"count":1,"bounds":[1,1],"positive":{"counts":[1]}`,
+		`"count":1,"bounds":[2,1],"positive":{"counts":[1]}`,
+		`"count":4,"bounds":[1,2],"positive":{"counts":[1,1,1,1]}`,
+		`"count":1,"bounds":[1,2],"positive":{"offset":3,"counts":[1]}`,
+		`"count":1,"bounds":[1,2],"positive":{"offset":-1,"counts":[1]}`,
+		`"count":1,"bounds":[1],"negative":{"counts":[1]}`,
+		`"count":1,"bounds":[1],"zero_count":1`,
+		`"count":0,"bounds":[1],"zero_threshold":1`,
+		`"count":2,"bounds":[1],"positive":{"counts":[1]}`,
+		`"count":0,"bounds":[0` + strings.Repeat(",1", 19999) + `]`,
+	} {
+		metric(bounded+h+`}}`, events.ReasonBadHistogram, "histogram")
+	}
+	metric(bounded+`"count":0,"bounds":[1,1e999]}}`, events.ReasonNumberRange, "histogram.bounds")
+	metric(bounded+`"count":0,"bounds":1}}`, events.ReasonWrongType, "histogram.bounds")
+	metric(strings.Replace(bounded, "-53", "6", 1)+`"count":0,"bounds":[1]}}`, events.ReasonBadHistogram, "histogram")
+	metric(strings.Replace(bounded, "cumulative", "delta", 1)+`"count":0,"bounds":[1]}}`, events.ReasonBadHistogram, "kind")
+	metric(strings.Replace(bounded, "-53", "-11", 1)+`"count":0}}`, events.ReasonNumberRange, "histogram.scale")
 	metric(with(`"histogram":{"scale":6,"count":0,"sum":0}`), events.ReasonBadHistogram, "value")
 	metric(`{"tenant":"acme","time":1,"name":"m","histogram":{"count":0,"sum":0}}`, events.ReasonMissing, "histogram.scale")
 	metric(`{"tenant":"acme","time":1,"name":"m","histogram":{"scale":21,"count":0,"sum":0}}`, events.ReasonNumberRange, "histogram.scale")

@@ -298,6 +298,12 @@ func drawEvent(t *rapid.T, dst []byte, signal events.Signal, tenant string, prot
 			n := float64(rapid.IntRange(0, 9).Draw(t, "n"))
 			h.Positive.Counts, h.Count = append(h.Positive.Counts, n), h.Count+n
 		}
+		if m.Kind >= events.Gauge && rapid.Bool().Draw(t, "bounds") {
+			h.Scale, h.Positive.Offset, h.Count, h.ZeroCount = events.CustomScale, 0, h.Count-h.ZeroCount, 0
+			for i := range h.Positive.Counts {
+				h.Bounds = append(h.Bounds, float64(i))
+			}
+		}
 		m.Histogram = h
 	}
 	if protobuf {

@@ -129,15 +129,18 @@ func levelHistogram(h *events.Histogram, kind events.Kind) *histogram.FloatHisto
 	if kind == events.Gauge {
 		out.CounterResetHint = histogram.GaugeType
 	}
-	out.PositiveSpans, out.PositiveBuckets = oneSpan(h.Positive)
-	out.NegativeSpans, out.NegativeBuckets = oneSpan(h.Negative)
+	first := int32(1) // Prometheus' index of the bucket that has 0 in an event
+	if h.Scale == events.CustomScale {
+		first, out.CustomValues = 0, h.Bounds
+	}
+	out.PositiveSpans, out.PositiveBuckets = oneSpan(h.Positive, first)
+	out.NegativeSpans, out.NegativeBuckets = oneSpan(h.Negative, first)
 	return out.Compact(2)
 }
 
-// oneSpan turns OpenTelemetry's index into Prometheus', which is one more.
-func oneSpan(b events.Buckets) ([]histogram.Span, []float64) {
+func oneSpan(b events.Buckets, first int32) ([]histogram.Span, []float64) {
 	if len(b.Counts) == 0 {
 		return nil, nil
 	}
-	return []histogram.Span{{Offset: b.Offset + 1, Length: uint32(len(b.Counts))}}, b.Counts
+	return []histogram.Span{{Offset: b.Offset + first, Length: uint32(len(b.Counts))}}, b.Counts
 }

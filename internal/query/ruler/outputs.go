@@ -47,7 +47,7 @@ func (o *outputs) Append(_ storage.SeriesRef, ls labels.Labels, _, t int64, v fl
 		}
 	})
 	if fh != nil {
-		if m.Histogram = exponential(fh); m.Histogram == nil {
+		if m.Histogram = eventHistogram(fh); m.Histogram == nil {
 			o.metrics.leftOut.WithLabelValues("histogram").Inc()
 			return 0, nil
 		}
@@ -81,35 +81,33 @@ func (o *outputs) take() [][]byte {
 func (o *outputs) Commit() error   { return nil }
 func (o *outputs) Rollback() error { return nil }
 
-// exponential is a float histogram as an event carries it; nil when it cannot: custom buckets, or counts below zero.
-func exponential(fh *histogram.FloatHistogram) *events.Histogram {
-	if fh.UsesCustomBuckets() || fh.Count < 0 || fh.ZeroCount < 0 || math.IsNaN(fh.Sum) || math.IsInf(fh.Sum, 0) {
-		return nil
-	}
+// eventHistogram is a float histogram as an event carries it; nil when it cannot: counts below zero.
+func eventHistogram(fh *histogram.FloatHistogram) *events.Histogram {
 	h := &events.Histogram{
 		Scale: fh.Schema, ZeroThreshold: fh.ZeroThreshold, ZeroCount: fh.ZeroCount, Count: fh.Count, Sum: fh.Sum, Min: math.NaN(), Max: math.NaN(),
+		Bounds: fh.CustomValues,
 	}
-	good := fill(&h.Positive, fh.PositiveBucketIterator()) && fill(&h.Negative, fh.NegativeBucketIterator())
-	if !good {
+	first := int32(1) // Prometheus' index of the bucket that has 0 in an event
+	if fh.UsesCustomBuckets() {
+		first = 0
+	}
+	fill(&h.Positive, fh.PositiveBucketIterator(), first)
+	fill(&h.Negative, fh.NegativeBucketIterator(), first)
+	if reason, _ := h.Check(events.DefaultOptions().MaxBuckets); reason != "" {
 		return nil
 	}
 	return h
 }
 
-// fill copies buckets, whose index is one less in an event than in Prometheus.
-func fill(into *events.Buckets, from histogram.BucketIterator[float64]) bool {
+func fill(into *events.Buckets, from histogram.BucketIterator[float64], first int32) {
 	for from.Next() {
 		b := from.At()
-		if b.Count < 0 {
-			return false
-		}
 		if len(into.Counts) == 0 {
-			into.Offset = b.Index - 1
+			into.Offset = b.Index - first
 		}
-		for into.Offset+int32(len(into.Counts)) < b.Index-1 {
+		for into.Offset+int32(len(into.Counts)) < b.Index-first {
 			into.Counts = append(into.Counts, 0)
 		}
 		into.Counts = append(into.Counts, b.Count)
 	}
-	return true
 }

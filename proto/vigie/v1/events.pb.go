@@ -473,10 +473,11 @@ func (x *Label) GetValue() string {
 	return ""
 }
 
-// Histogram is an exponential one, as OpenTelemetry has it: bucket i counts values in (γ^i, γ^(i+1)], γ = 2^(2^-scale).
+// Histogram is an exponential one, as OpenTelemetry has it: bucket i counts values in (γ^i, γ^(i+1)], γ = 2^(2^-scale). Or, of scale
+// -53, one with bounds of its own, as Prometheus has it: bucket i of positive counts values in (bounds[i-1], bounds[i]].
 type Histogram struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
-	Scale         *int32                 `protobuf:"zigzag32,1,opt,name=scale,proto3,oneof" json:"scale,omitempty"` // required; -10 to 20. From 6 on nothing is lost by merging
+	Scale         *int32                 `protobuf:"zigzag32,1,opt,name=scale,proto3,oneof" json:"scale,omitempty"` // required; -10 to 20, or -53. From 6 on nothing is lost by merging
 	Count         *float64               `protobuf:"fixed64,2,opt,name=count,proto3,oneof" json:"count,omitempty"`  // required; zero_count and all buckets together
 	Sum           *float64               `protobuf:"fixed64,3,opt,name=sum,proto3,oneof" json:"sum,omitempty"`      // required
 	Min           *float64               `protobuf:"fixed64,4,opt,name=min,proto3,oneof" json:"min,omitempty"`      // unknown when left out
@@ -485,6 +486,7 @@ type Histogram struct {
 	ZeroCount     float64                `protobuf:"fixed64,7,opt,name=zero_count,json=zeroCount,proto3" json:"zero_count,omitempty"`
 	Positive      *Buckets               `protobuf:"bytes,8,opt,name=positive,proto3" json:"positive,omitempty"`
 	Negative      *Buckets               `protobuf:"bytes,9,opt,name=negative,proto3" json:"negative,omitempty"`
+	Bounds        []float64              `protobuf:"fixed64,10,rep,packed,name=bounds,proto3" json:"bounds,omitempty"` // of scale -53: ascending; there is one bucket more, for what is above. Kind gauge or cumulative
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -578,6 +580,13 @@ func (x *Histogram) GetPositive() *Buckets {
 func (x *Histogram) GetNegative() *Buckets {
 	if x != nil {
 		return x.Negative
+	}
+	return nil
+}
+
+func (x *Histogram) GetBounds() []float64 {
+	if x != nil {
+		return x.Bounds
 	}
 	return nil
 }
@@ -925,7 +934,7 @@ const file_vigie_v1_events_proto_rawDesc = "" +
 	"\x04data\"1\n" +
 	"\x05Label\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value\"\xd6\x02\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value\"\xee\x02\n" +
 	"\tHistogram\x12\x19\n" +
 	"\x05scale\x18\x01 \x01(\x11H\x00R\x05scale\x88\x01\x01\x12\x19\n" +
 	"\x05count\x18\x02 \x01(\x01H\x01R\x05count\x88\x01\x01\x12\x15\n" +
@@ -936,7 +945,9 @@ const file_vigie_v1_events_proto_rawDesc = "" +
 	"\n" +
 	"zero_count\x18\a \x01(\x01R\tzeroCount\x12-\n" +
 	"\bpositive\x18\b \x01(\v2\x11.vigie.v1.BucketsR\bpositive\x12-\n" +
-	"\bnegative\x18\t \x01(\v2\x11.vigie.v1.BucketsR\bnegativeB\b\n" +
+	"\bnegative\x18\t \x01(\v2\x11.vigie.v1.BucketsR\bnegative\x12\x16\n" +
+	"\x06bounds\x18\n" +
+	" \x03(\x01R\x06boundsB\b\n" +
 	"\x06_scaleB\b\n" +
 	"\x06_countB\x06\n" +
 	"\x04_sumB\x06\n" +

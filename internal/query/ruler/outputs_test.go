@@ -1,0 +1,52 @@
+package ruler
+
+import (
+	"testing"
+
+	"github.com/prometheus/client_golang/prometheus/testutil"
+	"github.com/prometheus/prometheus/model/histogram"
+	"github.com/prometheus/prometheus/model/labels"
+	"github.com/prometheus/prometheus/storage"
+
+	"github.com/vigie-io/vigie/pkg/events"
+)
+
+// What rules make of histograms is recorded with the buckets that they have, or counted.
+func TestRecordedHistograms(t *testing.T) {
+	record := func(h *histogram.FloatHistogram) (string, float64) {
+		t.Helper()
+		o := &outputs{tenant: "acme", overlay: newOverlay(0), metrics: newMetrics(nil)}
+		if _, err := o.Append(0, labels.FromStrings("__name__", "m"), 0, 1_795_428_000_000, 0, nil, h, storage.AOptions{}); err != nil {
+			t.Fatal(err)
+		}
+		var text string
+		for _, record := range o.take() {
+			b := new(events.Batch)
+			events.NewDecoder(events.Options{}).Decode(b, events.Source{Signal: events.Metrics, Key: []byte("acme"), Value: record})
+			if len(b.Rejects) != 0 || len(b.Metrics) != 1 {
+				t.Fatalf("%s: got %d events and %+v, want one event", record, len(b.Metrics), b.Rejects)
+			}
+			text += string(record)
+		}
+		return text, testutil.ToFloat64(o.metrics.leftOut.WithLabelValues("histogram"))
+	}
+	f := func(h *histogram.FloatHistogram, want string) {
+		t.Helper()
+		const before, after = `[{"tenant":"acme","time":"2026-11-23T10:00:00Z","name":"m","kind":"gauge","histogram":`, `}]`
+		if got, left := record(h); got != before+want+after || left != 0 {
+			t.Errorf("got %s and %v left out, want %s", got, left, before+want+after)
+		}
+	}
+	f(&histogram.FloatHistogram{
+		Schema: 2, ZeroThreshold: 0.5, ZeroCount: 1.5, Count: 7, Sum: 2, PositiveSpans: []histogram.Span{{Offset: -3, Length: 1}, {Offset: 2, Length: 1}},
+		PositiveBuckets: []float64{0.5, 1}, NegativeSpans: []histogram.Span{{Offset: 1, Length: 1}}, NegativeBuckets: []float64{4},
+	}, `{"scale":2,"zero_threshold":0.5,"zero_count":1.5,"count":7,"sum":2,"positive":{"offset":-4,"counts":[0.5,0,0,1]},"negative":{"offset":0,"counts":[4]}}`)
+	f(&histogram.FloatHistogram{
+		Schema: histogram.CustomBucketsSchema, Count: 3, Sum: 2, CustomValues: []float64{0.1, 0.5, 1},
+		PositiveSpans: []histogram.Span{{Offset: 1, Length: 1}, {Offset: 1, Length: 1}}, PositiveBuckets: []float64{2, 1},
+	}, `{"scale":-53,"count":3,"sum":2,"positive":{"offset":1,"counts":[2,0,1]},"bounds":[0.1,0.5,1]}`)
+	below := &histogram.FloatHistogram{Schema: 2, Count: -1, PositiveSpans: []histogram.Span{{Length: 1}}, PositiveBuckets: []float64{-1}}
+	if got, left := record(below); got != "" || left != 1 {
+		t.Errorf("got %s and %v left out, want a histogram below zero to be left out", got, left)
+	}
+}
