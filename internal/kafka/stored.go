@@ -15,8 +15,8 @@ import (
 )
 
 const (
-	storedWait = 200 * time.Millisecond // between two looks
-	storedTold = 10 * time.Second       // of waiting before the log says for what, and between
+	storedWait   = 200 * time.Millisecond // between two looks
+	storedLogged = 10 * time.Second       // of waiting before the log says for what, and between
 )
 
 // Stored implements pipeline.Session. What is to be stored is what lies below the high watermarks of the results partitions
@@ -26,7 +26,7 @@ const (
 //
 // A source partition without committed offsets never had an owner that left anything.
 func (s *Session) Stored(ctx context.Context, sources []pipeline.Partition, stored func(pipeline.Partition)) error {
-	w := storedWaiter{s: s, admin: kadm.NewClient(s.restorer), began: time.Now(), told: time.Now()}
+	w := storedWaiter{s: s, admin: kadm.NewClient(s.restorer), began: time.Now(), logged: time.Now()}
 	var owned []pipeline.Partition
 	err := w.until(ctx, func() error {
 		var err error
@@ -65,9 +65,9 @@ func (s *Session) Stored(ctx context.Context, sources []pipeline.Partition, stor
 
 // storedWaiter is one call of Stored.
 type storedWaiter struct {
-	s           *Session
-	admin       *kadm.Client
-	began, told time.Time
+	s             *Session
+	admin         *kadm.Client
+	began, logged time.Time
 }
 
 // until calls look until it succeeds. The error wraps the last of it.
@@ -77,9 +77,9 @@ func (w *storedWaiter) until(ctx context.Context, look func() error) error {
 		if err == nil {
 			return nil
 		}
-		if time.Since(w.told) >= storedTold && ctx.Err() == nil {
-			w.told = time.Now()
-			w.s.log.Info("progress is not told yet: it waits until what others wrote is stored", "for", time.Since(w.began).Round(time.Second), "err", err)
+		if time.Since(w.logged) >= storedLogged && ctx.Err() == nil {
+			w.logged = time.Now()
+			w.s.log.Info("progress is held until what others wrote is stored", "for", time.Since(w.began).Round(time.Second), "err", err)
 		}
 		select {
 		case <-ctx.Done():

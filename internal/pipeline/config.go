@@ -57,7 +57,7 @@ type Config struct {
 	ProgressEvery time.Duration `yaml:"progress_every"`
 	// ProgressHold is how long a worker that is given a partition waits at most, before it says how far it is, until what
 	// others wrote of that partition is stored. Default 10m, after which PromQL no longer waits for the partition either.
-	// What is told without is counted (vigie_pipeline_progress_unsettled_total).
+	// What is published without is counted (vigie_pipeline_progress_unsettled_total).
 	ProgressHold time.Duration `yaml:"progress_hold"`
 	// Rollups declares metrics that are derived from events, beside the default ones (docs/rollups.md). Default none.
 	Rollups []Rollup `yaml:"rollups"`

@@ -284,13 +284,13 @@ func (t *Task) mergedPane(start uint32) *pane {
 	return t.merged[at]
 }
 
-// announce tells of the series when it is new, or was told of long ago. Refreshes are spread over a quarter of their
+// announce writes the series' labels when it is new, or was announced long ago. Refreshes are spread over a quarter of their
 // interval, so that series that began together do not come together for ever.
 func (t *Task) announce(out *Outputs, tn *tenant, ref uint32, e *entry) {
 	refresh := t.cfg.Config.SeriesRefresh.Milliseconds()
 	spread := int64(e.high>>32) * (refresh / 4) >> 32
 	since := t.drained - int64(e.announced)*1000
-	if e.announced != 0 && since >= 0 && since < refresh-spread && e.told == e.native {
+	if e.announced != 0 && since >= 0 && since < refresh-spread && e.announcedNative == e.native {
 		return
 	}
 	out.addSeries(tn, ref, e)
@@ -300,12 +300,12 @@ func (t *Task) announce(out *Outputs, tn *tenant, ref uint32, e *entry) {
 // AppendProgress appends how far the partition and its tenants are, with what is being drained now: the partition's own row
 // always once it is known, a tenant's when its watermark has moved since the last that was committed.
 func (t *Task) AppendProgress(rows *ProgressRows, now int64) {
-	if t.telling = max(t.told, t.reach.Through); t.telling > 0 {
-		rows.add(t.cfg.Partition, "", t.telling, now)
+	if t.publishing = max(t.published, t.reach.Through); t.publishing > 0 {
+		rows.add(t.cfg.Partition, "", t.publishing, now)
 	}
 	var moved []*tenant
 	for _, tn := range t.tenants {
-		if tn.newest > tn.told {
+		if tn.newest > tn.published {
 			moved = append(moved, tn)
 		}
 	}
@@ -347,17 +347,17 @@ func (r *ProgressRows) add(p Partition, tenant string, time, updated int64) {
 	r.Updated = append(r.Updated, updated)
 }
 
-// Committed says that what was drained last is in the log for good, and told whether progress was with it.
-func (t *Task) Committed(told bool) {
+// Committed says that what was drained last is in the log for good, and withProgress whether progress was with it.
+func (t *Task) Committed(withProgress bool) {
 	for _, e := range t.announcing {
-		e.announced, e.told = uint32(max(t.drained/1000, 1)), e.native
+		e.announced, e.announcedNative = uint32(max(t.drained/1000, 1)), e.native
 	}
 	clear(t.announcing)
 	t.announcing = t.announcing[:0]
-	if told {
-		t.told = max(t.told, t.telling)
+	if withProgress {
+		t.published = max(t.published, t.publishing)
 		for _, tn := range t.tenants {
-			tn.told = tn.newest
+			tn.published = tn.newest
 		}
 	}
 	t.settleState(true)

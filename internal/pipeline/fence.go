@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-// fences keep the tasks of a run from telling of progress before what others wrote of their partitions is stored.
+// fences keep the tasks of a run from publishing progress before what others wrote of their partitions is stored.
 //
 // A worker's results lie in one partition of the results topic, and are stored in order: its progress behind its rows. The
 // results of two workers are stored apart. Should the new owner of a source partition say at once how far it is, readers
@@ -60,21 +60,21 @@ func (f *fences) wait(ctx context.Context, assigned []Reach) {
 		return
 	}
 	for p, assignment := range left {
-		f.log.Error("progress is told although results of the partition's last worker are not stored: PromQL may read panes without them",
+		f.log.Error("progress is published although results of the partition's last worker are not stored: PromQL may read panes without them",
 			"topic", p.Topic, "partition", p.Partition, "waited", f.limit, "err", err)
 		f.metrics.unsettled.Inc()
 		f.pass(p, assignment)
 	}
 }
 
-// pass lets the task of an assignment tell. A partition may have been assigned anew meanwhile: that fence stands.
+// pass lets the task of an assignment publish. A partition may have been assigned anew meanwhile: that fence stands.
 func (f *fences) pass(p Partition, assignment uint64) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.passed[p] = max(f.passed[p], assignment+1)
 }
 
-// holds says whether the task must not tell of progress yet.
+// holds says whether the task must not publish progress yet.
 func (f *fences) holds(t *Task) bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()

@@ -10,7 +10,7 @@ import (
 	"github.com/vigie-io/vigie/pkg/events"
 )
 
-// limitMinute is the width of what api.limits shows, and how often an active tenant's use is told, in milliseconds.
+// limitMinute is the width of what api.limits shows, and how often an active tenant's use is reported, in milliseconds.
 const limitMinute = 60_000
 
 // LimitRows say what tenants may use, have used and have lost, by the reason that events over the limit are dropped or
@@ -27,7 +27,7 @@ type LimitRows struct {
 	Dropped []uint64 // events of the epoch
 }
 
-// limitReasons are those of limits whose use is told also when nothing is lost.
+// limitReasons are those of limits whose use is reported also when nothing is lost.
 var limitReasons = []events.Reason{ReasonRateBytes, ReasonRateEvents, ReasonSeriesLimit}
 
 // limited says whether events are lost for the reason because a limit was reached. What is too late for its window, say, is not.
@@ -39,7 +39,7 @@ func limited(reason events.Reason) bool {
 	return false
 }
 
-// drainLimits appends what the epoch lost, and the use of tenants that were active in it and of whom nothing was told in this
+// drainLimits appends what the epoch lost, and the use of tenants that were active in it and of whom nothing was reported in this
 // minute, or since their limits changed. Whose record did not say whose it is, is left to the counters.
 func (t *Task) drainLimits(out *Outputs) {
 	rows := make(map[TenantReason]uint64)
@@ -125,7 +125,7 @@ func (r *LimitRows) add(t *Task, key TenantReason, most, used, dropped uint64) {
 	r.Dropped = append(r.Dropped, dropped)
 }
 
-// settleLimits follows a drain: what was told with a committed epoch need not be told again at once.
+// settleLimits follows a drain: what was reported with a committed epoch need not be reported again at once.
 func (t *Task) settleLimits(committed bool) {
 	if committed {
 		for _, tn := range t.limiting {

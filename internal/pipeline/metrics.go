@@ -107,9 +107,9 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 	m.rows = vector("rows_total", "Rows of committed result blocks.", "table")
 	m.blocks = vector("blocks_total", "Committed result blocks; each becomes one INSERT.", "table")
 	m.held = prometheus.NewGauge(prometheus.GaugeOpts{Name: "vigie_pipeline_progress_held_partitions",
-		Help: "Partitions whose progress is not told yet, as results of their last worker are not stored. PromQL waits at what was told before."})
+		Help: "Partitions whose progress is not published yet, as results of their last worker are not stored. PromQL waits at what was published before."})
 	register(reg, m.held)
-	m.unsettled = counter("progress_unsettled_total", "Times that progress of a partition was told although results of its last worker were not stored within progress_hold.")
+	m.unsettled = counter("progress_unsettled_total", "Times that progress of a partition was published although results of its last worker were not stored within progress_hold.")
 	m.starts = counter("worker_starts_total", "Sessions opened.")
 	m.failures = counter("worker_failures_total", "Sessions that could not be opened or ended with an error.")
 	m.epochSeconds = histogram(reg, "epoch_seconds", "From the first record of an epoch to its commit.",

@@ -16,19 +16,19 @@ const (
 	// Waits of a stopped task before its state is read again: a repair is taken up without a restart.
 	minStopped = 5 * time.Second
 	maxStopped = 5 * time.Minute
-	// restoreTold is how often a restore that takes long says how far it is.
-	restoreTold = 5 * time.Second
+	// restoreLogged is how often a restore that takes long says how far it is.
+	restoreLogged = 5 * time.Second
 )
 
 // restore is a task that reads its state, or one that has stopped because it cannot. Until it has it, its partition is
 // held back, and the worker goes on with the others.
 type restore struct {
-	task  *Task
-	reach Reach
-	began time.Time
-	told  time.Time
-	lag   int64 // of the partition, when last polled
-	stop  context.CancelFunc
+	task   *Task
+	reach  Reach
+	began  time.Time
+	logged time.Time
+	lag    int64 // of the partition, when last polled
+	stop   context.CancelFunc
 
 	records, bytes atomic.Int64
 
@@ -81,7 +81,7 @@ func (rs *restores) drop(p Partition) {
 func (rs *restores) start(ctx context.Context, task *Task, reach Reach) *restore {
 	rs.drop(reach.Partition)
 	ctx, cancel := context.WithCancel(ctx)
-	r := &restore{task: task, reach: reach, began: rs.now(), told: rs.now(), stop: cancel, wait: minStopped}
+	r := &restore{task: task, reach: reach, began: rs.now(), logged: rs.now(), stop: cancel, wait: minStopped}
 	rs.waiting[reach.Partition] = r
 	rs.mu.Lock()
 	rs.reading++
@@ -196,7 +196,7 @@ func (rs *restores) take(ready func(*Task)) {
 		records, bytes = records+r.records.Load(), bytes+r.bytes.Load()
 		ready(r.task)
 	}
-	if records > 0 { // nothing to tell of a new installation
+	if records > 0 { // a new installation has nothing to say
 		rs.log.Info("state restored", "partitions", partitions, "records", records, "bytes", bytes, "keys", keys, "took", longest)
 	}
 }
@@ -209,8 +209,8 @@ func (rs *restores) tend(ctx context.Context, renew func(Reach) *Task) {
 		case !r.retry.IsZero() && !now.Before(r.retry):
 			again := rs.start(ctx, renew(r.reach), r.reach)
 			again.wait = min(2*r.wait, maxStopped)
-		case r.retry.IsZero() && now.Sub(r.told) >= restoreTold:
-			r.told = now
+		case r.retry.IsZero() && now.Sub(r.logged) >= restoreLogged:
+			r.logged = now
 			rs.log.Info("restoring state", "topic", p.Topic, "partition", p.Partition,
 				"records", r.records.Load(), "bytes", r.bytes.Load(), "for", now.Sub(r.began))
 		}

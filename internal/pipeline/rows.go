@@ -102,7 +102,7 @@ const (
 	WindowTooLate WindowKind = 4
 )
 
-// ProgressRows tell readers how far the results reach. A row with Tenant "" says that every record of the
+// ProgressRows say how far the results reach. A row with Tenant "" says that every record of the
 // partition appended before Time has been processed; a row with a tenant gives its watermark in event time.
 type ProgressRows struct {
 	Topic     []string

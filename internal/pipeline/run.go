@@ -34,7 +34,7 @@ type run struct {
 	late      bool          // results of the epoch are late, whatever its length
 	longer    bool          // it goes on for that
 	cut       bool          // it is to end: a partition gives nothing more until then
-	told      time.Time     // last progress
+	published time.Time     // when progress was last published
 	aborted   uint64
 	length    time.Duration // of the last epoch with records, as are costs and rows
 	costs     time.Duration
@@ -61,7 +61,7 @@ type encodedRollups struct {
 func newRun(w *Worker, s Session) *run {
 	r := &run{
 		w: w, cfg: &w.cfg.Config, session: s, watch: stopwatch{now: w.cfg.Now}, pace: newPace(w.cfg.Config.Epoch),
-		tasks: make(map[Partition]*Task), restores: newRestores(w, s), fences: newFences(w, s), told: w.cfg.Now(), outputs: NewOutputs(&w.cfg.Config),
+		tasks: make(map[Partition]*Task), restores: newRestores(w, s), fences: newFences(w, s), published: w.cfg.Now(), outputs: NewOutputs(&w.cfg.Config),
 	}
 	r.outputs.full = func(b *Rollups) {
 		r.watch.lap(stageDrain)
@@ -232,10 +232,10 @@ func (r *run) sort() {
 	r.tallies = make([]Tally, len(r.order))
 }
 
-// deadline is when the epoch ends: its length after the first records, which is another while results are late, or when it is time to tell of
+// deadline is when the epoch ends: its length after the first records, which is another while results are late, or when it is time to publish
 // progress.
 func (r *run) deadline() time.Time {
-	progress := r.told.Add(r.cfg.ProgressEvery)
+	progress := r.published.Add(r.cfg.ProgressEvery)
 	if r.began.IsZero() {
 		return progress
 	}
@@ -272,8 +272,8 @@ func (r *run) due() bool {
 // commit ends the epoch: everything drained, encoded and committed, or everything forgotten.
 func (r *run) commit(ctx context.Context) error {
 	start := r.w.cfg.Now()
-	telling := !start.Before(r.told.Add(r.cfg.ProgressEvery))
-	r.drain(start, telling)
+	withProgress := !start.Before(r.published.Add(r.cfg.ProgressEvery))
+	r.drain(start, withProgress)
 	if err := r.encode(); err != nil {
 		return err
 	}
@@ -285,7 +285,7 @@ func (r *run) commit(ctx context.Context) error {
 		return err
 	}
 	if committed {
-		r.settle(start, end, telling)
+		r.settle(start, end, withProgress)
 	} else {
 		r.rollback()
 	}
@@ -298,15 +298,15 @@ func (r *run) commit(ctx context.Context) error {
 		r.sort()
 	}
 	r.began, r.late, r.cut = time.Time{}, false, false
-	if telling {
-		r.told = start
+	if withProgress {
+		r.published = start
 	}
 	r.publish(end)
 	return nil
 }
 
 // drain empties all tasks into the outputs.
-func (r *run) drain(now time.Time, telling bool) {
+func (r *run) drain(now time.Time, withProgress bool) {
 	r.watch.start()
 	defer r.watch.stop()
 	r.outputs.Reset()
@@ -316,7 +316,7 @@ func (r *run) drain(now time.Time, telling bool) {
 		r.outputs.Tally = Tally{}
 		t.Drain(r.outputs, now.UnixMilli())
 		r.tallies[i] = r.outputs.Tally
-		if t.held = r.fences.holds(t); telling && !t.held {
+		if t.held = r.fences.holds(t); withProgress && !t.held {
 			t.AppendProgress(&r.progress, now.UnixMilli())
 		}
 	}
@@ -420,7 +420,7 @@ func (r *Rollups) count() (sum uint64) {
 }
 
 // settle follows a commit that held.
-func (r *run) settle(start, end time.Time, told bool) {
+func (r *run) settle(start, end time.Time, withProgress bool) {
 	m := r.w.cfg.Metrics
 	records := uint64(0)
 	for i, t := range r.order {
@@ -428,7 +428,7 @@ func (r *run) settle(start, end time.Time, told bool) {
 		m.count(t.cfg.Signal, &r.tallies[i])
 		t.note(&r.tallies[i])
 		r.mourn(t, &r.tallies[i])
-		t.Committed(told && !t.held)
+		t.Committed(withProgress && !t.held)
 	}
 	r.committed++
 	m.epochs.WithLabelValues("committed").Inc()
@@ -451,7 +451,7 @@ func (r *run) settle(start, end time.Time, told bool) {
 	}
 	r.last = end
 	if records == 0 {
-		return // it only told of progress: that says nothing about the load
+		return // it only published progress: that says nothing about the load
 	}
 	r.length, r.costs, r.rows = end.Sub(r.began), end.Sub(start), rollups+r.outputs.otherRows()
 	r.pace.ended(r.costs, r.busy(start), r.rows)
@@ -468,7 +468,7 @@ func (r *run) busy(end time.Time) float64 {
 	return float64(length-r.waited) / float64(max(length, 1))
 }
 
-// mourn tells of offsets that were never read.
+// mourn reports offsets that were never read.
 func (r *run) mourn(t *Task, tally *Tally) {
 	if tally.Skipped+tally.Deleted > 0 {
 		r.w.cfg.Log.Error("records were not read: the broker deleted them first, or the group's offset was set beyond them",

@@ -53,9 +53,9 @@ type Task struct {
 	there   int64 // offset up to which the log was known to go when the epoch began
 	// assignment is that of reach when the state was restored.
 	assignment uint64
-	held       bool  // it must not tell of progress in the epoch that ends (fences)
-	told       int64 // Reach.Through of the last committed progress
-	telling    int64
+	held       bool  // it must not publish progress in the epoch that ends (fences)
+	published  int64 // Reach.Through of the last committed progress
+	publishing int64 // the same of the epoch that ends
 
 	rollups    []*rollup // declared for the signal
 	declares   bool      // it has rollups or alerts
@@ -69,7 +69,7 @@ type Task struct {
 	decoders   decoders
 	rates      *rates
 
-	limiting []*tenant // whose use of limits is told with the epoch
+	limiting []*tenant // whose use of limits is reported with the epoch
 
 	operators []operator
 	reading   reading

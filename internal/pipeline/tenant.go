@@ -26,12 +26,12 @@ type tenant struct {
 	alerts  *alertTenant // nil until alerts take an event of it
 	dirty   []*group     // with changes since the last drain
 	marked  bool         // in Task.dirty
-	limited int64        // processing time at which its use of limits was told last, Unix ms; 0 = tell
+	limited int64        // processing time at which its use of limits was last reported, Unix ms; 0: report it now
 	seen    int64        // processing time of the last event, Unix ms
 	late    uint64       // events older than the watermark, since the last drain
 
-	// Event times in Unix ns: the newest taken, the newest of committed epochs, the newest that readers were told of.
-	newest, committed, told int64
+	// Event times in Unix ns: the newest taken, the newest of committed epochs, the newest in published progress.
+	newest, committed, published int64
 }
 
 // bound puts limits in force. Events that were known under other limits of labels are not known any more: what is known is
@@ -76,9 +76,9 @@ type entry struct {
 	cell    cell   // unused while the series has no changes
 	high    uint64 // of its id, the lower half of which is its hash in the table
 
-	announced uint32 // processing time of the last committed announcement, Unix s; 0 = never
-	native    bool   // has brought a histogram as a sample
-	told      bool   // the value of native that was announced
+	announced       uint32 // processing time of the last committed announcement, Unix s; 0 = never
+	native          bool   // has brought a histogram as a sample
+	announcedNative bool   // the value of native that was announced
 }
 
 // class is what many series have in common.

@@ -78,7 +78,7 @@ func (t *Task) note(tally *Tally) {
 func (t *Task) topology(now int64) TaskTopology {
 	out := TaskTopology{
 		Topic: t.cfg.Partition.Topic, Partition: t.cfg.Partition.Partition, Signal: string(t.cfg.Signal), State: TaskRunning,
-		Lag: t.reach.Lag, Through: max(t.told, t.reach.Through), Tenants: len(t.tenants), StateKeys: t.stateKeys(),
+		Lag: t.reach.Lag, Through: max(t.published, t.reach.Through), Tenants: len(t.tenants), StateKeys: t.stateKeys(),
 		StateBytes: t.stateBytes(), Letters: t.written, Dropped: t.dropped,
 		Top: make([]TenantTopology, 0, len(t.tenants)),
 	}

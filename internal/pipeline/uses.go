@@ -20,7 +20,7 @@ func compareLimits(a, b LimitTopology) int {
 	return cmp.Or(cmp.Compare(b.ratio(), a.ratio()), cmp.Compare(a.Tenant, b.Tenant), cmp.Compare(a.Limit, b.Limit))
 }
 
-// limitNames are the limits of which use is told, and whether the use of a tenant's partitions adds up.
+// limitNames are the limits of which use is reported, and whether the use of a tenant's partitions adds up.
 var limitNames = map[string]bool{
 	"active_series": false, "open_windows": false, "window_bytes": false,
 	"stream_events_per_second": true, "stream_bytes_per_second": true,

@@ -56,7 +56,7 @@ func NewWorker(cfg WorkerConfig) *Worker {
 	return w
 }
 
-// Topology is what the worker looked like when it last told. Safe for concurrent use; the result is shared and not
+// Topology is what the worker looked like when it last reported. Safe for concurrent use; the result is shared and not
 // to be changed.
 func (w *Worker) Topology() *Topology { return w.topology.Load() }
 

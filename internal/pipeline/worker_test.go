@@ -238,7 +238,7 @@ func TestEpochRhythm(t *testing.T) {
 		if len(s.commits) != 2 || tables(s.commits[1].messages) != pipeline.TableProgress || s.commits[1].at != 2*time.Second {
 			t.Fatalf("got %v, want progress after 1s and 2s", s.commits)
 		}
-		// The first records begin a short epoch, those after them one that ends 250 ms later, and progress is told when its time has come.
+		// The first records begin a short epoch, those after them one that ends 250 ms later, and progress is published when its time has come.
 		s.polls <- fetchOf(at, record("acme", event(time.Now(), "m", ""), "{"))
 		time.Sleep(100 * time.Millisecond)
 		s.polls <- fetchOf(at, record("acme", event(time.Now(), "m", "")))
