@@ -5,7 +5,7 @@ import (
 	"github.com/vigie-io/vigie/pkg/sketches"
 )
 
-// ahead is a known event of which is read what it will change: first a field of its series, then of its sketch, if it has one, then of the
+// ahead is a known event of which is read what it will change: first a field of its series, then of its list or sketch, if it has one, then of the
 // sketch's counts. One after the other of all events of a run, so that the processor waits for all at once, and not for each in turn as it would while it
 // accumulates. With more series than the caches hold that is most of the time of accumulating.
 type ahead struct {
@@ -43,7 +43,10 @@ func (t *Task) read(list []ahead) {
 		t.fetched += e.cell.count + e.high // one of each of its cache lines
 	}
 	for i := range list {
-		if c := &list[i].entry.cell; c.form == dense {
+		switch c := &list[i].entry.cell; c.form {
+		case many:
+			t.fetched += uint64(t.lists.at(c.number)[min(c.count, manyValues-1)-fewValues])
+		case dense:
 			list[i].sketch = t.sketches.at(c.number)
 			t.fetched += list[i].sketch.Touch()
 		}

@@ -26,13 +26,21 @@ const (
 	unused  form = iota // the cell is of no pane
 	plain               // nothing: a sum
 	few                 // an observation of each count, as buckets
+	many                // the same; what does not fit has number in Task.lists
 	dense               // a sketch, which has number in Task.sketches
 	level               // the last value: time and value in words 0 and 1
 	levelOf             // the same of a histogram, which has number in Task.histograms
 )
 
-// fewValues are kept in place. Most series get no more between two drains.
-const fewValues = 24
+const (
+	// fewValues are kept in place. Most series get no more between two drains.
+	fewValues = 24
+	// manyValues are kept as they come. A sketch of so many is no smaller, and to count in it is to wait for three places in memory.
+	manyValues = fewValues + 64
+)
+
+// further are the values of a cell behind the first few: two cache lines.
+type further [manyValues - fewValues]sketches.Bucket
 
 // word returns the i-th eight bytes of few.
 func (c *cell) word(i int) uint64 {
@@ -64,7 +72,7 @@ func (c *cell) begin(start uint32, kind events.Kind) {
 // places in memory.
 func (t *Task) number(c *cell, time int64, v float64) {
 	switch c.form {
-	case few, dense:
+	case few, many, dense:
 		t.observation(c, v)
 	case plain:
 		c.value(v)
@@ -76,15 +84,39 @@ func (t *Task) number(c *cell, time int64, v float64) {
 
 // observation takes one value of a distribution.
 func (t *Task) observation(c *cell, v float64) {
-	if c.form == few && c.count < fewValues {
-		if b, ok := sketches.BucketOf(v); ok {
-			c.few[c.count] = b
-			c.value(v)
-			return
-		}
+	if b, ok := sketches.BucketOf(v); ok && t.list(c, b) {
+		c.value(v)
+		return
 	}
 	t.sketch(c).Add(v)
 	c.value(v)
+}
+
+// list puts a value, which counts next, on the cell's list, if it has one with room.
+func (t *Task) list(c *cell, b sketches.Bucket) bool {
+	switch {
+	case c.form == few && c.count < fewValues:
+		c.few[c.count] = b
+		return true
+	case c.form == dense || c.count >= manyValues:
+		return false
+	case c.form == few:
+		c.form = many
+		c.number, _ = t.lists.add()
+	}
+	t.lists.at(c.number)[c.count-fewValues] = b
+	return true
+}
+
+// listed are the values of a cell that has no sketch, those in place and those that are not.
+func (t *Task) listed(c *cell) (first, rest []sketches.Bucket) {
+	switch c.form {
+	case few:
+		return c.few[:c.count], nil
+	case many:
+		return c.few[:], t.lists.at(c.number)[:c.count-fewValues]
+	}
+	return nil, nil
 }
 
 // observe takes a pre-aggregated distribution. Fractional counts are rounded in count, not in the sketch.
@@ -100,7 +132,9 @@ func (t *Task) sketch(c *cell) *sketches.Sketch {
 	}
 	number, s := t.sketches.add()
 	s.Reset()
-	s.AddBuckets(c.few[:c.count])
+	first, rest := t.listed(c)
+	s.AddBuckets(first)
+	s.AddBuckets(rest)
 	c.form, c.number = dense, number
 	return s
 }
@@ -138,22 +172,25 @@ func (t *Task) histogram(c *cell) []byte {
 
 // appendSketch appends the state of the cell's sketch. It may sort the values in place.
 func (t *Task) appendSketch(dst []byte, c *cell) []byte {
-	switch c.form {
-	case few:
-		return sketches.AppendBuckets(dst, c.few[:c.count])
-	case dense:
+	if c.form == dense {
 		return t.sketch(c).AppendDD(dst)
 	}
-	return sketches.AppendBuckets(dst, nil)
+	first, rest := t.listed(c)
+	if len(rest) > 0 {
+		t.values = append(append(t.values[:0], first...), rest...)
+		first = t.values
+	}
+	return sketches.AppendBuckets(dst, first)
 }
 
 // mergeCell adds a cell of the same start to a pane.
 func (t *Task) mergeCell(p *pane, c *cell) {
 	p.add(&c.numbers)
-	switch c.form {
-	case few:
-		p.sketch.AddBuckets(c.few[:c.count])
-	case dense:
+	if c.form == dense {
 		p.sketch.Merge(t.sketch(c))
+		return
 	}
+	first, rest := t.listed(c)
+	p.sketch.AddBuckets(first)
+	p.sketch.AddBuckets(rest)
 }

@@ -1,6 +1,7 @@
 package pipeline
 
 import (
+	"bytes"
 	"fmt"
 	"slices"
 	"testing"
@@ -9,6 +10,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/vigie-io/vigie/pkg/events"
+	"github.com/vigie-io/vigie/pkg/series"
 	"github.com/vigie-io/vigie/pkg/sketches"
 )
 
@@ -63,6 +65,47 @@ func TestPanesOfASeries(t *testing.T) {
 			}
 			if got, want := fmt.Sprintf("%x", rows.Sketch), fmt.Sprintf("%x", states); got != want {
 				t.Fatalf("got sketches %s, want %s", got, want)
+			}
+		}
+	})
+}
+
+// However many values a cell gets, its rows and those of its service are of sketches with all of them.
+func TestCellsOfAnyLength(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		task := NewTask(TaskConfig{Partition: Partition{Topic: "t"}, Signal: events.Metrics, Config: DefaultConfig()})
+		out := NewOutputs(&task.cfg.Config)
+		for epoch := range 2 {
+			want := map[series.ID]*sketches.Sketch{zeroID: new(sketches.Sketch)}
+			for _, name := range []string{"a", "b"} {
+				tn, ref, e := task.series("acme", identity{kind: events.Observation, metric: "m", labels: series.Labels{{Name: "n", Value: name}}})
+				id := tn.id(ref)
+				want[id] = new(sketches.Sketch)
+				n := rapid.SampledFrom([]int{1, fewValues, fewValues + 1, manyValues, manyValues + 1, 300}).Draw(t, "values")
+				odd := rapid.IntRange(-n, n).Draw(t, "the negative one, if any")
+				for i := range n {
+					v := rapid.Float64Range(1, 50).Draw(t, "value")
+					if i == odd {
+						v = -v
+					}
+					task.observation(task.take(tn, ref, e, 1_000_000e9), v)
+					want[id].Add(v)
+					want[zeroID].Add(v)
+				}
+			}
+			out.Reset()
+			task.Drain(out, int64(epoch)*1000)
+			task.Committed(false)
+			var states []byte
+			rows := out.Rollups[0]
+			for i, id := range rows.Series {
+				states = want[id].AppendDD(states)
+				if got, want := float64(rows.Count[i]), want[id].Count(); got != want {
+					t.Fatalf("series %s: got count %v, want %v", id, got, want)
+				}
+			}
+			if len(rows.Series) != 3 || !bytes.Equal(rows.Sketch, states) {
+				t.Fatalf("got %d rows with sketches %x, want 3 with %x", len(rows.Series), rows.Sketch, states)
 			}
 		}
 	})

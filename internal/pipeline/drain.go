@@ -411,6 +411,7 @@ func (t *Task) empty() {
 	clear(t.dirty)
 	t.dirty, t.panes = t.dirty[:0], 0
 	t.cells.reset()
+	t.lists.reset()
 	t.sketches.reset()
 	t.histograms.reset()
 	t.merging.reset()

@@ -94,7 +94,8 @@ type Task struct {
 
 	cells      paged[cell]                  // panes of series that are not the one in place
 	scattered  map[*entry]map[uint32]uint32 // cells, by their start, of series that have many
-	sketches   paged[sketches.Sketch]       // of cells
+	lists      paged[further]               // of cells
+	sketches   paged[sketches.Sketch]
 	histograms paged[[]byte]
 	ordered    []*cell        // of the series at hand
 	sorted     []sortedSeries // of the service group at hand
@@ -102,6 +103,7 @@ type Task struct {
 	merging    pool[pane]
 
 	key     []byte
+	values  []sketches.Bucket
 	labels  []series.Label
 	known   series.Labels // of the known event at hand
 	hist    []byte

@@ -33,22 +33,57 @@ func (s *Sketch) AddBuckets(list []Bucket) {
 	}
 }
 
-// AppendBuckets appends the state that AppendDD writes of a Sketch with a value in each of the buckets. It sorts the list.
+// AppendBuckets appends the state that AppendDD writes of a Sketch with a value in each of the buckets. It may sort the list.
 // O(n log n), no allocation.
 func AppendBuckets(dst []byte, list []Bucket) []byte {
-	sortBuckets(list)
-	zeros := 0
-	for zeros < len(list) && list[zeros] == zeroBucket {
-		zeros++
-	}
 	dst = appendHead(dst)
-	dst = appendRuns(dst, list[zeros:])
+	zeros := 0
+	if counted, n, ok := appendCounted(dst, list); ok {
+		dst, zeros = counted, n
+	} else {
+		sortBuckets(list)
+		for zeros < len(list) && list[zeros] == zeroBucket {
+			zeros++
+		}
+		dst = appendRuns(dst, list[zeros:])
+	}
 	dst = append(dst, flagNegative, flagSparse, 0, flagZero)
 	return appendFloat(dst, float64(zeros))
 }
 
+const (
+	sortedSooner = 32      // values that are sorted by comparing sooner than by counting
+	countedMost  = 1 << 10 // buckets from the least to the greatest of those that are sorted by counting
+)
+
+// appendCounted is appendStore for a list, sorted by counting. ok is false where that does not fit, or does not pay.
+func appendCounted(dst []byte, list []Bucket) (_ []byte, zeros int, ok bool) {
+	if len(list) <= sortedSooner || len(list) > math.MaxUint8 {
+		return dst, 0, false
+	}
+	least, greatest := Bucket(math.MaxInt16), Bucket(zeroBucket)
+	for _, b := range list {
+		if b == zeroBucket {
+			zeros++
+			continue
+		}
+		least, greatest = min(least, b), max(greatest, b)
+	}
+	if zeros == len(list) || int(greatest)-int(least) >= countedMost {
+		return dst, 0, false
+	}
+	var counts [countedMost]byte
+	for _, b := range list {
+		if b != zeroBucket {
+			counts[b-least]++
+		}
+	}
+	window := counts[:(int(greatest-least)+8)&^7] // yieldBytes takes eight at a time
+	return appendStore(dst, &store{counts: window, first: int32(least), width: 1}), zeros, true
+}
+
 func sortBuckets(list []Bucket) {
-	if len(list) > 32 {
+	if len(list) > sortedSooner {
 		slices.Sort(list)
 		return
 	}

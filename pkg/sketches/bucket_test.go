@@ -21,7 +21,7 @@ func TestBucketsAreASketch(t *testing.T) {
 		}))
 		var want, sum sketches.Sketch
 		var list []sketches.Bucket
-		for _, v := range rapid.SliceOfN(value, 0, 60).Draw(t, "values") {
+		for _, v := range rapid.SliceOfN(value, 0, rapid.SampledFrom([]int{10, 60, 300}).Draw(t, "most")).Draw(t, "values") {
 			var alone sketches.Sketch
 			alone.Add(v)
 			b, ok := sketches.BucketOf(v)
@@ -44,7 +44,7 @@ func TestBucketsAreASketch(t *testing.T) {
 }
 
 func BenchmarkAppendBuckets(b *testing.B) {
-	for _, n := range []int{1, 2, 6, 24} {
+	for _, n := range []int{1, 2, 6, 24, 50, 88} {
 		r := rand.New(rand.NewPCG(1, 2))
 		list, sketch := make([]sketches.Bucket, n), sketches.Sketch{}
 		for i := range list {

@@ -185,18 +185,27 @@ func (s *store) merge(other *store) {
 	}
 }
 
-// addBytes adds counts one by one, and returns how many it has added: the sum of the next does not fit.
+// addBytes adds counts, eight at a time, and returns how many it has added: a sum of the next eight does not fit.
 func addBytes(into, counts []byte) (added int) {
 	into = into[:len(counts)]
-	for i, n := range counts {
-		sum := uint(into[i]) + uint(n)
-		if sum > math.MaxUint8 {
-			return i
+	for ; added < len(counts); added += 8 {
+		n := binary.LittleEndian.Uint64(counts[added:])
+		if n == 0 {
+			continue // most are
 		}
-		into[i] = byte(sum)
+		was := binary.LittleEndian.Uint64(into[added:])
+		// The lower seven bits of each byte are added without a carry into the next; the highest bit is added apart.
+		low := was&^highs + n&^highs
+		if (was&n|(was|n)&low)&highs != 0 {
+			break
+		}
+		binary.LittleEndian.PutUint64(into[added:], low^(was^n)&highs)
 	}
-	return len(counts)
+	return added
 }
+
+// highs has the highest bit of each byte set.
+const highs = 0x8080808080808080
 
 func (s *store) reset() {
 	s.counts, s.width, s.listed = s.counts[:0], 0, 0
