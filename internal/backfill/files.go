@@ -41,8 +41,8 @@ type file struct {
 	from source
 	read atomic.Int64 // bytes read for loading
 
-	awaiting []pipeline.Rollup // that its events are to be put into windows of
-	run      string            // that holds these
+	awaiting []pipeline.Rollup // that its events are kept for
+	run      string            // name of what is kept
 }
 
 // find lists the files of patterns by name: of paths as filepath.Glob takes them, and s3://bucket/key with the same signs in

@@ -9,7 +9,6 @@ import (
 	"math"
 	"regexp"
 	"slices"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -47,9 +46,10 @@ type Config struct {
 	InDoubt string
 	// S3 is where s3:// is.
 	S3 S3Config
-	// Rollups are those that are declared. Of the signal's and tenant's those that Fills says are filled, and a note names the others.
+	// Rollups are those that are declared; the signal's and tenant's are filled.
 	Rollups []pipeline.Rollup
-	// Runs is a folder for what windows hold while files are loaded; it is removed when they are written. Default <job>.windows.
+	// Runs is a folder for what windows hold, and samples of increases, while files are loaded; it is removed when both are written.
+	// Default <job>.windows.
 	Runs string
 	// SplitSessions lets sessions that touch such as are stored stay beside them.
 	SplitSessions bool
@@ -110,11 +110,12 @@ type Job struct {
 	key     []byte
 
 	settings string            // of plan, but for rollups
-	rollups  []pipeline.Rollup // of panes, that are filled
-	windows  []pipeline.Rollup // of windows
-	sets     []*windowSet      // that this run closes
-	runs     runs
-	ledger   string // the name under which it is in the ledger
+	rollups  []pipeline.Rollup // that a chunk fills by itself
+	awaiting []pipeline.Rollup // that all files fill together: those of windows and of increases
+	sets     []*set            // that this run fills
+	runs     runs              // of windows
+	samples  runs              // of increases
+	ledger   string            // the name under which it is in the ledger
 	replaced Replaced
 
 	replacing *Replacement // nil: rows are added to what is stored
@@ -146,20 +147,22 @@ func New(cfg Config, store Store, encoder Encoder, out Output, now func() time.T
 	}
 	options := sha256.Sum256(fmt.Appendf(nil, "%+v", cfg.Decoder))
 	j := &Job{
-		ledger: cfg.Job, runs: runs{cmp.Or(cfg.Runs, cfg.Job+".windows")},
-		cfg: cfg, store: store, encoder: encoder, out: out, now: now, key: []byte(cfg.Tenant), sum: Summary{Reasons: map[string]uint64{}},
+		ledger: cfg.Job,
+		cfg:    cfg, store: store, encoder: encoder, out: out, now: now, key: []byte(cfg.Tenant), sum: Summary{Reasons: map[string]uint64{}},
 		settings: fmt.Sprintf("v%d signal=%s tenant=%s max_past=%s max_future=%s limits=%x",
 			planVersion, cfg.Signal, cfg.Tenant, cfg.MaxPast, cfg.MaxFuture, options[:4]),
 	}
 	if r := cfg.Replace; r != nil {
 		j.settings += fmt.Sprintf(" replace=%d-%d", r.From.Unix(), r.To.Unix())
 	}
+	dir := cmp.Or(cfg.Runs, cfg.Job+".windows")
+	j.runs, j.samples = runs{dir, ".run", pipeline.JoinWindows}, runs{dir, ".samples", joinSamples}
 	j.plan = j.settings
 	for i := range cfg.Rollups {
 		switch r := &cfg.Rollups[i]; {
 		case !j.fills(r):
-		case r.Window != nil:
-			j.windows = append(j.windows, *r)
+		case r.Window != nil || increases(r):
+			j.awaiting = append(j.awaiting, *r)
 		default:
 			j.rollups = append(j.rollups, *r)
 		}
@@ -170,25 +173,9 @@ func New(cfg Config, store Store, encoder Encoder, out Output, now func() time.T
 	return j
 }
 
-// Fills says whether a declared rollup is one that files fill. Increases are told by what came before them, which a file does not hold.
-func Fills(r *pipeline.Rollup) bool { return r.Measure != "increase" }
-
-// fills says whether the job does, of the tenants that it has.
+// fills says whether a declared rollup is of the signal and the tenants that the job has.
 func (j *Job) fills(r *pipeline.Rollup) bool {
-	return r.From == j.cfg.Signal && Fills(r) && (j.cfg.Tenant == "" || len(r.Tenants) == 0 || slices.Contains(r.Tenants, j.cfg.Tenant))
-}
-
-// left notes which declared rollups of the signal are left as they are.
-func (j *Job) left() {
-	var names []string
-	for i := range j.cfg.Rollups {
-		if r := &j.cfg.Rollups[i]; r.From == j.cfg.Signal && !Fills(r) {
-			names = append(names, r.Name)
-		}
-	}
-	if len(names) > 0 {
-		j.note("declared rollups that stay as they are: %s", strings.Join(names, ", "))
-	}
+	return r.From == j.cfg.Signal && (j.cfg.Tenant == "" || len(r.Tenants) == 0 || slices.Contains(r.Tenants, j.cfg.Tenant))
 }
 
 // Run loads what is not loaded yet. When it ends early, by ctx or an error, running the same job again goes on where it
@@ -206,14 +193,13 @@ func (j *Job) Run(ctx context.Context) (Summary, error) {
 	for _, f := range files {
 		j.total += f.size
 	}
-	j.left()
 	if j.cfg.Replace != nil {
 		return j.replace(ctx, files)
 	}
 	if j.replaced, err = j.store.Replaced(ctx); err != nil {
 		return Summary{}, err
 	}
-	if len(j.windows) > 0 {
+	if len(j.awaiting) > 0 {
 		if err := j.await(ctx, files); err != nil {
 			return j.sum, err
 		}
@@ -221,7 +207,7 @@ func (j *Job) Run(ctx context.Context) (Summary, error) {
 	if err := j.files(ctx, files); err != nil {
 		return j.sum, err
 	}
-	return j.sum, j.closeWindows(ctx)
+	return j.sum, j.fillSets(ctx)
 }
 
 func (j *Job) files(ctx context.Context, files []*file) error {
@@ -240,12 +226,13 @@ func (j *Job) files(ctx context.Context, files []*file) error {
 // run is the loading of one file.
 type run struct {
 	*Job
+	ledger  string
 	file    *file
 	now     int64 // Unix milliseconds, pinned when the file was first begun
 	known   map[int64]Entry
 	entry   Entry // of the file
 	cfg     pipeline.Config
-	windows string // name of the file's run; "" when there is nothing to keep of windows
+	kept    []*runs // that are written of the file, under file.run
 	rows    atomic.Uint64
 	rejects atomic.Uint64
 	events  atomic.Uint64
@@ -268,7 +255,7 @@ func (j *Job) file(ctx context.Context, f *file, seen map[string]string) error {
 		return err
 	}
 	loaded := r.entry.State == Finished
-	if loaded && (r.windows == "" || j.runs.has(r.windows)) {
+	if loaded && r.keeps(f.run) {
 		j.note("%s: already loaded by job %s on %s", f.path, j.cfg.Job, r.entry.Started.UTC().Format(time.DateTime))
 		j.sum.Loaded++
 		j.sum.Before += r.entry.Rejects
@@ -279,8 +266,8 @@ func (j *Job) file(ctx context.Context, f *file, seen map[string]string) error {
 	if err := r.load(ctx); err != nil {
 		return err
 	}
-	if r.windows != "" {
-		if err := j.runs.fold(r.windows); err != nil {
+	for _, kept := range r.kept {
+		if err := kept.fold(f.run); err != nil {
 			return err
 		}
 	}
@@ -288,7 +275,7 @@ func (j *Job) file(ctx context.Context, f *file, seen map[string]string) error {
 		return err
 	}
 	if loaded {
-		j.note("%s: already loaded by job %s on %s, and read again for its windows", f.path, j.cfg.Job, r.entry.Started.UTC().Format(time.DateTime))
+		j.note("%s: already loaded by job %s on %s, and read again for windows and increases", f.path, j.cfg.Job, r.entry.Started.UTC().Format(time.DateTime))
 		return nil
 	}
 	r.entry.State = Finished
@@ -304,7 +291,7 @@ func (j *Job) begin(ctx context.Context, f *file) (*run, error) {
 	if err != nil {
 		return nil, err
 	}
-	r := &run{Job: j, file: f, known: map[int64]Entry{}, cfg: pipeline.DefaultConfig()}
+	r := &run{Job: j, ledger: j.ledger, file: f, known: map[int64]Entry{}, cfg: pipeline.DefaultConfig()}
 	for _, e := range entries {
 		r.known[e.Chunk] = e
 	}
@@ -323,8 +310,10 @@ func (j *Job) begin(ctx context.Context, f *file) (*run, error) {
 	r.cfg.MaxPast, r.cfg.MaxFuture, r.cfg.MaxTenants = j.cfg.MaxPast, j.cfg.MaxFuture, math.MaxInt
 	r.cfg.Rollups = append(slices.Clip(j.rollups), f.awaiting...)
 	if len(f.awaiting) > 0 {
-		r.windows = r.runName()
-		f.run = r.windows
+		f.run, r.kept = r.runName(), []*runs{&j.runs}
+	}
+	if slices.ContainsFunc(f.awaiting, func(of pipeline.Rollup) bool { return increases(&of) }) {
+		r.kept = append(r.kept, &j.samples)
 	}
 	if of := j.cfg.Replace; of != nil { // only what lies in the range: To is exclusive
 		r.now, r.cfg.MaxPast, r.cfg.MaxFuture = of.To.UnixMilli(), of.To.Sub(of.From), -1
@@ -382,7 +371,7 @@ func (r *run) chunks(ctx context.Context, yield func(*chunk) bool) error {
 		r.mu.Lock()
 		r.sum.Before += e.Rejects
 		r.mu.Unlock()
-		return r.windows != "" && !r.runs.has(chunkRun(r.windows, index))
+		return !r.keeps(chunkRun(r.file.run, index))
 	}
 	switch f.name {
 	case "parquet":

@@ -53,7 +53,7 @@ type Replacement struct {
 	Job      string
 	Tenant   tenants.ID
 	From, To int64 // Unix hours, To exclusive
-	// Metrics are those that it has panes of; "" is all but Others, which other signals make, and declared rollups that it does not fill.
+	// Metrics are those that it has panes of; "" is all but Others, which other signals make, and declared rollups of other tenants.
 	Metrics, Others []string
 	Windows         []ReplacedWindows
 }
@@ -100,7 +100,7 @@ func (j *Job) replacement(files []*file) *Replacement {
 		hashes[i] = f.hash
 	}
 	slices.Sort(hashes)
-	sum := sha256.Sum256(fmt.Appendf(nil, "%q %q %q %q", j.cfg.Job, j.plan, slices.Compact(hashes), hashOf(j.windows)))
+	sum := sha256.Sum256(fmt.Appendf(nil, "%q %q %q %q", j.cfg.Job, j.plan, slices.Compact(hashes), hashOf(j.awaiting)))
 	r := &Replacement{
 		Gen: max(1, binary.BigEndian.Uint64(sum[:])), Job: j.cfg.Job, Tenant: j.cfg.Tenant,
 		From: j.cfg.Replace.From.Unix() / 3600, To: j.cfg.Replace.To.Unix() / 3600,
@@ -178,7 +178,7 @@ func (j *Job) replace(ctx context.Context, files []*file) (Summary, error) {
 	case j.taken == 0 && !j.cfg.Replace.Empty:
 		return j.sum, fmt.Errorf("there is no event to put there, which deletes what is there: run again with -replace-empty if that is what you want: %w", ErrNotSwitched)
 	}
-	if err := j.closeWindows(ctx); err != nil {
+	if err := j.fillSets(ctx); err != nil {
 		return j.sum, err
 	}
 	if err := j.retry(ctx, func() error { return replacer.Publish(ctx, r) }); err != nil {

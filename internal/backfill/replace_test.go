@@ -491,7 +491,7 @@ type windowCase struct {
 func newWindowCase() *windowCase {
 	hour := time.Now().Truncate(time.Hour)
 	c := &windowCase{from: hour.Add(-9 * time.Hour), to: hour.Add(-7 * time.Hour)}
-	c.rollups = append(someWindows(), pipeline.Rollup{Name: "panes", From: events.Metrics, Where: `name == "m1"`, By: []string{"service"}, AlsoBy: [][]string{{}}})
+	c.rollups = append(slices.Concat(someWindows(), someIncreases()), pipeline.Rollup{Name: "panes", From: events.Metrics, Where: `name == "m1"`, By: []string{"service"}, AlsoBy: [][]string{{}}})
 	return c
 }
 
@@ -568,8 +568,8 @@ func TestReplaceWindows(t *testing.T) {
 	}
 	want, around, demo := c.seen(t, fresh, "acme", true), c.seen(t, d, "acme", false), d.sql(t, "demo", "SELECT count(), sum(count) FROM api.windows")
 	before := c.seen(t, d, "acme", true)
-	for i := range c.rollups[:len(c.rollups)-1] {
-		if name := "\t" + c.rollups[i].Name + "\t"; strings.Contains(c.rollups[i].Name, "w3") {
+	for i := range c.rollups {
+		if name := "\t" + c.rollups[i].Name + "\t"; c.rollups[i].Window == nil || strings.Contains(c.rollups[i].Name, "w3") {
 			continue // days are longer than the hours
 		} else if !strings.Contains(want["windows"], name) || !strings.Contains(before["windows"], name) {
 			t.Fatalf("there are no windows of %s before and after: the test proves nothing", name)
@@ -607,7 +607,7 @@ func TestReplaceWindows(t *testing.T) {
 	if got := d.sql(t, "demo", "SELECT count(), sum(count) FROM api.windows"); got != demo {
 		t.Errorf("demo: got %s, want %s", got, demo)
 	}
-	panes := fmt.Sprintf("SELECT metric, service, ts, count, sum FROM api.metrics_1m WHERE startsWith(metric, 'panes') AND ts >= toDateTime(%d, 'UTC') AND ts < toDateTime(%d, 'UTC') ORDER BY ALL", c.from.Unix(), c.to.Unix())
+	panes := fmt.Sprintf("SELECT metric, service, ts, count, sum FROM api.metrics_1m WHERE match(metric, '^(panes|grown)') AND ts >= toDateTime(%d, 'UTC') AND ts < toDateTime(%d, 'UTC') ORDER BY ALL", c.from.Unix(), c.to.Unix())
 	if got, want := d.sql(t, "acme", panes), fresh.sql(t, "acme", panes); got != want || got == "" {
 		t.Errorf("panes of a declared rollup: got %d bytes, want %d others", len(got), len(want))
 	}

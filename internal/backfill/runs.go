@@ -14,18 +14,20 @@ import (
 	"strings"
 
 	"github.com/klauspost/compress/zstd"
-
-	"github.com/vigie-io/vigie/internal/pipeline"
 )
 
-// runs are what windows hold of chunks and files, in files of a folder: keys with values, ascending. A run that is there is
+// runs are what is kept of chunks and files until all are read, in files of a folder: keys with values, ascending. A run that is there is
 // whole. One that is missing is made again from the rows, so that the folder may be lost.
-type runs struct{ dir string }
+type runs struct {
+	dir, suffix string
+	// join appends the value of a key that several runs have.
+	join func(dst []byte, values ...[]byte) ([]byte, error)
+}
 
 // mostRuns is how many runs are read at once.
 const mostRuns = 64
 
-func (r *runs) path(name string) string { return filepath.Join(r.dir, name+".run") }
+func (r *runs) path(name string) string { return filepath.Join(r.dir, name+r.suffix) }
 
 func (r *runs) has(name string) bool {
 	_, err := os.Stat(r.path(name))
@@ -38,11 +40,11 @@ type put func(key, value []byte) error
 // write makes a run. Nobody sees it before it is on disk.
 func (r *runs) write(name string, fill func(put) error) error {
 	if err := os.MkdirAll(r.dir, 0o700); err != nil {
-		return fmt.Errorf("keep windows: %w", err)
+		return fmt.Errorf("keep what is read: %w", err)
 	}
 	out, err := os.CreateTemp(r.dir, "unfinished-*")
 	if err != nil {
-		return fmt.Errorf("keep windows: %w", err)
+		return fmt.Errorf("keep what is read: %w", err)
 	}
 	defer os.Remove(out.Name())
 	err = errors.Join(pack(out, fill), out.Sync(), out.Close())
@@ -50,7 +52,7 @@ func (r *runs) write(name string, fill func(put) error) error {
 		err = os.Rename(out.Name(), r.path(name))
 	}
 	if err != nil {
-		return fmt.Errorf("keep windows in %s: %w", r.dir, err)
+		return fmt.Errorf("keep what is read in %s: %w", r.dir, err)
 	}
 	return nil
 }
@@ -135,7 +137,7 @@ func (r *runs) mergeFew(names []string, fn put) error {
 		value := values[0]
 		if len(values) > 1 {
 			var err error
-			if joined, err = pipeline.JoinWindows(joined[:0], values...); err != nil {
+			if joined, err = r.join(joined[:0], values...); err != nil {
 				return err
 			}
 			value = joined
@@ -147,18 +149,20 @@ func (r *runs) mergeFew(names []string, fn put) error {
 	return nil
 }
 
-// fold makes one run of those of a file's chunks, and drops these.
+// fold makes one run of those of a file's chunks, unless it is there, and drops these.
 func (r *runs) fold(name string) error {
 	chunks, err := r.chunks(name)
 	if err != nil {
 		return err
 	}
-	if err := r.write(name, func(put put) error { return r.merge(chunks, put) }); err != nil {
-		return err
+	if !r.has(name) {
+		if err := r.write(name, func(put put) error { return r.merge(chunks, put) }); err != nil {
+			return err
+		}
 	}
 	for _, chunk := range chunks {
 		if err := os.Remove(r.path(chunk)); err != nil {
-			return fmt.Errorf("drop windows: %w", err)
+			return fmt.Errorf("drop what was kept: %w", err)
 		}
 	}
 	return nil
@@ -170,7 +174,7 @@ func chunkRun(name string, index int64) string { return fmt.Sprintf("%s-%09d", n
 func (r *runs) chunks(name string) (names []string, err error) {
 	paths, err := filepath.Glob(r.path(name + "-*"))
 	for _, path := range paths {
-		names = append(names, strings.TrimSuffix(filepath.Base(path), ".run"))
+		names = append(names, strings.TrimSuffix(filepath.Base(path), r.suffix))
 	}
 	return names, err
 }
@@ -191,11 +195,11 @@ type reader struct {
 func openRun(path string, order int) (*reader, error) {
 	file, err := os.Open(path)
 	if err != nil {
-		return nil, fmt.Errorf("read windows: %w", err)
+		return nil, fmt.Errorf("read what was kept: %w", err)
 	}
 	packed, err := zstd.NewReader(file, zstd.WithDecoderConcurrency(1), zstd.WithDecoderLowmem(true))
 	if err != nil {
-		return nil, fmt.Errorf("read windows in %s: %w", path, errors.Join(err, file.Close()))
+		return nil, fmt.Errorf("read what was kept in %s: %w", path, errors.Join(err, file.Close()))
 	}
 	return &reader{path: path, order: order, file: file, packed: packed, text: bufio.NewReader(packed)}, nil
 }
@@ -220,7 +224,7 @@ func (r *reader) read() error {
 		}
 	}
 	if err != nil {
-		return fmt.Errorf("read windows in %s: %w; drop the folder, and what is missing is made again", r.path, noEnd(err))
+		return fmt.Errorf("read what was kept in %s: %w; drop the folder, and what is missing is made again", r.path, noEnd(err))
 	}
 	return nil
 }

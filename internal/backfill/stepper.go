@@ -15,6 +15,7 @@ type stepper struct {
 	key     []byte // of every record
 	chunk   pipeline.Chunk
 	arena   []byte // JSON events of the records that wait
+	samples samples
 	rows    uint64
 	rejects []Reject                     // rows that became no record
 	each    func(*pipeline.Record) error // gets the records in the place of task, which is nil; not after an error

@@ -42,13 +42,13 @@ func (w *worker) chunk(ctx context.Context, c *chunk) error {
 		return fmt.Errorf("load %s, chunk %d: %w", w.file.path, c.index, err)
 	}
 	s.flush()
-	if err := w.keepWindows(c, s); err != nil {
+	if err := w.keep(c, s); err != nil {
 		return err
 	}
 	if w.known[c.index].State == Finished {
-		return nil // it was here for its windows
+		return nil // it was here for what is kept of it
 	}
-	e, skip, err := w.open(ctx, c)
+	e, skip, err := w.open(ctx, c.index, fmt.Sprintf("rows %d to %d", c.first, c.last))
 	if err != nil {
 		return fmt.Errorf("load %s, chunk %d: %w", w.file.path, c.index, err)
 	}
@@ -58,14 +58,7 @@ func (w *worker) chunk(ctx context.Context, c *chunk) error {
 		s.task.Drain(w.drained, w.now)
 		rejects = append(rejects, w.letters()...)
 		e.Rows, e.Events, e.Rejects = s.rows, w.drained.Tally.Events, uint64(len(rejects))
-		err := w.hidden()
-		if err == nil {
-			err = w.note(ctx)
-		}
-		if err == nil {
-			err = w.insert(ctx, c)
-		}
-		if err != nil {
+		if err := w.write(ctx, c.index); err != nil {
 			return fmt.Errorf("load %s, chunk %d: %w", w.file.path, c.index, err)
 		}
 	}
@@ -81,19 +74,19 @@ func (w *worker) chunk(ctx context.Context, c *chunk) error {
 	return nil
 }
 
-// open begins the chunk in the ledger, or decides about one that was begun before. skip says to leave its blocks out.
+// open begins a chunk in the ledger, or decides about one that was begun before. skip says to leave its blocks out.
 //
 // A crash between an insert and the chunk's last entry leaves it begun. Its blocks are then inserted again, and dropped by
 // their tokens: which is only sure while the tables remember them.
-func (w *worker) open(ctx context.Context, c *chunk) (e Entry, skip bool, err error) {
+func (w *worker) open(ctx context.Context, chunk int64, holds string) (e Entry, skip bool, err error) {
 	var mark uint64
 	if err := w.retry(ctx, func() (err error) { mark, err = w.store.Mark(ctx); return err }); err != nil {
 		return e, false, err
 	}
 	now := w.Job.now()
-	e, begun := w.known[c.index]
+	e, begun := w.known[chunk]
 	if !begun {
-		e = Entry{Chunk: c.index, State: Begun, Started: now, Mark: mark}
+		e = Entry{Chunk: chunk, State: Begun, Started: now, Mark: mark}
 		return e, false, w.retry(ctx, func() error { return w.store.Record(ctx, w.ledger, w.file.hash, &e) })
 	}
 	if mark-min(mark, e.Mark) < doubtParts && now.Sub(e.Started) < doubtTime {
@@ -102,19 +95,20 @@ func (w *worker) open(ctx context.Context, c *chunk) (e Entry, skip bool, err er
 	if w.Job.cfg.InDoubt != "" {
 		return e, w.Job.cfg.InDoubt == "skip", nil
 	}
-	return e, false, fmt.Errorf("it was begun %s ago and not finished, and so much was inserted since that its blocks may be stored and forgotten: look whether rows %d to %d are in the tables, then run again with -in-doubt load or -in-doubt skip: %w",
-		now.Sub(e.Started).Round(1e9), c.first, c.last, ErrInDoubt)
+	return e, false, fmt.Errorf("it was begun %s ago and not finished, and so much was inserted since that its blocks may be stored and forgotten: look whether its %s are in the tables, then run again with -in-doubt load or -in-doubt skip: %w",
+		now.Sub(e.Started).Round(1e9), holds, ErrInDoubt)
 }
 
 // stepper returns one with a task of its own.
 func (w *worker) stepper() *stepper {
 	partition, signal := pipeline.Partition{Topic: w.file.path}, w.Job.cfg.Signal
-	task := pipeline.NewTask(pipeline.TaskConfig{
-		Partition: partition, Signal: signal, Config: w.cfg, Decoder: w.decoder, Scratch: w.scratch,
+	s := &stepper{now: w.now, key: w.key, chunk: pipeline.Chunk{Partition: partition, Signal: signal}}
+	s.task = pipeline.NewTask(pipeline.TaskConfig{
+		Partition: partition, Signal: signal, Config: w.cfg, Decoder: w.decoder, Scratch: w.scratch, Increases: s.samples.add,
 		// The rows are bounded by the chunk, and to leave some out silently is not what a backfill is for.
 		Limits: tenants.Unlimited,
 	})
-	return &stepper{task: task, now: w.now, key: w.key, chunk: pipeline.Chunk{Partition: partition, Signal: signal}}
+	return s
 }
 
 // letters turns dead letters into rejects.
@@ -138,23 +132,34 @@ func (w *worker) letters() []Reject {
 	return rejects
 }
 
+// write stores what was drained.
+func (w *worker) write(ctx context.Context, chunk int64) error {
+	if err := w.hidden(); err != nil {
+		return err
+	}
+	if err := w.note(ctx); err != nil {
+		return err
+	}
+	return w.insert(ctx, chunk)
+}
+
 // note notes which hours the chunk adds to; a replacement has a generation of its own.
 func (w *worker) note(ctx context.Context) error {
 	if hours := hoursOf(w.drained.Rollups); w.Job.cfg.Replace == nil && len(hours) > 0 {
-		return w.retry(ctx, func() error { return w.store.Note(ctx, w.ledger, hours) })
+		return w.retry(ctx, func() error { return w.store.Note(ctx, w.Job.ledger, hours) })
 	}
 	return nil
 }
 
-// insert stores what was drained, the series first so that no rows are there that nothing names.
-func (w *worker) insert(ctx context.Context, c *chunk) error {
+// insert stores the blocks, the series first so that no rows are there that nothing names.
+func (w *worker) insert(ctx context.Context, chunk int64) error {
 	for i, rows := range w.drained.Series {
 		block, err := w.Job.encoder.EncodeSeries(w.block[:0], rows)
 		if err != nil {
 			return err
 		}
 		w.block = block
-		if err := w.put(ctx, c, i, pipeline.TableSeries, len(rows.Tenant)); err != nil {
+		if err := w.put(ctx, chunk, i, pipeline.TableSeries, len(rows.Tenant)); err != nil {
 			return err
 		}
 	}
@@ -164,7 +169,7 @@ func (w *worker) insert(ctx context.Context, c *chunk) error {
 			return err
 		}
 		w.block = block
-		if err := w.put(ctx, c, i, pipeline.TableRollups, len(rows.Grain)); err != nil {
+		if err := w.put(ctx, chunk, i, pipeline.TableRollups, len(rows.Grain)); err != nil {
 			return err
 		}
 	}
@@ -172,8 +177,8 @@ func (w *worker) insert(ctx context.Context, c *chunk) error {
 }
 
 // put inserts the block in w.block.
-func (w *worker) put(ctx context.Context, c *chunk, n int, table string, rows int) error {
-	token := fmt.Sprintf("backfill/%s/%s/%d/%d/%s", w.ledger, w.file.hash, c.index, n, table)
+func (w *worker) put(ctx context.Context, chunk int64, n int, table string, rows int) error {
+	token := fmt.Sprintf("backfill/%s/%s/%d/%d/%s", w.ledger, w.file.hash, chunk, n, table)
 	return w.retry(ctx, func() error { return w.store.Insert(ctx, table, token, rows, w.block) })
 }
 

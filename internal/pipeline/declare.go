@@ -52,8 +52,13 @@ func (t *Task) declareLog(l *events.Log) {
 
 // declare gives an event to the rollups whose condition it meets. m is its own measure.
 func (t *Task) declare(tenant string, time int64, f rules.Fields, m *measurement) {
+	aside := false
 	for _, r := range t.rollups {
 		if !r.takes(m) || len(r.tenants) > 0 && !slices.Contains(r.tenants, tenants.ID(tenant)) || r.where != nil && !r.where.Match(f) {
+			continue
+		}
+		if r.measure == measureIncrease && t.cfg.Increases != nil {
+			aside = true
 			continue
 		}
 		measured := t.measured(r, m)
@@ -64,6 +69,9 @@ func (t *Task) declare(tenant string, time int64, f rules.Fields, m *measurement
 		for i := range r.groupings {
 			t.group(r, &r.groupings[i], tenant, time, f, measured)
 		}
+	}
+	if aside {
+		t.cfg.Increases(t.fields.metric.Metric)
 	}
 }
 

@@ -19,3 +19,10 @@ func (t *Task) StepMetric(m *events.Metric, now int64) bool {
 	}
 	return true
 }
+
+// StepIncrease gives m, which TaskConfig.Increases has got of another task, to the declared rollups and to nothing else. It is for metrics in
+// the order of their times. now is as for Step. It keeps nothing of m.
+func (t *Task) StepIncrease(m *events.Metric, now int64) {
+	t.now = now
+	t.declareMetric(m)
+}

@@ -23,6 +23,9 @@ type TaskConfig struct {
 	Limits func() *tenants.Config
 	// Scratch is memory that tasks of one goroutine share. Nil gives the task its own.
 	Scratch *Scratch
+	// Increases gets the metrics that rollups of measure increase take, each once and in their place: such metrics have to come in order,
+	// which a file does not promise. What it gets is valid during the call. Nil leaves them to the rollups.
+	Increases func(m *events.Metric)
 
 	watch *stopwatch // measures stages; nil measures nothing
 }

@@ -131,6 +131,9 @@ func (c *rule) measure(e *event) (d derived, counts bool) {
 	switch {
 	case c.Measure == "increase" && m.Kind == events.Cumulative && m.Histogram == nil:
 		d.Kind = events.Delta
+		if e.file != nil {
+			return d, true // the caller takes it for unsure
+		}
 		d.Value, counts, d.unsure = c.increase(e)
 		return d, counts
 	case c.Measure == "increase":
@@ -198,10 +201,10 @@ func (c *rule) increase(e *event) (grown float64, counts, unsure bool) {
 	of.begun = true
 	at.id = series.Hash(series.AppendKey(nil, byte(m.Kind), m.Name, m.Labels))
 	before := c.counters[at]
-	now := &counter{m.Time, m.Start, e.timestamp, m.Value, e.unknown}
+	now := counter{m.Time, m.Start, e.timestamp, m.Value, e.unknown}
 	if before == nil {
 		at.tenant = strings.Clone(at.tenant)
-		c.counters[at] = now
+		c.counters[at] = &now
 		begun := m.Start != 0 && m.Start <= m.Time
 		unsure = e.unknown || c.cut[e.partition] || begun && m.Start >= of.least && m.Start < of.latest
 		return m.Value, begun && m.Start >= of.least || unsure, unsure
@@ -211,11 +214,12 @@ func (c *rule) increase(e *event) (grown float64, counts, unsure bool) {
 		before.heard, before.unsure = max(before.heard, e.timestamp), unsure
 		return 0, unsure, unsure
 	}
-	c.counters[at] = now
-	if m.Value < before.value || m.Start > before.start && m.Start >= before.time && m.Start <= m.Time {
+	was := *before
+	*before = now // and not c.counters[at], which would take at's tenant for its key: it is a batch's
+	if m.Value < was.value || m.Start > was.start && m.Start >= was.time && m.Start <= m.Time {
 		return m.Value, true, unsure
 	}
-	return m.Value - before.value, true, unsure
+	return m.Value - was.value, true, unsure
 }
 
 // silent says whether what was heard of then may have been forgotten meanwhile, by a worker that was faster or slower than

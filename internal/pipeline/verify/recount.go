@@ -66,10 +66,9 @@ func (p *pass) event(e *event) {
 	}
 	p.metric(e, &m, e.unknown)
 	for _, c := range p.rules {
-		if e.file != nil && c.Measure == "increase" {
-			continue // which files do not fill
-		}
-		c.derive(e, func(d derived) { p.metric(e, &d.Metric, e.unknown || d.unsure) })
+		// Increases of files were told by samples of all files, in the order of time.
+		unsure := e.unknown || e.file != nil && c.Measure == "increase"
+		c.derive(e, func(d derived) { p.metric(e, &d.Metric, unsure || d.unsure) })
 	}
 }
 

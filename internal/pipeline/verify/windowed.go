@@ -356,7 +356,8 @@ func (d *windowDifference) row(r *WindowRow) error {
 	switch {
 	case r.ID.Lo%d.share.of != d.share.number || !d.v.covers(&r.WindowKey):
 		return nil
-	case rule == nil || d.v.replaced(&r.WindowKey): // no rule of now, or about to be deleted
+	case rule == nil || d.v.replaced(&r.WindowKey), // no rule of now, or about to be deleted
+		rule.Measure == "increase" && d.v.ofFile(&r.WindowKey): // told by samples in the order of time
 		d.incomparable++
 		return nil
 	}
