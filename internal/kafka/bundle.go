@@ -43,6 +43,7 @@ type bundler struct {
 
 	mu      sync.Mutex
 	entries shelf[entry]
+	spare   []*bundle
 	density float64 // records in a byte of batches, at the most lately
 	seed    maphash.Seed
 	seen    map[uint64]struct{} // batches that were bundled
@@ -89,7 +90,22 @@ func (b *bundler) Decompress(src []byte, codec kgo.CompressionCodecType) ([]byte
 		b.keep(entries, len(out))
 		return out, nil
 	}
-	return (&bundle{bytes: out, entries: entries}).write(b.seal), nil
+	bundle := b.spareOne()
+	bundle.bytes, bundle.entries = out, entries
+	return bundle.write(b.seal), nil
+}
+
+// spareOne is an empty bundle.
+func (b *bundler) spareOne() *bundle {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	n := len(b.spare)
+	if n == 0 {
+		return new(bundle)
+	}
+	last := b.spare[n-1]
+	b.spare = b.spare[:n-1]
+	return last
 }
 
 // room is for the entries of a batch of so many bytes.
@@ -144,7 +160,8 @@ func list(dst []entry, batch []byte) (_ []entry, ok bool) {
 func (b *bundle) write(seal [sealSize]byte) []byte {
 	note := b.note[:0]
 	for _, offset := range [...]int32{b.first(), b.last()} {
-		number := binary.AppendVarint(nil, int64(offset))
+		var room [binary.MaxVarintLen32]byte
+		number := binary.AppendVarint(room[:0], int64(offset))
 		note = binary.AppendVarint(note, int64(len(number)+keySize+5))
 		note = append(append(note, 0, 0), number...) // attributes, time
 		note = binary.AppendVarint(note, keySize)
@@ -170,12 +187,20 @@ func (b *bundler) open(r *kgo.Record) (_ *bundle, head bool) {
 
 // recycle gives the memory of records back, and of the bundles they lead to. None of them is to be used any more.
 func (b *bundler) recycle(fetches kgo.Fetches) {
+	var empty []*bundle
 	fetches.EachRecord(func(r *kgo.Record) {
 		if bundle, _ := b.open(r); bundle != nil && bundle.bytes != nil {
 			b.keep(bundle.entries, len(bundle.bytes))
 			b.memory.PutDecompressBytes(bundle.bytes)
 			bundle.bytes, bundle.entries = nil, nil
+			empty = append(empty, bundle)
 		}
 		r.Recycle()
 	})
+	// Only now, for each has two records that lead to it.
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.spare = append(b.spare, empty...); len(b.spare) > maxSeen {
+		b.spare = nil
+	}
 }

@@ -7,6 +7,7 @@ import (
 	"hash/crc32"
 	"math"
 	"slices"
+	"syscall"
 	"testing"
 
 	"github.com/twmb/franz-go/pkg/kbin"
@@ -16,6 +17,43 @@ import (
 
 	"github.com/vigie-io/vigie/internal/pipeline"
 )
+
+// BenchmarkList reads the places of a thousand events in a batch, and then the records.
+func BenchmarkList(b *testing.B) {
+	const n = 1000
+	var batch []byte
+	for i := range int32(n) {
+		batch = appendRecord(batch, int64(i)/4, i, []byte("tenant-17"), make([]byte, 230))
+	}
+	entries, _ := list(nil, batch)
+	measure := func(name string, run func()) {
+		b.Run(name, func(b *testing.B) {
+			b.ReportAllocs()
+			before := cpu()
+			for b.Loop() {
+				run()
+			}
+			b.ReportMetric(float64(cpu()-before)/float64(b.N)/n, "cpu-ns/record")
+		})
+	}
+	measure("places", func() { entries, _ = list(entries, batch) })
+	var into [32]pipeline.Record
+	measure("records", func() {
+		o := opened{batch: batch, entries: entries, unit: 1e6}
+		for i := 0; len(o.entries) > 0; i++ {
+			o.next(&into[i%len(into)], nil)
+		}
+	})
+}
+
+// cpu is the processor time of the process, in nanoseconds.
+func cpu() int64 {
+	var u syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
+		panic(err)
+	}
+	return u.Utime.Nano() + u.Stime.Nano()
+}
 
 // appendRecord appends a record as it stands in a batch.
 func appendRecord(dst []byte, time int64, offset int32, key, value []byte, headers ...pipeline.Header) []byte {

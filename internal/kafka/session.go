@@ -347,13 +347,19 @@ func (s *Session) produce(ctx context.Context, messages []pipeline.Message) erro
 	if err != nil {
 		return err
 	}
+	headers := 0
 	for i := range messages {
-		m := &messages[i]
-		record := &kgo.Record{Topic: m.Topic, Partition: m.Partition, Key: m.Key, Value: m.Value}
+		headers += len(messages[i].Headers)
+	}
+	// One piece of memory for all, not two for each: the epoch of a flood of bad events has tens of thousands.
+	records, all := make([]kgo.Record, len(messages)), make([]kgo.RecordHeader, 0, headers)
+	for i := range messages {
+		m, from := &messages[i], len(all)
 		for _, h := range m.Headers {
-			record.Headers = append(record.Headers, kgo.RecordHeader{Key: h.Key, Value: h.Value})
+			all = append(all, kgo.RecordHeader{Key: h.Key, Value: h.Value})
 		}
-		t.produce(ctx, record)
+		records[i] = kgo.Record{Topic: m.Topic, Partition: m.Partition, Key: m.Key, Value: m.Value, Headers: all[from:len(all):len(all)]}
+		t.produce(ctx, &records[i])
 	}
 	return t.flush(ctx)
 }

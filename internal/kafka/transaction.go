@@ -20,9 +20,10 @@ var ErrDivided = errors.New("the client began another transaction in the middle 
 // producer id again, sends the record once more, and tells nobody. Records that were acknowledged before are not in the
 // transaction that it ends then, but the offsets of what they were made of are.
 type transaction struct {
-	client *kgo.Client
-	id     int64
-	epoch  int16
+	client  *kgo.Client
+	id      int64
+	epoch   int16
+	promise func(*kgo.Record, error) // keep
 
 	mu     sync.Mutex
 	failed error // the first
@@ -34,14 +35,17 @@ func newTransaction(ctx context.Context, client *kgo.Client) (*transaction, erro
 	if err != nil {
 		return nil, err
 	}
-	return &transaction{client: client, id: id, epoch: epoch}, nil
+	t := &transaction{client: client, id: id, epoch: epoch}
+	t.promise = t.keep
+	return t, nil
 }
 
 func (t *transaction) produce(ctx context.Context, record *kgo.Record) {
 	t.client.Produce(ctx, record, t.promise)
 }
 
-func (t *transaction) promise(record *kgo.Record, err error) {
+// keep is the promise of all records.
+func (t *transaction) keep(record *kgo.Record, err error) {
 	if err == nil {
 		return
 	}

@@ -1,5 +1,7 @@
 package pipeline
 
+import "strings"
+
 // arena gives out copies of small byte strings with few allocations. Blocks are not used again: the client may hold
 // what an aborted epoch did not send.
 type arena []byte
@@ -23,4 +25,35 @@ func (a *arena) copy(b []byte) []byte {
 		return nil
 	}
 	return a.join(b, nil)
+}
+
+// slab gives out things that are used for long, a few in one piece of memory, which stays while one of them does.
+type slab[T any] []T
+
+const slabSize = 16
+
+func (s *slab[T]) take() *T {
+	if len(*s) == 0 {
+		*s = make([]T, slabSize)
+	}
+	item := &(*s)[0]
+	*s = (*s)[1:]
+	return item
+}
+
+// words gives one copy of each text: names of metrics and services are few, and many groups have the same.
+type words map[string]string
+
+const maxWords = 4096 // then it begins anew
+
+func (w *words) copy(text string) string {
+	if kept, ok := (*w)[text]; ok {
+		return kept
+	}
+	if *w == nil || len(*w) >= maxWords {
+		*w = make(words)
+	}
+	text = strings.Clone(text)
+	(*w)[text] = text
+	return text
 }

@@ -21,6 +21,8 @@ type sourceHeaders struct {
 	claimant *tenant // that is named outside of the value; nil when it is none of the task's
 	meter    *meter  // its; nil when that has to be looked for
 	known    *tenant // the claimant when repeated events of it may be known
+
+	batch *events.Batch // what the record decodes to; of no meaning when it need not be decoded
 }
 
 // read reads the headers of r; of several with one key the last counts.

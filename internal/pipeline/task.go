@@ -105,6 +105,8 @@ type Task struct {
 	merged     []*pane
 	merging    pool[pane]
 
+	words   words       // of groups
+	groups  slab[group] // of all tenants
 	key     []byte
 	values  []sketches.Bucket
 	labels  []series.Label
@@ -169,7 +171,7 @@ func (t *Task) Step(chunk *Chunk, now int64) {
 			if l := &t.cfg.Scratch.looks[i]; l.Known() {
 				t.recognized(&run[i], h, l)
 			} else {
-				t.record(&run[i], h, &t.cfg.Scratch.batches[i])
+				t.record(&run[i], h, h.batch)
 			}
 		}
 		split.end()
@@ -206,15 +208,18 @@ func (t *Task) decode(run []Record) {
 		t.look(&run[i], &scratch.headers[i], &looks[i], &src)
 	}
 	scratch.looker.Recognize(looks)
+	batch := 0 // the first ones are used most, and have seen most of how events are written
 	for i := range run {
-		if h := &scratch.headers[i]; !looks[i].Known() && h.barred == nil {
+		h := &scratch.headers[i]
+		if h.batch = &scratch.batches[batch]; !looks[i].Known() && h.barred == nil {
+			batch++
 			r := &run[i]
 			fill(&src, r, h)
 			src.Repeats, src.Look = nil, nil
 			if h.known != nil {
 				src.Repeats, src.Look = h.known.repeats, &looks[i]
 			}
-			t.decoders.of(claimed(r, h), h.claimant, t.limits).Decode(&scratch.batches[i], src)
+			t.decoders.of(claimed(r, h), h.claimant, t.limits).Decode(h.batch, src)
 		}
 	}
 }
@@ -447,8 +452,9 @@ func (t *Task) newSeries(tn *tenant, id series.ID, s *identity) (ref uint32, e *
 	key := groupKey{metric: s.metric, service: s.labels.Get("service"), kind: s.kind}
 	g := tn.groups[key]
 	if g == nil {
-		key.metric, key.service = strings.Clone(key.metric), strings.Clone(key.service)
-		g = &group{groupKey: key}
+		key.metric, key.service = t.words.copy(key.metric), t.words.copy(key.service)
+		g = t.groups.take()
+		g.groupKey, g.dirty = key, g.few[:0]
 		tn.groups[key] = g
 	}
 	g.size++

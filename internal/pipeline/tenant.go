@@ -53,8 +53,9 @@ type groupKey struct {
 
 type group struct {
 	groupKey
-	size  int      // series
-	dirty []uint32 // series with changes since the last drain
+	size  int       // series
+	dirty []uint32  // series with changes since the last drain
+	few   [4]uint32 // where dirty begins: most groups have no more
 }
 
 // distribution says whether series of the kind merge across series.
