@@ -56,7 +56,7 @@ func Dev(ctx context.Context, cfg config.Config, p Process, out io.Writer) error
 
 // checkPorts finds a port in use before anything is started, with the key that moves it.
 func checkPorts(cfg config.Config) error {
-	for _, door := range []struct{ part, addr, setting string }{
+	for _, address := range []struct{ part, addr, setting string }{
 		{"query", cfg.Query.Listen, "query.listen"},
 		{"ingest", cfg.Ingest.Listen, "ingest.listen"},
 		{"stream", cfg.Stream.Listen, "stream.listen"},
@@ -64,12 +64,12 @@ func checkPorts(cfg config.Config) error {
 		{"the embedded ClickHouse (HTTP)", cfg.Dev.ClickHouseHTTP, "dev.clickhouse_http"},
 		{"the embedded ClickHouse (native)", cfg.Dev.ClickHouseNative, "dev.clickhouse_native"},
 	} {
-		listener, err := telemetry.Listen(door.addr, door.part, door.setting)
+		listener, err := telemetry.Listen(address.addr, address.part, address.setting)
 		if err != nil {
 			return err
 		}
 		if err := listener.Close(); err != nil {
-			return fmt.Errorf("probe %s: %w", door.addr, err)
+			return fmt.Errorf("probe %s: %w", address.addr, err)
 		}
 	}
 	return nil

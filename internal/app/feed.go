@@ -30,16 +30,16 @@ type measured struct {
 	from    prometheus.Gatherer
 }
 
-// feed keeps live data coming until ctx ends: this host and Vigie itself through the ingest door, as tenant demo, and
+// feed keeps live data coming until ctx ends: this host and Vigie itself through ingest, as tenant demo, and
 // the demo shop straight to Kafka, as any producer would.
 func feed(ctx context.Context, cfg config.Config, p Process, key string, services []measured) error {
 	g := newGroup(ctx)
-	door := &ingestDoor{url: "http://" + dialable(cfg.Ingest.Listen) + "/v1/events/metrics", key: key, log: p.Log}
+	client := &ingestClient{url: "http://" + dialable(cfg.Ingest.Listen) + "/v1/events/metrics", key: key, log: p.Log}
 	if cfg.Dev.Host {
-		g.run("host figures", func(ctx context.Context) error { return live.NewHost().Run(ctx, selfEvery, door.send) })
+		g.run("host figures", func(ctx context.Context) error { return live.NewHost().Run(ctx, selfEvery, client.send) })
 	}
 	if cfg.Dev.Self {
-		g.run("own metrics", func(ctx context.Context) error { return feedSelf(ctx, door, services) })
+		g.run("own metrics", func(ctx context.Context) error { return feedSelf(ctx, client, services) })
 	}
 	if cfg.Dev.Demo.Enabled {
 		g.run("demo shop", func(ctx context.Context) error { return Demo(ctx, cfg, p) })
@@ -47,7 +47,7 @@ func feed(ctx context.Context, cfg config.Config, p Process, key string, service
 	return g.wait()
 }
 
-func feedSelf(ctx context.Context, door *ingestDoor, services []measured) error {
+func feedSelf(ctx context.Context, client *ingestClient, services []measured) error {
 	host, err := os.Hostname()
 	if err != nil {
 		return fmt.Errorf("own metrics: %w", err)
@@ -61,7 +61,7 @@ func feedSelf(ctx context.Context, door *ingestDoor, services []measured) error 
 			if err != nil {
 				return err
 			}
-			if err := door.send(ctx, metrics); err != nil {
+			if err := client.send(ctx, metrics); err != nil {
 				return err
 			}
 		}
@@ -95,39 +95,39 @@ func Demo(ctx context.Context, cfg config.Config, p Process) error {
 	})
 }
 
-// ingestDoor sends events over HTTP like any client.
-type ingestDoor struct {
+// ingestClient sends events over HTTP like any client.
+type ingestClient struct {
 	url, key string
 	log      *slog.Logger
 }
 
-const doorTimeout = 10 * time.Second
+const ingestTimeout = 10 * time.Second
 
 // send posts the events as NDJSON. An answer that says "later" is logged and the events are given up: the next
 // measurement follows soon.
-func (d *ingestDoor) send(ctx context.Context, metrics []events.Metric) error {
+func (c *ingestClient) send(ctx context.Context, metrics []events.Metric) error {
 	var body bytes.Buffer
 	for i := range metrics {
 		body.Write(events.AppendMetric(body.AvailableBuffer(), &metrics[i]))
 		body.WriteByte('\n')
 	}
-	ctx, cancel := context.WithTimeout(ctx, doorTimeout)
+	ctx, cancel := context.WithTimeout(ctx, ingestTimeout)
 	defer cancel()
-	request, err := http.NewRequestWithContext(ctx, http.MethodPost, d.url, &body)
+	request, err := http.NewRequestWithContext(ctx, http.MethodPost, c.url, &body)
 	if err != nil {
 		return fmt.Errorf("send own events: %w", err)
 	}
-	request.Header.Set("Authorization", "Bearer "+d.key)
+	request.Header.Set("Authorization", "Bearer "+c.key)
 	request.Header.Set("Content-Type", "application/x-ndjson")
 	response, err := http.DefaultClient.Do(request)
 	if err != nil {
-		d.log.Warn("own events were not sent", "err", err)
+		c.log.Warn("own events were not sent", "err", err)
 		return nil
 	}
 	defer response.Body.Close()
 	if response.StatusCode/100 != 2 {
 		answer, _ := io.ReadAll(io.LimitReader(response.Body, 500))
-		d.log.Warn("own events were refused", "status", response.Status, "answer", string(answer))
+		c.log.Warn("own events were refused", "status", response.Status, "answer", string(answer))
 	}
 	return nil
 }

@@ -2,7 +2,6 @@ package app
 
 import (
 	"context"
-	"errors"
 	"net/http"
 
 	"github.com/vigie-io/vigie/internal/auth"
@@ -18,18 +17,19 @@ var _ Runner = Ingest
 // Ingest takes events over HTTP and appends them to Kafka.
 func Ingest(ctx context.Context, cfg config.Config, p Process) error {
 	p.prepare()
-	door, err := p.open(ctx, cfg, cfg.Ingest.Listen, "ingest.listen")
+	endpoint, err := p.open(ctx, cfg, cfg.Ingest.Listen, "ingest.listen")
 	if err != nil {
 		return err
 	}
-	door.tenants = true
-	reload, err := newReloader(cfg, &p, door.listener.Addr())
+	defer endpoint.release()
+	endpoint.tenants = true
+	reload, err := newReloader(cfg, &p, endpoint.listener.Addr())
 	if err != nil {
-		return errors.Join(err, door.listener.Close())
+		return err
 	}
 	producer, err := kafka.NewProducer(cfg.Kafka, kafka.NewMetrics(p.Registry), p.Log)
 	if err != nil {
-		return errors.Join(err, door.listener.Close())
+		return err
 	}
 	defer producer.Close()
 	server, err := ingest.New(ingest.Options{
@@ -42,15 +42,15 @@ func Ingest(ctx context.Context, cfg config.Config, p Process) error {
 		Log:          p.Log,
 	})
 	if err != nil {
-		return errors.Join(err, door.listener.Close())
+		return err
 	}
-	door.mux.Handle("/", server)
+	endpoint.mux.Handle("/", server)
 	topics := newTopics(cfg.Kafka, p.Log)
 	g := newGroup(ctx)
 	g.run("topics", topics.ensure)
 	g.run("ingest", func(ctx context.Context) error {
 		defer g.stop()
-		return door.serve(ctx, reload, &p, topics.ready)
+		return endpoint.serve(ctx, reload, &p, topics.ready)
 	})
 	return g.wait()
 }

@@ -42,12 +42,12 @@ type Runner func(ctx context.Context, cfg config.Config, p Process) error
 // traceFlush bounds how long a service's end waits for its last spans.
 const traceFlush = 500 * time.Millisecond
 
-// door is a service's HTTP listener with the admin endpoints on it.
-type door struct {
+// endpoint is a service's HTTP listener with the admin endpoints on it.
+type endpoint struct {
 	listener net.Listener
 	mux      *http.ServeMux
 	tracing  *telemetry.Tracing
-	tenants  bool // tenants knock here, too: what operators see is for operators
+	tenants  bool // tenants reach it, too: what names them is for operators
 
 	openMetrics bool
 }
@@ -59,7 +59,7 @@ func (p *Process) prepare() {
 }
 
 // open listens for a service. setting is the key that moves the address.
-func (p *Process) open(ctx context.Context, cfg config.Config, addr, setting string) (*door, error) {
+func (p *Process) open(ctx context.Context, cfg config.Config, addr, setting string) (*endpoint, error) {
 	listener, err := telemetry.Listen(addr, p.Name, setting)
 	if err != nil {
 		return nil, err
@@ -74,33 +74,36 @@ func (p *Process) open(ctx context.Context, cfg config.Config, addr, setting str
 	if err != nil {
 		return nil, errors.Join(err, listener.Close())
 	}
-	return &door{listener: listener, mux: http.NewServeMux(), tracing: tracing, openMetrics: cfg.Auth.OpenMetrics}, nil
+	return &endpoint{listener: listener, mux: http.NewServeMux(), tracing: tracing, openMetrics: cfg.Auth.OpenMetrics}, nil
 }
 
 // serve answers with the mux and the admin endpoints until ctx ends, and follows reloads of the configuration.
-func (d *door) serve(ctx context.Context, r *reloader, p *Process, ready telemetry.Check) error {
+func (e *endpoint) serve(ctx context.Context, r *reloader, p *Process, ready telemetry.Check) error {
 	admin := telemetry.Admin{
 		Ready: ready, Gatherer: p.Registry, Config: r.yaml,
 		Extra: map[string]http.Handler{"POST /-/reload": r.operators(r)},
 	}
-	if d.tenants {
-		admin.Guard, admin.OpenMetrics = r.operators, d.openMetrics
+	if e.tenants {
+		admin.Guard, admin.OpenMetrics = r.operators, e.openMetrics
 	}
-	admin.Mount(d.mux)
+	admin.Mount(e.mux)
 	defer r.onHangup(ctx)()
-	p.Log.Info("listening", "addr", d.listener.Addr().String())
+	p.Log.Info("listening", "addr", e.listener.Addr().String())
 	if p.Ready != nil {
 		p.Ready(ready)
 	}
-	err := telemetry.Serve(ctx, d.listener, d.tracing.Handler(d.mux))
-	return errors.Join(err, d.close())
+	err := telemetry.Serve(ctx, e.listener, e.tracing.Handler(e.mux))
+	return errors.Join(err, e.close())
 }
 
+// release gives the address back of a service that does not come to serve; after serve it changes nothing.
+func (e *endpoint) release() { _ = e.listener.Close() }
+
 // close sends the last spans, for as long as that is quick.
-func (d *door) close() error {
+func (e *endpoint) close() error {
 	ctx, cancel := context.WithTimeout(context.Background(), traceFlush)
 	defer cancel()
-	if err := d.tracing.Close(ctx); err != nil && !errors.Is(err, context.DeadlineExceeded) {
+	if err := e.tracing.Close(ctx); err != nil && !errors.Is(err, context.DeadlineExceeded) {
 		return fmt.Errorf("close tracing: %w", err)
 	}
 	return nil

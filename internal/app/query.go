@@ -2,7 +2,6 @@ package app
 
 import (
 	"context"
-	"errors"
 	"net/http"
 
 	"github.com/vigie-io/vigie/internal/auth"
@@ -20,19 +19,20 @@ var _ Runner = Query
 // Query answers PromQL and SQL from ClickHouse, and evaluates the tenants' Prometheus rules.
 func Query(ctx context.Context, cfg config.Config, p Process) error {
 	p.prepare()
-	door, err := p.open(ctx, cfg, cfg.Query.Listen, "query.listen")
+	endpoint, err := p.open(ctx, cfg, cfg.Query.Listen, "query.listen")
 	if err != nil {
 		return err
 	}
+	defer endpoint.release()
 	client, err := clickhouse.NewClient(cfg.ClickHouse)
 	if err != nil {
-		return errors.Join(err, door.listener.Close())
+		return err
 	}
 	defer client.Close()
-	door.tenants = true
-	reload, err := newReloader(cfg, &p, door.listener.Addr())
+	endpoint.tenants = true
+	reload, err := newReloader(cfg, &p, endpoint.listener.Addr())
 	if err != nil {
-		return errors.Join(err, door.listener.Close())
+		return err
 	}
 	var rules *ruleRunner
 	store := clickhouse.NewStore(client)
@@ -52,16 +52,16 @@ func Query(ctx context.Context, cfg config.Config, p Process) error {
 		Rules:           func(tenant tenants.ID) promql.Rules { return rules.ruler.RuleGroups(tenant) },
 	})
 	if err != nil {
-		return errors.Join(err, door.listener.Close())
+		return err
 	}
 	rules, err = newRuleRunner(&cfg, handler.PromQL(), &p)
 	if err != nil {
-		return errors.Join(err, door.listener.Close())
+		return err
 	}
 	defer rules.close()
 	reload.rules = rules
-	rules.mount(door.mux, reload.keys)
-	door.mux.Handle("/", handler)
+	rules.mount(endpoint.mux, reload.keys)
+	endpoint.mux.Handle("/", handler)
 	g := newGroup(ctx)
 	g.run("rules", func(ctx context.Context) error { return rules.run(ctx, cfg.Kafka, p.Log) })
 	g.run("alerts", rules.sender.Run)
@@ -71,7 +71,7 @@ func Query(ctx context.Context, cfg config.Config, p Process) error {
 	g.run("query", func(ctx context.Context) error {
 		defer g.stop()
 		defer served()
-		return door.serve(ctx, reload, &p, client.Ready)
+		return endpoint.serve(ctx, reload, &p, client.Ready)
 	})
 	return g.wait()
 }

@@ -3,7 +3,6 @@ package app
 import (
 	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"net/http"
 	"os"
@@ -25,26 +24,27 @@ var _ Runner = Stream
 func Stream(ctx context.Context, cfg config.Config, p Process) error {
 	p.prepare()
 	boundMemory(p.Log)
-	door, err := p.open(ctx, cfg, cfg.Stream.Listen, "stream.listen")
+	endpoint, err := p.open(ctx, cfg, cfg.Stream.Listen, "stream.listen")
 	if err != nil {
 		return err
 	}
+	defer endpoint.release()
 	client, err := clickhouse.NewClient(cfg.ClickHouse)
 	if err != nil {
-		return errors.Join(err, door.listener.Close())
+		return err
 	}
 	defer client.Close()
 	topics := newTopics(cfg.Kafka, p.Log)
 	metrics := kafka.NewMetrics(p.Registry)
-	reload, err := newReloader(cfg, &p, door.listener.Addr())
+	reload, err := newReloader(cfg, &p, endpoint.listener.Addr())
 	if err != nil {
-		return errors.Join(err, door.listener.Close())
+		return err
 	}
 	workers := newWorkers(&cfg, &p, metrics, reload.limits)
 	notifier := notify.New(cfg.Stream.Alertmanager, notify.NewMetrics(p.Registry), p.Log)
 	results := newSinkRunner(&cfg, &p, client)
-	door.mux.Handle("GET /{$}", http.RedirectHandler("/topology", http.StatusFound))
-	door.mux.Handle("GET /topology", topology.Handler(func() *topology.Topology { return describe(&cfg, &p, workers, results) }))
+	endpoint.mux.Handle("GET /{$}", http.RedirectHandler("/topology", http.StatusFound))
+	endpoint.mux.Handle("GET /topology", topology.Handler(func() *topology.Topology { return describe(&cfg, &p, workers, results) }))
 
 	g := newGroup(ctx)
 	g.run("topics", func(ctx context.Context) error {
@@ -65,7 +65,7 @@ func Stream(ctx context.Context, cfg config.Config, p Process) error {
 	g.run("stream", func(ctx context.Context) error {
 		defer g.stop()
 		ready := func(ctx context.Context) error { return streamReady(ctx, &cfg, topics, client) }
-		return door.serve(ctx, reload, &p, ready)
+		return endpoint.serve(ctx, reload, &p, ready)
 	})
 	return g.wait()
 }

@@ -145,18 +145,9 @@ func parseVerify(args []string, now time.Time) (r verifyRequest, rest []string, 
 	if err := set.Parse(own); err != nil {
 		return r, nil, err
 	}
-	switch {
-	case r.Topic == "" && len(r.Files) == 0:
-		return r, nil, fmt.Errorf("-from: want a source topic, such as vigie.metrics.v1, or files of a backfill, or both")
-	case len(r.Files) == 0 && r.Job != "":
-		return r, nil, fmt.Errorf("-job %s: want -from with its files", r.Job)
-	case len(r.Files) > 0 && r.Job == "":
-		r.Job = "backfill"
-	}
-	if r.Tenant = tenants.ID(*tenant); r.Tenant != "" {
-		if err := tenants.Validate(r.Tenant); err != nil {
-			return r, nil, err
-		}
+	r.Tenant = tenants.ID(*tenant)
+	if err := r.check(); err != nil {
+		return r, nil, err
 	}
 	if r.Since, err = parseTime(*since, now); err != nil {
 		return r, nil, fmt.Errorf("-since %w", err)
@@ -169,6 +160,22 @@ func parseVerify(args []string, now time.Time) (r verifyRequest, rest []string, 
 	}
 	r.tables, err = parseTables(*table, append(verify.Tables(), verify.Windows()))
 	return r, rest, err
+}
+
+// check says what is wrong with what is to be counted, and completes it.
+func (r *verifyRequest) check() error {
+	switch {
+	case r.Topic == "" && len(r.Files) == 0:
+		return fmt.Errorf("-from: want a source topic, such as vigie.metrics.v1, or files of a backfill, or both")
+	case len(r.Files) == 0 && r.Job != "":
+		return fmt.Errorf("-job %s: want -from with its files", r.Job)
+	case len(r.Files) > 0 && r.Job == "":
+		r.Job = "backfill"
+	}
+	if r.Tenant == "" {
+		return nil
+	}
+	return tenants.Validate(r.Tenant)
 }
 
 // parseTables finds a table by its name, or all.

@@ -13,8 +13,8 @@ import (
 	"github.com/vigie-io/vigie/internal/config"
 )
 
-// At doors where tenants knock, what names tenants or the process's inside is for operators.
-func TestDoorsOfTenants(t *testing.T) {
+// At endpoints that tenants reach, what names tenants or the process's inside is for operators.
+func TestEndpointsOfTenants(t *testing.T) {
 	admin, adminDigest := auth.NewKey()
 	tenant, tenantDigest := auth.NewKey()
 	// visit says what each path answers.
@@ -28,24 +28,24 @@ func TestDoorsOfTenants(t *testing.T) {
 		}
 		p := Process{Name: "test", Log: slog.New(slog.DiscardHandler)}
 		p.prepare()
-		door, err := p.open(t.Context(), cfg, "127.0.0.1:0", "test.listen")
+		endpoint, err := p.open(t.Context(), cfg, "127.0.0.1:0", "test.listen")
 		if err != nil {
 			t.Fatal(err)
 		}
 		if listener == nil {
-			listener = door.listener.Addr()
+			listener = endpoint.listener.Addr()
 		}
-		door.tenants = public
+		endpoint.tenants = public
 		reload, err := newReloader(cfg, &p, listener)
 		if err != nil {
 			t.Fatal(err)
 		}
 		ctx, stop := context.WithCancel(t.Context())
 		ended := make(chan error)
-		go func() { ended <- door.serve(ctx, reload, &p, func(context.Context) error { return nil }) }()
+		go func() { ended <- endpoint.serve(ctx, reload, &p, func(context.Context) error { return nil }) }()
 		defer func() { stop(); <-ended }()
 		for _, path := range []string{"/-/healthy", "/metrics", "/config", "/debug/pprof/", "/debug/pprof/cmdline"} {
-			request, _ := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://"+door.listener.Addr().String()+path, nil)
+			request, _ := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://"+endpoint.listener.Addr().String()+path, nil)
 			if key != "" {
 				request.Header.Set("Authorization", "Bearer "+key)
 			}
@@ -75,5 +75,5 @@ func TestDoorsOfTenants(t *testing.T) {
 	f("nobody, open_metrics", visit(true, true, network, ""), "200 200 401 401 401")
 	f("a tenant at a loopback listener", visit(true, false, nil, tenant), "200 403 403 403 403")
 	f("somebody on this machine", visit(true, false, nil, ""), "200 200 200 200 404")
-	f("a door of operators", visit(false, false, network, ""), "200 200 200 200 404")
+	f("an endpoint of operators", visit(false, false, network, ""), "200 200 200 200 404")
 }
