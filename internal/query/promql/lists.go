@@ -33,7 +33,7 @@ type listKey struct {
 }
 
 type list struct {
-	mu       sync.Mutex // held while it is read: the others wait for the same
+	turn     chan struct{} // of capacity 1, full while it is read: the others wait for the same
 	until    time.Time
 	complete int64 // Unix ms, up to which windows were complete before it was read
 	listing  listing
@@ -61,7 +61,7 @@ func newLists(store Store, now func() time.Time) *lists {
 func (l *lists) series(ctx context.Context, p *plan, q SeriesQuery) ([]Series, error) {
 	q.Since = floor(q.Since, listUnit.Milliseconds())
 	query := fmt.Sprintf("series %q %q %q %d %d", q.Metrics, q.Closed, q.Matchers, q.Since, q.Limit)
-	f, err := l.get(p, query, func() (f listing, err error) {
+	f, err := l.get(ctx, p, query, func() (f listing, err error) {
 		f.series, err = l.store.Series(ctx, p.tenant, q)
 		return f, err
 	})
@@ -71,18 +71,23 @@ func (l *lists) series(ctx context.Context, p *plan, q SeriesQuery) ([]Series, e
 // services lists the services of a plan's selector.
 func (l *lists) services(ctx context.Context, p *plan, metric string, matchers []Matcher, since int64) ([]string, error) {
 	since = floor(since, listUnit.Milliseconds())
-	f, err := l.get(p, fmt.Sprintf("services %q %q %d", metric, matchers, since), func() (f listing, err error) {
+	f, err := l.get(ctx, p, fmt.Sprintf("services %q %q %d", metric, matchers, since), func() (f listing, err error) {
 		f.services, err = l.store.Services(ctx, p.tenant, metric, matchers, since)
 		return f, err
 	})
 	return f.services, err
 }
 
-func (l *lists) get(p *plan, query string, read func() (listing, error)) (listing, error) {
+// get waits until ctx ends for another that reads the same.
+func (l *lists) get(ctx context.Context, p *plan, query string, read func() (listing, error)) (listing, error) {
 	key := listKey{p.tenant, query}
 	one := l.entry(key)
-	one.mu.Lock()
-	defer one.mu.Unlock()
+	select {
+	case one.turn <- struct{}{}:
+	case <-ctx.Done():
+		return listing{}, ctx.Err()
+	}
+	defer func() { <-one.turn }()
 	now := l.now()
 	if p.clamp <= one.complete && now.Before(one.until) {
 		return one.listing, nil
@@ -104,7 +109,7 @@ func (l *lists) entry(key listKey) *list {
 	l.sweep()
 	one := l.kept[key]
 	if one == nil {
-		one = &list{complete: never}
+		one = &list{turn: make(chan struct{}, 1), complete: never}
 		l.kept[key] = one
 		l.held++
 	}
@@ -132,13 +137,15 @@ func (l *lists) sweep() {
 	}
 	l.swept = now
 	for key, one := range l.kept {
-		if !one.mu.TryLock() { // at work
+		select {
+		case one.turn <- struct{}{}:
+		default: // at work
 			continue
 		}
 		if !now.Before(one.until) {
 			delete(l.kept, key)
 			l.held -= 1 + one.listing.size()
 		}
-		one.mu.Unlock()
+		<-one.turn
 	}
 }

@@ -386,7 +386,9 @@ func newServer(t testing.TB, change ...func(*server)) *server {
 	for _, c := range change {
 		c(s)
 	}
-	s.options.Store = s.store
+	if s.options.Store == nil {
+		s.options.Store = s.store
+	}
 	s.options.Limits = func(tenants.ID) tenants.Limits { return s.limits }
 	s.options.Registerer = prometheus.NewRegistry()
 	s.options.Now = func() time.Time { return s.now }
