@@ -21,6 +21,7 @@
 //	{{distinct}}              the column type of a distinct count
 //	{{merge_distinct "s"}}    the state merged from the states in column s
 //	{{distinct_count "s"}}    the estimate of state s
+//	{{label_values}}          makes of a row of series, called s, one for each of its labels: name, value
 //	{{windows}}               the views of closed windows, each with the kinds of rows that are in it
 //	{{tiers}}                 the rollup tiers, finest first: Name, Source, Window, TTL, Partition
 package migrations
@@ -214,6 +215,11 @@ func DistinctCount(state string) string {
 	return fmt.Sprintf("if(reinterpretAsUInt8(substring(CAST(%s, 'String'), 1, 1)) = 3, %s, toFloat64(finalizeAggregation(%[1]s)))", state, dense)
 }
 
+// LabelValues is SQL behind FROM that makes of each row of series one for each of its labels, with name and value, and for __name__.
+func LabelValues(row string) string {
+	return "ARRAY JOIN arrayPushFront(" + row + ".labels.keys, '__name__') AS name, arrayPushFront(" + row + ".labels.values, " + row + ".metric::String) AS value"
+}
+
 func (t Target) words() template.FuncMap {
 	return template.FuncMap{
 		"on_cluster": func() string {
@@ -236,6 +242,7 @@ func (t Target) words() template.FuncMap {
 		"distinct":       DistinctType,
 		"merge_distinct": MergeDistinct,
 		"distinct_count": DistinctCount,
+		"label_values":   func() string { return LabelValues("s") },
 		"windows":        func() map[string]string { return map[string]string{"windows": "0, 2", "late_windows": "3, 4"} },
 		"tiers":          func() []Tier { return tiers },
 	}

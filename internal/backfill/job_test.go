@@ -275,7 +275,7 @@ func write(t testing.TB, path string, text []byte) {
 
 func (d *database) empty(t testing.TB) {
 	t.Helper()
-	for _, table := range []string{"rollups_10s", "rollups_1m", "rollups_1h", "services_10s", "services_1m", "services_1h", "series", "windows", "window_series", "backfill"} {
+	for _, table := range []string{"rollups_10s", "rollups_1m", "rollups_1h", "services_10s", "services_1m", "services_1h", "series", "label_values", "windows", "window_series", "backfill"} {
 		d.ask(t, "TRUNCATE TABLE vigie."+table+" SYNC")
 	}
 }

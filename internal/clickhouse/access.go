@@ -40,6 +40,7 @@ var tenantTables = []string{
 	"rollups_10s", "rollups_1m", "rollups_1h",
 	"services_10s", "services_1m", "services_1h",
 	"series",
+	"label_values",
 	"windows",
 	"limits",
 	"queries",

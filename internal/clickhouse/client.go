@@ -224,9 +224,15 @@ func (c *Client) timeout(ctx context.Context, limit time.Duration) (context.Cont
 
 // exec runs a statement and drops its answer.
 func (c *Client) exec(ctx context.Context, statement string) error {
+	return c.execWithin(ctx, statement, c.cfg.Timeout)
+}
+
+// execWithin is exec for statements that may take longer than others.
+func (c *Client) execWithin(ctx context.Context, statement string, limit time.Duration) error {
 	params := c.settings("")
 	params.Del("query") // long statements do not fit in a URL
-	_, err := c.fetch(ctx, &call{as: c.service, method: http.MethodPost, params: params, body: []byte(statement)})
+	params.Set("max_execution_time", strconv.Itoa(int(limit.Seconds())))
+	_, err := c.fetch(ctx, &call{as: c.service, method: http.MethodPost, params: params, body: []byte(statement), limit: limit})
 	return err
 }
 

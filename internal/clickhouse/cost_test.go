@@ -95,3 +95,51 @@ func processorOf(b *testing.B, server *testkit.Server) float64 {
 	}
 	return (user + system) / 100 // ticks of the kernel
 }
+
+// BenchmarkAnnounced is what the server pays for a series that is announced, until nothing is merged any more, and what of it is for the
+// values of its labels: blocks of 20,000 series of ten metrics, each series with a label of its own.
+func BenchmarkAnnounced(b *testing.B) {
+	for name, drop := range map[string]string{"whole": "", "without=label_values": "DROP VIEW vigie.label_values_mv SYNC"} {
+		b.Run(name, func(b *testing.B) {
+			const blocks, series = 10, 20_000
+			server, client := migrated(b, nil)
+			if drop != "" {
+				ask(b, server, drop)
+			}
+			var encoded [blocks][]byte
+			for i := range blocks {
+				var err error
+				if encoded[i], err = (clickhouse.Encoder{}).EncodeSeries(nil, announcedSeries(i*series, series, today(b, server))); err != nil {
+					b.Fatal(err)
+				}
+			}
+			before, at := processorOf(b, server), 0
+			for b.Loop() {
+				for _, block := range encoded {
+					at++
+					if err := client.Insert(b.Context(), pipeline.TableSeries, fmt.Sprintf("topic/0/%d", at), series, block); err != nil {
+						b.Fatal(err)
+					}
+				}
+				for ask(b, server, "SELECT count() FROM system.merges") != "0" {
+					time.Sleep(50 * time.Millisecond)
+				}
+			}
+			b.ReportMetric((processorOf(b, server)-before)/float64(at*series)*1e6, "cpu-µs/series")
+		})
+	}
+}
+
+func announcedSeries(from, n int, seen uint32) *pipeline.SeriesRows {
+	rows := &pipeline.SeriesRows{}
+	for i := from; i < from+n; i++ {
+		service := fmt.Sprint("s", i%500)
+		rows.Tenant, rows.Metric, rows.Service = append(rows.Tenant, "acme"), append(rows.Metric, fmt.Sprint("m", i%10)), append(rows.Service, service)
+		rows.ID, rows.Kind, rows.Native = append(rows.ID, series.ID{Hi: uint64(i) * 0x9E3779B97F4A7C15, Lo: uint64(i)}), append(rows.Kind, 1), append(rows.Native, false)
+		rows.Unit, rows.Help, rows.LastSeen = append(rows.Unit, ""), append(rows.Help, "help"), append(rows.LastSeen, seen)
+		rows.Labels = append(rows.Labels, series.Labels{
+			{Name: "env", Value: "prod"}, {Name: "instance", Value: fmt.Sprint("10.0.0.", i)}, {Name: "region", Value: fmt.Sprint("r", i%10)}, {Name: "service", Value: service}, {Name: "version", Value: fmt.Sprint("v", i%4)},
+		})
+	}
+	return rows
+}

@@ -52,6 +52,18 @@ WHERE h.has < b.seen AND b.seen > now() - INTERVAL 399 DAY`,
 ) AS h USING (tenant, metric, series_id)
 WHERE h.has < b.last_seen AND b.last_seen > now() - INTERVAL 399 DAY`,
 	},
+	verify.KeptLabelValues: {
+		ingest:  pipeline.TableSeries,
+		columns: "tenant LowCardinality(String), metric LowCardinality(String), labels Map(LowCardinality(String), String), last_seen DateTime('UTC')",
+		query: `WITH found AS (
+	SELECT tenant, name, value, metric, max(s.last_seen) AS seen FROM block AS s ` + migrations.LabelValues("s") + ` GROUP BY tenant, name, value, metric
+)
+SELECT count() FROM found AS b LEFT ANY JOIN (
+	SELECT tenant, name, value, metric, max(s.last_seen) AS has FROM vigie.label_values AS s
+	WHERE (tenant, name, value, metric) IN (SELECT tenant, name, value, metric FROM found) GROUP BY tenant, name, value, metric
+) AS h USING (tenant, name, value, metric)
+WHERE h.has < b.seen AND b.seen > now() - INTERVAL 399 DAY`,
+	},
 }
 
 // Kept audits tables whose rows replace each other.

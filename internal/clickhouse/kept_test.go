@@ -67,13 +67,14 @@ func TestAuditOfRowsThatReplaceEachOther(t *testing.T) {
 	content := func() string {
 		return ask(t, server, "SELECT (SELECT groupArray(tuple(*)) FROM (SELECT part, delta, version, count, sum FROM vigie.windows FINAL ORDER BY part, delta)),"+
 			" (SELECT groupArray(tuple(*)) FROM (SELECT metric, series_id, last_seen, shape FROM vigie.window_series FINAL)),"+
-			" (SELECT groupArray(tuple(*)) FROM (SELECT series_id, last_seen FROM vigie.series FINAL ORDER BY series_id))")
+			" (SELECT groupArray(tuple(*)) FROM (SELECT series_id, last_seen FROM vigie.series FINAL ORDER BY series_id)),"+
+			" (SELECT groupArray(tuple(*)) FROM (SELECT name, value, metric, last_seen FROM vigie.label_values FINAL ORDER BY name))")
 	}
 	whole := content()
 	f := func(table string, repair bool, missing ...int64) {
 		t.Helper()
 		blocks := windows
-		if table == verify.KeptSeries {
+		if table == verify.KeptSeries || table == verify.KeptLabelValues {
 			blocks = announced
 		}
 		found, err := verify.AuditKept(t.Context(), verify.AuditConfig{Since: time.Unix(at, 0)}, verify.KeptTable{Name: table, Results: blocks}, clickhouse.NewKept(client), repair)
@@ -89,6 +90,7 @@ func TestAuditOfRowsThatReplaceEachOther(t *testing.T) {
 	f(verify.KeptWindows, true)
 	f(verify.KeptWindowSeries, true)
 	f(verify.KeptSeries, true)
+	f(verify.KeptLabelValues, true)
 	ask(t, server, "OPTIMIZE TABLE vigie.windows FINAL") // what is replaced is gone
 	f(verify.KeptWindows, false)
 	for _, lost := range []struct {
@@ -101,6 +103,8 @@ func TestAuditOfRowsThatReplaceEachOther(t *testing.T) {
 		{verify.KeptWindowSeries, "1", []int64{0, 1, 2, 3}},
 		{verify.KeptSeries, "series_id = 0", []int64{0, 2}},
 		{verify.KeptSeries, "series_id = 1", []int64{1}},
+		{verify.KeptLabelValues, "name = '__name__'", []int64{0, 1, 2}},
+		{verify.KeptLabelValues, "1", []int64{0, 1, 2}},
 	} {
 		ask(t, server, "ALTER TABLE vigie."+lost.table+" DELETE WHERE "+lost.where+" SETTINGS mutations_sync = 2")
 		if content() == whole {

@@ -3,6 +3,7 @@ package clickhouse
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/ClickHouse/ch-go/proto"
@@ -34,6 +35,15 @@ func (s *Store) Labels(ctx context.Context, tenant tenants.ID, q promql.LabelQue
 }
 
 func labelsQuery(tenant tenants.ID, q *promql.LabelQuery) (string, error) {
+	var list []string
+	bySeries := q.SeriesQuery
+	if len(q.Metrics) > 0 && !slices.ContainsFunc(q.Matchers, func(m promql.Matcher) bool { return m.Name != q.Name }) {
+		values, err := valuesQuery(tenant, q)
+		if err != nil {
+			return "", err
+		}
+		list, bySeries.Metrics = append(list, values), nil
+	}
 	of := "DISTINCT s.labels[" + literal(q.Name) + "]"
 	switch q.Name {
 	case "":
@@ -45,8 +55,8 @@ func labelsQuery(tenant tenants.ID, q *promql.LabelQuery) (string, error) {
 	if q.Name == "service" { // a column of its own
 		ofPanes = "DISTINCT s.service::String"
 	}
-	list, err := eachOf(tenant, &q.SeriesQuery, "SELECT "+ofPanes+" AS label", "SELECT "+of+" AS label", func(string) string { return "" })
-	if err != nil || len(list) == 0 {
+	more, err := eachOf(tenant, &bySeries, "SELECT "+ofPanes+" AS label", "SELECT "+of+" AS label", func(string) string { return "" })
+	if list = append(list, more...); err != nil || len(list) == 0 {
 		return "", err
 	}
 	distinct := "DISTINCT "
@@ -54,4 +64,22 @@ func labelsQuery(tenant tenants.ID, q *promql.LabelQuery) (string, error) {
 		distinct = ""
 	}
 	return "SELECT " + distinct + "label FROM (" + strings.Join(list, "\nUNION ALL\n") + ")\nWHERE label != '' ORDER BY label" + limited(q.Limit) + smallRows, nil
+}
+
+// valuesQuery lists from the table of values, which knows of each what metrics have it, but not what other labels.
+func valuesQuery(tenant tenants.ID, q *promql.LabelQuery) (string, error) {
+	of, where := "s.value", " AND s.name = "+literal(q.Name)
+	if q.Name == "" {
+		of, where = "s.name::String", ""
+	}
+	for _, m := range q.Matchers {
+		condition, err := conditionOn(of, m)
+		if err != nil {
+			return "", err
+		}
+		where += "\nAND " + condition
+	}
+	// Values lie in order: no more of them are read than are wanted.
+	return "SELECT " + of + " AS label FROM vigie.label_values AS s WHERE " + ofMetrics(tenant, q.Metrics) + where + seen(q.Since) +
+		"\nORDER BY " + of + " LIMIT 1 BY " + of + limited(q.Limit), nil
 }

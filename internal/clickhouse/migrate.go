@@ -72,7 +72,7 @@ func (c *Client) pending(ctx context.Context, each func(file migrations.File, st
 
 func (c *Client) apply(ctx context.Context, file migrations.File, statements []string) error {
 	for i, statement := range statements {
-		if err := c.exec(ctx, statement); err != nil {
+		if err := c.execWithin(ctx, statement, c.cfg.InsertTimeout); err != nil { // a file may fill a new table from others
 			return fmt.Errorf("apply migration %s, statement %d of %d: %w", file.Name, i+1, len(statements), err)
 		}
 	}

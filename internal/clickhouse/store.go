@@ -142,7 +142,7 @@ func limited(limit int) string {
 
 // seriesWhere is the condition on rows s of series: of a tenant and metrics, and what matchers ask of labels.
 func seriesWhere(tenant tenants.ID, metrics []string, matchers []promql.Matcher) (string, error) {
-	where := "s.tenant = " + literal(string(tenant)) + " AND s.metric IN (" + literals(metrics) + ")"
+	where := ofMetrics(tenant, metrics)
 	for _, m := range matchers {
 		condition, err := condition(m)
 		if err != nil {
@@ -151,6 +151,11 @@ func seriesWhere(tenant tenants.ID, metrics []string, matchers []promql.Matcher)
 		where += "\nAND " + condition
 	}
 	return where, nil
+}
+
+// ofMetrics is the condition on rows s of a tenant and metrics.
+func ofMetrics(tenant tenants.ID, metrics []string) string {
+	return "s.tenant = " + literal(string(tenant)) + " AND s.metric IN (" + literals(metrics) + ")"
 }
 
 // Services lists the services that have series of a metric and meet all matchers, which are on the label service; by name.

@@ -20,7 +20,7 @@ const (
 // attacks are statements with which tenant acme tries to read rows, keys, sizes or names of tenant demo.
 var attacks = []string{
 	"SELECT * FROM api.metrics_10s", "SELECT * FROM api.series", "SELECT * FROM api.services_10s",
-	"SELECT * FROM vigie.rollups_10s", "SELECT * FROM vigie.series", "SELECT * FROM vigie.progress",
+	"SELECT * FROM vigie.rollups_10s", "SELECT * FROM vigie.series", "SELECT * FROM vigie.label_values", "SELECT * FROM vigie.progress",
 	"SELECT * FROM merge('vigie', '.*')", "SELECT * FROM merge('api', '.*')",
 	"SELECT * FROM mergeTreeIndex('vigie', 'rollups_10s')", "SELECT * FROM mergeTreeProjection('vigie', 'rollups_10s', 'p')",
 	"SELECT * FROM remote('127.0.0.1', 'vigie', 'series')", "SELECT * FROM cluster('default', vigie.series)",

@@ -30,7 +30,7 @@ func NewAuditMetrics(reg prometheus.Registerer) *AuditMetrics {
 		at: gauge("vigie_sink_audit_timestamp_seconds", "When a table was last audited with a result, Unix seconds."),
 	}
 	reg.MustRegister(m.blocks, m.differences, m.repaired, m.failures, m.left, m.at)
-	names := []string{KeptWindows, KeptWindowSeries, KeptSeries}
+	names := []string{KeptWindows, KeptWindowSeries, KeptSeries, KeptLabelValues}
 	for _, table := range Tables() {
 		names = append(names, table.Name)
 	}

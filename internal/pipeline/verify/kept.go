@@ -12,6 +12,7 @@ const (
 	KeptWindows      = "windows"
 	KeptWindowSeries = "window_series"
 	KeptSeries       = "series"
+	KeptLabelValues  = "label_values"
 )
 
 // KeptTable is such a table and the results that fill it.
@@ -22,7 +23,10 @@ type KeptTable struct {
 
 // KeptIngest is the destination of the result records that fill the tables, by table.
 func KeptIngest() map[string]string {
-	return map[string]string{KeptWindows: pipeline.TableWindows, KeptWindowSeries: pipeline.TableWindows, KeptSeries: pipeline.TableSeries}
+	return map[string]string{
+		KeptWindows: pipeline.TableWindows, KeptWindowSeries: pipeline.TableWindows,
+		KeptSeries: pipeline.TableSeries, KeptLabelValues: pipeline.TableSeries,
+	}
 }
 
 // KeptStore is the tables whose rows replace each other.
