@@ -2,6 +2,8 @@ package promql
 
 import (
 	"encoding/json"
+	"errors"
+	"fmt"
 	"net/http"
 	"runtime/debug"
 	"slices"
@@ -70,9 +72,12 @@ func (s *Service) Handler() http.Handler {
 			r.Body = http.MaxBytesReader(w, r.Body, maxBody)
 			err := r.ParseForm()
 			if err == nil {
-				err = checkTimes(r)
+				err = errors.Join(checkTimes(r), checkNesting(r.FormValue("query")))
 			}
+			_, large := errors.AsType[*http.MaxBytesError](err)
 			switch {
+			case large:
+				writeError(w, http.StatusRequestEntityTooLarge, "bad_data", fmt.Sprintf("the request is larger than %d bytes: send a shorter query", maxBody))
 			case err != nil:
 				writeError(w, http.StatusBadRequest, "bad_data", err.Error())
 			case path == "/query" || path == "/query_range":
