@@ -18,8 +18,11 @@ func Generate(seed uint64) *Scenario {
 	g := generator{rand.New(rand.NewPCG(seed, 0x7669676965))}
 	s := &Scenario{Name: fmt.Sprintf("seed %d", seed), Shape: Shape{
 		Brokers: 1 + g.IntN(3), Workers: 1 + g.IntN(3), Sinks: 1 + g.IntN(2), Partitions: int32(1 + g.IntN(4)),
-		Windows: pick(g, 0, len(declared)),
+		Windows: pick(g, 0, len(declared)), Transactions: pick(g, 1, 2, 2), Protocol: 1,
 	}}
+	if s.Shape.Transactions == 2 {
+		s.Shape.Protocol = pick(g, 1, 1, 2) // which brokers of old do not know
+	}
 	trouble := g.IntN(4) // how much of it: some schedules have none, some little else
 	for range 8 + g.IntN(32) {
 		if g.IntN(10) < 2*trouble {
@@ -43,11 +46,12 @@ func (g generator) traffic() Step {
 			tenant: tenant, metric: pick(g, "latency", "size"), value: float64(g.IntN(1<<16)-1024) / 64,
 			kind: pick(g, events.Observation, events.Observation, events.Delta, events.Gauge, events.Cumulative), service: pick(g, "", "shop", "cart"),
 			label: pick(g, "", "a", "b"), ago: pick(g, 0, 0, 3*time.Second, 45*time.Second, time.Hour, 25*time.Hour), shard: g.IntN(4), times: 1 + g.IntN(5),
+			records: pick(g, 1, 1, 1, 2, 7, 40),
 		}
 	case n < 14:
 		return logStep{tenant: tenant, service: pick(g, "shop", "cart"), severity: pick(g, "info", "error"), shard: g.IntN(2), times: 1 + g.IntN(3)}
 	case n < 15:
-		return garbageStep{tenant: tenant, shard: g.IntN(4)}
+		return garbageStep{tenant: tenant, shard: g.IntN(4), batch: g.IntN(2) == 0}
 	default:
 		return advanceStep{g.while()}
 	}
@@ -92,20 +96,30 @@ func (g generator) crash(shape *Shape) Step {
 	if c.process[0] == 's' {
 		moments, ends = sinkMoments, sinkEnds
 	}
-	switch c.moment = pick(g, moments...); c.moment {
-	case "":
+	if c.at = g.moment(moments, ends); c.at.name == "" {
 		c.elseNow = false
-	case "before", "after":
-		c.request = pick(g, ends...)
 	}
 	return c
 }
 
-// request draws one kind, fetches and those that a commit consists of more often.
-func (g generator) request(of func(kmsg.Key) bool) kmsg.Key {
+func (g generator) moment(names []string, ends []kmsg.Key) moment {
+	m := moment{name: pick(g, names...)}
+	if m.ofRequest() {
+		m.request = pick(g, ends...)
+	}
+	return m
+}
+
+// request draws one kind, more often those that are rare, fetches, and those that a commit consists of.
+func (g generator) request(shape *Shape, of func(kmsg.Key) bool) kmsg.Key {
 	var keys []kmsg.Key
 	for key := range requests {
-		if of(key) && !absent[key] {
+		made := rare[key]
+		switch {
+		case !of(key) || made != nil && !made(shape):
+		case made != nil:
+			keys = append(keys, key, key, key)
+		default:
 			keys = append(keys, key)
 		}
 	}
@@ -115,26 +129,34 @@ func (g generator) request(of func(kmsg.Key) bool) kmsg.Key {
 }
 
 func (g generator) brokerTrouble(shape *Shape) Step {
-	switch g.IntN(6) {
+	switch g.IntN(8) {
 	case 0:
 		// Not coordinators: kfake may never answer a join that waits while they move. Errors say NOT_COORDINATOR instead.
 		return brokerFault{what: "move", moved: "leaders"}
 	case 1:
 		return brokerFault{what: "fence", process: g.worker(shape)}
+	case 2:
+		return brokerFault{what: pick(g, "trim", "trim", "compact")}
 	}
-	f := brokerFault{what: "error", request: g.request(func(k kmsg.Key) bool { return len(requests[k]) > 0 }), times: 1 + g.IntN(3)}
+	f := brokerFault{what: "error", request: g.request(shape, func(k kmsg.Key) bool { return len(requests[k]) > 0 }), times: 1 + g.IntN(3)}
 	f.code = pick(g, requests[f.request]...)
+	if topics := topicsOf[f.request]; len(topics) > 0 && g.IntN(2) == 0 {
+		f.topic = pick(g, topics...)
+	}
 	return f
 }
 
 func (g generator) networkTrouble(shape *Shape) Step {
-	f := networkFault{process: g.process(shape), what: pick(g, "cut", "lose", "delay", "silence")}
+	f := networkFault{process: g.process(shape), what: pick(g, "cut", "lose", "delay", "hold", "silence", "silence")}
 	if f.what == "silence" {
 		f.by = g.while() + pick(g, 0, 8*time.Second) // beyond the session timeout
+		if f.process[0] == 'w' && g.IntN(2) == 0 {
+			f.at = g.moment(workerMoments[1:], workerEnds)
+		}
 		return f
 	}
-	f.request, f.times = g.request(func(kmsg.Key) bool { return true }), 1+g.IntN(3)
-	if f.what == "delay" {
+	f.request, f.times = g.request(shape, func(kmsg.Key) bool { return true }), 1+g.IntN(3)
+	if f.timed() {
 		f.by = g.while()
 	}
 	return f

@@ -55,12 +55,12 @@ func (h *Hits) Missing() (kinds []string) {
 // drawn are all kinds of faults that Generate draws from.
 func drawn() (kinds []string) {
 	for key, codes := range requests {
-		if len(codes) > 0 && !absent[key] {
+		if len(codes) > 0 {
 			kinds = append(kinds, errorKind(key))
 		}
 	}
-	kinds = append(kinds, "broker move leaders", "broker fence")
-	for _, what := range []string{"cut", "lose", "delay", "silence"} {
+	kinds = append(kinds, "broker move leaders", "broker fence", "broker trim", "broker compact")
+	for _, what := range []string{"cut", "lose", "delay", "hold", "silence", "silence at a moment"} {
 		kinds = append(kinds, "network "+what)
 	}
 	for _, what := range []string{faultBefore, faultDuring, faultAfter, faultSlow, faultHang, faultRefuse, "readonly", "stall"} {
@@ -87,10 +87,6 @@ func crashKind(role, moment string) string {
 }
 
 func errorKind(key kmsg.Key) string { return "broker error " + key.Name() }
-
-// absent are the kinds of requests that the client does not make of kfake: the newest produce joins its partitions and
-// offsets to the transaction itself.
-var absent = map[kmsg.Key]bool{kmsg.AddPartitionsToTxn: true, kmsg.AddOffsetsToTxn: true}
 
 // Moments and requests at which Generate lets a process crash.
 var (

@@ -81,10 +81,10 @@ func (s *Scenario) statement(words []string) error {
 // String is a scenario file that Parse reads back as s.
 func (s *Scenario) String() string {
 	var b strings.Builder
-	for _, verb := range []string{"brokers", "partitions", "workers", "sinks", "windows"} {
+	for _, verb := range []string{"brokers", "partitions", "workers", "sinks", "windows", "transactions", "protocol"} {
 		fmt.Fprintf(&b, "%s %d\n", verb, map[string]int{
 			"brokers": s.Shape.Brokers, "partitions": int(s.Shape.Partitions), "workers": s.Shape.Workers, "sinks": s.Shape.Sinks,
-			"windows": s.Shape.Windows,
+			"windows": s.Shape.Windows, "transactions": s.Shape.Transactions, "protocol": s.Shape.Protocol,
 		}[verb])
 	}
 	for _, step := range s.Steps {
@@ -94,9 +94,11 @@ func (s *Scenario) String() string {
 }
 
 var shapeWords = map[string]func(*Shape, int){
-	"brokers":    func(s *Shape, n int) { s.Brokers = n },
-	"workers":    func(s *Shape, n int) { s.Workers = min(n, 9) },
-	"sinks":      func(s *Shape, n int) { s.Sinks = min(n, 9) },
-	"windows":    func(s *Shape, n int) { s.Windows = min(n, len(declared)) },
-	"partitions": func(s *Shape, n int) { s.Partitions = int32(n) },
+	"brokers":      func(s *Shape, n int) { s.Brokers = n },
+	"workers":      func(s *Shape, n int) { s.Workers = min(n, 9) },
+	"sinks":        func(s *Shape, n int) { s.Sinks = min(n, 9) },
+	"windows":      func(s *Shape, n int) { s.Windows = min(n, len(declared)) },
+	"protocol":     func(s *Shape, n int) { s.Protocol = min(n, 2) },
+	"transactions": func(s *Shape, n int) { s.Transactions = min(n, 2) },
+	"partitions":   func(s *Shape, n int) { s.Partitions = int32(n) },
 }

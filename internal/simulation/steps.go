@@ -42,7 +42,7 @@ func (s tenantStep) run(w *World) error {
 	return nil
 }
 
-// eventStep publishes a record of equal metrics.
+// eventStep publishes a batch of equal records, each of equal metrics.
 type eventStep struct {
 	tenant, metric string
 	value          float64
@@ -50,6 +50,7 @@ type eventStep struct {
 	service, label string
 	ago            time.Duration
 	shard, times   int
+	records        int
 }
 
 var kinds = map[string]events.Kind{"observation": events.Observation, "delta": events.Delta, "gauge": events.Gauge, "cumulative": events.Cumulative}
@@ -65,6 +66,7 @@ func parseEvent(s *statement) Step {
 	}
 	e.service, e.label = s.nameField("service", ""), s.nameField("label", "")
 	e.ago, e.shard, e.times = s.durationField("ago", 0), s.numberField("shard", 0, 0, 63), s.numberField("times", 1, 1, 1000)
+	e.records = s.numberField("records", 1, 1, 1000)
 	return e
 }
 
@@ -76,6 +78,7 @@ func (e eventStep) String() string {
 	f = add(f, "ago", e.ago, 0)
 	f = add(f, "shard", e.shard, 0)
 	f = add(f, "times", e.times, 1)
+	f = add(f, "records", e.records, 1)
 	return "event " + e.tenant + " " + e.metric + " " + strconv.FormatFloat(e.value, 'f', -1, 64) + f.String()
 }
 
@@ -90,7 +93,7 @@ func (e eventStep) run(w *World) error {
 	for i := range record {
 		record[i] = m
 	}
-	return w.publishMetrics(int32(e.shard)%w.shape.Partitions, record)
+	return w.publishMetrics(int32(e.shard)%w.shape.Partitions, record, e.records)
 }
 
 // logStep publishes a record of equal logs.
@@ -111,7 +114,7 @@ func (l logStep) run(w *World) error {
 	record := events.Log{Tenant: l.tenant, Time: time.Now().UnixNano(), Service: l.service, Severity: l.severity, Body: "simulated"}
 	value := events.AppendLog(nil, &record)
 	value = []byte(strings.TrimSuffix(strings.Repeat(string(value)+"\n", l.times), "\n"))
-	if _, err := w.publish(w.cfg.Topics.Logs.Name, int32(l.shard)%w.cfg.Topics.Logs.Partitions, l.tenant, value); err != nil {
+	if _, err := w.publish(w.client, w.cfg.Topics.Logs.Name, int32(l.shard)%w.cfg.Topics.Logs.Partitions, l.tenant, value, 1); err != nil {
 		return err
 	}
 	for range l.times {
@@ -121,22 +124,31 @@ func (l logStep) run(w *World) error {
 	return nil
 }
 
-// garbageStep publishes a record that is no event.
+// garbageStep publishes a record that is no event, or a batch that does not unpack.
 type garbageStep struct {
 	tenant string
 	shard  int
+	batch  bool
 }
 
 func parseGarbage(s *statement) Step {
-	return garbageStep{s.name("tenant"), s.numberField("shard", 0, 0, 63)}
+	return garbageStep{s.name("tenant"), s.numberField("shard", 0, 0, 63), s.next("batch")}
 }
 
 func (g garbageStep) String() string {
-	return "garbage " + g.tenant + add(nil, "shard", g.shard, 0).String()
+	text := "garbage " + g.tenant
+	if g.batch {
+		text += " batch"
+	}
+	return text + add(nil, "shard", g.shard, 0).String()
 }
 
 func (g garbageStep) run(w *World) error {
-	at, err := w.publish(w.cfg.Topics.Metrics.Name, int32(g.shard)%w.shape.Partitions, g.tenant, []byte(`{"time":"soon"}`))
+	client, records := w.client, 1
+	if g.batch {
+		client, records = w.garbler, 3
+	}
+	at, err := w.publish(client, w.cfg.Topics.Metrics.Name, int32(g.shard)%w.shape.Partitions, g.tenant, []byte(`{"time":"soon"}`), records)
 	w.refused[at] = true
 	return err
 }

@@ -1,6 +1,8 @@
 package simulation
 
 import (
+	"bytes"
+	"cmp"
 	"context"
 	"fmt"
 	"strconv"
@@ -13,34 +15,49 @@ import (
 	"github.com/vigie-io/vigie/pkg/events"
 )
 
-// publish appends a record, which the brokers acknowledge before it returns, and gives its position.
-func (w *World) publish(topic string, partition int32, tenant string, value []byte) (string, error) {
+// publish appends so many equal records, which the brokers acknowledge before it returns, and gives the position of the last.
+func (w *World) publish(client *kgo.Client, topic string, partition int32, tenant string, value []byte, n int) (string, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
-	record := &kgo.Record{Topic: topic, Partition: partition, Key: []byte(tenant), Value: value, Headers: []kgo.RecordHeader{
-		{Key: ingest.HeaderTenant, Value: []byte(tenant)}, {Key: ingest.HeaderContentType, Value: []byte("application/json")},
-	}}
-	if err := w.client.ProduceSync(ctx, record).FirstErr(); err != nil {
+	var failed kgo.FirstErrPromise
+	var last *kgo.Record
+	for range n {
+		last = &kgo.Record{Topic: topic, Partition: partition, Key: []byte(tenant), Value: value, Headers: []kgo.RecordHeader{
+			{Key: ingest.HeaderTenant, Value: []byte(tenant)}, {Key: ingest.HeaderContentType, Value: []byte("application/json")},
+		}}
+		client.Produce(ctx, last, failed.Promise())
+	}
+	if err := cmp.Or(client.Flush(ctx), failed.Err()); err != nil {
 		return "", fmt.Errorf("publish to %s/%d: %w", topic, partition, err)
 	}
-	return position(record.Topic, strconv.Itoa(int(record.Partition)), strconv.FormatInt(record.Offset, 10)), nil
+	return position(last.Topic, strconv.Itoa(int(last.Partition)), strconv.FormatInt(last.Offset, 10)), nil
+}
+
+// garbled packs batches into what nobody can unpack.
+type garbled struct{}
+
+// Compress implements kgo.Compressor.
+func (garbled) Compress(*bytes.Buffer, []byte, ...kgo.CompressFlag) ([]byte, kgo.CompressionCodecType) {
+	return []byte("no gzip"), kgo.CodecGzip
 }
 
 func position(topic, partition, offset string) string { return topic + "/" + partition + "/" + offset }
 
-// Publish appends metrics as one record to a partition, and counts them.
-func (w *World) publishMetrics(partition int32, metrics []events.Metric) error {
+// publishMetrics appends so many records of the same metrics to a partition, and counts them.
+func (w *World) publishMetrics(partition int32, metrics []events.Metric, n int) error {
 	var value []byte
 	for i := range metrics {
 		value = append(events.AppendMetric(value, &metrics[i]), '\n')
 	}
-	if _, err := w.publish(w.cfg.Topics.Metrics.Name, partition, metrics[0].Tenant, value[:len(value)-1]); err != nil {
+	if _, err := w.publish(w.client, w.cfg.Topics.Metrics.Name, partition, metrics[0].Tenant, value[:len(value)-1], n); err != nil {
 		return err
 	}
-	for i := range metrics {
-		w.Recount.Metric(&metrics[i])
-		w.Recount.windows.metric(&metrics[i], fmt.Sprintf("%s/%d", w.cfg.Topics.Metrics.Name, partition))
-		w.claim(w.cfg.Topics.Metrics.Name, partition, &metrics[i])
+	for range n {
+		for i := range metrics {
+			w.Recount.Metric(&metrics[i])
+			w.Recount.windows.metric(&metrics[i], fmt.Sprintf("%s/%d", w.cfg.Topics.Metrics.Name, partition))
+			w.claim(w.cfg.Topics.Metrics.Name, partition, &metrics[i])
+		}
 	}
 	return nil
 }

@@ -13,6 +13,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kversion"
 
 	"github.com/vigie-io/vigie/internal/kafka"
 	"github.com/vigie-io/vigie/internal/pipeline"
@@ -27,10 +28,16 @@ type Shape struct {
 	Sinks      int
 	Partitions int32 // of the topic of metrics; logs have half as many
 	Windows    int   // windowed rollups declared
+	// Transactions is the version of transactions: 1 is that of brokers before 4.0, 2 the present one.
+	Transactions int
+	// Protocol is the version of the workers' group: in 1 the members share partitions out, in 2 the brokers do (KIP-848).
+	Protocol int
 }
 
-// DefaultShape is one of everything, two partitions, and no windows.
-func DefaultShape() Shape { return Shape{Brokers: 1, Workers: 1, Sinks: 1, Partitions: 2} }
+// DefaultShape is one of everything, two partitions, no windows, present brokers and members that share partitions out.
+func DefaultShape() Shape {
+	return Shape{Brokers: 1, Workers: 1, Sinks: 1, Partitions: 2, Transactions: 2, Protocol: 1}
+}
 
 // World is one installation: brokers, ClickHouse, and the processes of Vigie. One goroutine uses it, inside a bubble of
 // testing/synctest; Close has to end it there.
@@ -44,6 +51,7 @@ type World struct {
 	cluster   *kfake.Cluster
 	cfg       kafka.Config
 	client    *kgo.Client // of the producers, outside of all faults
+	garbler   *kgo.Client // the same, of batches that do not unpack
 	admin     *kadm.Client
 	log       *slog.Logger
 	processes map[string]*process // by name: "worker 1"
@@ -71,8 +79,15 @@ func NewWorld(shape Shape, hits *Hits, log *slog.Logger) (*World, error) {
 	for i := range shape.Brokers {
 		ports = append(ports, 9092+i)
 	}
+	options := []kfake.Opt{kfake.NumBrokers(shape.Brokers), kfake.Ports(ports...), kfake.ListenFn(w.network.Listen), kfake.SleepOutOfOrder()}
+	if shape.Transactions == 1 {
+		options = append(options, kfake.MaxVersions(kversion.V3_9_0()))
+	}
+	if shape.Protocol == 2 {
+		options = append(options, kfake.BrokerConfigs(map[string]string{"group.consumer.session.timeout.ms": "6000", "group.consumer.heartbeat.interval.ms": "1000"}))
+	}
 	var err error
-	w.cluster, err = kfake.NewCluster(kfake.NumBrokers(shape.Brokers), kfake.Ports(ports...), kfake.ListenFn(w.network.Listen), kfake.SleepOutOfOrder())
+	w.cluster, err = kfake.NewCluster(options...)
 	if err != nil {
 		return nil, fmt.Errorf("start brokers: %w", err)
 	}
@@ -98,6 +113,9 @@ func (w *World) config() kafka.Config {
 	cfg.Dial = w.network.DialContext
 	cfg.SessionTimeout, cfg.TransactionTimeout = 6*time.Second, 10*time.Second
 	cfg.ReachInterval = time.Second
+	if w.shape.Protocol == 2 {
+		cfg.GroupProtocol = "consumer"
+	}
 	cfg.Topics.Metrics.Partitions, cfg.Topics.Spans.Partitions, cfg.Topics.Logs.Partitions = w.shape.Partitions, 1, max(1, w.shape.Partitions/2)
 	return cfg
 }
@@ -119,11 +137,19 @@ func (w *World) prepare() error {
 	if err := ensureTopics(w.cfg, w.log); err != nil {
 		return err
 	}
-	var err error
-	w.client, err = kgo.NewClient(kgo.SeedBrokers(w.cfg.Brokers...), kgo.Dialer(w.cfg.Dial), kgo.RecordPartitioner(kgo.ManualPartitioner()),
-		kgo.DisableClientMetrics(), kgo.ProducerLinger(0), kgo.UnknownTopicRetries(-1)) // metadata may be wrong for a while
-	if err != nil {
-		return fmt.Errorf("kafka client: %w", err)
+	options := []kgo.Opt{
+		kgo.SeedBrokers(w.cfg.Brokers...), kgo.Dialer(w.cfg.Dial), kgo.RecordPartitioner(kgo.ManualPartitioner()), kgo.DisableClientMetrics(),
+		kgo.ManualFlushing(),        // so that records sent together are one batch
+		kgo.UnknownTopicRetries(-1), // metadata may be wrong for a while
+	}
+	for _, client := range []struct {
+		made *(*kgo.Client)
+		kgo.Compressor
+	}{{&w.client, nil}, {&w.garbler, garbled{}}} {
+		var err error
+		if *client.made, err = kgo.NewClient(append(options[:len(options):len(options)], kgo.WithCompressor(client.Compressor))...); err != nil {
+			return fmt.Errorf("kafka client: %w", err)
+		}
 	}
 	w.admin = kadm.NewClient(w.client)
 	return nil
@@ -137,8 +163,10 @@ func (w *World) Close() {
 	}
 	w.abandoned.Wait()
 	w.Server.under.Wait()
-	if w.client != nil {
-		w.client.Close()
+	for _, client := range []*kgo.Client{w.client, w.garbler} {
+		if client != nil {
+			client.Close()
+		}
 	}
 	w.cluster.Close()
 	time.Sleep(time.Second) // readers of connections end when the answer at hand has arrived
