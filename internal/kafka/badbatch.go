@@ -17,23 +17,25 @@ import (
 // Brokers look only whether a batch unpacks to whole records. So whoever may write to a topic may write a batch that unpacks to gigabytes,
 // and one that a broker's disk has damaged may unpack to nothing. An unpacker refuses both, and a record stands in their place.
 
-// refusedBatch is where a batch is that the unpacker refused.
-type refusedBatch struct {
-	*kgo.ErrDecompressTooLarge
+// errRefused is the client's error of a partition that is at a batch which the unpacker refused: each fetch brings it again until the client is told
+// to go on behind the batch. It must not be kgo.ErrMaxDecompress, after which the client fetches no more of the partition: it says so in
+// a poll, which never comes when partitions are given out anew meanwhile.
+var errRefused = errors.New("a batch was refused")
+
+// refusal is a partition in which a batch was refused.
+type refusal struct {
+	pipeline.Partition
 	logStart int64 // as in pipeline.Chunk
 }
 
-// takeRefused takes the errors of batches that the unpacker refused out of fetches. The client stopped there, and goes on where SetOffsets
-// says.
-func takeRefused(fetches kgo.Fetches) (refused []refusedBatch) {
+// takeRefused takes the errors of batches that the unpacker refused out of fetches.
+func takeRefused(fetches kgo.Fetches) (refused []refusal) {
 	for i := range fetches {
 		for _, topic := range fetches[i].Topics {
 			for k := range topic.Partitions {
-				if p := &topic.Partitions[k]; errors.Is(p.Err, kgo.ErrMaxDecompress) {
-					var at *kgo.ErrDecompressTooLarge
-					if errors.As(p.Err, &at) {
-						refused, p.Err = append(refused, refusedBatch{at, p.LogStartOffset}), nil
-					}
+				if p := &topic.Partitions[k]; errors.Is(p.Err, errRefused) {
+					at := pipeline.Partition{Topic: topic.Topic, Partition: p.Partition}
+					refused, p.Err = append(refused, refusal{at, p.LogStartOffset}), nil
 				}
 			}
 		}
@@ -41,26 +43,48 @@ func takeRefused(fetches kgo.Fetches) (refused []refusedBatch) {
 	return refused
 }
 
-// standIn asks client, which is not the one that stopped, for the batch, and returns the record that stands in its place.
-func standIn(ctx context.Context, client *kgo.Client, at refusedBatch, most int) (pipeline.Record, error) {
-	batch, err := fetchBatch(ctx, client, at)
-	if err != nil {
-		return pipeline.Record{}, fmt.Errorf("read the batch at offset %d of %s/%d: %w", at.Offset, at.Topic, at.Partition, err)
-	}
+// refusedBatch is one, with the record that stands in its place.
+type refusedBatch struct {
+	pipeline.Record
+	first int64           // offset
+	next  kgo.EpochOffset // behind it
+}
+
+// standIn reads the log of a partition through client, from an offset on, to the first batch that unpacks to more than so many bytes, or not at all.
+func standIn(ctx context.Context, client *kgo.Client, at pipeline.Partition, from int64, most int) (refusedBatch, error) {
 	u, err := newUnpacker(newMemory(0), most)
 	if err != nil {
-		return pipeline.Record{}, err
+		return refusedBatch{}, err
 	}
-	codec := kgo.CompressionCodecType(batch.Attributes & 7)
-	_, why := u.unpack(batch.Records, codec)
-	return pipeline.Record{
-		Offset: at.NextOffset - 1, Timestamp: nanoseconds(time.Unix(0, batch.MaxTimestamp*int64(time.Millisecond))),
-		BadBatch: &pipeline.BadBatch{
-			Why: fmt.Sprintf("batch of %d records at offsets %d to %d, %s of %s: %v",
-				batch.NumRecords, at.Offset, at.NextOffset-1, units.Bytes(len(batch.Records)), codecName(codec), why),
-			Size: int64(len(batch.Records)),
-		},
-	}, nil
+	for {
+		batch, err := fetchBatch(ctx, client, at, from)
+		if err != nil {
+			return refusedBatch{}, fmt.Errorf("read the batch at offset %d of %s/%d: %w", from, at.Topic, at.Partition, err)
+		}
+		next := batch.FirstOffset + int64(batch.LastOffsetDelta) + 1
+		codec := kgo.CompressionCodecType(batch.Attributes & 7)
+		if codec == kgo.CodecNone {
+			from = next
+			continue
+		}
+		plain, why := u.unpack(batch.Records, codec)
+		if why == nil { // of a transaction that was aborted
+			u.memory.PutDecompressBytes(plain)
+			from = next
+			continue
+		}
+		return refusedBatch{
+			first: batch.FirstOffset, next: kgo.EpochOffset{Epoch: batch.PartitionLeaderEpoch, Offset: next},
+			Record: pipeline.Record{
+				Offset: next - 1, Timestamp: nanoseconds(time.Unix(0, batch.MaxTimestamp*int64(time.Millisecond))),
+				BadBatch: &pipeline.BadBatch{
+					Why: fmt.Sprintf("batch of %d records at offsets %d to %d, %s of %s: %v",
+						batch.NumRecords, batch.FirstOffset, next-1, units.Bytes(len(batch.Records)), codecName(codec), why),
+					Size: int64(len(batch.Records)),
+				},
+			},
+		}, nil
+	}
 }
 
 func codecName(codec kgo.CompressionCodecType) string {
@@ -77,14 +101,14 @@ func codecName(codec kgo.CompressionCodecType) string {
 	return fmt.Sprintf("codec %d", codec)
 }
 
-// fetchBatch fetches the batch at an offset, as it is in the log.
-func fetchBatch(ctx context.Context, client *kgo.Client, at refusedBatch) (*kmsg.RecordBatch, error) {
+// fetchBatch fetches the batch that an offset is in, or the next, as it is in the log.
+func fetchBatch(ctx context.Context, client *kgo.Client, at pipeline.Partition, offset int64) (*kmsg.RecordBatch, error) {
 	id, leader, err := leaderOf(ctx, client, at.Topic, at.Partition)
 	if err != nil {
 		return nil, err
 	}
 	partition := kmsg.NewFetchRequestTopicPartition()
-	partition.Partition, partition.FetchOffset, partition.PartitionMaxBytes = at.Partition, at.Offset, 1 // a whole batch, however
+	partition.Partition, partition.FetchOffset, partition.PartitionMaxBytes = at.Partition, offset, 1 // a whole batch, however
 	request := kmsg.NewPtrFetchRequest()
 	request.MinBytes, request.MaxBytes = 1, 1
 	part, err := askLeader(ctx, client, leader, request, at.Topic, id, partition)
@@ -95,13 +119,7 @@ func fetchBatch(ctx context.Context, client *kgo.Client, at refusedBatch) (*kmsg
 		return nil, err
 	}
 	batch := new(kmsg.RecordBatch)
-	if err := batch.ReadFrom(part.RecordBatches); err != nil {
-		return nil, err
-	}
-	if batch.FirstOffset != at.Offset {
-		return nil, fmt.Errorf("the broker's answer begins at offset %d", batch.FirstOffset)
-	}
-	return batch, nil
+	return batch, batch.ReadFrom(part.RecordBatches)
 }
 
 // leaderOf asks for the id of a topic and the leader of one of its partitions.
@@ -120,9 +138,9 @@ func leaderOf(ctx context.Context, client *kgo.Client, name string, partition in
 	return id, -1, errLeaderless
 }
 
-// refuse makes the batch's record the partition's next.
-func (s *Session) refuse(ctx context.Context, batch refusedBatch) error {
-	partition := pipeline.Partition{Topic: batch.Topic, Partition: batch.Partition}
+// refuse makes the record of the batch that was refused the partition's next.
+func (s *Session) refuse(ctx context.Context, at refusal) error {
+	partition := at.Partition
 	s.pending, s.read[partition] = true, true
 	if !s.assignment.released(partition) {
 		s.losses.Add(1) // as for records, in Poll
@@ -130,22 +148,24 @@ func (s *Session) refuse(ctx context.Context, batch refusedBatch) error {
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), gapPatience)
 	defer cancel()
-	record, err := standIn(ctx, s.restorer, batch, int(s.cfg.MaxUnpacked))
+	place := s.place(partition)
+	from := max(place, at.logStart)
+	batch, err := standIn(ctx, s.restorer, partition, from, int(s.cfg.MaxUnpacked))
 	if err != nil {
 		return err
 	}
-	if place := s.place(partition); place >= 0 {
-		if err := s.checkGap(ctx, partition, max(place, batch.logStart), batch.Offset); err != nil {
+	if place >= 0 {
+		if err := s.checkGap(ctx, partition, from, batch.first); err != nil {
 			return err
 		}
 	}
-	s.log.Warn("records refused", "topic", batch.Topic, "partition", batch.Partition, "offset", batch.Offset, "why", record.BadBatch.Why)
-	s.refused[partition] = kgo.EpochOffset{Epoch: batch.Epoch, Offset: batch.NextOffset}
-	s.places[partition] = batch.NextOffset
-	s.reach.polled(partition, batch.NextOffset, batch.NextOffset) // what can be read is stable
+	s.log.Warn("records refused", "topic", partition.Topic, "partition", partition.Partition, "offset", batch.first, "why", batch.BadBatch.Why)
+	s.refused[partition] = batch.next
+	s.places[partition] = batch.next.Offset
+	s.reach.polled(partition, batch.next.Offset, batch.next.Offset) // what can be read is stable
 	_, rewound := s.rewound[partition]
 	s.chunks = append(s.chunks, pipeline.Chunk{
-		Partition: partition, Signal: s.signals[batch.Topic], Records: []pipeline.Record{record}, LogStart: batch.logStart, Rewound: rewound,
+		Partition: partition, Signal: s.signals[partition.Topic], Records: []pipeline.Record{batch.Record}, LogStart: at.logStart, Rewound: rewound,
 	})
 	delete(s.rewound, partition)
 	return nil
@@ -193,29 +213,23 @@ func offsetIn(request *kmsg.TxnOffsetCommitRequest, at pipeline.Partition) *kmsg
 	return &topic.Partitions[len(topic.Partitions)-1]
 }
 
-// settle has the client go on behind the batches, or at what was committed before when the epoch was aborted: not without going there and
-// back, for where nothing was polled before the batch it stands at that offset already, and stays where it stopped. It says no when
-// only a new session can go on: the client moves in no partition of which it has neither an offset nor a record.
+// settle has the client go on behind the batches if the epoch has committed, and otherwise come to them once more. It says no when only a new
+// session can go on: the client moves in no partition of which it has neither an offset nor a record.
 func (u refusals) settle(client *kgo.Client, committed bool) (ok bool) {
-	if len(u) == 0 {
+	defer clear(u)
+	if !committed || len(u) == 0 {
 		return true
 	}
 	ok = true
-	behind, before, now := map[string]map[int32]kgo.EpochOffset{}, map[string]map[int32]kgo.EpochOffset{}, client.CommittedOffsets()
+	behind, known := map[string]map[int32]kgo.EpochOffset{}, client.CommittedOffsets()
 	for at, next := range u {
 		if behind[at.Topic] == nil {
-			behind[at.Topic], before[at.Topic] = map[int32]kgo.EpochOffset{}, map[int32]kgo.EpochOffset{}
+			behind[at.Topic] = map[int32]kgo.EpochOffset{}
 		}
 		behind[at.Topic][at.Partition] = next
-		offset, known := now[at.Topic][at.Partition]
-		if ok = ok && known; known {
-			before[at.Topic][at.Partition] = offset
-		}
+		_, moves := known[at.Topic][at.Partition]
+		ok = ok && moves
 	}
 	client.SetOffsets(behind)
-	if !committed {
-		client.SetOffsets(before)
-	}
-	clear(u)
 	return ok
 }

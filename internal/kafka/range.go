@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"maps"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
@@ -79,15 +80,16 @@ func readRange(ctx context.Context, cfg *Config, topic string, from, to map[int3
 
 // unpacking is how batches are unpacked; the zero value is the client's way.
 type unpacking struct {
-	memory  *memory                  // into which, again and again: records are valid during fn only
-	most    int                      // bytes of a batch
-	refused func(refusedBatch) error // is called in the place of a batch that was refused; nil: that is an error
+	memory  *memory // into which, again and again: records are valid during fn only
+	most    int     // bytes of a batch
+	asker   *kgo.Client
+	refused func(int32, refusedBatch) error // is called in the place of a batch that was refused, in a partition; nil: that is an error
 }
 
 // readRangeInto is readRange with batches unpacked in another way.
 func readRangeInto(ctx context.Context, cfg *Config, topic string, from, to map[int32]int64, how unpacking, log *slog.Logger, fn func(id [16]byte, r *kgo.Record) error) error {
 	left := map[int32]int64{} // partition → end still to be reached
-	begin := map[int32]kgo.Offset{}
+	begin, next := map[int32]kgo.Offset{}, maps.Clone(from)
 	for partition, end := range to {
 		if from[partition] < end {
 			left[partition], begin[partition] = end, kgo.NewOffset().At(from[partition])
@@ -126,12 +128,12 @@ func readRangeInto(ctx context.Context, cfg *Config, topic string, from, to map[
 				return err
 			}
 		}
-		err = each(fetches, left, fn)
+		err = each(fetches, next, left, fn)
 		if how.memory != nil {
 			recycle(fetches)
 		}
 		if err == nil {
-			err = goOn(client, refused, left, how.refused)
+			err = how.goOn(ctx, client, refused, next, left)
 		}
 		if err != nil {
 			return err
@@ -141,24 +143,33 @@ func readRangeInto(ctx context.Context, cfg *Config, topic string, from, to map[
 }
 
 // goOn has the client go on behind batches that were refused.
-func goOn(client *kgo.Client, batches []refusedBatch, left map[int32]int64, refused func(refusedBatch) error) error {
-	for _, at := range batches {
-		end, wanted := left[at.Partition]
-		if wanted && at.NextOffset <= end {
-			if err := refused(at); err != nil {
+func (u *unpacking) goOn(ctx context.Context, client *kgo.Client, refused []refusal, next, left map[int32]int64) error {
+	for _, at := range refused {
+		end, wanted := left[at.Partition.Partition]
+		if !wanted {
+			client.PauseFetchPartitions(map[string][]int32{at.Topic: {at.Partition.Partition}})
+			continue
+		}
+		batch, err := standIn(ctx, u.asker, at.Partition, max(next[at.Partition.Partition], at.logStart), u.most)
+		if err != nil {
+			return err
+		}
+		if batch.next.Offset <= end {
+			if err := u.refused(at.Partition.Partition, batch); err != nil {
 				return err
 			}
 		}
-		if wanted && at.NextOffset >= end {
-			delete(left, at.Partition)
+		if batch.next.Offset >= end {
+			delete(left, at.Partition.Partition)
 		}
-		client.SetOffsets(map[string]map[int32]kgo.EpochOffset{at.Topic: {at.Partition: {Epoch: at.Epoch, Offset: at.NextOffset}}})
+		next[at.Partition.Partition] = batch.next.Offset
+		client.SetOffsets(map[string]map[int32]kgo.EpochOffset{at.Topic: {at.Partition.Partition: batch.next}})
 	}
 	return nil
 }
 
 // pollRange polls for a while. The batches that were refused are no error, and behind the records, when passing says so.
-func pollRange(ctx context.Context, client *kgo.Client, passing bool, log *slog.Logger) (fetches kgo.Fetches, refused []refusedBatch, err error) {
+func pollRange(ctx context.Context, client *kgo.Client, passing bool, log *slog.Logger) (fetches kgo.Fetches, refused []refusal, err error) {
 	if fetches, err = pollAny(ctx, client, 2*time.Second); err != nil {
 		return nil, nil, err
 	}
@@ -202,7 +213,8 @@ func skipExpired(ctx context.Context, cfg *Config, topic string, left map[int32]
 	return nil
 }
 
-func each(fetches kgo.Fetches, left map[int32]int64, fn func(id [16]byte, r *kgo.Record) error) error {
+// each calls fn for the records that are left to be read, and notes up to where they have been.
+func each(fetches kgo.Fetches, next, left map[int32]int64, fn func(id [16]byte, r *kgo.Record) error) error {
 	for _, fetch := range fetches {
 		for _, topic := range fetch.Topics {
 			for _, partition := range topic.Partitions {
@@ -216,7 +228,7 @@ func each(fetches kgo.Fetches, left map[int32]int64, fn func(id [16]byte, r *kgo
 							return err
 						}
 					}
-					if record.Offset+1 >= end {
+					if next[record.Partition] = record.Offset + 1; record.Offset+1 >= end {
 						delete(left, record.Partition)
 					}
 				}

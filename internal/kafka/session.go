@@ -259,8 +259,8 @@ func (s *Session) Poll(ctx context.Context) (pipeline.Fetch, error) {
 		largest = max(largest, unpacked)
 	}
 	s.eat(largest)
-	for _, batch := range refused {
-		lost = errors.Join(lost, s.refuse(ctx, batch))
+	for _, at := range refused {
+		lost = errors.Join(lost, s.refuse(ctx, at))
 	}
 	if lost != nil {
 		return pipeline.Fetch{}, fmt.Errorf("poll events: %w", lost)

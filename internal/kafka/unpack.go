@@ -46,15 +46,14 @@ func (m *memory) options(most int) ([]kgo.Opt, error) {
 	return []kgo.Opt{kgo.WithPools(m), kgo.WithHooks(m), kgo.WithDecompressor(u)}, err
 }
 
-// Decompress implements kgo.Decompressor. Its errors are all that of a batch which is too large, for that is the only one with which
-// the client says where the batch is and lets us go on behind it. Of our own batches it skips none, and errors stay what they are.
+// Decompress implements kgo.Decompressor. Of our own batches it skips none, and errors stay what they are.
 func (u *unpacker) Decompress(src []byte, codec kgo.CompressionCodecType) ([]byte, error) {
 	if u.most == unbounded {
 		return u.bytes(src, codec)
 	}
 	out, err := u.unpack(src, codec)
 	if err != nil {
-		return nil, fmt.Errorf("%w: %w", kgo.ErrMaxDecompress, err)
+		return nil, fmt.Errorf("%w: %w", errRefused, err)
 	}
 	return out, nil
 }

@@ -173,7 +173,7 @@ func (s *SourceTopic) behind(ctx context.Context, group, topic string, end map[i
 			return errEnough
 		}
 		err := s.read(ctx, topic, map[int32]int64{partition: from}, map[int32]int64{partition: to},
-			func(at refusedBatch) error { return note(at.Offset) },
+			func(_ int32, batch refusedBatch) error { return note(batch.Offset) },
 			func(_ [16]byte, r *kgo.Record) error { return note(r.Offset) })
 		if err != nil && !errors.Is(err, errEnough) {
 			return "unknown", err
@@ -213,30 +213,24 @@ func (s *SourceTopic) committed(ctx context.Context, group, topic string) (map[i
 }
 
 // read is readRange with batches unpacked as workers do.
-func (s *SourceTopic) read(ctx context.Context, topic string, from, to map[int32]int64, refused func(refusedBatch) error, fn func([16]byte, *kgo.Record) error) error {
-	how := unpacking{memory: newMemory(4 * int64(s.cfg.FetchBuffer)), most: int(s.cfg.MaxUnpacked), refused: refused}
-	return readRangeInto(ctx, &s.cfg, topic, from, to, how, s.log, fn)
-}
-
-// Records implements verify.Source. Its error is ErrDeleted, wrapped, when retention was faster.
-func (s *SourceTopic) Records(ctx context.Context, from, to verify.Offsets, fn func(int32, *pipeline.Record) error) error {
+func (s *SourceTopic) read(ctx context.Context, topic string, from, to map[int32]int64, refused func(int32, refusedBatch) error, fn func([16]byte, *kgo.Record) error) error {
 	asker, err := s.cfg.asker(s.log)
 	if err != nil {
 		return err
 	}
 	defer asker.Close()
+	how := unpacking{memory: newMemory(4 * int64(s.cfg.FetchBuffer)), most: int(s.cfg.MaxUnpacked), asker: asker, refused: refused}
+	return readRangeInto(ctx, &s.cfg, topic, from, to, how, s.log, fn)
+}
+
+// Records implements verify.Source. Its error is ErrDeleted, wrapped, when retention was faster.
+func (s *SourceTopic) Records(ctx context.Context, from, to verify.Offsets, fn func(int32, *pipeline.Record) error) error {
 	var (
 		record  pipeline.Record
 		headers []pipeline.Header
 	)
-	refused := func(at refusedBatch) error {
-		r, err := standIn(ctx, asker, at, int(s.cfg.MaxUnpacked))
-		if err != nil {
-			return err
-		}
-		return fn(at.Partition, &r)
-	}
-	err = s.read(ctx, s.topic, from, to, refused, func(_ [16]byte, r *kgo.Record) error {
+	refused := func(partition int32, batch refusedBatch) error { return fn(partition, &batch.Record) }
+	err := s.read(ctx, s.topic, from, to, refused, func(_ [16]byte, r *kgo.Record) error {
 		record, headers = single(r, headers[:0])
 		return fn(r.Partition, &record)
 	})
