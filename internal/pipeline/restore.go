@@ -168,37 +168,60 @@ func (rs *restores) release() {
 
 // take calls ready for each task that has its state, and notes those that have stopped.
 func (rs *restores) take(ready func(*Task)) {
+	var all restored
+	for _, r := range rs.ended() {
+		switch {
+		case rs.waiting[r.reach.Partition] != r || errors.Is(r.err, context.Canceled) || errors.Is(r.err, ErrMoved):
+			// dropped, or to begin in the next session
+		case r.err != nil:
+			rs.stopped(r)
+		default:
+			delete(rs.waiting, r.reach.Partition)
+			all.add(rs.finished(r))
+			ready(r.task)
+		}
+	}
+	if all.records > 0 { // a new installation has nothing to say
+		rs.log.Info("state restored", "partitions", all.partitions, "records", all.records, "bytes", all.bytes, "keys", all.keys, "took", all.took)
+	}
+}
+
+// ended are the tasks that have ended since it was last called, all released.
+func (rs *restores) ended() []*restore {
 	rs.mu.Lock()
+	defer rs.mu.Unlock()
 	rs.release()
 	done := rs.done
 	rs.done = nil
-	rs.mu.Unlock()
-	var partitions, keys int
-	var records, bytes int64
-	var longest time.Duration
-	for _, r := range done {
-		p := r.reach.Partition
-		if rs.waiting[p] != r || errors.Is(r.err, context.Canceled) || errors.Is(r.err, ErrMoved) {
-			continue // dropped, or to begin in the next session
-		}
-		log := rs.log.With("topic", p.Topic, "partition", p.Partition)
-		took := rs.now().Sub(r.began)
-		if r.err != nil {
-			r.retry = rs.now().Add(r.wait)
-			rs.metrics.restored("stopped", r, took)
-			log.Error("task has stopped: its state cannot be restored; its partition waits, others go on", "again", r.wait, "err", r.err)
-			continue
-		}
-		delete(rs.waiting, p)
-		rs.metrics.restored("restored", r, took)
-		log.Debug("state of a partition restored", "records", r.records.Load(), "bytes", r.bytes.Load(), "keys", r.task.stateKeys(), "took", took)
-		partitions, keys, longest = partitions+1, keys+r.task.stateKeys(), max(longest, took)
-		records, bytes = records+r.records.Load(), bytes+r.bytes.Load()
-		ready(r.task)
-	}
-	if records > 0 { // a new installation has nothing to say
-		rs.log.Info("state restored", "partitions", partitions, "records", records, "bytes", bytes, "keys", keys, "took", longest)
-	}
+	return done
+}
+
+// stopped notes that a task cannot read its state, and when to try again.
+func (rs *restores) stopped(r *restore) {
+	p := r.reach.Partition
+	r.retry = rs.now().Add(r.wait)
+	rs.metrics.restored("stopped", r, rs.now().Sub(r.began))
+	rs.log.Error("task has stopped: its state cannot be restored; its partition waits, others go on", "topic", p.Topic, "partition", p.Partition, "again", r.wait, "err", r.err)
+}
+
+// finished notes that a task has its state.
+func (rs *restores) finished(r *restore) restored {
+	p, one := r.reach.Partition, restored{1, r.task.stateKeys(), r.records.Load(), r.bytes.Load(), rs.now().Sub(r.began)}
+	rs.metrics.restored("restored", r, one.took)
+	rs.log.Debug("state of a partition restored", "topic", p.Topic, "partition", p.Partition, "records", one.records, "bytes", one.bytes, "keys", one.keys, "took", one.took)
+	return one
+}
+
+// restored is what was read.
+type restored struct {
+	partitions, keys int
+	records, bytes   int64
+	took             time.Duration // of the longest
+}
+
+func (a *restored) add(b restored) {
+	a.partitions, a.keys = a.partitions+b.partitions, a.keys+b.keys
+	a.records, a.bytes, a.took = a.records+b.records, a.bytes+b.bytes, max(a.took, b.took)
 }
 
 // tend starts stopped tasks again when it is time, from a task that renew makes, and says how far long restores are.
