@@ -15,30 +15,30 @@ var (
 	_ kgo.PoolRecords  = (*bundler)(nil)
 )
 
-// bundle is a batch of several records that the client has not taken apart. Where it asks for the batch unpacked it gets a note: two records with the
-// offsets of the first and the last, which lead to the bundle. So it goes on doing all else it does: it checks sums, keeps its
-// place, follows leaders, leaves out what was aborted and what is before its place. Only records are not made, which would be
-// the dearest part.
+// bundle is a batch of several records that the client has not taken apart. When the client asks for the batch unpacked it gets
+// a placeholder: two records with the offsets of the first and the last, whose keys lead to the bundle. The client still does
+// all else: it checks sums, keeps its place, follows leaders, and leaves out what was aborted or lies before its place. Only
+// records it does not make, which would cost the most.
 //
-// Of both records of a note the second may come alone: then the client's place is within the batch.
+// The second record of a placeholder may come alone: then the client's place is within the batch.
 type bundle struct {
-	note    [2 * noteSize]byte
-	bytes   []byte
-	entries []entry // two at least
+	placeholder [2 * placeholderSize]byte
+	bytes       []byte
+	entries     []entry // two at least
 }
 
 const (
 	sealSize = 16
-	// A note's record is six numbers of a byte, an offset of up to five and a key.
-	noteSize = 6 + 5 + keySize
-	keySize  = sealSize + 1
+	// A placeholder's record is six numbers of a byte, an offset of up to five and a key.
+	placeholderSize = 6 + 5 + keySize
+	keySize         = sealSize + 1
 )
 
 // bundler unpacks batches into bundles. It is safe for concurrent use.
 type bundler struct {
 	*memory
 	unpacker *unpacker
-	// seal begins the key of notes. No producer knows it, so no record looks like a note.
+	// seal begins the key of placeholders. No producer knows it, so no record looks like a placeholder.
 	seal [sealSize]byte
 
 	mu      sync.Mutex
@@ -69,7 +69,7 @@ func (b *bundler) options() []kgo.Opt {
 	return []kgo.Opt{kgo.WithPools(recordsOnly{b.memory}), kgo.WithDecompressor(b)}
 }
 
-// recordsOnly keeps the client from clearing and giving back what it takes for unpacked batches: these are notes.
+// recordsOnly keeps the client from clearing and giving back what it takes for unpacked batches: these are placeholders.
 type recordsOnly struct{ memory kgo.PoolRecords }
 
 func (r recordsOnly) GetRecords(n int) []kgo.Record { return r.memory.GetRecords(n) }
@@ -156,19 +156,19 @@ func list(dst []entry, batch []byte) (_ []entry, ok bool) {
 	return dst, len(dst) > 1
 }
 
-// write writes the note.
+// write writes the placeholder.
 func (b *bundle) write(seal [sealSize]byte) []byte {
-	note := b.note[:0]
+	placeholder := b.placeholder[:0]
 	for _, offset := range [...]int32{b.first(), b.last()} {
 		var room [binary.MaxVarintLen32]byte
 		number := binary.AppendVarint(room[:0], int64(offset))
-		note = binary.AppendVarint(note, int64(len(number)+keySize+5))
-		note = append(append(note, 0, 0), number...) // attributes, time
-		note = binary.AppendVarint(note, keySize)
-		note = append(append(note, byte(len(note))), seal[:]...)
-		note = append(note, 1, 0) // no value, no headers
+		placeholder = binary.AppendVarint(placeholder, int64(len(number)+keySize+5))
+		placeholder = append(append(placeholder, 0, 0), number...) // attributes, time
+		placeholder = binary.AppendVarint(placeholder, keySize)
+		placeholder = append(append(placeholder, byte(len(placeholder))), seal[:]...)
+		placeholder = append(placeholder, 1, 0) // no value, no headers
 	}
-	return note
+	return placeholder
 }
 
 func (b *bundle) first() int32 { return b.entries[0].offset }
@@ -180,9 +180,9 @@ func (b *bundler) open(r *kgo.Record) (_ *bundle, head bool) {
 	if len(r.Key) != keySize || [sealSize]byte(r.Key[1:]) != b.seal {
 		return nil, false
 	}
-	// The seal says that the key is within a note, and its first byte where: at the beginning of the bundle.
+	// The seal says that the key is within a placeholder, and its first byte where: at the beginning of the bundle.
 	at := int(r.Key[0])
-	return (*bundle)(unsafe.Add(unsafe.Pointer(unsafe.SliceData(r.Key)), -at)), at < noteSize
+	return (*bundle)(unsafe.Add(unsafe.Pointer(unsafe.SliceData(r.Key)), -at)), at < placeholderSize
 }
 
 // recycle gives the memory of records back, and of the bundles they lead to. None of them is to be used any more.

@@ -308,8 +308,8 @@ func TestBundlesLeaveTheRest(t *testing.T) {
 	}
 }
 
-// A record that looks like one of a note is a record, by itself and in a batch.
-func TestNotesCannotBeForged(t *testing.T) {
+// A record that looks like one of a placeholder is a record, by itself and in a batch.
+func TestPlaceholdersCannotBeForged(t *testing.T) {
 	stranger, p := someBundler(t), &polled{bundles: someBundler(t)}
 	var raw []byte
 	for i := range 3 {
@@ -318,16 +318,16 @@ func TestNotesCannotBeForged(t *testing.T) {
 	compressor, _ := kgo.DefaultCompressor(kgo.Lz4Compression())
 	packed, codec := compressor.Compress(new(bytes.Buffer), raw)
 	packed = bytes.Clone(packed)
-	note, err := stranger.Decompress(packed, codec)
-	if err != nil || bytes.Equal(note, raw) {
-		t.Fatalf("got %q, %v, want a note", note, err)
+	placeholder, err := stranger.Decompress(packed, codec)
+	if err != nil || bytes.Equal(placeholder, raw) {
+		t.Fatalf("got %q, %v, want a placeholder", placeholder, err)
 	}
 	for name, b := range map[string]kmsg.RecordBatch{
-		"alone":  {Records: note, NumRecords: 2, LastOffsetDelta: 2},
+		"alone":  {Records: placeholder, NumRecords: 2, LastOffsetDelta: 2},
 		"packed": {Attributes: int16(codec), NumRecords: 2, LastOffsetDelta: 2},
 	} {
 		if b.Records == nil {
-			forged, _ := compressor.Compress(new(bytes.Buffer), note)
+			forged, _ := compressor.Compress(new(bytes.Buffer), placeholder)
 			b.Records = bytes.Clone(forged)
 		}
 		answer := kmsg.NewFetchResponseTopicPartition()
