@@ -445,26 +445,30 @@ func TestRejects(t *testing.T) {
 		`{"tenant":"acme","name":"m","value":1}`,
 		`{"tenant":"acme","time":"` + old + `","name":"m","value":1}`,
 		`{"tenant":"acme","time":"` + recent + `","name":"m","val`,
+		`{"time":"` + recent + `","name":"m","value":1}`,
 	}, "\n")))
 	cfg := config(path)
 	sum, out, err := d.run(t, cfg, nil)
-	if err != nil || sum.Rows != 4 || sum.Events != 1 || sum.Rejected != 3 {
+	if err != nil || sum.Rows != 5 || sum.Events != 1 || sum.Rejected != 4 {
 		t.Fatalf("got %+v, %v", sum, err)
 	}
 	for i, want := range []struct {
 		row    int64
 		reason events.Reason
-	}{{3, events.ReasonMissing}, {4, events.ReasonTooOld}, {5, events.ReasonBadJSON}} {
+	}{{3, events.ReasonMissing}, {4, events.ReasonTooOld}, {5, events.ReasonBadJSON}, {6, events.ReasonTenantMissing}} {
 		r := out.rejects[i]
 		if r.Row != want.row || r.Reason != string(want.reason) || r.File != path || r.Original == "" || r.Detail == "" {
 			t.Errorf("reject %d: got %+v, want row %d, %s", i, r, want.row, want.reason)
 		}
 	}
+	if got := out.rejects[3].Detail; !strings.Contains(got, "-tenant") {
+		t.Errorf("no tenant: got %q, want what to do about a file", got)
+	}
 	if got := d.ask(t, "SELECT sum(count) FROM vigie.rollups_1h"); got != "1\n" {
 		t.Errorf("rollups_1h: got %s, want 1 event of 40 days ago", got)
 	}
-	if sum, _, err = d.run(t, cfg, nil); err != nil || sum.Before != 3 || sum.Rejected != 0 {
-		t.Errorf("second run: got %+v, %v, want 3 rejects of before", sum, err)
+	if sum, _, err = d.run(t, cfg, nil); err != nil || sum.Before != 4 || sum.Rejected != 0 {
+		t.Errorf("second run: got %+v, %v, want 4 rejects of before", sum, err)
 	}
 }
 

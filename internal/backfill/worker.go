@@ -127,6 +127,9 @@ func (w *worker) letters() []Reject {
 				r.Row, _ = strconv.ParseInt(string(h.Value), 10, 64)
 			}
 		}
+		if r.Reason == string(events.ReasonTenantMissing) { // there is no key, nor a credential
+			r.Detail = "the row names no tenant: give it a field tenant, or all rows one with -tenant"
+		}
 		rejects = append(rejects, r)
 	}
 	return rejects

@@ -115,7 +115,8 @@ type backfillOutput struct {
 	terminal bool
 	start    time.Time
 	last     time.Time
-	bar      bool // a bar stands on the line
+	done     int64 // when last shown
+	bar      bool  // a bar stands on the line
 	shown    int
 	path     string
 	rejects  *os.File // opened at the first
@@ -191,10 +192,10 @@ func (o *backfillOutput) Progress(done, total int64, rows uint64) {
 	if o.terminal {
 		every = 200 * time.Millisecond
 	}
-	if total == 0 || now.Sub(o.last) < every && done < total {
+	if total == 0 || now.Sub(o.last) < every && (done < total || done == o.done) {
 		return
 	}
-	o.last = now
+	o.last, o.done = now, done
 	part, spent := float64(done)/float64(total), now.Sub(o.start)
 	left := "?"
 	if done > 0 {

@@ -230,3 +230,16 @@ func TestReplaceFlags(t *testing.T) {
 	f("-from a.csv "+hours, "want -replace with them")
 	f("-replace -tenant acme -from a.csv -range 2026-11-01", "want two times")
 }
+
+// A log gets one line of what is done, however often it is said.
+func TestProgressInALog(t *testing.T) {
+	var log bytes.Buffer
+	o := newBackfillOutput(Streams{Err: &log}, "")
+	o.Progress(1, 5, 1) // the first at once
+	o.Progress(2, 5, 2)
+	o.Progress(5, 5, 5)
+	o.Progress(5, 5, 5)
+	if lines := strings.Count(log.String(), "\n"); lines != 2 || !strings.Contains(log.String(), "100 %  5 rows") {
+		t.Errorf("got %q, want a line of the first fifth and one of the end", log.String())
+	}
+}

@@ -99,6 +99,9 @@ func (c *console) loop(ctx context.Context) int {
 			continue
 		}
 		typed.Reset()
+		if statement == "" {
+			continue
+		}
 		c.line.AppendHistory(strings.Join(strings.Fields(statement), " ") + ";")
 		c.answer(ctx, statement)
 	}
@@ -127,6 +130,7 @@ func (c *console) obey(ctx context.Context, words []string) bool {
 		}
 	case `\f`:
 		c.format = cmp.Or(argument, "PrettyCompact")
+		fmt.Fprintf(c.s.Out, "answers in %s\n", c.format)
 	default:
 		fmt.Fprintf(c.s.Out, consoleHelp, cmp.Or(c.history, "no file"))
 	}

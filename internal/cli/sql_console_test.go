@@ -105,7 +105,9 @@ func TestSQLConsole(t *testing.T) {
 	types("FROM metr\t;\r")
 	hears("PrettyCompact SELECT 1\nFROM metrics_10s")
 	sees("an answer", 1)
+	types(";\r") // nothing is asked
 	types("\\f CSV\r")
+	sees("answers in CSV", 1)
 	types("SELECT half\x03")
 	types("SELECT 2;\r")
 	hears("CSV SELECT 2")

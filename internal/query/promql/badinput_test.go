@@ -5,6 +5,7 @@ import (
 	"math"
 	"net/http/httptest"
 	"net/url"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -38,6 +39,9 @@ func TestBadQueries(t *testing.T) {
 		"ten thousand selectors":      {"/query", url.Values{"query": {strings.Repeat("hits_total+", 9999) + "hits_total"}, "time": {now}}, "400", "bad_data"},
 		"a long sum, formatted":       {"/format_query", url.Values{"query": {strings.Repeat("1+", 10_000) + "1"}}, "400", "bad_data"},
 		"many minuses":                {"/parse_query", url.Values{"query": {strings.Repeat("-", 400_000) + "1"}}, "400", "bad_data"},
+		"two hundred match[]":         {"/series", url.Values{"match[]": slices.Repeat([]string{`hits_total{i="9"}`}, 200)}, "200", ""},
+		"more match[]":                {"/series", url.Values{"match[]": slices.Repeat([]string{`hits_total{i="9"}`}, 201)}, "422", "execution"},
+		"more match[] of labels":      {"/labels", url.Values{"match[]": slices.Repeat([]string{`hits_total{i="9"}`}, 3000)}, "422", "execution"},
 		"many matchers":               {"/query", url.Values{"query": {`hits_total{` + strings.Repeat(`i!="9",`, 1000) + `}`}, "time": {now}}, "200", ""},
 		"repeats of repeats":          {"/query", url.Values{"query": {`hits_total{i=~"(((a{1000}){1000}){1000})"}`}}, "400", "bad_data"},
 		"a backtracker's dread":       {"/query", url.Values{"query": {`hits_total{i=~"(a*)*(a*)*(a*)*b"}`}, "time": {now}}, "200", ""},

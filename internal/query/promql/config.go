@@ -17,7 +17,8 @@ type Config struct {
 	Pushdown bool `yaml:"pushdown"`
 	// SlowQuery is from how long on a query is logged, with how it was read. 0 logs none. Default 5s.
 	SlowQuery time.Duration `yaml:"slow_query"`
-	// MaxSelectors bounds the selectors of one query, each of which is a read of the database. Default 200.
+	// MaxSelectors bounds the selectors of one query, and the match[] of one request for series, labels or federation: each is
+	// a read of the database. Default 200.
 	MaxSelectors int `yaml:"max_selectors"`
 	// Lookback is how long a gauge or cumulative sample stays valid for an instant selector. Queries over 1 m
 	// and 1 h windows use at least two windows. Default 5m.

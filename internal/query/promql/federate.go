@@ -29,6 +29,10 @@ func (s *Service) Federate() http.Handler {
 			http.Error(w, "parse the form: "+err.Error(), http.StatusBadRequest)
 			return
 		}
+		if len(r.Form["match[]"]) > s.cfg.MaxSelectors {
+			http.Error(w, selectorsLimit(s.cfg.MaxSelectors).Error(), http.StatusUnprocessableEntity)
+			return
+		}
 		var sets [][]*labels.Matcher
 		for _, text := range r.Form["match[]"] {
 			matchers, err := s.engine.parser.ParseMetricSelector(text)

@@ -80,6 +80,8 @@ func (s *Service) Handler() http.Handler {
 				writeError(w, http.StatusRequestEntityTooLarge, "bad_data", fmt.Sprintf("the request is larger than %d bytes: send a shorter query", maxBody))
 			case err != nil:
 				writeError(w, http.StatusBadRequest, "bad_data", err.Error())
+			case len(r.Form["match[]"]) > s.cfg.MaxSelectors: // each is a read of the database
+				writeError(w, http.StatusUnprocessableEntity, "execution", selectorsLimit(s.cfg.MaxSelectors).Error())
 			case path == "/query" || path == "/query_range":
 				queries.ServeHTTP(w, r)
 			default:

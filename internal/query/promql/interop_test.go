@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/url"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -140,6 +141,9 @@ func TestFederate(t *testing.T) {
 	get(400)
 	get(400, "rate(x[5m])")
 	get(200, "nothing_here")
+	if answer := get(422, slices.Repeat([]string{"temp"}, 201)...); !strings.Contains(answer, "promql.max_selectors") {
+		t.Errorf("too many match[]: got %q, want the limit named", answer)
+	}
 	s.limits.QuerySeries = 1
 	if answer := get(422, `{__name__=~".+"}`); !strings.Contains(answer, "query_series") {
 		t.Errorf("too many series: got %q, want the limit named", answer)
