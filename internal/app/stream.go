@@ -40,19 +40,19 @@ func Stream(ctx context.Context, cfg config.Config, p Process) error {
 	if err != nil {
 		return err
 	}
-	workers := newWorkers(&cfg, &p, metrics, reload.limits)
+	workers := newWorkers(&cfg, &p, topics, metrics, reload.limits)
 	notifier := notify.New(cfg.Stream.Alertmanager, notify.NewMetrics(p.Registry), p.Log)
 	results := newSinkRunner(&cfg, &p, client)
 	endpoint.mux.Handle("GET /{$}", http.RedirectHandler("/topology", http.StatusFound))
 	endpoint.mux.Handle("GET /topology", topology.Handler(func() *topology.Topology { return describe(&cfg, &p, workers, results) }))
 
 	g := newGroup(ctx)
+	for _, worker := range workers {
+		g.run("worker", worker.Run)
+	}
 	g.run("topics", func(ctx context.Context) error {
 		if err := topics.ensure(ctx); err != nil || ctx.Err() != nil {
 			return err
-		}
-		for _, worker := range workers {
-			g.run("worker", worker.Run)
 		}
 		if cfg.Stream.Sink {
 			g.run("sink", func(ctx context.Context) error { return results.run(ctx, metrics) })
@@ -70,7 +70,7 @@ func Stream(ctx context.Context, cfg config.Config, p Process) error {
 	return g.wait()
 }
 
-func newWorkers(cfg *config.Config, p *Process, connections *kafka.Metrics, limits *tenants.Live) []*pipeline.Worker {
+func newWorkers(cfg *config.Config, p *Process, topics *topics, connections *kafka.Metrics, limits *tenants.Live) []*pipeline.Worker {
 	shape := cfg.Stream.Config
 	shape.ResultsTopic, shape.DLQTopic = cfg.Kafka.Topics.Results.Name, cfg.Kafka.Topics.DLQ.Name
 	shape.AlertsTopic = cfg.Kafka.Topics.Alerts.Name
@@ -85,7 +85,9 @@ func newWorkers(cfg *config.Config, p *Process, connections *kafka.Metrics, limi
 		workers[slot] = pipeline.NewWorker(pipeline.WorkerConfig{
 			Config: shape, Slot: slot, Encoder: clickhouse.Encoder{}, Metrics: shared, Log: p.Log.With("worker", slot),
 			Open: func(ctx context.Context) (pipeline.Session, func(), error) {
-				session, err := kafka.NewSession(ctx, cfg.Kafka, slot, connections, p.Log.With("worker", slot))
+				session, err := opened(ctx, topics, func() (*kafka.Session, error) {
+					return kafka.NewSession(ctx, cfg.Kafka, slot, connections, p.Log.With("worker", slot))
+				})
 				if err != nil {
 					return nil, nil, err
 				}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -15,12 +16,13 @@ import (
 type topics struct {
 	cfg     kafka.Config
 	log     *slog.Logger
-	ensured atomic.Bool
-	failure atomic.Value // string: why not yet
+	looked  chan struct{} // closed when they have been looked at once
+	there   chan struct{} // closed when they are there
+	failure atomic.Value  // string: why not yet
 }
 
 func newTopics(cfg kafka.Config, log *slog.Logger) *topics {
-	return &topics{cfg: cfg, log: log}
+	return &topics{cfg: cfg, log: log, looked: make(chan struct{}), there: make(chan struct{})}
 }
 
 const (
@@ -30,19 +32,57 @@ const (
 
 // ensure tries until the topics are there or ctx ends: a service may start before its broker.
 func (t *topics) ensure(ctx context.Context) error {
+	looked := sync.OnceFunc(func() { close(t.looked) })
 	for wait := topicsRetryMin; ; wait = min(2*wait, topicsRetryMax) {
 		err := t.once(ctx)
 		if err == nil {
-			t.ensured.Store(true)
+			close(t.there)
+			looked()
 			return nil
 		}
 		t.failure.Store(err.Error())
+		looked()
 		t.log.Warn("topics are not ready", "err", err, "retry_in", wait)
 		select {
 		case <-ctx.Done():
 			return nil
 		case <-time.After(wait):
 		}
+	}
+}
+
+// opened calls open beside the first look at the topics, which a process that starts again need not wait for, and returns what it opened
+// when they are there. Until they are, it waits with nothing open.
+func opened[T interface{ Close() }](ctx context.Context, t *topics, open func() (T, error)) (T, error) {
+	if isClosed(t.there) {
+		return open()
+	}
+	session, err := open()
+	if await(ctx, t.looked); err == nil && isClosed(t.there) {
+		return session, nil
+	}
+	if err == nil {
+		session.Close()
+	}
+	if await(ctx, t.there); ctx.Err() != nil {
+		return session, ctx.Err()
+	}
+	return open()
+}
+
+func await(ctx context.Context, c <-chan struct{}) {
+	select {
+	case <-c:
+	case <-ctx.Done():
+	}
+}
+
+func isClosed(c <-chan struct{}) bool {
+	select {
+	case <-c:
+		return true
+	default:
+		return false
 	}
 }
 
@@ -58,7 +98,7 @@ func (t *topics) once(ctx context.Context) error {
 
 // ready is nil when the topics were found and the broker answers now.
 func (t *topics) ready(ctx context.Context) error {
-	if !t.ensured.Load() {
+	if !isClosed(t.there) {
 		reason, _ := t.failure.Load().(string)
 		if reason == "" {
 			return errors.New("topics: not looked at yet")
