@@ -18,7 +18,7 @@ var requests = map[kmsg.Key][]*kerr.Error{
 	kmsg.OffsetFetch:            {kerr.UnstableOffsetCommit, kerr.CoordinatorLoadInProgress, kerr.NotCoordinator},
 	kmsg.ListOffsets:            {kerr.NotLeaderForPartition, kerr.UnknownServerError},
 	kmsg.Fetch:                  {kerr.NotLeaderForPartition, kerr.UnknownLeaderEpoch, kerr.KafkaStorageError},
-	kmsg.Produce:                {kerr.NotLeaderForPartition, kerr.NotEnoughReplicas, kerr.RequestTimedOut, kerr.UnknownProducerID, kerr.InvalidProducerEpoch, kerr.NotEnoughReplicasAfterAppend},
+	kmsg.Produce:                {kerr.NotLeaderForPartition, kerr.NotEnoughReplicas, kerr.RequestTimedOut, kerr.UnknownProducerID, kerr.InvalidProducerEpoch, kerr.NotEnoughReplicasAfterAppend, kerr.TopicAuthorizationFailed},
 	kmsg.AddPartitionsToTxn: {kerr.ConcurrentTransactions, kerr.NotCoordinator, kerr.CoordinatorLoadInProgress,
 		kerr.InvalidProducerIDMapping, kerr.ProducerFenced},
 	kmsg.AddOffsetsToTxn: {kerr.ConcurrentTransactions, kerr.NotCoordinator, kerr.CoordinatorNotAvailable, kerr.InvalidProducerIDMapping, kerr.InvalidProducerEpoch},
