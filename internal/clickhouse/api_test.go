@@ -1,14 +1,19 @@
 package clickhouse_test
 
 import (
+	"encoding/json"
 	"fmt"
 	"math"
 	"math/rand/v2"
+	"net/url"
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/vigie-io/vigie/internal/pipeline"
+	"github.com/vigie-io/vigie/internal/query/promql"
+	"github.com/vigie-io/vigie/pkg/events"
 	"github.com/vigie-io/vigie/pkg/series"
 	"github.com/vigie-io/vigie/pkg/sketches"
 )
@@ -50,6 +55,55 @@ func TestViewsMerge(t *testing.T) {
 	}
 	f("SELECT metric, service, kind, unit, help, labels, toUnixTimestamp(last_seen) FROM api.series",
 		fmt.Sprintf(`"m","shop","gauge","s","help 3","{'service':'shop'}",%d`, at+3))
+}
+
+// A series that has ended has no last value in SQL, and is not there in PromQL until it begins again, whichever of a pane's parts says so.
+func TestEndedSeries(t *testing.T) {
+	server, client := migrated(t, nil)
+	ask(t, server, "SYSTEM STOP MERGES")
+	at, id := today(t, server), series.ID{Lo: 2}
+	sample := func(seconds uint32, value float64) {
+		second := at + seconds
+		one := row{tenant: "acme", metric: "m", id: id, pane: second / 10 * 10, lastTime: int64(second) * 1e9, last: value}
+		if one.values = []float64{value}; math.IsInf(value, -1) {
+			one.values, one.lastHist = nil, promql.Ended
+		}
+		insertRollups(t, client, fmt.Sprint(seconds, value), one)
+	}
+	end := math.Inf(-1)
+	for _, one := range []struct {
+		seconds uint32
+		value   float64
+	}{{7, end}, {1, 1}, {12, end}, {14, 3}, {25, -7}, {25, end}, {35, 8}, {65, end}} {
+		sample(one.seconds, one.value)
+	}
+	insertSeries(t, client, "s", &pipeline.SeriesRows{
+		Tenant: []string{"acme"}, Metric: []string{"m"}, Service: []string{""}, ID: []series.ID{id}, Kind: []uint8{uint8(events.Gauge)}, Native: []bool{false},
+		Unit: []string{""}, Help: []string{""}, Labels: []series.Labels{{{Name: "a", Value: "b"}}}, LastSeen: []uint32{at},
+	})
+	for tier, want := range map[string]string{"10s": `(0,\N),(10,3),(20,-7),(30,8),(60,\N)`, "1m": `(0,8),(60,\N)`, "1h": `(0,\N)`} {
+		got := mustTenantSQL(t, client, "acme", fmt.Sprintf("SELECT toUnixTimestamp(ts) - %d, last FROM api.metrics_%s ORDER BY ts FORMAT Values", at, tier))
+		if got = strings.ReplaceAll(got, "NULL", `\N`); got != want {
+			t.Errorf("%s: got %s, want %s", tier, got, want)
+		}
+	}
+	service := promqlOver(t, client, time.Unix(int64(at)+120, 0))
+	for _, pushdown := range []string{"1", "0"} {
+		answer := askPromQL(service, "/query_range", url.Values{"query": {"max by (a) (m)"}, "start": {fmt.Sprint(at + 10)}, "end": {fmt.Sprint(at + 90)}, "step": {"10"}, "pushdown": {pushdown}})
+		var body struct {
+			Data struct{ Result []struct{ Values [][2]any } }
+		}
+		if err := json.Unmarshal(answer.Body.Bytes(), &body); err != nil || len(body.Data.Result) != 1 {
+			t.Fatalf("pushdown %s: %v: %s", pushdown, err, answer.Body)
+		}
+		var got string
+		for _, v := range body.Data.Result[0].Values {
+			got += fmt.Sprint(v[0].(float64)-float64(at), ":", v[1], " ")
+		}
+		if want := "20:3 30:-7 40:8 50:8 60:8 "; got != want {
+			t.Errorf("pushdown %s: got %s, want %s", pushdown, got, want)
+		}
+	}
 }
 
 // The server, through the functions of tenants, says of merged sketches what Go says.

@@ -68,10 +68,8 @@ type writer struct {
 	labels  []series.Label
 
 	index               int // of the sample or histogram
-	samples, histograms int // taken, of those that have a value
-	silent              int // samples that say there is no value: handled, nothing to write
-	silentHistograms    int
-	stale, nan          int
+	samples, histograms int // taken
+	nan                 int // samples that say there is no value: handled, nothing to write
 	exemplars           int
 	rejects             []events.Reject
 }
@@ -98,7 +96,7 @@ func handleRemoteWrite(c *call) error {
 	w.batcher.release()
 	w.count()
 	if message == messageV2 {
-		c.confirm(w.samples+w.silent, w.histograms+w.silentHistograms)
+		c.confirm(w.samples+w.nan, w.histograms)
 	}
 	if len(w.rejects) > 0 {
 		w.answerPartial()
@@ -142,7 +140,6 @@ func (c *call) confirm(samples, histograms int) {
 
 func (w *writer) count() {
 	w.metrics.outcome(w.tenant, events.Metrics, w.samples+w.histograms, w.rejects)
-	w.metrics.skip(w.tenant, skippedStale, w.stale)
 	w.metrics.skip(w.tenant, skippedNaN, w.nan)
 	w.metrics.skip(w.tenant, skippedExemplar, w.exemplars)
 }

@@ -67,6 +67,9 @@ func lines(all []events.Metric) string {
 			ls = append(ls, l.Name+"="+l.Value)
 		}
 		text := fmt.Sprintf("%s{%s} %s %v", m.Name, strings.Join(ls, ","), m.Kind, m.Value)
+		if m.Stale {
+			text = fmt.Sprintf("%s{%s} %s stale", m.Name, strings.Join(ls, ","), m.Kind)
+		}
 		if m.Histogram != nil {
 			text = fmt.Sprintf("%s{%s} %s histogram %v", m.Name, strings.Join(ls, ","), m.Kind, *m.Histogram)
 		}
@@ -89,7 +92,8 @@ func TestRemoteWrite1(t *testing.T) {
 	if w.Code != 204 || w.Header().Get("X-Prometheus-Remote-Write-Samples-Written") != "" {
 		t.Fatalf("got %d %s %s, want 204 without the headers of 2.0", w.Code, w.Body, w.Header())
 	}
-	want := `http_requests_total{zone=é"\} cumulative 17 @0s
+	want := `gone{} gauge stale @0s
+http_requests_total{zone=é"\} cumulative 17 @0s
 rpc_seconds_bucket{le=+Inf} cumulative 3 @0s
 up{job=api} gauge 0 @0s
 up{job=api} gauge 1 @1s`
@@ -101,7 +105,6 @@ up{job=api} gauge 1 @1s`
 # TYPE vigie_ingest_skipped_total counter
 vigie_ingest_skipped_total{kind="exemplar",tenant="acme"} 1
 vigie_ingest_skipped_total{kind="nan",tenant="acme"} 1
-vigie_ingest_skipped_total{kind="stale_marker",tenant="acme"} 1
 `), "vigie_ingest_skipped_total"); err != nil {
 		t.Error(err)
 	}
@@ -151,7 +154,8 @@ func TestRemoteWrite2(t *testing.T) {
 	}
 	confirmed(t, w, 6, 0)
 	got := r.decodedMetrics()
-	want := `jobs{job=x} cumulative 5 @0s
+	want := `gone{} gauge stale @0s
+jobs{job=x} cumulative 5 @0s
 odd_total{} gauge 6 @0s
 s_sum{} cumulative 8 @0s
 s{quantile=0.5} gauge 7 @0s
@@ -279,8 +283,11 @@ func TestRemoteWriteHistograms(t *testing.T) {
 	r.write2(two(writev2.FromFloatHistogram(0, at(0), floats)))
 	check(r.decodedMetrics(), events.Cumulative)
 	w := r.write2(two(writev2.FromIntHistogram(0, at(0), gone)))
-	if confirmed(t, w, 0, 1); w.Code != 204 || len(r.log.take()) != 0 {
-		t.Errorf("stale histogram: got %d %s, want 204 and no record", w.Code, w.Body)
+	if confirmed(t, w, 0, 1); w.Code != 204 {
+		t.Errorf("stale histogram: got %d %s, want 204", w.Code, w.Body)
+	}
+	if got := lines(r.decodedMetrics()); got != "rpc_seconds{} cumulative stale @0s" {
+		t.Errorf("got %s, want the end of the series", got)
 	}
 }
 

@@ -117,18 +117,18 @@ func kindOf(t metricType, name string) events.Kind {
 func (w *writer) takeSample(s *writeSample, from *writeSeries) {
 	switch {
 	case math.Float64bits(s.value) == staleNaN:
-		w.stale++
-		w.silent++
-		w.index++
+		if w.ends(s.time, s.start, from) {
+			w.samples++
+			w.index++
+		}
 	case math.IsNaN(s.value):
 		// "No value", as the quantile of an idle summary has it: as common as it is meaningless.
 		w.nan++
-		w.silent++
 		w.index++
 	case math.IsInf(s.value, 0):
 		w.refuse(events.ReasonNotFinite, "value", fmt.Sprintf("metric %q: the value is %v", w.metric.Name, s.value))
 	default:
-		w.metric.Value, w.metric.Histogram = s.value, nil
+		w.metric.Value, w.metric.Histogram, w.metric.Stale = s.value, nil, false
 		if w.setTimes(s.time, s.start) && w.emit(&w.metric, from) {
 			w.samples++
 			w.index++
@@ -137,15 +137,16 @@ func (w *writer) takeSample(s *writeSample, from *writeSeries) {
 }
 
 func (w *writer) takeHistogram(h *writeHistogram, from *writeSeries) {
-	if math.Float64bits(h.sum) == staleNaN {
-		w.stale++
-		w.silentHistograms++
-		w.index++
-		return
-	}
 	w.metric.Kind = events.Cumulative
 	if h.gauge || from.kind == typeGaugeHistogram {
 		w.metric.Kind = events.Gauge
+	}
+	if math.Float64bits(h.sum) == staleNaN {
+		if w.ends(h.time, h.start, from) {
+			w.histograms++
+			w.index++
+		}
+		return
 	}
 	if !w.setTimes(h.time, h.start) {
 		return
@@ -158,11 +159,17 @@ func (w *writer) takeHistogram(h *writeHistogram, from *writeSeries) {
 		w.refuse(reason, "histogram", fmt.Sprintf("metric %q: %s", w.metric.Name, detail))
 		return
 	}
-	w.metric.Value, w.metric.Histogram = 0, &w.hist
+	w.metric.Value, w.metric.Histogram, w.metric.Stale = 0, &w.hist, false
 	if w.emit(&w.metric, from) {
 		w.histograms++
 		w.index++
 	}
+}
+
+// ends takes a stale marker.
+func (w *writer) ends(millis, startMillis int64, from *writeSeries) bool {
+	w.metric.Value, w.metric.Histogram, w.metric.Stale = 0, nil, true
+	return w.setTimes(millis, startMillis) && w.emit(&w.metric, from)
 }
 
 // setTimes fills the times, in milliseconds, of w.metric; false when it had to refuse the sample.

@@ -32,6 +32,12 @@ const (
 	levelOf             // the same of a histogram, which has number in Task.histograms
 )
 
+// The level of a series that has ended. Samples are finite, so that of those with one time it is the least.
+var (
+	endedValue = math.Inf(-1)
+	ended      = []byte{0} // in the place of a histogram, of which no version is 0
+)
+
 const (
 	// fewValues are kept in place. Most series get no more between two drains.
 	fewValues = 24

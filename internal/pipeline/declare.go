@@ -23,7 +23,7 @@ var oneEvent = measurement{kind: events.Delta, value: 1}
 // declareMetric gives metrics to the alerts and rollups. Levels have no sum over series, so rollups do without, and cumulative
 // histograms are left out.
 func (t *Task) declareMetric(m *events.Metric) {
-	if m.Kind == events.Gauge && (m.Histogram != nil || t.alerts.rules == nil) || m.Kind == events.Cumulative && m.Histogram != nil {
+	if m.Stale || m.Kind == events.Gauge && (m.Histogram != nil || t.alerts.rules == nil) || m.Kind == events.Cumulative && m.Histogram != nil {
 		return
 	}
 	t.fields.own = measurement{kind: m.Kind, value: m.Value, histogram: m.Histogram, unit: m.Unit}

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/vigie-io/vigie/pkg/events"
 	"github.com/vigie-io/vigie/pkg/series"
 )
 
@@ -212,7 +213,9 @@ func (t *Task) drainGroup(out *Outputs, tn *tenant, g *group) {
 	alone := len(t.sorted) == 1
 	for _, s := range t.sorted {
 		e := tn.table.At(s.ref)
-		t.announce(out, tn, s.ref, e)
+		if e.announced != 0 || t.hasSamples(g, e) {
+			t.announce(out, tn, s.ref, e)
+		}
 		t.eachCell(e, func(c *cell) {
 			t.addCell(out, tn, g, GrainSeries, s.id, c)
 			if g.distribution() && !alone {
@@ -295,6 +298,16 @@ func (t *Task) announce(out *Outputs, tn *tenant, ref uint32, e *entry) {
 	}
 	out.addSeries(tn, ref, e)
 	t.announcing = append(t.announcing, e)
+}
+
+// hasSamples is false of a series of which nothing is there but that it has ended: it may be one of another kind, whose kind the
+// producer had forgotten.
+func (t *Task) hasSamples(g *group, e *entry) (has bool) {
+	if g.kind != events.Gauge && g.kind != events.Cumulative {
+		return true
+	}
+	t.eachCell(e, func(c *cell) { has = has || c.count > 0 })
+	return has
 }
 
 // AppendProgress appends how far the partition and its tenants are, with what is being drained now: the partition's own row

@@ -55,6 +55,8 @@ func (o *oracle) metric(m *events.Metric) {
 	}
 	for _, c := range cells {
 		switch h := m.Histogram; {
+		case m.Stale:
+			c.level(m.Time, math.Inf(-1), "\x00")
 		case h != nil && kind == events.Observation:
 			c.count += uint64(h.Count)
 			c.sum += h.Sum
@@ -219,7 +221,9 @@ func drawEvent(t *rapid.T, o *oracle, w spelling, dst []byte, tenant string, sig
 		m.Labels = series.Labels{{Name: "service", Value: s}}
 	}
 	m.Labels = append(m.Labels, series.Label{Name: "z", Value: pick("z", "1", "2", "3")})
-	if rapid.IntRange(0, 5).Draw(t, "hist") == 0 {
+	if m.Kind >= events.Gauge && rapid.IntRange(0, 5).Draw(t, "stale") == 0 {
+		m.Stale, m.Value = true, 0
+	} else if rapid.IntRange(0, 5).Draw(t, "hist") == 0 {
 		m.Histogram = drawHistogram(t)
 		if h := m.Histogram; m.Kind >= events.Gauge && rapid.Bool().Draw(t, "bounds") {
 			h.Scale, h.Positive.Offset, h.Count, h.ZeroCount = events.CustomScale, 1, h.Count-h.ZeroCount, 0
@@ -282,8 +286,8 @@ func TestRecount(t *testing.T) {
 		if err := o.compare(st.cells); err != nil {
 			t.Fatal(err)
 		}
-		for key := range st.cells {
-			if key.grain == pipeline.GrainSeries && st.announced[key.tenant][key.id] == nil {
+		for key, c := range st.cells {
+			if c.count > 0 && key.grain == pipeline.GrainSeries && st.announced[key.tenant][key.id] == nil {
 				t.Fatalf("%+v: got rows of a series that was never announced", key)
 			}
 		}

@@ -18,6 +18,8 @@ func (t *Task) metric(m *events.Metric) {
 	switch {
 	case kind == events.Observation && m.Histogram != nil:
 		t.observe(c, m.Histogram)
+	case m.Stale:
+		t.level(c, m.Time, endedValue, ended)
 	case m.Histogram != nil:
 		c.count++
 		e.native = true

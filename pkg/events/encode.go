@@ -21,9 +21,12 @@ func AppendMetric(dst []byte, m *Metric) []byte {
 	if m.Kind != Observation {
 		dst = appendString(append(dst, `,"kind":`...), m.Kind.String())
 	}
-	if m.Histogram != nil {
+	switch {
+	case m.Stale:
+		dst = append(dst, `,"stale":true`...)
+	case m.Histogram != nil:
 		dst = appendHistogram(append(dst, `,"histogram":`...), m.Histogram)
-	} else {
+	default:
 		dst = appendFloat(append(dst, `,"value":`...), m.Value)
 	}
 	dst = appendLabels(dst, `,"labels":{`, m.Labels)

@@ -13,10 +13,13 @@ import (
 func AppendMetricProtobuf(dst []byte, m *Metric) []byte {
 	return appendMessage(dst, eventsMetric, func(dst []byte) []byte {
 		dst = appendFixed(dst, 1, uint64(m.Time))
-		if m.Histogram == nil {
-			dst = appendDouble(dst, 2, m.Value)
-		} else {
+		switch {
+		case m.Stale:
+			dst = append(dst, 11<<3|wireVarint, 1)
+		case m.Histogram != nil:
 			dst = appendMessage(dst, 3<<3|wireBytes, func(dst []byte) []byte { return appendHistogramFields(dst, m.Histogram) })
+		default:
+			dst = appendDouble(dst, 2, m.Value)
 		}
 		dst = appendTextField(dst, 4, m.Name)
 		if m.Kind != Observation {

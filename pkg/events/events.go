@@ -41,6 +41,7 @@ type Metric struct {
 	Name   string
 	Kind   Kind
 	Value  float64 // unused when Histogram is set
+	Stale  bool    // the series has ended at Time: there is no value. Of kind Gauge or Cumulative only
 	Labels series.Labels
 	Unit   string // "" when unknown
 	Help   string // "" when unknown

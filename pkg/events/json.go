@@ -212,6 +212,7 @@ const (
 	fieldUnit
 	fieldHelp
 	fieldHistogram
+	fieldStale
 	fieldService
 	fieldDuration
 	fieldStatus

@@ -51,6 +51,9 @@ func (w *work) metric(index int) bool {
 		case "histogram":
 			s.enter("histogram", fieldHistogram)
 			ok = w.histogram(&m.Histogram)
+		case "stale":
+			s.enter("stale", fieldStale)
+			ok = s.boolean(&m.Stale)
 		default:
 			ok = s.skip(1)
 		}
@@ -58,7 +61,7 @@ func (w *work) metric(index int) bool {
 			return false
 		}
 	}
-	if w.endMetric(index) && m.Histogram == nil && w.src.Repeats != nil && !s.has(fieldStart) {
+	if w.endMetric(index) && m.Histogram == nil && !m.Stale && w.src.Repeats != nil && !s.has(fieldStart) {
 		w.learnable(m, start, time, value)
 	}
 	return true
@@ -90,15 +93,30 @@ func (w *work) checkMetric(m *Metric) {
 	w.bounded("unit", m.Unit, w.opts.MaxName)
 	w.bounded("help", m.Help, w.opts.MaxValue)
 	switch {
+	case m.Stale:
+		w.checkStale(m)
 	case !s.has(fieldValue) && m.Histogram == nil:
 		s.field = "value"
-		s.refuse(ReasonMissing, "a metric needs a value (a number) or a histogram")
+		s.refuse(ReasonMissing, "a metric needs a value (a number), a histogram or stale")
 	case s.has(fieldValue) && m.Histogram != nil:
 		s.field = "value"
 		s.refuse(ReasonBadHistogram, "a metric has a value or a histogram, not both")
 	case m.Histogram != nil && m.Histogram.Scale == CustomScale && m.Kind != Gauge && m.Kind != Cumulative:
 		s.field = "kind"
 		s.refuse(ReasonBadHistogram, "a histogram with bounds is kept as it is, not merged: want kind gauge or cumulative, got "+m.Kind.String())
+	}
+}
+
+// checkStale is about the end of a series.
+func (w *work) checkStale(m *Metric) {
+	s := w.s
+	switch {
+	case s.has(fieldValue) || m.Histogram != nil:
+		s.field = "stale"
+		s.refuse(ReasonDuplicateField, "a metric has a value or a histogram, or is stale; leave one")
+	case m.Kind != Gauge && m.Kind != Cumulative:
+		s.field = "kind"
+		s.refuse(ReasonUnknownWord, "only series of kind gauge or cumulative go stale, got "+m.Kind.String())
 	}
 }
 

@@ -41,6 +41,8 @@ func TestMetricJSON(t *testing.T) {
 		head+`,"name":"m","histogram":{"scale":7,"zero_threshold":1e-09,"zero_count":1,"count":6,"sum":-2.5,"min":-1,"max":4,"positive":{"offset":-3,"counts":[1,0,2]},"negative":{"offset":4,"counts":[2]}}}`)
 	f(`{"tenant":"acme","time":1795428000123,"name":"m","kind":"gauge","histogram":{"bounds":[-1,0.5,1e1],"scale":-53,"count":6,"sum":2,"positive":{"offset":1,"counts":[1,3,2]}}}`,
 		head+`,"name":"m","kind":"gauge","histogram":{"scale":-53,"count":6,"sum":2,"positive":{"offset":1,"counts":[1,3,2]},"bounds":[-1,0.5,10]}}`)
+	f(`{"tenant":"acme","time":1795428000123,"name":"m","kind":"gauge","stale":true}`, head+`,"name":"m","kind":"gauge","stale":true}`)
+	f(`{"tenant":"acme","time":1795428000123,"name":"m","stale":false,"value":1}`, head+`,"name":"m","value":1}`)
 	f(`{"tenant":"acme","name":"m","value":1}`, head+",\"name\":\"m\",\"value\":1}\nno time 1, stale 0, coarse 0")
 	f(`{"tenant":"acme","name":"m","time":1795428000123,"histogram":{"scale":5,"count":1,"sum":1,"positive":{"offset":0,"counts":[1]}}}`,
 		head+",\"name\":\"m\",\"histogram\":{\"scale\":5,\"count\":1,\"sum\":1,\"positive\":{\"offset\":0,\"counts\":[1]}}}\nno time 0, stale 0, coarse 1")
@@ -168,6 +170,10 @@ func metrics() *rapid.Generator[events.Metric] {
 			Tenant: "acme", Time: rapid.Int64Range(0, math.MaxInt64).Draw(t, "time"), Start: rapid.Int64Range(0, math.MaxInt64).Draw(t, "start"),
 			Name: text().Draw(t, "name"), Kind: events.Kind(rapid.IntRange(0, 3).Draw(t, "kind")), Labels: labelSet().Draw(t, "labels"),
 			Unit: rapid.StringN(0, 5, 20).Draw(t, "unit"), Help: rapid.StringN(0, 30, 100).Draw(t, "help"),
+		}
+		if m.Kind >= events.Gauge && rapid.IntRange(0, 3).Draw(t, "stale") == 0 {
+			m.Stale = true
+			return m
 		}
 		if rapid.Bool().Draw(t, "plain") {
 			m.Value = finite().Draw(t, "value")

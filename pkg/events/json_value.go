@@ -30,6 +30,19 @@ func (s *scanner) other(c byte, want string) bool {
 	return true
 }
 
+// boolean reads true or false.
+func (s *scanner) boolean(dst *bool) bool {
+	switch c := s.space(); c {
+	case 't':
+		*dst = true
+		return s.literal("true")
+	case 'f':
+		return s.literal("false")
+	default:
+		return s.other(c, "true or false")
+	}
+}
+
 // string reads a text into dst.
 func (s *scanner) string(dst *string) bool {
 	c := s.space()

@@ -49,6 +49,10 @@ func (w *work) metricMessage(index int, e []byte) {
 			s.textField(&f, "help", fieldHelp, &m.Help)
 		case 10:
 			s.textField(&f, "tenant", fieldTenant, &m.Tenant)
+		case 11:
+			if s.is(&f, wireVarint, "stale", fieldStale) {
+				m.Stale = f.value != 0
+			}
 		}
 	}
 	s.field = "labels"
@@ -57,7 +61,7 @@ func (w *work) metricMessage(index int, e []byte) {
 	} else {
 		m.Labels = w.sorted(from)
 	}
-	if w.endMetric(index) && m.Histogram == nil && w.src.Repeats != nil && !s.has(fieldStart) && s.has(fieldTime) == (p.time >= 0) {
+	if w.endMetric(index) && m.Histogram == nil && !m.Stale && w.src.Repeats != nil && !s.has(fieldStart) && s.has(fieldTime) == (p.time >= 0) {
 		m.Digest = s.cutter.digestMessage(w.src.Repeats, e, p)
 	}
 }

@@ -127,7 +127,7 @@ func drawLabelMessages(t *rapid.T, fault string) (labels []*vigiev1.Label) {
 }
 
 func drawMetricMessage(t *rapid.T) *vigiev1.Metric {
-	fault := drawFault(t, "no name", "no value", "not finite", "kind", "help", "histogram", "scale", "__name__", "bucket", "bounds")
+	fault := drawFault(t, "no name", "no value", "not finite", "kind", "help", "histogram", "scale", "__name__", "bucket", "bounds", "stale")
 	m := &vigiev1.Metric{
 		Time: drawTime(t, fault), Name: "m" + drawText(t), Kind: vigiev1.Kind(rapid.IntRange(0, 4).Draw(t, "kind")), Labels: drawLabelMessages(t, fault),
 		Unit: drawText(t), Help: drawText(t), Tenant: drawTenant(t, fault),
@@ -154,6 +154,12 @@ func drawMetricMessage(t *rapid.T) *vigiev1.Metric {
 		m.Kind = vigiev1.Kind(rapid.SampledFrom([]int32{5, -1, 1 << 30}).Draw(t, "kind"))
 	case "help":
 		m.Help = strings.Repeat("h", 4097)
+	case "stale":
+		m.Data, m.Kind = &vigiev1.Metric_Stale{Stale: true}, vigiev1.Kind(rapid.IntRange(0, 2).Draw(t, "kind"))
+	case "":
+		if rapid.IntRange(0, 5).Draw(t, "stale") == 0 {
+			m.Data, m.Kind = &vigiev1.Metric_Stale{Stale: true}, vigiev1.Kind(rapid.IntRange(3, 4).Draw(t, "kind"))
+		}
 	case "__name__":
 		m.Labels = []*vigiev1.Label{{Name: "__name__", Value: "x"}}
 	}
@@ -299,6 +305,8 @@ func appendMetricJSON(dst []byte, m *vigiev1.Metric) []byte {
 		o.number("value", data.Value)
 	case *vigiev1.Metric_Histogram:
 		o.raw("histogram", histogramJSON(data.Histogram))
+	case *vigiev1.Metric_Stale:
+		o.raw("stale", fmt.Sprint(data.Stale))
 	}
 	o.text("name", m.Name)
 	if m.Kind != 0 {
@@ -610,6 +618,8 @@ func drawEvents(t *rapid.T) []byte {
 			m.Time = -5
 		case rarely("histogram"):
 			m.Data = &vigiev1.Metric_Histogram{Histogram: drawHistogramMessage(t, "")}
+		case rarely("stale"):
+			m.Data, m.Kind = &vigiev1.Metric_Stale{Stale: true}, vigiev1.Kind_KIND_GAUGE
 		case rarely("not finite"):
 			m.Data = &vigiev1.Metric_Value{Value: math.NaN()}
 		case rarely("start"):

@@ -190,6 +190,15 @@ func TestEveryReason(t *testing.T) {
 	metric(`{"tenant":"acme","time":1,"name":"m","histogram":{"scale":6,"count":0,"sum":NaN}}`, events.ReasonNotFinite, "histogram.sum")
 	metric(`{"tenant":"acme","time":1,"name":"m","histogram":{"scale":6,"count":0,"sum":0,"positive":{"counts":[null]}}}`, events.ReasonWrongType, "histogram.positive")
 
+	stale := `{"tenant":"acme","time":1795428000,"name":"m","kind":"gauge","stale":`
+	metric(stale+`true,"value":1}`, events.ReasonDuplicateField, "stale")
+	metric(stale+`true,"histogram":{"scale":6,"count":0,"sum":0}}`, events.ReasonDuplicateField, "stale")
+	metric(stale+`false}`, events.ReasonMissing, "value")
+	metric(stale+`null}`, events.ReasonMissing, "value")
+	metric(stale+`1}`, events.ReasonWrongType, "stale")
+	metric(stale+`"true"}`, events.ReasonWrongType, "stale")
+	metric(strings.Replace(stale, "gauge", "delta", 1)+`true}`, events.ReasonUnknownWord, "kind")
+
 	// Labels.
 	metric(with(`"labels":{`+manyLabels(65)+`}`), events.ReasonTooManyLabels, "labels")
 	span(`{"tenant":"a","time":1,"service":"s","name":"n","duration":1,"attributes":{`+manyLabels(129)+`}}`, events.ReasonTooManyLabels, "attributes")

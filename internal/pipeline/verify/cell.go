@@ -51,6 +51,9 @@ func newCell() *Cell { return &Cell{Min: math.Inf(1), Max: math.Inf(-1)} }
 func (c *Cell) add(m *events.Metric, kind events.Kind) (buckets int) {
 	h := m.Histogram
 	switch {
+	case m.Stale:
+		c.level(m.Time, math.Inf(-1), "\x00")
+		return 0
 	case h != nil && kind == events.Observation:
 		c.Count += uint64(math.RoundToEven(math.Max(h.Count, 0)))
 		c.Sum += h.Sum

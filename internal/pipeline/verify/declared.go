@@ -129,6 +129,8 @@ func (c *rule) measure(e *event) (d derived, counts bool) {
 		d.Kind = events.Observation
 	}
 	switch {
+	case m.Stale:
+		return d, false
 	case c.Measure == "increase" && m.Kind == events.Cumulative && m.Histogram == nil:
 		d.Kind = events.Delta
 		if e.file != nil {

@@ -291,7 +291,9 @@ func drawEvent(t *rapid.T, dst []byte, signal events.Signal, tenant string, prot
 	}
 	m := events.Metric{Tenant: tenant, Time: at, Name: pick("metric", "a", "b_seconds"), Kind: events.Kind(rapid.IntRange(0, 3).Draw(t, "kind")),
 		Value: rapid.Float64Range(-1e3, 1e3).Draw(t, "value"), Labels: series.Labels{{Name: "service", Value: pick("service", "shop", "cart")}}}
-	if rapid.IntRange(0, 3).Draw(t, "hist") == 0 {
+	if m.Kind >= events.Gauge && rapid.IntRange(0, 5).Draw(t, "stale") == 0 {
+		m.Stale, m.Value = true, 0
+	} else if rapid.IntRange(0, 3).Draw(t, "hist") == 0 {
 		h := &events.Histogram{Scale: int32(rapid.IntRange(0, 9).Draw(t, "scale")), Sum: m.Value, Min: math.NaN(), Max: math.NaN(), ZeroCount: 2, Count: 2}
 		h.Positive.Offset = int32(rapid.IntRange(-200, 200).Draw(t, "offset"))
 		for range rapid.IntRange(1, 20).Draw(t, "buckets") {

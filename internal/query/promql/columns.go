@@ -3,6 +3,7 @@ package promql
 import (
 	"context"
 	"fmt"
+	"math"
 	"slices"
 	"time"
 
@@ -31,7 +32,9 @@ func (r *reader) paneColumns(ctx context.Context, of source, s segment, q PaneQu
 			pane = Pane{Start: start}
 			switch v := c.Values[j]; {
 			case q.Last:
-				pane.Last, pane.LastTime = v, c.Times[j]
+				if pane.Last, pane.LastTime = v, c.Times[j]; math.IsInf(v, -1) { // as no sample is
+					pane.LastHist = Ended
+				}
 			case q.Count:
 				pane.Count = uint64(v)
 			default:

@@ -39,8 +39,13 @@ func (s *levels) add(t int64, f float64, h *histogram.FloatHistogram, valid int6
 // mark ends the series valid after its last sample when that is before t.
 func (s *levels) mark(t, valid int64) {
 	if n := len(s.times); n > 0 && s.times[n-1]+valid < t {
-		s.append(s.times[n-1]+valid, math.Float64frombits(value.StaleNaN), staleHistogram)
+		s.end(s.times[n-1] + valid)
 	}
+}
+
+// end puts a stale marker.
+func (s *levels) end(t int64) {
+	s.append(t, math.Float64frombits(value.StaleNaN), staleHistogram)
 }
 
 func (s *levels) append(t int64, f float64, h *histogram.FloatHistogram) {

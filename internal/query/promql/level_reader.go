@@ -56,6 +56,11 @@ func (r *reader) level(s *levels, m *member, p *Pane, valid int64) error {
 	if p.LastTime == 0 || t > r.to {
 		return nil
 	}
+	if p.LastHist == Ended {
+		s.mark(t, valid)
+		s.end(t)
+		return r.take(1)
+	}
 	if !m.Native || p.LastHist == "" {
 		s.add(t, p.Last, nil, valid)
 		return r.take(1)

@@ -285,6 +285,12 @@ func (s *stored) panes(q promql.PaneQuery) []*promql.Pane {
 			p = &promql.Pane{Start: start}
 			panes[start], sketched[start] = p, &sketches.Sketch{}
 		}
+		if math.IsInf(e.value, -1) {
+			if q.Last && e.time.UnixNano() > p.LastTime {
+				p.LastTime, p.Last, p.LastHist = e.time.UnixNano(), e.value, promql.Ended
+			}
+			continue
+		}
 		if q.Count {
 			p.Count++
 		}
@@ -293,7 +299,7 @@ func (s *stored) panes(q promql.PaneQuery) []*promql.Pane {
 		}
 		sketched[start].Add(e.value)
 		if ns := e.time.UnixNano(); q.Last && s.Kind >= events.Gauge && ns >= p.LastTime {
-			p.LastTime, p.Last = ns, e.value
+			p.LastTime, p.Last, p.LastHist = ns, e.value, ""
 			if s.hists != nil {
 				p.LastHist = s.hists[i]
 			}

@@ -209,16 +209,18 @@ func TestStaleness(t *testing.T) {
 	same(t, "ended counter", s.one("hits_total", epoch.Add(6*time.Hour)), none)
 }
 
+// decodeCount reads a histogram of so many values in one bucket.
+func decodeCount(bytes string) (*events.Histogram, error) {
+	var n float64
+	if _, err := fmt.Sscan(bytes, &n); err != nil {
+		return nil, err
+	}
+	return &events.Histogram{Scale: 3, Count: n, Sum: 2 * n, Positive: events.Buckets{Offset: 7, Counts: []float64{n}}}, nil
+}
+
 // Native histograms that came as samples keep their own schema and Prometheus' semantics.
 func TestNativeLevels(t *testing.T) {
-	decode := func(bytes string) (*events.Histogram, error) {
-		var n float64
-		if _, err := fmt.Sscan(bytes, &n); err != nil {
-			return nil, err
-		}
-		return &events.Histogram{Scale: 3, Count: n, Sum: 2 * n, Positive: events.Buckets{Offset: 7, Counts: []float64{n}}}, nil
-	}
-	s := newServer(t, func(s *server) { s.options.DecodeHistogram = decode })
+	s := newServer(t, func(s *server) { s.options.DecodeHistogram = decodeCount })
 	h := s.store.add(t, "acme", events.Cumulative, "rpc_seconds", nil)
 	h.Native = true
 	for i := range 60 {
@@ -312,4 +314,35 @@ func TestTierChoice(t *testing.T) {
 	f("temp", time.Minute, promql.Tier1m)
 	f("avg_over_time(temp[1h])", time.Hour, promql.Tier10s)
 	same(t, "sum of both", s.one("sum(increase(hits_total[3h]))", epoch.Add(6*time.Hour)), float64(len(within(s.store.series["acme"][0].events, epoch.Add(3*time.Hour), epoch.Add(6*time.Hour)))))
+}
+
+// A series that its sender says has ended is not there from then on, and may begin again. Wide windows know of their last event only.
+func TestStaleMarkers(t *testing.T) {
+	end := math.Inf(-1)
+	for _, pushdown := range []bool{true, false} {
+		s := newServer(t, func(s *server) { s.cfg.Pushdown, s.options.DecodeHistogram = pushdown, decodeCount })
+		s.store.add(t, "acme", events.Gauge, "temp", map[string]string{"host": "a"},
+			event{epoch, 1}, event{epoch.Add(15 * time.Second), end}, event{epoch.Add(2 * time.Minute), 3})
+		s.store.add(t, "acme", events.Cumulative, "bytes_total", nil, append(every(15*time.Second, epoch, epoch.Add(3*time.Minute), 5), event{epoch.Add(3 * time.Minute), end})...)
+		h := s.store.add(t, "acme", events.Cumulative, "lat", nil, event{epoch, 0}, event{epoch.Add(30 * time.Second), end})
+		h.hists, h.Native = []string{"60", ""}, true
+		at := func(query string, after time.Duration, want float64) {
+			t.Helper()
+			same(t, fmt.Sprintf("pushdown %v: %s after %s", pushdown, query, after), s.one(query, epoch.Add(after)), want)
+		}
+		at("temp", 10*time.Second, 1)
+		at("max(temp)", 10*time.Second, 1)
+		at("temp", 20*time.Second, none)
+		at("count(temp)", 20*time.Second, none)
+		at("absent(temp)", 20*time.Second, 1)
+		at("temp", 2*time.Minute, 3)
+		at("sum(temp)", 4*time.Minute, 3)
+		at("avg_over_time(temp[5m])", 3*time.Minute, 2) // the marker is no sample
+		at("count_over_time(temp[5m])", 3*time.Minute, 2)
+		at("bytes_total", 170*time.Second, 5)
+		at("bytes_total", 180*time.Second, none)
+		at("increase(bytes_total[2m])", 180*time.Second, 0)
+		at("histogram_count(lat)", 20*time.Second, 60)
+		at("histogram_count(lat)", 30*time.Second, none)
+	}
 }

@@ -59,6 +59,9 @@ const (
 	Tier1h  = Tier(time.Hour)
 )
 
+// Ended is the LastHist of a pane whose last event says that the series has ended.
+const Ended = "\x00"
+
 // Pane is one merged row of a series: every delta of that pane already summed.
 type Pane struct {
 	Start    int64 // Unix milliseconds
@@ -66,7 +69,7 @@ type Pane struct {
 	Sum      float64
 	LastTime int64 // Unix nanoseconds
 	Last     float64
-	LastHist string // bytes as in pipeline.Rollups
+	LastHist string // bytes as in pipeline.Rollups; Ended when the series had ended by then
 	Sketch   []byte // quantilesDD states, one after another, whose sum it is
 }
 

@@ -6,9 +6,12 @@ import (
 	"errors"
 	"fmt"
 	"hash/fnv"
+	"maps"
 	"net/url"
+	"slices"
 	"time"
 
+	"github.com/prometheus/common/model"
 	"github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/promql"
 	"github.com/prometheus/prometheus/rules"
@@ -29,8 +32,9 @@ type group struct {
 	rules  *rules.Group
 	ctx    context.Context // has the tenant
 	out    outputs
-	seen   map[string]samples // results of alerting rules, by ruleKey
-	offset int64              // ms, of evaluations from multiples of the interval
+	seen   map[string]samples       // results of alerting rules, by ruleKey
+	live   map[string]labels.Labels // series that the last evaluation recorded, by their bytes
+	offset int64                    // ms, of evaluations from multiples of the interval
 
 	evaluated int64     // Unix ms, of the last committed evaluation; 0 when there was none
 	at        int64     // the evaluation that is due, 0 when none is, …
@@ -145,7 +149,35 @@ func (g *group) evaluate(t int64) error {
 			g.ruler.metrics.failures.WithLabelValues(failedRule).Inc()
 		}
 	}
+	g.end(t - g.rules.QueryOffset().Milliseconds())
 	return nil
+}
+
+// end has the series go stale that were recorded before and are no more.
+func (g *group) end(t int64) {
+	for _, key := range slices.Sorted(maps.Keys(g.live)) {
+		ls := g.live[key]
+		switch _, still := g.out.recorded[key]; {
+		case still:
+		case g.failing(ls):
+			g.out.recorded[key] = ls
+		default:
+			g.out.end(ls, t)
+		}
+	}
+	g.live = g.out.recorded
+}
+
+// failing tells whether the rule that records a series could not be evaluated: nobody knows whether the series has ended.
+func (g *group) failing(ls labels.Labels) bool {
+	return slices.ContainsFunc(g.rules.Rules(), func(rule rules.Rule) bool {
+		_, alerting := rule.(*rules.AlertingRule)
+		name := ls.Get(model.MetricNameLabel)
+		if alerting {
+			name = ls.Get(model.AlertNameLabel)
+		}
+		return rule.LastError() != nil && rule.Name() == name
+	})
 }
 
 // state is the group's after an evaluation at t.
@@ -168,6 +200,11 @@ func (g *group) state(t int64) []byte {
 	for _, rule := range g.rules.Rules() {
 		s.Runs = append(s.Runs, runOf(rule))
 	}
+	if len(g.live) <= mostSeries {
+		for _, key := range slices.Sorted(maps.Keys(g.live)) {
+			s.Series = append(s.Series, g.live[key].Map())
+		}
+	}
 	bytes, err := json.Marshal(s)
 	if err != nil {
 		panic("BUG: state of a rule group does not marshal: " + err.Error())
@@ -181,7 +218,11 @@ func (g *group) restore(bytes []byte) error {
 	if err != nil {
 		return err
 	}
-	g.evaluated = s.Evaluated
+	g.evaluated, g.live = s.Evaluated, map[string]labels.Labels{}
+	for _, one := range s.Series {
+		ls := labels.FromMap(one)
+		g.live[string(ls.Bytes(nil))] = ls
+	}
 	for _, rule := range g.rules.AlertingRules() {
 		key := ruleKey(rule.Name(), rule.Labels())
 		was, found := s.Rules[key]

@@ -24,28 +24,26 @@ type outputs struct {
 	overlay *overlay
 	metrics *metrics
 
-	records [][]byte // JSON arrays of events; the last is open
-	samples int
+	records  [][]byte // JSON arrays of events; the last is open
+	samples  int
+	recorded map[string]labels.Labels // series of the evaluation, by their bytes
 }
 
 var _ storage.AppendableV2 = (*outputs)(nil)
 
 func (o *outputs) AppenderV2(context.Context) storage.AppenderV2 { return o }
 
-func (o *outputs) reset() { o.records, o.samples = nil, 0 }
+func (o *outputs) reset() { o.records, o.samples, o.recorded = nil, 0, map[string]labels.Labels{} }
 
-// Append never fails: what an event cannot say is left out and counted.
+// Append never fails: what an event cannot say is left out and counted. Of upstream's stale markers only the overlay learns: upstream forgets
+// them when an evaluation is made again, so that the group tells which series have ended.
 func (o *outputs) Append(_ storage.SeriesRef, ls labels.Labels, _, t int64, v float64, _ *histogram.Histogram, fh *histogram.FloatHistogram, _ storage.AOptions) (storage.SeriesRef, error) {
 	o.overlay.put(ls, point{t, v, fh})
 	if value.IsStaleNaN(v) && fh == nil {
-		return 0, nil // the series ends by itself when nothing more comes
+		return 0, nil
 	}
-	m := events.Metric{Tenant: string(o.tenant), Time: t * 1e6, Name: ls.Get(model.MetricNameLabel), Kind: events.Gauge, Value: v}
-	ls.Range(func(l labels.Label) {
-		if l.Name != model.MetricNameLabel {
-			m.Labels = append(m.Labels, series.Label{Name: l.Name, Value: l.Value})
-		}
-	})
+	m := o.event(ls, t)
+	m.Value = v
 	if fh != nil {
 		if m.Histogram = eventHistogram(fh); m.Histogram == nil {
 			o.metrics.leftOut.WithLabelValues("histogram").Inc()
@@ -55,8 +53,28 @@ func (o *outputs) Append(_ storage.SeriesRef, ls labels.Labels, _, t int64, v fl
 		o.metrics.leftOut.WithLabelValues("not_finite").Inc()
 		return 0, nil
 	}
-	o.add(&m)
+	o.recorded[string(ls.Bytes(nil))] = ls
+	o.add(m)
 	return 0, nil
+}
+
+// end records that a series has ended.
+func (o *outputs) end(ls labels.Labels, t int64) {
+	o.overlay.put(ls, point{t, math.Float64frombits(value.StaleNaN), nil})
+	m := o.event(ls, t)
+	m.Stale = true
+	o.add(m)
+}
+
+// event is an event of a series, without a value.
+func (o *outputs) event(ls labels.Labels, t int64) *events.Metric {
+	m := &events.Metric{Tenant: string(o.tenant), Time: t * 1e6, Name: ls.Get(model.MetricNameLabel), Kind: events.Gauge}
+	ls.Range(func(l labels.Label) {
+		if l.Name != model.MetricNameLabel {
+			m.Labels = append(m.Labels, series.Label{Name: l.Name, Value: l.Value})
+		}
+	})
+	return m
 }
 
 func (o *outputs) add(m *events.Metric) {

@@ -1,7 +1,10 @@
 package ruler
 
 import (
+	"slices"
+	"strings"
 	"testing"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus/testutil"
 	"github.com/prometheus/prometheus/model/histogram"
@@ -16,6 +19,7 @@ func TestRecordedHistograms(t *testing.T) {
 	record := func(h *histogram.FloatHistogram) (string, float64) {
 		t.Helper()
 		o := &outputs{tenant: "acme", overlay: newOverlay(0), metrics: newMetrics(nil)}
+		o.reset()
 		if _, err := o.Append(0, labels.FromStrings("__name__", "m"), 0, 1_795_428_000_000, 0, nil, h, storage.AOptions{}); err != nil {
 			t.Fatal(err)
 		}
@@ -48,5 +52,56 @@ func TestRecordedHistograms(t *testing.T) {
 	below := &histogram.FloatHistogram{Schema: 2, Count: -1, PositiveSpans: []histogram.Span{{Length: 1}}, PositiveBuckets: []float64{-1}}
 	if got, left := record(below); got != "" || left != 1 {
 		t.Errorf("got %s and %v left out, want a histogram below zero to be left out", got, left)
+	}
+}
+
+// A series that a rule records no more goes stale at the next evaluation, once, through accidents too; one of a rule that cannot be evaluated does not.
+func TestRecordedSeriesEnd(t *testing.T) {
+	const file = `groups:
+  - name: g
+    interval: 10s
+    rules:
+      - record: positive
+        expr: a > 0
+      - record: joined
+        expr: a * on (x) b`
+	d := newDatabase(t, `
+  a{x="1"} 1 1 1 0 2 2 2
+  a{x="2"} 3x6
+  b{x="1"} 1 1 1 1 stale _ _
+  b{x="1", more="y"} _ _ _ 1 1 1 stale`)
+	l := &log{database: d}
+	r := newRuler(t, d, file, nil, nil)
+	for _, end := range []int64{20, 60} { // another owner goes on
+		s, err := r.open(t.Context(), l)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for ; d.complete.Unix() <= end; d.complete = d.complete.Add(10 * time.Second) {
+			d.fail = errCut
+			_, _ = s.step(t.Context())
+			d.fail = nil
+			if _, err := s.step(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+		}
+		s.close()
+	}
+	want := strings.Split(`20 acme joined x=1 1
+20 acme positive x=1 1
+20 acme positive x=2 3
+30 acme positive x=1 stale 0
+30 acme positive x=2 3
+40 acme joined x=1 2
+40 acme positive x=1 2
+40 acme positive x=2 3
+50 acme joined x=1 2
+50 acme positive x=1 2
+50 acme positive x=2 3
+60 acme joined x=1 stale 0
+60 acme positive x=1 2
+60 acme positive x=2 3`, "\n")
+	if got := sorted(l.events); !slices.Equal(got, want) {
+		t.Errorf("got and not wanted, wanted and not got:\n%s", differences(got, want))
 	}
 }

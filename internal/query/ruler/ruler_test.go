@@ -17,6 +17,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/testutil"
 	"github.com/prometheus/common/model"
 	"github.com/prometheus/prometheus/model/labels"
+	"github.com/prometheus/prometheus/model/value"
 	"github.com/prometheus/prometheus/promql"
 	"github.com/prometheus/prometheus/promql/promqltest"
 	"github.com/prometheus/prometheus/storage"
@@ -90,8 +91,8 @@ func (l *log) Commit(_ context.Context, records map[tenants.ID][][]byte, states 
 		return errCut
 	}
 	for tenant, values := range records {
-		for _, value := range values {
-			l.append(tenant, value)
+		for _, record := range values {
+			l.append(tenant, record)
 		}
 	}
 	if l.states == nil {
@@ -104,9 +105,9 @@ func (l *log) Commit(_ context.Context, records map[tenants.ID][][]byte, states 
 	return nil
 }
 
-func (l *log) append(tenant tenants.ID, value []byte) {
+func (l *log) append(tenant tenants.ID, record []byte) {
 	var batch events.Batch
-	events.NewDecoder(events.DefaultOptions()).Decode(&batch, events.Source{Signal: events.Metrics, Key: []byte(tenant), Value: value})
+	events.NewDecoder(events.DefaultOptions()).Decode(&batch, events.Source{Signal: events.Metrics, Key: []byte(tenant), Value: record})
 	if len(batch.Rejects) > 0 {
 		panic(fmt.Sprintf("BUG: a rule's event is refused: %+v", batch.Rejects))
 	}
@@ -118,6 +119,9 @@ func (l *log) append(tenant tenants.ID, value []byte) {
 		for _, label := range m.Labels {
 			series.Set(label.Name, label.Value)
 		}
+		if m.Stale {
+			m.Value = math.Float64frombits(value.StaleNaN)
+		}
 		if _, err := app.Append(0, series.Labels(), 0, m.Time/1e6, m.Value, nil, nil, storage.AOptions{}); err != nil {
 			panic("BUG: a rule's sample is written twice: " + err.Error())
 		}
@@ -127,6 +131,9 @@ func (l *log) append(tenant tenants.ID, value []byte) {
 		text := fmt.Sprintf("%d %s %s", m.Time/1e9, m.Tenant, m.Name)
 		for _, label := range m.Labels {
 			text += fmt.Sprintf(" %s=%s", label.Name, label.Value)
+		}
+		if m.Stale {
+			text, m.Value = text+" stale", 0
 		}
 		lines = append(lines, fmt.Sprintf("%s %g", text, m.Value))
 	}
@@ -405,6 +412,9 @@ func TestStateGolden(t *testing.T) {
 		t.Fatal(err)
 	}
 	rule := s.Rules[`Errors{severity="page"}`]
+	if len(s.Series) != 1 || s.Series[0]["service"] != "a" {
+		t.Errorf("got series %v", s.Series)
+	}
 	if s.Evaluated != 1795521600000 || len(rule.Alerts) != 1 || rule.Alerts[0].State != "firing" || !math.IsInf(float64(rule.Samples[0].Value), 1) {
 		t.Errorf("got %+v", s)
 	}

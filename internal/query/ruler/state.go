@@ -22,8 +22,13 @@ type groupState struct {
 	Version   int                  `json:"version"`
 	Evaluated int64                `json:"evaluated"` // Unix ms, of the last committed evaluation
 	Rules     map[string]ruleState `json:"rules,omitempty"`
-	Runs      []ruleRun            `json:"runs,omitempty"` // of all rules, in the order of the file
+	Runs      []ruleRun            `json:"runs,omitempty"`   // of all rules, in the order of the file
+	Series    []map[string]string  `json:"series,omitempty"` // that were recorded
 }
+
+// mostSeries is of how many recorded series a state has the labels: where there are more, those that end while the group goes elsewhere
+// are valid for as long as samples of gauges are.
+const mostSeries = 2000
 
 // ruleRun is how the last evaluation of a rule went, for readers of rules.
 type ruleRun struct {

@@ -275,6 +275,7 @@ type Metric struct {
 	//
 	//	*Metric_Value
 	//	*Metric_Histogram
+	//	*Metric_Stale
 	Data isMetric_Data `protobuf_oneof:"data"`
 	// Which metric; required. Up to 256 bytes.
 	Name string `protobuf:"bytes,4,opt,name=name,proto3" json:"name,omitempty"`
@@ -355,6 +356,15 @@ func (x *Metric) GetHistogram() *Histogram {
 	return nil
 }
 
+func (x *Metric) GetStale() bool {
+	if x != nil {
+		if x, ok := x.Data.(*Metric_Stale); ok {
+			return x.Stale
+		}
+	}
+	return false
+}
+
 func (x *Metric) GetName() string {
 	if x != nil {
 		return x.Name
@@ -416,9 +426,15 @@ type Metric_Histogram struct {
 	Histogram *Histogram `protobuf:"bytes,3,opt,name=histogram,proto3,oneof"` // measured and counted by the producer
 }
 
+type Metric_Stale struct {
+	Stale bool `protobuf:"varint,11,opt,name=stale,proto3,oneof"` // the series has ended: no value. Kind gauge or cumulative
+}
+
 func (*Metric_Value) isMetric_Data() {}
 
 func (*Metric_Histogram) isMetric_Data() {}
+
+func (*Metric_Stale) isMetric_Data() {}
 
 // Label is a label of a metric, or an attribute of a span or log. One with an empty value is as good as none.
 type Label struct {
@@ -918,11 +934,12 @@ const file_vigie_v1_events_proto_rawDesc = "" +
 	"\x06Events\x12*\n" +
 	"\ametrics\x18\x02 \x03(\v2\x10.vigie.v1.MetricR\ametrics\x12$\n" +
 	"\x05spans\x18\x03 \x03(\v2\x0e.vigie.v1.SpanR\x05spans\x12!\n" +
-	"\x04logs\x18\x04 \x03(\v2\r.vigie.v1.LogR\x04logs\"\xa8\x02\n" +
+	"\x04logs\x18\x04 \x03(\v2\r.vigie.v1.LogR\x04logs\"\xc0\x02\n" +
 	"\x06Metric\x12\x12\n" +
 	"\x04time\x18\x01 \x01(\x10R\x04time\x12\x16\n" +
 	"\x05value\x18\x02 \x01(\x01H\x00R\x05value\x123\n" +
-	"\thistogram\x18\x03 \x01(\v2\x13.vigie.v1.HistogramH\x00R\thistogram\x12\x12\n" +
+	"\thistogram\x18\x03 \x01(\v2\x13.vigie.v1.HistogramH\x00R\thistogram\x12\x16\n" +
+	"\x05stale\x18\v \x01(\bH\x00R\x05stale\x12\x12\n" +
 	"\x04name\x18\x04 \x01(\tR\x04name\x12\"\n" +
 	"\x04kind\x18\x05 \x01(\x0e2\x0e.vigie.v1.KindR\x04kind\x12'\n" +
 	"\x06labels\x18\x06 \x03(\v2\x0f.vigie.v1.LabelR\x06labels\x12\x14\n" +
@@ -1064,6 +1081,7 @@ func file_vigie_v1_events_proto_init() {
 	file_vigie_v1_events_proto_msgTypes[1].OneofWrappers = []any{
 		(*Metric_Value)(nil),
 		(*Metric_Histogram)(nil),
+		(*Metric_Stale)(nil),
 	}
 	file_vigie_v1_events_proto_msgTypes[3].OneofWrappers = []any{}
 	file_vigie_v1_events_proto_msgTypes[5].OneofWrappers = []any{}
