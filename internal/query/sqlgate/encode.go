@@ -5,7 +5,9 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
+	"sync"
 
 	"github.com/andybalholm/brotli"
 	"github.com/go-faster/city"
@@ -23,18 +25,48 @@ type encoder interface {
 	Close() error
 }
 
-// encoders are the values of Accept-Encoding that are taken, the ones that cost least for what they save first.
+// reusable is an encoder that can begin anew. One has 0.3 to 3 MB of tables, which most answers are far smaller than.
+type reusable interface {
+	encoder
+	Reset(io.Writer)
+}
+
+// encoders are the values of Accept-Encoding that are taken, the ones that cost least for what they save first
+// (docs/performance.md).
 var encoders = []struct {
 	name string
-	make func(io.Writer) (encoder, error)
+	idle *sync.Pool // of reusable
 }{
-	{"zstd", func(w io.Writer) (encoder, error) {
-		return zstd.NewWriter(w, zstd.WithEncoderLevel(zstd.SpeedFastest), zstd.WithEncoderConcurrency(1), zstd.WithWindowSize(1<<20))
-	}},
-	{"lz4", func(w io.Writer) (encoder, error) { return lz4.NewWriter(w), nil }},
-	{"gzip", func(w io.Writer) (encoder, error) { return gzip.NewWriterLevel(w, gzip.BestSpeed) }},
-	{"deflate", func(w io.Writer) (encoder, error) { return zlib.NewWriterLevel(w, zlib.BestSpeed) }},
-	{"br", func(w io.Writer) (encoder, error) { return brotli.NewWriterLevel(w, brotli.BestSpeed), nil }},
+	{"zstd", idle(func() (reusable, error) {
+		return zstd.NewWriter(nil, zstd.WithEncoderLevel(zstd.SpeedFastest), zstd.WithEncoderConcurrency(1), zstd.WithWindowSize(1<<20))
+	})},
+	{"lz4", idle(func() (reusable, error) { return lz4.NewWriter(nil), nil })},
+	{"gzip", idle(func() (reusable, error) { return gzip.NewWriterLevel(nil, gzip.BestSpeed) })},
+	{"deflate", idle(func() (reusable, error) { return zlib.NewWriterLevel(nil, zlib.BestSpeed) })},
+	{"br", idle(func() (reusable, error) { return brotli.NewWriterLevel(nil, brotli.BestSpeed), nil })},
+}
+
+func idle(make func() (reusable, error)) *sync.Pool {
+	return &sync.Pool{New: func() any {
+		e, err := make()
+		if err != nil {
+			panic("BUG: make an encoder: " + err.Error())
+		}
+		return e
+	}}
+}
+
+// lent is given back when it is closed. One of an answer that breaks off is not.
+type lent struct {
+	reusable
+	idle *sync.Pool
+}
+
+func (l lent) Close() error {
+	err := l.reusable.Close()
+	l.Reset(io.Discard)
+	l.idle.Put(l.reusable)
+	return err
 }
 
 // encoding is the encoding of the answer, "" for none: the cheapest that the client takes.
@@ -58,16 +90,18 @@ func encoding(asked url.Values, h http.Header) string {
 }
 
 // encoded returns the writer that compresses in the encoding, or in ClickHouse's own when framed.
-func encoded(w io.Writer, encoding string, framed bool) (encoder, error) {
+func encoded(w io.Writer, encoding string, framed bool) encoder {
 	if framed {
-		return frames{w}, nil
+		return &frames{w: w}
 	}
 	for _, e := range encoders {
 		if e.name == encoding {
-			return e.make(w)
+			l := lent{e.idle.Get().(reusable), e.idle}
+			l.Reset(w)
+			return l
 		}
 	}
-	return plainly{w}, nil
+	return plainly{w}
 }
 
 type plainly struct{ io.Writer }
@@ -76,24 +110,29 @@ func (plainly) Flush() error { return nil }
 func (plainly) Close() error { return nil }
 
 // frames writes ClickHouse's own compression, one block a write.
-type frames struct{ w io.Writer }
+type frames struct {
+	w     io.Writer
+	block []byte // of the last write
+}
 
-func (f frames) Write(p []byte) (int, error) {
+func (f *frames) Write(p []byte) (int, error) {
 	if len(p) == 0 {
 		return 0, nil
 	}
-	if _, err := f.w.Write(frame(p)); err != nil {
+	f.block = frame(f.block, p)
+	if _, err := f.w.Write(f.block); err != nil {
 		return 0, err
 	}
 	return len(p), nil
 }
 
-func (frames) Flush() error { return nil }
-func (frames) Close() error { return nil }
+func (*frames) Flush() error { return nil }
+func (*frames) Close() error { return nil }
 
-// frame is a block of ClickHouse's own compression: LZ4 behind a checksum and two sizes.
-func frame(plain []byte) []byte {
-	out := make([]byte, checksumSize+headerSize+lz4.CompressBlockBound(len(plain)))
+// frame is a block of ClickHouse's own compression: LZ4 behind a checksum and two sizes. It is written over out, where there is room.
+func frame(out, plain []byte) []byte {
+	size := checksumSize + headerSize + lz4.CompressBlockBound(len(plain))
+	out = slices.Grow(out[:0], size)[:size]
 	n, err := lz4.CompressBlock(plain, out[checksumSize+headerSize:], nil)
 	if err != nil {
 		panic("BUG: LZ4 into a buffer of its bound: " + err.Error())

@@ -55,7 +55,7 @@ func (e *Exception) write(w http.ResponseWriter, framed bool) {
 	}
 	body := []byte(e.Error() + "\n")
 	if framed {
-		body = frame(body)
+		body = frame(nil, body)
 	}
 	w.WriteHeader(e.status)
 	_, _ = w.Write(body) // the client has gone

@@ -32,7 +32,7 @@ func (g *Gateway) fail(w http.ResponseWriter, answer *http.Response, framed bool
 	text = g.scrub(text)
 	body := []byte(text)
 	if framed {
-		body = frame(body)
+		body = frame(nil, body)
 	}
 	w.Header().Set("Content-Length", strconv.Itoa(len(body)))
 	w.WriteHeader(answer.StatusCode)

@@ -292,10 +292,7 @@ func (g *Gateway) pass(w http.ResponseWriter, answer *http.Response, asked *aske
 
 // copy streams the body, compressed as asked. An error at its end is scrubbed, and returned as text.
 func (g *Gateway) copy(to io.Writer, answer *http.Response, encoding string, framed bool) (text string, err error) {
-	encoder, err := encoded(to, encoding, framed)
-	if err != nil {
-		return "", err
-	}
+	encoder := encoded(to, encoding, framed)
 	t := newTail(flushed{encoder}, answer.Header.Get("X-ClickHouse-Exception-Tag"), g.scrub)
 	if _, err := io.Copy(t, answer.Body); err != nil {
 		err = errors.Join(err, t.finish()) // not closed: a part must not look whole
