@@ -29,8 +29,9 @@ func TestMain(m *testing.M) { testkit.Main(m) }
 
 // What TestQueries does is set by the environment; `make bench-query` sets it.
 const (
-	envResults = "VIGIE_BENCH_QUERY"       // file of results, to which those of this run are added; without it sizes are small and nothing is timed
-	envCases   = "VIGIE_BENCH_QUERY_CASES" // separated by spaces, as "10000/24h"
+	envResults = "VIGIE_BENCH_QUERY"        // file of results, to which those of this run are added; without it sizes are small and nothing is timed
+	envCases   = "VIGIE_BENCH_QUERY_CASES"  // separated by spaces, as "10000/24h"
+	envPanels  = "VIGIE_BENCH_QUERY_PANELS" // names of panels, separated by commas; all without it
 	envRounds  = "VIGIE_BENCH_QUERY_ROUNDS"
 )
 
@@ -105,8 +106,11 @@ func (b *bench) of(s size) {
 	begin := time.Now()
 	b.fill(s)
 	b.t.Logf("%s filled in %s", &s, time.Since(begin).Round(time.Millisecond))
+	asked := os.Getenv(envPanels)
 	for _, p := range panels {
-		b.panel(s, p.over(s, b.end))
+		if asked == "" || slices.Contains(strings.Split(asked, ","), p.name) {
+			b.panel(s, p.over(s, b.end))
+		}
 	}
 	if b.wants("tsdb", s) {
 		b.prometheus(s)
@@ -160,6 +164,7 @@ func (b *bench) panel(s size, p panel) {
 		b.results.add(r)
 		b.t.Logf("%-20s %-8s cpu %8.1f ms, wall %8.1f ms, %.1f of SQL %.0f MiB here, %.0f there", p.name, way, r.CPU, r.Wall, float64(c.CPU)/float64(best["sql"].CPU), r.Here, r.There)
 	}
+	b.results.write(b.t, b.path) // a run that is broken off has measured that much
 }
 
 // turns runs each way in turns and returns what each took at best.
