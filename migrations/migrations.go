@@ -85,15 +85,20 @@ type Target struct {
 
 // Statements are the file's SQL statements, without semicolons.
 func (f File) Statements(t Target) ([]string, error) {
+	text, err := f.text(t)
+	return split(text), err
+}
+
+func (f File) text(t Target) (string, error) {
 	tmpl, err := template.New(f.Name).Option("missingkey=error").Funcs(t.words()).Parse(f.Source)
 	if err != nil {
-		return nil, fmt.Errorf("parse migration %s: %w", f.Name, err)
+		return "", fmt.Errorf("parse migration %s: %w", f.Name, err)
 	}
 	var text strings.Builder
 	if err := tmpl.Execute(&text, nil); err != nil {
-		return nil, fmt.Errorf("write migration %s: %w", f.Name, err)
+		return "", fmt.Errorf("write migration %s: %w", f.Name, err)
 	}
-	return split(text.String()), nil
+	return text.String(), nil
 }
 
 func split(text string) (statements []string) {
@@ -171,19 +176,29 @@ func VisibleWindows(row, tenant string) string {
 }
 
 // WindowGeneration is the SQL of the generation that is read of a window, of which row has tenant, metric, start and end: of the
-// replacements that the window lies in the latest, 0 where there is none.
+// replacements that the window lies in the latest, 0 where there is none. A statement may have it once in a scope, for its names' sake.
 //
-// All replacements of windows are one constant, made once for a statement. Only rows that begin in an hour of one are looked up in it.
+// What there is in each hour of a metric that was replaced is one constant, made once for a statement: the generation that is read there and until
+// when it reaches, and until when any reaches. A window that begins in the hour and ends within the first is of that generation. One that ends behind it
+// lies over an edge of it, and may be of an earlier one that reaches further: only there all replacements are looked through.
 func WindowGeneration(row, tenant string) string {
 	where := "notEmpty(windows)"
 	if tenant != "" {
 		where += " AND tenant = " + tenant
 	}
+	key := func(tenant, metric, hour string) string {
+		return "concat(" + tenant + ", ' ', " + metric + ", ' ', toString(" + hour + "))"
+	}
+	hours := "(SELECT (groupArray(key), arrayPushFront(groupArray(current), 0::UInt64), arrayPushFront(groupArray(until), 0::UInt32), arrayPushFront(groupArray(most), 0::UInt32)) FROM (" +
+		"SELECT " + key("of_tenant", "metric", "hour") + " AS key, argMax(gen, (at, gen)) AS current, argMax(reach, (at, gen)) AS until, max(reach) AS most FROM (" +
+		"SELECT tenant::String AS of_tenant, of.1 AS metric, arrayJoin(range(from, to)) AS hour, at, gen, to * 3600 + of.2 AS reach" +
+		" FROM vigie.replaced ARRAY JOIN windows AS of WHERE " + where + ") GROUP BY of_tenant, metric, hour))"
 	all := "(SELECT arrayReverseSort(groupArray((at, gen, tenant::String, of.1, from * 3600, to * 3600 + of.2))) FROM vigie.replaced ARRAY JOIN windows AS of WHERE " + where + ")"
-	begins := "(" + row + ".tenant::String, " + row + ".metric::String, intDiv(toUnixTimestamp(" + row + ".start), 3600)::UInt32) IN (" +
-		"SELECT tenant::String, of.1, arrayJoin(range(from, to)) FROM vigie.replaced ARRAY JOIN windows AS of WHERE " + where + ")"
-	return "if(empty(" + all + "), 0, if(" + begins + ", arrayFirst(r -> r.3 = " + row + ".tenant AND r.4 = " + row + ".metric AND toUnixTimestamp(" + row + ".start) >= r.5" +
-		" AND toUnixTimestamp(" + row + ".end) <= r.6, " + all + ").2, 0))"
+	start, end := "toUnixTimestamp("+row+".start)", "toUnixTimestamp("+row+".end)"
+	at := "transform(" + key(row+".tenant::String", row+".metric::String", "intDiv("+start+", 3600)") +
+		", replaced_hours.1, range(2, 2 + length(replaced_hours.1)), 1)" // 1 is where nothing is replaced
+	return "if(empty((" + hours + " AS replaced_hours).1), 0, multiIf(" + end + " <= replaced_hours.3[(" + at + " AS replaced_hour)], replaced_hours.2[replaced_hour], " +
+		end + " <= replaced_hours.4[replaced_hour], arrayFirst(r -> r.3 = " + row + ".tenant AND r.4 = " + row + ".metric AND " + start + " >= r.5 AND " + end + " <= r.6, " + all + ").2, 0))"
 }
 
 // DistinctType is the column type of a distinct count, as the server spells it.
@@ -228,6 +243,8 @@ func (t Target) words() template.FuncMap {
 			}
 			return " ON CLUSTER " + quote(t.Cluster)
 		},
+		// again is an earlier migration, which makes its views anew.
+		"again":           func(version int) (string, error) { return All()[version-1].text(t) },
 		"engine":          t.engine,
 		"dedup":           t.dedup,
 		"owner":           func() string { return t.Owner },
