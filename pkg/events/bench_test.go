@@ -68,6 +68,43 @@ func BenchmarkDecode(b *testing.B) {
 	run("otlp/gauge-1", events.Metrics, 1, otlpGauges(b, 1))
 }
 
+// BenchmarkLook is what an event costs that is known by its bytes.
+func BenchmarkLook(b *testing.B) {
+	d := events.NewDecoder(events.Options{})
+	run := func(name string, record func(i int) []byte) {
+		b.Run(name, func(b *testing.B) {
+			var batch events.Batch
+			var looker events.Looker
+			var looks [32]events.Look
+			repeats := events.NewRepeats(1, 1024)
+			var sources []events.Source
+			for i := range 1024 {
+				sources = append(sources, events.Source{Signal: events.Metrics, Key: []byte("acme"), Value: record(i), Timestamp: now, Repeats: repeats})
+				if d.Decode(&batch, sources[i]); len(batch.Metrics) > 0 {
+					repeats.Learn(batch.Metrics[0].Digest, uint32(i))
+				}
+			}
+			b.ReportAllocs()
+			start := cpu(b)
+			for n := 0; b.Loop(); n += len(looks) {
+				for i := range looks {
+					d.Begin(&looker, &looks[i], &sources[(n+i)%len(sources)])
+				}
+				if looker.Recognize(looks[:]); !looks[0].Known() {
+					b.Fatal("an event is not known")
+				}
+			}
+			b.ReportMetric(float64(cpu(b)-start)/float64(b.N*len(looks)), "cpu-ns/event")
+		})
+	}
+	run("json", func(i int) []byte { return []byte(sample(i)) })
+	run("protobuf", func(i int) []byte {
+		var batch events.Batch
+		d.Decode(&batch, events.Source{Signal: events.Metrics, Key: []byte("acme"), Value: []byte(sample(i)), Timestamp: now})
+		return events.AppendMetricProtobuf(nil, &batch.Metrics[0])
+	})
+}
+
 func otlpGauges(b *testing.B, n int) []byte {
 	all := pmetric.NewMetrics()
 	rm := all.ResourceMetrics().AppendEmpty()
