@@ -52,7 +52,7 @@ type work struct {
 	src    Source
 	tenant string // the record's tenant, "" until known
 
-	points []Repeat // of an OTLP request of which some are known
+	found []Repeat // of all data points of an OTLP request of which some are known
 }
 
 // authority takes the tenant of the record from the credential or header, else from the key.

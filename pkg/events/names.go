@@ -1,6 +1,7 @@
 package events
 
 import (
+	"strings"
 	"unicode/utf8"
 
 	"github.com/prometheus/otlptranslator"
@@ -43,6 +44,7 @@ func (n *names) label(name string) string {
 	if translated, ok := n.labels[name]; ok {
 		return translated
 	}
+	name = strings.Clone(name) // it may be a view, and its translation may be itself
 	translated, err := labelNamer.Build(name)
 	if err != nil || !utf8.ValidString(name) {
 		return ""

@@ -177,13 +177,24 @@ func (w *work) text(field, text string, limit int) string {
 	return text
 }
 
-// pointLabels puts the labels of a data point into the arena: its attributes, and those of its resource that it does not
-// name itself.
+// pointLabels is labelsOf of a data point's attributes.
 func (w *work) pointLabels(r *resource, attrs pcommon.Map) series.Labels {
+	list := w.s.attributes[:0]
+	for name, v := range attrs.All() {
+		list = append(list, series.Label{Name: name, Value: v.AsString()})
+	}
+	w.s.attributes = list
+	return w.labelsOf(r, list)
+}
+
+// labelsOf puts the labels of a data point into the arena: its attributes, and those of its resource that it does not
+// name itself.
+func (w *work) labelsOf(r *resource, attrs []series.Label) series.Labels {
 	s, c := w.s, &w.out.scratch
 	from := len(c.labels)
 	s.field = "labels"
-	for name, v := range attrs.All() {
+	for i := range attrs {
+		name := attrs[i].Name
 		if !w.otlpName(name) {
 			return nil
 		}
@@ -192,7 +203,7 @@ func (w *work) pointLabels(r *resource, attrs pcommon.Map) series.Labels {
 			s.refuse(ReasonBadLabel, "attribute "+quoted([]byte(name))+" makes no label name")
 			return nil
 		}
-		value := w.otlpValue(name, v, w.opts.MaxValue)
+		value := w.otlpValue(name, attrs[i].Value, w.opts.MaxValue)
 		if i := indexLabel(c.labels[from:], label); i >= 0 {
 			c.labels[from+i].Value = w.collided(attrs, name, label)
 			continue
@@ -241,8 +252,7 @@ func (w *work) otlpName(name string) bool {
 	return false
 }
 
-func (w *work) otlpValue(name string, v pcommon.Value, limit int) string {
-	value := v.AsString()
+func (w *work) otlpValue(name, value string, limit int) string {
 	switch {
 	case len(value) > limit:
 		w.s.refuse(ReasonTooLong, "attribute "+quoted([]byte(name))+" has a value over the limit")
@@ -254,11 +264,11 @@ func (w *work) otlpValue(name string, v pcommon.Value, limit int) string {
 
 // collided joins the values of attributes whose names make the same label ("a.b", "a_b"), in the order of
 // their names, with ';', as Prometheus does. The same name twice is a fault.
-func (w *work) collided(attrs pcommon.Map, name, label string) string {
+func (w *work) collided(attrs []series.Label, name, label string) string {
 	var same []string
-	for other := range attrs.All() {
-		if w.out.scratch.names.label(other) == label {
-			same = append(same, other)
+	for i := range attrs {
+		if w.out.scratch.names.label(attrs[i].Name) == label {
+			same = append(same, attrs[i].Name)
 		}
 	}
 	slices.Sort(same)
@@ -268,9 +278,7 @@ func (w *work) collided(attrs pcommon.Map, name, label string) string {
 	}
 	values := make([]string, len(same))
 	for i, other := range same {
-		if v, ok := attrs.Get(other); ok {
-			values[i] = v.AsString()
-		}
+		values[i] = attrs[indexLabel(attrs, other)].Value
 	}
 	joined := strings.Join(values, ";")
 	w.bounded("labels", joined, w.opts.MaxValue)
@@ -285,7 +293,7 @@ func (w *work) eventAttributes(r *resource, attrs pcommon.Map) attributeReader {
 	for name, v := range attrs.All() {
 		if w.otlpName(name) {
 			w.text("attributes", name, w.opts.MaxName)
-			a.add(name, w.otlpValue(name, v, w.opts.MaxAttribute))
+			a.add(name, w.otlpValue(name, v.AsString(), w.opts.MaxAttribute))
 		}
 	}
 	c := &w.out.scratch

@@ -23,15 +23,15 @@ type instrument struct {
 
 // otlpMetrics decodes a request. It returns false when the record ends before it does.
 func (w *work) otlpMetrics(all pmetric.Metrics) bool {
-	var in instrument
+	in := &w.s.instrument
 	for _, rm := range all.ResourceMetrics().All() {
 		w.resource(&in.resource, rm.Resource().Attributes())
 		ofResource := in.fault
 		for _, sm := range rm.ScopeMetrics().All() {
 			for _, m := range sm.Metrics().All() {
 				in.fault = ofResource
-				w.instrument(&in, m)
-				if !w.pointsOf(&in, m) {
+				w.instrument(in, m)
+				if !w.pointsOf(in, m) {
 					return false
 				}
 			}
@@ -94,6 +94,12 @@ func (w *work) temporality(t pmetric.AggregationTemporality) Kind {
 
 // pointsOf decodes the data points of one metric; false ends the record.
 func (w *work) pointsOf(in *instrument, m pmetric.Metric) bool {
+	if !w.takeKnown() {
+		return false
+	}
+	if next := w.next(); next != nil && next.plain {
+		return w.plainPoints(in, next.end)
+	}
 	switch m.Type() {
 	case pmetric.MetricTypeGauge:
 		return w.numbers(in, m.Gauge().DataPoints())
@@ -101,19 +107,19 @@ func (w *work) pointsOf(in *instrument, m pmetric.Metric) bool {
 		return w.numbers(in, m.Sum().DataPoints())
 	case pmetric.MetricTypeHistogram:
 		for _, p := range m.Histogram().DataPoints().All() {
-			if !w.point(in, p, p.StartTimestamp(), func(base Metric) { w.explicit(base, p) }) {
+			if !w.pointOf(in, p, p.StartTimestamp(), func(base Metric) { w.explicit(base, p) }) {
 				return false
 			}
 		}
 	case pmetric.MetricTypeExponentialHistogram:
 		for _, p := range m.ExponentialHistogram().DataPoints().All() {
-			if !w.point(in, p, p.StartTimestamp(), func(base Metric) { w.exponential(base, p) }) {
+			if !w.pointOf(in, p, p.StartTimestamp(), func(base Metric) { w.exponential(base, p) }) {
 				return false
 			}
 		}
 	case pmetric.MetricTypeSummary:
 		for _, p := range m.Summary().DataPoints().All() {
-			if !w.point(in, p, p.StartTimestamp(), func(base Metric) { w.summary(base, p) }) {
+			if !w.pointOf(in, p, p.StartTimestamp(), func(base Metric) { w.summary(base, p) }) {
 				return false
 			}
 		}
@@ -123,7 +129,16 @@ func (w *work) pointsOf(in *instrument, m pmetric.Metric) bool {
 
 func (w *work) numbers(in *instrument, points pmetric.NumberDataPointSlice) bool {
 	for _, p := range points.All() {
-		if !w.point(in, p, p.StartTimestamp(), func(base Metric) { w.number(base, p) }) {
+		if !w.pointOf(in, p, p.StartTimestamp(), func(base Metric) {
+			switch p.ValueType() {
+			case pmetric.NumberDataPointValueTypeDouble:
+				w.number(base, p.DoubleValue(), true)
+			case pmetric.NumberDataPointValueTypeInt:
+				w.number(base, float64(p.IntValue()), true)
+			default:
+				w.number(base, 0, false)
+			}
+		}) {
 			return false
 		}
 	}
@@ -137,24 +152,36 @@ type dataPoint interface {
 	Flags() pmetric.DataPointFlags
 }
 
+// pointOf decodes a data point of pdata's.
+func (w *work) pointOf(in *instrument, p dataPoint, start pcommon.Timestamp, emit func(Metric)) bool {
+	labels := func() series.Labels { return w.pointLabels(&in.resource, p.Attributes()) }
+	return w.point(in, pointTimes{p.Timestamp(), start, p.Flags().NoRecordedValue()}, labels, emit)
+}
+
+// pointTimes are those of a data point, and whether it says that there is no value any more.
+type pointTimes struct {
+	at, start pcommon.Timestamp
+	stale     bool
+}
+
 // point decodes one data point: emit turns the metric made of what all kinds share into one or more. A
 // fault in any of them refuses all. It returns false when the record ends here.
-func (w *work) point(in *instrument, p dataPoint, start pcommon.Timestamp, emit func(Metric)) bool {
+func (w *work) point(in *instrument, p pointTimes, labels func() series.Labels, emit func(Metric)) bool {
 	b, s := w.out, w.s
 	index, ok := w.begin(&in.resource)
 	if !ok {
 		return false
 	}
-	if p.Flags().NoRecordedValue() {
+	if p.stale {
 		b.Stale++
 		return true
 	}
 	kept := b.scratch.mark()
-	base := Metric{Tenant: w.agree(in.tenant), Time: w.otlpTime(p.Timestamp()), Name: in.name, Kind: in.kind, Unit: in.unit, Help: in.help}
-	if start <= math.MaxInt64 {
-		base.Start = int64(start)
+	base := Metric{Tenant: w.agree(in.tenant), Time: w.otlpTime(p.at), Name: in.name, Kind: in.kind, Unit: in.unit, Help: in.help}
+	if p.start <= math.MaxInt64 {
+		base.Start = int64(p.start)
 	}
-	base.Labels = w.pointLabels(&in.resource, p.Attributes())
+	base.Labels = labels()
 	if s.fault.reason == "" {
 		emit(base)
 	}
@@ -189,13 +216,9 @@ func (w *work) finite(field string, v float64) float64 {
 	return v
 }
 
-func (w *work) number(base Metric, p pmetric.NumberDataPoint) {
-	switch p.ValueType() {
-	case pmetric.NumberDataPointValueTypeDouble:
-		base.Value = w.finite("value", p.DoubleValue())
-	case pmetric.NumberDataPointValueTypeInt:
-		base.Value = float64(p.IntValue())
-	default:
+// number emits a data point of a gauge or sum, if it has a value.
+func (w *work) number(base Metric, v float64, has bool) {
+	if base.Value = w.finite("value", v); !has {
 		w.s.field = "value"
 		w.s.refuse(ReasonMissing, "the data point has no value")
 	}

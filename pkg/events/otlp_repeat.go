@@ -44,41 +44,36 @@ const (
 	tagPointFlags      = 8 << 3
 )
 
-// repeatOTLP decodes an OTLP request of which data points are known: these go into the batch as they are, and a request of only the others is
-// unmarshalled. Otherwise the batch is as before, and digests holds those of the request's data points, if they could be told.
+// repeatOTLP decodes an OTLP request part by part: data points that are known go into the batch as they are, plain ones are decoded here, and a request
+// of only the others is unmarshalled. Otherwise the batch is as before, and digests holds those of the request's data points, if they could be told.
 //
 // That is Repeats' argument once more: time, start and value are tokens of fixed length, and a data point means what the bytes of itself, of its metric,
 // scope and resource mean, each without what they hold of others. A request that is not well-formed has a part that is not, and that
 // part was in none that was learnt.
 func (w *work) repeatOTLP() bool {
 	s, r := w.s, w.src.Repeats
-	s.digests = s.digests[:0]
+	s.digests, s.points = s.digests[:0], s.points[:0]
 	if !w.repeatRequest(w.src.Value) || len(s.digests) == 0 {
 		s.digests, w.out.Repeats = s.digests[:0], w.out.Repeats[:0]
 		return false
 	}
-	switch r.findAll(s.digests, w.out.Repeats, &s.fetched) {
-	case 0:
-		w.out.Repeats = w.out.Repeats[:0]
-		return false
-	case len(s.digests):
+	if r.findAll(s.digests, w.out.Repeats, &s.fetched) == len(s.digests) {
 		w.out.Events = len(s.digests)
-	default:
-		if !w.repeatSome() {
-			w.out.empty()
-			return false
-		}
+	} else if !w.repeatSome() {
+		w.out.empty()
+		return false
 	}
 	s.digests = s.digests[:0]
 	return true
 }
 
-// repeatSome unmarshals what is not known. It says no when that is no request, or when the record may have too much, of which what is known does not decide.
+// repeatSome decodes what is not known. It says no when that is no request, or when the record may have too much, of which what is known does not decide.
 func (w *work) repeatSome() bool {
-	w.points, w.out.Repeats = w.out.Repeats, w.out.Repeats[:0]
-	defer func() { w.points = nil }()
-	points := w.points
-	w.s.request, _ = prune(w.s.request[:0], w.src.Value, 0, &points)
+	w.found, w.out.Repeats = w.out.Repeats, w.out.Repeats[:0]
+	defer func() { w.found = nil }()
+	w.markPlain()
+	rest := w.s.points
+	w.s.request, _ = prune(w.s.request[:0], w.src.Value, 0, &rest)
 	request := pmetricotlp.NewExportRequest()
 	if request.UnmarshalProto(w.s.request) != nil || !w.otlpMetrics(request.Metrics()) {
 		return false
@@ -89,16 +84,16 @@ func (w *work) repeatSome() bool {
 // takeKnown puts the data points that are known, up to the next that is not, into the batch. It says no when the record may have too much.
 func (w *work) takeKnown() bool {
 	b := w.out
-	for b.Events < len(w.points) {
+	for b.Events < len(w.found) {
 		// room would count what is known as decoded.
 		n := len(b.Repeats)
 		if len(b.Metrics)+n >= w.opts.MaxEvents || len(b.scratch.labels)+n*w.opts.MaxLabels >= maxRecordLabels {
 			return false
 		}
-		if w.points[b.Events].Ref == notKnown {
+		if w.found[b.Events].Ref == notKnown {
 			break
 		}
-		b.Repeats = append(b.Repeats, w.points[b.Events])
+		b.Repeats = append(b.Repeats, w.found[b.Events])
 		b.Events++
 	}
 	return true
@@ -110,9 +105,9 @@ var levels = [...][]uint64{
 	{tagMetricGauge, tagMetricSum, tagMetricHistogram, tagMetricExponential, tagMetricSummary}, {tagPoints},
 }
 
-// prune appends a message of one of levels without the data points that are known, and says whether it has others. points are those of the message and
-// of what follows it.
-func prune(dst, b []byte, level int, points *[]Repeat) (_ []byte, some bool) {
+// prune appends a message of one of levels without the data points that pdata need not decode, and says whether it has any that are not known. points
+// are those of the message and of what follows it.
+func prune(dst, b []byte, level int, points *[]otlpPoint) (_ []byte, some bool) {
 	for len(b) > 0 {
 		before := b
 		f, _ := cutField(&b)
@@ -121,10 +116,11 @@ func prune(dst, b []byte, level int, points *[]Repeat) (_ []byte, some bool) {
 		case !slices.Contains(levels[level], f.tag):
 			dst = append(dst, field...)
 		case level == len(levels)-1:
-			if (*points)[0].Ref == notKnown {
-				dst, some = append(dst, field...), true
+			p := (*points)[0]
+			if *points = (*points)[1:]; !p.known && !p.plain {
+				dst = append(dst, field...)
 			}
-			*points = (*points)[1:]
+			some = some || !p.known
 		default:
 			from := len(dst)
 			dst = append(binary.AppendUvarint(dst, f.tag), 0x80, 0x80, 0x80, 0x80, 0) // room for any size
@@ -207,12 +203,17 @@ func (w *work) repeatMetric(b []byte, context series.ID) bool {
 	if context = w.otlpDigest(told); !found {
 		return false // nothing of it would be looked up, and what is no protobuf in it not be found
 	}
-	return each(data, tagPoints, func(point []byte) bool {
+	from := len(w.s.points)
+	ok := each(data, tagPoints, func(point []byte) bool {
 		if !numbers {
-			return w.notePoint(series.ID{}, Repeat{})
+			return w.notePoint(series.ID{}, Repeat{}, nil)
 		}
 		return w.repeatPoint(point, context)
 	})
+	for i := range w.s.points[from:] {
+		w.s.points[from+i].end = len(w.s.points)
+	}
+	return ok
 }
 
 // repeatPoint reads a number. Its digest is that of its bytes with zeros for time, value and start.
@@ -247,18 +248,19 @@ func (w *work) repeatPoint(b []byte, context series.ID) bool {
 		i = next
 	}
 	if times != 1 || starts > 1 || values != 1 || r.Time <= 0 || r.Value-r.Value != 0 {
-		return w.notePoint(series.ID{}, r)
+		return w.notePoint(series.ID{}, r, b)
 	}
-	return w.notePoint(w.otlpDigest(s.cutter.told), r)
+	return w.notePoint(w.otlpDigest(s.cutter.told), r, b)
 }
 
-// notePoint takes what a data point says, and its digest: zero for one that cannot be known.
-func (w *work) notePoint(digest series.ID, r Repeat) bool {
+// notePoint takes what a data point says, its digest, zero for one that cannot be known, and its bytes if it is a number.
+func (w *work) notePoint(digest series.ID, r Repeat, b []byte) bool {
 	s := w.s
 	if r.Index = len(s.digests); r.Index >= min(w.opts.MaxEvents, maxRecordLabels/max(w.opts.MaxLabels, 1)) {
 		return false
 	}
 	s.digests = append(s.digests, digest)
+	s.points = append(s.points, otlpPoint{bytes: b})
 	w.out.Repeats = append(w.out.Repeats, r)
 	return true
 }

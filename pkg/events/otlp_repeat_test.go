@@ -66,6 +66,21 @@ func drawMetric(t *rapid.T, m pmetric.Metric, few, some func(string) int, rarely
 	for range some("points") {
 		p := points.AppendEmpty()
 		p.Attributes().PutStr("n", fmt.Sprint(few("n")))
+		p.Attributes().PutStr(rapid.SampledFrom([]string{"k.a", "k.b", "k_c", "kdd"}).Draw(t, "name"), fmt.Sprint(few("k")))
+		if rarely("other types") {
+			p.Attributes().PutBool("sure", few("sure") == 0)
+			p.Attributes().PutInt("least", math.MinInt64)
+		}
+		if rarely("double") {
+			p.Attributes().PutDouble("half", 0.5)
+		}
+		if rarely("nothing") {
+			p.Attributes().PutEmpty("nothing")
+		}
+		if rarely("strange text") {
+			p.Attributes().PutStr("text", "\xff")
+			p.Attributes().PutStr("", "no name")
+		}
 		if rarely("collision") {
 			p.Attributes().PutStr("a.b", "1")
 			p.Attributes().PutInt("a_b", 2)

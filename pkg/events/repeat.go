@@ -183,12 +183,11 @@ const notKnown = math.MaxUint32
 // findAll looks all of digests up, which are those of list, and returns how many are known; the others are notKnown. It reads of all of them before it
 // needs any, so that the processor waits for all at once.
 func (r *Repeats) findAll(digests []series.ID, list []Repeat, fetched *uint64) (known int) {
-	if r.used == 0 {
-		return 0
-	}
 	for i := range digests {
-		home, _ := r.setsOf(digests[i].Lo)
-		*fetched += home[0].low
+		if len(r.sets) > 0 {
+			home, _ := r.setsOf(digests[i].Lo)
+			*fetched += home[0].low
+		}
 	}
 	for i := range digests {
 		ref, ok := r.find(digests[i])

@@ -42,9 +42,12 @@ type scanner struct {
 	memos  memos
 	cutter cutter
 
-	digests []series.ID // of the data points of an OTLP request
-	request []byte      // those of them that are not known
-	fetched uint64      // of no meaning: what is read ahead has to go somewhere
+	digests    []series.ID // of the data points of an OTLP request
+	points     []otlpPoint // which these are
+	request    []byte      // what pdata has to decode of it
+	instrument instrument
+	attributes []series.Label
+	fetched    uint64 // of no meaning: what is read ahead has to go somewhere
 }
 
 func (s *scanner) load(record []byte) {
