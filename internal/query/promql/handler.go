@@ -1,6 +1,7 @@
 package promql
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -10,6 +11,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/vigie-io/vigie/internal/query/slots"
 	"github.com/vigie-io/vigie/internal/tenants"
 	"github.com/vigie-io/vigie/pkg/events"
 )
@@ -43,7 +45,7 @@ const maxBody = 1 << 20
 // carries the tenant.
 func (s *Service) Handler() http.Handler {
 	upstream := newAPI(s)
-	queries, reads := s.queries(traced(upstream)), s.remoteRead()
+	queries, lists, reads := s.queries(traced(upstream)), s.held(upstream), s.held(s.remoteRead())
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		path := r.URL.Path
 		if strings.HasPrefix(path, "/label/") && strings.HasSuffix(path, "/values") {
@@ -84,9 +86,35 @@ func (s *Service) Handler() http.Handler {
 				writeError(w, http.StatusUnprocessableEntity, "execution", selectorsLimit(s.cfg.MaxSelectors).Error())
 			case path == "/query" || path == "/query_range":
 				queries.ServeHTTP(w, r)
+			case path == "/series" || path == "/labels" || path == "/label/:name/values":
+				lists.ServeHTTP(w, r)
 			default:
 				upstream.ServeHTTP(w, r)
 			}
+		}
+	})
+}
+
+// held lets next answer in one of the tenant's places, for which a request waits at most as long as a query may run.
+func (s *Service) held(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		tenant, ok := tenants.FromContext(r.Context())
+		if !ok {
+			writeError(w, http.StatusInternalServerError, "internal", errNoTenant.Error())
+			return
+		}
+		limits := s.limits(tenant)
+		ctx, cancel := context.WithTimeout(r.Context(), limits.QueryTimeout)
+		release, err := s.slots.Acquire(ctx, tenant)
+		cancel()
+		switch {
+		case errors.Is(err, slots.ErrFull):
+			writeError(w, http.StatusTooManyRequests, "execution", waitingLimit(limits.QueryConcurrency).Error())
+		case err != nil:
+			writeError(w, http.StatusServiceUnavailable, "timeout", timeLimit(limits.QueryTimeout).Error())
+		default:
+			defer release()
+			next.ServeHTTP(w, r)
 		}
 	})
 }

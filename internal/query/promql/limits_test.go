@@ -101,6 +101,11 @@ func TestConcurrency(t *testing.T) {
 	if !strings.Contains(a.Error, "query_concurrency = 1") {
 		t.Errorf("got %s, want the limit by name", a.body)
 	}
+	for _, path := range []string{"/labels", "/label/service/values", "/series?match[]=x"} {
+		if a := s.do("acme", "GET", path, nil); a.code != 429 || a.Type != "execution" || !strings.Contains(a.Error, "query_concurrency = 1") {
+			t.Errorf("%s: got %d %s, want the limit by name", path, a.code, a.body)
+		}
+	}
 	s.store.mu.Unlock()
 	if a := <-done; a.code != 200 {
 		t.Errorf("got %d %s", a.code, a.body)

@@ -1,15 +1,11 @@
 package promql
 
 import (
-	"errors"
 	"net/http"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/prometheus/config"
 	"github.com/prometheus/prometheus/storage/remote"
-
-	"github.com/vigie-io/vigie/internal/query/slots"
-	"github.com/vigie-io/vigie/internal/tenants"
 )
 
 const (
@@ -22,20 +18,6 @@ func (s *Service) remoteRead() http.Handler {
 	upstream := remote.NewReadHandler(s.log, prometheus.NewRegistry(), s.Queryable(), func() config.Config { return config.DefaultConfig },
 		0, readConcurrency, readFrame)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		tenant, ok := tenants.FromContext(r.Context())
-		if !ok {
-			writeError(w, http.StatusInternalServerError, "internal", errNoTenant.Error())
-			return
-		}
-		release, err := s.slots.Acquire(r.Context(), tenant)
-		if err != nil {
-			if errors.Is(err, slots.ErrFull) {
-				err = waitingLimit(s.limits(tenant).QueryConcurrency)
-			}
-			http.Error(w, err.Error(), http.StatusTooManyRequests)
-			return
-		}
-		defer release()
 		r.Body = http.MaxBytesReader(w, r.Body, maxBody)
 		upstream.ServeHTTP(w, r.WithContext(asTotals(r.Context())))
 	})
