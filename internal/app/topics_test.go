@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -12,9 +13,22 @@ import (
 )
 
 // trace is what is opened, closed and found, in order.
-type trace struct{ strings.Builder }
+type trace struct {
+	mu   sync.Mutex
+	text strings.Builder
+}
 
-func (t *trace) note(what string) { t.WriteString(what + " ") }
+func (t *trace) note(what string) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.text.WriteString(what + " ")
+}
+
+func (t *trace) String() string {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.text.String()
+}
 
 // Close ends what was opened.
 func (t *trace) Close() { t.note("close") }
