@@ -164,7 +164,7 @@ func (o *Outputs) addSeries(tn *tenant, ref uint32, e *entry) {
 		o.labels = make(series.Labels, 0, labelPage) // earlier rows keep what they have
 	}
 	from := len(o.labels)
-	o.labels = series.AppendLabels(o.labels, tn.table.Key(ref))
+	o.labels = tn.table.AppendLabels(o.labels, ref)
 	labels := o.labels[from:len(o.labels):len(o.labels)]
 	b.Labels = append(b.Labels, labels)
 	b.LastSeen = append(b.LastSeen, e.seen)
@@ -451,7 +451,8 @@ func (t *Task) sweep(idle int64) {
 				g.size--
 			}
 			tn.classes.leave(e.class)
-			tn.table.Delete(tn.table.Hash(ref), tn.table.Key(ref))
+			t.key = tn.table.AppendKey(t.key[:0], ref)
+			tn.table.Delete(tn.table.Hash(ref), t.key)
 			gone = true
 			return true
 		})

@@ -81,7 +81,7 @@ func (t *Task) repeat(tn *tenant, r *events.Repeat) {
 	t.number(t.take(tn, r.Ref, e, r.Time), r.Time, r.Value)
 	if t.declares {
 		of := tn.class(e)
-		t.known = series.AppendLabels(t.known[:0], tn.table.Key(r.Ref))
+		t.known = tn.table.AppendLabels(t.known[:0], r.Ref)
 		t.declareMetric(&events.Metric{
 			Tenant: tn.name, Time: r.Time, Start: r.Start, Name: of.group.metric, Kind: of.group.kind, Value: r.Value, Labels: t.known, Unit: of.about.unit, Help: of.about.help,
 		})

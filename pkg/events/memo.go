@@ -15,12 +15,17 @@ import (
 type memo struct {
 	token string // "name": as it stands in the record, quotes and colon included
 	key   string
-	head  uint64 // the first eight bytes of token, as one little-endian word
-	mask  uint64 // of head, the bytes token has
-	next  []*memo
+	next  []branch
 	lost  uint8 // keys not found here since the last that was learnt
 
 	order []uint8 // at the last label: sorted[i] is label order[i]; nil when not known
+}
+
+// branch leads to a key that followed. What tells it from the others lies beside theirs, so that it need not be waited for one by one.
+type branch struct {
+	head uint64 // the first eight bytes of the token, as one little-endian word
+	mask uint64 // of head, the bytes the token has
+	to   *memo
 }
 
 // Bounds of the memory of a memo, and of the time lost where it does not help.
@@ -41,8 +46,12 @@ type memos struct {
 // find returns the remembered key that stands at the beginning of b, which has at least pad bytes.
 func (m *memo) find(b []byte) *memo {
 	word := binary.LittleEndian.Uint64(b)
-	for _, n := range m.next {
-		if word&n.mask == n.head && (n.mask != math.MaxUint64 || len(n.token) <= len(b) && string(b[8:len(n.token)]) == n.token[8:]) {
+	for i := range m.next {
+		br := &m.next[i]
+		if word&br.mask != br.head {
+			continue
+		}
+		if n := br.to; br.mask != math.MaxUint64 || len(n.token) <= len(b) && string(b[8:len(n.token)]) == n.token[8:] {
 			return n
 		}
 	}
@@ -69,14 +78,12 @@ func (t *memos) learn(m *memo, token []byte) *memo {
 	spelling := string(token)
 	var head [8]byte
 	size := copy(head[:], spelling)
-	n := &memo{
-		token: spelling, key: spelling[1 : len(spelling)-2],
-		head: binary.LittleEndian.Uint64(head[:]), mask: math.MaxUint64 >> (64 - 8*size),
-	}
+	n := &memo{token: spelling, key: spelling[1 : len(spelling)-2]}
+	br := branch{binary.LittleEndian.Uint64(head[:]), math.MaxUint64 >> (64 - 8*size), n}
 	if full {
-		m.next[memoFan-1] = n
+		m.next[memoFan-1] = br
 	} else {
-		m.next = append(m.next, n)
+		m.next = append(m.next, br)
 	}
 	return n
 }

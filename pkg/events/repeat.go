@@ -65,7 +65,7 @@ func (r *Repeats) Len() int { return r.used }
 // Learn says that events with the digest of a decoded Metric, which is not zero, are ref to the caller, below 2^32-1. It may
 // forget another event.
 func (r *Repeats) Learn(digest series.ID, ref uint32) {
-	if r.used >= len(r.sets)*len(repeatSet{})/2 && len(r.sets) < r.most {
+	if r.used >= len(r.sets)*len(repeatSet{})*5/8 && len(r.sets) < r.most {
 		r.rebuild(max(1, 2*len(r.sets)), func(uint32) bool { return true })
 	}
 	r.place(repeatSlot{digest.Lo, uint32(digest.Hi), ref + 1})

@@ -3,7 +3,6 @@ package series
 import (
 	"encoding/binary"
 	"errors"
-	"unsafe"
 
 	"github.com/zeebo/xxh3"
 )
@@ -49,27 +48,6 @@ func ParseKey(key []byte) (kind byte, metric string, ls Labels, err error) {
 		ls = append(ls, label)
 	}
 	return kind, metric, ls, nil
-}
-
-// AppendLabels appends the labels of a canonical key to dst. The key must be one that AppendKey made: it is not looked at closely.
-// The labels' strings are bytes of key, which must stay as they are for as long as the labels are held.
-func AppendLabels(dst Labels, key []byte) Labels {
-	rest := key[1:]
-	next := func() string {
-		n, width := uint64(rest[0]), 1
-		if n >= 0x80 {
-			n, width = binary.Uvarint(rest)
-		}
-		s := rest[width : width+int(n)]
-		rest = rest[width+int(n):]
-		return unsafe.String(unsafe.SliceData(s), len(s))
-	}
-	next() // the metric
-	for len(rest) > 0 {
-		name := next()
-		dst = append(dst, Label{Name: name, Value: next()})
-	}
-	return dst
 }
 
 // Hash returns the ID of a canonical key: its XXH3-128 with seed 0. It is part of the storage format and

@@ -37,9 +37,11 @@ func TestKeyRoundTrip(t *testing.T) {
 		if err != nil || gotKind != kind || gotMetric != metric || !gotLabels.Equal(ls) {
 			t.Fatalf("got %d %q %v %v, want %d %q %v", gotKind, gotMetric, gotLabels, err, kind, metric, ls)
 		}
+		var table series.Table[int]
+		ref, _ := table.Insert(1, key[len("before"):])
 		before := series.Labels{{Name: "before"}}
-		if got := series.AppendLabels(before, key[len("before"):]); got[0] != before[0] || !got[1:].Equal(ls) {
-			t.Fatalf("labels alone: got %v, want %v", got, ls)
+		if got := table.AppendLabels(before, ref); got[0] != before[0] || !got[1:].Equal(ls) {
+			t.Fatalf("labels of a table's key: got %v, want %v", got, ls)
 		}
 	})
 }

@@ -1,23 +1,20 @@
 package series
 
-import (
-	"bytes"
-	"math"
-)
+import "math"
 
 // Table maps keys to values by open addressing. The caller brings the hash with the key, and every hit is
 // confirmed by comparing the whole key, so equal hashes cost time and never merge two keys.
 //
 // A key has a number for as long as it is there. Values live in pages that do not move: a *V stays valid until its key is
 // deleted. Beside what V points to, nothing in a Table is of interest to the garbage collector: a page is one object, and keys
-// lie in a few large ones. Iteration order depends only on the sequence of calls, not on hashes: the same calls give the same
+// lie in a few large ones. Of canonical keys (AppendKey) that differ in values of labels only, all else is kept once. Iteration order depends only on the sequence of calls, not on hashes: the same calls give the same
 // order on every machine. The zero Table is empty and ready. Not safe for concurrent use.
 type Table[V any] struct {
 	slots []slot // power of two, at most 3/4 used
 	pages []*page[V]
 	used  uint32   // numbers ever handed out; those in free are among them
 	free  []uint32 // numbers to use again, last freed first
-	keys  slab
+	keys  keys
 }
 
 // slot is one place of the index: a key's number plus one (0 = vacant) and the upper half of its hash,
@@ -59,9 +56,16 @@ func (t *Table[V]) Find(hash uint64, key []byte) (ref uint32, ok bool) {
 // At returns the value of the key that has this number. It is zero when none has it any more.
 func (t *Table[V]) At(ref uint32) *V { return &t.pages[ref>>pageShift].values[ref&(pageSize-1)] }
 
-// Key returns the key that has this number, and Hash its hash. It must not be written to, and stays as it is for as long as
-// it is held.
-func (t *Table[V]) Key(ref uint32) []byte { return t.keys.text(t.head(ref).key) }
+// AppendKey appends the key that has this number to dst.
+func (t *Table[V]) AppendKey(dst []byte, ref uint32) []byte {
+	return t.keys.appendKey(dst, t.head(ref).key)
+}
+
+// AppendLabels appends the labels of the key that has this number, which has to be canonical, to dst. Their strings stay as they are for as long
+// as they are held.
+func (t *Table[V]) AppendLabels(dst Labels, ref uint32) Labels {
+	return t.keys.appendLabels(dst, t.head(ref).key)
+}
 
 // Hash returns the hash of the key that has this number.
 func (t *Table[V]) Hash(ref uint32) uint64 { return t.head(ref).hash }
@@ -89,10 +93,10 @@ func (t *Table[V]) Delete(hash uint64, key []byte) bool {
 	}
 	ref := t.slots[i].ref - 1
 	t.closeGap(i)
-	t.keys.remove(t.head(ref).key)
+	t.keys.texts.remove(t.head(ref).key)
 	*t.head(ref), *t.At(ref) = head{}, *new(V)
 	t.free = append(t.free, ref)
-	if t.keys.wasteful() {
+	if t.keys.texts.wasteful() {
 		t.pack()
 	}
 	return true
@@ -100,13 +104,15 @@ func (t *Table[V]) Delete(hash uint64, key []byte) bool {
 
 // pack copies the keys together, so that the memory of deleted ones is free.
 func (t *Table[V]) pack() {
-	var keys slab
+	var packed keys
+	var key []byte
 	for n := range t.used {
 		if h := t.head(n); h.key != (slabText{}) {
-			h.key = keys.add(t.keys.text(h.key))
+			key = t.keys.appendKey(key[:0], h.key)
+			h.key = packed.add(key)
 		}
 	}
-	t.keys = keys
+	t.keys = packed
 }
 
 // Range calls yield for the number of every key until it returns false. yield may delete the key it was given, and no
@@ -133,7 +139,7 @@ func (t *Table[V]) find(hash uint64, key []byte) (at uint64, ok bool) {
 		if s.tag != tag {
 			continue
 		}
-		if h := t.head(s.ref - 1); h.hash == hash && bytes.Equal(t.keys.text(h.key), key) {
+		if h := t.head(s.ref - 1); h.hash == hash && t.keys.equal(h.key, key) {
 			return i, true
 		}
 	}
