@@ -121,8 +121,8 @@ func (w *World) trim() error {
 	defer cancel()
 	for _, group := range []string{w.cfg.Group, w.cfg.Group + "-sink"} {
 		committed, err := w.admin.FetchOffsets(ctx, group)
-		if errors.Is(err, kerr.GroupIDNotFound) {
-			continue // nobody has read anything
+		if errors.Is(err, kerr.GroupIDNotFound) || kerr.IsRetriable(err) {
+			continue // nobody has read anything, or a fault hit this request
 		}
 		if err != nil {
 			return fmt.Errorf("fetch the offsets of %s: %w", group, err)
