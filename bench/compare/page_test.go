@@ -16,7 +16,8 @@ const machine = `2 shared cores of an AMD EPYC with 24 GB, Linux, Go 1.26, Apach
 - **Dense logs**: 5 million events. Five rounds of JSON for Vigie and one to three for the others; one of protobuf, of OTLP
   and of 10 k series. At their rate they hold 150 events a series and window, but 5 million over 100,000 series are 50, of
   which epochs made 21 a row.
-- **Plain logs**: one round of 3 million events over 60 s of event time`
+- **Plain logs**: one round of 3 million events over 60 s of event time.
+- **A million series**: one round of 10 million events, ten a series, and of 10 k series beside it`
 
 // The summary and the page say what the runs say.
 func TestPage(t *testing.T) {
