@@ -12,11 +12,9 @@ import (
 	"github.com/vigie-io/vigie/pkg/events"
 )
 
-// measureIncrease is the measure of rollups that need samples in order. What they take of the files is kept in runs, sorted by time, and
-// goes through one task when all files are read.
-const measureIncrease = "increase"
-
-func increases(r *pipeline.Rollup) bool { return r.Measure == measureIncrease }
+// increases says whether a rollup needs samples in order. What such take of the files is kept in runs, sorted by time, and goes through
+// one task when all files are read.
+func increases(r *pipeline.Rollup) bool { return r.Measure == pipeline.MeasureIncrease }
 
 // increaseIdle is how long a cumulative series may be silent in files, in event time, before it may begin anew: they may hold a sample an
 // hour, so that it is longer than a stream's series_idle. What is forgotten is decided at the ends of chunks.
@@ -66,14 +64,11 @@ func (j *Job) fill(ctx context.Context, s *set) error {
 }
 
 func (j *Job) newFilling(ctx context.Context, s *set) (*filling, error) {
-	r := &run{Job: j, ledger: j.ledger + "#increases", file: &file{path: "increases of " + s.rollup.Name, hash: hashOf(s.name)}, known: map[int64]Entry{}, cfg: pipeline.DefaultConfig()}
+	r := &run{Job: j, ledger: j.ledger + "#increases", file: &file{path: "increases of " + s.rollup.Name, hash: hashOf(s.name)}, cfg: pipeline.DefaultConfig()}
 	if s.rollup.Window == nil {
-		entries, err := j.store.Entries(ctx, r.ledger, r.file.hash)
-		if err != nil {
+		var err error
+		if r.known, err = j.entries(ctx, r.ledger, r.file.hash); err != nil {
 			return nil, err
-		}
-		for _, e := range entries {
-			r.known[e.Chunk] = e
 		}
 	}
 	r.cfg.Rollups, r.cfg.SeriesIdle = []pipeline.Rollup{*s.rollup}, increaseIdle

@@ -285,16 +285,23 @@ func (j *Job) file(ctx context.Context, f *file, seen map[string]string) error {
 	return j.retry(ctx, func() error { return j.store.Record(ctx, j.ledger, f.hash, &r.entry) })
 }
 
+// entries are those that a ledger has under a hash, by chunk.
+func (j *Job) entries(ctx context.Context, ledger, hash string) (map[int64]Entry, error) {
+	list, err := j.store.Entries(ctx, ledger, hash)
+	known := make(map[int64]Entry, len(list))
+	for _, e := range list {
+		known[e.Chunk] = e
+	}
+	return known, err
+}
+
 // begin reads the ledger of the file, and opens it when it is new.
 func (j *Job) begin(ctx context.Context, f *file) (*run, error) {
-	entries, err := j.store.Entries(ctx, j.ledger, f.hash)
+	known, err := j.entries(ctx, j.ledger, f.hash)
 	if err != nil {
 		return nil, err
 	}
-	r := &run{Job: j, ledger: j.ledger, file: f, known: map[int64]Entry{}, cfg: pipeline.DefaultConfig()}
-	for _, e := range entries {
-		r.known[e.Chunk] = e
-	}
+	r := &run{Job: j, ledger: j.ledger, file: f, known: known, cfg: pipeline.DefaultConfig()}
 	entry, ok := r.known[wholeFile]
 	if !ok {
 		entry = Entry{Chunk: wholeFile, State: Begun, Name: f.path, Plan: j.plan, Started: j.now().Truncate(time.Millisecond)}

@@ -40,14 +40,11 @@ func (j *Job) await(ctx context.Context, files []*file) error {
 		if known[f.hash] != nil {
 			continue
 		}
-		entries, err := j.store.Entries(ctx, j.ledgerOfWindows(), f.hash)
+		entries, err := j.entries(ctx, j.ledgerOfWindows(), f.hash)
 		if err != nil {
 			return err
 		}
-		known[f.hash] = map[int64]Entry{}
-		for _, e := range entries {
-			known[f.hash][e.Chunk] = e
-		}
+		known[f.hash] = entries
 	}
 	for i := range j.awaiting {
 		set, err := j.setOf(&j.awaiting[i], files, known)

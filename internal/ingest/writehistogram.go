@@ -180,13 +180,10 @@ func (b *writeBuckets) dense(dst []float64) (first int64, counts []float64, err 
 // event fills into with the histogram. The index of an exponential one's buckets is OpenTelemetry's, which is Prometheus' less one. into.Bounds
 // are h's.
 func (h *writeHistogram) event(into *events.Histogram) error {
-	first := int64(1)
-	switch {
-	case h.schema == events.CustomScale:
-		first = 0
-	case h.schema < schemaMin || h.schema > schemaMax:
+	if h.schema != events.CustomScale && (h.schema < schemaMin || h.schema > schemaMax) {
 		return fmt.Errorf("schema is %d: want %d to %d, or %d", h.schema, schemaMin, schemaMax, events.CustomScale)
 	}
+	first := int64(events.PrometheusIndex(int32(h.schema)))
 	if err := h.positive.event(&into.Positive, first); err != nil {
 		return fmt.Errorf("positive buckets: %w", err)
 	}

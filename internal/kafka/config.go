@@ -184,8 +184,12 @@ const (
 	protocolConsumer = "consumer"
 )
 
-// nameLetters is what names of Kafka's are made of. Their length is checked apart: a bounded repetition takes thousands of allocations to compile.
+// nameLetters is what names of Kafka's are made of.
 var nameLetters = regexp.MustCompile(`^[A-Za-z0-9._-]*$`)
+
+// isName says whether a text is a name, or none, of at most so many bytes. The expression does not count them: a bounded repetition takes thousands
+// of allocations to compile.
+func isName(text string, most int) bool { return len(text) <= most && nameLetters.MatchString(text) }
 
 const (
 	maxTopicName    = 249
@@ -203,7 +207,7 @@ func (c *Config) Validate() error {
 		}
 	}
 	for key, value := range map[string]string{"instance": c.Instance, "transactional_id_prefix": c.TransactionalIDPrefix, "group": c.Group, "client_id": c.ClientID} {
-		if !nameLetters.MatchString(value) || len(value) > maxInstanceName || value == "" && key != "instance" {
+		if !isName(value, maxInstanceName) || value == "" && key != "instance" {
 			return fmt.Errorf("kafka.%s %q: want letters, digits, '.', '_' and '-', at most 128", key, value)
 		}
 	}
@@ -311,7 +315,7 @@ func (t *Topics) validate() (err error) {
 	t.each(func(key string, topic *Topic) {
 		switch other := seen[topic.Name]; {
 		case err != nil:
-		case !nameLetters.MatchString(topic.Name) || len(topic.Name) > maxTopicName || topic.Name == "":
+		case !isName(topic.Name, maxTopicName) || topic.Name == "":
 			err = fmt.Errorf("kafka.topics.%s.name %q: want 1 to 249 of letters, digits, '.', '_' and '-'", key, topic.Name)
 		case other != "":
 			err = fmt.Errorf("kafka.topics.%s.name %q: is the name of kafka.topics.%s already", key, topic.Name, other)
@@ -340,7 +344,7 @@ func (c *Config) instance() (string, error) {
 		return c.Instance, nil
 	}
 	host, err := os.Hostname()
-	if err != nil || !nameLetters.MatchString(host) || len(host) > maxInstanceName {
+	if err != nil || !isName(host, maxInstanceName) {
 		return "", fmt.Errorf("host name %q cannot serve as kafka.instance: set it (%w)", host, errors.Join(err))
 	}
 	return host, nil

@@ -83,7 +83,7 @@ type unpacking struct {
 	memory  *memory // into which, again and again: records are valid during fn only
 	most    int     // bytes of a batch
 	asker   *kgo.Client
-	refused func(int32, refusedBatch) error // is called in the place of a batch that was refused, in a partition; nil: that is an error
+	refused func(int32, refusedBatch) error // is called in the place of a batch that was refused, in a partition; only where most refuses any
 }
 
 // readRangeInto is readRange with batches unpacked in another way.
@@ -119,8 +119,12 @@ func readRangeInto(ctx context.Context, cfg *Config, topic string, from, to map[
 	}
 	defer client.Close()
 	for len(left) > 0 {
-		fetches, refused, err := pollRange(ctx, client, how.refused != nil, log)
+		fetches, err := pollAny(ctx, client, 2*time.Second)
 		if err != nil {
+			return err
+		}
+		refused := takeRefused(fetches)
+		if err := fetchErrors(fetches, log); err != nil {
 			return err
 		}
 		if fetches.NumRecords() == 0 {
@@ -166,17 +170,6 @@ func (u *unpacking) goOn(ctx context.Context, client *kgo.Client, refused []refu
 		client.SetOffsets(map[string]map[int32]kgo.EpochOffset{at.Topic: {at.Partition.Partition: batch.next}})
 	}
 	return nil
-}
-
-// pollRange polls for a while. The batches that were refused are no error, and behind the records, when passing says so.
-func pollRange(ctx context.Context, client *kgo.Client, passing bool, log *slog.Logger) (fetches kgo.Fetches, refused []refusal, err error) {
-	if fetches, err = pollAny(ctx, client, 2*time.Second); err != nil {
-		return nil, nil, err
-	}
-	if passing {
-		refused = takeRefused(fetches)
-	}
-	return fetches, refused, fetchErrors(fetches, log)
 }
 
 // pollFor polls for at most so long; only ctx's own end is an error.

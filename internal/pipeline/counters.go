@@ -63,7 +63,7 @@ func newCounters(idle time.Duration, limit func(tenant string) int, rollups []*r
 		series: map[string]*counterEntry{}, tenants: map[string]*counterTenant{},
 	}
 	for _, r := range rollups {
-		if r.measure == measureIncrease {
+		if r.measure == MeasureIncrease {
 			c.rules[r.counterID] = true
 		}
 	}

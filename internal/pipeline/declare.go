@@ -57,7 +57,7 @@ func (t *Task) declare(tenant string, time int64, f rules.Fields, m *measurement
 		if !r.takes(m) || len(r.tenants) > 0 && !slices.Contains(r.tenants, tenants.ID(tenant)) || r.where != nil && !r.where.Match(f) {
 			continue
 		}
-		if r.measure == measureIncrease && t.cfg.Increases != nil {
+		if r.measure == MeasureIncrease && t.cfg.Increases != nil {
 			aside = true
 			continue
 		}
@@ -88,7 +88,7 @@ func (t *Task) measured(r *rollup, m *measurement) *measurement {
 
 // takes says whether a rollup counts such measurements.
 func (r *rollup) takes(m *measurement) bool {
-	if r.measure == measureIncrease {
+	if r.measure == MeasureIncrease {
 		return m.kind == events.Cumulative || m.kind == events.Delta
 	}
 	return m.kind != events.Cumulative

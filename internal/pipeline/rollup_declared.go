@@ -44,7 +44,8 @@ const (
 	measureEvents   = "events"
 	measureDuration = "duration_seconds"
 	measureValue    = "value"
-	measureIncrease = "increase"
+	// MeasureIncrease is what cumulative series have grown by, for which their samples have to come in the order of time.
+	MeasureIncrease = "increase"
 )
 
 // rollup is a Rollup made ready.
@@ -128,7 +129,7 @@ func (r *Rollup) ownMeasure() (string, error) {
 	}
 	measure := cmp.Or(r.Measure, own)
 	switch {
-	case measure == own || measure == measureEvents || measure == measureIncrease && r.From == events.Metrics:
+	case measure == own || measure == measureEvents || measure == MeasureIncrease && r.From == events.Metrics:
 		return measure, nil
 	case r.From == events.Metrics:
 		return "", fmt.Errorf("measure %q of metrics: want value, increase or events", measure)

@@ -238,6 +238,14 @@ func (h *Histogram) Check(maxBuckets int) (Reason, string) {
 	return "", ""
 }
 
+// PrometheusIndex is the index that Prometheus gives the bucket that has index 0 in a Histogram of the scale.
+func PrometheusIndex(scale int32) int32 {
+	if scale == CustomScale {
+		return 0
+	}
+	return 1
+}
+
 func exponential(scale int32) bool { return minScale <= scale && scale <= maxScale }
 
 func scaleRule(scale int32) string {

@@ -131,14 +131,14 @@ func (c *rule) measure(e *event) (d derived, counts bool) {
 	switch {
 	case m.Stale:
 		return d, false
-	case c.Measure == "increase" && m.Kind == events.Cumulative && m.Histogram == nil:
+	case c.Measure == pipeline.MeasureIncrease && m.Kind == events.Cumulative && m.Histogram == nil:
 		d.Kind = events.Delta
 		if e.file != nil {
 			return d, true // the caller takes it for unsure
 		}
 		d.Value, counts, d.unsure = c.increase(e)
 		return d, counts
-	case c.Measure == "increase":
+	case c.Measure == pipeline.MeasureIncrease:
 		return d, d.Kind == events.Delta
 	case level:
 		return d, false

@@ -67,7 +67,7 @@ func (p *pass) event(e *event) {
 	p.metric(e, &m, e.unknown)
 	for _, c := range p.rules {
 		// Increases of files were told by samples of all files, in the order of time.
-		unsure := e.unknown || e.file != nil && c.Measure == "increase"
+		unsure := e.unknown || e.file != nil && c.Measure == pipeline.MeasureIncrease
 		c.derive(e, func(d derived) { p.metric(e, &d.Metric, unsure || d.unsure) })
 	}
 }

@@ -255,7 +255,7 @@ func (v *verifier) begin(ctx context.Context, since time.Time) (err error) {
 
 // remembers says whether the records before Since matter for what follows: cumulative series go on from them.
 func (v *verifier) remembers() bool {
-	return slices.ContainsFunc(v.cfg.Rollups, func(r pipeline.Rollup) bool { return r.From == v.cfg.Signal && r.Measure == "increase" })
+	return slices.ContainsFunc(v.cfg.Rollups, func(r pipeline.Rollup) bool { return r.From == v.cfg.Signal && r.Measure == pipeline.MeasureIncrease })
 }
 
 // bound finds the panes that can be compared. What is not complete yet, or not any more, is left out.

@@ -205,7 +205,7 @@ func (w *windowed) event(e *event) {
 func (w *windowed) fileEvent(e *event) {
 	for _, id := range slices.Sorted(maps.Keys(w.rules)) {
 		rule, part := w.rules[id], e.file.Parts[id]
-		if part == "" || rule.Measure == "increase" {
+		if part == "" || rule.Measure == pipeline.MeasureIncrease {
 			continue
 		}
 		rule.derive(e, func(d derived) { w.derived(e, rule, &d, w.name(part), math.MinInt64) })
@@ -357,7 +357,7 @@ func (d *windowDifference) row(r *WindowRow) error {
 	case r.ID.Lo%d.share.of != d.share.number || !d.v.covers(&r.WindowKey):
 		return nil
 	case rule == nil || d.v.replaced(&r.WindowKey), // no rule of now, or about to be deleted
-		rule.Measure == "increase" && d.v.ofFile(&r.WindowKey): // told by samples in the order of time
+		rule.Measure == pipeline.MeasureIncrease && d.v.ofFile(&r.WindowKey): // told by samples in the order of time
 		d.incomparable++
 		return nil
 	}

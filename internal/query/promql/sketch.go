@@ -125,14 +125,12 @@ func levelHistogram(h *events.Histogram, kind events.Kind) *histogram.FloatHisto
 		ZeroCount:     h.ZeroCount,
 		Count:         h.Count,
 		Sum:           h.Sum,
+		CustomValues:  h.Bounds,
 	}
 	if kind == events.Gauge {
 		out.CounterResetHint = histogram.GaugeType
 	}
-	first := int32(1) // Prometheus' index of the bucket that has 0 in an event
-	if h.Scale == events.CustomScale {
-		first, out.CustomValues = 0, h.Bounds
-	}
+	first := events.PrometheusIndex(h.Scale)
 	out.PositiveSpans, out.PositiveBuckets = oneSpan(h.Positive, first)
 	out.NegativeSpans, out.NegativeBuckets = oneSpan(h.Negative, first)
 	return out.Compact(2)

@@ -105,10 +105,7 @@ func eventHistogram(fh *histogram.FloatHistogram) *events.Histogram {
 		Scale: fh.Schema, ZeroThreshold: fh.ZeroThreshold, ZeroCount: fh.ZeroCount, Count: fh.Count, Sum: fh.Sum, Min: math.NaN(), Max: math.NaN(),
 		Bounds: fh.CustomValues,
 	}
-	first := int32(1) // Prometheus' index of the bucket that has 0 in an event
-	if fh.UsesCustomBuckets() {
-		first = 0
-	}
+	first := events.PrometheusIndex(fh.Schema)
 	fill(&h.Positive, fh.PositiveBucketIterator(), first)
 	fill(&h.Negative, fh.NegativeBucketIterator(), first)
 	if reason, _ := h.Check(events.DefaultOptions().MaxBuckets); reason != "" {
