@@ -27,6 +27,7 @@ var accidents = []struct {
 }{
 	{"offsets", testOffsetsMoved},
 	{"topic recreated", testTopicRecreatedUnderWorker},
+	{"offset outlives topic", testOffsetOutlivesTopic},
 	{"state deleted", testStateDeletedUnderWorker},
 	{"twins", testTwins},
 }
@@ -160,20 +161,25 @@ func (e *employed) stopped(partition int32, want string) {
 	})
 }
 
-// lost is what the worker has counted.
+// lost is what the worker has counted as lost.
 func (e *employed) lost(reason string) int {
+	return e.count("vigie_pipeline_lost_offsets_total", "reason", reason)
+}
+
+// count is the sum of a counter over what has a label.
+func (e *employed) count(name, label, value string) int {
 	families, err := e.metrics.Gather()
 	if err != nil {
 		e.t.Fatal(err)
 	}
 	total := 0.0
 	for _, family := range families {
-		if family.GetName() != "vigie_pipeline_lost_offsets_total" {
+		if family.GetName() != name {
 			continue
 		}
 		for _, m := range family.GetMetric() {
-			for _, label := range m.GetLabel() {
-				if label.GetValue() == reason {
+			for _, l := range m.GetLabel() {
+				if l.GetName() == label && l.GetValue() == value {
 					total += m.GetCounter().GetValue()
 				}
 			}
@@ -242,7 +248,7 @@ func testOffsetsMoved(t *testing.T, cfg kafka.Config) {
 	send(t, cfg, 1, 1)
 	e = employ(t, cfg)
 	e.counted(19)
-	if !e.log.has("it goes on where the results end") {
+	if !e.log.has("it was lost; the task goes on where the results end") {
 		t.Error("got no word of the lost offsets, want it logged")
 	}
 	e.stop()
@@ -304,15 +310,83 @@ func testTopicRecreatedUnderWorker(t *testing.T, cfg kafka.Config) {
 	e.counted(33)
 }
 
+// A member commits for a source topic once more when that has been deleted and created again: brokers take it, by the name.
+// The new topic is read from its start all the same. What another than a member set is left to the operator, and so is what comes from
+// another cluster.
+func testOffsetOutlivesTopic(t *testing.T, cfg kafka.Config) {
+	topic := cfg.Topics.Metrics.Name
+	send(t, cfg, 0, 10)
+	e := employ(t, cfg)
+	e.counted(10)
+	e.stop()
+	mine := standingOffset(t, cfg, 0)
+	recreate(t, cfg, topic)
+	send(t, cfg, 0, 3)
+
+	foreign := mine
+	foreign.Metadata = strings.Replace(mine.Metadata, "cluster=", "cluster=another-", 1)
+	if mine.At != 10 || foreign == mine {
+		t.Fatalf("got %+v committed, want offset 10 with a cluster", mine)
+	}
+	commitOffset(t, cfg, foreign)
+	e = employ(t, cfg)
+	e.stopped(0, "belongs to another topic")
+	e.stop()
+	setOffset(t, cfg, 0, 10)
+	e = employ(t, cfg)
+	e.stopped(0, "belongs to another topic")
+	e.stop()
+
+	commitOffset(t, cfg, mine)
+	e = employ(t, cfg)
+	e.counted(13)
+	if !e.log.has("it belonged to a topic that has been deleted and created again") || !e.log.has("what was unread of the one before is lost") {
+		t.Error("got no word of the topic's death, want it logged")
+	}
+	if got := e.count("vigie_pipeline_replaced_sources_total", "signal", "metrics"); got != 1 {
+		t.Errorf("replaced sources: got %d, want 1", got)
+	}
+	send(t, cfg, 0, 20)
+	e.counted(33)
+	e.stop()
+	e = employ(t, cfg)
+	send(t, cfg, 0, 1)
+	e.counted(34)
+}
+
+// standingOffset is what the group has committed in a partition of metrics.
+func standingOffset(t *testing.T, cfg kafka.Config, partition int32) kadm.Offset {
+	t.Helper()
+	offsets, err := kadmOf(t, cfg).FetchOffsets(deadline(t), cfg.Group)
+	if err != nil {
+		t.Fatal(err)
+	}
+	offset, _ := offsets.Lookup(cfg.Topics.Metrics.Name, partition)
+	return offset.Offset
+}
+
+// recreate returns when the broker tells of the new topic: for a moment it still tells of the one before.
 func recreate(t *testing.T, cfg kafka.Config, topic string) {
 	t.Helper()
 	admin := kadmOf(t, cfg)
+	details := func() kadm.TopicDetail {
+		listed, err := admin.ListTopics(deadline(t), topic)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return listed[topic]
+	}
+	before := details().ID
 	if _, err := admin.DeleteTopic(deadline(t), topic); err != nil {
 		t.Fatal(err)
 	}
 	await(t, "the new topic", func() bool {
 		_, err := admin.CreateTopic(deadline(t), 4, 1, nil, topic)
 		return err == nil || err == kerr.TopicAlreadyExists
+	})
+	await(t, "word of the new topic", func() bool {
+		now := details()
+		return now.Err == nil && now.ID != before && len(now.Partitions) == 4
 	})
 }
 

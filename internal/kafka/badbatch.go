@@ -182,10 +182,10 @@ func (u refusals) commit(request *kmsg.TxnOffsetCommitRequest) {
 	}
 }
 
-// setOffset has a member commit an offset.
+// setOffset has a transaction commit an offset.
 func setOffset(request *kmsg.TxnOffsetCommitRequest, at pipeline.Partition, to kgo.EpochOffset) {
 	p := offsetIn(request, at)
-	p.Offset, p.LeaderEpoch, p.Metadata = to.Offset, to.Epoch, &request.MemberID
+	p.Offset, p.LeaderEpoch = to.Offset, to.Epoch
 }
 
 // offsetIn finds or adds the offset of a partition.

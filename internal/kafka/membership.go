@@ -23,18 +23,34 @@ func (s *Session) withOffsets(ctx context.Context) context.Context {
 		if len(request.Topics) == 0 {
 			s.commitStanding(request)
 		}
+		for i := range request.Topics {
+			topic := &request.Topics[i]
+			noted := s.marks.get(topic.Topic).write(request.MemberID)
+			for j := range topic.Partitions {
+				topic.Partitions[j].Metadata = &noted
+			}
+		}
 		return nil
 	})
 }
 
-// commitStanding has one of the offsets committed that the session has committed or begun with, if there is one.
+// commitStanding has one of the offsets committed that the session has committed or begun with, if there is one: of a topic
+// whose mark is known, if there is one.
 func (s *Session) commitStanding(request *kmsg.TxnOffsetCommitRequest) {
+	var standing pipeline.Partition
+	behind, found := kgo.EpochOffset{}, false
 	for topic, partitions := range s.group.Client().CommittedOffsets() {
+		if found && s.marks.get(topic) == (mark{}) {
+			continue
+		}
 		for partition, at := range partitions {
 			if at.Offset >= 0 {
-				setOffset(request, pipeline.Partition{Topic: topic, Partition: partition}, at)
-				return
+				standing, behind, found = pipeline.Partition{Topic: topic, Partition: partition}, at, true
+				break
 			}
 		}
+	}
+	if found {
+		setOffset(request, standing, behind)
 	}
 }

@@ -28,10 +28,19 @@ func (m *moves) over() error {
 }
 
 // Seek implements pipeline.Session.
-func (s *Session) Seek(ctx context.Context, source pipeline.Partition, next int64) error {
+func (s *Session) Seek(ctx context.Context, source pipeline.Partition, to pipeline.Move) error {
 	s.moves.restoring.Add(1)
 	defer s.moves.restoring.Add(-1)
-	offsets := map[string]map[int32]kgo.EpochOffset{source.Topic: {source.Partition: {Epoch: -1, Offset: next}}}
+	offsets := map[string]map[int32]kgo.EpochOffset{source.Topic: {source.Partition: {Epoch: -1, Offset: to.Offset}}}
+	ctx = kgo.PreCommitFnContext(ctx, func(request *kmsg.OffsetCommitRequest) error {
+		for i := range request.Topics {
+			noted := s.marks.get(request.Topics[i].Topic).write(request.MemberID)
+			for j := range request.Topics[i].Partitions {
+				request.Topics[i].Partitions[j].Metadata = &noted
+			}
+		}
+		return nil
+	})
 	var failed error
 	s.group.Client().CommitOffsetsSync(ctx, offsets, func(_ *kgo.Client, _ *kmsg.OffsetCommitRequest, response *kmsg.OffsetCommitResponse, err error) {
 		if failed = err; err == nil {
@@ -39,10 +48,9 @@ func (s *Session) Seek(ctx context.Context, source pipeline.Partition, next int6
 		}
 	})
 	if failed != nil {
-		return fmt.Errorf("set the offset of group %s in %s/%d to %d: %w", s.cfg.Group, source.Topic, source.Partition, next, explain(failed))
+		return fmt.Errorf("set the offset of group %s in %s/%d to %d: %w", s.cfg.Group, source.Topic, source.Partition, to.Offset, explain(failed))
 	}
-	s.log.Warn("the group had no offset of a partition that has been read, or one whose epoch is not there: it goes on where the results end",
-		"topic", source.Topic, "partition", source.Partition, "offset", next)
+	s.log.Warn("the group's offset has been set: "+to.Why, "topic", source.Topic, "partition", source.Partition, "offset", to.Offset)
 	s.moves.moved.Store(true)
 	return pipeline.ErrMoved
 }
@@ -53,11 +61,14 @@ func (r *restore) origin(ctx context.Context) (pipeline.Origin, error) {
 	at := pipeline.Partition{Topic: r.source, Partition: r.partition}
 	o := pipeline.Origin{TopicID: r.sourceID, Group: r.s.cfg.Group}
 	for {
-		committed, own, err := r.committed(ctx)
+		committed, noted, err := r.committed(ctx)
 		start, known := listOffsets(ctx, r.s.restorer, []pipeline.Partition{at}, offsetEarliest, readUncommitted)[at]
 		end, both := listOffsets(ctx, r.s.restorer, []pipeline.Partition{at}, offsetLatest, readUncommitted)[at]
 		if err == nil && known && both {
-			o.Committed, o.Own, o.Start, o.End = committed, own, start, end
+			o.Committed, o.Own, o.Start, o.End = committed, noted != "", start, end
+			if by := readMark(noted); by.cluster == r.cluster {
+				o.Of = by.topic
+			}
 			break
 		}
 		if err != nil && !kerr.IsRetriable(err) {
@@ -75,9 +86,9 @@ func (r *restore) origin(ctx context.Context) (pipeline.Origin, error) {
 	return o, nil
 }
 
-// committed is the group's offset of the source, -1 when it has none, and whether a member committed it: the client notes
-// the member's id beside an offset, and tools note nothing.
-func (r *restore) committed(ctx context.Context) (offset int64, own bool, err error) {
+// committed is the group's offset of the source, -1 when it has none, and what a member noted beside it: its id at least. Tools
+// note nothing.
+func (r *restore) committed(ctx context.Context) (offset int64, noted string, err error) {
 	topic := kmsg.NewOffsetFetchRequestGroupTopic()
 	topic.Topic, topic.TopicID, topic.Partitions = r.source, r.sourceID, []int32{r.partition}
 	group := kmsg.NewOffsetFetchRequestGroup()
@@ -86,20 +97,23 @@ func (r *restore) committed(ctx context.Context) (offset int64, own bool, err er
 	request.RequireStable, request.Groups = true, append(request.Groups, group)
 	response, err := request.RequestWith(ctx, r.s.restorer)
 	if err != nil {
-		return -1, false, err
+		return -1, "", err
 	}
 	for _, g := range response.Groups {
 		switch err := kerr.ErrorForCode(g.ErrorCode); {
 		case errors.Is(err, kerr.GroupIDNotFound):
-			return -1, false, nil // it has never had a member or an offset
+			return -1, "", nil // it has never had a member or an offset
 		case err != nil:
-			return -1, false, err
+			return -1, "", err
 		}
 		for _, t := range g.Topics {
 			for _, p := range t.Partitions {
-				return p.Offset, p.Metadata != nil && *p.Metadata != "", kerr.ErrorForCode(p.ErrorCode)
+				if p.Metadata != nil {
+					noted = *p.Metadata
+				}
+				return p.Offset, noted, kerr.ErrorForCode(p.ErrorCode)
 			}
 		}
 	}
-	return -1, false, errors.New("the broker's answer does not hold the partition")
+	return -1, "", errors.New("the broker's answer does not hold the partition")
 }

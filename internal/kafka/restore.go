@@ -56,6 +56,7 @@ type restore struct {
 	topic, source string
 	partition     int32
 	id, sourceID  [16]byte
+	cluster       string
 	leader        int32
 
 	memory    *memory
@@ -152,6 +153,10 @@ func (r *restore) found(response *kmsg.MetadataResponse) error {
 		return ErrTopicRecreated
 	}
 	r.id, r.sourceID = topic.TopicID, source.TopicID
+	if response.ClusterID != nil {
+		r.cluster = *response.ClusterID
+	}
+	r.s.marks.set(r.source, mark{r.cluster, r.sourceID})
 	for _, partition := range topic.Partitions {
 		if partition.Partition == r.partition {
 			if r.leader = partition.Leader; r.leader < 0 {

@@ -235,14 +235,7 @@ func testStateRecreated(t *testing.T, cfg kafka.Config) {
 	defer func() { w.session.Close() }()
 	joined(t, cfg, w.session)
 	commit(t, w.session, w.state(0, "a", "1"))
-	admin := kadmOf(t, cfg)
-	if _, err := admin.DeleteTopic(deadline(t), cfg.Topics.StateMetrics.Name); err != nil {
-		t.Fatal(err)
-	}
-	await(t, "the new topic", func() bool {
-		_, err := admin.CreateTopic(deadline(t), 4, 1, nil, cfg.Topics.StateMetrics.Name)
-		return err == nil
-	})
+	recreate(t, cfg, cfg.Topics.StateMetrics.Name)
 	if committed, err := w.session.Commit(deadline(t), []pipeline.Message{w.state(0, "b", "1")}); committed || !errors.Is(err, kafka.ErrTopicRecreated) {
 		t.Fatalf("commit: got %v, %v, want ErrTopicRecreated", committed, err)
 	}

@@ -46,6 +46,7 @@ type Session struct {
 	rewound    map[pipeline.Partition]int64 // whose log lost its end: where the client goes on, until the next records
 	refused    refusals
 	moves      moves
+	marks      marks
 	stop       context.CancelFunc
 	observer   sync.WaitGroup
 	end        context.CancelFunc // of all that the group's client does

@@ -425,14 +425,7 @@ func testRecreated(t *testing.T, cfg kafka.Config) {
 	s := newSession(t, cfg, 0)
 	take(t, s, 3)
 	commit(t, s)
-	admin := kadmOf(t, cfg)
-	if _, err := admin.DeleteTopic(deadline(t), cfg.Topics.Metrics.Name); err != nil {
-		t.Fatal(err)
-	}
-	await(t, "the new topic", func() bool {
-		_, err := admin.CreateTopic(deadline(t), 4, 1, nil, cfg.Topics.Metrics.Name)
-		return err == nil
-	})
+	recreate(t, cfg, cfg.Topics.Metrics.Name)
 	var err error
 	await(t, "error", func() bool { _, err = pollOnce(t.Context(), s); return err != nil })
 	if !errors.Is(err, kafka.ErrTopicRecreated) {

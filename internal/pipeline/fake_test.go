@@ -300,7 +300,9 @@ func (l *fakeLog) origin(p pipeline.Partition) pipeline.Origin {
 	return pipeline.Origin{}
 }
 
-func (l *fakeLog) Seek(context.Context, pipeline.Partition, int64) error { return pipeline.ErrMoved }
+func (l *fakeLog) Seek(context.Context, pipeline.Partition, pipeline.Move) error {
+	return pipeline.ErrMoved
+}
 
 func (l *fakeLog) Release(reaches ...pipeline.Reach) {
 	l.mu.Lock()

@@ -32,6 +32,7 @@ type Metrics struct {
 	lost                   *prometheus.CounterVec // signal, reason
 	stateRecords           *prometheus.CounterVec // signal
 	stateBytes             *prometheus.CounterVec // signal
+	replaced               *prometheus.CounterVec // signal
 	restores               *prometheus.CounterVec // outcome
 	restoreRecords         prometheus.Counter
 	restoreBytes           prometheus.Counter
@@ -82,6 +83,7 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 	m.lost = vector("lost_offsets_total", "Offsets that were never read, by reason: deleted (by the broker, before they were read), skipped (the group's offset was set beyond them). Markers of transactions and aborted records among them are counted too.", "signal", "reason")
 	m.stateRecords = vector("state_records_total", "Changes of keyed state written in committed epochs, tombstones included.", "signal")
 	m.stateBytes = vector("state_bytes_total", "Bytes of keys and values of changes of keyed state written in committed epochs.", "signal")
+	m.replaced = vector("replaced_sources_total", "Times that a task whose results were of a topic that has been deleted began at the start of its namesake. What was unread of the one before is lost, and nobody knows how much that was.", "signal")
 	m.restores = vector("restores_total", "Readings of a task's state by outcome: restored, stopped (it cannot be restored, and the task waits).", "outcome")
 	for _, outcome := range []string{"restored", "stopped"} {
 		m.restores.WithLabelValues(outcome)

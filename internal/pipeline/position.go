@@ -14,8 +14,15 @@ type Origin struct {
 	Group     string   // whose offset Committed is
 	Committed int64    // where Poll begins; -1: the group has no offset, and Poll begins at Start
 	Own       bool     // a member of the group committed it, and no operator
+	Of        [16]byte // the id of the topic that a member committed it for, in this cluster; zero: it is not known
 	Start     int64    // first offset that is still there
 	End       int64    // behind the last
+}
+
+// Move is where the group's offset has to be before a task can begin.
+type Move struct {
+	Offset int64
+	Why    string // for the log: of the offset that was there before
 }
 
 // ErrMoved is why a task does not begin in this session: the group's offset is to be another, and the next session begins
@@ -37,6 +44,7 @@ type reading struct {
 	committed int64 // next of the last committed epoch, or -1
 	known     bool  // restored, or read from the source since
 	tracked   bool  // the source topic's id is known
+	replaced  bool  // the results before are of an earlier topic of that name
 	origin    int64 // the group's offset when the task began
 }
 
@@ -88,51 +96,61 @@ func (p *position) Len() int {
 func (p *position) Bytes() int64 { return 24 * int64(p.Len()) }
 
 // Begin says where records will come from; it follows the last Restore. The task must not be stepped after an error, which
-// says what an operator can do, and not before the group's offset is seek, unless that is -1.
-func (t *Task) Begin(o Origin) (seek int64, err error) {
+// says what an operator can do, and not when the group's offset has to be moved first.
+func (t *Task) Begin(o Origin) (*Move, error) {
 	r := &t.reading
 	if o.TopicID == [16]byte{} {
-		return -1, nil
+		return nil, nil
 	}
 	r.tracked, r.origin = true, o.Committed
-	switch at := t.cfg.Partition; {
-	case r.known && r.topic == o.TopicID:
+	switch at, old := t.cfg.Partition, r.known && r.topic != o.TopicID; {
+	case r.known && !old:
 		return t.goOn(o)
-	case r.known && o.Committed >= 0:
-		return -1, fmt.Errorf("offset %d of group %s belongs to another topic %s than is there now (id %x, was %x: it has been deleted and created again, or the cluster is another). %s",
+	case o.outlived(old):
+		return &Move{o.Start, "it belonged to a topic that has been deleted and created again; the new one is read from its start"}, nil
+	case old && o.Committed >= 0 && o.Of == [16]byte{}:
+		return nil, fmt.Errorf("offset %d of group %s belongs to another topic %s than is there now (id %x, was %x: it has been deleted and created again, or the cluster is another). %s",
 			o.Committed, o.Group, at.Topic, o.TopicID, r.topic,
 			o.command("--delete-offsets", at, "to read the topic from its start"))
 	default: // of a topic that has not been read, or by a version that did not write positions
-		r.topic, r.known = o.TopicID, true
+		r.topic, r.known, r.replaced = o.TopicID, true, old
 		r.next = o.Committed
 		if o.Committed < 0 {
 			r.next = o.Start
 		}
 		r.committed = r.next
-		return -1, nil
+		return nil, nil
 	}
+}
+
+// outlived says whether the group's offset is of a topic that is gone: brokers drop the offsets of a topic that is deleted, but
+// take one by its name that a member commits a moment later. Within a cluster the id of a topic changes in no other way,
+// so nothing of the new one has been read. Where results are of the old one an offset beyond the start of the new is no
+// better: no results go with it.
+func (o *Origin) outlived(old bool) bool {
+	return o.Committed >= 0 && o.Of != [16]byte{} && (o.Of != o.TopicID || old && o.Committed > o.Start)
 }
 
 // goOn compares the group's offset with how far the results are. Both are written by one transaction. Should a broker
 // commit the offset of an epoch whose results and state it aborted (a marker of an earlier transaction, sent again, can do that
 // where brokers do not check its epoch), then the epoch is nowhere, and its records are read again.
-func (t *Task) goOn(o Origin) (seek int64, err error) {
+func (t *Task) goOn(o Origin) (*Move, error) {
 	at, next := t.cfg.Partition, t.reading.next
 	right := o.command(fmt.Sprintf("--reset-offsets --to-offset %d", next), at, "to go on where the results end")
 	switch {
 	case o.Committed < 0 && next <= o.Start:
-		return -1, nil // everything after it has been deleted or was never read
+		return nil, nil // everything after it has been deleted or was never read
 	case o.Committed < 0 && next <= o.End:
-		return next, nil
+		return &Move{next, "it was lost; the task goes on where the results end"}, nil
 	case o.Committed < next:
-		return -1, fmt.Errorf("offset %d of group %s in %s/%d is before %d, up to where the results are: reading from there would count records twice. %s. docs/operating.md says how to compute results again",
+		return nil, fmt.Errorf("offset %d of group %s in %s/%d is before %d, up to where the results are: reading from there would count records twice. %s. docs/operating.md says how to compute results again",
 			o.Committed, o.Group, at.Topic, at.Partition, next, right)
 	case o.Committed > next && o.Own && next >= o.Start && next <= o.End:
-		return next, nil
+		return &Move{next, "it was one whose epoch is not there; the task goes on where the results end"}, nil
 	case o.Committed > next && o.Committed > o.End:
-		return -1, fmt.Errorf("offset %d of group %s in %s/%d is behind the end of the log (%d). %s", o.Committed, o.Group, at.Topic, at.Partition, o.End, right)
+		return nil, fmt.Errorf("offset %d of group %s in %s/%d is behind the end of the log (%d). %s", o.Committed, o.Group, at.Topic, at.Partition, o.End, right)
 	}
-	return -1, nil
+	return nil, nil
 }
 
 // command is what an operator can type.

@@ -64,7 +64,11 @@ func TestBegin(t *testing.T) {
 		if next > 0 {
 			readTo(t, next).restore(t, task)
 		}
-		got, err := task.Begin(o)
+		move, err := task.Begin(o)
+		got := int64(-1)
+		if move != nil {
+			got = move.Offset
+		}
 		switch {
 		case want == "" && (err != nil || got != seek):
 			t.Errorf("read to %d, %+v: got %d, %v, want %d", next, o, got, err, seek)
@@ -97,8 +101,27 @@ func TestBegin(t *testing.T) {
 	other := origin(3, 0, 9)
 	other.TopicID[0]++
 	f(7, other, -1, "belongs to another topic vigie.metrics.v1 than is there now")
+	f(7, own(other), -1, "belongs to another topic vigie.metrics.v1 than is there now") // in another cluster, or by an older version
 	other.Committed = -1
 	f(7, other, -1, "")
+	// made anew in this cluster, and a member committed once more for the one before, or for one in between
+	of := func(committed, first int64, id [16]byte) pipeline.Origin {
+		o := own(origin(committed, first, 9))
+		o.TopicID, o.Of = other.TopicID, id
+		return o
+	}
+	f(7, of(7, 0, topicID), 0, "")
+	f(7, of(7, 2, topicID), 2, "")
+	f(7, of(0, 0, topicID), 0, "") // the next session knows it by the new id
+	f(7, of(1, 0, [16]byte{9}), 0, "")
+	f(7, of(2, 2, other.TopicID), -1, "")
+	f(7, of(1, 2, other.TopicID), -1, "") // and deleted since
+	f(7, of(3, 2, other.TopicID), 2, "")  // without the results of its epoch
+	// of which nothing is known
+	f(0, of(7, 0, topicID), 0, "")
+	f(0, of(7, 0, other.TopicID), -1, "")
+	// in a topic that is the one that was read, all is as it was
+	f(7, func() pipeline.Origin { o := own(origin(9, 0, 9)); o.Of = topicID; return o }(), 7, "")
 	// nothing is known of the topic
 	f(7, pipeline.Origin{Committed: 3}, -1, "")
 }
@@ -126,8 +149,8 @@ func TestPositionFollowsTheGroup(t *testing.T) {
 		begin := func() {
 			task = newTask(nil)
 			log.restore(t, task)
-			if seek, err := task.Begin(origin(group, first, end)); err != nil || seek >= 0 {
-				t.Fatalf("group at %d: got %d, %v, want it to begin", group, seek, err)
+			if move, err := task.Begin(origin(group, first, end)); err != nil || move != nil {
+				t.Fatalf("group at %d: got %v, %v, want it to begin", group, move, err)
 			}
 			if polled = group; group < 0 {
 				polled, counted = first, first

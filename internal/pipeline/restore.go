@@ -136,11 +136,11 @@ func (r *restore) read(ctx context.Context, s Session) error {
 
 // place lets the task begin at origin, or moves the group's offset to where it has to begin.
 func (r *restore) place(ctx context.Context, s Session, origin Origin) error {
-	seek, err := r.task.Begin(origin)
-	if err != nil || seek < 0 {
+	move, err := r.task.Begin(origin)
+	if err != nil || move == nil {
 		return err
 	}
-	return s.Seek(ctx, r.reach.Partition, seek)
+	return s.Seek(ctx, r.reach.Partition, *move)
 }
 
 // end hands a task over. Its partition is released when no other is being read, so that all of a start are released at
@@ -208,6 +208,11 @@ func (rs *restores) stopped(r *restore) {
 func (rs *restores) finished(r *restore) restored {
 	p, one := r.reach.Partition, restored{1, r.task.stateKeys(), r.records.Load(), r.bytes.Load(), rs.now().Sub(r.began)}
 	rs.metrics.restored("restored", r, one.took)
+	if r.task.reading.replaced {
+		rs.metrics.replaced.WithLabelValues(string(r.reach.Signal)).Inc()
+		rs.log.Error("the source topic has been deleted and created again: its task begins at the start of the new one; what was unread of the one before is lost",
+			"topic", p.Topic, "partition", p.Partition, "offset", r.task.reading.next)
+	}
 	rs.log.Debug("state of a partition restored", "topic", p.Topic, "partition", p.Partition, "records", one.records, "bytes", one.bytes, "keys", one.keys, "took", one.took)
 	return one
 }

@@ -132,7 +132,7 @@ type Session interface {
 	Restore(ctx context.Context, source Partition, apply func(*Record) error) (Origin, error)
 	// Seek sets the group's offset of a source partition that is assigned and not released. It returns ErrMoved when that is
 	// done: then Poll ends the session when no state is being read, and the next session begins there.
-	Seek(ctx context.Context, source Partition, next int64) error
+	Seek(ctx context.Context, source Partition, to Move) error
 	// Release lets Poll return records of partitions: those of a new assignment are held back until then. It ignores a
 	// partition whose Assignment is not the present one.
 	Release(reaches ...Reach)

@@ -131,8 +131,8 @@ func (s *timedSession) Restore(_ context.Context, p pipeline.Partition, apply fu
 	return pipeline.Origin{}, nil
 }
 
-func (s *timedSession) Seek(_ context.Context, p pipeline.Partition, next int64) error {
-	s.sought <- next
+func (s *timedSession) Seek(_ context.Context, _ pipeline.Partition, to pipeline.Move) error {
+	s.sought <- to.Offset
 	return pipeline.ErrMoved
 }
 
