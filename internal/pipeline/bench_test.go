@@ -214,7 +214,7 @@ func BenchmarkStepMixed(b *testing.B) {
 			task := benchTask(b)
 			out, rows, drains := NewOutputs(&task.cfg.Config), 0, time.Duration(0)
 			benchRecords(b, task, records, 1, 1, func(from int) {
-				if panes, _ := task.Pending(); from > 0 && panes < task.cfg.Config.Epoch.MaxRows {
+				if bytes, _ := task.Pending(); from > 0 && bytes < int64(task.cfg.Config.Epoch.MaxBytes) {
 					return
 				}
 				began := threadCPU()

@@ -127,6 +127,7 @@ func (t *Task) listed(c *cell) (first, rest []sketches.Bucket) {
 
 // observe takes a pre-aggregated distribution. Fractional counts are rounded in count, not in the sketch.
 func (t *Task) observe(c *cell, h *events.Histogram) {
+	t.epoch.values += len(h.Positive.Counts) + len(h.Negative.Counts)
 	observe(t.sketch(c), h)
 	c.histogram(h)
 }
@@ -162,9 +163,11 @@ func (t *Task) level(c *cell, time int64, v float64, hist []byte) {
 	}
 	if c.form == level {
 		c.form = levelOf
-		c.number, _ = t.histograms.add()
+		number, at := t.histograms.add()
+		c.number, *at = number, (*at)[:0]
 	}
 	at := t.histograms.at(c.number)
+	t.epoch.histograms += len(hist) - len(*at)
 	*at = append((*at)[:0], hist...)
 }
 

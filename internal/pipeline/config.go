@@ -82,9 +82,11 @@ type EpochConfig struct {
 	// RowsPerSecond is the number of result rows a second a worker aims to stay below by stretching its epochs:
 	// every active series costs a row an epoch. Default 20000, about a tenth of a ClickHouse core.
 	RowsPerSecond int `yaml:"rows_per_second"`
-	// MaxRows ends an epoch early that has gathered this many rows. Default 400000, for which a worker takes about 150 MiB. With fewer,
-	// a worker that works off a backlog of more series writes several rows of a series and pane where one would do.
-	MaxRows int `yaml:"max_rows"`
+	// MaxBytes ends an epoch early for which a worker takes about this much memory, beside what it takes for its series anyway: panes of
+	// a series beyond the newest, long lists and sketches of values, and results as they are sent. Default 256MiB: a million rows
+	// of ten events. With less, a worker that works off a backlog of more series writes several rows of a series and pane where one
+	// would do. It is looked at after each fetch, so an epoch can pass it by what one fetch brings.
+	MaxBytes units.Bytes `yaml:"max_bytes"`
 }
 
 // DefaultConfig is right for production and for a laptop.
@@ -100,7 +102,7 @@ func DefaultConfig() Config {
 		MaxPast:         72 * time.Hour,
 		WatermarkDelay:  5 * time.Second,
 		IdleAfter:       time.Minute,
-		Epoch:           EpochConfig{Min: 250 * time.Millisecond, Max: 5 * time.Second, Backlog: 20 * time.Second, RowsPerSecond: 20_000, MaxRows: 400_000},
+		Epoch:           EpochConfig{Min: 250 * time.Millisecond, Max: 5 * time.Second, Backlog: 20 * time.Second, RowsPerSecond: 20_000, MaxBytes: 256 << 20},
 		BlockRows:       100_000,
 		BlockBytes:      12 << 20,
 		DLQMessageBytes: 2 << 20,
@@ -135,7 +137,7 @@ func (c *Config) Validate() error {
 	refuse(c.Epoch.Max < c.Epoch.Min, "epoch.max %s: want at least epoch.min (%s)", c.Epoch.Max, c.Epoch.Min)
 	refuse(c.Epoch.Backlog < 0, "epoch.backlog %s: want 0s or more", c.Epoch.Backlog)
 	refuse(c.Epoch.RowsPerSecond < 1, "epoch.rows_per_second %d: want 1 or more", c.Epoch.RowsPerSecond)
-	refuse(c.Epoch.MaxRows < 1, "epoch.max_rows %d: want 1 or more", c.Epoch.MaxRows)
+	refuse(c.Epoch.MaxBytes < 64<<10, "epoch.max_bytes %s: want 64KiB or more", c.Epoch.MaxBytes)
 	refuse(c.BlockRows < 1, "block_rows %d: want 1 or more", c.BlockRows)
 	refuse(c.BlockBytes < 64<<10, "block_bytes %s: want 64KiB or more", c.BlockBytes)
 	refuse(c.DLQMessageBytes < 4<<10, "dlq_message_bytes %s: want 4KiB or more", c.DLQMessageBytes)

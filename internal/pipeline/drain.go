@@ -24,8 +24,10 @@ type Outputs struct {
 	Limits  LimitRows
 	Tally   Tally
 
-	// full takes each block of Rollups but the last as soon as it is full, so that one is in memory at a time. Nil: all stay in Rollups.
-	full func(*Rollups)
+	// full and fullSeries take each block of Rollups and of Series but the last as soon as it is full, so that one is in memory at a time. Nil: all
+	// stay in Rollups and Series.
+	full       func(*Rollups)
+	fullSeries func(*SeriesRows)
 
 	maxRows, maxBytes int
 	rollupBytes       int // estimate, of the last block
@@ -66,14 +68,13 @@ func (o *Outputs) Rows() (n int) {
 	for _, b := range o.Rollups {
 		n += len(b.Grain)
 	}
-	return n + o.otherRows()
-}
-
-// otherRows is the number of those that are not of Rollups.
-func (o *Outputs) otherRows() (n int) {
 	for _, b := range o.Series {
 		n += len(b.Tenant)
 	}
+	return n + o.windowRows()
+}
+
+func (o *Outputs) windowRows() (n int) {
 	for _, b := range o.Windows {
 		n += len(b.Tenant)
 	}
@@ -116,6 +117,11 @@ func (o *Outputs) series() *SeriesRows {
 		}
 	}
 	b := new(SeriesRows)
+	if o.fullSeries != nil && len(o.Series) > 0 {
+		b, o.Series = o.Series[0], o.Series[:0]
+		o.fullSeries(b)
+		b.reset()
+	}
 	o.Series, o.seriesBytes = append(o.Series, b), 0
 	return b
 }
@@ -290,14 +296,18 @@ func (t *Task) mergedPane(start uint32) *pane {
 // announce writes the series' labels when it is new, or was announced long ago. Refreshes are spread over a quarter of their
 // interval, so that series that began together do not come together for ever.
 func (t *Task) announce(out *Outputs, tn *tenant, ref uint32, e *entry) {
+	if t.stale(e, t.drained) {
+		out.addSeries(tn, ref, e)
+		t.announcing = append(t.announcing, e)
+	}
+}
+
+// stale says whether the last announcement of a series does not do any more.
+func (t *Task) stale(e *entry, now int64) bool {
 	refresh := t.cfg.Config.SeriesRefresh.Milliseconds()
 	spread := int64(e.high>>32) * (refresh / 4) >> 32
-	since := t.drained - int64(e.announced)*1000
-	if e.announced != 0 && since >= 0 && since < refresh-spread && e.announcedNative == e.native {
-		return
-	}
-	out.addSeries(tn, ref, e)
-	t.announcing = append(t.announcing, e)
+	since := now - int64(e.announced)*1000
+	return e.announced == 0 || since < 0 || since >= refresh-spread || e.announcedNative != e.native
 }
 
 // hasSamples is false of a series of which nothing is there but that it has ended: it may be one of another kind, whose kind the
@@ -422,7 +432,7 @@ func (t *Task) Forget() {
 // empty forgets what a drain took, or an abort dropped.
 func (t *Task) empty() {
 	clear(t.dirty)
-	t.dirty, t.panes = t.dirty[:0], 0
+	t.dirty, t.epoch = t.dirty[:0], gathered{}
 	t.cells.reset()
 	t.lists.reset()
 	t.sketches.reset()
@@ -492,6 +502,15 @@ func (r *Rollups) reset() {
 		Grain: r.Grain[:0], Tenant: r.Tenant[:0], Metric: r.Metric[:0], Service: r.Service[:0], Series: r.Series[:0],
 		Pane: r.Pane[:0], Count: r.Count[:0], Sum: r.Sum[:0], Min: r.Min[:0], Max: r.Max[:0],
 		LastTime: r.LastTime[:0], Last: r.Last[:0], LastHist: r.LastHist[:0], Sketch: r.Sketch[:0],
+	}
+}
+
+// reset lets labels go, and with them the keys of series that their strings are part of.
+func (r *SeriesRows) reset() {
+	clear(r.Labels)
+	*r = SeriesRows{
+		Tenant: r.Tenant[:0], Metric: r.Metric[:0], Service: r.Service[:0], ID: r.ID[:0], Kind: r.Kind[:0], Native: r.Native[:0],
+		Unit: r.Unit[:0], Help: r.Help[:0], Labels: r.Labels[:0], LastSeen: r.LastSeen[:0],
 	}
 }
 

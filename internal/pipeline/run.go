@@ -45,17 +45,18 @@ type run struct {
 	tallies  []Tally // beside order
 	progress ProgressRows
 	messages []Message
-	rollups  []encodedRollups // of the epoch
-	failed   error            // why one could not be encoded
-	buffers  [][]byte         // of encoded blocks, used again
-	used     int              // of buffers
+	series   []encodedBlock // of the epoch
+	rollups  []encodedBlock // the same
+	failed   error          // why one could not be encoded
+	buffers  [][]byte       // of encoded blocks, used again
+	used     int            // of buffers
 }
 
-// encodedRollups is a block of rollups as it is sent.
-type encodedRollups struct {
+// encodedBlock is a block of series or rollups as it is sent.
+type encodedBlock struct {
 	value []byte
 	rows  int
-	count uint64
+	count uint64 // of rollups
 }
 
 func newRun(w *Worker, s Session) *run {
@@ -66,6 +67,11 @@ func newRun(w *Worker, s Session) *run {
 	r.outputs.full = func(b *Rollups) {
 		r.watch.lap(stageDrain)
 		r.encodeRollups(b)
+		r.watch.lap(stageEncode)
+	}
+	r.outputs.fullSeries = func(b *SeriesRows) {
+		r.watch.lap(stageDrain)
+		r.encodeSeries(b)
 		r.watch.lap(stageEncode)
 	}
 	return r
@@ -261,12 +267,12 @@ func (r *run) due() bool {
 		return true
 	}
 	r.longer = r.longer || r.late && !now.Before(r.began.Add(r.pace.length))
-	panes, letters := 0, int64(0)
+	bytes, letters := int64(0), int64(0)
 	for _, t := range r.order {
-		p, l := t.Pending()
-		panes, letters = panes+p, letters+l
+		b, l := t.Pending()
+		bytes, letters = bytes+b, letters+l
 	}
-	return panes >= r.cfg.Epoch.MaxRows || letters >= maxLetterBytes
+	return bytes >= int64(r.cfg.Epoch.MaxBytes) || letters >= maxLetterBytes
 }
 
 // commit ends the epoch: everything drained, encoded and committed, or everything forgotten.
@@ -311,7 +317,8 @@ func (r *run) drain(now time.Time, withProgress bool) {
 	defer r.watch.stop()
 	r.outputs.Reset()
 	r.progress.reset()
-	r.rollups, r.failed, r.used = r.rollups[:0], nil, 0
+	r.series, r.rollups, r.failed = r.series[:0], r.rollups[:0], nil
+	r.reuse()
 	for i, t := range r.order {
 		r.outputs.Tally = Tally{}
 		t.Drain(r.outputs, now.UnixMilli())
@@ -339,9 +346,7 @@ func (r *run) encode() error {
 	}
 	encoder := r.w.cfg.Encoder
 	for _, b := range r.outputs.Series {
-		if err := add(TableSeries, len(b.Tenant), func(dst []byte) ([]byte, error) { return encoder.EncodeSeries(dst, b) }); err != nil {
-			return err
-		}
+		r.encodeSeries(b)
 	}
 	newest := int64(0)
 	for i := range r.tallies {
@@ -352,6 +357,9 @@ func (r *run) encode() error {
 	}
 	if r.failed != nil {
 		return r.failed
+	}
+	for i := range r.series {
+		r.send(TableSeries, r.series[i].rows, r.series[i].value)
 	}
 	for i := range r.rollups {
 		b := &r.rollups[i]
@@ -382,7 +390,24 @@ func (r *run) encodeRollups(b *Rollups) {
 	if r.failed == nil {
 		r.failed = err
 	}
-	r.rollups = append(r.rollups, encodedRollups{value, rows, b.count()})
+	r.rollups = append(r.rollups, encodedBlock{value, rows, b.count()})
+}
+
+// encodeSeries is that of announcements, which readers see before rows of their series.
+func (r *run) encodeSeries(b *SeriesRows) {
+	rows := len(b.Tenant)
+	value, err := r.block(TableSeries, rows, func(dst []byte) ([]byte, error) { return r.w.cfg.Encoder.EncodeSeries(dst, b) })
+	if r.failed == nil {
+		r.failed = err
+	}
+	r.series = append(r.series, encodedBlock{value: value, rows: rows})
+}
+
+// reuse takes the buffers of the last epoch for the next. Of many more than it used, some go to the collector.
+func (r *run) reuse() {
+	keep := max(r.used, len(r.buffers)/2)
+	clear(r.buffers[keep:])
+	r.buffers, r.used = r.buffers[:keep], 0
 }
 
 // block encodes into the next buffer.
@@ -432,13 +457,14 @@ func (r *run) settle(start, end time.Time, withProgress bool) {
 	}
 	r.committed++
 	m.epochs.WithLabelValues("committed").Inc()
-	for _, b := range r.outputs.Series {
-		m.block(TableSeries, len(b.Tenant))
+	rows := r.outputs.windowRows()
+	for i := range r.series {
+		m.block(TableSeries, r.series[i].rows)
+		rows += r.series[i].rows
 	}
-	rollups := 0
 	for i := range r.rollups {
 		m.block(TableRollups, r.rollups[i].rows)
-		rollups += r.rollups[i].rows
+		rows += r.rollups[i].rows
 	}
 	for _, b := range r.outputs.Windows {
 		m.block(TableWindows, len(b.Tenant))
@@ -453,7 +479,7 @@ func (r *run) settle(start, end time.Time, withProgress bool) {
 	if records == 0 {
 		return // it only published progress: that says nothing about the load
 	}
-	r.length, r.costs, r.rows = end.Sub(r.began), end.Sub(start), rollups+r.outputs.otherRows()
+	r.length, r.costs, r.rows = end.Sub(r.began), end.Sub(start), rows
 	r.pace.ended(r.costs, r.busy(start), r.rows)
 	if r.longer {
 		m.longer.Inc()
@@ -486,7 +512,7 @@ func (r *run) rollback() {
 		t.Forget()
 	}
 	// The client may still hold what it did not send.
-	r.buffers = nil
+	r.buffers, r.used = nil, 0
 }
 
 // publish shows the worker as it is now, at most once in progress_every unless partitions came or went.

@@ -51,7 +51,7 @@ type Task struct {
 	current *tenant // of the last event
 	claims  claims
 	dirty   []*tenant
-	panes   int // with changes since the last drain
+	epoch   gathered
 	reach   Reach
 	there   int64 // offset up to which the log was known to go when the epoch began
 	// assignment is that of reach when the state was restored.
@@ -474,17 +474,13 @@ func (t *Task) take(tn *tenant, ref uint32, e *entry, time int64) *cell {
 
 // into is take for what is derived from an event that has been counted.
 func (t *Task) into(tn *tenant, ref uint32, e *entry, time int64) *cell {
+	t.epoch.values++
 	tn.seen, e.touched = t.now, t.now
 	before, second := paneOf(e.seen), uint32(time/1e9)
 	e.seen = max(e.seen, second)
 	tn.newest = max(tn.newest, time)
 	t.tally.Newest = max(t.tally.Newest, time)
 	return t.open(tn, ref, e, paneOf(second), before)
-}
-
-// Pending is what the task has gathered since the last drain: panes, and bytes of dead letters.
-func (t *Task) Pending() (panes int, letterBytes int64) {
-	return t.panes + len(t.windows.diverted.cells), t.letterBytes
 }
 
 // SetReach says how far the partition has been polled. It counts once everything polled has been stepped.

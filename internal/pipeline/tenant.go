@@ -157,7 +157,7 @@ func (t *Task) open(tn *tenant, ref uint32, e *entry, start, before uint32) *cel
 	}
 	c.begin(start, tn.class(e).group.kind)
 	c.next = next
-	t.panes++
+	t.epoch.panes++
 	return c
 }
 
@@ -232,8 +232,12 @@ func (t *Task) mark(tn *tenant, ref uint32, e *entry) {
 	g := tn.class(e).group
 	if len(g.dirty) == 0 {
 		tn.dirty = append(tn.dirty, g)
+		t.epoch.group(tn, g)
 	}
 	g.dirty = append(g.dirty, ref)
+	if t.stale(e, t.now) {
+		t.epoch.announced += seriesRowBytes + tn.table.KeySize(ref)
+	}
 	t.touch(tn)
 }
 

@@ -73,6 +73,15 @@ func (d *diverted) divert(cell divertedCell, offset int64, tn *tenant, m *measur
 	return true
 }
 
+// weight is about what the cells take, and their rows.
+func (d *diverted) weight() int {
+	n := len(d.cells) * divertedBytes
+	for _, bytes := range d.bytes {
+		n += 2 * int(bytes)
+	}
+	return n
+}
+
 // each calls emit for the rows, ascending in tenant, rule, key, window and reason.
 func (d *diverted) each(emit func(rule uint64, e *windows.Emission[windowValue], kind WindowKind, delta uint64)) {
 	cells := slices.SortedFunc(maps.Keys(d.cells), func(a, b divertedCell) int {

@@ -503,7 +503,7 @@ func TestFatalErrorsStartAnewWithBackoff(t *testing.T) {
 
 func TestFullEpochEndsEarlyInSeveralBlocks(t *testing.T) {
 	s := &timedSession{assigned: []pipeline.Reach{reach(at, 0)}}
-	inBubble(t, s, func(c *pipeline.WorkerConfig) { c.Config.BlockRows, c.Config.Epoch.MaxRows = 10, 10 }, func(t *testing.T, _ *pipeline.Worker, _ context.CancelFunc) {
+	inBubble(t, s, func(c *pipeline.WorkerConfig) { c.Config.BlockRows, c.Config.Epoch.MaxBytes = 10, 1000 }, func(t *testing.T, _ *pipeline.Worker, _ context.CancelFunc) {
 		var values []string
 		for i := range 12 {
 			values = append(values, event(time.Now(), "m", fmt.Sprintf(`"i":"%d"`, i)))
@@ -538,6 +538,6 @@ func TestConfig(t *testing.T) {
 	f("epoch.max 1ms: want at least epoch.min (250ms)", func(c *pipeline.Config) { c.Epoch.Max = time.Millisecond })
 	f("block_rows", func(c *pipeline.Config) { c.BlockRows = 0 })
 	f("epoch.backlog -1s", func(c *pipeline.Config) { c.Epoch.Backlog = -time.Second })
-	f("epoch.max_rows", func(c *pipeline.Config) { c.Epoch.MaxRows = 0 })
+	f("epoch.max_bytes 1B", func(c *pipeline.Config) { c.Epoch.MaxBytes = 1 })
 	f("block_bytes 1B", func(c *pipeline.Config) { c.BlockBytes = 1 })
 }

@@ -21,7 +21,7 @@ func fleet(workers int) simulation.FleetShape {
 	return simulation.FleetShape{
 		Workers: workers, Zones: 3, Partitions: int32(10 * workers), Results: int32(workers), Tenants: 25 * workers, Events: 50 * workers, Series: 50 * workers,
 		EventCost: time.Millisecond, RowCost: 5 * time.Millisecond,
-		Epoch: pipeline.EpochConfig{Min: 1250 * time.Millisecond, Max: 5 * time.Second, RowsPerSecond: 20, MaxRows: 100_000},
+		Epoch: pipeline.EpochConfig{Min: 1250 * time.Millisecond, Max: 5 * time.Second, RowsPerSecond: 20, MaxBytes: 256 << 20},
 	}
 }
 

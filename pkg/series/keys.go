@@ -104,6 +104,12 @@ func (k *keys) parts(t slabText) (form, values []byte) {
 	return form, text[width:]
 }
 
+// size is that of the key of a text, but for the number of its form.
+func (k *keys) size(t slabText) int {
+	form, _ := k.parts(t)
+	return len(form) + int(t.size)
+}
+
 // equal says whether a text is that of a key.
 func (k *keys) equal(t slabText, key []byte) bool {
 	form, values := k.parts(t)

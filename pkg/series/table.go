@@ -67,6 +67,9 @@ func (t *Table[V]) AppendLabels(dst Labels, ref uint32) Labels {
 	return t.keys.appendLabels(dst, t.head(ref).key)
 }
 
+// KeySize is about how many bytes AppendKey appends: not less, but for how the lengths of strings are written.
+func (t *Table[V]) KeySize(ref uint32) int { return t.keys.size(t.head(ref).key) }
+
 // Hash returns the hash of the key that has this number.
 func (t *Table[V]) Hash(ref uint32) uint64 { return t.head(ref).hash }
 

@@ -16,6 +16,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"unsafe"
 )
 
 const (
@@ -170,6 +171,18 @@ func (s *Sketch) Quantile(q float64) (float64, error) {
 
 // Count is the number of values: all weights added, zeros included. O(buckets).
 func (s *Sketch) Count() float64 { return s.negative.count() + s.zero + s.positive.count() }
+
+// Bytes is what the sketch takes in memory.
+func (s *Sketch) Bytes() int {
+	n := int(unsafe.Sizeof(*s)) + cap(s.positive.counts)
+	if s.negative != nil {
+		n += int(unsafe.Sizeof(*s.negative)) + cap(s.negative.counts)
+	}
+	return n
+}
+
+// Buckets is how many buckets its state has at most: those between the least and the greatest, or as many as values while these are few.
+func (s *Sketch) Buckets() int { return s.positive.atMost() + s.negative.atMost() }
 
 // Zero is the number of zeros.
 func (s *Sketch) Zero() float64 { return s.zero }

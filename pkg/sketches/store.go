@@ -158,6 +158,14 @@ func (s *store) length() int {
 	return len(s.counts) // of a list, none
 }
 
+// atMost is how many buckets have a count at most.
+func (s *store) atMost() int {
+	if s == nil {
+		return 0
+	}
+	return s.length() + int(s.listed)
+}
+
 // merge adds all counts of other, which may be s.
 func (s *store) merge(other *store) {
 	if !other.dense() {
