@@ -17,12 +17,18 @@ type Table[V any] struct {
 	keys  keys
 }
 
-// slot is one place of the index: a key's number plus one (0 = vacant) and the upper half of its hash,
-// which spares nearly all looks at other keys.
-type slot struct {
-	tag uint32
-	ref uint32
-}
+// slot is one place of the index, 0 when it is vacant. Its lower bits, as many as number the slots, are a key's number plus one: a table has fewer keys than
+// slots. The bits above are of the key's hash, which spares nearly all looks at other keys.
+type slot uint32
+
+// refs are the bits of slots that hold numbers.
+func (t *Table[V]) refs() slot { return slot(len(t.slots) - 1) }
+
+// slotOf is that of a key.
+func (t *Table[V]) slotOf(hash uint64, ref uint32) slot { return slot(hash>>32)&^t.refs() | slot(ref+1) }
+
+// ref is the number of the key in slot i.
+func (t *Table[V]) ref(i uint64) uint32 { return uint32(t.slots[i]&t.refs()) - 1 }
 
 type page[V any] struct {
 	heads  [pageSize]head
@@ -50,7 +56,7 @@ func (t *Table[V]) Find(hash uint64, key []byte) (ref uint32, ok bool) {
 	if !ok {
 		return 0, false
 	}
-	return t.slots[i].ref - 1, true
+	return t.ref(i), true
 }
 
 // At returns the value of the key that has this number. It is zero when none has it any more.
@@ -77,7 +83,7 @@ func (t *Table[V]) Hash(ref uint32) uint64 { return t.head(ref).hash }
 // Amortised O(1); no allocation for a key that is there.
 func (t *Table[V]) Insert(hash uint64, key []byte) (ref uint32, fresh bool) {
 	if i, ok := t.find(hash, key); ok {
-		return t.slots[i].ref - 1, false
+		return t.ref(i), false
 	}
 	if (t.Len()+1)*4 > len(t.slots)*3 {
 		t.grow()
@@ -94,7 +100,7 @@ func (t *Table[V]) Delete(hash uint64, key []byte) bool {
 	if !ok {
 		return false
 	}
-	ref := t.slots[i].ref - 1
+	ref := t.ref(i)
 	t.closeGap(i)
 	t.keys.texts.remove(t.head(ref).key)
 	*t.head(ref), *t.At(ref) = head{}, *new(V)
@@ -133,16 +139,16 @@ func (t *Table[V]) find(hash uint64, key []byte) (at uint64, ok bool) {
 	if len(t.slots) == 0 {
 		return 0, false
 	}
-	mask, tag := uint64(len(t.slots)-1), uint32(hash>>32)
+	mask, refs := uint64(len(t.slots)-1), t.refs()
 	for i := hash & mask; ; i = (i + 1) & mask {
 		s := t.slots[i]
-		if s.ref == 0 {
+		if s == 0 {
 			return 0, false
 		}
-		if s.tag != tag {
+		if (s^slot(hash>>32))&^refs != 0 {
 			continue
 		}
-		if h := t.head(s.ref - 1); h.hash == hash && t.keys.equal(h.key, key) {
+		if h := t.head(uint32(s&refs) - 1); h.hash == hash && t.keys.equal(h.key, key) {
 			return i, true
 		}
 	}
@@ -152,25 +158,25 @@ func (t *Table[V]) find(hash uint64, key []byte) (at uint64, ok bool) {
 func (t *Table[V]) place(hash uint64, ref uint32) {
 	mask := uint64(len(t.slots) - 1)
 	i := hash & mask
-	for t.slots[i].ref != 0 {
+	for t.slots[i] != 0 {
 		i = (i + 1) & mask
 	}
-	t.slots[i] = slot{tag: uint32(hash >> 32), ref: ref + 1}
+	t.slots[i] = t.slotOf(hash, ref)
 }
 
 // closeGap vacates slot gap and moves later slots of the same run back, so that no search ends early and no
 // tombstones pile up (Knuth, TAOCP 3, 6.4, algorithm R).
 func (t *Table[V]) closeGap(gap uint64) {
 	mask := uint64(len(t.slots) - 1)
-	for i := (gap + 1) & mask; t.slots[i].ref != 0; i = (i + 1) & mask {
-		home := t.head(t.slots[i].ref-1).hash & mask
+	for i := (gap + 1) & mask; t.slots[i] != 0; i = (i + 1) & mask {
+		home := t.head(t.ref(i)).hash & mask
 		// The slot may move unless its home lies cyclically in (gap, i].
 		if (i-home)&mask >= (i-gap)&mask {
 			t.slots[gap] = t.slots[i]
 			gap = i
 		}
 	}
-	t.slots[gap] = slot{}
+	t.slots[gap] = 0
 }
 
 func (t *Table[V]) grow() {
