@@ -69,7 +69,7 @@ func (s *alertSlice) append(dst []byte) []byte {
 var errAlertSlice = errors.New("slice of an alert ends early, or goes on")
 
 func decodeAlertSlice(src []byte) (*alertSlice, error) {
-	r := windowReader{src: src}
+	r := stateReader{src: src}
 	s := &alertSlice{index: r.varint()}
 	s.Count, s.Hits = r.uvarint(), r.uvarint()
 	s.Sum, s.Min, s.Max = r.float(), r.float(), r.float()

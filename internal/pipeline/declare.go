@@ -10,14 +10,6 @@ import (
 	"github.com/vigie-io/vigie/pkg/series"
 )
 
-// measurement is what one event gives a rollup.
-type measurement struct {
-	kind      events.Kind // Observation or Delta; Cumulative until it has been made a Delta
-	value     float64
-	histogram *events.Histogram
-	unit      string
-}
-
 var oneEvent = measurement{kind: events.Delta, value: 1}
 
 // declareMetric gives metrics to the alerts and rollups. Levels have no sum over series, so rollups do without, and cumulative
@@ -153,16 +145,4 @@ func (t *Task) labelled(g *grouping, tenant string, f rules.Fields) bool {
 	}
 	t.labels = ls
 	return true
-}
-
-// into adds the measurement to a pane.
-func (m *measurement) into(p *pane) {
-	if m.histogram != nil {
-		p.observe(m.histogram)
-		return
-	}
-	p.value(m.value)
-	if m.kind == events.Observation {
-		p.sketch.Add(m.value)
-	}
 }

@@ -287,7 +287,7 @@ func (t *Task) mergedPane(start uint32) *pane {
 	at, found := slices.BinarySearchFunc(t.merged, start, func(p *pane, start uint32) int { return cmp.Compare(p.start, start) })
 	if !found {
 		p := t.merging.take()
-		p.reset(start)
+		p.begin(start)
 		t.merged = slices.Insert(t.merged, at, p)
 	}
 	return t.merged[at]

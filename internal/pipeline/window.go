@@ -1,7 +1,6 @@
 package pipeline
 
 import (
-	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -210,9 +209,3 @@ func openDefinition(text []byte) (*windowStore, error) {
 		openWindows: store, definition: text, shape: r.Window.shape(), keep: r.Keep, tenants: map[string]bool{},
 	}, nil
 }
-
-func appendFloat(dst []byte, v float64) []byte {
-	return binary.LittleEndian.AppendUint64(dst, math.Float64bits(v))
-}
-
-func readFloat(src []byte) float64 { return math.Float64frombits(binary.LittleEndian.Uint64(src)) }

@@ -112,7 +112,7 @@ var errKept = errors.New("contents of a window end early, go on, or hold measure
 
 // decodeKept reads what keptPart.append wrote.
 func decodeKept(src []byte) (p keptPart, err error) {
-	r := windowReader{src: src}
+	r := windowReader{stateReader{src: src}}
 	p = keptPart{window: r.window(), version: uint32(r.uvarint())}
 	contents := len(r.src)
 	p.value = r.value()

@@ -176,7 +176,7 @@ var errSessions = errors.New("contents of sessions end early, go on, or overlap"
 
 // decodeSessions reads what appendSessions wrote.
 func decodeSessions(src []byte) (*keptWindows, error) {
-	r, k := windowReader{src: src}, new(keptWindows)
+	r, k := windowReader{stateReader{src: src}}, new(keptWindows)
 	for n := r.uvarint(); n > 0 && !r.bad; n-- {
 		p := keptPart{window: r.window(), version: uint32(r.uvarint())}
 		p.value = r.value()

@@ -94,7 +94,7 @@ var errWindows = errors.New("contents of windows end early, or go on")
 
 // decodeWindows reads what appendWindows wrote.
 func decodeWindows(src []byte) (*keptWindows, error) {
-	r, k := windowReader{src: src}, new(keptWindows)
+	r, k := windowReader{stateReader{src: src}}, new(keptWindows)
 	for n := r.uvarint(); n > 0 && !r.bad; n-- {
 		k.emitted = append(k.emitted, windows.Emitted{Window: r.window(), Version: uint32(r.uvarint())})
 	}
@@ -107,50 +107,7 @@ func decodeWindows(src []byte) (*keptWindows, error) {
 	return k, nil
 }
 
-type windowReader struct {
-	src []byte
-	bad bool
-}
-
-func (r *windowReader) skip(n int) {
-	if n <= 0 || n > len(r.src) {
-		r.bad, r.src = true, nil
-		return
-	}
-	r.src = r.src[n:]
-}
-
-func (r *windowReader) uvarint() uint64 {
-	v, n := binary.Uvarint(r.src)
-	r.skip(n)
-	return v
-}
-
-func (r *windowReader) varint() int64 {
-	v, n := binary.Varint(r.src)
-	r.skip(n)
-	return v
-}
-
-func (r *windowReader) float() float64 {
-	if len(r.src) < 8 {
-		r.bad, r.src = true, nil
-		return 0
-	}
-	v := readFloat(r.src)
-	r.src = r.src[8:]
-	return v
-}
-
-func (r *windowReader) byte() byte {
-	if len(r.src) < 1 {
-		r.bad = true
-		return 0
-	}
-	b := r.src[0]
-	r.src = r.src[1:]
-	return b
-}
+type windowReader struct{ stateReader }
 
 func (r *windowReader) window() windows.Window {
 	start, size := r.varint(), r.varint()

@@ -4,7 +4,7 @@ import "unsafe"
 
 // windowValue is what a series has in a window.
 type windowValue struct {
-	pane
+	distribution
 	begun  bool
 	logged uint32     // bytes in the log, once it is there
 	more   *keptValue // of rules with a Keep
@@ -13,13 +13,13 @@ type windowValue struct {
 func (v *windowValue) begin() {
 	if !v.begun {
 		v.begun = true
-		v.reset(0)
+		v.reset()
 	}
 }
 
 func (v *windowValue) add(m *measurement, p *particular) {
 	v.begin()
-	m.into(&v.pane)
+	v.take(m)
 	if p.keep != nil {
 		if v.more == nil {
 			v.more = new(keptValue)
@@ -30,7 +30,7 @@ func (v *windowValue) add(m *measurement, p *particular) {
 
 func (v *windowValue) mergeFrom(from *windowValue) {
 	v.begin()
-	v.merge(&from.pane)
+	v.merge(&from.distribution)
 	if from.more != nil {
 		if v.more == nil {
 			v.more = new(keptValue)

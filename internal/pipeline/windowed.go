@@ -80,6 +80,9 @@ type windowChange struct {
 
 const windowedVersion = 1
 
+// maxSpare bounds the memory of changes that is kept for the next epoch, in bytes.
+const maxSpare = 1 << 20
+
 func newWindowed(rollups []*rollup, limits *tenants.Config) *windowed {
 	w := &windowed{limits: limits, orphans: map[string][]byte{}}
 	w.update = func(v *windowValue) { v.add(w.at, w.more) }
@@ -207,7 +210,7 @@ func (w *windowed) Changes(emit func(key, value []byte)) {
 	}
 	clear(w.changed)
 	w.changed, w.values = w.changed[:0], w.values[:0]
-	if cap(w.values) > maxUndo {
+	if cap(w.values) > maxSpare {
 		w.changed, w.values = nil, nil
 	}
 }
