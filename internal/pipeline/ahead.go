@@ -40,12 +40,12 @@ func (t *Task) readAheadOf(tn *tenant, known []events.Repeat) {
 func (t *Task) read(list []ahead) {
 	for i := range list {
 		e := list[i].entry
-		t.fetched += e.cell.count + e.high // one of each of its cache lines
+		t.fetched += e.cell.Count + e.high // one of each of its cache lines
 	}
 	for i := range list {
 		switch c := &list[i].entry.cell; c.form {
 		case many:
-			t.fetched += uint64(t.lists.at(c.number)[min(c.count, manyValues-1)-fewValues])
+			t.fetched += uint64(t.lists.at(c.number)[min(c.Count, manyValues-1)-fewValues])
 		case dense:
 			list[i].sketch = t.sketches.at(c.number)
 			t.fetched += list[i].sketch.Touch()

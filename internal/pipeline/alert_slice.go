@@ -7,6 +7,8 @@ import (
 	"math"
 	"slices"
 
+	"github.com/vigie-io/vigie/internal/pipeline/aggregate"
+	"github.com/vigie-io/vigie/internal/pipeline/state"
 	"github.com/vigie-io/vigie/pkg/rules"
 	"github.com/vigie-io/vigie/pkg/sketches"
 )
@@ -28,23 +30,23 @@ func newAlertSlice(index int64, sketched bool) *alertSlice {
 }
 
 // add takes an event; hit says whether it met the rule's second condition.
-func (s *alertSlice) add(time int64, m *measurement, hit bool) {
+func (s *alertSlice) add(time int64, m *aggregate.Measurement, hit bool) {
 	count := uint64(1)
-	if h := m.histogram; h != nil {
-		count = roundCount(h)
+	if h := m.Histogram; h != nil {
+		count = aggregate.Count(h)
 		s.Sum += h.Sum
-		widen(&s.Min, &s.Max, h.Min, h.Max)
+		aggregate.Widen(&s.Min, &s.Max, h.Min, h.Max)
 		if s.Sketch != nil {
-			observe(s.Sketch, h)
+			aggregate.Observe(s.Sketch, h)
 		}
 	} else {
-		s.Sum += m.value
-		widen(&s.Min, &s.Max, m.value, m.value)
-		if time > s.lastTime || time == s.lastTime && m.value > s.Last {
-			s.lastTime, s.Last = time, m.value
+		s.Sum += m.Value
+		aggregate.Widen(&s.Min, &s.Max, m.Value, m.Value)
+		if time > s.lastTime || time == s.lastTime && m.Value > s.Last {
+			s.lastTime, s.Last = time, m.Value
 		}
 		if s.Sketch != nil {
-			s.Sketch.Add(m.value)
+			s.Sketch.Add(m.Value)
 		}
 	}
 	s.Count += count
@@ -58,8 +60,8 @@ func (s *alertSlice) append(dst []byte) []byte {
 	dst = binary.AppendVarint(dst, s.index)
 	dst = binary.AppendUvarint(dst, s.Count)
 	dst = binary.AppendUvarint(dst, s.Hits)
-	dst = appendFloat(appendFloat(appendFloat(dst, s.Sum), s.Min), s.Max)
-	dst = appendFloat(binary.AppendVarint(dst, s.lastTime), s.Last)
+	dst = state.AppendFloat(state.AppendFloat(state.AppendFloat(dst, s.Sum), s.Min), s.Max)
+	dst = state.AppendFloat(binary.AppendVarint(dst, s.lastTime), s.Last)
 	if s.Sketch == nil {
 		return append(dst, 0)
 	}
@@ -69,22 +71,22 @@ func (s *alertSlice) append(dst []byte) []byte {
 var errAlertSlice = errors.New("slice of an alert ends early, or goes on")
 
 func decodeAlertSlice(src []byte) (*alertSlice, error) {
-	r := stateReader{src: src}
-	s := &alertSlice{index: r.varint()}
-	s.Count, s.Hits = r.uvarint(), r.uvarint()
-	s.Sum, s.Min, s.Max = r.float(), r.float(), r.float()
-	s.lastTime, s.Last = r.varint(), r.float()
-	if sketched := r.byte(); sketched == 1 {
+	r := state.Reader{Rest: src}
+	s := &alertSlice{index: r.Varint()}
+	s.Count, s.Hits = r.Uvarint(), r.Uvarint()
+	s.Sum, s.Min, s.Max = r.Float(), r.Float(), r.Float()
+	s.lastTime, s.Last = r.Varint(), r.Float()
+	if sketched := r.Byte(); sketched == 1 {
 		s.Sketch = new(sketches.Sketch)
-		n, err := s.Sketch.DecodeDD(r.src)
+		n, err := s.Sketch.DecodeDD(r.Rest)
 		if err != nil {
 			return nil, err
 		}
-		r.skip(n)
+		r.Skip(n)
 	} else if sketched != 0 {
 		return nil, errAlertSlice
 	}
-	if r.bad || len(r.src) > 0 {
+	if r.Bad || len(r.Rest) > 0 {
 		return nil, errAlertSlice
 	}
 	return s, nil

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/vigie-io/vigie/internal/pipeline/state"
 	"github.com/vigie-io/vigie/internal/tenants"
 	"github.com/vigie-io/vigie/pkg/rules"
 	"github.com/vigie-io/vigie/pkg/series"
@@ -50,7 +51,7 @@ func (a *alerts) noteStep(b *alertBook) {
 	if len(b.keys) > 0 {
 		old = binary.LittleEndian.AppendUint64(a.value[:0], uint64(b.step))
 	}
-	a.undo.Note(appendRuleKey(nil, b.rule, alertStep, b.tenant), old)
+	a.undo.Note(state.AppendRuleKey(nil, b.rule, alertStep, b.tenant), old)
 }
 
 func (a *alerts) noteStatus(b *alertBook, k *alertKey) {
@@ -82,11 +83,11 @@ func (k *alertKey) appendStatus(dst []byte) []byte {
 }
 
 func statusKey(b *alertBook, k *alertKey) []byte {
-	return append(appendRuleKey(nil, b.rule, alertStatus, b.tenant), k.name...)
+	return append(state.AppendRuleKey(nil, b.rule, alertStatus, b.tenant), k.name...)
 }
 
 func slotKey(b *alertBook, k *alertKey, slot int64) []byte {
-	return append(binary.BigEndian.AppendUint16(appendRuleKey(nil, b.rule, alertSlot, b.tenant), uint16(slot)), k.name...)
+	return append(binary.BigEndian.AppendUint16(state.AppendRuleKey(nil, b.rule, alertSlot, b.tenant), uint16(slot)), k.name...)
 }
 
 // Changes implements Operator.
@@ -128,7 +129,7 @@ func (a *alerts) changes(b *alertBook) {
 		return // retired
 	}
 	if in := len(b.keys) > 0; b.noted && (in || b.stepLogged) {
-		a.record(b, nil, 0, appendRuleKey(nil, b.rule, alertStep, b.tenant), in)
+		a.record(b, nil, 0, state.AppendRuleKey(nil, b.rule, alertStep, b.tenant), in)
 	}
 	for _, k := range b.touched {
 		if b.keys[k.name] != k {
@@ -176,7 +177,7 @@ func (a *alerts) retire() {
 			a.remove(b, k)
 		}
 		if b.stepLogged {
-			a.record(b, nil, 0, appendRuleKey(nil, b.rule, alertStep, b.tenant), false)
+			a.record(b, nil, 0, state.AppendRuleKey(nil, b.rule, alertStep, b.tenant), false)
 		}
 	}
 }
@@ -251,8 +252,8 @@ func (a *alerts) Restore(key, value []byte) error {
 	if err := a.put(key, value); err != nil {
 		return err
 	}
-	kind, tenant, name := cutRuleKey(string(key))
-	b := a.books[bookName{ruleOf(string(key)), tenant}]
+	kind, tenant, name := state.CutRuleKey(string(key))
+	b := a.books[bookName{state.RuleOf(string(key)), tenant}]
 	switch kind {
 	case alertStep:
 		b.stepLogged = value != nil
@@ -271,7 +272,7 @@ func (a *alerts) Restore(key, value []byte) error {
 
 // put gives a key of state a value; nil is that it is gone.
 func (a *alerts) put(key, value []byte) error {
-	kind, tenant, name := cutRuleKey(string(key))
+	kind, tenant, name := state.CutRuleKey(string(key))
 	slot := int64(-1)
 	if kind == alertSlot && len(name) >= 2 {
 		slot, name = int64(binary.BigEndian.Uint16([]byte(name))), name[2:]
@@ -279,10 +280,10 @@ func (a *alerts) put(key, value []byte) error {
 		return fmt.Errorf("alert key %x: want a rule, what it is about, and a tenant", key)
 	}
 	if err := tenants.Validate(tenants.ID(tenant)); err != nil {
-		return fmt.Errorf("alerts of rule %016x: %w", ruleOf(string(key)), err)
+		return fmt.Errorf("alerts of rule %016x: %w", state.RuleOf(string(key)), err)
 	}
-	if err := a.putInto(bookName{ruleOf(string(key)), tenant}, kind, slot, name, value); err != nil {
-		return fmt.Errorf("alerts of rule %016x, tenant %q: %w", ruleOf(string(key)), tenant, err)
+	if err := a.putInto(bookName{state.RuleOf(string(key)), tenant}, kind, slot, name, value); err != nil {
+		return fmt.Errorf("alerts of rule %016x, tenant %q: %w", state.RuleOf(string(key)), tenant, err)
 	}
 	return nil
 }

@@ -4,6 +4,8 @@ import (
 	"math"
 	"slices"
 
+	"github.com/vigie-io/vigie/internal/pipeline/aggregate"
+	"github.com/vigie-io/vigie/internal/pipeline/state"
 	"github.com/vigie-io/vigie/internal/tenants"
 	"github.com/vigie-io/vigie/pkg/events"
 	"github.com/vigie-io/vigie/pkg/rules"
@@ -11,7 +13,7 @@ import (
 	"github.com/vigie-io/vigie/pkg/sketches"
 )
 
-var _ Operator = (*alerts)(nil)
+var _ state.Operator = (*alerts)(nil)
 
 // alerts judge the alerts of a task, as an Operator. Under a rule's id it keeps, for each tenant, up to which step it has judged,
 // and for each combination of labels its slices and where the alert is in its life.
@@ -27,7 +29,7 @@ type alerts struct {
 	foreign bool // the log holds rules that are not configured
 
 	touched  []*alertBook // since the last committed epoch
-	undo     Undo
+	undo     state.Undo
 	records  []alertRecord // of the last Changes
 	fired    []alertEvent  // of the epoch
 	now      int64         // processing time, Unix ms
@@ -66,7 +68,7 @@ func (a *alerts) advance(at *alertTenant, clock int64) {
 }
 
 // add puts an event into the slice of its time, under the key a.key.
-func (a *alerts) add(b *alertBook, clock, time int64, m *measurement, hit bool) events.Reason {
+func (a *alerts) add(b *alertBook, clock, time int64, m *aggregate.Measurement, hit bool) events.Reason {
 	b.follow(clock)
 	index := time / b.of.every
 	if index <= b.step-b.of.kept {
@@ -220,7 +222,7 @@ func (a *alerts) forget(b *alertBook, k *alertKey) {
 }
 
 // alert gives an event to the alerts whose condition it meets. m is its own measure.
-func (t *Task) alert(tenant string, at int64, f rules.Fields, m *measurement) {
+func (t *Task) alert(tenant string, at int64, f rules.Fields, m *aggregate.Measurement) {
 	if t.alerts.rules == nil {
 		return
 	}

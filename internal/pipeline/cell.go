@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"math"
 
+	"github.com/vigie-io/vigie/internal/pipeline/aggregate"
 	"github.com/vigie-io/vigie/pkg/events"
 	"github.com/vigie-io/vigie/pkg/sketches"
 )
@@ -13,7 +14,7 @@ import (
 type cell struct {
 	start uint32
 	next  uint32 // another cell of the series, as add gave it; 0 for none
-	numbers
+	aggregate.Numbers
 	number uint32 // what form says
 	form   form
 	few    [fewValues]sketches.Bucket // what form says
@@ -61,7 +62,7 @@ func (c *cell) setWord(i int, v uint64) {
 
 // begin empties the cell for a pane of a series of the kind.
 func (c *cell) begin(start uint32, kind events.Kind) {
-	c.start, c.next, c.numbers = start, 0, noNumbers()
+	c.start, c.next, c.Numbers = start, 0, aggregate.NoNumbers()
 	switch kind {
 	case events.Observation:
 		c.form = few
@@ -81,9 +82,9 @@ func (t *Task) number(c *cell, time int64, v float64) {
 	case few, many, dense:
 		t.observation(c, v)
 	case plain:
-		c.value(v)
+		c.Add(v)
 	default:
-		c.value(v)
+		c.Add(v)
 		t.level(c, time, v, nil)
 	}
 }
@@ -91,26 +92,26 @@ func (t *Task) number(c *cell, time int64, v float64) {
 // observation takes one value of a distribution.
 func (t *Task) observation(c *cell, v float64) {
 	if b, ok := sketches.BucketOf(v); ok && t.list(c, b) {
-		c.value(v)
+		c.Add(v)
 		return
 	}
 	t.sketch(c).Add(v)
-	c.value(v)
+	c.Add(v)
 }
 
 // list puts a value, which counts next, on the cell's list, if it has one with room.
 func (t *Task) list(c *cell, b sketches.Bucket) bool {
 	switch {
-	case c.form == few && c.count < fewValues:
-		c.few[c.count] = b
+	case c.form == few && c.Count < fewValues:
+		c.few[c.Count] = b
 		return true
-	case c.form == dense || c.count >= manyValues:
+	case c.form == dense || c.Count >= manyValues:
 		return false
 	case c.form == few:
 		c.form = many
 		c.number, _ = t.lists.add()
 	}
-	t.lists.at(c.number)[c.count-fewValues] = b
+	t.lists.at(c.number)[c.Count-fewValues] = b
 	return true
 }
 
@@ -118,9 +119,9 @@ func (t *Task) list(c *cell, b sketches.Bucket) bool {
 func (t *Task) listed(c *cell) (first, rest []sketches.Bucket) {
 	switch c.form {
 	case few:
-		return c.few[:c.count], nil
+		return c.few[:c.Count], nil
 	case many:
-		return c.few[:], t.lists.at(c.number)[:c.count-fewValues]
+		return c.few[:], t.lists.at(c.number)[:c.Count-fewValues]
 	}
 	return nil, nil
 }
@@ -128,8 +129,8 @@ func (t *Task) listed(c *cell) (first, rest []sketches.Bucket) {
 // observe takes a pre-aggregated distribution. Fractional counts are rounded in count, not in the sketch.
 func (t *Task) observe(c *cell, h *events.Histogram) {
 	t.epoch.values += len(h.Positive.Counts) + len(h.Negative.Counts)
-	observe(t.sketch(c), h)
-	c.histogram(h)
+	aggregate.Observe(t.sketch(c), h)
+	c.AddHistogram(h)
 }
 
 // sketch returns that of a cell of observations, which is dense from now on.
@@ -194,12 +195,12 @@ func (t *Task) appendSketch(dst []byte, c *cell) []byte {
 
 // mergeCell adds a cell of the same start to a pane.
 func (t *Task) mergeCell(p *pane, c *cell) {
-	p.add(&c.numbers)
+	p.Numbers.Merge(&c.Numbers)
 	if c.form == dense {
-		p.sketch.Merge(t.sketch(c))
+		p.Sketch.Merge(t.sketch(c))
 		return
 	}
 	first, rest := t.listed(c)
-	p.sketch.AddBuckets(first)
-	p.sketch.AddBuckets(rest)
+	p.Sketch.AddBuckets(first)
+	p.Sketch.AddBuckets(rest)
 }

@@ -6,12 +6,13 @@ import (
 	"slices"
 	"time"
 
+	"github.com/vigie-io/vigie/internal/pipeline/state"
 	"github.com/vigie-io/vigie/internal/tenants"
 	"github.com/vigie-io/vigie/pkg/events"
 	"github.com/vigie-io/vigie/pkg/series"
 )
 
-var _ Operator = (*counters)(nil)
+var _ state.Operator = (*counters)(nil)
 
 // ReasonCounterLimit: the tenant has as many cumulative series in a rollup of measure increase as it may have series. The
 // other reasons for which such a rollup leaves a sample out are outcomes of series.Counter.
@@ -30,7 +31,7 @@ type counters struct {
 	tenants map[string]*counterTenant
 
 	changed []string // state keys, since the last Changes
-	undo    Undo
+	undo    state.Undo
 	key     []byte
 	value   []byte
 
@@ -77,7 +78,7 @@ func (r *Rollup) counterID() uint64 { return series.Hash([]byte(r.Name + "\x00" 
 // if anything, is the reason.
 func (c *counters) increase(rule uint64, m *events.Metric, now int64) (delta float64, ok bool, reason events.Reason) {
 	of := c.tenant(rule, m)
-	c.key = series.AppendKey(appendRuleKey(c.key[:0], rule, counterSeries, m.Tenant), byte(m.Kind), m.Name, m.Labels)
+	c.key = series.AppendKey(state.AppendRuleKey(c.key[:0], rule, counterSeries, m.Tenant), byte(m.Kind), m.Name, m.Labels)
 	e := c.series[string(c.key)]
 	if e == nil {
 		if of.series >= c.limit(m.Tenant) {
@@ -98,7 +99,7 @@ func (c *counters) increase(rule uint64, m *events.Metric, now int64) (delta flo
 
 // tenant is the rule's tenant of a sample; its first sample says since when.
 func (c *counters) tenant(rule uint64, m *events.Metric) *counterTenant {
-	c.key = appendRuleKey(c.key[:0], rule, counterSince, m.Tenant)
+	c.key = state.AppendRuleKey(c.key[:0], rule, counterSince, m.Tenant)
 	of := c.tenants[string(c.key)]
 	if of == nil {
 		of = &counterTenant{}
@@ -170,7 +171,7 @@ func (c *counters) sweep() {
 		if e.heard == 0 {
 			e.heard = c.now
 		}
-		if c.now-e.heard >= c.idle || !c.rules[ruleOf(key)] {
+		if c.now-e.heard >= c.idle || !c.rules[state.RuleOf(key)] {
 			gone = append(gone, key)
 		}
 	}
@@ -226,9 +227,9 @@ func (c *counters) Restore(key, value []byte) error {
 		return fmt.Errorf("counter key %x: want a rule, what it is about, and a tenant", key)
 	}
 	if err := c.restore(string(key), kind, name, value); err != nil {
-		return fmt.Errorf("counters of rule %016x, tenant %q: %w", ruleOf(string(key)), tenant, err)
+		return fmt.Errorf("counters of rule %016x, tenant %q: %w", state.RuleOf(string(key)), tenant, err)
 	}
-	c.foreign = c.foreign || !c.rules[ruleOf(string(key))]
+	c.foreign = c.foreign || !c.rules[state.RuleOf(string(key))]
 	return nil
 }
 
@@ -292,7 +293,7 @@ func counterTenantKey(key string) string {
 
 // cutCounterKey takes a key apart; kind is 0 when it is none.
 func cutCounterKey(key string) (kind byte, tenant, name string) {
-	kind, tenant, name = cutRuleKey(key)
+	kind, tenant, name = state.CutRuleKey(key)
 	if tenants.Validate(tenants.ID(tenant)) != nil || kind != counterSeries && (kind != counterSince || name != "") {
 		return 0, "", ""
 	}

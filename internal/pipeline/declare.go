@@ -4,13 +4,14 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/vigie-io/vigie/internal/pipeline/aggregate"
 	"github.com/vigie-io/vigie/internal/tenants"
 	"github.com/vigie-io/vigie/pkg/events"
 	"github.com/vigie-io/vigie/pkg/rules"
 	"github.com/vigie-io/vigie/pkg/series"
 )
 
-var oneEvent = measurement{kind: events.Delta, value: 1}
+var oneEvent = aggregate.Measurement{Kind: events.Delta, Value: 1}
 
 // declareMetric gives metrics to the alerts and rollups. Levels have no sum over series, so rollups do without, and cumulative
 // histograms are left out.
@@ -18,9 +19,9 @@ func (t *Task) declareMetric(m *events.Metric) {
 	if m.Stale || m.Kind == events.Gauge && (m.Histogram != nil || t.alerts.rules == nil) || m.Kind == events.Cumulative && m.Histogram != nil {
 		return
 	}
-	t.fields.own = measurement{kind: m.Kind, value: m.Value, histogram: m.Histogram, unit: m.Unit}
+	t.fields.own = aggregate.Measurement{Kind: m.Kind, Value: m.Value, Histogram: m.Histogram, Unit: m.Unit}
 	if m.Histogram != nil {
-		t.fields.own.kind = events.Observation
+		t.fields.own.Kind = events.Observation
 	}
 	t.fields.metric.Metric = m
 	t.alert(m.Tenant, m.Time, &t.fields.metric, &t.fields.own)
@@ -31,7 +32,7 @@ func (t *Task) declareMetric(m *events.Metric) {
 
 func (t *Task) declareSpan(s *events.Span) {
 	t.fields.span.Span = s
-	t.fields.own = measurement{kind: events.Observation, value: float64(s.Duration) / 1e9, unit: "s"}
+	t.fields.own = aggregate.Measurement{Kind: events.Observation, Value: float64(s.Duration) / 1e9, Unit: "s"}
 	t.alert(s.Tenant, s.Time, &t.fields.span, &t.fields.own)
 	t.declare(s.Tenant, s.Time, &t.fields.span, &t.fields.own)
 }
@@ -43,7 +44,7 @@ func (t *Task) declareLog(l *events.Log) {
 }
 
 // declare gives an event to the rollups whose condition it meets. m is its own measure.
-func (t *Task) declare(tenant string, time int64, f rules.Fields, m *measurement) {
+func (t *Task) declare(tenant string, time int64, f rules.Fields, m *aggregate.Measurement) {
 	aside := false
 	for _, r := range t.rollups {
 		if !r.takes(m) || len(r.tenants) > 0 && !slices.Contains(r.tenants, tenants.ID(tenant)) || r.where != nil && !r.where.Match(f) {
@@ -68,26 +69,26 @@ func (t *Task) declare(tenant string, time int64, f rules.Fields, m *measurement
 }
 
 // measured is what an event that a rollup takes gives it, or nil for nothing.
-func (t *Task) measured(r *rollup, m *measurement) *measurement {
+func (t *Task) measured(r *rollup, m *aggregate.Measurement) *aggregate.Measurement {
 	switch {
 	case r.measure == measureEvents:
 		return &oneEvent
-	case m.kind == events.Cumulative:
+	case m.Kind == events.Cumulative:
 		return t.increase(r, m)
 	}
 	return m
 }
 
 // takes says whether a rollup counts such measurements.
-func (r *rollup) takes(m *measurement) bool {
+func (r *rollup) takes(m *aggregate.Measurement) bool {
 	if r.measure == MeasureIncrease {
-		return m.kind == events.Cumulative || m.kind == events.Delta
+		return m.Kind == events.Cumulative || m.Kind == events.Delta
 	}
-	return m.kind != events.Cumulative
+	return m.Kind != events.Cumulative
 }
 
 // increase is what the cumulative sample at hand adds, or nil.
-func (t *Task) increase(r *rollup, m *measurement) *measurement {
+func (t *Task) increase(r *rollup, m *aggregate.Measurement) *aggregate.Measurement {
 	sample := t.fields.metric.Metric
 	delta, ok, reason := t.counters.increase(r.counterID, sample, t.now)
 	if reason != "" {
@@ -96,14 +97,14 @@ func (t *Task) increase(r *rollup, m *measurement) *measurement {
 	if !ok {
 		return nil
 	}
-	t.fields.delta = measurement{kind: events.Delta, value: delta, unit: m.unit}
+	t.fields.delta = aggregate.Measurement{Kind: events.Delta, Value: delta, Unit: m.Unit}
 	return &t.fields.delta
 }
 
 // maxDerivedLabel bounds the value of a label that comes from an attribute, which may be longer than a label may be.
 const maxDerivedLabel = 4 << 10
 
-func (t *Task) group(r *rollup, g *grouping, tenant string, time int64, f rules.Fields, m *measurement) {
+func (t *Task) group(r *rollup, g *grouping, tenant string, time int64, f rules.Fields, m *aggregate.Measurement) {
 	if !t.labelled(g, tenant, f) {
 		return
 	}
@@ -111,18 +112,18 @@ func (t *Task) group(r *rollup, g *grouping, tenant string, time int64, f rules.
 		t.window(r, g, tenant, time, m)
 		return
 	}
-	tn, ref, e := t.series(tenant, identity{kind: m.kind, metric: g.metric, labels: t.labels, unit: m.unit})
+	tn, ref, e := t.series(tenant, identity{kind: m.Kind, metric: g.metric, labels: t.labels, unit: m.Unit})
 	if e == nil {
 		return
 	}
 	c := t.into(tn, ref, e, time)
 	switch {
-	case m.histogram != nil:
-		t.observe(c, m.histogram)
-	case m.kind == events.Observation:
-		t.observation(c, m.value)
+	case m.Histogram != nil:
+		t.observe(c, m.Histogram)
+	case m.Kind == events.Observation:
+		t.observation(c, m.Value)
 	default:
-		c.value(m.value)
+		c.Add(m.Value)
 	}
 }
 

@@ -235,8 +235,8 @@ func (t *Task) drainGroup(out *Outputs, tn *tenant, g *group) {
 		t.eachCell(tn.table.At(t.sorted[0].ref), func(c *cell) { t.addCell(out, tn, g, GrainService, zeroID, c) })
 	default:
 		for _, p := range t.merged {
-			b := out.addRollup(tn, g, GrainService, zeroID, &rollupRow{start: p.start, count: p.count, sum: p.sum, min: p.min, max: p.max})
-			out.addSketch(b, p.sketch.AppendDD(b.Sketch))
+			b := out.addRollup(tn, g, GrainService, zeroID, &rollupRow{start: p.start, count: p.Count, sum: p.Sum, min: p.Min, max: p.Max})
+			out.addSketch(b, p.Sketch.AppendDD(b.Sketch))
 		}
 		t.merged = t.merged[:0]
 		t.merging.used = 0
@@ -262,7 +262,7 @@ func (t *Task) sortSeries(tn *tenant, g *group) {
 }
 
 func (t *Task) addCell(out *Outputs, tn *tenant, g *group, grain Grain, id series.ID, c *cell) {
-	row := rollupRow{start: c.start, count: c.count, sum: c.sum, min: c.min, max: c.max}
+	row := rollupRow{start: c.start, count: c.Count, sum: c.Sum, min: c.Min, max: c.Max}
 	switch c.form {
 	case level, levelOf:
 		row.lastTime, row.last = int64(c.word(0)), math.Float64frombits(c.word(1))
@@ -316,7 +316,7 @@ func (t *Task) hasSamples(g *group, e *entry) (has bool) {
 	if g.kind != events.Gauge && g.kind != events.Cumulative {
 		return true
 	}
-	t.eachCell(e, func(c *cell) { has = has || c.count > 0 })
+	t.eachCell(e, func(c *cell) { has = has || c.Count > 0 })
 	return has
 }
 

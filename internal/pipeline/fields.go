@@ -3,6 +3,7 @@ package pipeline
 import (
 	"strconv"
 
+	"github.com/vigie-io/vigie/internal/pipeline/aggregate"
 	"github.com/vigie-io/vigie/pkg/events"
 )
 
@@ -11,8 +12,8 @@ type fields struct {
 	metric metricFields
 	span   spanFields
 	log    logFields
-	own    measurement // of the event at hand
-	delta  measurement // of a cumulative one, for the rollup at hand
+	own    aggregate.Measurement // of the event at hand
+	delta  aggregate.Measurement // of a cumulative one, for the rollup at hand
 }
 
 type metricFields struct{ *events.Metric }

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"unsafe"
 
+	"github.com/vigie-io/vigie/internal/pipeline/aggregate"
 	"github.com/vigie-io/vigie/pkg/events"
 	"github.com/vigie-io/vigie/pkg/rules"
 	"github.com/vigie-io/vigie/pkg/sketches"
@@ -161,11 +162,11 @@ type particular struct {
 }
 
 // particularOf is that of the event at hand in a rollup, whose tenant is told what is wrong with it.
-func (t *Task) particularOf(keep *Keep, tenant string, time int64, f rules.Fields, m *measurement) particular {
+func (t *Task) particularOf(keep *Keep, tenant string, time int64, f rules.Fields, m *aggregate.Measurement) particular {
 	if keep == nil {
 		return particular{}
 	}
-	p := particular{keep: keep, time: time, valued: m.histogram == nil}
+	p := particular{keep: keep, time: time, valued: m.Histogram == nil}
 	if keep.Distinct != "" {
 		p.distinct = f.Text(keep.Distinct)
 	}

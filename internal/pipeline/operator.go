@@ -1,6 +1,10 @@
 package pipeline
 
-import "fmt"
+import (
+	"fmt"
+
+	"github.com/vigie-io/vigie/internal/pipeline/state"
+)
 
 // operatorKind is the first byte of an operator's keys. It is part of the format of state topics, and never used again
 // for another operator.
@@ -22,7 +26,7 @@ const stateKeyVersion = 1
 
 // operator is an Operator as a task keeps it. version is the first byte of its values.
 type operator struct {
-	Operator
+	state.Operator
 	kind    operatorKind
 	version byte
 }

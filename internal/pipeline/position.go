@@ -4,9 +4,11 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+
+	"github.com/vigie-io/vigie/internal/pipeline/state"
 )
 
-var _ Operator = (*position)(nil)
+var _ state.Operator = (*position)(nil)
 
 // Origin is where a session begins to read a source partition.
 type Origin struct {

@@ -11,6 +11,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/vigie-io/vigie/internal/pipeline/state"
 	"github.com/vigie-io/vigie/internal/tenants"
 	"github.com/vigie-io/vigie/pkg/events"
 )
@@ -107,7 +108,7 @@ func (m *meter) window(at int64) *rateWindow {
 	return w
 }
 
-var _ Operator = (*rates)(nil)
+var _ state.Operator = (*rates)(nil)
 
 // rates are the meters of a task, as an Operator: key is tenant or tenant#shard, value the windows.
 type rates struct {

@@ -20,5 +20,5 @@ func (t *Task) log(l *events.Log) {
 	if e == nil {
 		return
 	}
-	t.take(tn, ref, e, l.Time).value(1)
+	t.take(tn, ref, e, l.Time).Add(1)
 }

@@ -21,7 +21,7 @@ func (t *Task) metric(m *events.Metric) {
 	case m.Stale:
 		t.level(c, m.Time, endedValue, ended)
 	case m.Histogram != nil:
-		c.count++
+		c.Count++
 		e.native = true
 		t.hist = AppendHistogram(t.hist[:0], m.Histogram)
 		t.level(c, m.Time, m.Histogram.Sum, t.hist)

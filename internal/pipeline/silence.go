@@ -7,10 +7,11 @@ import (
 	"slices"
 	"time"
 
+	"github.com/vigie-io/vigie/internal/pipeline/state"
 	"github.com/vigie-io/vigie/internal/tenants"
 )
 
-var _ Operator = (*clocks)(nil)
+var _ state.Operator = (*clocks)(nil)
 
 // clocks remember how the clocks of tenants with open windows go, as an Operator: key is the tenant; value its newest event
 // time and the processing time at which it was heard of last. They close the windows of silent tenants: such a tenant's own clock
@@ -22,7 +23,7 @@ type clocks struct {
 	delay   int64 // ns
 	tenants map[string]clock
 	dirty   map[string]struct{} // since the last Changes
-	undo    Undo
+	undo    state.Undo
 
 	through int64 // of the last look, Unix ms
 	watched int64 // ms that have been looked at, no step longer than maxWatch: a clock of the host that jumps is no silence

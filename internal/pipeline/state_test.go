@@ -12,6 +12,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/vigie-io/vigie/internal/pipeline"
+	"github.com/vigie-io/vigie/internal/pipeline/state"
 )
 
 // stateLog is a compacted state partition.
@@ -220,7 +221,7 @@ func TestRestingWatermarksAreBounded(t *testing.T) {
 // Undo is compared with a copy of the map from before the epoch.
 func TestUndo(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		var undo pipeline.Undo
+		var undo state.Undo
 		state := map[string]string{}
 		restore := func(key, value []byte) error {
 			if value == nil {

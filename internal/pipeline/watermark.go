@@ -7,10 +7,11 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/vigie-io/vigie/internal/pipeline/state"
 	"github.com/vigie-io/vigie/internal/tenants"
 )
 
-var _ Operator = (*watermarks)(nil)
+var _ state.Operator = (*watermarks)(nil)
 
 // watermarks are the newest event times of a task's tenants, as an Operator: key is the tenant, value its newest event
 // time. With them no watermark goes back when a partition changes hands, and what was late stays late.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"slices"
 
+	"github.com/vigie-io/vigie/internal/pipeline/state"
 	"github.com/vigie-io/vigie/pkg/sketches"
 )
 
@@ -94,10 +95,10 @@ func (k *keptValue) append(dst []byte) []byte {
 	}
 	dst = append(dst, byte(m))
 	if m&MeasureFirst != 0 {
-		dst = appendFloat(binary.AppendVarint(dst, k.first.time), k.first.value)
+		dst = state.AppendFloat(binary.AppendVarint(dst, k.first.time), k.first.value)
 	}
 	if m&MeasureLast != 0 {
-		dst = appendFloat(binary.AppendVarint(dst, k.last.time), k.last.value)
+		dst = state.AppendFloat(binary.AppendVarint(dst, k.last.time), k.last.value)
 	}
 	if k.distinct != nil {
 		dst = k.distinct.AppendState(dst)
@@ -112,14 +113,14 @@ var errKept = errors.New("contents of a window end early, go on, or hold measure
 
 // decodeKept reads what keptPart.append wrote.
 func decodeKept(src []byte) (p keptPart, err error) {
-	r := windowReader{stateReader{src: src}}
-	p = keptPart{window: r.window(), version: uint32(r.uvarint())}
-	contents := len(r.src)
+	r := windowReader{state.Reader{Rest: src}}
+	p = keptPart{window: r.window(), version: uint32(r.Uvarint())}
+	contents := len(r.Rest)
 	p.value = r.value()
 	p.value.logged = uint32(contents)
-	m := Measures(r.byte())
+	m := Measures(r.Byte())
 	if m == 0 {
-		if r.bad || len(r.src) > 0 {
+		if r.Bad || len(r.Rest) > 0 {
 			return keptPart{}, errKept
 		}
 		return p, nil
@@ -127,27 +128,27 @@ func decodeKept(src []byte) (p keptPart, err error) {
 	k := &keptValue{measures: m & (MeasureFirst | MeasureLast)}
 	p.value.more = k
 	if m&MeasureFirst != 0 {
-		k.first = timed{r.varint(), r.float()}
+		k.first = timed{r.Varint(), r.Float()}
 	}
 	if m&MeasureLast != 0 {
-		k.last = timed{r.varint(), r.float()}
+		k.last = timed{r.Varint(), r.Float()}
 	}
-	if m&MeasureDistinct != 0 && !r.bad {
+	if m&MeasureDistinct != 0 && !r.Bad {
 		k.distinct = new(sketches.Distinct)
-		n, err := k.distinct.DecodeState(r.src)
+		n, err := k.distinct.DecodeState(r.Rest)
 		if err != nil {
 			return keptPart{}, err
 		}
-		r.skip(n)
+		r.Skip(n)
 	}
-	if m&MeasureTop != 0 && !r.bad {
+	if m&MeasureTop != 0 && !r.Bad {
 		k.top = sketches.NewTopK(1)
-		if err := k.top.UnmarshalBinary(r.src); err != nil {
+		if err := k.top.UnmarshalBinary(r.Rest); err != nil {
 			return keptPart{}, err
 		}
-		r.src = nil
+		r.Rest = nil
 	}
-	if r.bad || len(r.src) > 0 || m&^allMeasures != 0 {
+	if r.Bad || len(r.Rest) > 0 || m&^allMeasures != 0 {
 		return keptPart{}, errKept
 	}
 	return p, nil

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/vigie-io/vigie/internal/pipeline/aggregate"
 	"github.com/vigie-io/vigie/pkg/events"
 	"github.com/vigie-io/vigie/pkg/windows"
 )
@@ -52,7 +53,7 @@ type divertedValue struct {
 }
 
 // divert puts an event beside a window that it misses. It returns false when the tenant has as many, or as much, as it may.
-func (d *diverted) divert(cell divertedCell, offset int64, tn *tenant, m *measurement, p *particular) bool {
+func (d *diverted) divert(cell divertedCell, offset int64, tn *tenant, m *aggregate.Measurement, p *particular) bool {
 	v := d.cells[cell]
 	if v == nil {
 		if d.counts[cell.tenant] >= tn.openWindows || d.bytes[cell.tenant] >= tn.windowBytes {
@@ -106,7 +107,7 @@ func (d *diverted) forget() {
 
 // late counts an event by what its windows said, and puts it beside those that it missed when the rule wants that. key is the
 // series'.
-func (t *Task) late(r *rollup, tn *tenant, key string, time int64, m *measurement, verdict windows.Verdict) {
+func (t *Task) late(r *rollup, tn *tenant, key string, time int64, m *aggregate.Measurement, verdict windows.Verdict) {
 	switch {
 	case verdict == windows.Full:
 		t.tally.drop(tn.name, ReasonWindowLimit)
@@ -120,7 +121,7 @@ func (t *Task) late(r *rollup, tn *tenant, key string, time int64, m *measuremen
 	}
 }
 
-func (t *Task) divert(r *rollup, tn *tenant, key string, time int64, m *measurement, verdict windows.Verdict) {
+func (t *Task) divert(r *rollup, tn *tenant, key string, time int64, m *aggregate.Measurement, verdict windows.Verdict) {
 	missed, full := false, false
 	t.windows.missed(r.windowID, tn.name, time, verdict, func(w windows.Window, tooLate bool) {
 		missed = true

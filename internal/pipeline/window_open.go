@@ -7,6 +7,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/vigie-io/vigie/internal/pipeline/state"
 	"github.com/vigie-io/vigie/pkg/windows"
 )
 
@@ -176,16 +177,16 @@ var errSessions = errors.New("contents of sessions end early, go on, or overlap"
 
 // decodeSessions reads what appendSessions wrote.
 func decodeSessions(src []byte) (*keptWindows, error) {
-	r, k := windowReader{stateReader{src: src}}, new(keptWindows)
-	for n := r.uvarint(); n > 0 && !r.bad; n-- {
-		p := keptPart{window: r.window(), version: uint32(r.uvarint())}
+	r, k := windowReader{state.Reader{Rest: src}}, new(keptWindows)
+	for n := r.Uvarint(); n > 0 && !r.Bad; n-- {
+		p := keptPart{window: r.window(), version: uint32(r.Uvarint())}
 		p.value = r.value()
 		if last := len(k.parts) - 1; last >= 0 && k.parts[last].window.End > p.window.Start {
-			r.bad = true
+			r.Bad = true
 		}
 		k.parts = append(k.parts, p)
 	}
-	if r.bad || len(r.src) > 0 || len(k.parts) == 0 {
+	if r.Bad || len(r.Rest) > 0 || len(k.parts) == 0 {
 		return nil, errSessions
 	}
 	return k, nil

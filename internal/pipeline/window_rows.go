@@ -6,6 +6,7 @@ import (
 	"time"
 	"unsafe"
 
+	"github.com/vigie-io/vigie/internal/pipeline/aggregate"
 	"github.com/vigie-io/vigie/pkg/events"
 	"github.com/vigie-io/vigie/pkg/series"
 	"github.com/vigie-io/vigie/pkg/windows"
@@ -22,7 +23,7 @@ const (
 )
 
 // window puts an event into the windows of a rollup's grouping, whose labels are t.labels.
-func (t *Task) window(r *rollup, g *grouping, tenant string, time int64, m *measurement) {
+func (t *Task) window(r *rollup, g *grouping, tenant string, time int64, m *aggregate.Measurement) {
 	tn := t.named(tenant)
 	if tn == nil {
 		return
@@ -30,7 +31,7 @@ func (t *Task) window(r *rollup, g *grouping, tenant string, time int64, m *meas
 	// Its series may have met a limit: what the windows take moves their watermark all the same.
 	tn.seen, tn.newest = t.now, max(tn.newest, time)
 	t.touch(tn)
-	t.key = series.AppendKey(t.key[:0], byte(m.kind), g.metric, t.labels)
+	t.key = series.AppendKey(t.key[:0], byte(m.Kind), g.metric, t.labels)
 	if verdict := t.windows.add(r.windowID, tn.name, t.key, time, m, &t.particular); verdict != windows.OnTime || r.late == windows.Divert {
 		t.late(r, tn, unsafe.String(unsafe.SliceData(t.key), len(t.key)), time, m, verdict)
 	}
@@ -97,11 +98,11 @@ func (o *Outputs) addWindow(part string, s *windowStore, e *windows.Emission[win
 	b.Version = append(b.Version, e.Version)
 	b.Kind = append(b.Kind, kind)
 	b.Delta = append(b.Delta, delta)
-	b.Count = append(b.Count, v.count)
-	b.Sum = append(b.Sum, v.sum)
-	b.Min = append(b.Min, v.min)
-	b.Max = append(b.Max, v.max)
-	b.Sketch = v.sketch.AppendDD(b.Sketch)
+	b.Count = append(b.Count, v.Count)
+	b.Sum = append(b.Sum, v.Sum)
+	b.Min = append(b.Min, v.Min)
+	b.Max = append(b.Max, v.Max)
+	b.Sketch = v.Sketch.AppendDD(b.Sketch)
 	o.windowBytes += rollupRowBytes + len(e.Key) + len(metric) + len(part) + len(b.Sketch) - before + b.keep(s.keep, v.more)
 }
 

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 
+	"github.com/vigie-io/vigie/internal/pipeline/state"
 	"github.com/vigie-io/vigie/pkg/windows"
 )
 
@@ -20,15 +21,15 @@ func windowKey(id uint64, kind byte, tenant, name string) string {
 	if kind == windowDefinition {
 		return string(append(binary.LittleEndian.AppendUint64(nil, id), kind))
 	}
-	return string(append(appendRuleKey(nil, id, kind, tenant), name...))
+	return string(append(state.AppendRuleKey(nil, id, kind, tenant), name...))
 }
 
 // cutWindowKey takes a key apart; kind is 0 when it is none.
 func cutWindowKey(key string) (id uint64, kind byte, tenant, name string) {
 	if len(key) == 9 && key[8] == windowDefinition {
-		return ruleOf(key), windowDefinition, "", ""
+		return state.RuleOf(key), windowDefinition, "", ""
 	}
-	kind, tenant, name = cutRuleKey(key)
+	kind, tenant, name = state.CutRuleKey(key)
 	switch kind {
 	case windowContents, windowSessions:
 	case windowKept:
@@ -42,7 +43,7 @@ func cutWindowKey(key string) (id uint64, kind byte, tenant, name string) {
 	default:
 		return 0, 0, "", ""
 	}
-	return ruleOf(key), kind, tenant, name
+	return state.RuleOf(key), kind, tenant, name
 }
 
 // appendWindows appends what is kept of a key: docs/format/state.md, without the contents of slices unless whole.
@@ -73,9 +74,9 @@ func (v *windowValue) append(dst []byte) []byte {
 	}
 	v.begin()
 	before := len(dst)
-	dst = binary.AppendUvarint(dst, v.count)
-	dst = appendFloat(appendFloat(appendFloat(dst, v.sum), v.min), v.max)
-	dst = v.sketch.AppendDD(dst)
+	dst = binary.AppendUvarint(dst, v.Count)
+	dst = state.AppendFloat(state.AppendFloat(state.AppendFloat(dst, v.Sum), v.Min), v.Max)
+	dst = v.Sketch.AppendDD(dst)
 	v.logged = uint32(len(dst) - before)
 	return dst
 }
@@ -94,37 +95,37 @@ var errWindows = errors.New("contents of windows end early, or go on")
 
 // decodeWindows reads what appendWindows wrote.
 func decodeWindows(src []byte) (*keptWindows, error) {
-	r, k := windowReader{stateReader{src: src}}, new(keptWindows)
-	for n := r.uvarint(); n > 0 && !r.bad; n-- {
-		k.emitted = append(k.emitted, windows.Emitted{Window: r.window(), Version: uint32(r.uvarint())})
+	r, k := windowReader{state.Reader{Rest: src}}, new(keptWindows)
+	for n := r.Uvarint(); n > 0 && !r.Bad; n-- {
+		k.emitted = append(k.emitted, windows.Emitted{Window: r.window(), Version: uint32(r.Uvarint())})
 	}
-	for n := r.uvarint(); n > 0 && !r.bad; n-- {
+	for n := r.Uvarint(); n > 0 && !r.Bad; n-- {
 		k.parts = append(k.parts, keptPart{window: r.window(), value: r.value()})
 	}
-	if r.bad || len(r.src) > 0 {
+	if r.Bad || len(r.Rest) > 0 {
 		return nil, errWindows
 	}
 	return k, nil
 }
 
-type windowReader struct{ stateReader }
+type windowReader struct{ state.Reader }
 
 func (r *windowReader) window() windows.Window {
-	start, size := r.varint(), r.varint()
-	r.bad = r.bad || size <= 0
+	start, size := r.Varint(), r.Varint()
+	r.Bad = r.Bad || size <= 0
 	return windows.Window{Start: start, End: start + size}
 }
 
 func (r *windowReader) value() *windowValue {
-	v, before := new(windowValue), len(r.src)
+	v, before := new(windowValue), len(r.Rest)
 	v.begin()
-	v.count = r.uvarint()
-	v.sum, v.min, v.max = r.float(), r.float(), r.float()
-	n, err := v.sketch.DecodeDD(r.src)
+	v.Count = r.Uvarint()
+	v.Sum, v.Min, v.Max = r.Float(), r.Float(), r.Float()
+	n, err := v.Sketch.DecodeDD(r.Rest)
 	if err != nil {
 		n = 0
 	}
-	r.skip(n)
-	v.logged = uint32(before - len(r.src))
+	r.Skip(n)
+	v.logged = uint32(before - len(r.Rest))
 	return v
 }

@@ -1,10 +1,14 @@
 package pipeline
 
-import "unsafe"
+import (
+	"unsafe"
+
+	"github.com/vigie-io/vigie/internal/pipeline/aggregate"
+)
 
 // windowValue is what a series has in a window.
 type windowValue struct {
-	distribution
+	aggregate.Distribution
 	begun  bool
 	logged uint32     // bytes in the log, once it is there
 	more   *keptValue // of rules with a Keep
@@ -13,24 +17,24 @@ type windowValue struct {
 func (v *windowValue) begin() {
 	if !v.begun {
 		v.begun = true
-		v.reset()
+		v.Reset()
 	}
 }
 
-func (v *windowValue) add(m *measurement, p *particular) {
+func (v *windowValue) add(m *aggregate.Measurement, p *particular) {
 	v.begin()
-	v.take(m)
+	v.Take(m)
 	if p.keep != nil {
 		if v.more == nil {
 			v.more = new(keptValue)
 		}
-		v.more.add(p, m.value)
+		v.more.add(p, m.Value)
 	}
 }
 
 func (v *windowValue) mergeFrom(from *windowValue) {
 	v.begin()
-	v.merge(&from.distribution)
+	v.Merge(&from.Distribution)
 	if from.more != nil {
 		if v.more == nil {
 			v.more = new(keptValue)
@@ -42,7 +46,7 @@ func (v *windowValue) mergeFrom(from *windowValue) {
 // bytes is an estimate, of what the count says: it is asked for at each event, and after a restore it has to be the same.
 // 1024 buckets hold values up to 65,536 times the least.
 func (v *windowValue) bytes() int {
-	n := int(unsafe.Sizeof(*v)) + 8*int(min(v.count, 1024))
+	n := int(unsafe.Sizeof(*v)) + 8*int(min(v.Count, 1024))
 	if v.more != nil {
 		n += v.more.bytes()
 	}

@@ -10,12 +10,14 @@ import (
 	"strings"
 	"unsafe"
 
+	"github.com/vigie-io/vigie/internal/pipeline/aggregate"
+	"github.com/vigie-io/vigie/internal/pipeline/state"
 	"github.com/vigie-io/vigie/internal/tenants"
 	"github.com/vigie-io/vigie/pkg/series"
 	"github.com/vigie-io/vigie/pkg/windows"
 )
 
-var _ Operator = (*windowed)(nil)
+var _ state.Operator = (*windowed)(nil)
 
 // windowed are the open windows of a task's windowed rollups, as an Operator. Under a rule's id the log has the rule's
 // definition, how far the windows of each tenant are, and what is open of each tenant and series; so a rule that
@@ -33,7 +35,7 @@ type windowed struct {
 	diverted diverted // of the epoch
 	limits   *tenants.Config
 
-	at     *measurement // what update takes
+	at     *aggregate.Measurement // what update takes
 	more   *particular
 	update func(*windowValue)
 }
@@ -124,7 +126,7 @@ func (w *windowed) store(id uint64) *windowStore {
 }
 
 // add puts an event into the windows of a rule. key is a series', as series.AppendKey writes it; it is not retained.
-func (w *windowed) add(id uint64, tenant string, key []byte, time int64, m *measurement, p *particular) windows.Verdict {
+func (w *windowed) add(id uint64, tenant string, key []byte, time int64, m *aggregate.Measurement, p *particular) windows.Verdict {
 	s := w.store(id)
 	if !s.tenants[tenant] {
 		tenant = strings.Clone(tenant)
@@ -396,7 +398,7 @@ func (w *windowed) restoreDefinition(id uint64, value []byte) error {
 		s.defined = true
 	}
 	for key, value := range w.orphans {
-		if ruleOf(key) != id {
+		if state.RuleOf(key) != id {
 			continue
 		}
 		delete(w.orphans, key)

@@ -1,4 +1,6 @@
-package pipeline
+// Package state is what keyed state of a task has in common: the Operator that keeps it, the Undo of an aborted epoch, and pieces of the
+// format of keys and values (docs/format/state.md). Which operators there are, package pipeline says.
+package state
 
 // Operator is keyed state that a task derives from its records and that outlives the task: what changed in an epoch is
 // written to the partition's change log inside the epoch's transaction, and a task that takes the partition over
