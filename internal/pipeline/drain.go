@@ -24,8 +24,8 @@ type Outputs struct {
 	Limits  LimitRows
 	Tally   Tally
 
-	// full and fullSeries take each block of Rollups and of Series but the last as soon as it is full, so that one is in memory at a time. Nil: all
-	// stay in Rollups and Series.
+	// full and fullSeries take each block of Rollups and of Series but the last as soon as it is full, so that one is in
+	// memory at a time. Nil: all stay in Rollups and Series.
 	full       func(*Rollups)
 	fullSeries func(*SeriesRows)
 

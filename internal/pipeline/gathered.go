@@ -34,15 +34,16 @@ const (
 	sampledSketches = 1 << 10
 )
 
-// Pending is what the task has gathered since the last drain: about the bytes that it takes until it is committed, beside what series take in any
-// case, and bytes of dead letters.
+// Pending is what the task has gathered since the last drain: about the bytes that it takes until it is committed,
+// beside what series take in any case, and bytes of dead letters.
 func (t *Task) Pending() (bytes, letterBytes int64) {
 	a := &t.epoch
 	further, lists := int(t.cells.used), int(t.lists.used)
 	sketches, buckets := t.weighSketches()
 	held := further*cellBytes + lists*listBytes + sketches + a.histograms
 	results := a.panes*rowBytes + a.histograms + bucketBytes*min(a.values, a.panes*fewValues+lists*(manyValues-fewValues)+buckets)
-	// A service row holds no more than the rows of its series: as much as they do when there is one, next to nothing when there are many.
+	// A service row holds no more than the rows of its series: as much as they do when there is one, next to nothing when
+	// there are many.
 	if series := a.panes - further; series > 0 {
 		results += results * a.services / series
 	}

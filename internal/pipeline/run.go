@@ -34,6 +34,7 @@ type run struct {
 	late      bool          // results of the epoch are late, whatever its length
 	longer    bool          // it goes on for that
 	cut       bool          // it is to end: a partition gives nothing more until then
+	full      bool          // it is to end, for what it holds
 	published time.Time     // when progress was last published
 	aborted   uint64
 	length    time.Duration // of the last epoch with records, as are costs and rows
@@ -272,7 +273,8 @@ func (r *run) due() bool {
 		b, l := t.Pending()
 		bytes, letters = bytes+b, letters+l
 	}
-	return bytes >= int64(r.cfg.Epoch.MaxBytes) || letters >= maxLetterBytes
+	r.full = bytes >= int64(r.cfg.Epoch.MaxBytes) || letters >= maxLetterBytes
+	return r.full
 }
 
 // commit ends the epoch: everything drained, encoded and committed, or everything forgotten.
@@ -303,7 +305,7 @@ func (r *run) commit(ctx context.Context) error {
 		r.leaving = r.leaving[:0]
 		r.sort()
 	}
-	r.began, r.late, r.cut = time.Time{}, false, false
+	r.began, r.late, r.cut, r.full = time.Time{}, false, false, false
 	if withProgress {
 		r.published = start
 	}
@@ -483,6 +485,9 @@ func (r *run) settle(start, end time.Time, withProgress bool) {
 	r.pace.ended(r.costs, r.busy(start), r.rows)
 	if r.longer {
 		m.longer.Inc()
+	}
+	if r.full {
+		m.full.Inc()
 	}
 	m.epochSeconds.Observe(r.length.Seconds())
 	m.epochRows.Observe(float64(r.rows))

@@ -503,7 +503,10 @@ func TestFatalErrorsStartAnewWithBackoff(t *testing.T) {
 
 func TestFullEpochEndsEarlyInSeveralBlocks(t *testing.T) {
 	s := &timedSession{assigned: []pipeline.Reach{reach(at, 0)}}
-	inBubble(t, s, func(c *pipeline.WorkerConfig) { c.Config.BlockRows, c.Config.Epoch.MaxBytes = 10, 1000 }, func(t *testing.T, _ *pipeline.Worker, _ context.CancelFunc) {
+	reg := prometheus.NewRegistry()
+	inBubble(t, s, func(c *pipeline.WorkerConfig) {
+		c.Metrics, c.Config.BlockRows, c.Config.Epoch.MaxBytes = pipeline.NewMetrics(reg), 10, 1000
+	}, func(t *testing.T, _ *pipeline.Worker, _ context.CancelFunc) {
 		var values []string
 		for i := range 12 {
 			values = append(values, event(time.Now(), "m", fmt.Sprintf(`"i":"%d"`, i)))
@@ -515,6 +518,14 @@ func TestFullEpochEndsEarlyInSeveralBlocks(t *testing.T) {
 		}
 		if m := s.commits[0].messages; header(&m[0], pipeline.HeaderRows) != "10" || header(&m[3], pipeline.HeaderRows) != "3" {
 			t.Errorf("got %s and %s rows, want 10 and 3", header(&m[0], pipeline.HeaderRows), header(&m[3], pipeline.HeaderRows))
+		}
+		s.polls <- fetchOf(at, record("acme", event(time.Now(), "m", "")))
+		time.Sleep(time.Second)
+		synctest.Wait()
+		want := "# HELP vigie_pipeline_full_epochs_total Committed epochs that ended before their time, as they took epoch.max_bytes of memory or held 16 MiB of dead letters.\n" +
+			"# TYPE vigie_pipeline_full_epochs_total counter\nvigie_pipeline_full_epochs_total 1\n"
+		if err := testutil.GatherAndCompare(reg, strings.NewReader(want), "vigie_pipeline_full_epochs_total"); err != nil {
+			t.Error(err)
 		}
 	})
 }

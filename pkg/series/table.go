@@ -17,15 +17,18 @@ type Table[V any] struct {
 	keys  keys
 }
 
-// slot is one place of the index, 0 when it is vacant. Its lower bits, as many as number the slots, are a key's number plus one: a table has fewer keys than
-// slots. The bits above are of the key's hash, which spares nearly all looks at other keys.
+// slot is one place of the index, 0 when it is vacant. Its lower bits, as many as number the slots, are a key's number
+// plus one: there are fewer numbers than slots. The bits above are of the key's hash, which spares nearly all looks at
+// other keys.
 type slot uint32
 
 // refs are the bits of slots that hold numbers.
 func (t *Table[V]) refs() slot { return slot(len(t.slots) - 1) }
 
 // slotOf is that of a key.
-func (t *Table[V]) slotOf(hash uint64, ref uint32) slot { return slot(hash>>32)&^t.refs() | slot(ref+1) }
+func (t *Table[V]) slotOf(hash uint64, ref uint32) slot {
+	return slot(hash>>32)&^t.refs() | slot(ref+1)
+}
 
 // ref is the number of the key in slot i.
 func (t *Table[V]) ref(i uint64) uint32 { return uint32(t.slots[i]&t.refs()) - 1 }

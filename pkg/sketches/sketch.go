@@ -181,7 +181,8 @@ func (s *Sketch) Bytes() int {
 	return n
 }
 
-// Buckets is how many buckets its state has at most: those between the least and the greatest, or as many as values while these are few.
+// Buckets is how many buckets its state has at most: those between the least and the greatest, or as many as values while
+// these are few.
 func (s *Sketch) Buckets() int { return s.positive.atMost() + s.negative.atMost() }
 
 // Zero is the number of zeros.
