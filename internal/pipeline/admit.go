@@ -15,6 +15,8 @@ const (
 	ReasonBadBatch events.Reason = "bad_batch"
 	// ReasonSeriesLimit drops an event of a new series of a tenant that has its full number active.
 	ReasonSeriesLimit events.Reason = "series_limit"
+	// ReasonSeriesBytes does the same when what the active ones are called has its full size.
+	ReasonSeriesBytes events.Reason = "series_bytes"
 	// ReasonLongLabel leaves an event out of a declared rollup, because an attribute is too long for a label.
 	ReasonLongLabel events.Reason = "long_label"
 	// ReasonRateEvents drops the events of a record that is over its tenant's events per second.

@@ -19,7 +19,7 @@ func (t *Task) readAhead(run []Record) {
 	scratch := t.cfg.Scratch
 	list := scratch.ahead[:0]
 	for i := range run {
-		if l := &scratch.looks[i]; l.Known() {
+		if l := &scratch.looks[i]; l.Known() && l.Ref != events.Beyond {
 			list = append(list, ahead{entry: scratch.headers[i].known.table.At(l.Ref), value: l.Value})
 		}
 	}
@@ -31,7 +31,9 @@ func (t *Task) readAhead(run []Record) {
 func (t *Task) readAheadOf(tn *tenant, known []events.Repeat) {
 	list := t.cfg.Scratch.ahead[:0]
 	for i := range known {
-		list = append(list, ahead{entry: tn.table.At(known[i].Ref), value: known[i].Value})
+		if r := &known[i]; r.Ref != events.Beyond {
+			list = append(list, ahead{entry: tn.table.At(r.Ref), value: r.Value})
+		}
 	}
 	t.read(list)
 	t.cfg.Scratch.ahead = list

@@ -2,7 +2,6 @@ package pipeline
 
 import (
 	"fmt"
-	"maps"
 	"math/rand/v2"
 	"runtime"
 	"slices"
@@ -274,29 +273,6 @@ func benchRecords(b *testing.B, task *Task, records []Record, perRecord, warm in
 	b.ReportMetric(float64(watch.cpu[stageAccumulate].Nanoseconds())/float64(b.N), "accumulate-ns/op")
 	watch.stop()
 	done()
-}
-
-// BenchmarkHostile is one event of a tenant that has reached its limit of series, as it should be and as it should not.
-func BenchmarkHostile(b *testing.B) {
-	limits := tenants.DefaultConfig()
-	limits.Defaults.ActiveSeries = 1000
-	for _, name := range slices.Sorted(maps.Keys(costlyRecords(0))) {
-		b.Run(name, func(b *testing.B) {
-			var records []Record
-			for round := range 8 {
-				records = append(records, costlyRecords(round)[name]...)
-			}
-			if name == "OTLP" {
-				b.Skip("a record is not an event")
-			}
-			task := NewTask(TaskConfig{Partition: Partition{Topic: "t"}, Signal: events.Metrics, Config: DefaultConfig(), Limits: func() *tenants.Config { return &limits }})
-			first := costlyRecords(0)["known JSON"]
-			task.Step(&Chunk{Signal: events.Metrics, Records: first}, benchNow.UnixMilli())
-			benchRecords(b, task, records, 1, 1, func(int) {
-				task.letters, task.letterBytes = nil, 0 // they would fill memory
-			})
-		})
-	}
 }
 
 // BenchmarkDrain is one row of a drain, its service rows and state bytes included; 6 events a row.

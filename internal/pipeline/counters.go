@@ -24,8 +24,8 @@ const ReasonCounterLimit events.Reason = "counter_limit"
 // A series that has been silent for idle is forgotten, as are those of rules that configuration no longer has; both while changes are
 // written, so that memory and log agree.
 type counters struct {
-	limit   func(tenant string) int // of series in a rule
-	idle    int64                   // processing time, ms
+	limit   func(tenant string) (series int, bytes int64) // in a rule
+	idle    int64                                         // processing time, ms
 	rules   map[uint64]bool
 	series  map[string]*counterEntry // by state key
 	tenants map[string]*counterTenant
@@ -49,6 +49,7 @@ type counterEntry struct {
 type counterTenant struct {
 	since  int64 // event time of the first sample, Unix ns; 0: not known
 	series int
+	bytes  int64 // of their keys
 }
 
 const (
@@ -58,7 +59,7 @@ const (
 	counterBytes    = 2 + 2*binary.MaxVarintLen64 + 16
 )
 
-func newCounters(idle time.Duration, limit func(tenant string) int, rollups []*rollup) counters {
+func newCounters(idle time.Duration, limit func(tenant string) (series int, bytes int64), rollups []*rollup) counters {
 	c := counters{
 		limit: limit, idle: idle.Milliseconds(), rules: map[uint64]bool{},
 		series: map[string]*counterEntry{}, tenants: map[string]*counterTenant{},
@@ -81,7 +82,7 @@ func (c *counters) increase(rule uint64, m *events.Metric, now int64) (delta flo
 	c.key = series.AppendKey(state.AppendRuleKey(c.key[:0], rule, counterSeries, m.Tenant), byte(m.Kind), m.Name, m.Labels)
 	e := c.series[string(c.key)]
 	if e == nil {
-		if of.series >= c.limit(m.Tenant) {
+		if series, bytes := c.limit(m.Tenant); of.series >= series || of.bytes+int64(len(c.key)) > bytes {
 			return 0, false, ReasonCounterLimit
 		}
 		e = &counterEntry{}
@@ -112,6 +113,12 @@ func (c *counters) tenant(rule uint64, m *events.Metric) *counterTenant {
 	return of
 }
 
+// add counts a series more, or less.
+func (of *counterTenant) add(key []byte, n int) {
+	of.series += n
+	of.bytes += int64(n * len(key))
+}
+
 // store keeps the changed entry of c.key.
 func (c *counters) store(of *counterTenant, e *counterEntry, before *series.Counter) {
 	if e.changed {
@@ -125,7 +132,7 @@ func (c *counters) store(of *counterTenant, e *counterEntry, before *series.Coun
 	}
 	c.note(nil)
 	c.series[string(c.key)] = e
-	of.series++
+	of.add(c.key, 1)
 }
 
 // note says that the key c.key changes, which was worth value.
@@ -198,7 +205,7 @@ func (c *counters) forget(key string) {
 	c.value = c.worth(key)
 	c.note(c.value)
 	if c.series[key] != nil {
-		c.tenants[counterTenantKey(key)].series--
+		c.tenants[counterTenantKey(key)].add(c.key, -1)
 		delete(c.series, key)
 	}
 	delete(c.tenants, key)
@@ -248,7 +255,7 @@ func (c *counters) restore(key string, kind byte, name string, value []byte) err
 		of.since = int64(binary.LittleEndian.Uint64(value))
 	case value == nil:
 		if c.series[key] != nil {
-			of.series--
+			of.add([]byte(key), -1)
 			delete(c.series, key)
 		}
 	default:
@@ -260,7 +267,7 @@ func (c *counters) restore(key string, kind byte, name string, value []byte) err
 			return err
 		}
 		if c.series[key] == nil {
-			of.series++
+			of.add([]byte(key), 1)
 		}
 		c.series[key] = e
 	}

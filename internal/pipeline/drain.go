@@ -185,6 +185,10 @@ func (o *Outputs) addSeries(tn *tenant, ref uint32, e *entry) {
 func (t *Task) Drain(out *Outputs, now int64) {
 	t.drained, t.counters.now, t.alerts.now = now, now, now
 	slices.SortFunc(t.dirty, func(a, b *tenant) int { return cmp.Compare(a.name, b.name) })
+	for _, tn := range t.exceeding {
+		t.tally.dropped(tn.name, ReasonSeriesLimit, int(tn.beyond.number))
+		t.tally.dropped(tn.name, ReasonSeriesBytes, int(tn.beyond.bytes))
+	}
 	t.closeWindows(out)
 	t.drainState(out)
 	t.drainAlerts(out)
@@ -433,6 +437,10 @@ func (t *Task) Forget() {
 func (t *Task) empty() {
 	clear(t.dirty)
 	t.dirty, t.epoch = t.dirty[:0], gathered{}
+	for i, tn := range t.exceeding {
+		tn.beyond, t.exceeding[i] = beyond{}, nil
+	}
+	t.exceeding = t.exceeding[:0]
 	t.cells.reset()
 	t.lists.reset()
 	t.sketches.reset()
@@ -460,9 +468,10 @@ func (t *Task) sweep(idle int64) {
 			} else {
 				g.size--
 			}
-			tn.classes.leave(e.class)
 			t.key = tn.table.AppendKey(t.key[:0], ref)
-			tn.table.Delete(tn.table.Hash(ref), t.key)
+			tn.bytes -= namesBytes(t.key, tn.class(e).about)
+			tn.classes.leave(e.class)
+			tn.table.Delete(t.key)
 			gone = true
 			return true
 		})

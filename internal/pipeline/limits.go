@@ -33,7 +33,7 @@ var limitReasons = []events.Reason{ReasonRateBytes, ReasonRateEvents, ReasonSeri
 // limited says whether events are lost for the reason because a limit was reached. What is too late for its window, say, is not.
 func limited(reason events.Reason) bool {
 	switch reason {
-	case ReasonRateBytes, ReasonRateEvents, ReasonSeriesLimit, ReasonWindowLimit, ReasonCounterLimit, events.ReasonTooManyLabels, events.ReasonTooLong:
+	case ReasonRateBytes, ReasonRateEvents, ReasonSeriesLimit, ReasonSeriesBytes, ReasonWindowLimit, ReasonCounterLimit, events.ReasonTooManyLabels, events.ReasonTooLong:
 		return true
 	}
 	return false
@@ -81,6 +81,11 @@ func (t *Task) use(key TenantReason) (most, used uint64) {
 			used = uint64(tn.table.Len())
 		}
 		return uint64(l.ActiveSeries), used
+	case ReasonSeriesBytes:
+		if tn := t.tenants[key.Tenant]; tn != nil {
+			used = uint64(tn.bytes)
+		}
+		return uint64(l.SeriesBytes), used
 	case ReasonRateEvents:
 		used, _ = t.rates.used(key.Tenant, &l)
 		return uint64(l.StreamEventsPerSecond), used

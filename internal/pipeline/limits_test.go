@@ -1,6 +1,7 @@
 package pipeline_test
 
 import (
+	"encoding/binary"
 	"fmt"
 	"maps"
 	"strings"
@@ -11,6 +12,7 @@ import (
 
 	"github.com/vigie-io/vigie/internal/pipeline"
 	"github.com/vigie-io/vigie/internal/tenants"
+	"github.com/vigie-io/vigie/internal/units"
 )
 
 func limitLines(out *pipeline.Outputs) string {
@@ -61,6 +63,64 @@ func TestLimitRows(t *testing.T) {
 	f(told(154, 2, 2, 3, 0), true, "a")
 	long := strings.Repeat("x", 5000)
 	f("acme metrics vigie.metrics.v1/4 too_long 0/0 -2", true, long, "a", long)
+}
+
+// Of both limits of series, what a loop over the events takes is taken, whatever comes again, is silent or changes.
+func TestSeriesLimitsRecount(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		limit := func() tenants.Limits {
+			return tenants.Limits{ActiveSeries: rapid.IntRange(1, 12).Draw(t, "series"), SeriesBytes: units.Bytes(rapid.IntRange(1, 2000).Draw(t, "bytes"))}
+		}
+		limits := limit()
+		live := tenants.NewLive(*limitsOf(map[tenants.ID]tenants.Limits{"acme": limits})())
+		task := newTask(func(c *pipeline.TaskConfig) { c.Limits = live.Config })
+		active, size, swept, now := map[string]time.Time{}, map[string]int{}, time.UnixMilli(0), start
+		commit := func() {
+			task.Committed(false)
+			if idle := pipeline.DefaultConfig().SeriesIdle; now.Sub(swept) >= idle/4 {
+				swept = now
+				maps.DeleteFunc(active, func(_ string, heard time.Time) bool { return now.Sub(heard) >= idle })
+			}
+		}
+		for range rapid.IntRange(1, 12).Draw(t, "epochs") {
+			var want, got [3]uint64
+			for range rapid.IntRange(0, 30).Draw(t, "events") {
+				labels := fmt.Sprintf(`"s":%q`, strings.Repeat("x", rapid.IntRange(1, 20).Draw(t, "label")*20))
+				step(task, now, record("acme", event(now, "m", labels)))
+				held := 0
+				for s := range active {
+					held += size[s]
+				}
+				// Kind, then one length and one name, twice, and a value of one or two bytes of length.
+				value := len(labels) - len(`"s":""`)
+				size[labels] = 1 + 2 + 2 + len(binary.AppendUvarint(nil, uint64(value))) + value
+				switch _, known := active[labels]; {
+				case known || len(active) < limits.ActiveSeries && held+size[labels] <= int(limits.SeriesBytes):
+					active[labels] = now
+					want[0]++
+				case len(active) >= limits.ActiveSeries:
+					want[1]++
+				default:
+					want[2]++
+				}
+			}
+			out := drain(task, now)
+			got[0] = out.Tally.Events
+			got[1] = out.Tally.Dropped[pipeline.TenantReason{Tenant: "acme", Reason: pipeline.ReasonSeriesLimit}]
+			got[2] = out.Tally.Dropped[pipeline.TenantReason{Tenant: "acme", Reason: pipeline.ReasonSeriesBytes}]
+			if got != want {
+				t.Fatalf("limits %d and %d: got %v events taken and dropped for number and bytes, want %v", limits.ActiveSeries, limits.SeriesBytes, got, want)
+			}
+			commit()
+			now = now.Add(time.Duration(rapid.IntRange(0, 6).Draw(t, "minutes")) * time.Minute)
+			if rapid.IntRange(0, 3).Draw(t, "change") == 0 {
+				limits = limit()
+				live.Replace(*limitsOf(map[tenants.ID]tenants.Limits{"acme": limits})())
+				drain(task, now) // they are taken between epochs
+				commit()
+			}
+		}
+	})
 }
 
 // What the rows of committed epochs say was dropped is what the counters say, whatever is aborted.

@@ -45,6 +45,14 @@ func (t *Task) learn(tn *tenant, ref uint32, e *entry, m *events.Metric) {
 	tn.repeats.Learn(m.Digest, ref)
 }
 
+// learnBeyond lets an event be known that is of no series, because its tenant has all that it may have: until one of them is forgotten, or
+// the limit is another, there is none for it. It is only for tasks that do nothing else with such events.
+func (t *Task) learnBeyond(tn *tenant, m *events.Metric) {
+	if tn != nil && !t.declares && m.Digest != (series.ID{}) {
+		tn.repeats.LearnBeyond(m.Digest)
+	}
+}
+
 // metrics takes the metrics of a record, in their order.
 func (t *Task) metrics(h *sourceHeaders, b *events.Batch) {
 	known := b.Repeats
@@ -76,8 +84,12 @@ func (t *Task) repeat(tn *tenant, r *events.Repeat) {
 	if !t.wanted(nil, r.Index, r.Time) {
 		return
 	}
-	e := tn.table.At(r.Ref)
 	t.current = tn
+	if r.Ref == events.Beyond {
+		t.exceed(tn)
+		return
+	}
+	e := tn.table.At(r.Ref)
 	t.number(t.take(tn, r.Ref, e, r.Time), r.Time, r.Value)
 	if t.declares {
 		of := tn.class(e)

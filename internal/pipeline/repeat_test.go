@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/vigie-io/vigie/internal/tenants"
 	"github.com/vigie-io/vigie/pkg/events"
 	"github.com/vigie-io/vigie/pkg/series"
 )
@@ -140,6 +141,57 @@ func TestKnownEventsChangeNothing(t *testing.T) {
 		if got := known.tenants["acme"]; got != nil && got.repeats.Len() < 10 {
 			t.Errorf("seed %d: hardly an event of tenant acme was learned", seed)
 		}
+	}
+}
+
+// Nor does it what a task knows of events beyond a tenant's limit of series, while limits change, series are forgotten, and others take their
+// places.
+func TestKnownBeyondTheLimitChangesNothing(t *testing.T) {
+	known := 0
+	for seed := range uint64(30) {
+		r := rand.New(rand.NewPCG(seed, 2))
+		now := time.Date(2026, 11, 24, 12, 0, 0, 0, time.UTC)
+		cfg := DefaultConfig()
+		live := tenants.NewLive(tenants.DefaultConfig())
+		limit := func() {
+			limits := tenants.DefaultConfig()
+			limits.Defaults.ActiveSeries = 1 + r.IntN(30)
+			live.Replace(limits)
+		}
+		limit()
+		task := TaskConfig{Partition: Partition{Topic: "t"}, Signal: events.Metrics, Config: cfg, Limits: live.Config}
+		knowing, plain := NewTask(task), NewTask(task)
+		for epoch := range 12 {
+			for records := repeating(r, now); len(records) > 0; {
+				n := min(1+r.IntN(100), len(records))
+				knowing.Step(&Chunk{Signal: events.Metrics, Records: records[:n]}, now.UnixMilli())
+				for i := range n {
+					for _, tn := range plain.tenants {
+						tn.repeats = events.NewRepeats(1, 1)
+					}
+					plain.Step(&Chunk{Signal: events.Metrics, Records: records[i : i+1]}, now.UnixMilli())
+				}
+				records = records[n:]
+			}
+			for _, tn := range knowing.tenants {
+				known += tn.repeats.Beyond()
+			}
+			if r.IntN(3) == 0 {
+				limit()
+			}
+			a, b := NewOutputs(&cfg), NewOutputs(&cfg)
+			knowing.Drain(a, now.UnixMilli())
+			plain.Drain(b, now.UnixMilli())
+			if !reflect.DeepEqual(a.Rollups, b.Rollups) || !reflect.DeepEqual(a.Series, b.Series) || !reflect.DeepEqual(a.Limits, b.Limits) || !reflect.DeepEqual(a.Tally, b.Tally) {
+				t.Fatalf("seed %d, epoch %d: outputs differ:\n%+v\n%+v", seed, epoch, a.Tally, b.Tally)
+			}
+			knowing.Committed(false)
+			plain.Committed(false)
+			now = now.Add([]time.Duration{time.Second, time.Minute, 4 * time.Minute, time.Hour}[r.IntN(4)]) // some series are idle, and swept
+		}
+	}
+	if known < 1000 {
+		t.Errorf("got %d events beyond the limit known, want many", known)
 	}
 }
 

@@ -11,6 +11,7 @@ func (t *Task) metric(m *events.Metric) {
 	}
 	tn, ref, e := t.series(m.Tenant, identity{kind: kind, metric: m.Name, labels: m.Labels, unit: m.Unit, help: m.Help})
 	if e == nil {
+		t.learnBeyond(tn, m)
 		return
 	}
 	t.learn(tn, ref, e, m)

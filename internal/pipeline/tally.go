@@ -43,7 +43,9 @@ func (t *Tally) refuse(tenant string, reason events.Reason) { count(&t.Refused, 
 func (t *Tally) drop(tenant string, reason events.Reason) { t.dropped(tenant, reason, 1) }
 
 func (t *Tally) dropped(tenant string, reason events.Reason, n int) {
-	count(&t.Dropped, tenant, reason, uint64(n))
+	if n > 0 {
+		count(&t.Dropped, tenant, reason, uint64(n))
+	}
 }
 
 func (t *Tally) addLate(tenant string, n uint64) {

@@ -72,7 +72,8 @@ type Task struct {
 	decoders   decoders
 	rates      *rates
 
-	limiting []*tenant // whose use of limits is reported with the epoch
+	limiting  []*tenant // whose use of limits is reported with the epoch
+	exceeding []*tenant // with events beyond the limit of series, since the last drain
 
 	operators []operator
 	reading   reading
@@ -140,7 +141,10 @@ func NewTask(cfg TaskConfig) *Task {
 	for _, r := range alerting {
 		counted = append(counted[:len(counted):len(counted)], r.rollup)
 	}
-	t.counters = newCounters(cfg.Config.SeriesIdle, func(tenant string) int { return t.limits.For(tenants.ID(tenant)).ActiveSeries }, counted)
+	t.counters = newCounters(cfg.Config.SeriesIdle, func(tenant string) (series int, bytes int64) {
+		l := t.limits.For(tenants.ID(tenant))
+		return l.ActiveSeries, int64(l.SeriesBytes)
+	}, counted)
 	t.operators = []operator{
 		{(*watermarks)(t), kindWatermark, watermarkVersion}, {t.windows, kindWindows, windowedVersion},
 		{(*position)(t), kindPosition, positionVersion}, {&t.clocks, kindClock, clockVersion},
@@ -405,11 +409,10 @@ func (t *Task) series(name string, s identity) (tn *tenant, ref uint32, e *entry
 		return nil, 0, nil
 	}
 	t.key = series.AppendKey(t.key[:0], byte(s.kind), s.metric, s.labels)
-	id := series.Hash(t.key)
-	if ref, ok := tn.table.Find(id.Lo, t.key); ok {
+	if ref, ok := tn.table.Find(t.key); ok {
 		return tn, ref, tn.table.At(ref)
 	}
-	ref, e = t.newSeries(tn, id, &s)
+	ref, e = t.newSeries(tn, &s)
 	return tn, ref, e
 }
 
@@ -442,13 +445,15 @@ func (t *Task) tenant(name string) *tenant {
 }
 
 // newSeries makes the entry of a new series, whose key is t.key.
-func (t *Task) newSeries(tn *tenant, id series.ID, s *identity) (ref uint32, e *entry) {
-	if tn.table.Len() >= tn.limit {
-		tn.seen = t.now
-		t.tally.drop(tn.name, ReasonSeriesLimit)
+func (t *Task) newSeries(tn *tenant, s *identity) (ref uint32, e *entry) {
+	size := namesBytes(t.key, about{s.unit, s.help})
+	if tn.table.Len() >= tn.limit || tn.bytes+size > tn.limitBytes {
+		t.exceed(tn)
 		return 0, nil
 	}
-	ref, _ = tn.table.Insert(id.Lo, t.key)
+	tn.bytes += size
+	id := series.Hash(t.key)
+	ref, _ = tn.table.Insert(t.key, id.Lo)
 	key := groupKey{metric: s.metric, service: s.labels.Get("service"), kind: s.kind}
 	g := tn.groups[key]
 	if g == nil {
@@ -461,6 +466,19 @@ func (t *Task) newSeries(tn *tenant, id series.ID, s *identity) (ref uint32, e *
 	e = tn.table.At(ref)
 	e.high, e.class = id.Hi, tn.classes.join(g, about{s.unit, s.help})
 	return ref, e
+}
+
+// exceed counts an event beyond the tenant's limits of series.
+func (t *Task) exceed(tn *tenant) {
+	tn.seen = t.now
+	if tn.beyond == (beyond{}) {
+		t.exceeding = append(t.exceeding, tn)
+	}
+	if tn.table.Len() >= tn.limit {
+		tn.beyond.number++
+	} else {
+		tn.beyond.bytes++
+	}
 }
 
 // take notes an event of a series and returns the cell to put it in.

@@ -14,11 +14,13 @@ import (
 // tenant is what a task keeps of one tenant. Its name and all strings below are copies, never a Batch's.
 type tenant struct {
 	name        string
-	limit       int // active series
-	openWindows int // its limit of them
+	limit       int   // active series
+	limitBytes  int64 // of what they are called
+	openWindows int   // its limit of them
 	windowBytes int64
 	decoder     *events.Decoder
 	table       series.Table[entry]
+	bytes       int64 // of what the series in table are called
 	// repeats knows events of series in table by their bytes; its numbers are the table's.
 	repeats *events.Repeats
 	groups  map[groupKey]*group
@@ -29,6 +31,7 @@ type tenant struct {
 	limited int64        // processing time at which its use of limits was last reported, Unix ms; 0: report it now
 	seen    int64        // processing time of the last event, Unix ms
 	late    uint64       // events older than the watermark, since the last drain
+	beyond  beyond       // events beyond its limits of series, since the last drain
 
 	// Event times in Unix ns: the newest taken, the newest of committed epochs, the newest in published progress.
 	newest, committed, published int64
@@ -38,7 +41,11 @@ type tenant struct {
 // not looked at.
 func (tn *tenant) bound(limits *tenants.Config, decoders *decoders) {
 	of := limits.For(tenants.ID(tn.name))
-	tn.limit, tn.openWindows, tn.windowBytes = of.ActiveSeries, of.OpenWindows, int64(of.WindowBytes)
+	if tn.repeats != nil && (of.ActiveSeries > tn.limit || int64(of.SeriesBytes) > tn.limitBytes) {
+		tn.repeats.ForgetBeyond()
+	}
+	tn.limit, tn.limitBytes = of.ActiveSeries, int64(of.SeriesBytes)
+	tn.openWindows, tn.windowBytes = of.OpenWindows, int64(of.WindowBytes)
 	if decoder := decoders.with(&of); decoder != tn.decoder {
 		tn.decoder = decoder
 		tn.repeats = events.NewRepeats(rand.Uint64(), 2*min(tn.limit, maxKnown))
@@ -75,7 +82,7 @@ type entry struct {
 	seen    uint32 // newest event time, Unix s
 	class   uint32 // number in the tenant's classes, plus one; 0: there is no such series any more
 	cell    cell   // unused while the series has no changes
-	high    uint64 // of its id, the lower half of which is its hash in the table
+	high    uint64 // of its id, the lower half of which is its note in the table
 
 	announced       uint32 // processing time of the last committed announcement, Unix s; 0 = never
 	native          bool   // has brought a histogram as a sample
@@ -135,12 +142,18 @@ func (c *classes) leave(number uint32) {
 	}
 }
 
+// beyond are events that were dropped because their tenant has its full number of series, or these have their full size.
+type beyond struct{ number, bytes uint64 }
+
+// namesBytes is what a new series adds to its tenant's bytes.
+func namesBytes(key []byte, a about) int64 { return int64(len(key) + len(a.unit) + len(a.help)) }
+
 // class is that of a series.
 func (tn *tenant) class(e *entry) *class { return &tn.classes.list[e.class-1] }
 
 // id is that of the series.
 func (tn *tenant) id(ref uint32) series.ID {
-	return series.ID{Hi: tn.table.At(ref).high, Lo: tn.table.Hash(ref)}
+	return series.ID{Hi: tn.table.At(ref).high, Lo: tn.table.Note(ref)}
 }
 
 // open returns the cell of the pane that begins at start, and marks the series as changed. before is the start of the newest pane that

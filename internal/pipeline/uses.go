@@ -22,7 +22,7 @@ func compareLimits(a, b LimitTopology) int {
 
 // limitNames are the limits of which use is reported, and whether the use of a tenant's partitions adds up.
 var limitNames = map[string]bool{
-	"active_series": false, "open_windows": false, "window_bytes": false,
+	"active_series": false, "series_bytes": false, "open_windows": false, "window_bytes": false,
 	"stream_events_per_second": true, "stream_bytes_per_second": true,
 }
 
@@ -41,6 +41,7 @@ func (t *Task) uses(rows []LimitTopology, now int64) []LimitTopology {
 		events, bytes := t.rates.used(tn.name, &l)
 		windows, windowBytes := t.windows.used(tn.name)
 		add("active_series", uint64(tn.table.Len()), uint64(l.ActiveSeries))
+		add("series_bytes", uint64(tn.bytes), uint64(l.SeriesBytes))
 		add("stream_events_per_second", events, uint64(l.StreamEventsPerSecond))
 		add("stream_bytes_per_second", bytes, uint64(l.StreamBytesPerSecond))
 		add("open_windows", uint64(windows), uint64(l.OpenWindows))

@@ -45,6 +45,9 @@ type Limits struct {
 	// ActiveSeries is the number of series a tenant may have active in one stream task. Default 100000.
 	// Samples of further series are dropped and counted.
 	ActiveSeries int `yaml:"active_series"`
+	// SeriesBytes is about the memory that the names, labels, units and descriptions of these series may take. Default 128MiB.
+	// Samples of further series are dropped and counted.
+	SeriesBytes units.Bytes `yaml:"series_bytes"`
 	// OpenWindows is the number of windows (slices of windows that overlap, by series) that a tenant may have open, or open to
 	// corrections, in one windowed rollup and stream task. Default 100000. Events of further windows are dropped and counted.
 	OpenWindows int `yaml:"open_windows"`
@@ -95,6 +98,7 @@ func DefaultConfig() Config {
 		MaxLabelValue:         4 << 10,
 		Shards:                1,
 		ActiveSeries:          100_000,
+		SeriesBytes:           128 << 20,
 		OpenWindows:           100_000,
 		WindowBytes:           64 << 20,
 
@@ -114,7 +118,7 @@ func DefaultConfig() Config {
 func Unlimited() *Config {
 	c := DefaultConfig()
 	c.Defaults.StreamEventsPerSecond, c.Defaults.StreamBytesPerSecond = math.MaxInt, math.MaxInt
-	c.Defaults.ActiveSeries = math.MaxInt
+	c.Defaults.ActiveSeries, c.Defaults.SeriesBytes = math.MaxInt, math.MaxInt64
 	c.Defaults.OpenWindows, c.Defaults.WindowBytes = math.MaxInt, math.MaxInt64
 	return &c
 }
@@ -164,6 +168,7 @@ func (c *Config) For(id ID) Limits {
 		MaxLabelValue:         cmp.Or(o.MaxLabelValue, d.MaxLabelValue),
 		Shards:                cmp.Or(o.Shards, d.Shards),
 		ActiveSeries:          cmp.Or(o.ActiveSeries, d.ActiveSeries),
+		SeriesBytes:           cmp.Or(o.SeriesBytes, d.SeriesBytes),
 		OpenWindows:           cmp.Or(o.OpenWindows, d.OpenWindows),
 		WindowBytes:           cmp.Or(o.WindowBytes, d.WindowBytes),
 
@@ -197,6 +202,7 @@ func (l *Limits) validate(complete bool) error {
 		{"max_label_value", int64(l.MaxLabelValue)},
 		{"shards", int64(l.Shards)},
 		{"active_series", int64(l.ActiveSeries)},
+		{"series_bytes", int64(l.SeriesBytes)},
 		{"open_windows", int64(l.OpenWindows)},
 		{"window_bytes", int64(l.WindowBytes)},
 		{"query_timeout", int64(l.QueryTimeout)},

@@ -13,8 +13,11 @@ type Repeat struct {
 	Time  int64
 	Start int64
 	Value float64
-	Ref   uint32 // what the earlier event was learned as
+	Ref   uint32 // what the earlier event was learned as, or Beyond
 }
+
+// Beyond is the Ref of events that LearnBeyond knows.
+const Beyond = notKnown - 1
 
 // Repeats knows metric events again by their bytes: where two JSON events differ in nothing but the tokens of time and
 // value, they are of one series, and the second need not be taken apart. It is for the events of one tenant and one
@@ -34,7 +37,9 @@ type Repeats struct {
 	most int         // sets
 	sets []repeatSet // a power of two
 	used int
-	vain uint32 // events in a row that were looked up in vain, or not looked up for that
+	// beyond are those of used that LearnBeyond knows.
+	beyond int
+	vain   uint32 // events in a row that were looked up in vain, or not looked up for that
 	// Where producers put the first of time and value, and the other behind it.
 	heads, gaps spots
 }
@@ -62,44 +67,90 @@ func NewRepeats(seed uint64, limit int) *Repeats {
 // Len is the number of events known.
 func (r *Repeats) Len() int { return r.used }
 
-// Learn says that events with the digest of a decoded Metric, which is not zero, are ref to the caller, below 2^32-1. It may
+// Beyond is the number of those that LearnBeyond knows.
+func (r *Repeats) Beyond() int { return r.beyond }
+
+// Learn says that events with the digest of a decoded Metric, which is not zero, are ref to the caller, below Beyond. It may
 // forget another event.
 func (r *Repeats) Learn(digest series.ID, ref uint32) {
-	if r.used >= len(r.sets)*len(repeatSet{})*5/8 && len(r.sets) < r.most {
-		r.rebuild(max(1, 2*len(r.sets)), func(uint32) bool { return true })
-	}
+	r.grow()
 	r.place(repeatSlot{digest.Lo, uint32(digest.Hi), ref + 1})
 }
 
-// Forget drops all events whose number gone confirms.
+// LearnBeyond says that events with the digest of a decoded Metric are of those that the caller does not take, for now. It forgets no event but
+// such.
+func (r *Repeats) LearnBeyond(digest series.ID) {
+	r.grow()
+	s := repeatSlot{digest.Lo, uint32(digest.Hi), beyondSlot}
+	home, other := r.setsOf(s.low)
+	switch {
+	case home.replace(s) || home.full() && other.replace(s):
+	case r.add(home, s) || r.add(other, s):
+		r.used++
+		r.beyond++
+	default:
+		_ = home.replaceBeyond(s) || other.replaceBeyond(s)
+	}
+}
+
+// ForgetBeyond drops all that LearnBeyond said.
+func (r *Repeats) ForgetBeyond() {
+	if r.beyond > 0 {
+		r.Forget(func(uint32) bool { return false })
+	}
+}
+
+// grow makes room for one more.
+func (r *Repeats) grow() {
+	if r.used >= len(r.sets)*len(repeatSet{})*5/8 && len(r.sets) < r.most {
+		r.rebuild(max(1, 2*len(r.sets)), func(uint32) bool { return true })
+	}
+}
+
+// Forget drops all events whose number gone confirms, and all that LearnBeyond said.
 func (r *Repeats) Forget(gone func(ref uint32) bool) {
 	r.rebuild(len(r.sets), func(ref uint32) bool { return !gone(ref) })
 }
 
+// rebuild keeps nothing that is beyond: it would need a place that others could have.
 func (r *Repeats) rebuild(sets int, keep func(ref uint32) bool) {
 	old := r.sets
-	r.sets, r.used = make([]repeatSet, sets), 0
+	r.sets, r.used, r.beyond = make([]repeatSet, sets), 0, 0
 	for i := range old {
 		for _, s := range old[i] {
-			if s.ref != 0 && keep(s.ref-1) {
+			if s.ref != 0 && s.ref != beyondSlot && keep(s.ref-1) {
 				r.place(s)
 			}
 		}
 	}
 }
 
-// place puts s into the first vacant slot of its set, of the other one when that is full, or of the place of one there that has room in its
-// other set, or else in the place of another.
+// place puts s into the first vacant slot of its set, of the other one when that is full, or in the place of one there that is beyond, or has room
+// in its other set, or else in the place of another.
 func (r *Repeats) place(s repeatSlot) {
 	home, other := r.setsOf(s.low)
-	if home.replace(s) || home.full() && other.replace(s) {
-		return
-	}
-	if r.add(home, s) || r.add(other, s) || r.push(home, s) || r.push(other, s) {
+	switch {
+	case home.replace(s) || home.full() && other.replace(s):
+	case r.add(home, s) || r.add(other, s):
 		r.used++
-		return
+	case r.beyond > 0 && (home.replaceBeyond(s) || other.replaceBeyond(s)):
+		r.beyond--
+	case r.push(home, s) || r.push(other, s):
+		r.used++
+	default:
+		home[s.high%uint32(len(home))] = s
 	}
-	home[s.high%uint32(len(home))] = s
+}
+
+// replaceBeyond puts s in the place of an event that is beyond.
+func (set *repeatSet) replaceBeyond(s repeatSlot) bool {
+	for i := range set {
+		if at := &set[(uint32(i)+s.high)%uint32(len(set))]; at.ref == beyondSlot {
+			*at = s
+			return true
+		}
+	}
+	return false
 }
 
 // replace puts s in the place of an event with the same digest.
@@ -177,8 +228,10 @@ func (r *Repeats) tell(known bool) {
 	}
 }
 
-// notKnown is the number of no event.
-const notKnown = math.MaxUint32
+const (
+	notKnown   = math.MaxUint32 // the number of no event
+	beyondSlot = Beyond + 1     // as slots have it
+)
 
 // findAll looks all of digests up, which are those of list, and returns how many are known; the others are notKnown. It reads of all of them before it
 // needs any, so that the processor waits for all at once.

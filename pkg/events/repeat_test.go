@@ -291,6 +291,31 @@ func TestRepeatsForget(t *testing.T) {
 	}
 }
 
+// However many events are beyond a limit, they take no place from others.
+func TestRepeatsBeyond(t *testing.T) {
+	r := events.NewRepeats(1, 200)
+	digest := func(i int) series.ID { return series.HashSeeded([]byte(strconv.Itoa(i)), 0) }
+	for i := range 150 {
+		r.Learn(digest(i), uint32(i))
+	}
+	for i := range 100_000 {
+		r.LearnBeyond(digest(1000 + i))
+	}
+	if known, beyond := r.Len(), r.Beyond(); known-beyond != 150 || beyond < 100 || known > 512 {
+		t.Errorf("got %d events known, %d of them beyond, want 150 others, and the limit to hold", known, beyond)
+	}
+	for i := range 50 {
+		r.Learn(digest(150+i), uint32(150+i))
+	}
+	if known, beyond := r.Len(), r.Beyond(); known-beyond != 200 {
+		t.Errorf("got %d events known, %d of them beyond, want 200 others", known, beyond)
+	}
+	r.ForgetBeyond()
+	if known, beyond := r.Len(), r.Beyond(); known != 200 || beyond != 0 {
+		t.Errorf("got %d events known, %d of them beyond, want 200 and none", known, beyond)
+	}
+}
+
 func FuzzRepeats(f *testing.F) {
 	f.Add([]byte(`{"time":1763892000,"value":1,"name":"m","labels":{"a":"b"}}` + "\x00" + `[{"time":1763892001,"value":2,"name":"m","labels":{"a":"b"}}]`))
 	f.Add([]byte(`{"value": 1, "time": "2026-11-23T10:00:00Z", "name": "m"}` + "\x00" + `{"value": 2, "time": "2026-11-23T10:00:01Z", "name": "m"}{"a":1}`))

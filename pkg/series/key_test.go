@@ -38,7 +38,7 @@ func TestKeyRoundTrip(t *testing.T) {
 			t.Fatalf("got %d %q %v %v, want %d %q %v", gotKind, gotMetric, gotLabels, err, kind, metric, ls)
 		}
 		var table series.Table[int]
-		ref, _ := table.Insert(1, key[len("before"):])
+		ref, _ := table.Insert(key[len("before"):], 1)
 		before := series.Labels{{Name: "before"}}
 		if got := table.AppendLabels(before, ref); got[0] != before[0] || !got[1:].Equal(ls) {
 			t.Fatalf("labels of a table's key: got %v, want %v", got, ls)

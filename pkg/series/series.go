@@ -1,9 +1,8 @@
 // Package series identifies time series: sorted labels, their canonical bytes, and a stable id.
 //
 // A series is (kind, metric name, labels) inside one tenant. Its canonical key is a byte string that two
-// equal series share and two different series never do (docs/format/series.md). Its ID is a 128-bit hash of
-// that key: the low 64 bits index in-process tables, which always compare the whole key on a hit (Table); all
-// 128 bits are the identity in storage, where no key can be compared.
+// equal series share and two different series never do (docs/format/series.md). In a process, keys are compared whole
+// (Table). In storage, where they cannot be, a series' identity is its ID, a 128-bit hash of the key.
 //
 // The package does not know tenants, samples or storage.
 package series

@@ -1,9 +1,13 @@
 package series
 
-import "math"
+import (
+	"hash/maphash"
+	"math"
+)
 
-// Table maps keys to values by open addressing. The caller brings the hash with the key, and every hit is
-// confirmed by comparing the whole key, so equal hashes cost time and never merge two keys.
+// Table maps keys to values by open addressing. Every hit is confirmed by comparing the whole key, so equal hashes cost time and
+// never merge two keys. The hash is another one in each process: who chooses keys cannot choose such as lie one behind the other,
+// which Hash would let him do.
 //
 // A key has a number for as long as it is there. Values live in pages that do not move: a *V stays valid until its key is
 // deleted. Beside what V points to, nothing in a Table is of interest to the garbage collector: a page is one object, and keys
@@ -15,6 +19,19 @@ type Table[V any] struct {
 	used  uint32   // numbers ever handed out; those in free are among them
 	free  []uint32 // numbers to use again, last freed first
 	keys  keys
+	spare []byte                  // memory for one of them
+	weak  func(key []byte) uint64 // a test's hash
+}
+
+// tableSeed is one for all tables.
+var tableSeed = maphash.MakeSeed()
+
+// hash is kept nowhere but for some bits in the index: to grow is to hash all keys again.
+func (t *Table[V]) hash(key []byte) uint64 {
+	if t.weak != nil {
+		return t.weak(key)
+	}
+	return maphash.Bytes(tableSeed, key)
 }
 
 // slot is one place of the index, 0 when it is vacant. Its lower bits, as many as number the slots, are a key's number
@@ -40,7 +57,7 @@ type page[V any] struct {
 
 // head is what the table itself keeps of a key.
 type head struct {
-	hash uint64
+	note uint64   // the caller's
 	key  slabText // zero: the number is free
 }
 
@@ -53,9 +70,9 @@ const (
 // Len is the number of keys.
 func (t *Table[V]) Len() int { return int(t.used) - len(t.free) }
 
-// Find returns the number of key. hash must be the one that key was inserted with.
-func (t *Table[V]) Find(hash uint64, key []byte) (ref uint32, ok bool) {
-	i, ok := t.find(hash, key)
+// Find returns the number of key.
+func (t *Table[V]) Find(key []byte) (ref uint32, ok bool) {
+	i, ok := t.find(t.hash(key), key)
 	if !ok {
 		return 0, false
 	}
@@ -79,12 +96,13 @@ func (t *Table[V]) AppendLabels(dst Labels, ref uint32) Labels {
 // KeySize is about how many bytes AppendKey appends: not less, but for how the lengths of strings are written.
 func (t *Table[V]) KeySize(ref uint32) int { return t.keys.size(t.head(ref).key) }
 
-// Hash returns the hash of the key that has this number.
-func (t *Table[V]) Hash(ref uint32) uint64 { return t.head(ref).hash }
+// Note returns what Insert was given for the key that has this number.
+func (t *Table[V]) Note(ref uint32) uint64 { return t.head(ref).note }
 
-// Insert returns the number of key and whether it is new; a new value is zero. It copies key when it is new.
-// Amortised O(1); no allocation for a key that is there.
-func (t *Table[V]) Insert(hash uint64, key []byte) (ref uint32, fresh bool) {
+// Insert returns the number of key and whether it is new; a new value is zero. It copies key when it is new, and keeps note
+// beside it. Amortised O(1); no allocation for a key that is there.
+func (t *Table[V]) Insert(key []byte, note uint64) (ref uint32, fresh bool) {
+	hash := t.hash(key)
 	if i, ok := t.find(hash, key); ok {
 		return t.ref(i), false
 	}
@@ -92,14 +110,14 @@ func (t *Table[V]) Insert(hash uint64, key []byte) (ref uint32, fresh bool) {
 		t.grow()
 	}
 	ref = t.allocate()
-	*t.head(ref) = head{hash, t.keys.add(key)}
+	*t.head(ref) = head{note, t.keys.add(key)}
 	t.place(hash, ref)
 	return ref, true
 }
 
 // Delete removes key and says whether it was there. Its value is zeroed and its number may be handed out again.
-func (t *Table[V]) Delete(hash uint64, key []byte) bool {
-	i, ok := t.find(hash, key)
+func (t *Table[V]) Delete(key []byte) bool {
+	i, ok := t.find(t.hash(key), key)
 	if !ok {
 		return false
 	}
@@ -151,7 +169,7 @@ func (t *Table[V]) find(hash uint64, key []byte) (at uint64, ok bool) {
 		if (s^slot(hash>>32))&^refs != 0 {
 			continue
 		}
-		if h := t.head(uint32(s&refs) - 1); h.hash == hash && t.keys.equal(h.key, key) {
+		if t.keys.equal(t.head(uint32(s&refs)-1).key, key) {
 			return i, true
 		}
 	}
@@ -172,7 +190,8 @@ func (t *Table[V]) place(hash uint64, ref uint32) {
 func (t *Table[V]) closeGap(gap uint64) {
 	mask := uint64(len(t.slots) - 1)
 	for i := (gap + 1) & mask; t.slots[i] != 0; i = (i + 1) & mask {
-		home := t.head(t.ref(i)).hash & mask
+		t.spare = t.AppendKey(t.spare[:0], t.ref(i))
+		home := t.hash(t.spare) & mask
 		// The slot may move unless its home lies cyclically in (gap, i].
 		if (i-home)&mask >= (i-gap)&mask {
 			t.slots[gap] = t.slots[i]
@@ -185,8 +204,9 @@ func (t *Table[V]) closeGap(gap uint64) {
 func (t *Table[V]) grow() {
 	t.slots = make([]slot, max(minSlots, 2*len(t.slots)))
 	for n := range t.used {
-		if h := t.head(n); h.key != (slabText{}) {
-			t.place(h.hash, n)
+		if t.head(n).key != (slabText{}) {
+			t.spare = t.AppendKey(t.spare[:0], n)
+			t.place(t.hash(t.spare), n)
 		}
 	}
 }

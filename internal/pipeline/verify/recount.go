@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/vigie-io/vigie/internal/pipeline"
 	"github.com/vigie-io/vigie/internal/tenants"
@@ -74,9 +75,10 @@ func (p *pass) event(e *event) {
 
 // metric counts a metric of an event, unless it is not sure that it does.
 func (p *pass) metric(e *event, m *events.Metric, unsure bool) {
-	id := series.Hash(series.AppendKey(nil, byte(m.Kind), m.Name, m.Labels))
+	name := series.AppendKey(nil, byte(m.Kind), m.Name, m.Labels)
+	id := series.Hash(name)
 	if p.first && !e.unknown && e.file == nil {
-		p.v.limits.see(e.partition, m.Tenant, id)
+		p.v.limits.see(e.partition, m, name)
 	}
 	start := floor(m.Time/1e9, p.v.cfg.Table.Width)
 	if start < p.from || p.to != 0 && start >= p.to || slices.Contains(p.v.foreign, m.Name) {
@@ -205,45 +207,56 @@ func ofLog(l *events.Log) events.Metric {
 }
 
 // limits tells whether a limit may have dropped events, which leaves no trace in Kafka: the tenants of a partition and
-// the series of a tenant in it, counted up to the limit. What was never above cannot have been dropped.
+// the series of a tenant in it. What was never above cannot have been dropped.
 type limits struct {
-	partitions map[int32]map[string]map[series.ID]bool
+	partitions map[int32]map[string]*limited
 }
 
-func (l *limits) see(partition int32, tenant string, id series.ID) {
+// limited is what counts toward a tenant's limits of series.
+type limited struct {
+	series map[series.ID]bool
+	bytes  int64
+}
+
+// see notes the series of a metric, which is its name.
+func (l *limits) see(partition int32, m *events.Metric, name []byte) {
 	if l.partitions == nil {
-		l.partitions = map[int32]map[string]map[series.ID]bool{}
+		l.partitions = map[int32]map[string]*limited{}
 	}
 	all := l.partitions[partition]
 	if all == nil {
-		all = map[string]map[series.ID]bool{}
+		all = map[string]*limited{}
 		l.partitions[partition] = all
 	}
-	known := all[tenant]
+	known := all[m.Tenant]
 	if known == nil {
-		known = map[series.ID]bool{}
-		all[string([]byte(tenant))] = known
+		known = &limited{series: map[series.ID]bool{}}
+		all[strings.Clone(m.Tenant)] = known
 	}
-	known[id] = true
+	if id := series.Hash(name); !known.series[id] {
+		known.series[id] = true
+		known.bytes += int64(len(name) + len(m.Unit) + len(m.Help))
+	}
 }
 
 func (l *limits) note(sum *Summary, cfg *Config) {
-	limited := map[string]bool{}
+	above := map[string]bool{}
 	for _, all := range l.partitions {
 		for tenant, known := range all {
-			if len(all) > cfg.MaxTenants || len(known) > cfg.Limits(tenants.ID(tenant)).ActiveSeries {
-				limited[tenant] = true
+			of := cfg.Limits(tenants.ID(tenant))
+			if len(all) > cfg.MaxTenants || len(known.series) > of.ActiveSeries || known.bytes > int64(of.SeriesBytes) {
+				above[tenant] = true
 			}
 		}
 	}
-	if len(limited) == 0 {
+	if len(above) == 0 {
 		return
 	}
-	names := make([]string, 0, len(limited))
-	for tenant := range limited {
+	names := make([]string, 0, len(above))
+	for tenant := range above {
 		names = append(names, tenant)
 	}
 	slices.Sort(names)
-	sum.Notes = append(sum.Notes, fmt.Sprintf("%d tenants have more series or neighbours in a partition than their limit (first: %s): events that it dropped are counted here and not stored, and cannot be told from lost ones (vigie_pipeline_dropped_events_total has their number)",
+	sum.Notes = append(sum.Notes, fmt.Sprintf("%d tenants have more series (or longer names of them) or neighbours in a partition than their limit (first: %s): events that it dropped are counted here and not stored, and cannot be told from lost ones (vigie_pipeline_dropped_events_total has their number)",
 		len(names), names[0]))
 }

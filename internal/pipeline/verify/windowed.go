@@ -196,7 +196,7 @@ func (w *windowed) event(e *event) {
 		rule.derive(e, func(d derived) { w.derived(e, rule, &d, part, passed) })
 	}
 	if w.first && !e.unknown {
-		w.v.limits.see(e.partition, e.metric.Tenant, series.Hash(series.AppendKey(nil, byte(e.metric.Kind), e.metric.Name, e.metric.Labels)))
+		w.v.limits.see(e.partition, &e.metric, series.AppendKey(nil, byte(e.metric.Kind), e.metric.Name, e.metric.Labels))
 	}
 	t.take(e)
 }
