@@ -12,7 +12,7 @@ SCHEDULES ?= 2000
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 BUILD := CGO_ENABLED=0 $(GO) build -ldflags '-s -w -X main.version=$(VERSION)'
 
-.PHONY: help run test race sim sim-scale build fmt lint chaos figures bench bench-full bench-fresh bench-page bench-query bench-query-page microbench docs clean
+.PHONY: help run test race sim sim-scale build fmt lint chaos figures bench bench-full bench-hostile bench-fresh bench-page bench-query bench-query-page microbench docs clean
 
 help: ## Show what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
@@ -76,6 +76,11 @@ bench: ## Compare Vigie with its peers, in turns over one Kafka log (15 minutes;
 
 bench-full: ## The same with five rounds, a million series and every kind of log (hours)
 	VIGIE_BENCH_ROUNDS=5 VIGIE_BENCH_CASES="json/10000 json/100000 json/1000000 json/100000/dense json/100000/zipf json/100000/churn otlp/10000 otlp/100000" $(MAKE) bench
+
+bench-hostile: ## The same with logs of hostile and unlucky producers beside tame ones (20 minutes)
+	VIGIE_BENCH_ROUNDS=1 VIGIE_BENCH_PEERS=vigie VIGIE_BENCH_EVENTS=3000000 VIGIE_BENCH_CASES="json/10000 json/10000/unique json/10000/beyond \
+		json/10000/shuffled json/10000/escaped json/10000/broken json/10000/anytime protobuf/10000 protobuf/10000/unique protobuf/10000/beyond \
+		protobuf/10000/shuffled protobuf/10000/broken otlp/10000 otlp/10000/unique otlp/10000/beyond otlp/10000/shuffled otlp/10000/broken" $(MAKE) bench
 
 bench-fresh: build ## Measure event to queryable at 30, 60 and 90 % of what this machine takes (3 minutes; needs the ports of make run)
 	bench/freshness/run.sh

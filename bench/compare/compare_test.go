@@ -128,7 +128,8 @@ func buildPeers(t *testing.T) string {
 	return path
 }
 
-// workload is what a case's name says, parts of which may be left out: format/series/dense|zipf|churn|unique|shuffled|q12|q17|tsbs.
+// workload is what a case's name says, parts of which may be left out: format/series/dense|zipf|churn|q12|q17|tsbs, or what Hostile
+// has.
 func (b *bench) workload(t *testing.T) Workload {
 	t.Helper()
 	format, series := caseOf(b.of)

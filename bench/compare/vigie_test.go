@@ -38,12 +38,16 @@ func (b *bench) vigie(t *testing.T, r *Run) {
 	if r.Peer == VigieTwo {
 		workers = "2"
 	}
+	series := "10000000"
+	if b.workload(t).Hostile == Beyond {
+		series = "100"
+	}
 	unique := fmt.Sprintf("%s.%d", b.topic, time.Now().UnixNano())
 	admin := testkit.FreeAddr(t)
 	env := []string{
 		"VIGIE_KAFKA_BROKERS=" + b.broker.Addr, "VIGIE_KAFKA_GROUP=" + unique, "VIGIE_KAFKA_TRANSACTIONAL_ID_PREFIX=" + unique, "VIGIE_KAFKA_INSTANCE=one",
 		"VIGIE_CLICKHOUSE_ADDRS=" + server.HTTPAddr, "VIGIE_CLICKHOUSE_PASSWORD=" + password, "VIGIE_STREAM_LISTEN=" + admin,
-		"VIGIE_STREAM_WORKERS=" + workers, "VIGIE_TENANTS_DEFAULTS_ACTIVE_SERIES=10000000", "VIGIE_KAFKA_TOPICS_METRICS_NAME=" + b.topic,
+		"VIGIE_STREAM_WORKERS=" + workers, "VIGIE_TENANTS_DEFAULTS_ACTIVE_SERIES=" + series, "VIGIE_TENANTS_DEFAULTS_SERIES_BYTES=16GiB", "VIGIE_KAFKA_TOPICS_METRICS_NAME=" + b.topic,
 	}
 	for _, topic := range []string{"spans", "logs", "state_metrics", "state_spans", "state_logs", "results", "dlq", "dlq_replayed", "parked"} {
 		env = append(env, "VIGIE_KAFKA_TOPICS_"+strings.ToUpper(topic)+"_NAME="+unique+"."+topic)
@@ -71,7 +75,7 @@ func (b *bench) vigie(t *testing.T, r *Run) {
 	want := b.log.Events - b.log.Malformed
 	for got := 0; !b.committed(t, unique, ends) || got != want; time.Sleep(50 * time.Millisecond) {
 		if b.committed(t, unique, ends) {
-			got = atoi(t, query(t, database.address, "SELECT sum(count) FROM vigie.rollups_10s"))
+			got = atoi(t, query(t, database.address, "SELECT sum(count) FROM vigie.rollups_10s")) + int(scraped(t, admin, "vigie_pipeline_dropped_events_total"))
 		}
 		if time.Now().After(deadline) || got > want {
 			t.Fatalf("ClickHouse counts %d events, want %d\n%s", got, want, p.output.String())

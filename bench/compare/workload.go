@@ -43,7 +43,11 @@ type Hostile string
 const (
 	Tame     Hostile = ""
 	Unique   Hostile = "unique"   // a label no two events share the value of, as a trace id: every event is a series
+	Beyond   Hostile = "beyond"   // the same, of tenants that may have few series
 	Shuffled Hostile = "shuffled" // fields and labels in another order each time
+	Escaped  Hostile = "escaped"  // a letter of each value of a label spelled as a number, another one each time; JSON only
+	Broken   Hostile = "broken"   // cut off within, each event; a request as a whole
+	AnyTime  Hostile = "anytime"  // of any time of the two days before
 )
 
 // Shares of events that are not as they should be; the same in every log.
@@ -250,6 +254,9 @@ func (m *maker) event(i int, emit func(Record) error) error {
 	case at < outOfOrder+late:
 		p.time -= 20_000 + r.Int64N(40_000)
 	}
+	if m.w.Hostile == AnyTime {
+		p.time -= r.Int64N(2 * 24 * time.Hour.Milliseconds())
+	}
 	s := &m.sources[n]
 	m.tally.Events++
 	if m.w.Format == "otlp" {
@@ -279,13 +286,15 @@ func (m *maker) json(s *source, p *point) []byte {
 	b := make([]byte, 0, len(s.head)+len(s.middle)+len(s.end)+64)
 	at := m.random.Float64()
 	switch {
-	case m.w.Hostile == Unique:
+	case m.w.Hostile == Unique, m.w.Hostile == Beyond:
 		b = append(strconv.AppendInt(append(b, s.head...), p.time, 10), s.middle...)
 		b = append(strconv.AppendFloat(b, p.value, 'g', 9, 64), s.end[:len(s.end)-2]...)
-		return fmt.Appendf(b, `,"trace":"%016x%016x"}}`, m.random.Uint64(), m.random.Uint64())
+		return fmt.Appendf(b, `,"trace":"%s"}}`, m.trace())
 	case m.w.Hostile == Shuffled:
 		return m.shuffled(b, s, p)
-	case at < malformed:
+	case m.w.Hostile == Escaped:
+		return m.escaped(b, s, p)
+	case m.w.Hostile == Broken, at < malformed:
 		m.tally.Malformed++
 		b = append(strconv.AppendInt(append(b, s.head...), p.time, 10), s.middle...)
 		return append(b, s.end[:len(s.end)/2]...)
@@ -300,13 +309,31 @@ func (m *maker) json(s *source, p *point) []byte {
 	return append(strconv.AppendFloat(b, p.value, 'g', 9, 64), s.end...)
 }
 
+// trace is an id that no other event has.
+func (m *maker) trace() string {
+	return fmt.Sprintf("%016x%016x", m.random.Uint64(), m.random.Uint64())
+}
+
+// escaped writes the values of labels with an escape.
+func (m *maker) escaped(b []byte, s *source, p *point) []byte {
+	b = append(strconv.AppendInt(append(b, s.head...), p.time, 10), s.middle...)
+	b = append(strconv.AppendFloat(b, p.value, 'g', 9, 64), `,"labels":{`...)
+	for i, l := range s.labels {
+		if i > 0 {
+			b = append(b, ',')
+		}
+		at := m.random.IntN(len(l[1]))
+		b = fmt.Appendf(b, `%q:"%s\u%04x%s"`, l[0], l[1][:at], l[1][at], l[1][at+1:])
+	}
+	return append(b, "}}"...)
+}
+
 // protobuf writes a vigie.v1.Events of one event, as the libraries do: fields in the order of their numbers. There is nothing to escape.
 func (m *maker) protobuf(s *source, p *point) []byte {
 	end, at := s.end, m.random.Float64()
 	switch {
-	case m.w.Hostile == Unique:
-		trace := fmt.Appendf(nil, "%016x%016x", m.random.Uint64(), m.random.Uint64())
-		end = appendField(slices.Clip(end), 6, appendField(appendField(nil, 1, []byte("trace")), 2, trace))
+	case m.w.Hostile == Unique, m.w.Hostile == Beyond:
+		end = appendField(slices.Clip(end), 6, appendField(appendField(nil, 1, []byte("trace")), 2, []byte(m.trace())))
 	case m.w.Hostile == Shuffled, at < malformed+otherOrder && at >= malformed:
 		end = nil
 		for _, i := range m.random.Perm(len(s.labels)) {
@@ -316,7 +343,7 @@ func (m *maker) protobuf(s *source, p *point) []byte {
 	}
 	body := appendFixed(appendFixed(nil, 1, uint64(p.time)*1e6), 2, math.Float64bits(p.value))
 	b := appendField(nil, 2, append(body, end...))
-	if m.w.Hostile == Tame && at < malformed {
+	if m.w.Hostile == Broken || m.w.Hostile == Tame && at < malformed {
 		m.tally.Malformed++
 		b = b[:len(b)/2]
 	}
@@ -363,7 +390,7 @@ func (m *maker) flush(tenant int, emit func(Record) error) error {
 	for _, p := range points {
 		s := &m.sources[p.series]
 		data := appendFixed(appendFixed(nil, 3, uint64(p.time)*1e6), 4, math.Float64bits(p.value)) // time_unix_nano, as_double
-		for _, l := range s.labels {
+		for _, l := range m.attributes(s) {
 			data = appendField(data, 7, attribute(l))
 		}
 		at := slices.Index(names[:], s.name)
@@ -379,7 +406,25 @@ func (m *maker) flush(tenant int, emit func(Record) error) error {
 	value := appendField(nil, 1, appendField(appendField(nil, 1, resource), 2, metrics))
 	m.tally.Records++
 	m.waiting[tenant] = points[:0]
+	if m.w.Hostile == Broken {
+		m.tally.Malformed += len(points)
+		value = value[:len(value)-1]
+	}
 	return emit(Record{tenantName(tenant), points[len(points)-1].time, value})
+}
+
+// attributes are the labels of a data point as the workload wants them.
+func (m *maker) attributes(s *source) (labels [][2]string) {
+	switch m.w.Hostile {
+	case Unique, Beyond:
+		return append(slices.Clip(s.labels), [2]string{"trace", m.trace()})
+	case Shuffled:
+		for _, i := range m.random.Perm(len(s.labels)) {
+			labels = append(labels, s.labels[i])
+		}
+		return labels
+	}
+	return s.labels
 }
 
 func attribute(l [2]string) []byte {

@@ -15,7 +15,7 @@ func TestWorkload(t *testing.T) {
 	f := func(w Workload, leastSeries, mostSeries int) {
 		t.Helper()
 		decoder, batch := events.NewDecoder(events.Options{}), new(events.Batch)
-		seen, good, bad, at := map[series.ID]bool{}, 0, 0, start.Add(-time.Hour).UnixNano()
+		seen, good, bad, at := map[series.ID]bool{}, 0, 0, start.Add(-49*time.Hour).UnixNano()
 		var first []byte
 		tally, err := w.Make(start, func(r Record) error {
 			if first == nil {
@@ -59,6 +59,12 @@ func TestWorkload(t *testing.T) {
 	f(Workload{Format: "json", Series: 100, Events: 20_000, Span: time.Minute, Churn: 0.1}, 150, 200)
 	f(Workload{Format: "json", Series: 100, Events: 20_000, Span: time.Minute, Hostile: Unique}, 20_000, 20_000)
 	f(Workload{Format: "json", Series: 100, Events: 20_000, Span: time.Minute, Hostile: Shuffled}, 100, 100)
+	f(Workload{Format: "json", Series: 100, Events: 20_000, Span: time.Minute, Hostile: Beyond}, 20_000, 20_000)
+	f(Workload{Format: "json", Series: 100, Events: 20_000, Span: time.Minute, Hostile: Escaped}, 100, 100)
+	f(Workload{Format: "json", Series: 100, Events: 20_000, Span: time.Minute, Hostile: Broken}, 0, 0)
+	f(Workload{Format: "json", Series: 100, Events: 20_000, Span: time.Minute, Hostile: AnyTime}, 100, 100)
+	f(Workload{Format: "otlp", Series: 100, Events: 20_000, Span: time.Minute, Hostile: Unique}, 20_000, 20_000)
+	f(Workload{Format: "otlp", Series: 100, Events: 20_000, Span: time.Minute, Hostile: Shuffled}, 100, 100)
 	f(Workload{Format: "json", Series: 1000, Events: 20_000, Span: time.Minute, Shape: Q12}, 900, 1000)
 	f(Workload{Format: "json", Series: 1000, Events: 20_000, Span: time.Minute, Shape: Q17}, 900, 1000)
 	f(Workload{Format: "json", Series: 1000, Events: 20_000, Span: time.Minute, Shape: TSBS}, 1000, 1000)

@@ -271,12 +271,12 @@ func benchHostile(b *testing.B, tame, kind *hostility) {
 				letters += uint64(len(task.letters))
 			}
 			task.letters, task.letterBytes = nil, 0
-			out.Reset()
-			task.Drain(out, benchNow.UnixMilli())
-			task.Committed(true)
-		}
-		if n/chunk%20 == 19 {
-			runtime.GC()
+			if n/chunk%10 == 9 {
+				out.Reset()
+				task.Drain(out, benchNow.UnixMilli())
+				task.Committed(true)
+				runtime.GC()
+			}
 		}
 	}
 	events := float64((b.N + chunk - 1) / chunk * chunk)

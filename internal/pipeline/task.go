@@ -452,6 +452,7 @@ func (t *Task) newSeries(tn *tenant, s *identity) (ref uint32, e *entry) {
 		return 0, nil
 	}
 	tn.bytes += size
+	tn.repeats.Expect()
 	id := series.Hash(t.key)
 	ref, _ = tn.table.Insert(t.key, id.Lo)
 	key := groupKey{metric: s.metric, service: s.labels.Get("service"), kind: s.kind}

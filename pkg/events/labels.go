@@ -15,8 +15,9 @@ func (w *work) labels(dst *series.Labels) bool {
 		return s.other(b, `an object of texts, such as {"service":"checkout"}`)
 	}
 	s.pos++
-	from, seen := len(c.labels), 0
-	at := &s.memos.labels
+	from, words := len(c.labels), &s.memos.labels
+	at, version := words.start(), words.version
+	s.ranks = s.ranks[:0]
 	for first := true; ; first = false {
 		name, more, ok := s.nextKey(first, &at)
 		if !ok {
@@ -30,28 +31,22 @@ func (w *work) labels(dst *series.Labels) bool {
 		if !ok {
 			return false
 		}
-		seen++
 		w.checkLabel(name, value)
 		if len(value) == 0 || len(c.labels)-from > w.opts.MaxLabels {
 			continue
 		}
 		c.labels = append(c.labels, series.Label{Name: name, Value: value})
+		s.ranks = append(s.ranks, uint64(at.rankOf()))
 	}
 	given := c.labels[from:]
 	switch {
 	case len(given) == 0:
 	case len(given) > w.opts.MaxLabels:
 		w.tooMany("labels", w.opts.MaxLabels)
-	case at == nil || len(given) != seen || seen > maxOrdered || s.fault.reason != "":
-		*dst = w.sorted(from)
-	case at.order == nil:
-		var before [maxOrdered]series.Label
-		copy(before[:], given)
-		if *dst = w.sorted(from); s.fault.reason == "" {
-			at.remember(before[:seen], *dst)
-		}
+	case s.fault.reason == "" && words.version == version && s.byRank(given):
+		*dst = given[:len(given):len(given)]
 	default:
-		*dst = at.sort(given)
+		*dst = w.sorted(from)
 	}
 	return true
 }
@@ -122,7 +117,7 @@ func (a attributeReader) object() bool {
 		return s.other(c, "an object of attributes")
 	}
 	s.pos++
-	at := &s.memos.labels
+	at := s.memos.labels.start()
 	for first := true; ; first = false {
 		key, more, ok := s.nextKey(first, &at)
 		if !ok || !more {

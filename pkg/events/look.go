@@ -15,7 +15,7 @@ type Look struct {
 	NoTime bool // the event has the record's time, for want of its own
 
 	known   bool
-	spared  bool     // it was not looked up, because it would be in vain
+	spared  bool     // it was not looked up, because it would be in vain, or has no time and value where they could be read
 	repeats *Repeats // nil when there is nothing to look up
 	digest  series.ID
 	cut     cut
@@ -49,7 +49,10 @@ func (d *Decoder) Begin(k *Looker, l *Look, src *Source) {
 	case r.hopeless():
 		l.spared, ok = true, false
 	case b[0] == '{' && f <= formatJSON:
-		ok = k.beginJSON(l, src)
+		if ok = k.beginJSON(l, src); !ok {
+			l.spared = true // nor could Decode cut it
+			r.tell(false)
+		}
 	case b[0] == eventsMetric && f != formatJSON:
 		ok = k.beginProtobuf(l, src)
 	default:

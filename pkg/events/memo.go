@@ -3,22 +3,24 @@ package events
 import (
 	"encoding/binary"
 	"math"
+	"slices"
+	"strings"
 
 	"github.com/vigie-io/vigie/pkg/series"
 )
 
-// Producers write the same fields in the same order, event after event. A memo is a tree of the key
-// sequences seen: from one key to those that followed it. Where the next bytes are a remembered key, they
-// need not be scanned; and where all labels of an event are, their order is known too.
+// Producers write the same fields in the same order, event after event. A memo is a key that was seen, and leads to keys that followed it.
+// Where the next bytes are one of these, they need not be scanned; and where all labels of an event are remembered, they are sorted by
+// their ranks, without a look at their names, whatever order they came in.
 //
 // It is a cache only: forgetting any part of it changes no result.
 type memo struct {
+	words *vocabulary
 	token string // "name": as it stands in the record, quotes and colon included
 	key   string
+	rank  uint32 // the number of keys of the vocabulary that are before it in byte order
 	next  []branch
 	lost  uint8 // keys not found here since the last that was learnt
-
-	order []uint8 // at the last label: sorted[i] is label order[i]; nil when not known
 }
 
 // branch leads to a key that followed. What tells it from the others lies beside theirs, so that it need not be waited for one by one.
@@ -28,19 +30,29 @@ type branch struct {
 	to   *memo
 }
 
-// Bounds of the memory of a memo, and of the time lost where it does not help.
+// Bounds of the memory of memos, and of the time lost where they do not help.
 const (
-	memoFan   = 8    // keys remembered after one
-	memoKey   = 64   // bytes of a key
-	memoNodes = 4096 // nodes of a tree
-	memoSeen  = 3    // misses at a node that make it learn a key: sequences that do not come again are not worth a node
-	memoLost  = 64   // the same at a full node, where the key takes another's place
+	memoFan  = 8    // keys remembered after one
+	memoKey  = 64   // bytes of a key
+	memoKeys = 1024 // keys of a vocabulary, which then begins anew
+	memoSeen = 3    // misses at a key that make it learn what follows: keys that do not come again are not worth a place
+	memoLost = 64   // the same where all places are taken, and the key takes another's
 )
 
-// memos are the trees of a batch: of event objects, and of label objects.
-type memos struct {
-	fields, labels memo
-	nodes          int
+// memos are those of a batch: of event objects, and of label objects.
+type memos struct{ fields, labels vocabulary }
+
+// vocabulary is the keys of objects of one kind.
+type vocabulary struct {
+	begin   memo // no key, and before the first
+	sorted  []*memo
+	version uint32 // another one whenever ranks have changed
+}
+
+// start is where an object begins.
+func (v *vocabulary) start() *memo {
+	v.begin.words = v
+	return &v.begin
 }
 
 // find returns the remembered key that stands at the beginning of b, which has at least pad bytes.
@@ -58,27 +70,31 @@ func (m *memo) find(b []byte) *memo {
 	return nil
 }
 
-// learn remembers that token, the spelling of a key, may follow m. It returns nil when it does not.
-func (t *memos) learn(m *memo, token []byte) *memo {
+// follow returns the key of which token is the spelling and that followed m, nil when it is not remembered. Now and then it is from then
+// on.
+func (m *memo) follow(token []byte) *memo {
 	if len(token) > memoKey {
 		return nil
 	}
+	v := m.words
+	at, known := v.search(view(token[1 : len(token)-2]))
 	full, enough := len(m.next) >= memoFan, uint8(memoSeen)
 	if full {
 		enough = memoLost
 	}
 	if m.lost++; m.lost < enough {
+		if known {
+			return v.sorted[at]
+		}
 		return nil
 	}
 	m.lost = 0
-	if t.nodes++; t.nodes > memoNodes {
-		*t = memos{}
+	if !known && !v.add(at, string(token)) {
 		return nil
 	}
-	spelling := string(token)
+	n := v.sorted[at]
 	var head [8]byte
-	size := copy(head[:], spelling)
-	n := &memo{token: spelling, key: spelling[1 : len(spelling)-2]}
+	size := copy(head[:], n.token)
 	br := branch{binary.LittleEndian.Uint64(head[:]), math.MaxUint64 >> (64 - 8*size), n}
 	if full {
 		m.next[memoFan-1] = br
@@ -88,28 +104,52 @@ func (t *memos) learn(m *memo, token []byte) *memo {
 	return n
 }
 
-// sort orders labels that came in the sequence ending at m, whose order is known. None of them is empty.
-func (m *memo) sort(labels []series.Label) series.Labels {
-	var given [maxOrdered]series.Label
-	n := copy(given[:], labels)
-	for i, from := range m.order {
-		labels[i] = given[from]
-	}
-	return labels[:n:n]
+func (v *vocabulary) search(key string) (at int, known bool) {
+	return slices.BinarySearchFunc(v.sorted, key, func(n *memo, key string) int { return strings.Compare(n.key, key) })
 }
 
-// maxOrdered is how many labels a remembered order may have.
-const maxOrdered = 16
+// add remembers the key that token spells, whose place is at, or else forgets all.
+func (v *vocabulary) add(at int, token string) bool {
+	v.version++
+	if len(v.sorted) == memoKeys {
+		*v = vocabulary{version: v.version}
+		return false
+	}
+	v.sorted = slices.Insert(v.sorted, at, &memo{words: v, token: token, key: token[1 : len(token)-2]})
+	for i, n := range v.sorted[at:] {
+		n.rank = uint32(at + i)
+	}
+	return true
+}
 
-// remember notes how sorted came from given, the names before sorting.
-func (m *memo) remember(given []series.Label, sorted series.Labels) {
-	order := make([]uint8, len(sorted))
-	for i, l := range sorted {
-		for j := range given {
-			if given[j].Name == l.Name {
-				order[i] = uint8(j)
-			}
+// rank is a label's place in the order of labels, noRank when its name is not remembered.
+func (m *memo) rankOf() uint32 {
+	if m == nil {
+		return noRank
+	}
+	return m.rank
+}
+
+const noRank = math.MaxUint32
+
+// byRank sorts labels by their ranks, if all have one and no two the same; otherwise it leaves them in any order.
+func (s *scanner) byRank(labels []series.Label) bool {
+	ranks := s.ranks
+	if !slices.IsSorted(ranks) {
+		for i := range ranks {
+			ranks[i] = ranks[i]<<32 | uint64(i)
+		}
+		slices.Sort(ranks)
+		s.given = append(s.given[:0], labels...)
+		for i := range ranks {
+			labels[i] = s.given[uint32(ranks[i])]
+			ranks[i] >>= 32
 		}
 	}
-	m.order = order
+	for i := 1; i < len(ranks); i++ {
+		if ranks[i-1] == ranks[i] {
+			return false
+		}
+	}
+	return ranks[len(ranks)-1] != noRank
 }

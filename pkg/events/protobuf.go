@@ -214,6 +214,10 @@ func (w *work) label(f *fields, field string) (l series.Label, ok bool) {
 	if s.field = field; !s.hasWire(f, wireBytes) {
 		return l, false
 	}
+	if name, value, ok := plainLabel(f.bytes); ok {
+		l.Name, l.Value = s.utf8(name), s.utf8(value)
+		return l, s.fault.reason == ""
+	}
 	hasName, hasValue := false, false
 	for inner := (fields{rest: f.bytes}); s.next(&inner); {
 		twice := false
@@ -230,6 +234,18 @@ func (w *work) label(f *fields, field string) (l series.Label, ok bool) {
 		}
 	}
 	return l, s.fault.reason == ""
+}
+
+// plainLabel reads a label as most are: a name and a value, of less than 128 bytes each, in the order of their numbers.
+func plainLabel(b []byte) (name, value []byte, ok bool) {
+	if len(b) < 4 || b[0] != 1<<3|wireBytes || b[1] >= 0x80 {
+		return nil, nil, false
+	}
+	end := 2 + int(b[1])
+	if end+2 > len(b) || b[end] != 2<<3|wireBytes || b[end+1] >= 0x80 || end+2+int(b[end+1]) != len(b) {
+		return nil, nil, false
+	}
+	return b[2:end], b[end+2:], true
 }
 
 // attribute adds an attribute of a span or log.

@@ -40,6 +40,7 @@ type Repeats struct {
 	// beyond are those of used that LearnBeyond knows.
 	beyond int
 	vain   uint32 // events in a row that were looked up in vain, or not looked up for that
+	other  uint32 // events in a row that were learnt and are of nothing new: known things that are said otherwise
 	// Where producers put the first of time and value, and the other behind it.
 	heads, gaps spots
 }
@@ -73,6 +74,7 @@ func (r *Repeats) Beyond() int { return r.beyond }
 // Learn says that events with the digest of a decoded Metric, which is not zero, are ref to the caller, below Beyond. It may
 // forget another event.
 func (r *Repeats) Learn(digest series.ID, ref uint32) {
+	r.other++
 	r.grow()
 	r.place(repeatSlot{digest.Lo, uint32(digest.Hi), ref + 1})
 }
@@ -80,6 +82,7 @@ func (r *Repeats) Learn(digest series.ID, ref uint32) {
 // LearnBeyond says that events with the digest of a decoded Metric are of those that the caller does not take, for now. It forgets no event but
 // such.
 func (r *Repeats) LearnBeyond(digest series.ID) {
+	r.other++
 	r.grow()
 	s := repeatSlot{digest.Lo, uint32(digest.Hi), beyondSlot}
 	home, other := r.setsOf(s.low)
@@ -91,6 +94,15 @@ func (r *Repeats) LearnBeyond(digest series.ID) {
 	default:
 		_ = home.replaceBeyond(s) || other.replaceBeyond(s)
 	}
+}
+
+// Expect says that there is something new, of which more events are to be expected.
+func (r *Repeats) Expect() { r.other = 0 }
+
+// worthLearning says whether the event at hand, which was not known, may get a digest. Where hardly an event comes again, only those do that
+// are looked up.
+func (r *Repeats) worthLearning() bool {
+	return r.vain < vainMost || r.other < vainMost || r.vain%vainRest == 0
 }
 
 // ForgetBeyond drops all that LearnBeyond said.
@@ -224,7 +236,7 @@ func (r *Repeats) hopeless() bool {
 // tell notes whether an event was known.
 func (r *Repeats) tell(known bool) {
 	if r.vain++; known {
-		r.vain = 0
+		r.vain, r.other = 0, 0
 	}
 }
 

@@ -22,6 +22,7 @@ func (w *work) repeat() bool {
 			return false // it is this event that was looked up
 		}
 	} else if !s.cutter.cut(r, b, &p, &e) || !endOf(b, &p) {
+		r.tell(false)
 		return false
 	}
 	if p.noTime {
@@ -74,9 +75,12 @@ func spaces(b []byte, i int) int {
 	return i
 }
 
-// learnable gives an event that was decoded in full its digest. time and value are where they stand; time is nowhere when there is none.
+// learnable gives an event that was decoded in full its digest, if it is worth one. time and value are where they stand; time is nowhere when there is none.
 func (w *work) learnable(m *Metric, start int, time, value [2]int) {
 	r := w.src.Repeats
+	if !r.worthLearning() {
+		return
+	}
 	p := cut{start: start, end: w.s.pos, noTime: !w.s.has(fieldTime)}
 	switch {
 	case p.noTime:

@@ -40,6 +40,8 @@ type scanner struct {
 	want  string // after false: what should have stood at pos
 
 	memos  memos
+	ranks  []uint64       // of the labels at hand
+	given  []series.Label // the same before they are sorted
 	cutter cutter
 
 	digests    []series.ID // of the data points of an OTLP request
@@ -96,7 +98,7 @@ func (s *scanner) space() byte {
 
 // nextKey goes to the next value of an object and returns its key; more is false at the closing brace.
 // first is true right after the opening brace. The memo at, where there is one, moves on with the key; it
-// becomes nil where the sequence is not remembered.
+// becomes nil where the key is not remembered.
 func (s *scanner) nextKey(first bool, at **memo) (key string, more, ok bool) {
 	if *at != nil { // the common case: no white space, and a remembered key
 		pos := s.pos
@@ -147,7 +149,7 @@ func (s *scanner) newKey(c byte, at **memo) (key string, more, ok bool) {
 	if *at != nil {
 		token := s.buf[start:s.pos]
 		if plain && len(token) == len(text)+3 && s.fault.reason == "" {
-			*at = s.memos.learn(*at, token)
+			*at = (*at).follow(token)
 		} else {
 			*at = nil
 		}
@@ -225,9 +227,8 @@ func (s *scanner) unescape(i int) (stop int, ok bool) {
 			s.pos = i
 			return 0, s.broken("a closing quote (control characters in a string are written \\u00XX)")
 		case c != '\\':
-			s.buf[out] = c
-			out++
-			i++
+			n := s.plain(out, i)
+			out, i = out+n, i+n
 			continue
 		}
 		switch c := s.buf[i+1]; c {
@@ -259,6 +260,18 @@ func (s *scanner) unescape(i int) (stop int, ok bool) {
 		out++
 		i += 2
 	}
+}
+
+// plain moves bytes that a string holds as they are, eight at most and one at least, from i down to out, and returns how many.
+func (s *scanner) plain(out, i int) (n int) {
+	w := binary.LittleEndian.Uint64(s.buf[i:])
+	if m := special(w); m != 0 {
+		n = bits.TrailingZeros64(m) >> 3
+		copy(s.buf[out:], s.buf[i:i+n])
+		return n
+	}
+	binary.LittleEndian.PutUint64(s.buf[out:], w)
+	return 8
 }
 
 // escapedRune reads \uXXXX, or a surrogate pair of two, at i; size is 0 when digits are wrong.
