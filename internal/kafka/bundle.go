@@ -143,17 +143,20 @@ func (b *bundler) again(src []byte) bool {
 // list appends the records of a batch to dst[:0]. It says no to those of which bundles are not made: there are two at least, in the order of
 // their offsets.
 func list(dst []entry, batch []byte) (_ []entry, ok bool) {
-	var e entry
 	dst = dst[:0]
 	before := int32(-1)
-	for at := e.read(batch, 0); at >= 0; at = e.read(batch, at) {
+	for at := 0; ; {
+		dst = append(dst, entry{})
+		e := &dst[len(dst)-1]
+		if at = e.read(batch, at); at < 0 {
+			dst = dst[:len(dst)-1]
+			return dst, len(dst) > 1
+		}
 		if e.offset <= before {
 			return dst, false
 		}
 		before = e.offset
-		dst = append(dst, e)
 	}
-	return dst, len(dst) > 1
 }
 
 // write writes the placeholder.

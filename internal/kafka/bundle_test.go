@@ -40,8 +40,8 @@ func BenchmarkList(b *testing.B) {
 	var into [32]pipeline.Record
 	measure("records", func() {
 		o := opened{batch: batch, entries: entries, unit: 1e6}
-		for i := 0; len(o.entries) > 0; i++ {
-			o.next(&into[i%len(into)], nil)
+		for len(o.entries) > 0 {
+			o.read(into[:], nil)
 		}
 	})
 }
@@ -345,6 +345,9 @@ func TestPlaceholdersCannotBeForged(t *testing.T) {
 func FuzzEntry(f *testing.F) {
 	f.Add(appendRecord(nil, 1, 2, []byte("key"), []byte("value"), pipeline.Header{Key: "h", Value: []byte("of h")}))
 	f.Add(appendRecord(nil, math.MinInt64, math.MaxInt32, nil, bytes.Repeat([]byte{7}, 300)))
+	f.Add(appendRecord(nil, 7, 100, []byte("tenant-17"), make([]byte, 230)))
+	f.Add(appendRecord(appendRecord(nil, -70_000, 1<<14, nil, make([]byte, 1<<14)), 0, 0, nil, nil))
+	f.Add(append(appendRecord(nil, 1<<19, 1<<19, make([]byte, 70), make([]byte, 70)), make([]byte, 16)...))
 	f.Add([]byte{4, 0, 0})
 	f.Fuzz(func(t *testing.T, raw []byte) {
 		const first = 1 << 40
@@ -359,8 +362,9 @@ func FuzzEntry(f *testing.F) {
 			return
 		}
 		o := opened{batch: raw, entries: []entry{e}, base: first, unit: 1e6}
-		var got pipeline.Record
-		o.next(&got, nil)
+		var room [1]pipeline.Record
+		o.read(room[:], nil)
+		got := &room[0]
 		want, _ := single(part.Records[0], nil)
 		if got, want := textOf(got.Offset, got.Timestamp, got.Key, got.Value, got.Headers), textOf(want.Offset, want.Timestamp, want.Key, want.Value, want.Headers); got != want {
 			t.Fatalf("got %s, want %s", got, want)

@@ -8,12 +8,13 @@ import (
 	"github.com/vigie-io/vigie/internal/pipeline"
 )
 
-// entry is a record as it stands in an unpacked batch (https://kafka.apache.org/documentation/#record).
+// entry is a record as it stands in an unpacked batch (https://kafka.apache.org/documentation/#record). It takes half a
+// cache line.
 type entry struct {
 	time       int64 // milliseconds from the batch's on
 	offset     int32 // from the batch's on
-	key, value span
-	headers    span // their number is its size
+	headers    int32 // how many
+	key, value span  // headers follow the value
 }
 
 // span is where bytes are in a batch, which has less than 1 GiB of them. A size below 0 is no bytes, which is not the same as none.
@@ -27,25 +28,29 @@ func (s span) of(b []byte) []byte {
 	return b[s.at:end:end]
 }
 
+// end is where what stands before ends.
+func (s span) end() int { return int(s.at) + int(max(0, s.size)) }
+
 // read reads the record that begins at at, and says where the next does: below 0 where there is no whole record. It takes what the client takes.
 func (e *entry) read(b []byte, at int) (next int) {
+	if next = e.readUsual(b, at); next > 0 {
+		return next
+	}
 	length, at := varint(b, at)
 	next = at + int(length)
 	if at < 0 || length < 0 || next > len(b) || at == next {
 		return bad
 	}
 	b = b[:next]
-	const attributes = 1 // of no use
 	e.time, at = varlong(b, at+attributes)
 	e.offset, at = varint(b, at)
 	e.key, at = field(b, at)
 	e.value, at = field(b, at)
-	e.headers.size, at = varint(b, at)
-	e.headers.at = int32(at)
-	if at < 0 || int(e.headers.size) > next-at {
+	e.headers, at = varint(b, at)
+	if at < 0 || int(e.headers) > next-at {
 		return bad
 	}
-	for range 2 * max(0, e.headers.size) { // keys and values
+	for range 2 * max(0, e.headers) { // keys and values
 		if _, at = field(b, at); at < 0 {
 			return bad
 		}
@@ -53,10 +58,55 @@ func (e *entry) read(b []byte, at int) (next int) {
 	return next
 }
 
+// attributes of a record are of no use, and a byte.
+const attributes = 1
+
+// readUsual is read for records as nearly all are: with a key and a value, without headers, all numbers of one byte or
+// two. It returns 0 for others.
+func (e *entry) readUsual(b []byte, at int) (next int) {
+	if at+numbersMost > len(b) {
+		return 0
+	}
+	length, at := brief(b, at)
+	next = at + int(length>>1)
+	time, at := brief(b, at+attributes)
+	offset, at := brief(b, at)
+	key, at := brief(b, at)
+	e.time, e.offset, e.headers, e.key = int64(zigzag(time)), zigzag(offset), 0, span{int32(at), zigzag(key)}
+	if at += int(key >> 1); at+numbersMost > len(b) {
+		return 0
+	}
+	value, at := brief(b, at)
+	e.value = span{int32(at), zigzag(value)}
+	at += int(value >> 1)
+	const twoBytes, negative = 1<<14 - 1, 1
+	if length|time|offset|key|value > twoBytes || (length|key|value)&negative != 0 {
+		return 0
+	}
+	if at+1 != next || next > len(b) || b[at] != 0 { // how many headers there are is the last byte
+		return 0
+	}
+	return next
+}
+
+// numbersMost is more than the numbers take that stand before a key.
+const numbersMost = 16
+
+// brief is the number at at of one byte or two, as it is written, and where it ends. If it has more it is 1<<14 at least.
+func brief(b []byte, at int) (u uint32, end int) {
+	if u = uint32(b[at]); u < 0x80 {
+		return u, at + 1
+	}
+	return u&0x7f | uint32(b[at+1])<<7, at + 2
+}
+
 // appendHeaders appends the record's headers, as views.
 func (e *entry) appendHeaders(dst []pipeline.Header, b []byte) []pipeline.Header {
-	at := int(e.headers.at)
-	for range e.headers.size {
+	if e.headers <= 0 {
+		return dst
+	}
+	_, at := varint(b, e.value.end())
+	for range e.headers {
 		var key, value span
 		key, at = field(b, at)
 		value, at = field(b, at)
@@ -69,7 +119,8 @@ func (e *entry) appendHeaders(dst []pipeline.Header, b []byte) []pipeline.Header
 // field is where the bytes are whose size is at at, and where they end.
 func field(b []byte, at int) (s span, end int) {
 	s.size, at = varint(b, at)
-	s.at, end = int32(at), at+int(max(0, s.size))
+	s.at = int32(at)
+	end = at + int(max(0, s.size))
 	if end > len(b) {
 		end = bad
 	}

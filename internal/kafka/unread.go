@@ -66,8 +66,9 @@ func (u *unread) read(room []pipeline.Record) []pipeline.Record {
 	n := 0
 	for n < len(room) {
 		if len(u.opened.entries) > 0 {
-			headers = u.opened.next(&room[n], headers)
-			n++
+			var some int
+			some, headers = u.opened.read(room[n:], headers)
+			n += some
 			continue
 		}
 		r, b, head := u.next()
@@ -128,17 +129,23 @@ func open(r *kgo.Record, b *bundle, head bool, from int64) opened {
 	return o
 }
 
-// next reads a record. Its headers are appended to headers, which is returned.
-func (o *opened) next(into *pipeline.Record, headers []pipeline.Header) []pipeline.Header {
-	e := &o.entries[0]
-	o.entries = o.entries[1:]
-	first := len(headers)
-	headers = e.appendHeaders(headers, o.batch)
-	*into = pipeline.Record{
-		Offset: o.base + int64(e.offset), Timestamp: representable(o.begin + e.time*o.unit),
-		Key: e.key.of(o.batch), Value: e.value.of(o.batch), Headers: headers[first:len(headers):len(headers)],
+// read reads as many records as there is room for. Their headers are appended to headers, which is returned.
+func (o *opened) read(room []pipeline.Record, headers []pipeline.Header) (n int, _ []pipeline.Header) {
+	n = min(len(room), len(o.entries))
+	for i := range n {
+		// Field by field: a whole Record would be made elsewhere and copied.
+		e, into := &o.entries[i], &room[i]
+		into.Offset, into.Timestamp = o.base+int64(e.offset), representable(o.begin+e.time*o.unit)
+		into.Key, into.Value = e.key.of(o.batch), e.value.of(o.batch)
+		into.Headers, into.BadBatch = nil, nil
+		if e.headers > 0 {
+			first := len(headers)
+			headers = e.appendHeaders(headers, o.batch)
+			into.Headers = headers[first:len(headers):len(headers)]
+		}
 	}
-	return headers
+	o.entries = o.entries[n:]
+	return n, headers
 }
 
 // single is a record that came by itself. Its headers are appended to headers, which is returned.

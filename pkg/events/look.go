@@ -1,6 +1,7 @@
 package events
 
 import (
+	"encoding/binary"
 	"math"
 
 	"github.com/vigie-io/vigie/pkg/series"
@@ -78,17 +79,16 @@ func (k *Looker) beginJSON(l *Look, src *Source) bool {
 			return false
 		}
 	}
-	l.digest = k.cutter.digest(r, b, p)
+	l.digest = r.digest(b, p)
 	return true
 }
 
 func (k *Looker) beginProtobuf(l *Look, src *Source) (ok bool) {
-	rest := src.Value
-	f, ok := cutField(&rest)
-	if !ok || len(rest) > 0 {
-		return false
+	size, n := binary.Uvarint(src.Value[1:])
+	if n <= 0 || size != uint64(len(src.Value)-1-n) {
+		return false // it is not one field alone
 	}
-	l.digest, l.NoTime, ok = k.cutter.beginMessage(src.Repeats, f.bytes, src.Timestamp, &l.Repeat)
+	l.digest, l.NoTime, ok = k.cutter.beginMessage(src.Repeats, src.Value[1+n:], src.Timestamp, &l.Repeat)
 	return ok
 }
 

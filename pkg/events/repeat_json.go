@@ -30,7 +30,7 @@ func (w *work) repeat() bool {
 			return false
 		}
 	}
-	ref, ok := r.find(s.cutter.digest(r, b, &p))
+	ref, ok := r.find(r.digest(b, &p))
 	if r.tell(ok); !ok {
 		return false
 	}
@@ -94,5 +94,5 @@ func (w *work) learnable(m *Metric, start int, time, value [2]int) {
 	if !p.noTime {
 		r.gaps.remember(p.second - p.afterFirst)
 	}
-	m.Digest = w.s.cutter.digest(r, w.src.Value, &p)
+	m.Digest = r.digest(w.src.Value, &p)
 }

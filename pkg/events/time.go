@@ -47,7 +47,11 @@ func wholeTime(v int64) (ns int64, reason Reason) {
 	if v < 0 {
 		return 0, ReasonTooOld
 	}
-	unit := int64(whole10[unitDigits(float64(v))])
+	digits := unitDigits(float64(v))
+	if digits == 0 {
+		return v, "" // mostly; to divide takes as long as all else here
+	}
+	unit := int64(whole10[digits])
 	if v > math.MaxInt64/unit {
 		return 0, ReasonTooNew
 	}
