@@ -2,7 +2,6 @@ package promql
 
 import (
 	"context"
-	"errors"
 	"net/http"
 	"runtime"
 	"time"
@@ -82,11 +81,8 @@ func newAPI(s *Service) http.Handler {
 // errorCode gives a full line its own status; everything else is upstream's choice. The type of its first
 // argument is upstream's own and has no name here.
 func errorCode[N any](_ N, err error) (int, bool) {
-	var limit *LimitError
-	if errors.As(err, &limit) && limit.Limit == "query_concurrency" {
-		return http.StatusTooManyRequests, true
-	}
-	return 0, false
+	code, _ := statusOf(err)
+	return code, code == http.StatusTooManyRequests
 }
 
 // exemplars has none: results keep no trace ids. Grafana asks at start-up, with milliseconds for seconds.

@@ -3,14 +3,12 @@ package promql
 import (
 	"cmp"
 	"context"
-	"errors"
 	"net/http"
 	"slices"
 
 	"github.com/prometheus/common/model"
 	apiv1 "github.com/prometheus/prometheus/web/api/v1"
 
-	"github.com/vigie-io/vigie/internal/query/slots"
 	"github.com/vigie-io/vigie/internal/tenants"
 )
 
@@ -59,20 +57,14 @@ func (s *Service) serveCardinality(w http.ResponseWriter, r *http.Request) {
 	}
 	ctx, cancel := context.WithTimeout(r.Context(), s.limits(tenant).QueryTimeout)
 	defer cancel()
-	release, err := s.slots.Acquire(ctx, tenant)
-	if errors.Is(err, slots.ErrFull) {
-		writeError(w, http.StatusTooManyRequests, "execution", waitingLimit(s.limits(tenant).QueryConcurrency).Error())
-		return
-	}
+	release, err := s.place(ctx, tenant)
 	if err == nil {
 		defer release()
-		err = s.answerCardinality(ctx, w, tenant, most)
+		err = nameLimit(s.answerCardinality(ctx, w, tenant, most), s.limits(tenant))
 	}
-	switch {
-	case errors.Is(err, context.DeadlineExceeded):
-		writeError(w, http.StatusServiceUnavailable, "timeout", "the statistics took longer than allowed (limit query_timeout)")
-	case err != nil:
-		writeError(w, http.StatusInternalServerError, "internal", err.Error())
+	if err != nil {
+		code, kind := statusOf(err)
+		writeError(w, code, kind, err.Error())
 	}
 }
 

@@ -2,7 +2,6 @@ package promql
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"sync"
 	"time"
@@ -13,7 +12,6 @@ import (
 	"github.com/prometheus/prometheus/util/annotations"
 
 	"github.com/vigie-io/vigie/internal/query/querylog"
-	"github.com/vigie-io/vigie/internal/query/slots"
 	"github.com/vigie-io/vigie/internal/tenants"
 )
 
@@ -206,12 +204,9 @@ func (q *query) Exec(ctx context.Context) *promql.Result {
 	}
 	ctx, cancel := context.WithTimeout(ctx, q.limits.QueryTimeout)
 	defer cancel()
-	release, err := q.engine.service.slots.Acquire(ctx, q.tenant)
+	release, err := q.engine.service.place(ctx, q.tenant)
 	q.asked.admitted()
 	if err != nil {
-		if errors.Is(err, slots.ErrFull) {
-			err = waitingLimit(q.limits.QueryConcurrency)
-		}
 		return q.done(&promql.Result{Err: err})
 	}
 	defer release()

@@ -2,7 +2,6 @@ package promql
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"net/http"
 	"slices"
@@ -48,10 +47,7 @@ func (s *Service) Federate() http.Handler {
 		}
 		found, err := s.latest(r.Context(), sets)
 		if err != nil {
-			code := http.StatusInternalServerError
-			if limit := new(LimitError); errors.As(err, &limit) {
-				code = http.StatusUnprocessableEntity
-			}
+			code, _ := statusOf(err)
 			http.Error(w, err.Error(), code)
 			return
 		}
@@ -79,17 +75,17 @@ func (s *Service) latest(ctx context.Context, sets [][]*labels.Matcher) (found [
 	if err != nil {
 		return nil, err
 	}
-	release, err := s.slots.Acquire(ctx, plan.tenant)
+	ctx, cancel := context.WithTimeout(ctx, plan.limits.QueryTimeout)
+	defer cancel()
+	release, err := s.place(ctx, plan.tenant)
 	if err != nil {
 		return nil, err
 	}
 	defer release()
-	ctx, cancel := context.WithTimeout(ctx, plan.limits.QueryTimeout)
-	defer cancel()
 	for _, matchers := range sets {
 		some, err := s.latestOf(ctx, plan, catalog, matchers)
 		if err != nil {
-			return nil, err
+			return nil, nameLimit(err, plan.limits)
 		}
 		found = append(found, some...)
 	}

@@ -11,7 +11,6 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/vigie-io/vigie/internal/query/slots"
 	"github.com/vigie-io/vigie/internal/tenants"
 	"github.com/vigie-io/vigie/pkg/events"
 )
@@ -103,19 +102,16 @@ func (s *Service) held(next http.Handler) http.Handler {
 			writeError(w, http.StatusInternalServerError, "internal", errNoTenant.Error())
 			return
 		}
-		limits := s.limits(tenant)
-		ctx, cancel := context.WithTimeout(r.Context(), limits.QueryTimeout)
-		release, err := s.slots.Acquire(ctx, tenant)
+		ctx, cancel := context.WithTimeout(r.Context(), s.limits(tenant).QueryTimeout)
+		release, err := s.place(ctx, tenant)
 		cancel()
-		switch {
-		case errors.Is(err, slots.ErrFull):
-			writeError(w, http.StatusTooManyRequests, "execution", waitingLimit(limits.QueryConcurrency).Error())
-		case err != nil:
-			writeError(w, http.StatusServiceUnavailable, "timeout", timeLimit(limits.QueryTimeout).Error())
-		default:
-			defer release()
-			next.ServeHTTP(w, r)
+		if err != nil {
+			code, kind := statusOf(err)
+			writeError(w, code, kind, err.Error())
+			return
 		}
+		defer release()
+		next.ServeHTTP(w, r)
 	})
 }
 

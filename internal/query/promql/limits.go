@@ -34,8 +34,11 @@ func samplesLimit(limit int) error {
 		"shorten the time range or the [range], add label matchers, or take a longer step"}
 }
 
+// queryConcurrency is the limit of a tenant's places; a request that finds none is answered another status than other limits.
+const queryConcurrency = "query_concurrency"
+
 func waitingLimit(limit int) error {
-	return &LimitError{"query_concurrency", limit, "too many queries of this tenant run and wait",
+	return &LimitError{queryConcurrency, limit, "too many queries of this tenant run and wait",
 		"run fewer queries at a time, or refresh dashboards less often"}
 }
 

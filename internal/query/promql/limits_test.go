@@ -1,7 +1,9 @@
 package promql_test
 
 import (
+	"context"
 	"fmt"
+	"net/http/httptest"
 	"net/url"
 	"strings"
 	"testing"
@@ -70,6 +72,9 @@ func TestConcurrency(t *testing.T) {
 	s := newServer(t, func(s *server) {
 		s.limits.QueryConcurrency = 1
 		s.cfg.MaxWaiting = 0
+		s.options.Cardinality = func(context.Context, tenants.ID, int64, int) (*promql.Cardinality, error) {
+			return &promql.Cardinality{}, nil
+		}
 	})
 	s.store.add(t, "acme", events.Delta, "hits_total", nil, event{epoch, 1})
 	s.vector("hits_total", epoch.Add(10*time.Second)) // fills the caches
@@ -101,10 +106,15 @@ func TestConcurrency(t *testing.T) {
 	if !strings.Contains(a.Error, "query_concurrency = 1") {
 		t.Errorf("got %s, want the limit by name", a.body)
 	}
-	for _, path := range []string{"/labels", "/label/service/values", "/series?match[]=x"} {
+	for _, path := range []string{"/labels", "/label/service/values", "/series?match[]=x", "/status/tsdb"} {
 		if a := s.do("acme", "GET", path, nil); a.code != 429 || a.Type != "execution" || !strings.Contains(a.Error, "query_concurrency = 1") {
 			t.Errorf("%s: got %d %s, want the limit by name", path, a.code, a.body)
 		}
+	}
+	r, w := httptest.NewRequest("GET", "/federate?match[]=hits_total", nil), httptest.NewRecorder()
+	s.service.Federate().ServeHTTP(w, r.WithContext(tenants.NewContext(r.Context(), "acme")))
+	if w.Code != 429 || !strings.Contains(w.Body.String(), "query_concurrency = 1") {
+		t.Errorf("/federate: got %d %s, want the limit by name", w.Code, w.Body)
 	}
 	s.store.mu.Unlock()
 	if a := <-done; a.code != 200 {
