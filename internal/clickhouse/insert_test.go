@@ -10,6 +10,7 @@ import (
 	"github.com/vigie-io/vigie/internal/clickhouse"
 	"github.com/vigie-io/vigie/internal/pipeline"
 	"github.com/vigie-io/vigie/internal/sink"
+	"github.com/vigie-io/vigie/internal/tenants"
 	"github.com/vigie-io/vigie/internal/testkit"
 	"github.com/vigie-io/vigie/pkg/series"
 )
@@ -175,13 +176,17 @@ func TestProgressNeverGoesBack(t *testing.T) {
 	}
 	check := func(when string) {
 		t.Helper()
-		got, err := store.Progress(t.Context(), "acme")
-		if err != nil {
-			t.Fatal(err)
-		}
-		want := "[{in 3  5000 9000} {in 3 acme 4000 8000}]"
-		if fmt.Sprint(got) != want {
-			t.Errorf("%s: got %v, want %s", when, got, want)
+		for want, of := range map[string][]tenants.ID{
+			"[{in 3  5000 9000} {in 3 acme 4000 8000}]":                       {"acme"},
+			"[{in 3  5000 9000} {in 3 acme 4000 8000} {in 3 demo 7000 8000}]": {"demo", "other", "acme"},
+		} {
+			got, err := store.Progress(t.Context(), of)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if fmt.Sprint(got) != want {
+				t.Errorf("%s: got %v, want %s", when, got, want)
+			}
 		}
 	}
 	send("1", &pipeline.ProgressRows{

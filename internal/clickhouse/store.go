@@ -218,11 +218,15 @@ func labelsOf(column *proto.ColMap[string, string], row int, interner *series.In
 	return labels
 }
 
-// Progress returns the rows of vigie.progress of the partitions themselves and of the tenant, by topic and partition.
-func (s *Store) Progress(ctx context.Context, tenant tenants.ID) ([]promql.Progress, error) {
+// Progress returns the rows of vigie.progress of the partitions themselves and of some tenants, by topic and partition.
+func (s *Store) Progress(ctx context.Context, list []tenants.ID) ([]promql.Progress, error) {
+	names := []string{""}
+	for _, tenant := range list {
+		names = append(names, string(tenant))
+	}
 	query := `SELECT tenant::String AS tenant, topic::String AS topic, partition,
     toUnixTimestamp64Milli(max(p.time)) AS time, toUnixTimestamp64Milli(max(p.updated)) AS updated
-FROM vigie.progress AS p WHERE tenant IN ('', ` + literal(string(tenant)) + `)
+FROM vigie.progress AS p WHERE tenant IN (` + literals(names) + `)
 GROUP BY tenant, topic, partition ORDER BY topic, partition, tenant`
 	var (
 		of, topic     proto.ColStr
@@ -242,7 +246,7 @@ GROUP BY tenant, topic, partition ORDER BY topic, partition, tenant`
 		return nil
 	})
 	if err != nil {
-		return nil, fmt.Errorf("read progress for tenant %s: %w", tenant, err)
+		return nil, fmt.Errorf("read progress of %d tenants, %s the first: %w", len(list), names[min(1, len(names)-1)], err)
 	}
 	return out, nil
 }

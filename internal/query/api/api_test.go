@@ -70,9 +70,9 @@ func (store) Windows(context.Context, tenants.ID, promql.WindowQuery, func(serie
 	return nil
 }
 
-func (store) Progress(_ context.Context, tenant tenants.ID) ([]promql.Progress, error) {
+func (store) Progress(_ context.Context, of []tenants.ID) ([]promql.Progress, error) {
 	at := now.UnixMilli()
-	return []promql.Progress{{Topic: "m", Time: at, Updated: at}, {Topic: "m", Tenant: tenant, Time: at, Updated: at}}, nil
+	return []promql.Progress{{Topic: "m", Time: at, Updated: at}, {Topic: "m", Tenant: of[0], Time: at, Updated: at}}, nil
 }
 
 // database answers SQL with the tenant it was asked for, and what speaks of sleep after a second.

@@ -48,6 +48,16 @@ func (c *cache[V]) get(ctx context.Context, tenant tenants.ID) (V, error) {
 	return value, nil
 }
 
+// put keeps a value that was read anyway, unless another is being read.
+func (c *cache[V]) put(tenant tenants.ID, value V) {
+	e := c.entry(tenant)
+	if !e.TryLock() {
+		return
+	}
+	defer e.Unlock()
+	e.value, e.until = value, c.now().Add(c.ttl)
+}
+
 func (c *cache[V]) entry(tenant tenants.ID) *entry[V] {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -17,8 +17,8 @@ import (
 	"github.com/vigie-io/vigie/pkg/events"
 )
 
-// How long answers of the database that all queries of a tenant need are kept.
 const (
+	// How long answers of the database that all queries of a tenant need are kept.
 	progressTTL = time.Second
 	catalogTTL  = 5 * time.Second
 )
@@ -93,7 +93,9 @@ func New(cfg Config, o Options) (*Service, error) {
 	if s.slots == nil {
 		s.slots = slots.New(func(t tenants.ID) (int, int) { return o.Limits(t).QueryConcurrency, cfg.MaxWaiting })
 	}
-	s.progress = newCache(progressTTL, s.now, s.store.Progress)
+	s.progress = newCache(progressTTL, s.now, func(ctx context.Context, tenant tenants.ID) ([]Progress, error) {
+		return s.store.Progress(ctx, []tenants.ID{tenant})
+	})
 	s.catalogs = newCache(catalogTTL, s.now, func(ctx context.Context, tenant tenants.ID) (*catalog, error) {
 		metas, err := s.store.Metas(ctx, tenant, 0)
 		if err != nil {
@@ -143,13 +145,4 @@ func (s *Service) storeError(ctx context.Context, tenant tenants.ID, what string
 	s.log.Error("read "+what+" for a query", "tenant", tenant, "err", err)
 	s.metrics.storeErrors.Inc()
 	return errStore
-}
-
-// Complete is the time up to which all windows of the context's tenant are complete.
-func (s *Service) Complete(ctx context.Context) (time.Time, error) {
-	p, err := s.newPlan(ctx)
-	if err != nil {
-		return time.Time{}, err
-	}
-	return time.UnixMilli(p.clamp).UTC(), nil
 }

@@ -159,8 +159,8 @@ type Store interface {
 	// Windows calls yield for every closed window, grouped by series in the order of IDs ascending, windows ascending in End
 	// and then Start. The window is only valid during the call. A yield error ends the read and is returned.
 	Windows(ctx context.Context, tenant tenants.ID, q WindowQuery, yield func(id series.ID, w *Closed) error) error
-	// Progress returns the rows of vigie.progress that matter to the tenant.
-	Progress(ctx context.Context, tenant tenants.ID) ([]Progress, error)
+	// Progress returns the rows of vigie.progress of the partitions themselves and of some tenants.
+	Progress(ctx context.Context, of []tenants.ID) ([]Progress, error)
 }
 
 // Progress is how far one source partition reaches: see pipeline.ProgressRows.

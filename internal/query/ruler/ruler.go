@@ -27,12 +27,12 @@ const (
 	forgetAfter = 24 * time.Hour
 )
 
-// Source answers queries; *promql.Service does. The context has the tenant.
+// Source answers queries; *promql.Service does. The context of a query has the tenant.
 type Source interface {
 	QueryEngine() promql.QueryEngine
 	Queryable() storage.SampleAndChunkQueryable
-	// Complete is the time up to which all windows of the tenant are complete.
-	Complete(ctx context.Context) (time.Time, error)
+	// Complete is, for each of the tenants, the time up to which all of its windows are complete.
+	Complete(ctx context.Context, of []tenants.ID) (map[tenants.ID]time.Time, error)
 }
 
 // Shard is one part of the tenants: those whose names fall on its partition. Whoever has it is alone with it.

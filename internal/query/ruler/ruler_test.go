@@ -38,7 +38,14 @@ func (d *database) QueryEngine() promql.QueryEngine { return failing{d.loader.Qu
 func (d *database) Queryable() storage.SampleAndChunkQueryable {
 	return d.loader.Storage().(storage.SampleAndChunkQueryable)
 }
-func (d *database) Complete(context.Context) (time.Time, error) { return d.complete, d.fail }
+
+func (d *database) Complete(_ context.Context, of []tenants.ID) (map[tenants.ID]time.Time, error) {
+	out := map[tenants.ID]time.Time{}
+	for _, tenant := range of {
+		out[tenant] = d.complete
+	}
+	return out, d.fail
+}
 
 // failing is an engine whose store may be gone.
 type failing struct {

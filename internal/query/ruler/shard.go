@@ -78,6 +78,7 @@ type shardRun struct {
 	logged      map[string]time.Time // by key, when a failure was last logged
 	concurrency int                  // most tenants at the same time
 	running     int                  // tenants now
+	looked      bool                 // at the watermarks, since wake
 	done        chan *outcome        // has room for all of them
 	evaluating  sync.WaitGroup
 
@@ -92,6 +93,8 @@ type tenantRun struct {
 	overlay *overlay
 	running bool // groups are another goroutine's
 	resting bool // until the next look at the watermarks
+
+	complete time.Time // the tenant's watermark at the last look; zero when there was none, or it failed
 }
 
 // outcome is an evaluation of some groups of a tenant.
@@ -103,6 +106,7 @@ type outcome struct {
 
 // wake has the watermarks looked at again, and sends the alerts that are due.
 func (s *shardRun) wake() {
+	s.looked = false
 	oldest := s.ruler.now()
 	for _, t := range s.order {
 		t.resting = false
@@ -136,6 +140,9 @@ func (s *shardRun) begin(ctx context.Context) error {
 			s.tenants[file.tenant], s.order = t, append(s.order, t)
 		}
 	}
+	if !s.looked {
+		s.look(ctx)
+	}
 	states := s.forgotten(files)
 	for _, t := range slices.Clone(s.order) {
 		if t.running {
@@ -149,7 +156,7 @@ func (s *shardRun) begin(ctx context.Context) error {
 		if t.resting || s.running == s.concurrency {
 			continue
 		}
-		due := s.due(ctx, t, states)
+		due := t.due(states)
 		if t.resting = len(due) == 0; t.resting {
 			continue
 		}
@@ -159,6 +166,26 @@ func (s *shardRun) begin(ctx context.Context) error {
 		return nil
 	}
 	return s.commit(ctx, nil, states)
+}
+
+// look asks how far the windows of all tenants are complete.
+func (s *shardRun) look(ctx context.Context) {
+	list := make([]tenants.ID, len(s.order))
+	for i, t := range s.order {
+		list[i] = t.id
+	}
+	complete, err := s.ruler.source.Complete(ctx, list)
+	s.looked = true
+	for _, t := range s.order {
+		t.complete = complete[t.id]
+		if err == nil || t.running {
+			continue
+		}
+		t.complete = time.Time{}
+		for _, g := range t.groups {
+			s.failed(ctx, g, err)
+		}
+	}
 }
 
 // start evaluates groups of a tenant, one after the other. The tenant goes to the end of the line.
@@ -298,20 +325,17 @@ func (s *shardRun) mine(tenant tenants.ID) bool {
 
 // due lists the groups of a tenant to evaluate now: those whose time is the earliest. When there is something to catch up with,
 // a group is not ahead of others that it builds on. states takes those of groups that are new.
-func (s *shardRun) due(ctx context.Context, t *tenantRun, states map[string][]byte) (list []*group) {
+func (t *tenantRun) due(states map[string][]byte) (list []*group) {
+	if t.complete.IsZero() {
+		return nil
+	}
 	earliest := int64(0)
 	for _, g := range t.groups {
-		g.at = 0
-		complete, err := s.ruler.source.Complete(g.ctx)
-		if err != nil {
-			s.failed(ctx, g, err)
-			continue
-		}
 		if g.evaluated == 0 { // it is new: from here on nothing is to be missed
-			g.evaluated = complete.UnixMilli()
+			g.evaluated = t.complete.UnixMilli()
 			states[g.file.key()] = g.state(g.evaluated)
 		}
-		if g.at, g.missed = g.next(complete.UnixMilli(), t.files.cfg.Backfill.Milliseconds()); g.at != 0 && (earliest == 0 || g.at < earliest) {
+		if g.at, g.missed = g.next(t.complete.UnixMilli(), t.files.cfg.Backfill.Milliseconds()); g.at != 0 && (earliest == 0 || g.at < earliest) {
 			earliest = g.at
 		}
 	}
