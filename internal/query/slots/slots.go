@@ -74,6 +74,16 @@ func (s *Slots) leave(tenant tenants.ID, q *queue) {
 	}
 }
 
+// Running is how many places of a tenant are held, at least one for who holds one.
+func (s *Slots) Running(tenant tenants.ID) int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if q := s.tenants[tenant]; q != nil {
+		return max(1, len(q.places))
+	}
+	return 1
+}
+
 // Tenants is the number of tenants that hold or wait for a place.
 func (s *Slots) Tenants() int {
 	s.mu.Lock()

@@ -19,6 +19,9 @@ func TestWaitsThenTurnsAway(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
+		if n := s.Running("acme"); n != 1 {
+			t.Errorf("got %d running, want 1", n)
+		}
 		var second func()
 		go func() { second, _ = s.Acquire(t.Context(), "acme") }()
 		synctest.Wait()

@@ -37,10 +37,16 @@ type Config struct {
 	MaxQuerySize units.Bytes `yaml:"max_query_size"`
 	// Database is where bare table names are looked up. Default api.
 	Database string `yaml:"database"`
+	// TenantThreads is how many threads of ClickHouse the statements of one tenant share, so that many heavy ones of one
+	// leave the processors to others: a statement that begins while n of its tenant run, itself one of them, has at most
+	// an n-th of them, but at least one, and never more than clickhouse.sql.max_threads. Default 8.
+	TenantThreads int `yaml:"tenant_threads"`
 }
 
 // DefaultConfig is the configuration without any setting.
-func DefaultConfig() Config { return Config{MaxQuerySize: 256 << 10, Database: "api"} }
+func DefaultConfig() Config {
+	return Config{MaxQuerySize: 256 << 10, Database: "api", TenantThreads: 8}
+}
 
 // Validate says which fields cannot be.
 func (c *Config) Validate() error {
@@ -50,6 +56,9 @@ func (c *Config) Validate() error {
 	}
 	if c.Database == "" {
 		errs = append(errs, errors.New("database: want the name of the database with the views, api"))
+	}
+	if c.TenantThreads < 1 {
+		errs = append(errs, fmt.Errorf("tenant_threads %d: want at least 1", c.TenantThreads))
 	}
 	return errors.Join(errs...)
 }
@@ -188,6 +197,7 @@ func (g *Gateway) answer(w http.ResponseWriter, r *http.Request, tenant tenants.
 		return g.turnedAway(err, limits)
 	}
 	defer release()
+	limit(params, "max_threads", float64(max(1, g.cfg.TenantThreads/g.o.Slots.Running(tenant))))
 	answer, err := g.o.Upstream.SQL(ctx, tenant, http.MethodPost, params, forwarded(r.Header), strings.NewReader(checked.text))
 	if err != nil {
 		if ctx.Err() == nil {

@@ -13,6 +13,7 @@ import (
 	"net/http/httptest"
 	"net/url"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -214,7 +215,7 @@ func TestParameters(t *testing.T) {
 	}
 	want := url.Values{"default_format": {"JSON"}, "client_protocol_version": {"54460"}, "param_x": {"1"}, "output_format_json_quote_64bit_integers": {"0"},
 		"query_id": {"acme:a"}, "database": {"api"}, "max_execution_time": {"5"}, "max_rows_to_read": {"500000000"},
-		"max_bytes_to_read": {"53687091200"}, "max_result_rows": {"1000000"}, "max_memory_usage": {"2147483648"}}
+		"max_bytes_to_read": {"53687091200"}, "max_result_rows": {"1000000"}, "max_memory_usage": {"2147483648"}, "max_threads": {"8"}}
 	if u.params.Encode() != want.Encode() {
 		t.Errorf("got %s, want %s", u.params.Encode(), want.Encode())
 	}
@@ -241,6 +242,34 @@ func TestLimitsGoAlong(t *testing.T) {
 	if got := u.params.Get("max_result_rows"); got != "10" {
 		t.Errorf("max_result_rows: got %s, want 10", got)
 	}
+}
+
+// Statements of a tenant that run at once share its threads; another tenant has its own.
+func TestThreadsAreShared(t *testing.T) {
+	asked, release := make(chan struct{}), make(chan struct{})
+	u := &upstream{respond: func(context.Context) (*http.Response, error) {
+		asked <- struct{}{}
+		<-release
+		return reply(200, "1\n"), nil
+	}}
+	s := newGateway(t, u, func(c *sqlgate.Config, _ *tenants.Limits) { c.TenantThreads = 6 })
+	var running sync.WaitGroup
+	ask := func(key, more, want string) {
+		t.Helper()
+		running.Go(func() { send(t, "GET", s.URL+"/?query=SELECT+1"+more, "", "X-ClickHouse-Key", key) })
+		<-asked
+		if got := u.params.Get("max_threads"); got != want {
+			t.Errorf("%s%s: got max_threads %s, want %s", key, more, got, want)
+		}
+	}
+	for _, want := range []string{"6", "3", "2", "1", "1", "1", "1"} {
+		ask("k-acme", "", want)
+	}
+	ask("k-demo", "", "6")
+	ask("k-demo", "&max_threads=2", "2")
+	ask("k-demo", "&max_threads=20", "2")
+	close(release)
+	running.Wait()
 }
 
 func TestRefusals(t *testing.T) {
