@@ -34,8 +34,8 @@ func (s *Sketch) Prometheus() Native {
 }
 
 func (s *store) spans() (spans []Span, buckets []float64) {
-	if used, _, _ := s.extent(); used > 0 {
-		buckets = make([]float64, 0, used)
+	if opened, written := s.measureSpans(); opened > 0 {
+		spans, buckets = make([]Span, 0, opened), make([]float64, 0, written)
 	}
 	next := int32(0) // the bucket after the last one written
 	for i, n := range s.all() {
@@ -54,4 +54,19 @@ func (s *store) spans() (spans []Span, buckets []float64) {
 		next = i + 1
 	}
 	return spans, buckets
+}
+
+// measureSpans says how many spans there are, and how many buckets in them: they are held by the thousand.
+func (s *store) measureSpans() (opened, written int) {
+	next := int32(0)
+	for i := range s.all() {
+		if gap := i - next; opened > 0 && gap <= spanGap {
+			written += int(gap)
+		} else {
+			opened++
+		}
+		written++
+		next = i + 1
+	}
+	return opened, written
 }

@@ -26,6 +26,9 @@ func TestPrometheusSpans(t *testing.T) {
 			!slices.Equal(got.NegativeSpans, want.NegativeSpans) || !slices.Equal(got.NegativeBuckets, want.NegativeBuckets) {
 			t.Fatalf("%v: got %+v, want %+v", values, got, want)
 		}
+		if cap(got.PositiveBuckets) != len(want.PositiveBuckets) || cap(got.PositiveSpans) != len(want.PositiveSpans) {
+			t.Errorf("%v: got room for %d buckets and %d spans, want no more than there are", values, cap(got.PositiveBuckets), cap(got.PositiveSpans))
+		}
 	}
 	at := func(i int32) float64 { return sketches.Bound(i) } // the upper end of Prometheus' bucket i
 	f(nil, sketches.Native{})
