@@ -147,7 +147,7 @@ type Batch struct {
 	Rejects     []Reject
 	Events      int // events seen in the record, good and refused
 	NoTime      int // events that took Source.Timestamp for want of a time
-	Stale       int // Prometheus stale markers and OTLP no-recorded-value points, skipped
+	Stale       int // OTLP points of delta temporality without a recorded value, and quantiles of NaN, skipped
 	Coarse      int // pre-aggregated observations whose scale is below 6
 
 	scratch scratch // memory behind the events; a Batch in use must not be copied

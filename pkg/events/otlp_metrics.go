@@ -172,12 +172,12 @@ func (w *work) point(in *instrument, p pointTimes, labels func() series.Labels, 
 	if !ok {
 		return false
 	}
-	if p.stale {
+	if p.stale && in.kind != Gauge && in.kind != Cumulative { // in an interval nothing happened
 		b.Stale++
 		return true
 	}
 	kept := b.scratch.mark()
-	base := Metric{Tenant: w.agree(in.tenant), Time: w.otlpTime(p.at), Name: in.name, Kind: in.kind, Unit: in.unit, Help: in.help}
+	base := Metric{Tenant: w.agree(in.tenant), Time: w.otlpTime(p.at), Name: in.name, Kind: in.kind, Unit: in.unit, Help: in.help, Stale: p.stale}
 	if p.start <= math.MaxInt64 {
 		base.Start = int64(p.start)
 	}
@@ -201,10 +201,12 @@ func (w *work) point(in *instrument, p pointTimes, labels func() series.Labels, 
 
 func (w *work) emit(m Metric) { w.out.Metrics = append(w.out.Metrics, m) }
 
-// emitValue adds a metric called name+suffix of base with one value.
+// emitValue adds a metric called name+suffix of base with one value, or says that it has ended.
 func (w *work) emitValue(base Metric, suffix string, v float64) {
 	base.Name += suffix
-	base.Value = w.finite("value", v)
+	if !base.Stale {
+		base.Value = w.finite("value", v)
+	}
 	w.emit(base)
 }
 
@@ -218,6 +220,10 @@ func (w *work) finite(field string, v float64) float64 {
 
 // number emits a data point of a gauge or sum, if it has a value.
 func (w *work) number(base Metric, v float64, has bool) {
+	if base.Stale {
+		w.emit(base)
+		return
+	}
 	if base.Value = w.finite("value", v); !has {
 		w.s.field = "value"
 		w.s.refuse(ReasonMissing, "the data point has no value")
@@ -231,23 +237,39 @@ func (w *work) number(base Metric, v float64, has bool) {
 // explicit takes an explicit-bucket histogram apart into the classic series of Prometheus: m_bucket with le, m_count
 // and m_sum.
 func (w *work) explicit(base Metric, p pmetric.HistogramDataPoint) {
-	counts, bounds := p.BucketCounts(), p.ExplicitBounds()
 	s := w.s
 	s.field = "histogram"
-	switch {
-	case bounds.Len() > w.opts.MaxBounds:
-		s.refuse(ReasonBadHistogram, fmt.Sprintf("%d bounds, the limit is %d", bounds.Len(), w.opts.MaxBounds))
+	if n := p.ExplicitBounds().Len(); n > w.opts.MaxBounds {
+		s.refuse(ReasonBadHistogram, fmt.Sprintf("%d bounds, the limit is %d", n, w.opts.MaxBounds))
 		return
-	case counts.Len() != 0 && counts.Len() != bounds.Len()+1, counts.Len() == 0 && bounds.Len() != 0:
+	}
+	if base.Stale {
+		for i := range p.ExplicitBounds().Len() {
+			w.boundBucket(base, p.ExplicitBounds(), i, 0)
+		}
+	} else if !w.counts(base, p) {
+		return
+	}
+	w.bucket(base, "+Inf", float64(p.Count()))
+	w.emitValue(base, "_count", float64(p.Count()))
+	if p.HasSum() || base.Stale {
+		w.emitValue(base, "_sum", p.Sum())
+	}
+}
+
+// counts emits the buckets of an explicit-bucket histogram with finite bounds, unless they contradict one another.
+func (w *work) counts(base Metric, p pmetric.HistogramDataPoint) bool {
+	counts, bounds, s := p.BucketCounts(), p.ExplicitBounds(), w.s
+	if counts.Len() != 0 && counts.Len() != bounds.Len()+1 || counts.Len() == 0 && bounds.Len() != 0 {
 		s.refuse(ReasonBadHistogram, fmt.Sprintf("%d bucket counts for %d bounds; want one more, or none of either", counts.Len(), bounds.Len()))
-		return
+		return false
 	}
 	total := uint64(0)
 	for i := range counts.Len() {
 		next := total + counts.At(i)
 		if next < total {
 			s.refuse(ReasonBadHistogram, "bucket counts add up beyond 2^64")
-			return
+			return false
 		}
 		total = next
 		if i < bounds.Len() {
@@ -256,13 +278,9 @@ func (w *work) explicit(base Metric, p pmetric.HistogramDataPoint) {
 	}
 	if counts.Len() > 0 && total != p.Count() {
 		s.refuse(ReasonBadHistogram, fmt.Sprintf("bucket counts add up to %d, count says %d", total, p.Count()))
-		return
+		return false
 	}
-	w.bucket(base, "+Inf", float64(p.Count()))
-	w.emitValue(base, "_count", float64(p.Count()))
-	if p.HasSum() {
-		w.emitValue(base, "_sum", p.Sum())
-	}
+	return true
 }
 
 func (w *work) boundBucket(base Metric, bounds pcommon.Float64Slice, i int, total uint64) {
@@ -300,6 +318,10 @@ func (w *work) with(labels series.Labels, name, value string) series.Labels {
 
 // exponential keeps an exponential histogram as one metric.
 func (w *work) exponential(base Metric, p pmetric.ExponentialHistogramDataPoint) {
+	if base.Stale {
+		w.emit(base)
+		return
+	}
 	c := &w.out.scratch
 	h := Histogram{
 		Scale: p.Scale(), ZeroThreshold: p.ZeroThreshold(), ZeroCount: float64(p.ZeroCount()),
@@ -347,7 +369,7 @@ func (w *work) summary(base Metric, p pmetric.SummaryDataPoint) {
 		return
 	}
 	for _, q := range quantiles.All() {
-		if math.IsNaN(q.Value()) {
+		if math.IsNaN(q.Value()) && !base.Stale {
 			w.out.Stale++
 			continue
 		}

@@ -246,6 +246,65 @@ no time 0, stale 1, coarse 0
 		q.SetQuantile(0.9)
 		q.SetValue(math.NaN())
 	})
+	// A series that has no value any more has ended, with all that a histogram or summary becomes; in an interval nothing happened.
+	gone := pmetric.DefaultDataPointFlags.WithNoRecordedValue(true)
+	f(`0 {"name":"g","kind":"gauge","stale":true}`, func(m pmetric.Metric) {
+		m.SetName("g")
+		p := m.SetEmptyGauge().DataPoints().AppendEmpty()
+		p.SetTimestamp(at)
+		p.SetFlags(gone)
+	})
+	f(`0 {"name":"c_total","kind":"cumulative","stale":true}`, func(m pmetric.Metric) {
+		m.SetName("c")
+		sum := m.SetEmptySum()
+		sum.SetIsMonotonic(true)
+		sum.SetAggregationTemporality(pmetric.AggregationTemporalityCumulative)
+		p := sum.DataPoints().AppendEmpty()
+		p.SetTimestamp(at)
+		p.SetDoubleValue(math.NaN())
+		p.SetFlags(gone)
+	})
+	f(`no time 0, stale 1, coarse 0`, func(m pmetric.Metric) {
+		m.SetName("c")
+		sum := m.SetEmptySum()
+		sum.SetAggregationTemporality(pmetric.AggregationTemporalityDelta)
+		sum.DataPoints().AppendEmpty().SetFlags(gone)
+	})
+	f(`
+0 {"name":"rt_bucket","kind":"cumulative","stale":true,"labels":{"le":"0.5"}}
+0 {"name":"rt_bucket","kind":"cumulative","stale":true,"labels":{"le":"+Inf"}}
+0 {"name":"rt_count","kind":"cumulative","stale":true}
+0 {"name":"rt_sum","kind":"cumulative","stale":true}
+`, func(m pmetric.Metric) {
+		m.SetName("rt")
+		h := m.SetEmptyHistogram()
+		h.SetAggregationTemporality(pmetric.AggregationTemporalityCumulative)
+		p := h.DataPoints().AppendEmpty()
+		p.SetTimestamp(at)
+		p.ExplicitBounds().FromRaw([]float64{0.5})
+		p.SetFlags(gone)
+	})
+	f(`0 {"name":"rt","kind":"cumulative","stale":true}`, func(m pmetric.Metric) {
+		m.SetName("rt")
+		h := m.SetEmptyExponentialHistogram()
+		h.SetAggregationTemporality(pmetric.AggregationTemporalityCumulative)
+		p := h.DataPoints().AppendEmpty()
+		p.SetTimestamp(at)
+		p.SetFlags(gone)
+	})
+	f(`
+0 {"name":"rpc","kind":"gauge","stale":true,"labels":{"quantile":"0.9"}}
+0 {"name":"rpc_count","kind":"cumulative","stale":true}
+0 {"name":"rpc_sum","kind":"cumulative","stale":true}
+`, func(m pmetric.Metric) {
+		m.SetName("rpc")
+		p := m.SetEmptySummary().DataPoints().AppendEmpty()
+		p.SetTimestamp(at)
+		p.SetFlags(gone)
+		q := p.QuantileValues().AppendEmpty()
+		q.SetQuantile(0.9)
+		q.SetValue(math.NaN())
+	})
 	// Bad points beside a good one, and one without a time.
 	f(`
 5 {"name":"g_percent","kind":"gauge","value":1,"unit":"%"}
