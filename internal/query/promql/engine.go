@@ -118,6 +118,7 @@ func (e *engine) prepare(ctx context.Context, opts promql.QueryOpts, start, end 
 	query.plan = plan
 	plan.valid = a.lookback.Milliseconds()
 	plan.plain = TraceOf(ctx).wantsPlain()
+	plan.covers = coverOf(ctx)
 
 	from, to, base := e.service.span(stmt, plan.now)
 	if to-from > limits.QueryRange.Milliseconds() {

@@ -26,7 +26,8 @@ type plan struct {
 	budget budget
 	// choices by a selector's first matcher: the engine hands the very matchers of the tree to Select.
 	choices map[*labels.Matcher]choice
-	plain   bool // nothing is pushed down
+	plain   bool                         // nothing is pushed down
+	covers  func([]*labels.Matcher) bool // nil, or says of which selectors others than Store have samples, too
 }
 
 // choice is how one selector is read.
@@ -264,7 +265,7 @@ func (p *plan) apply(s *Service, stmt *parser.EvalStmt, catalog *catalog, lookba
 		}
 		key := u.selector.LabelMatchers[0]
 		chosen := choice{tier: tier, smoothed: u.selector.Smoothed}
-		if s.cfg.Pushdown && !p.plain {
+		if s.cfg.Pushdown && !p.plain && !p.covered(u.selector) {
 			chosen.fold = u.fold.of(&u, k, p.clamp)
 		}
 		p.choices[key] = chosen

@@ -180,7 +180,10 @@ func (p *plan) push(stmt *parser.EvalStmt, c *catalog, lookback int64) {
 		key := u.selector.LabelMatchers[0]
 		chosen, f := p.choices[key], list[i]
 		if f.part != nil {
-			if f.why = f.part.of(&u, c, chosen.smoothed); f.why != "" {
+			if f.why = f.part.of(&u, c, chosen.smoothed); f.why == "" && p.covered(u.selector) {
+				f.why = "rules have recorded some of it lately"
+			}
+			if f.why != "" {
 				f.part = nil
 			}
 		}

@@ -49,6 +49,10 @@ func (g *grid) width(start int64) int64 {
 	return g.segments[len(g.segments)-1].tier.millis()
 }
 
+// activeUntil is the end of the minute in which the window that starts at start ends: what is known of windows before the grid is known
+// by the minute, and a series has to end at one time, however it is asked for.
+func (g *grid) activeUntil(start int64) int64 { return ceil(start+g.width(start), Tier1m.millis()) }
+
 // first returns the start of the first window that ends at or after t.
 func (g *grid) first(t int64) int64 {
 	for _, s := range g.segments {
@@ -67,7 +71,7 @@ func (g *grid) first(t int64) int64 {
 type deltas struct {
 	labels labels.Labels
 	grid   *grid
-	prior  int64 // end of the last active window before the grid, or never
+	prior  int64 // until when it was active before the grid, or never
 	starts []int64
 	values []float64                   // of a float series, as long as starts
 	hists  []*histogram.FloatHistogram // of a histogram series, as long as starts; not changed after
@@ -92,7 +96,7 @@ type windowIterator struct {
 	series *deltas
 	next   int64 // start of the window that the following Next looks at
 	at     int   // index in starts of the first active window ≥ next
-	end    int64 // end of the last active window before next, or never
+	end    int64 // until when it was active before next, or never
 	marked bool  // the stale marker after end has been given
 
 	t, st int64
@@ -146,7 +150,7 @@ func (it *windowIterator) active(width int64) {
 	}
 	it.at++
 	it.marked = false
-	it.end = it.next + width
+	it.end = it.series.grid.activeUntil(it.next)
 	it.give(it.series.grid.st(it.next), width, f, h)
 }
 
@@ -169,8 +173,7 @@ func (it *windowIterator) Seek(t millis) chunkenc.ValueType {
 		at, _ := slices.BinarySearch(s.starts[it.at:], to)
 		if at > 0 {
 			it.at += at
-			last := s.starts[it.at-1]
-			it.end = last + s.grid.width(last)
+			it.end = s.grid.activeUntil(s.starts[it.at-1])
 		}
 		it.next = to
 		// A marker that lay before t is not given late: the engine asks for all of its lookback.

@@ -23,12 +23,11 @@ func (r *reader) windows(ctx context.Context, g group, members []member) error {
 }
 
 func (r *reader) windowsOf(ctx context.Context, kind kinds, from source) error {
-	width := r.tier.millis()
-	horizon := max(r.service.cfg.ActivityHorizon.Milliseconds(), 2*width)
+	horizon := max(r.service.cfg.ActivityHorizon.Milliseconds(), r.tier.millis())
 	// Was a series active shortly before the range, it reads as zero from the start. At 10 s, a minute's
-	// resolution is enough to know; wider windows are few enough to read along.
-	probe, extra := r.tier == Tier10s && r.hints.Range < horizon, int64(0)
-	if r.tier > Tier10s && r.hints.Range < horizon {
+	// resolution is enough to know; wider windows are few enough to read along with a short range.
+	probe, extra := r.tier == Tier10s || r.hints.Range >= horizon, int64(0)
+	if !probe {
 		extra = horizon
 	}
 	grid := r.grid(extra)
@@ -63,9 +62,10 @@ func (r *reader) probe(ctx context.Context, b *windowBuilder, from source, horiz
 		return nil
 	}
 	at := cursor{members: from.members}
-	return r.panes(ctx, late, segment{Tier1m, start - ceil(horizon, Tier1m.millis()), start}, PaneQuery{}, func(i int, p *Pane) error {
+	tier := max(r.tier, Tier1m)
+	return r.panes(ctx, late, segment{tier, start - ceil(horizon, tier.millis()), start}, PaneQuery{}, func(i int, p *Pane) error {
 		of, err := at.find(late.members[i].ID)
-		b.prior[of] = p.Start + Tier1m.millis()
+		b.prior[of] = p.Start + tier.millis()
 		return err
 	})
 }

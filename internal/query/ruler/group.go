@@ -88,7 +88,7 @@ func (g *group) noticed(_ context.Context, _ string, alerts ...*rules.Alert) {
 func (g *group) query(o *overlay) rules.QueryFunc {
 	ask := rules.EngineQueryFunc(g.ruler.source.QueryEngine(), over{g.ruler.source.Queryable(), o})
 	return func(ctx context.Context, q string, t time.Time) (promql.Vector, error) {
-		vector, err := ask(ctx, q, t)
+		vector, err := ask(upstream.WithCover(ctx, o.covers), q, t)
 		if err != nil {
 			if passing(err) {
 				g.failed = err

@@ -86,6 +86,18 @@ func (o *overlay) read(from, to int64, matchers []*labels.Matcher) (out []storag
 	return out
 }
 
+// covers tells whether a selector meets something of it.
+func (o *overlay) covers(matchers []*labels.Matcher) bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	for _, s := range o.series {
+		if matches(s.labels, matchers) {
+			return true
+		}
+	}
+	return false
+}
+
 func matches(ls labels.Labels, matchers []*labels.Matcher) bool {
 	return !slices.ContainsFunc(matchers, func(m *labels.Matcher) bool { return !m.Matches(ls.Get(m.Name)) })
 }
