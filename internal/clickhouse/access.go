@@ -43,6 +43,7 @@ var tenantTables = []string{
 	"label_values",
 	"windows",
 	"limits",
+	"dead_letters",
 	"queries",
 	"replaced",
 }

@@ -189,6 +189,34 @@ func (Encoder) EncodeLimits(dst []byte, rows *pipeline.LimitRows) ([]byte, error
 	return b.end(pipeline.TableLimits)
 }
 
+// EncodeLetters appends the block of pipeline.TableLetters.
+func (Encoder) EncodeLetters(dst []byte, rows []pipeline.LetterRow) ([]byte, error) {
+	b := begin(dst, len(rows), 12)
+	b.lowCardinality("tenant", columnOf(rows, func(r *pipeline.LetterRow) string { return r.Tenant }))
+	b.lowCardinality("signal", columnOf(rows, func(r *pipeline.LetterRow) string { return string(r.Signal) }))
+	b.lowCardinality("reason", columnOf(rows, func(r *pipeline.LetterRow) string { return string(r.Reason) }))
+	b.lowCardinality("topic", columnOf(rows, func(r *pipeline.LetterRow) string { return r.Topic }))
+	numberColumn(b, "partition", proto.ColumnTypeInt32, columnOf(rows, func(r *pipeline.LetterRow) int32 { return r.Partition }))
+	numberColumn(b, "offset", proto.ColumnTypeInt64, columnOf(rows, func(r *pipeline.LetterRow) int64 { return r.Offset }))
+	numberColumn(b, "ts", typeTimeMilli, columnOf(rows, func(r *pipeline.LetterRow) int64 { return r.Time }))
+	numberColumn(b, "letters", proto.ColumnTypeUInt64, columnOf(rows, func(r *pipeline.LetterRow) uint64 { return r.Letters }))
+	numberColumn(b, "events", proto.ColumnTypeUInt64, columnOf(rows, func(r *pipeline.LetterRow) uint64 { return r.Events }))
+	numberColumn(b, "bytes", proto.ColumnTypeUInt64, columnOf(rows, func(r *pipeline.LetterRow) uint64 { return r.Bytes }))
+	b.column("detail", proto.ColumnTypeString)
+	b.strings(columnOf(rows, func(r *pipeline.LetterRow) string { return r.Detail }))
+	b.column("excerpt", proto.ColumnTypeString)
+	b.strings(columnOf(rows, func(r *pipeline.LetterRow) string { return r.Excerpt }))
+	return b.end(pipeline.TableLetters)
+}
+
+func columnOf[T any](rows []pipeline.LetterRow, of func(*pipeline.LetterRow) T) []T {
+	column := make([]T, len(rows))
+	for i := range rows {
+		column[i] = of(&rows[i])
+	}
+	return column
+}
+
 // EncodeProgress appends the block of pipeline.TableProgress.
 func (Encoder) EncodeProgress(dst []byte, rows *pipeline.ProgressRows) ([]byte, error) {
 	b := begin(dst, len(rows.Topic), 5)

@@ -33,6 +33,13 @@ func TestGoldenBlocks(t *testing.T) {
 		Tenant: []string{"acme", "demo"}, Signal: []string{"metrics", "metrics"}, Reason: []string{"rate_events", "too_long"}, Part: []string{"t/0", "t/0"},
 		Minute: []uint32{1_800_000_000, 60}, Told: []int64{1_800_000_012_345, 61_000}, Most: []uint64{500, 0}, Used: []uint64{250, 0}, Dropped: []uint64{0, 7},
 	}
+	letters := []pipeline.LetterRow{
+		{
+			Tenant: "acme", Signal: "metrics", Reason: "bad_value", Topic: "t", Partition: 3, Offset: 1 << 40, Time: 1_800_000_012_345, Letters: 1, Events: 2,
+			Bytes: 300, Detail: "event 0: value: NaN", Excerpt: `{"value":NaN}`,
+		},
+		{Tenant: "demo", Signal: "metrics", Reason: "too_old", Topic: "t", Partition: 3, Offset: -1, Time: 1_800_000_000_000, Letters: 7, Events: 8, Bytes: 9},
+	}
 	encoder := clickhouse.Encoder{}
 	windowRows := windowRows("acme", 1_800_000_000, windowRow{part: "t/0", version: 1, count: 2, sum: 2.5}, windowRow{part: "t/1", version: 3, count: 1, sum: 4})
 	measured := keptRows(1_800_000_000)
@@ -42,6 +49,7 @@ func TestGoldenBlocks(t *testing.T) {
 		"windows":  func(dst []byte) ([]byte, error) { return encoder.EncodeWindows(dst, windowRows) },
 		"measures": func(dst []byte) ([]byte, error) { return encoder.EncodeWindows(dst, measured) },
 		"limits":   func(dst []byte) ([]byte, error) { return encoder.EncodeLimits(dst, limits) },
+		"letters":  func(dst []byte) ([]byte, error) { return encoder.EncodeLetters(dst, letters) },
 		"progress": func(dst []byte) ([]byte, error) { return encoder.EncodeProgress(dst, progress) },
 	} {
 		got, err := encode([]byte("before"))

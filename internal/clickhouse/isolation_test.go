@@ -54,6 +54,10 @@ func twoTenants(t *testing.T, server *testkit.Server, client *clickhouse.Client)
 		}
 		insertWindows(t, client, "windows "+tenant, windows)
 		insertLimits(t, client, "limits "+tenant, limitRows(tenant, at, limitRow{part: word, reason: "rate_events", told: 1, most: uint64(number), used: uint64(number), dropped: uint64(number)}))
+		insertLetters(t, client, "letters "+tenant, pipeline.LetterRow{
+			Tenant: tenant, Signal: "metrics", Reason: "bad_value", Topic: word, Offset: int64(number), Time: time.Now().UnixMilli(), Letters: 1, Events: uint64(number),
+			Bytes: uint64(number), Detail: word, Excerpt: word,
+		})
 		err := client.InsertQueries(t.Context(), "queries "+tenant, []querylog.Entry{{
 			Tenant: tenants.ID(tenant), Time: time.Now(), Kind: querylog.Range, Text: word, Samples: int64(number), Status: word, Pushdown: word, Plan: word,
 		}})
@@ -74,7 +78,7 @@ func twoTenants(t *testing.T, server *testkit.Server, client *clickhouse.Client)
 	}
 }
 
-var apiViews = []string{"metrics_10s", "metrics_1m", "metrics_1h", "services_10s", "services_1m", "services_1h", "series", "label_values", "windows", "late_windows", "limits", "queries"}
+var apiViews = []string{"metrics_10s", "metrics_1m", "metrics_1h", "services_10s", "services_1m", "services_1h", "series", "label_values", "windows", "late_windows", "limits", "dead_letters", "queries"}
 
 // leaks looks for the other tenant and for passwords in an answer. Errors may quote the attack itself.
 func leaks(answer string) bool {

@@ -23,7 +23,7 @@ import (
 
 // sources of random statements: what a tenant may read, and what not.
 var sources = []string{
-	"api.series", "series", "`api`.`metrics_10s`", "metrics_1m AS m", "\"services_10s\"", "api.windows", "late_windows", "limits", "queries",
+	"api.series", "series", "`api`.`metrics_10s`", "metrics_1m AS m", "\"services_10s\"", "api.windows", "late_windows", "limits", "dead_letters", "queries",
 	"system.one", "system.tables", "system.functions", "system.settings", "numbers(3)", "numbers(2) AS n", "values('a UInt8', 1)", "view(SELECT 1 AS a)",
 	"generateSeries(1, 3)", "zeros(2)", "{t:Identifier}", "api.{t:Identifier}",
 	"vigie.series", "`vigie`.series", "vigie.rollups_10s", "system.parts", "system.processes", "system.users", "information_schema.tables",

@@ -363,6 +363,9 @@ func (emptyBlocks) EncodeWindows(dst []byte, _ *pipeline.WindowRows) ([]byte, er
 func (emptyBlocks) EncodeLimits(dst []byte, _ *pipeline.LimitRows) ([]byte, error) {
 	return append(dst, 0), nil
 }
+func (emptyBlocks) EncodeLetters(dst []byte, _ []pipeline.LetterRow) ([]byte, error) {
+	return append(dst, 0), nil
+}
 func (emptyBlocks) EncodeProgress(dst []byte, _ *pipeline.ProgressRows) ([]byte, error) {
 	return append(dst, 0), nil
 }

@@ -43,6 +43,8 @@ type Config struct {
 	// DLQMessageBytes is the largest dead letter. Default 2MiB: a source record of 1 MiB with its headers always
 	// fits. A larger one is replaced by a letter that names the source position and holds no bytes of it.
 	DLQMessageBytes units.Bytes `yaml:"dlq_message_bytes"`
+	// DLQExcerpt is how much of a refused event its tenant finds in api.dead_letters. Default 512B, at most 64KiB. 0B: nothing of it.
+	DLQExcerpt units.Bytes `yaml:"dlq_excerpt"`
 	// SeriesIdle is how long a series may be silent before a task forgets it. Default 10m. A forgotten series
 	// no longer counts as active; when it comes back it is announced anew.
 	SeriesIdle time.Duration `yaml:"series_idle"`
@@ -106,6 +108,7 @@ func DefaultConfig() Config {
 		BlockRows:       100_000,
 		BlockBytes:      12 << 20,
 		DLQMessageBytes: 2 << 20,
+		DLQExcerpt:      512,
 		SeriesIdle:      10 * time.Minute,
 		SeriesRefresh:   5 * time.Minute,
 		MaxTenants:      10_000,
@@ -141,6 +144,7 @@ func (c *Config) Validate() error {
 	refuse(c.BlockRows < 1, "block_rows %d: want 1 or more", c.BlockRows)
 	refuse(c.BlockBytes < 64<<10, "block_bytes %s: want 64KiB or more", c.BlockBytes)
 	refuse(c.DLQMessageBytes < 4<<10, "dlq_message_bytes %s: want 4KiB or more", c.DLQMessageBytes)
+	refuse(c.DLQExcerpt < 0 || c.DLQExcerpt > 64<<10, "dlq_excerpt %s: want 0B (none) to 64KiB", c.DLQExcerpt)
 	refuse(c.SeriesIdle < time.Second, "series_idle %s: want 1s or more", c.SeriesIdle)
 	refuse(c.SeriesRefresh < time.Second, "series_refresh %s: want 1s or more", c.SeriesRefresh)
 	refuse(c.MaxTenants < 1, "max_tenants %d: want 1 or more", c.MaxTenants)

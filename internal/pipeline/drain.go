@@ -22,7 +22,9 @@ type Outputs struct {
 	Letters []Message
 	Alerts  []Message
 	Limits  LimitRows
-	Tally   Tally
+	// LetterRows say of Letters what tenants may know.
+	LetterRows []LetterRow
+	Tally      Tally
 
 	// full and fullSeries take each block of Rollups and of Series but the last as soon as it is full, so that one is in
 	// memory at a time. Nil: all stay in Rollups and Series.
@@ -59,7 +61,7 @@ func (o *Outputs) Reset() {
 	clear(o.Alerts)
 	o.Alerts = o.Alerts[:0]
 	o.State, o.arena = o.State[:0], nil
-	o.Limits = LimitRows{}
+	o.Limits, o.LetterRows = LimitRows{}, nil
 	o.Letters, o.Tally = o.Letters[:0], Tally{}
 }
 
@@ -204,6 +206,7 @@ func (t *Task) Drain(out *Outputs, now int64) {
 		tn.late = 0
 	}
 	out.Letters = append(out.Letters, t.letters...)
+	out.LetterRows = append(out.LetterRows, t.letterRows.rows...)
 	out.Tally.add(&t.tally)
 	t.empty()
 }
@@ -449,6 +452,7 @@ func (t *Task) empty() {
 	clear(t.scattered)
 	clear(t.letters)
 	t.letters, t.letterBytes = t.letters[:0], 0
+	t.letterRows.forget()
 	t.tally = Tally{}
 }
 

@@ -23,6 +23,7 @@ type block struct {
 	progress pipeline.ProgressRows
 	windows  pipeline.WindowRows
 	limits   pipeline.LimitRows
+	letters  []pipeline.LetterRow
 }
 
 // copyEncoder keeps copies of rows, so that a test can read them where ClickHouse would.
@@ -53,6 +54,10 @@ func (e *copyEncoder) EncodeWindows(dst []byte, r *pipeline.WindowRows) ([]byte,
 
 func (e *copyEncoder) EncodeLimits(dst []byte, r *pipeline.LimitRows) ([]byte, error) {
 	return e.add(dst, block{limits: *r}) // Outputs makes each anew
+}
+
+func (e *copyEncoder) EncodeLetters(dst []byte, rows []pipeline.LetterRow) ([]byte, error) {
+	return e.add(dst, block{letters: rows}) // Outputs makes each anew
 }
 
 func (e *copyEncoder) EncodeProgress(dst []byte, r *pipeline.ProgressRows) ([]byte, error) {

@@ -119,6 +119,7 @@ type Encoder interface {
 	EncodeSeries(dst []byte, rows *SeriesRows) ([]byte, error)
 	EncodeWindows(dst []byte, rows *WindowRows) ([]byte, error)
 	EncodeLimits(dst []byte, rows *LimitRows) ([]byte, error)
+	EncodeLetters(dst []byte, rows []LetterRow) ([]byte, error)
 	EncodeProgress(dst []byte, rows *ProgressRows) ([]byte, error)
 }
 
@@ -129,6 +130,7 @@ const (
 	TableProgress = "ingest_progress"
 	TableWindows  = "ingest_windows"
 	TableLimits   = "ingest_limits"
+	TableLetters  = "ingest_dead_letters"
 )
 
 // Headers of a result record.

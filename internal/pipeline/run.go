@@ -380,6 +380,13 @@ func (r *run) encode() error {
 	if err != nil {
 		return err
 	}
+	letters := r.outputs.LetterRows
+	err = parts(r.cfg, len(letters), letterRowBytes(r.cfg), func(from, to int) error {
+		return add(TableLetters, to-from, func(dst []byte) ([]byte, error) { return encoder.EncodeLetters(dst, letters[from:to]) })
+	})
+	if err != nil {
+		return err
+	}
 	return r.progress.blocks(r.cfg, func(b *ProgressRows) error {
 		return add(TableProgress, len(b.Topic), func(dst []byte) ([]byte, error) { return encoder.EncodeProgress(dst, b) })
 	})
@@ -473,6 +480,9 @@ func (r *run) settle(start, end time.Time, withProgress bool) {
 	}
 	if n := len(r.outputs.Limits.Tenant); n > 0 {
 		m.block(TableLimits, n)
+	}
+	if n := len(r.outputs.LetterRows); n > 0 {
+		m.block(TableLetters, n)
 	}
 	if n := len(r.progress.Topic); n > 0 {
 		m.block(TableProgress, n)

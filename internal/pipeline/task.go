@@ -89,6 +89,7 @@ type Task struct {
 	dropped     uint64 // events over a limit, of committed epochs
 	letters     []Message
 	letterBytes int64
+	letterRows  letterRows
 	arena       arena // of letters
 
 	now     int64
@@ -392,6 +393,7 @@ func (t *Task) refuse(r *Record, h *sourceHeaders, tenant string, events int) {
 	}
 	t.letterBytes += letter.size()
 	t.letters = append(t.letters, letter)
+	t.addLetter(r, h, tenant)
 }
 
 // identity is a series as an event names it; its strings may be a Batch's.

@@ -159,7 +159,7 @@ func (s *timedSession) ResultPartition() int32 { return 7 }
 // bubbleStart is when every synctest bubble begins.
 var bubbleStart = time.Date(2000, 1, 1, 0, 0, 0, 0, time.UTC)
 
-// tables names the messages, but for what is told of limits once a minute.
+// tables names the messages, but for what tenants are told of limits and dead letters.
 func tables(messages []pipeline.Message) string {
 	var out []string
 	for i := range messages {
@@ -167,7 +167,7 @@ func tables(messages []pipeline.Message) string {
 			out = append(out, "letter")
 			continue
 		}
-		if table := header(&messages[i], pipeline.HeaderTable); table != pipeline.TableLimits {
+		if table := header(&messages[i], pipeline.HeaderTable); table != pipeline.TableLimits && table != pipeline.TableLetters {
 			out = append(out, table)
 		}
 	}

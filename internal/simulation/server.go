@@ -170,9 +170,9 @@ func (s *Server) apply(table, token string, rows int, block []byte, limit int) e
 			return corrupted(err)
 		}
 		return s.applyWindows(token, b, limit)
-	case pipeline.TableLimits:
+	case pipeline.TableLimits, pipeline.TableLetters:
 		if limit != 0 {
-			s.put(&s.others, "limits", token) // nothing reads them
+			s.put(&s.others, table, token) // nothing reads them
 		}
 	default:
 		return &clickhouse.Error{Status: 404, Code: codeUnknownTable, Message: "no table " + table}

@@ -96,6 +96,12 @@ func (w *work) record() {
 // ContentTypeProtobuf is the content type of a vigie.v1.Events.
 const ContentTypeProtobuf = "application/vnd.vigie.v1+protobuf"
 
+// IsJSON says whether a record's value is read as JSON.
+func IsJSON(contentType string, value []byte) bool {
+	f, ok := formatOf(contentType, value)
+	return ok && (f == formatJSON || f == formatUnknown)
+}
+
 type format uint8
 
 const (

@@ -25,8 +25,8 @@ func (w *work) agree(payload string) string {
 		}
 		w.tenant = payload
 	default:
-		s.field = "tenant"
-		s.refuse(ReasonTenantMismatch, fmt.Sprintf("the payload says tenant %s, the record is tenant %q's", quoted([]byte(payload)), w.tenant))
+		// Before every other fault of the event, whose details may quote what is another tenant's.
+		s.fault = fault{ReasonTenantMismatch, "tenant", fmt.Sprintf("the payload says tenant %s, the record is tenant %q's", quoted([]byte(payload)), w.tenant)}
 	}
 	return w.tenant
 }

@@ -8,10 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"regexp"
-	"strings"
 	"time"
-	"unicode/utf8"
 
 	"github.com/prometheus/client_golang/prometheus"
 
@@ -159,27 +156,12 @@ func (l *Log) Add(e Entry) {
 	if l == nil {
 		return
 	}
-	e.Text, e.Plan = bounded(e.Text, int(l.cfg.MaxText)), bounded(e.Plan, int(l.cfg.MaxText))
+	e.Text, e.Plan = units.Printable(e.Text, int(l.cfg.MaxText)), units.Printable(e.Plan, int(l.cfg.MaxText))
 	select {
 	case l.queue <- e:
 	default:
 		l.lost.WithLabelValues(lostFull).Inc()
 	}
-}
-
-// key is an API key that got into a query's text by mistake, as it does by a shell's quoting.
-var key = regexp.MustCompile(`vgk_[0-9A-Za-z_-]+`)
-
-// bounded is text without keys and what is no UTF-8, and not longer than most bytes. Only what is kept is looked at.
-func bounded(text string, most int) string {
-	if len(text) > most {
-		at := most
-		for at > 0 && at > most-utf8.UTFMax && !utf8.RuneStart(text[at]) {
-			at-- // not half of a character
-		}
-		text = text[:at]
-	}
-	return key.ReplaceAllString(strings.ToValidUTF8(text, "\uFFFD"), "vgk_…")
 }
 
 // Run writes entries until ctx ends, and then what is queued, if the database takes it at once.
