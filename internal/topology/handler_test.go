@@ -29,7 +29,11 @@ func picture() *topology.Topology {
 				Tasks: []pipeline.TaskTopology{
 					{Topic: "vigie.spans.v1", Partition: 3, Signal: "spans", State: pipeline.TaskStopped, Error: "state of kind 9 is not known: " + hostile},
 					{Topic: "vigie.metrics.v1", Partition: 1, Signal: "metrics", State: pipeline.TaskRunning, Lag: 42, StateKeys: 5, StateBytes: 3 << 20,
-						Letters: 17, Dropped: 3, Lagging: []pipeline.TenantTopology{tenant}, Top: []pipeline.TenantTopology{tenant, {Tenant: "limited", Watermark: -5000}}},
+						Letters: 17, Dropped: 3, Lagging: []pipeline.TenantTopology{tenant}, Top: []pipeline.TenantTopology{tenant, {Tenant: "limited", Watermark: -5000}},
+						Limits: []pipeline.LimitTopology{
+							{Tenant: hostile, Limit: "window_bytes", Used: 3 << 19, Most: 3 << 20}, {Tenant: "limited", Limit: "active_series", Used: 1000, Most: 1000},
+							{Tenant: "quiet", Limit: "active_series", Used: 9, Most: 100},
+						}},
 					{Topic: "vigie.metrics.v1", Partition: 2, Signal: "metrics", State: pipeline.TaskRestoring, Restored: 1000},
 				},
 			},
@@ -98,8 +102,8 @@ func TestHostileNames(t *testing.T) {
 			t.Errorf("the page holds %q", bad)
 		}
 	}
-	if n := strings.Count(body, "&lt;script&gt;alert(1)&lt;/script&gt;"); n != 4 {
-		t.Errorf("got the escaped name %d times, want it in both tables, in the task's row and in what needs attention", n)
+	if n := strings.Count(body, "&lt;script&gt;alert(1)&lt;/script&gt;"); n != 5 {
+		t.Errorf("got the escaped name %d times, want it in three tables, in the task's row and in what needs attention", n)
 	}
 	policy := response.Header.Get("Content-Security-Policy")
 	if !strings.Contains(policy, "default-src 'none'") || strings.Contains(policy, "unsafe") || !strings.Contains(policy, "style-src 'sha256-") {
@@ -112,6 +116,7 @@ func TestPage(t *testing.T) {
 	for _, want := range []string{
 		`<meta http-equiv="refresh" content="5">`, "● running", "■ waiting", "◐ restoring", "■ stopped", "another process took over",
 		"12\u202f345", "3.0 MiB", "1 min 30 s", "2026-11-25 11:58:30", "2.0 s ago", "connection refused", "ingest_rollups", "Needs attention",
+		"<td>1.5 MiB</td><td>3.0 MiB</td><td>50 %</td>", `<td>1` + "\u202f" + `000</td><td class="bad">100 %</td>`,
 	} {
 		if !strings.Contains(body, want) {
 			t.Errorf("the page lacks %q", want)
@@ -119,6 +124,9 @@ func TestPage(t *testing.T) {
 	}
 	if strings.Index(body, `"row">vigie.metrics.v1/1`) > strings.Index(body, `"row">vigie.spans.v1/3`) {
 		t.Error("tasks are not in the order of their partitions")
+	}
+	if strings.Contains(body, "quiet") || strings.Index(body, "active_series") > strings.Index(body, "window_bytes") {
+		t.Error("limits: want those that are used up first, and none of which little is used")
 	}
 	if strings.Contains(body, "1969") {
 		t.Error("the page shows a watermark of a tenant that has none")

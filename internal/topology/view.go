@@ -6,6 +6,7 @@ import (
 	"html/template"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/vigie-io/vigie/internal/pipeline"
@@ -25,6 +26,7 @@ type view struct {
 	Tasks   []taskView
 	Lagging []tenantView
 	Largest []tenantView
+	Limits  []limitView // of which a tenant has used a good part
 	States  map[string]int
 	Running int // workers
 	Lag     int64
@@ -44,6 +46,31 @@ type tenantView struct {
 	Partition int32
 }
 
+type limitView struct {
+	pipeline.LimitTopology
+	Topic     string
+	Partition int32
+}
+
+// worthShowing is the part of a limit from which on its use is on the page.
+const worthShowing = 0.1
+
+func (l *limitView) ratio() float64 { return float64(l.Used) / float64(max(l.Most, 1)) }
+
+// Percent is how much of the limit is used.
+func (l limitView) Percent() string { return strconv.Itoa(int(100*l.ratio())) + " %" }
+
+// Full says whether events may be lost.
+func (l limitView) Full() bool { return l.Used >= l.Most }
+
+// Amount writes a number of the limit's.
+func (l limitView) Amount(n uint64) string {
+	if strings.Contains(l.Limit, "bytes") {
+		return formatBytes(int64(n))
+	}
+	return formatCount(n)
+}
+
 // trouble is something that does not heal by waiting a moment.
 type trouble struct{ Where, What string }
 
@@ -59,6 +86,8 @@ func newView(t *Topology, refresh int) *view {
 	})
 	slices.SortStableFunc(v.Lagging, func(a, b tenantView) int { return cmp.Compare(b.TenantTopology.Lag, a.TenantTopology.Lag) })
 	slices.SortStableFunc(v.Largest, func(a, b tenantView) int { return cmp.Compare(b.Series, a.Series) })
+	slices.SortStableFunc(v.Limits, func(a, b limitView) int { return cmp.Compare(b.ratio(), a.ratio()) })
+	v.Limits = v.Limits[:min(shown, len(v.Limits))]
 	if len(v.Lagging) > 0 {
 		v.MaxLag = v.Lagging[0].TenantTopology.Lag
 	}
@@ -84,6 +113,11 @@ func (v *view) addWorker(w *pipeline.Topology) {
 		}
 		for _, tenant := range task.Lagging {
 			v.Lagging = append(v.Lagging, tenantView{tenant, task.Topic, task.Partition})
+		}
+		for _, limit := range task.Limits {
+			if of := (limitView{limit, task.Topic, task.Partition}); of.ratio() >= worthShowing {
+				v.Limits = append(v.Limits, of)
+			}
 		}
 		for _, tenant := range task.Top {
 			v.Largest = append(v.Largest, tenantView{tenant, task.Topic, task.Partition})
