@@ -70,7 +70,7 @@ func (p *Process) open(ctx context.Context, cfg config.Config, addr, setting str
 			return nil, errors.Join(err, listener.Close())
 		}
 	}
-	tracing, err := telemetry.NewTracing(ctx, cfg.Tracing, "vigie-"+p.Name, p.Version, key)
+	tracing, err := telemetry.NewTracing(ctx, cfg.Tracing, "vigie-"+p.Name, p.Version, key, p.Log)
 	if err != nil {
 		return nil, errors.Join(err, listener.Close())
 	}

@@ -3,6 +3,7 @@ package app
 import (
 	"fmt"
 	"io"
+	"os"
 	"strings"
 
 	"github.com/vigie-io/vigie/internal/config"
@@ -43,17 +44,25 @@ Try, in another shell:
   curl -s %s/sql -d "SELECT service, sum(count) AS n, p99(sketch) AS p99 FROM api.metrics_10s WHERE metric = 'span_duration_seconds' GROUP BY service ORDER BY n DESC FORMAT PrettyCompact"
   curl -s -H "Authorization: Bearer $VIGIE_KEY_ACME" %s/v1/events/metrics -d '{"name":"checkout_seconds","value":0.123,"labels":{"service":"checkout"}}'
 
-In this directory, vigie verify, audit, backfill and dlq know these servers; vigie verify -from vigie.metrics.v1 counts again what came in.
-Ctrl-C ends everything; the data stays in %s.
-`, shellQuote(cfg.DataDir), query, query, ingest, cfg.DataDir)
+In this directory verify, audit, backfill and dlq of %[5]s know these servers. To count again what came in:
+
+  %[5]s verify -from vigie.metrics.v1 -table all
+
+Ctrl-C ends everything; the data stays in %[6]s.
+`, dotQuote(cfg.DataDir), query, query, ingest, shellQuote(os.Args[0]), cfg.DataDir)
 	_, _ = io.WriteString(out, b.String())
 }
 
-// shellQuote protects a path with a space or a quote; `.` needs a slash to read a file of this directory.
-func shellQuote(path string) string {
+// dotQuote is shellQuote for `.`, which needs a slash to read a file of this directory.
+func dotQuote(path string) string {
 	if !strings.Contains(path, "/") {
 		path = "./" + path
 	}
+	return shellQuote(path)
+}
+
+// shellQuote protects a path with a space or a quote.
+func shellQuote(path string) string {
 	if !strings.ContainsAny(path, " '\"$`\\*?[](){}<>|&;#~") {
 		return path
 	}

@@ -79,6 +79,10 @@ func load(name string, args []string, s Streams) (loaded config.Loaded, code int
 		fmt.Fprintf(s.Err, "%s: %v\n", name, err)
 		return loaded, exitUsage, true
 	case loaded.Action == config.Check:
+		if err := app.CheckFiles(&loaded.Config); err != nil {
+			fmt.Fprintf(s.Err, "%s: %v\n", name, err)
+			return loaded, exitUsage, true
+		}
 		fmt.Fprintln(s.Out, "configuration is valid")
 		return loaded, exitOK, true
 	case loaded.Action == config.Print:

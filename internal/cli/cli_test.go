@@ -49,6 +49,17 @@ func TestCommands(t *testing.T) {
 	f("dlq list 0/12", exitUsage, "", "takes no dead letters")
 	f("config check -config "+wrong, exitUsage, "", `did you mean "group"?`)
 	f("config check -config /nonexistent", exitUsage, "", "/nonexistent")
+	// Files that are part of the configuration are read, too.
+	f("config check -auth.keys_file=/nonexistent", exitUsage, "", "auth: read keys_file: open /nonexistent")
+	write := func(text string) (path string) {
+		path = filepath.Join(t.TempDir(), "file.yaml")
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return path
+	}
+	f("config check -auth.keys_file="+write("keys: [{sha256: short, tenant: acme}]"), exitUsage, "", "sha256")
+	f("config check -config "+write("rules: {tenants: {acme: {files: [/nonexistent]}}}"), exitUsage, "", "/nonexistent")
 	f("migrate -kafka.brokers=nowhere", exitUsage, "", "kafka.brokers")
 	f("migrate -print-access -clickhouse.password=0123456789abcdef -clickhouse.sql_password=fedcba9876543210", exitOK, "CREATE ROW POLICY IF NOT EXISTS vigie_tenant ON vigie.queries", "")
 	f("migrate -print-access -clickhouse.password=short", exitFailure, "", "want at least 16 bytes")

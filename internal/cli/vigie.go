@@ -58,7 +58,8 @@ Prints a new API key on standard output, and on standard error what the configur
 
 const configUsage = `usage: vigie config check|print [flags]
 
-check says whether the configuration is valid (exit code 2: it is not); print shows what holds, secrets masked.
+check says whether the configuration is valid, with the files of keys, rules and alert routes that it names (exit code 2:
+it is not). Files of passwords are not read. print shows what holds, secrets masked.
 `
 
 // Vigie runs the operator's tool and returns the exit code.

@@ -13,6 +13,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/time/rate"
 
+	"github.com/vigie-io/vigie/internal/telemetry"
 	"github.com/vigie-io/vigie/internal/tenants"
 	"github.com/vigie-io/vigie/pkg/events"
 )
@@ -120,7 +121,7 @@ type protocol struct {
 type call struct {
 	*Server
 	signal events.Signal
-	w      *statusWriter
+	w      *telemetry.StatusWriter
 	r      *http.Request
 	tenant tenants.ID
 	limits tenants.Limits
@@ -133,12 +134,12 @@ type call struct {
 func (s *Server) handle(pattern string, p protocol) {
 	_, route, _ := strings.Cut(pattern, " ")
 	s.mux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) {
-		c := &call{Server: s, signal: p.signal, w: &statusWriter{ResponseWriter: w}, r: r, now: s.now(), body: getBuffer()}
+		c := &call{Server: s, signal: p.signal, w: &telemetry.StatusWriter{ResponseWriter: w}, r: r, now: s.now(), body: getBuffer()}
 		c.lease.memory = &s.memory
 		defer func() {
 			c.lease.release()
 			putBuffer(c.body)
-			s.metrics.request(route, c.w.status(), s.now().Sub(c.now))
+			s.metrics.request(route, c.w.Status(), s.now().Sub(c.now))
 		}()
 		if err := c.run(p); err != nil {
 			f := s.asFailure(err)
@@ -253,28 +254,6 @@ func (c *call) tooEarlyOrLate(nanos int64) (events.Reason, string) {
 }
 
 func clock(nanos int64) string { return time.Unix(0, nanos).UTC().Format(time.RFC3339Nano) }
-
-// statusWriter remembers the status for the metrics.
-type statusWriter struct {
-	http.ResponseWriter
-	code int
-}
-
-// WriteHeader implements http.ResponseWriter.
-func (w *statusWriter) WriteHeader(code int) {
-	w.code = code
-	w.ResponseWriter.WriteHeader(code)
-}
-
-// Unwrap lets http.ResponseController find the connection.
-func (w *statusWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }
-
-func (w *statusWriter) status() int {
-	if w.code == 0 {
-		return http.StatusOK
-	}
-	return w.code
-}
 
 // decoders keeps one decoder for every set of label limits, and batches for all.
 type decoders struct {

@@ -124,21 +124,20 @@ func (s *SourceTopic) awaitStable(ctx context.Context, topic string, end map[int
 
 // await returns when the group has nothing left to read before end.
 func (s *SourceTopic) await(ctx context.Context, group, topic string, end map[int32]int64) error {
+	last := "the brokers have not said how far it is"
 	for {
 		behind, err := s.behind(ctx, group, topic, end)
 		switch {
-		case ctx.Err() != nil && behind != "":
-			return fmt.Errorf("wait for group %s on topic %s (%s): %w: is stream running? give it time with -wait", group, topic, behind, ErrBehind)
-		case err != nil && ctx.Err() == nil:
-			return err
 		case err == nil && behind == "":
 			return nil
+		case err == nil:
+			last = behind
+		case ctx.Err() == nil:
+			return err
 		}
 		select {
 		case <-ctx.Done():
-			if behind == "" {
-				return ctx.Err()
-			}
+			return fmt.Errorf("wait for group %s on topic %s (%s): %w: is stream running? give it time with -wait", group, topic, last, ErrBehind)
 		case <-time.After(200 * time.Millisecond):
 		}
 	}
@@ -148,15 +147,15 @@ func (s *SourceTopic) await(ctx context.Context, group, topic string, end map[in
 func (s *SourceTopic) behind(ctx context.Context, group, topic string, end map[int32]int64) (string, error) {
 	committed, err := s.committed(ctx, group, topic)
 	if err != nil {
-		return "unknown", err
+		return "", err
 	}
 	stable, err := s.offsets(ctx, topic, listStableEnds)
 	if err != nil {
-		return "unknown", err
+		return "", err
 	}
 	starts, err := s.offsets(ctx, topic, listStarts)
 	if err != nil {
-		return "unknown", err
+		return "", err
 	}
 	for partition, to := range end {
 		from := max(committed[partition], starts[partition])
@@ -176,7 +175,7 @@ func (s *SourceTopic) behind(ctx context.Context, group, topic string, end map[i
 			func(_ int32, batch refusedBatch) error { return note(batch.Offset) },
 			func(_ [16]byte, r *kgo.Record) error { return note(r.Offset) })
 		if err != nil && !errors.Is(err, errEnough) {
-			return "unknown", err
+			return "", err
 		}
 		if left >= 0 {
 			return fmt.Sprintf("partition %d is at %d of %d", partition, left, to), nil

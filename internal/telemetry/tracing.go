@@ -3,8 +3,10 @@ package telemetry
 import (
 	"context"
 	"fmt"
+	"log/slog"
 	"net/http"
 	"net/url"
+	"sync/atomic"
 
 	"go.opentelemetry.io/contrib/instrumentation/net/http/otelhttp"
 	"go.opentelemetry.io/otel/attribute"
@@ -48,8 +50,8 @@ type Tracing struct {
 }
 
 // NewTracing exports to c.Endpoint in the background; spans beyond its queue of 2,048 are dropped, never waited
-// for. key is sent as a bearer token when it is not empty.
-func NewTracing(ctx context.Context, c TracingConfig, service, version, key string) (*Tracing, error) {
+// for. key is sent as a bearer token when it is not empty. log hears when exports begin to fail, and when they succeed again.
+func NewTracing(ctx context.Context, c TracingConfig, service, version, key string, log *slog.Logger) (*Tracing, error) {
 	if c.Endpoint == "" {
 		return &Tracing{}, nil
 	}
@@ -62,12 +64,42 @@ func NewTracing(ctx context.Context, c TracingConfig, service, version, key stri
 	if err != nil {
 		return nil, fmt.Errorf("export spans to %s: %w", c.Endpoint, err)
 	}
+	reporting := &reportingExporter{SpanExporter: exporter, endpoint: c.Endpoint, log: log}
 	provider := sdktrace.NewTracerProvider(
-		sdktrace.WithBatcher(exporter),
+		sdktrace.WithBatcher(reporting),
 		sdktrace.WithResource(resource.NewSchemaless(
 			attribute.String("service.name", service), attribute.String("service.version", version))),
 	)
-	return &Tracing{provider: provider, close: provider.Shutdown}, nil
+	return &Tracing{provider: provider, close: func(ctx context.Context) error {
+		reporting.closing.Store(true)
+		return provider.Shutdown(ctx)
+	}}, nil
+}
+
+// reportingExporter tells of failures itself: the SDK would write each to standard error, in no form. Of the last spans it does not
+// tell, as their receiver may have ended first.
+type reportingExporter struct {
+	sdktrace.SpanExporter
+	endpoint string
+	log      *slog.Logger
+	failing  bool // ExportSpans is called by one goroutine at a time
+	closing  atomic.Bool
+}
+
+// ExportSpans implements sdktrace.SpanExporter.
+func (e *reportingExporter) ExportSpans(ctx context.Context, spans []sdktrace.ReadOnlySpan) error {
+	err := e.SpanExporter.ExportSpans(ctx, spans)
+	if e.closing.Load() {
+		return nil
+	}
+	switch {
+	case err != nil && !e.failing:
+		e.log.Warn("spans of this process are lost until they can be exported", "endpoint", e.endpoint, "err", err)
+	case err == nil && e.failing:
+		e.log.Info("spans of this process are exported again", "endpoint", e.endpoint)
+	}
+	e.failing = err != nil
+	return nil
 }
 
 // Close sends what is queued, within ctx.

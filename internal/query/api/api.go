@@ -21,6 +21,7 @@ import (
 	"github.com/vigie-io/vigie/internal/query/querylog"
 	"github.com/vigie-io/vigie/internal/query/slots"
 	"github.com/vigie-io/vigie/internal/query/sqlgate"
+	"github.com/vigie-io/vigie/internal/telemetry"
 	"github.com/vigie-io/vigie/internal/tenants"
 	"github.com/vigie-io/vigie/pkg/events"
 )
@@ -229,11 +230,11 @@ func (a *API) measured(kind string, next http.Handler) http.Handler {
 		name := endpoint(kind, r.URL.Path)
 		begin := a.now()
 		a.running.WithLabelValues(name).Inc()
-		seen := &statusWriter{ResponseWriter: w, status: http.StatusOK}
+		seen := &telemetry.StatusWriter{ResponseWriter: w}
 		defer func() { // also when the handler breaks the connection off
 			a.running.WithLabelValues(name).Dec()
 			a.seconds.WithLabelValues(name).Observe(a.now().Sub(begin).Seconds())
-			a.requests.WithLabelValues(name, strconv.Itoa(seen.status)).Inc()
+			a.requests.WithLabelValues(name, strconv.Itoa(seen.Status())).Inc()
 		}()
 		hurried(seen, r, uploadTime)
 		next.ServeHTTP(seen, r)
@@ -255,17 +256,3 @@ func endpoint(kind, path string) string {
 	}
 	return "other"
 }
-
-// statusWriter remembers the status and leaves the rest to the writer inside.
-type statusWriter struct {
-	http.ResponseWriter
-	status int
-}
-
-func (w *statusWriter) WriteHeader(status int) {
-	w.status = status
-	w.ResponseWriter.WriteHeader(status)
-}
-
-// Unwrap lets http.ResponseController flush.
-func (w *statusWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }
