@@ -186,6 +186,7 @@ func (o *Outputs) addSeries(tn *tenant, ref uint32, e *entry) {
 // the accumulators. Committed or Forget must follow before the next Step.
 func (t *Task) Drain(out *Outputs, now int64) {
 	t.drained, t.counters.now, t.alerts.now = now, now, now
+	t.windows.oldest = newAdmission(&t.cfg.Config, now).oldest
 	slices.SortFunc(t.dirty, func(a, b *tenant) int { return cmp.Compare(a.name, b.name) })
 	for _, tn := range t.exceeding {
 		t.tally.dropped(tn.name, ReasonSeriesLimit, int(tn.beyond.number))

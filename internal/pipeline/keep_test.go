@@ -311,7 +311,7 @@ func TestKeepBeginsWithNewWindows(t *testing.T) {
 	if got, want := strings.Join(got, "; "), "n1 0 0 []; n1 1111 4 [a]"; got != want {
 		t.Errorf("got %s, want %s", got, want)
 	}
-	state.wantOneRule(t)
+	state.wantOneRule(t, task)
 }
 
 // What cannot be counted by value is in the window all the same, and said.

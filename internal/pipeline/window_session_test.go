@@ -151,7 +151,7 @@ func TestSessionRuleChange(t *testing.T) {
 	if got, want := strings.Join(rows, ";"), "acme 1-11 v1 n1;acme 2-35 v1 n2"; got != want {
 		t.Errorf("got %q, want %q", got, want)
 	}
-	state.wantOneRule(t)
+	state.wantOneRule(t, task)
 }
 
 // A window takes events of a series that met the limit of active series, and is corrected by them, though no pane has them.

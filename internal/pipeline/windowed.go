@@ -21,7 +21,8 @@ var _ state.Operator = (*windowed)(nil)
 
 // windowed are the open windows of a task's windowed rollups, as an Operator. Under a rule's id the log has the rule's
 // definition, how far the windows of each tenant are, and what is open of each tenant and series; so a rule that
-// configuration no longer has finishes its windows all the same, and is then forgotten.
+// configuration no longer has finishes its windows all the same. It is forgotten when no event that is still taken could be in
+// one that has closed: should the rule come back before, such an event would make the window anew and take its place.
 //
 // What the log has is in no memory but the stores themselves: they keep what an epoch changes as it was until it is settled.
 type windowed struct {
@@ -34,6 +35,7 @@ type windowed struct {
 
 	diverted diverted // of the epoch
 	limits   *tenants.Config
+	oldest   int64 // time of an event that is still taken
 
 	at     *aggregate.Measurement // what update takes
 	more   *particular
@@ -196,9 +198,10 @@ func (w *windowed) next(tenant string) int64 {
 
 // Changes implements Operator.
 func (w *windowed) Changes(emit func(key, value []byte)) {
-	if !w.touched {
+	if !w.touched && !slices.ContainsFunc(w.stores, w.ended) {
 		return
 	}
+	w.touched = true
 	for _, s := range w.stores {
 		w.changes(s)
 	}
@@ -228,7 +231,7 @@ func (w *windowed) remove(key string) {
 }
 
 func (w *windowed) changes(s *windowStore) {
-	s.next = windowNext{defined: s.defined, in: s.in, ended: !s.current && s.empty()}
+	s.next = windowNext{defined: s.defined, in: s.in, ended: w.ended(s)}
 	before := len(w.changed)
 	s.changes(func(tenant string, was, is windows.Progress) {
 		if s.next.ended {
@@ -262,6 +265,19 @@ func (w *windowed) changes(s *windowStore) {
 		s.next.defined = true
 		w.write(windowKey(s.id, windowDefinition, "", ""), func(dst []byte) []byte { return append(dst, s.definition...) })
 	}
+}
+
+// ended says whether a rule can be forgotten.
+func (w *windowed) ended(s *windowStore) bool {
+	if s.current || !s.empty() {
+		return false
+	}
+	for tenant := range s.tenants {
+		if s.Progress(tenant).Fired > w.oldest {
+			return false
+		}
+	}
+	return true
 }
 
 // empty says whether nothing is open or can be corrected.

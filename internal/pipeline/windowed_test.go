@@ -218,7 +218,63 @@ func TestWindowsRuleChange(t *testing.T) {
 	if got, want := strings.Join(rows, ";"), "acme 0-10 v1 n1;acme 0-20 v1 n1"; got != want {
 		t.Errorf("got %q, want %q", got, want)
 	}
-	state.wantOneRule(t)
+	state.wantOneRule(t, task)
+}
+
+// A rule that is taken away and comes back knows which of its windows have closed.
+func TestWindowsRuleComesBack(t *testing.T) {
+	state, table := stateLog{}, windowTable{}
+	run := func(w pipeline.Window, seconds ...int) {
+		t.Helper()
+		cfg := pipeline.DefaultConfig()
+		if w != (pipeline.Window{}) {
+			cfg = windowedConfig(w)
+		}
+		task := windowedTask(cfg) // as after a restart
+		state.restore(t, task)
+		var records []pipeline.Record
+		for _, second := range seconds {
+			records = append(records, record("acme", at10(second, "s")))
+		}
+		step(task, start.Add(2*time.Minute), records...)
+		out := drain(task, start.Add(2*time.Minute))
+		task.Committed(true)
+		state.append(out.State)
+		table.insert(t, out)
+	}
+	rule := pipeline.Window{Tumbling: 10 * time.Second}
+	run(rule, 1, 2, 3, 30)
+	run(pipeline.Window{}, 60)
+	run(pipeline.Window{}, 61)
+	run(rule, 4, 75)
+	if got := table["acme w s 0 10"]; got.count != 3 {
+		t.Errorf("got %d events in the closed window, want the 3 it closed with", got.count)
+	}
+}
+
+// wantOneRule checks that an old rule goes, but not before no event can come that one of its windows has counted.
+func (s stateLog) wantOneRule(t *testing.T, task *pipeline.Task) {
+	t.Helper()
+	for _, c := range []struct {
+		after time.Duration
+		rules int
+	}{{-time.Minute, 2}, {time.Hour, 1}} {
+		s.append(drain(task, start.Add(pipeline.DefaultConfig().MaxPast+c.after)).State)
+		task.Committed(true)
+		if got := s.rules(); got != c.rules {
+			t.Errorf("max_past and %s later: got %d rules in state, want %d", c.after, got, c.rules)
+		}
+	}
+}
+
+// rules are how many the log defines.
+func (s stateLog) rules() (n int) {
+	for key := range s {
+		if key[0] == 2 && key[10] == 'd' {
+			n++
+		}
+	}
+	return n
 }
 
 // Windows that are open finish as they began whatever becomes of their rule: it is given another shape, or removed.
@@ -243,14 +299,11 @@ func TestWindowsOutliveTheirRule(t *testing.T) {
 		if got := strings.Join(rows, ";"); got != want {
 			t.Errorf("%s: got %q, want %q", name, got, want)
 		}
-		definitions := 0
-		for key := range state {
-			if key[0] == 2 && key[10] == 'd' {
-				definitions++
-			}
-		}
-		if definitions != rules {
-			t.Errorf("%s: got %d rules in state, want %d", name, definitions, rules)
+		task := windowedTask(cfg)
+		state.restore(t, task)
+		state.append(drain(task, start.Add(cfg.MaxPast+time.Hour)).State)
+		if got := state.rules(); got != rules {
+			t.Errorf("%s: got %d rules in state in the end, want %d", name, got, rules)
 		}
 	}
 	f("the same", windowedConfig(pipeline.Window{Tumbling: 10 * time.Second}), 1, "acme 0-10 v1 n3;acme 10-20 v1 n1")
@@ -259,20 +312,6 @@ func TestWindowsOutliveTheirRule(t *testing.T) {
 		"acme -10-10 v1 n1;acme 0-10 v1 n2;acme 0-20 v1 n2;acme 10-30 v1 n1")
 	f("sessions", windowedConfig(pipeline.Window{Session: &pipeline.SessionWindow{Gap: 7 * time.Second}}), 1, "acme 0-10 v1 n2;acme 16-23 v1 n1;acme 4-11 v1 n1")
 	f("calendar", windowedConfig(pipeline.Window{Calendar: &pipeline.CalendarWindow{Unit: "day"}}), 1, "acme 0-10 v1 n2")
-}
-
-// wantOneRule checks that an old rule has gone.
-func (s stateLog) wantOneRule(t *testing.T) {
-	t.Helper()
-	definitions := 0
-	for key := range s {
-		if key[0] == 2 && key[10] == 'd' {
-			definitions++
-		}
-	}
-	if definitions != 1 {
-		t.Errorf("got %d rules in state, want the new one alone", definitions)
-	}
 }
 
 // The bytes are those of docs/format/state.md.

@@ -18,7 +18,7 @@ func Generate(seed uint64) *Scenario {
 	g := generator{rand.New(rand.NewPCG(seed, 0x7669676965))}
 	s := &Scenario{Name: fmt.Sprintf("seed %d", seed), Shape: Shape{
 		Brokers: 1 + g.IntN(3), Workers: 1 + g.IntN(3), Sinks: 1 + g.IntN(2), Partitions: int32(1 + g.IntN(4)),
-		Windows: pick(g, 0, len(declared)), Transactions: pick(g, 1, 2, 2), Protocol: 1,
+		Windows: pick(g, 0, len(declared[0])), Transactions: pick(g, 1, 2, 2), Protocol: 1,
 	}}
 	if s.Shape.Transactions == 2 {
 		s.Shape.Protocol = pick(g, 1, 1, 2) // which brokers of old do not know
@@ -72,7 +72,7 @@ func (g generator) process(shape *Shape) string {
 func (g generator) worker(shape *Shape) string { return workerName(1 + g.IntN(shape.Workers)) }
 
 func (g generator) trouble(shape *Shape) Step {
-	switch n := g.IntN(20); {
+	switch n := g.IntN(23); {
 	case n < 4:
 		return g.crash(shape)
 	case n < 7:
@@ -85,6 +85,10 @@ func (g generator) trouble(shape *Shape) Step {
 		return g.networkTrouble(shape)
 	case n < 19:
 		return g.sinkTrouble(shape)
+	case n < 20:
+		return tenantStep{tenant: pick(g, "acme", "demo", "zeta"), shards: 1 + g.IntN(4)}
+	case n < 22 && shape.Windows > 0:
+		return rulesStep{1 + g.IntN(len(declared))}
 	default:
 		return healStep{}
 	}

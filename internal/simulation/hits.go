@@ -59,7 +59,7 @@ func drawn() (kinds []string) {
 			kinds = append(kinds, errorKind(key))
 		}
 	}
-	kinds = append(kinds, "broker move leaders", "broker fence", "broker trim", "broker compact")
+	kinds = append(kinds, "broker move leaders", "broker fence", "broker trim", "broker compact", hitRules, hitShards)
 	for _, what := range []string{"cut", "lose", "delay", "hold", "silence", "silence at a moment"} {
 		kinds = append(kinds, "network "+what)
 	}
@@ -75,6 +75,11 @@ func drawn() (kinds []string) {
 	slices.Sort(kinds)
 	return slices.Compact(kinds)
 }
+
+const (
+	hitRules  = "windowed rollups changed"
+	hitShards = "shards changed"
+)
 
 func crashKind(role, moment string) string {
 	switch moment {

@@ -49,7 +49,7 @@ func TestParseErrors(t *testing.T) {
 			t.Errorf("%q:\n got  %v\n want %s", text, err, want)
 		}
 	}
-	f("\n# fine\nevnt acme", `x.scenario:3: statement "evnt": want one of advance, brokers, crash, event, expect, fault, garbage, heal, log, partitions, protocol, rebalance, restart, sinks, tenant, transactions, watermark, windows, workers`)
+	f("\n# fine\nevnt acme", `x.scenario:3: statement "evnt": want one of advance, brokers, crash, event, expect, fault, garbage, heal, log, partitions, protocol, rebalance, restart, rules, sinks, tenant, transactions, watermark, windows, workers`)
 	f("advance 1s\nworkers 2", "x.scenario:2: workers: want it before the first statement")
 	f("event acme", "x.scenario:1: event: metric is missing")
 	f("event acme latency 0.3", `x.scenario:1: event: value "0.3": want a multiple of 1/1024 up to 1048576, so that sums are exact`)

@@ -15,10 +15,11 @@ func sinkName(n int) string { return "sink " + strconv.Itoa(n) }
 
 // process is one run of a worker or a sink.
 type process struct {
-	name string
-	wire *wire
-	stop context.CancelFunc
-	done chan struct{}
+	name  string
+	wire  *wire
+	rules int // the set of declared rollups that it has
+	stop  context.CancelFunc
+	done  chan struct{}
 
 	mu    sync.Mutex
 	traps map[string]func() // by moment
@@ -48,7 +49,7 @@ func (p *process) reach(moment string) {
 // launch starts a process that does not run.
 func (w *World) launch(name string) {
 	ctx, stop := context.WithCancel(context.Background())
-	p := &process{name: name, wire: newWire(w.network.DialContext), stop: stop, done: make(chan struct{}), traps: map[string]func(){}}
+	p := &process{name: name, wire: newWire(w.network.DialContext), rules: w.Recount.windows.set, stop: stop, done: make(chan struct{}), traps: map[string]func(){}}
 	cfg := w.cfg
 	cfg.Dial = p.wire.DialContext
 	cfg.Instance = instance(name)

@@ -15,11 +15,14 @@ func (w *World) worker(ctx context.Context, cfg kafka.Config, p *process) {
 	shape := pipeline.DefaultConfig()
 	shape.ResultsTopic, shape.DLQTopic = cfg.Topics.Results.Name, cfg.Topics.DLQ.Name
 	if w.shape.Windows > 0 {
-		shape.Rollups, shape.WatermarkDelay, shape.IdleAfter = w.shape.rollups(), 2*time.Second, 3*time.Second
+		shape.WatermarkDelay, shape.IdleAfter = 2*time.Second, 3*time.Second
+	}
+	for _, d := range rollups(p.rules, w.shape.Windows) {
+		shape.Rollups = append(shape.Rollups, d.Rollup)
 	}
 	worker := pipeline.NewWorker(pipeline.WorkerConfig{
 		Config: shape, Encoder: clickhouse.Encoder{}, Metrics: w.metrics, Log: w.log.With("process", p.name),
-		Limits: w.tenantLimits,
+		Limits: w.limits.Load,
 		Open: func(ctx context.Context) (pipeline.Session, func(), error) {
 			opening, cancel := context.WithTimeout(ctx, time.Minute)
 			defer cancel()

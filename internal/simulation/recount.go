@@ -14,9 +14,10 @@ type Recount struct {
 	windows recountWindows
 }
 
-// NewRecount returns one that has counted nothing. windows is how many of the declared rollups it counts.
+// NewRecount returns one that has counted nothing. windows is how many rollups it counts of a set of those that are declared, the
+// first set to begin with.
 func NewRecount(windows int) *Recount {
-	return &Recount{Contents{}, recountWindows{windows, Contents{}, map[sessionsOf][]*events.Metric{}}}
+	return &Recount{Contents{}, recountWindows{windows, 1, Contents{}, map[sessionsOf][]*events.Metric{}}}
 }
 
 // all is what has to be stored when all windows are closed.

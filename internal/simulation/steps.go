@@ -1,11 +1,13 @@
 package simulation
 
 import (
+	"cmp"
 	"fmt"
 	"strconv"
 	"strings"
 	"time"
 
+	"github.com/vigie-io/vigie/internal/tenants"
 	"github.com/vigie-io/vigie/pkg/events"
 	"github.com/vigie-io/vigie/pkg/series"
 )
@@ -16,29 +18,35 @@ var verbs map[string]func(*statement) Step
 func init() { // as they refer to themselves in their errors
 	verbs = map[string]func(*statement) Step{
 		"tenant": parseTenant, "event": parseEvent, "log": parseLog, "garbage": parseGarbage, "advance": parseAdvance,
-		"crash": parseCrash, "restart": parseRestart, "rebalance": parseRebalance, "fault": parseFault, "heal": parseHeal,
+		"rules": parseRules, "crash": parseCrash, "restart": parseRestart, "rebalance": parseRebalance, "fault": parseFault, "heal": parseHeal,
 		"watermark": parseWatermark, "expect": parseExpect,
 	}
 }
 
-// tenantStep sets a tenant's limit of active series in each task.
+// tenantStep sets a tenant's limit of active series in each task, and in how many shards its events come. Workers
+// take it up as they run.
 type tenantStep struct {
 	tenant string
 	series int
+	shards int
 }
 
 func parseTenant(s *statement) Step {
-	return tenantStep{s.name("tenant"), s.numberField("series", 0, 1, 1000)}
+	return tenantStep{s.name("tenant"), s.numberField("series", 0, 1, 1000), s.numberField("shards", 0, 1, 16)}
 }
 
 func (s tenantStep) String() string {
-	return "tenant " + s.tenant + add(nil, "series", s.series, 0).String()
+	return "tenant " + s.tenant + add(add(nil, "series", s.series, 0), "shards", s.shards, 0).String()
 }
 
 func (s tenantStep) run(w *World) error {
-	if s.series > 0 {
-		w.limits[s.tenant] = s.series
-	}
+	w.limit(s.tenant, func(l *tenants.Limits) {
+		if s.shards > 0 && s.shards != l.Shards {
+			w.hits.add(hitShards, 1)
+		}
+		l.ActiveSeries = cmp.Or(s.series, l.ActiveSeries)
+		l.Shards = cmp.Or(s.shards, l.Shards)
+	})
 	return nil
 }
 

@@ -12,6 +12,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/vigie-io/vigie/internal/ingest"
+	"github.com/vigie-io/vigie/internal/tenants"
 	"github.com/vigie-io/vigie/pkg/events"
 )
 
@@ -21,8 +22,8 @@ func (w *World) publish(client *kgo.Client, topic string, partition int32, tenan
 	defer cancel()
 	var failed kgo.FirstErrPromise
 	var last *kgo.Record
-	for range n {
-		last = &kgo.Record{Topic: topic, Partition: partition, Key: []byte(tenant), Value: value, Headers: []kgo.RecordHeader{
+	for i := range n {
+		last = &kgo.Record{Topic: topic, Partition: partition, Key: w.key(tenant, i), Value: value, Headers: []kgo.RecordHeader{
 			{Key: ingest.HeaderTenant, Value: []byte(tenant)}, {Key: ingest.HeaderContentType, Value: []byte("application/json")},
 		}}
 		client.Produce(ctx, last, failed.Promise())
@@ -31,6 +32,14 @@ func (w *World) publish(client *kgo.Client, topic string, partition int32, tenan
 		return "", fmt.Errorf("publish to %s/%d: %w", topic, partition, err)
 	}
 	return position(last.Topic, strconv.Itoa(int(last.Partition)), strconv.FormatInt(last.Offset, 10)), nil
+}
+
+// key is the Kafka key of a tenant's record: its shards take turns.
+func (w *World) key(tenant string, i int) []byte {
+	if shard := i % w.limits.Load().For(tenants.ID(tenant)).Shards; shard > 0 {
+		return fmt.Appendf(nil, "%s#%d", tenant, shard)
+	}
+	return []byte(tenant)
 }
 
 // garbled packs batches into what nobody can unpack.
@@ -64,7 +73,7 @@ func (w *World) publishMetrics(partition int32, metrics []events.Metric, n int) 
 
 // claim notes an event that has been acknowledged, for progress to be held against. Those that a limit may drop are left out.
 func (w *World) claim(topic string, partition int32, m *events.Metric) {
-	if w.limits[m.Tenant] > 0 {
+	if w.limits.Load().Overrides[tenants.ID(m.Tenant)].ActiveSeries > 0 {
 		return
 	}
 	key := Key{

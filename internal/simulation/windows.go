@@ -16,31 +16,41 @@ const windowTable = "windows"
 // lateness is longer than any event of a schedule is late.
 const lateness = 48 * time.Hour
 
-// declared are the windowed rollups that a World may have, one of each kind: Shape.Windows is how many of them it has. They
-// are short, so that all windows are closed soon after the last event.
-var declared = []struct {
-	pipeline.Rollup
-	windows func(t int64) []span // that an event lies in; nil: sessions
-}{
-	{windowed("tumbling_w", pipeline.Window{Tumbling: 5 * time.Second, AllowedLateness: lateness}), aligned(5, 5)},
-	{windowed("sessions_w", pipeline.Window{Session: &pipeline.SessionWindow{Gap: sessionGap * time.Second}, AllowedLateness: lateness}), nil},
-	{windowed("hopping_w", pipeline.Window{
-		Hopping: &pipeline.HoppingWindow{Size: 6 * time.Second, Every: 2 * time.Second}, AllowedLateness: lateness, Late: "merge"}), aligned(6, 2)},
-	{windowed("diverted_w", pipeline.Window{Tumbling: 4 * time.Second, Late: "divert"}), aligned(4, 4)},
+// declared are the sets of windowed rollups that a World may have: Shape.Windows is how many of a set it has. The
+// first set has one of each kind, the second gives all of them another size, and the third has none. Windows are
+// short, so that all are closed soon after the last event.
+var declared = [...][]declaredRollup{
+	{
+		{windowed("tumbling_w", pipeline.Window{Tumbling: 5 * time.Second, AllowedLateness: lateness}), aligned(5, 5), 0},
+		{windowed("sessions_w", pipeline.Window{Session: &pipeline.SessionWindow{Gap: 3 * time.Second}, AllowedLateness: lateness}), nil, 3},
+		{windowed("hopping_w", pipeline.Window{
+			Hopping: &pipeline.HoppingWindow{Size: 6 * time.Second, Every: 2 * time.Second}, AllowedLateness: lateness, Late: "merge"}), aligned(6, 2), 0},
+		{windowed("diverted_w", pipeline.Window{Tumbling: 4 * time.Second, Late: "divert"}), aligned(4, 4), 0},
+	},
+	{
+		{windowed("tumbling_w", pipeline.Window{Tumbling: 7 * time.Second, AllowedLateness: lateness}), aligned(7, 7), 0},
+		{windowed("sessions_w", pipeline.Window{Session: &pipeline.SessionWindow{Gap: 2 * time.Second}, AllowedLateness: lateness}), nil, 2},
+		{windowed("hopping_w", pipeline.Window{
+			Hopping: &pipeline.HoppingWindow{Size: 9 * time.Second, Every: 3 * time.Second}, AllowedLateness: lateness, Late: "merge"}), aligned(9, 3), 0},
+		{windowed("diverted_w", pipeline.Window{Tumbling: 3 * time.Second, Late: "divert"}), aligned(3, 3), 0},
+	},
+	{},
 }
 
-const sessionGap = 3 // seconds
+type declaredRollup struct {
+	pipeline.Rollup
+	windows func(t int64) []span // that an event lies in; nil: sessions
+	gap     uint32               // of sessions, seconds
+}
+
+// rollups are the first n of a set, or all there are.
+func rollups(set, n int) []declaredRollup {
+	all := declared[set-1]
+	return all[:min(n, len(all))]
+}
 
 func windowed(name string, w pipeline.Window) pipeline.Rollup {
 	return pipeline.Rollup{Name: name, From: events.Metrics, By: []string{"service"}, Window: &w}
-}
-
-// rollups are those of the shape.
-func (s Shape) rollups() (list []pipeline.Rollup) {
-	for _, d := range declared[:s.Windows] {
-		list = append(list, d.Rollup)
-	}
-	return list
 }
 
 // span is [Start, End) in Unix seconds.
@@ -58,22 +68,23 @@ func aligned(size, every int64) func(t int64) []span {
 
 // recountWindows counts events of a source partition window by window. What is late counts with the rest, wherever it is kept.
 type recountWindows struct {
-	count int // of declared
+	count int // of a set of declared
+	set   int // in force
 	Contents
 	sessions map[sessionsOf][]*events.Metric
 }
 
 // sessionsOf is whose sessions they are.
 type sessionsOf struct {
-	rollup int
-	key    Key // without bounds
+	gap uint32 // seconds
+	key Key    // without bounds
 }
 
 func (r *recountWindows) metric(m *events.Metric, part string) {
 	if m.Kind != events.Observation && m.Kind != events.Delta {
 		return // levels have no sum over series
 	}
-	for i, d := range declared[:r.count] {
+	for _, d := range rollups(r.set, r.count) {
 		of := *m
 		of.Name, of.Labels = d.Name, nil
 		service := m.Labels.Get("service")
@@ -82,7 +93,7 @@ func (r *recountWindows) metric(m *events.Metric, part string) {
 		}
 		key := Key{Table: windowTable, Tenant: m.Tenant, Metric: d.Name, Service: service, Series: identify(&of), Part: part}
 		if d.windows == nil {
-			r.sessions[sessionsOf{i, key}] = append(r.sessions[sessionsOf{i, key}], &of)
+			r.sessions[sessionsOf{d.gap, key}] = append(r.sessions[sessionsOf{d.gap, key}], &of)
 			continue
 		}
 		for _, s := range d.windows(m.Time / 1e9) {
@@ -106,7 +117,7 @@ func (r *recountWindows) contents() Contents {
 			if i == 0 || t >= key.End {
 				key.Start, cell = t, newCell()
 			}
-			key.End = t + sessionGap
+			key.End = t + of.gap
 			cell.add(m)
 			if i+1 == len(list) || uint32(list[i+1].Time/1e9) >= key.End {
 				out.at(key).merge(cell)

@@ -7,6 +7,7 @@ import (
 	"maps"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -56,7 +57,7 @@ type World struct {
 	log       *slog.Logger
 	processes map[string]*process // by name: "worker 1"
 	abandoned sync.WaitGroup
-	limits    map[string]int // active series, by tenant
+	limits    atomic.Pointer[tenants.Config]
 	registry  *prometheus.Registry
 	metrics   *pipeline.Metrics
 	counters  *sink.Metrics
@@ -71,9 +72,11 @@ type World struct {
 func NewWorld(shape Shape, hits *Hits, log *slog.Logger) (*World, error) {
 	w := &World{
 		hits: hits, Server: NewServer(), Recount: NewRecount(shape.Windows), shape: shape, start: time.Now(), log: log,
-		processes: map[string]*process{}, limits: map[string]int{}, refused: map[string]bool{}, registry: prometheus.NewRegistry(),
+		processes: map[string]*process{}, refused: map[string]bool{}, registry: prometheus.NewRegistry(),
 	}
 	w.Server.hits = hits
+	limits := tenants.DefaultConfig()
+	w.limits.Store(&limits)
 	w.metrics, w.counters = pipeline.NewMetrics(w.registry), sink.NewMetrics(w.registry)
 	var ports []int
 	for i := range shape.Brokers {
@@ -190,12 +193,15 @@ func (w *World) disarm() {
 	w.faults = nil
 }
 
-// tenantLimits are the scenario's limits.
-func (w *World) tenantLimits() *tenants.Config {
-	limits := tenants.DefaultConfig()
-	limits.Overrides = make(map[tenants.ID]tenants.Limits)
-	for tenant, n := range w.limits {
-		limits.Overrides[tenants.ID(tenant)] = tenants.Limits{ActiveSeries: n}
+// limit changes what is set of a tenant while everything runs.
+func (w *World) limit(tenant string, change func(*tenants.Limits)) {
+	limits := *w.limits.Load()
+	limits.Overrides = maps.Clone(limits.Overrides)
+	if limits.Overrides == nil {
+		limits.Overrides = map[tenants.ID]tenants.Limits{}
 	}
-	return &limits
+	of := limits.Overrides[tenants.ID(tenant)]
+	change(&of)
+	limits.Overrides[tenants.ID(tenant)] = of
+	w.limits.Store(&limits)
 }
