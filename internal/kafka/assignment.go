@@ -5,6 +5,7 @@ import (
 	"sync"
 
 	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/vigie-io/vigie/internal/pipeline"
 )
@@ -51,11 +52,27 @@ func (a *assignment) wakes(wake func()) {
 	}
 }
 
-func (a *assignment) watch(b kgo.GroupBalancer) kgo.GroupBalancer { return watchedBalancer{b, a} }
+// watch has the assignment told of what the balancer gives. standing tells of the group's plan while the group rests.
+func (a *assignment) watch(b kgo.GroupBalancer, standing func() standingPlan) kgo.GroupBalancer {
+	return watchedBalancer{b, a, standing}
+}
 
 type watchedBalancer struct {
 	kgo.GroupBalancer
 	assignment *assignment
+	standing   func() standingPlan
+}
+
+// MemberBalancer runs in the group's leader.
+func (w watchedBalancer) MemberBalancer(members []kmsg.JoinGroupResponseMember) (kgo.GroupMemberBalancer, map[string]struct{}, error) {
+	balancer, topics, err := w.GroupBalancer.MemberBalancer(members)
+	if err != nil {
+		return nil, nil, err
+	}
+	if plan := w.standing(); plan.of(members) {
+		return keepingBalancer{balancer, plan}, topics, nil
+	}
+	return balancer, topics, nil
 }
 
 // ParseSyncAssignment runs before the client fetches from what is new.

@@ -6,9 +6,9 @@ import (
 	"sync"
 )
 
-// mark is what a member notes beside an offset that it commits: which topic, of which cluster, the offset belongs to. Kafka
-// keeps offsets by a topic's name, and one that is deleted has a namesake soon. Tools that mirror or back up groups
-// may copy it into another cluster.
+// mark is what a member notes beside an offset that it commits: which topic, of which cluster, the offset belongs to.
+// Kafka keeps offsets by a topic's name, and one that is deleted has a namesake soon. Tools that mirror or back up
+// groups may copy it into another cluster.
 type mark struct {
 	cluster string
 	topic   [16]byte
@@ -19,8 +19,8 @@ const (
 	markTopic   = "topic="
 )
 
-// write appends the mark to the id of the member. Without both parts it is of no use, and the id stands alone, as it did in
-// older versions.
+// write appends the mark to the id of the member. Without both parts it is of no use, and the id stands alone, as it
+// did in older versions.
 func (m mark) write(member string) string {
 	if m.cluster == "" || m.topic == [16]byte{} {
 		return member
@@ -43,8 +43,8 @@ func readMark(metadata string) (m mark) {
 	return mark{cluster, [16]byte(id)}
 }
 
-// marks are those of a session's sources. They are known once state of the topic has been read, and nothing is read from
-// it before. Safe for concurrent use.
+// marks are those of a session's sources. They are known once state of the topic has been read, and nothing is read
+// from it before. Safe for concurrent use.
 type marks struct {
 	mu sync.Mutex
 	of map[string]mark // by topic

@@ -34,8 +34,8 @@ func (s *Session) withOffsets(ctx context.Context) context.Context {
 	})
 }
 
-// commitStanding has one of the offsets committed that the session has committed or begun with, if there is one: of a topic
-// whose mark is known, if there is one.
+// commitStanding has one of the offsets committed that the session has committed or begun with, if there is one: of a
+// topic whose mark is known, if there is one.
 func (s *Session) commitStanding(request *kmsg.TxnOffsetCommitRequest) {
 	var standing pipeline.Partition
 	behind, found := kgo.EpochOffset{}, false

@@ -20,7 +20,7 @@ func memberID(instance string, slot int) string { return fmt.Sprintf("%s-%d", in
 // protocol is how the session shares partitions with others and learns what it is given.
 func (s *Session) protocol() []kgo.Opt {
 	if s.cfg.GroupProtocol == protocolClassic {
-		return []kgo.Opt{kgo.Balancers(s.assignment.watch(kgo.CooperativeStickyBalancer()))}
+		return []kgo.Opt{kgo.Balancers(s.assignment.watch(kgo.CooperativeStickyBalancer(), s.standingPlan))}
 	}
 	return []kgo.Opt{
 		kgo.ServerSideBalancer(),

@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"math/rand/v2"
+	"reflect"
 	"slices"
 	"strconv"
 	"strings"
@@ -173,6 +175,7 @@ func (w *worker) commit(ctx context.Context) error {
 // conformance is what every broker has to give a Session. install makes a fresh installation.
 func conformance(t *testing.T, install func(t *testing.T) kafka.Config) {
 	t.Run("rebalance", func(t *testing.T) { testRebalance(t, install(t)) })
+	t.Run("leader restarts", func(t *testing.T) { testLeaderRestarts(t, install(t)) })
 	promises(t, install)
 }
 
@@ -452,6 +455,59 @@ func testRecreated(t *testing.T, cfg kafka.Config) {
 	})
 	if want := words("d"); !slices.Equal(values, want) {
 		t.Errorf("polled: got %v, want %v", values, want)
+	}
+}
+
+// testLeaderRestarts opens each of three sessions again, one of which leads the group: it has what it had, and the
+// others are not made to join anew.
+func testLeaderRestarts(t *testing.T, cfg kafka.Config) {
+	said := &lines{}
+	log := slog.New(slog.NewTextHandler(said, &slog.HandlerOptions{Level: slog.LevelDebug}))
+	open := func(slot int) *kafka.Session {
+		t.Helper()
+		s, err := kafka.NewSession(deadline(t), cfg, slot, nil, log)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return s
+	}
+	sessions := []*kafka.Session{open(0), open(1), open(2)}
+	defer func() {
+		for _, s := range sessions {
+			s.Close()
+		}
+	}()
+	share := func() (shares [3][]pipeline.Partition) {
+		t.Helper()
+		await(t, "all partitions shared", func() bool {
+			total := 0
+			for i, s := range sessions {
+				shares[i] = nil
+				for _, r := range poll(t, s).Assigned {
+					shares[i] = append(shares[i], r.Partition)
+				}
+				if _, err := s.Commit(deadline(t), nil); err != nil {
+					t.Fatal(err)
+				}
+				if len(shares[i]) < 2 {
+					return false
+				}
+				total += len(shares[i])
+			}
+			return total == 8
+		})
+		return shares
+	}
+	before := share()
+	for slot := range sessions {
+		sessions[slot].Close()
+		sessions[slot] = open(slot)
+		if got := share(); !reflect.DeepEqual(got, before) {
+			t.Errorf("session %d restarted: got shares %v, want %v", slot, got, before)
+		}
+	}
+	if said.has("was reassigned old plan") {
+		t.Error("the group's leader restarted, and all had to join anew")
 	}
 }
 

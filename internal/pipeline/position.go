@@ -97,8 +97,8 @@ func (p *position) Len() int {
 // Bytes implements Operator.
 func (p *position) Bytes() int64 { return 24 * int64(p.Len()) }
 
-// Begin says where records will come from; it follows the last Restore. The task must not be stepped after an error, which
-// says what an operator can do, and not when the group's offset has to be moved first.
+// Begin says where records will come from; it follows the last Restore. The task must not be stepped after an error,
+// which says what an operator can do, and not when the group's offset has to be moved first.
 func (t *Task) Begin(o Origin) (*Move, error) {
 	r := &t.reading
 	if o.TopicID == [16]byte{} {
@@ -125,10 +125,10 @@ func (t *Task) Begin(o Origin) (*Move, error) {
 	}
 }
 
-// outlived says whether the group's offset is of a topic that is gone: brokers drop the offsets of a topic that is deleted, but
-// take one by its name that a member commits a moment later. Within a cluster the id of a topic changes in no other way,
-// so nothing of the new one has been read. Where results are of the old one an offset beyond the start of the new is no
-// better: no results go with it.
+// outlived says whether the group's offset is of a topic that is gone: brokers drop the offsets of a topic that is
+// deleted, but take one by its name that a member commits a moment later. Within a cluster the id of a topic changes
+// in no other way, so nothing of the new one has been read. Where results are of the old one an offset beyond the
+// start of the new is no better: no results go with it.
 func (o *Origin) outlived(old bool) bool {
 	return o.Committed >= 0 && o.Of != [16]byte{} && (o.Of != o.TopicID || old && o.Committed > o.Start)
 }
