@@ -18,7 +18,7 @@ import (
 var (
 	seed      = flag.Uint64("seed", 0, "run the schedule of this seed only, -tries times")
 	tries     = flag.Int("tries", 20, "runs of -seed, and of each scenario while it is being shrunk")
-	schedules = flag.Int("schedules", 200, "random schedules to run")
+	schedules = flag.Int("schedules", 600, "random schedules to run")
 	base      = flag.Uint64("base", 1, "seed of the first of them; 0 takes one from the clock")
 )
 
@@ -62,7 +62,7 @@ func TestSchedules(t *testing.T) {
 }
 
 // enough schedules meet every kind of fault.
-const enough = 200
+const enough = 600
 
 func replay(t *testing.T, seed uint64) {
 	s := simulation.Generate(seed)
