@@ -232,7 +232,7 @@ func (d *database) oneTask(t testing.TB, left []events.Metric, rollups []pipelin
 			block, err := clickhouse.Encoder{}.EncodeSeries(nil, rows)
 			insert(pipeline.TableSeries, len(rows.Tenant), block, err)
 		}
-		for _, rows := range out.Windows {
+		for _, rows := range out.Windows.Blocks {
 			block, err := clickhouse.Encoder{}.EncodeWindows(nil, rows)
 			insert(pipeline.TableWindows, len(rows.Tenant), block, err)
 			d.blocks = append(d.blocks, verify.Block{Rows: len(rows.Tenant), Bytes: block})

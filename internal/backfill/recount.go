@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/vigie-io/vigie/internal/pipeline"
+	"github.com/vigie-io/vigie/internal/pipeline/verify"
 	"github.com/vigie-io/vigie/internal/tenants"
 	"github.com/vigie-io/vigie/pkg/events"
 )
@@ -115,7 +116,7 @@ func planField(plan, name string) (string, bool) {
 func (r *Recount) Signal() events.Signal { return r.cfg.Signal }
 
 // Records calls fn for each row that became a record, with what became of its file. Both are valid during the call.
-func (r *Recount) Records(ctx context.Context, fn func(record *pipeline.Record, of *pipeline.LoadedFile) error) error {
+func (r *Recount) Records(ctx context.Context, fn func(record *pipeline.Record, of *verify.LoadedFile) error) error {
 	for _, f := range r.files {
 		run, err := r.begin(ctx, f)
 		if err != nil {
@@ -125,7 +126,7 @@ func (r *Recount) Records(ctx context.Context, fn func(record *pipeline.Record, 
 			return fmt.Errorf("recount %s: job %s has not finished it: run it to its end", f.path, r.cfg.Job)
 		}
 		run.known = nil // all chunks are wanted
-		of := &pipeline.LoadedFile{Parts: r.parts[f.hash]}
+		of := &verify.LoadedFile{Parts: r.parts[f.hash]}
 		of.Oldest, of.Newest = run.span()
 		s := &stepper{key: r.key, each: func(record *pipeline.Record) error { return fn(record, of) }}
 		err = run.chunks(ctx, func(c *chunk) bool {

@@ -68,11 +68,11 @@ func names(sets []*set) (names []string) {
 // eachWindows calls fn for the rows of all sets: the same blocks whenever the sets are the same. A replacement leaves out windows that
 // reach over an edge of its hours, and counts them by rule: the files hold but a part of their events.
 func (j *Job) eachWindows(across map[uint64]int, fn func(*pipeline.WindowRows) error) error {
-	parts, rollups := map[uint64]string{}, []pipeline.Rollup{}
+	parts, rules := map[uint64]string{}, []*pipeline.WindowRule{}
 	var ordered []string
 	for _, set := range j.windowed() {
 		parts[set.rule] = set.part(j.ledger)
-		rollups = append(rollups, *set.rollup)
+		rules = append(rules, set.rollup.WindowRule())
 		if ordered = append(ordered, set.runs()...); increases(set.rollup) {
 			ordered = append(ordered, set.run())
 		}
@@ -90,7 +90,7 @@ func (j *Job) eachWindows(across map[uint64]int, fn func(*pipeline.WindowRows) e
 			return is
 		}
 	}
-	closing := pipeline.NewClosing(&cfg, rollups, func(rule uint64) string { return parts[rule] }, within)
+	closing := pipeline.NewClosing(rules, cfg.BlockRows, int(cfg.BlockBytes), func(rule uint64) string { return parts[rule] }, within)
 	if err := j.runs.merge(ordered, func(key, value []byte) error { return closing.Close(key, value, fn) }); err != nil {
 		return err
 	}

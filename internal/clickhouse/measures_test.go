@@ -84,7 +84,7 @@ func keptWindows(t testing.TB, at int64, evs []bought, partitions int32) (blocks
 		if n := out.Tally.Events; n != uint64(len(lines)) {
 			t.Fatalf("got %d events, want %d", n, len(lines))
 		}
-		blocks = append(blocks, out.Windows...)
+		blocks = append(blocks, out.Windows.Blocks...)
 	}
 	return blocks
 }

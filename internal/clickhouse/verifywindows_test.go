@@ -75,7 +75,7 @@ func TestVerifyWindows(t *testing.T) {
 			out := pipeline.NewOutputs(&cfg)
 			task.Drain(out, (at+int64(i))*1000)
 			task.Committed(true)
-			for n, b := range out.Windows {
+			for n, b := range out.Windows.Blocks {
 				insertWindows(t, client, fmt.Sprint("verify/", p, "/", i, "/", n), b)
 			}
 		}

@@ -16,8 +16,6 @@ const (
 	ReasonSeriesLimit events.Reason = "series_limit"
 	// ReasonSeriesBytes does the same when what the active ones are called has its full size.
 	ReasonSeriesBytes events.Reason = "series_bytes"
-	// ReasonLongLabel leaves an event out of a declared rollup, because an attribute is too long for a label.
-	ReasonLongLabel events.Reason = "long_label"
 	// ReasonRateEvents drops the events of a record that is over its tenant's events per second.
 	ReasonRateEvents events.Reason = "rate_events"
 	// ReasonRateBytes drops the events of a record that is over its tenant's bytes per second.

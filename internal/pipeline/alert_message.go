@@ -52,6 +52,16 @@ type alertEvent struct {
 	value  []byte
 }
 
+// messages calls emit for the epoch's messages, by tenant, time and alert, so that their order does not depend on that of a map.
+func (a *alerts) messages(emit func(tenant, state string, value []byte)) {
+	slices.SortFunc(a.fired, func(x, y alertEvent) int {
+		return cmp.Or(strings.Compare(x.tenant, y.tenant), cmp.Compare(x.at, y.at), strings.Compare(x.key, y.key))
+	})
+	for _, e := range a.fired {
+		emit(e.tenant, e.state, e.value)
+	}
+}
+
 // tell notes that an alert fires or has ended; status is what it is, or was. Measures are those at hand. A nil rule is one that
 // configuration no longer has.
 func (a *alerts) tell(r *alertRule, tenant string, k *alertKey, why string, status rules.Status, at int64) {
@@ -119,20 +129,6 @@ func (a *alerts) describe(r *alertRule, m *alertMessage) {
 				return fmt.Sprintf("%.4g", v)
 			}
 			return "?"
-		})
-	}
-}
-
-// drainAlerts appends the epoch's messages to out: by tenant, time and alert, so that they do not depend on the order of a map.
-func (t *Task) drainAlerts(out *Outputs) {
-	slices.SortFunc(t.alerts.fired, func(x, y alertEvent) int {
-		return cmp.Or(strings.Compare(x.tenant, y.tenant), cmp.Compare(x.at, y.at), strings.Compare(x.key, y.key))
-	})
-	for _, e := range t.alerts.fired {
-		t.tally.alert(e.tenant, e.state)
-		out.Alerts = append(out.Alerts, Message{
-			Topic: t.cfg.Config.AlertsTopic, Partition: -1, Key: []byte(e.tenant), Value: e.value,
-			Headers: []Header{{HeaderContentType, []byte("application/json")}},
 		})
 	}
 }

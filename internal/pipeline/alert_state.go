@@ -234,7 +234,7 @@ func (a *alerts) back() {
 			b.keys[name] = k
 		}
 	}
-	a.undo.Back(a.put)
+	a.undo.Back(a.set)
 	for _, b := range a.touched {
 		for _, k := range b.touched {
 			if k.empty() {
@@ -249,7 +249,7 @@ func (a *alerts) back() {
 
 // Restore implements Operator.
 func (a *alerts) Restore(key, value []byte) error {
-	if err := a.put(key, value); err != nil {
+	if err := a.set(key, value); err != nil {
 		return err
 	}
 	kind, tenant, name := state.CutRuleKey(string(key))
@@ -270,8 +270,8 @@ func (a *alerts) Restore(key, value []byte) error {
 	return nil
 }
 
-// put gives a key of state a value; nil is that it is gone.
-func (a *alerts) put(key, value []byte) error {
+// set gives a key of state a value; nil is that it is gone.
+func (a *alerts) set(key, value []byte) error {
 	kind, tenant, name := state.CutRuleKey(string(key))
 	slot := int64(-1)
 	if kind == alertSlot && len(name) >= 2 {
@@ -282,13 +282,13 @@ func (a *alerts) put(key, value []byte) error {
 	if err := tenants.Validate(tenants.ID(tenant)); err != nil {
 		return fmt.Errorf("alerts of rule %016x: %w", state.RuleOf(string(key)), err)
 	}
-	if err := a.putInto(bookName{state.RuleOf(string(key)), tenant}, kind, slot, name, value); err != nil {
+	if err := a.setIn(bookName{state.RuleOf(string(key)), tenant}, kind, slot, name, value); err != nil {
 		return fmt.Errorf("alerts of rule %016x, tenant %q: %w", state.RuleOf(string(key)), tenant, err)
 	}
 	return nil
 }
 
-func (a *alerts) putInto(name bookName, kind byte, slot int64, key string, value []byte) error {
+func (a *alerts) setIn(name bookName, kind byte, slot int64, key string, value []byte) error {
 	if kind == alertStep {
 		if value != nil && len(value) != 8 {
 			return fmt.Errorf("step: got %d bytes, want 8", len(value))

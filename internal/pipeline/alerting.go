@@ -6,7 +6,6 @@ import (
 
 	"github.com/vigie-io/vigie/internal/pipeline/aggregate"
 	"github.com/vigie-io/vigie/internal/pipeline/state"
-	"github.com/vigie-io/vigie/internal/tenants"
 	"github.com/vigie-io/vigie/pkg/events"
 	"github.com/vigie-io/vigie/pkg/rules"
 	"github.com/vigie-io/vigie/pkg/series"
@@ -43,6 +42,13 @@ func newAlerts(list []*alertRule, limit func(tenant string) int) *alerts {
 	return &alerts{rules: list, limit: limit, tenants: map[string]*alertTenant{}, books: map[bookName]*alertBook{}}
 }
 
+// at says what processing time it is when changes are written next, Unix milliseconds.
+func (a *alerts) at(now int64) { a.now = now }
+
+// any says whether there are rules.
+func (a *alerts) any() bool { return len(a.rules) > 0 }
+
+// idle says whether there are neither rules nor anything kept of such as are no more.
 func (a *alerts) idle() bool { return len(a.rules) == 0 && len(a.books) == 0 }
 
 // waits says whether a tenant has something that its clock will change.
@@ -67,8 +73,24 @@ func (a *alerts) advance(at *alertTenant, clock int64) {
 	}
 }
 
-// add puts an event into the slice of its time, under the key a.key.
-func (a *alerts) add(b *alertBook, clock, time int64, m *aggregate.Measurement, hit bool) events.Reason {
+// alertSample is an event as an alert takes it.
+type alertSample struct {
+	time   int64
+	labels series.Labels // those of the rule's by
+	fields rules.Fields
+	of     *aggregate.Measurement
+}
+
+// add gives a tenant's event to the rule with the index, whose condition it meets. The reason says why it was left out, if it was. Nothing
+// of the event is retained.
+func (a *alerts) add(at *alertTenant, index int, clock int64, s *alertSample) events.Reason {
+	b := at.books[index]
+	a.key = series.AppendKey(a.key[:0], 0, b.of.Name, s.labels)
+	return a.put(b, clock, s.time, s.of, b.of.share != nil && b.of.share.Match(s.fields))
+}
+
+// put puts an event into the slice of its time, under the key a.key.
+func (a *alerts) put(b *alertBook, clock, time int64, m *aggregate.Measurement, hit bool) events.Reason {
 	b.follow(clock)
 	index := time / b.of.every
 	if index <= b.step-b.of.kept {
@@ -219,43 +241,4 @@ func (a *alerts) forget(b *alertBook, k *alertKey) {
 	a.touch(b, k)
 	delete(b.keys, k.name)
 	b.forgotten[k.name] = k
-}
-
-// alert gives an event to the alerts whose condition it meets. m is its own measure.
-func (t *Task) alert(tenant string, at int64, f rules.Fields, m *aggregate.Measurement) {
-	if t.alerts.rules == nil {
-		return
-	}
-	tn := t.named(tenant)
-	if tn == nil {
-		return
-	}
-	// Its series may have met a limit: alerts take it all the same.
-	tn.seen, tn.newest = t.now, max(tn.newest, at)
-	t.touch(tn)
-	if tn.alerts == nil {
-		tn.alerts = t.alerts.tenant(tn.name)
-	}
-	t.alerts.advance(tn.alerts, tn.newest)
-	for i, r := range t.alerts.rules {
-		if !r.takes(m) || len(r.tenants) > 0 && !slices.Contains(r.tenants, tenants.ID(tn.name)) || r.where != nil && !r.where.Match(f) {
-			continue
-		}
-		measured := t.measured(r.rollup, m)
-		if measured == nil || !t.labelled(&r.groupings[0], tn.name, f) {
-			continue
-		}
-		t.alerts.key = series.AppendKey(t.alerts.key[:0], 0, r.Name, t.labels)
-		hit := r.share != nil && r.share.Match(f)
-		if reason := t.alerts.add(tn.alerts.books[i], tn.newest, at, measured, hit); reason != "" {
-			t.tally.alertMissed(tn.name, reason)
-		}
-	}
-}
-
-// silentAlerts judges a silent tenant, whose clock is taken to have gone on.
-func (t *Task) silentAlerts(tenant string, clock int64) {
-	if t.alerts.rules != nil && clock > 0 && clock < maxPaneTime {
-		t.alerts.advance(t.alerts.tenant(tenant), clock)
-	}
 }

@@ -59,21 +59,16 @@ const (
 	counterBytes    = 2 + 2*binary.MaxVarintLen64 + 16
 )
 
-func newCounters(idle time.Duration, limit func(tenant string) (series int, bytes int64), rollups []*rollup) counters {
+func newCounters(idle time.Duration, limit func(tenant string) (series int, bytes int64), rules []uint64) counters {
 	c := counters{
 		limit: limit, idle: idle.Milliseconds(), rules: map[uint64]bool{},
 		series: map[string]*counterEntry{}, tenants: map[string]*counterTenant{},
 	}
-	for _, r := range rollups {
-		if r.measure == MeasureIncrease {
-			c.rules[r.counterID] = true
-		}
+	for _, id := range rules {
+		c.rules[id] = true
 	}
 	return c
 }
-
-// counterID tells rules apart that take other samples.
-func (r *Rollup) counterID() uint64 { return series.Hash([]byte(r.Name + "\x00" + r.Where)).Lo }
 
 // increase is what a sample adds to what was counted of its series before. ok is false when it adds nothing; what is wrong with it,
 // if anything, is the reason.
@@ -140,6 +135,9 @@ func (c *counters) note(value []byte) {
 	c.undo.Note(c.key, value)
 	c.changed = append(c.changed, string(c.key))
 }
+
+// at says what processing time it is when changes are written next, Unix milliseconds.
+func (c *counters) at(now int64) { c.now = now }
 
 // Changes implements Operator.
 func (c *counters) Changes(emit func(key, value []byte)) {

@@ -1,22 +1,26 @@
 package pipeline
 
 import (
-	"slices"
 	"strings"
 
 	"github.com/vigie-io/vigie/internal/pipeline/aggregate"
-	"github.com/vigie-io/vigie/internal/tenants"
 	"github.com/vigie-io/vigie/pkg/events"
 	"github.com/vigie-io/vigie/pkg/rules"
-	"github.com/vigie-io/vigie/pkg/series"
 )
 
-var oneEvent = aggregate.Measurement{Kind: events.Delta, Value: 1}
+// fields are the events at hand as conditions see them; they live in the task so that none is allocated.
+type fields struct {
+	metric metricFields
+	span   spanFields
+	log    logFields
+	own    aggregate.Measurement // of the event at hand
+	delta  aggregate.Measurement // of a cumulative one, for the rollup at hand
+}
 
 // declareMetric gives metrics to the alerts and rollups. Levels have no sum over series, so rollups do without, and cumulative
 // histograms are left out.
 func (t *Task) declareMetric(m *events.Metric) {
-	if m.Stale || m.Kind == events.Gauge && (m.Histogram != nil || t.alerts.rules == nil) || m.Kind == events.Cumulative && m.Histogram != nil {
+	if m.Stale || m.Kind == events.Gauge && (m.Histogram != nil || !t.alerts.any()) || m.Kind == events.Cumulative && m.Histogram != nil {
 		return
 	}
 	t.fields.own = aggregate.Measurement{Kind: m.Kind, Value: m.Value, Histogram: m.Histogram, Unit: m.Unit}
@@ -47,7 +51,7 @@ func (t *Task) declareLog(l *events.Log) {
 func (t *Task) declare(tenant string, time int64, f rules.Fields, m *aggregate.Measurement) {
 	aside := false
 	for _, r := range t.rollups {
-		if !r.takes(m) || len(r.tenants) > 0 && !slices.Contains(r.tenants, tenants.ID(tenant)) || r.where != nil && !r.where.Match(f) {
+		if !r.meets(tenant, f, m) {
 			continue
 		}
 		if r.measure == MeasureIncrease && t.cfg.Increases != nil {
@@ -58,7 +62,10 @@ func (t *Task) declare(tenant string, time int64, f rules.Fields, m *aggregate.M
 		if measured == nil {
 			continue
 		}
-		t.particular = t.particularOf(r.keep, tenant, time, f, measured)
+		var refused events.Reason
+		if t.particular, refused = r.keep.particularOf(time, f, measured); refused != "" {
+			t.tally.drop(strings.Clone(tenant), refused)
+		}
 		for i := range r.groupings {
 			t.group(r, &r.groupings[i], tenant, time, f, measured)
 		}
@@ -79,14 +86,6 @@ func (t *Task) measured(r *rollup, m *aggregate.Measurement) *aggregate.Measurem
 	return m
 }
 
-// takes says whether a rollup counts such measurements.
-func (r *rollup) takes(m *aggregate.Measurement) bool {
-	if r.measure == MeasureIncrease {
-		return m.Kind == events.Cumulative || m.Kind == events.Delta
-	}
-	return m.Kind != events.Cumulative
-}
-
 // increase is what the cumulative sample at hand adds, or nil.
 func (t *Task) increase(r *rollup, m *aggregate.Measurement) *aggregate.Measurement {
 	sample := t.fields.metric.Metric
@@ -100,9 +99,6 @@ func (t *Task) increase(r *rollup, m *aggregate.Measurement) *aggregate.Measurem
 	t.fields.delta = aggregate.Measurement{Kind: events.Delta, Value: delta, Unit: m.Unit}
 	return &t.fields.delta
 }
-
-// maxDerivedLabel bounds the value of a label that comes from an attribute, which may be longer than a label may be.
-const maxDerivedLabel = 4 << 10
 
 func (t *Task) group(r *rollup, g *grouping, tenant string, time int64, f rules.Fields, m *aggregate.Measurement) {
 	if !t.labelled(g, tenant, f) {
@@ -129,21 +125,9 @@ func (t *Task) group(r *rollup, g *grouping, tenant string, time int64, f rules.
 
 // labelled puts the labels of an event in a grouping into t.labels; it says false of one that is left out, counted.
 func (t *Task) labelled(g *grouping, tenant string, f rules.Fields) bool {
-	ls := t.labels[:0]
-	for i, field := range g.fields {
-		value := f.Text(field)
-		if len(value) > maxDerivedLabel {
-			t.tally.drop(strings.Clone(tenant), ReasonLongLabel)
-			return false
-		}
-		switch {
-		case value != "":
-			ls = append(ls, series.Label{Name: g.labels[i], Value: value})
-		case g.required != nil && g.required[i]:
-			t.tally.drop(strings.Clone(tenant), ReasonNoSession)
-			return false
-		}
+	var refused events.Reason
+	if t.labels, refused = g.appendLabels(t.labels[:0], f); refused != "" {
+		t.tally.drop(strings.Clone(tenant), refused)
 	}
-	t.labels = ls
-	return true
+	return refused == ""
 }

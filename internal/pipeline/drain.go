@@ -17,7 +17,7 @@ var zeroID series.ID
 type Outputs struct {
 	Rollups []*Rollups
 	Series  []*SeriesRows
-	Windows []*WindowRows
+	Windows windowBlocks
 	State   []Message // changes of keyed state
 	Letters []Message
 	Alerts  []Message
@@ -35,7 +35,6 @@ type Outputs struct {
 	rollupBytes       int // estimate, of the last block
 	lastGroup         *group
 	seriesBytes       int
-	windowBytes       int
 	spareRollups      []*Rollups
 	arena             arena         // of State
 	labels            series.Labels // of the last rows of Series
@@ -43,7 +42,10 @@ type Outputs struct {
 
 // NewOutputs returns empty Outputs whose blocks keep to cfg's bounds.
 func NewOutputs(cfg *Config) *Outputs {
-	return &Outputs{maxRows: cfg.BlockRows, maxBytes: int(cfg.BlockBytes)}
+	return &Outputs{
+		maxRows: cfg.BlockRows, maxBytes: int(cfg.BlockBytes),
+		Windows: newWindowBlocks(cfg.BlockRows, int(cfg.BlockBytes)),
+	}
 }
 
 // Reset empties the outputs and keeps the memory of blocks of rollups. Encoders keep no reference to them.
@@ -54,8 +56,7 @@ func (o *Outputs) Reset() {
 	o.spareRollups, o.Rollups = append(o.spareRollups, o.Rollups...), o.Rollups[:0]
 	clear(o.Series)
 	o.Series, o.labels = o.Series[:0], nil
-	clear(o.Windows)
-	o.Windows = o.Windows[:0]
+	o.Windows.reset()
 	clear(o.Letters)
 	clear(o.State)
 	clear(o.Alerts)
@@ -77,7 +78,7 @@ func (o *Outputs) Rows() (n int) {
 }
 
 func (o *Outputs) windowRows() (n int) {
-	for _, b := range o.Windows {
+	for _, b := range o.Windows.Blocks {
 		n += len(b.Tenant)
 	}
 	return n
@@ -185,7 +186,9 @@ func (o *Outputs) addSeries(tn *tenant, ref uint32, e *entry) {
 // Drain appends to out what changed since the last drain, sorted by tenant, metric, service, series and pane, and empties
 // the accumulators. Committed or Forget must follow before the next Step.
 func (t *Task) Drain(out *Outputs, now int64) {
-	t.drained, t.counters.now, t.alerts.now = now, now, now
+	t.drained = now
+	t.counters.at(now)
+	t.alerts.at(now)
 	t.windows.oldest = newAdmission(&t.cfg.Config, now).oldest
 	slices.SortFunc(t.dirty, func(a, b *tenant) int { return cmp.Compare(a.name, b.name) })
 	for _, tn := range t.exceeding {

@@ -3,19 +3,10 @@ package pipeline
 import (
 	"strconv"
 
-	"github.com/vigie-io/vigie/internal/pipeline/aggregate"
 	"github.com/vigie-io/vigie/pkg/events"
 )
 
-// fields are the events at hand as conditions see them; they live in the task so that none is allocated.
-type fields struct {
-	metric metricFields
-	span   spanFields
-	log    logFields
-	own    aggregate.Measurement // of the event at hand
-	delta  aggregate.Measurement // of a cumulative one, for the rollup at hand
-}
-
+// metricFields are a metric as conditions see it: name, unit, and labels by their names.
 type metricFields struct{ *events.Metric }
 
 // Text implements rules.Fields.
@@ -37,6 +28,7 @@ func (f *metricFields) Number(field string) (float64, bool) {
 	return numeric(f.Text(field))
 }
 
+// spanFields are a span as conditions see it: its own fields, and attributes by their names.
 type spanFields struct{ *events.Span }
 
 // Text implements rules.Fields.
@@ -76,6 +68,7 @@ func (f *spanFields) Number(field string) (float64, bool) {
 	return numeric(f.Text(field))
 }
 
+// logFields are a log record as conditions see it: its own fields, and attributes by their names.
 type logFields struct{ *events.Log }
 
 // Text implements rules.Fields.

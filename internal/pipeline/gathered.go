@@ -24,11 +24,10 @@ func (a *gathered) group(tn *tenant, g *group) {
 
 // What parts of an epoch take in memory until it is committed.
 const (
-	cellBytes     = int(unsafe.Sizeof(cell{})) + 32 // with its place among many of a series
-	listBytes     = int(unsafe.Sizeof(further{}))
-	rowBytes      = rollupRowBytes + 33 // with the state of an empty sketch
-	bucketBytes   = 10                  // of a state: a count, and mostly a byte or two of distance from the bucket before
-	divertedBytes = 512
+	cellBytes   = int(unsafe.Sizeof(cell{})) + 32 // with its place among many of a series
+	listBytes   = int(unsafe.Sizeof(further{}))
+	rowBytes    = rollupRowBytes + 33 // with the state of an empty sketch
+	bucketBytes = 10                  // of a state: a count, and mostly a byte or two of distance from the bucket before
 
 	// sampledSketches are about how many are looked at to know what all take.
 	sampledSketches = 1 << 10
@@ -47,7 +46,7 @@ func (t *Task) Pending() (bytes, letterBytes int64) {
 	if series := a.panes - further; series > 0 {
 		results += results * a.services / series
 	}
-	diverted := t.windows.diverted.weight()
+	diverted := t.windows.weight()
 	return int64(held + results + a.names + a.announced + diverted), t.letterBytes
 }
 

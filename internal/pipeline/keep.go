@@ -4,8 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"math"
-	"slices"
-	"strings"
 	"unsafe"
 
 	"github.com/vigie-io/vigie/internal/pipeline/aggregate"
@@ -45,6 +43,8 @@ type Top struct {
 }
 
 const (
+	durationField = "duration_seconds"
+
 	maxTopK     = 100
 	maxCounters = 1000
 	// maxTopItem bounds a value of a top, so that 1000 counters stay below 300 kB.
@@ -61,29 +61,16 @@ const (
 	ReasonBadWeight events.Reason = "bad_weight"
 )
 
-// validate checks what a rollup is to keep, and fills the defaults in.
-func (k *Keep) validate(r *Rollup, measure string) (*Keep, error) {
-	switch {
-	case r.Window == nil:
-		return nil, errors.New("keep: want a window, such as {tumbling: 1m}")
-	case *k == Keep{}:
+// validate checks what is to be kept, and fills the defaults in.
+func (k *Keep) validate() (*Keep, error) {
+	if *k == (Keep{}) {
 		return nil, errors.New("keep: want one of first, last, distinct and top")
-	case (k.First || k.Last) && measure == measureEvents:
-		return nil, errors.New("keep: first and last of events are 1, want another measure")
 	}
 	kept := *k
 	if k.Top != nil {
 		top, err := k.Top.validate()
 		if err != nil {
 			return nil, fmt.Errorf("keep.top.%w", err)
-		}
-		for _, fields := range append([][]string{r.By}, r.AlsoBy...) {
-			if r.Window.Session != nil {
-				fields = append(slices.Clone(fields), r.Window.Session.By...)
-			}
-			if slices.ContainsFunc(fields, func(f string) bool { return labelLetters.ReplaceAllString(f, "_") == TopLabel }) {
-				return nil, fmt.Errorf("keep.top: the label %s of PromQL is its own, want no field of that name in by", TopLabel)
-			}
 		}
 		kept.Top = top
 	}
@@ -103,7 +90,7 @@ func (p *Top) validate() (*Top, error) {
 	}
 	if top.Unit == 0 {
 		top.Unit = 1
-		if top.Weight == measureDuration {
+		if top.Weight == durationField {
 			top.Unit = 1e-6
 		}
 	}
@@ -161,32 +148,31 @@ type particular struct {
 	weight   uint64
 }
 
-// particularOf is that of the event at hand in a rollup, whose tenant is told what is wrong with it.
-func (t *Task) particularOf(keep *Keep, tenant string, time int64, f rules.Fields, m *aggregate.Measurement) particular {
-	if keep == nil {
-		return particular{}
+// particularOf is what an event gives beside its measurement. refused says why it is not in the top, if anything is wrong with it.
+func (k *Keep) particularOf(time int64, f rules.Fields, m *aggregate.Measurement) (p particular, refused events.Reason) {
+	if k == nil {
+		return particular{}, ""
 	}
-	p := particular{keep: keep, time: time, valued: m.Histogram == nil}
-	if keep.Distinct != "" {
-		p.distinct = f.Text(keep.Distinct)
+	p = particular{keep: k, time: time, valued: m.Histogram == nil}
+	if k.Distinct != "" {
+		p.distinct = f.Text(k.Distinct)
 	}
-	if keep.Top == nil {
-		return p
+	if k.Top == nil {
+		return p, ""
 	}
-	if p.item = f.Text(keep.Top.Of); p.item == "" {
-		return p
+	if p.item = f.Text(k.Top.Of); p.item == "" {
+		return p, ""
 	}
 	if len(p.item) > maxTopItem {
-		t.tally.drop(strings.Clone(tenant), ReasonLongItem)
 		p.item = ""
-		return p
+		return p, ReasonLongItem
 	}
-	weight, ok := keep.Top.weigh(f)
+	weight, ok := k.Top.weigh(f)
 	if !ok {
-		t.tally.drop(strings.Clone(tenant), ReasonBadWeight)
+		refused = ReasonBadWeight
 	}
 	p.weight = weight
-	return p
+	return p, refused
 }
 
 // weigh is the weight of an event in units; one without the field weighs nothing.

@@ -56,7 +56,7 @@ type keptTable map[string]*keptRow
 
 func (tb keptTable) insert(t rapid.TB, part int, out *pipeline.Outputs) {
 	t.Helper()
-	for _, b := range out.Windows {
+	for _, b := range out.Windows.Blocks {
 		states := b.Distinct
 		for i := range b.Tenant {
 			row := &keptRow{version: b.Version[i], retracted: b.Kind[i] == pipeline.WindowRetracted, count: b.Count[i], top: b.Top[i]}
@@ -302,7 +302,7 @@ func TestKeepBeginsWithNewWindows(t *testing.T) {
 	task.Committed(true)
 	state.append(out.State)
 	var got []string
-	for _, b := range out.Windows {
+	for _, b := range out.Windows.Blocks {
 		for i := range b.Tenant {
 			got = append(got, fmt.Sprintf("n%d %b %v %v", b.Count[i], b.Measures[i], b.First[i], b.Top[i].Items))
 		}
@@ -324,7 +324,7 @@ func TestKeepLeavesOut(t *testing.T) {
 	step(task, start.Add(time.Minute), record("acme",
 		f("a", "7"), f(strings.Repeat("x", 257), "7"), f(strings.Repeat("y", 256), "1"), f("b", "-1"), f("c", "1e15"), f("d", "nothing"), at10(30, "s")))
 	out := drain(task, start.Add(time.Minute))
-	b := out.Windows[0]
+	b := out.Windows.Blocks[0]
 	if got, want := fmt.Sprint(b.Count[0], b.Top[0].Total, len(b.Top[0].Items)), "6 8 2"; got != want {
 		t.Errorf("got %s, want %s", got, want)
 	}
@@ -376,7 +376,7 @@ func TestKeepManyWideSlices(t *testing.T) {
 	end := keptEvent{service: "s", second: 105}
 	step(again, start.Add(3*time.Minute), record("acme", end.json()))
 	out = drain(again, start.Add(3*time.Minute))
-	b := out.Windows[len(out.Windows)-1]
+	b := out.Windows.Blocks[len(out.Windows.Blocks)-1]
 	for i := range b.Tenant {
 		if b.Start[i] != start.Unix() {
 			continue

@@ -8,9 +8,11 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/vigie-io/vigie/internal/pipeline/aggregate"
 	"github.com/vigie-io/vigie/internal/tenants"
 	"github.com/vigie-io/vigie/pkg/events"
 	"github.com/vigie-io/vigie/pkg/rules"
+	"github.com/vigie-io/vigie/pkg/series"
 	"github.com/vigie-io/vigie/pkg/windows"
 )
 
@@ -39,6 +41,17 @@ type Rollup struct {
 	Tenants []tenants.ID `yaml:"tenants"`
 }
 
+// oneEvent is what the measure events is of each.
+var oneEvent = aggregate.Measurement{Kind: events.Delta, Value: 1}
+
+// Reasons for which an event is not in a declared rollup whose condition it meets.
+const (
+	// ReasonLongLabel: an attribute is too long for a label.
+	ReasonLongLabel events.Reason = "long_label"
+	// ReasonNoSession: the event lacks a field that says whose session it is of.
+	ReasonNoSession events.Reason = "no_session"
+)
+
 // Measures of a Rollup.
 const (
 	measureEvents   = "events"
@@ -54,7 +67,7 @@ type rollup struct {
 	measure   string
 	tenants   []tenants.ID // empty: all
 	groupings []grouping
-	window    *windowRule // nil: panes
+	window    *WindowRule // nil: panes
 	windowID  uint64
 	late      windows.LatePolicy
 	keep      *Keep  // nil: nothing more
@@ -93,7 +106,7 @@ func (r *Rollup) compile() (c *rollup, err error) {
 		}
 	}
 	if r.Keep != nil {
-		if c.keep, err = r.Keep.validate(r, c.measure); err != nil {
+		if c.keep, err = r.validateKeep(c.measure); err != nil {
 			return nil, err
 		}
 	}
@@ -102,11 +115,32 @@ func (r *Rollup) compile() (c *rollup, err error) {
 			return nil, err
 		}
 		c.late, _ = r.Window.late()
-		c.window = &windowRule{r.Name, c.measure, *r.Window, c.keep}
+		c.window = &WindowRule{r.Name, c.measure, *r.Window, c.keep}
 		_, c.windowID = c.window.definition()
 	}
 	c.groupings, err = r.allGroupings()
 	return c, err
+}
+
+// validateKeep checks what the windows of the rollup are to keep of a measure, and fills the defaults in.
+func (r *Rollup) validateKeep(measure string) (*Keep, error) {
+	switch {
+	case r.Window == nil:
+		return nil, errors.New("keep: want a window, such as {tumbling: 1m}")
+	case (r.Keep.First || r.Keep.Last) && measure == measureEvents:
+		return nil, errors.New("keep: first and last of events are 1, want another measure")
+	case r.Keep.Top == nil:
+		return r.Keep.validate()
+	}
+	for _, fields := range append([][]string{r.By}, r.AlsoBy...) {
+		if r.Window.Session != nil {
+			fields = append(slices.Clone(fields), r.Window.Session.By...)
+		}
+		if slices.ContainsFunc(fields, func(f string) bool { return labelLetters.ReplaceAllString(f, "_") == TopLabel }) {
+			return nil, fmt.Errorf("keep.top: the label %s of PromQL is its own, want no field of that name in by", TopLabel)
+		}
+	}
+	return r.Keep.validate()
 }
 
 func (r *Rollup) validateName() error {
@@ -159,6 +193,9 @@ func (r *Rollup) allGroupings() (all []grouping, err error) {
 // has a Window.
 func (r *Rollup) RuleID() uint64 { return r.ready().windowID }
 
+// WindowRule is what decides about the rollup's windows. The rollup is valid and has a Window.
+func (r *Rollup) WindowRule() *WindowRule { return r.ready().window }
+
 // ready is compile of a rollup that has been validated.
 func (r *Rollup) ready() *rollup {
 	c, err := r.compile()
@@ -167,6 +204,9 @@ func (r *Rollup) ready() *rollup {
 	}
 	return c
 }
+
+// counterID tells rules apart that take other samples.
+func (r *Rollup) counterID() uint64 { return series.Hash([]byte(r.Name + "\x00" + r.Where)).Lo }
 
 func newGrouping(name string, fields []string, also bool) (grouping, error) {
 	g := grouping{metric: name}
@@ -213,6 +253,38 @@ func (g *grouping) require(by []string) error {
 	return nil
 }
 
+// meets says whether the rollup takes an event of a tenant: m is its own measure.
+func (r *rollup) meets(tenant string, f rules.Fields, m *aggregate.Measurement) bool {
+	return r.takes(m) && (len(r.tenants) == 0 || slices.Contains(r.tenants, tenants.ID(tenant))) && (r.where == nil || r.where.Match(f))
+}
+
+// takes says whether a rollup counts such measurements.
+func (r *rollup) takes(m *aggregate.Measurement) bool {
+	if r.measure == MeasureIncrease {
+		return m.Kind == events.Cumulative || m.Kind == events.Delta
+	}
+	return m.Kind != events.Cumulative
+}
+
+// maxDerivedLabel bounds the value of a label that comes from an attribute, which may be longer than a label may be.
+const maxDerivedLabel = 4 << 10
+
+// appendLabels appends the labels that an event has in the grouping. refused is why the event is left out, if it is.
+func (g *grouping) appendLabels(dst []series.Label, f rules.Fields) (_ []series.Label, refused events.Reason) {
+	for i, field := range g.fields {
+		value := f.Text(field)
+		switch {
+		case len(value) > maxDerivedLabel:
+			return dst, ReasonLongLabel
+		case value != "":
+			dst = append(dst, series.Label{Name: g.labels[i], Value: value})
+		case g.required != nil && g.required[i]:
+			return dst, ReasonNoSession
+		}
+	}
+	return dst, ""
+}
+
 // validateRollups names every rollup that cannot be.
 func validateRollups(list []Rollup) error {
 	var errs []error
@@ -249,4 +321,24 @@ func rollupsOf(list []Rollup, signal events.Signal) (ready []*rollup) {
 		}
 	}
 	return ready
+}
+
+// Windows are the rules of the windows of rollups, of those that have any.
+func Windows(list []*rollup) (rules []*WindowRule) {
+	for _, r := range list {
+		if r.window != nil {
+			rules = append(rules, r.window)
+		}
+	}
+	return rules
+}
+
+// Counters are the ids of rollups of measure increase.
+func Counters(list []*rollup) (ids []uint64) {
+	for _, r := range list {
+		if r.measure == MeasureIncrease {
+			ids = append(ids, r.counterID)
+		}
+	}
+	return ids
 }

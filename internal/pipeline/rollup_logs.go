@@ -5,9 +5,6 @@ import (
 	"github.com/vigie-io/vigie/pkg/series"
 )
 
-// LogMetric counts log records.
-const LogMetric = "log_records_total"
-
 // log is the default rollup of logs: records by service and severity.
 func (t *Task) log(l *events.Log) {
 	ls := t.labels[:0]

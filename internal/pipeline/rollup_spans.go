@@ -5,9 +5,6 @@ import (
 	"github.com/vigie-io/vigie/pkg/series"
 )
 
-// SpanMetric is the distribution of span durations in seconds, from which rate, errors and latency follow.
-const SpanMetric = "span_duration_seconds"
-
 // span is the default rollup of spans: durations by service, span name and kind, status, route, class of HTTP status
 // and peer; what a span does not have is no label.
 func (t *Task) span(s *events.Span) {
@@ -35,13 +32,4 @@ func (t *Task) span(s *events.Span) {
 		return
 	}
 	t.observation(t.take(tn, ref, e, s.Time), float64(s.Duration)/1e9)
-}
-
-// statusClass is "4xx" for 404, and "" for what is no HTTP status.
-func statusClass(code int) string {
-	classes := [...]string{"1xx", "2xx", "3xx", "4xx", "5xx"}
-	if class := code/100 - 1; code > 0 && class >= 0 && class < len(classes) {
-		return classes[class]
-	}
-	return ""
 }

@@ -369,7 +369,7 @@ func (r *run) encode() error {
 		at := Header{HeaderNewest, strconv.AppendInt(nil, newest/int64(time.Millisecond), 10)}
 		r.send(TableRollups, b.rows, b.value, count, at)
 	}
-	for _, b := range r.outputs.Windows {
+	for _, b := range r.outputs.Windows.Blocks {
 		if err := add(TableWindows, len(b.Tenant), func(dst []byte) ([]byte, error) { return encoder.EncodeWindows(dst, b) }); err != nil {
 			return err
 		}
@@ -475,7 +475,7 @@ func (r *run) settle(start, end time.Time, withProgress bool) {
 		m.block(TableRollups, r.rollups[i].rows)
 		rows += r.rollups[i].rows
 	}
-	for _, b := range r.outputs.Windows {
+	for _, b := range r.outputs.Windows.Blocks {
 		m.block(TableWindows, len(b.Tenant))
 	}
 	if n := len(r.outputs.Limits.Tenant); n > 0 {

@@ -133,14 +133,14 @@ func NewTask(cfg TaskConfig) *Task {
 	}
 	t.decoders = newDecoders(cfg.Decoder)
 	t.rates = newRates(t.limits, cfg.Config.MaxTenants)
-	t.windows = newWindowed(t.rollups, t.limits)
+	t.windows = newWindowed(Windows(t.rollups), t.limits)
 	t.clocks = newClocks(&t.cfg.Config)
 	alerting := alertsOf(cfg.Config.Alerts, cfg.Signal)
 	t.declares = len(t.rollups)+len(alerting) > 0
 	t.alerts = newAlerts(alerting, func(tenant string) int { return t.limits.For(tenants.ID(tenant)).OpenWindows })
-	counted := t.rollups
+	counted := Counters(t.rollups)
 	for _, r := range alerting {
-		counted = append(counted[:len(counted):len(counted)], r.rollup)
+		counted = append(counted, Counters([]*rollup{r.rollup})...)
 	}
 	t.counters = newCounters(cfg.Config.SeriesIdle, func(tenant string) (series int, bytes int64) {
 		l := t.limits.For(tenants.ID(tenant))

@@ -50,15 +50,6 @@ func (t *Task) uses(rows []LimitTopology, now int64) []LimitTopology {
 	return rows
 }
 
-// used is what a tenant has open in the rollup that has most open of it.
-func (w *windowed) used(tenant string) (windows int, bytes int64) {
-	for _, s := range w.stores {
-		_, parts, size := s.Usage(tenant)
-		windows, bytes = max(windows, parts), max(bytes, size)
-	}
-	return windows, bytes
-}
-
 // limitKey is a limit of a tenant over the tasks of a signal.
 type limitKey struct{ signal, tenant, limit string }
 

@@ -168,9 +168,9 @@ func calendar(c *CalendarWindow) (windows.Aligned, error) {
 	return windows.Calendar{Unit: unit, Zone: zone}, nil
 }
 
-// windowRule is what of a Rollup decides about its windows. Whatever changes it makes another rule, whose windows are kept
+// WindowRule is what of a Rollup decides about its windows. Whatever changes it makes another rule, whose windows are kept
 // apart: those that are open under the old one finish as they began.
-type windowRule struct {
+type WindowRule struct {
 	Name    string
 	Measure string
 	Window  Window
@@ -178,7 +178,7 @@ type windowRule struct {
 }
 
 // definition is the rule as state remembers it, and id its hash.
-func (r *windowRule) definition() (text []byte, id uint64) {
+func (r *WindowRule) definition() (text []byte, id uint64) {
 	rule := *r
 	if rule.Window.Late == windows.Recompute.String() {
 		rule.Window.Late = "" // to say the default changes nothing
@@ -194,7 +194,7 @@ var errDefinition = errors.New("want the definition of a windowed rollup")
 
 // openDefinition makes the store of a rule from its definition.
 func openDefinition(text []byte) (*windowStore, error) {
-	var r windowRule
+	var r WindowRule
 	if err := json.Unmarshal(text, &r); err != nil {
 		return nil, fmt.Errorf("%w: %w", errDefinition, err)
 	}

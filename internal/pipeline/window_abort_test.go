@@ -65,8 +65,8 @@ func TestAbortIsAsRestored(t *testing.T) {
 				if got, want := windowChanges(got), windowChanges(want); !slices.Equal(got, want) {
 					t.Fatalf("got changes\n%q\nwant, as restored,\n%q", got, want)
 				}
-				if !reflect.DeepEqual(got.Windows, want.Windows) {
-					t.Fatalf("got windows %+v, want, as restored, %+v", got.Windows, want.Windows)
+				if !reflect.DeepEqual(got.Windows.Blocks, want.Windows.Blocks) {
+					t.Fatalf("got windows %+v, want, as restored, %+v", got.Windows.Blocks, want.Windows.Blocks)
 				}
 				state.append(got.State)
 				task.Committed(true)

@@ -38,7 +38,7 @@ func TestCalendarOverClockChanges(t *testing.T) {
 				}
 				want[of].count++
 				want[of].end = at.Add(10 * time.Minute).Unix()
-				for _, b := range drain(task, at).Windows {
+				for _, b := range drain(task, at).Windows.Blocks {
 					for i := range b.Start {
 						got[name(time.Unix(b.Start[i], 0).In(location))] = sum{b.Start[i], b.End[i], int64(b.Count[i])}
 					}

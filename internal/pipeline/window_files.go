@@ -13,17 +13,10 @@ import (
 	"github.com/vigie-io/vigie/pkg/windows"
 )
 
-// LoadedFile is what became of a file's rows.
-type LoadedFile struct {
-	Oldest, Newest int64             // event times that were taken, bounds included, Unix nanoseconds
-	Parts          map[uint64]string // of rows of windows that they are in, by rule; without rules that the file has not filled
-}
-
-// TakeWindows calls emit for what the windows of the task's windowed rollups hold, series by series and ascending in key, and
-// empties them, so that none of them closes: for input that has an end, whose windows are closed when all of it has been
-// taken. Values of one key, of any number of tasks, are added up by JoinWindows; Closing makes rows of them. It is called before Drain.
-func (t *Task) TakeWindows(emit func(key, value []byte)) {
-	w := t.windows
+// take calls emit for what the windows hold, series by series and ascending in key, and empties them, so that none of them closes: for
+// input that has an end, whose windows are closed when all of it has been taken. Values of one key, of any number of tasks, are
+// added up by JoinWindows; Closing makes rows of them.
+func (w *windowed) take(emit func(key, value []byte)) {
 	parts := map[string][]byte{}
 	for _, s := range w.stores {
 		s.changes(func(string, windows.Progress, windows.Progress) {}, func(tenant, name string, _, is *keptWindows) {
@@ -98,19 +91,15 @@ type Closing struct {
 	stores map[uint64]*windowStore
 	part   func(rule uint64) string
 	wants  func(rule uint64, metric string, start, end int64) bool
-	out    *Outputs
+	blocks windowBlocks
 }
 
-// NewClosing closes windows of valid rollups, those that have any. part is what their rows have as their part. Windows (Unix seconds)
-// that wants refuses become no rows; nil takes all. Blocks keep to cfg's bounds.
-func NewClosing(cfg *Config, rollups []Rollup, part func(rule uint64) string, wants func(rule uint64, metric string, start, end int64) bool) *Closing {
-	c := &Closing{stores: map[uint64]*windowStore{}, part: part, wants: wants, out: NewOutputs(cfg)}
-	for i := range rollups {
-		r := rollups[i].ready()
-		if r.window == nil {
-			continue
-		}
-		definition, id := r.window.definition()
+// NewClosing closes windows of rules. part is what their rows have as their part. Windows (Unix seconds) that wants refuses become no
+// rows; nil takes all. Blocks keep to so many rows, and bytes.
+func NewClosing(list []*WindowRule, maxRows, maxBytes int, part func(rule uint64) string, wants func(rule uint64, metric string, start, end int64) bool) *Closing {
+	c := &Closing{stores: map[uint64]*windowStore{}, part: part, wants: wants, blocks: newWindowBlocks(maxRows, maxBytes)}
+	for _, r := range list {
+		definition, id := r.definition()
 		s, err := openDefinition(definition)
 		if err != nil {
 			panic("BUG: " + err.Error())
@@ -141,7 +130,7 @@ func (c *Closing) Close(key, value []byte, full func(*WindowRows) error) error {
 	}
 	emit := func(e *windows.Emission[windowValue]) {
 		if c.wants == nil || c.wants(id, metric, e.Window.Start/int64(time.Second), e.Window.End/int64(time.Second)) {
-			c.out.addWindow(c.part(id), s, e, WindowWhole, 0)
+			c.blocks.add(c.part(id), s.closed(e))
 		}
 	}
 	for i := range parts {
@@ -151,22 +140,22 @@ func (c *Closing) Close(key, value []byte, full func(*WindowRows) error) error {
 	}
 	s.Advance(tenant, allTime, emit)
 	s.Reset()
-	for len(c.out.Windows) > 1 {
-		if err := full(c.out.Windows[0]); err != nil {
+	for len(c.blocks.Blocks) > 1 {
+		if err := full(c.blocks.Blocks[0]); err != nil {
 			return err
 		}
-		c.out.Windows = slices.Delete(c.out.Windows, 0, 1)
+		c.blocks.Blocks = slices.Delete(c.blocks.Blocks, 0, 1)
 	}
 	return nil
 }
 
 // Rest calls last for the rows that no block has been full of.
 func (c *Closing) Rest(last func(*WindowRows) error) error {
-	for _, b := range c.out.Windows {
+	for _, b := range c.blocks.Blocks {
 		if err := last(b); err != nil {
 			return err
 		}
 	}
-	c.out.Reset()
+	c.blocks.reset()
 	return nil
 }

@@ -68,7 +68,7 @@ func TestClosingIsOneTask(t *testing.T) {
 				last = string(key)
 				runs[i][last] = slices.Clone(value)
 			})
-			if out := drain(task, now); len(out.Windows) > 0 {
+			if out := drain(task, now); len(out.Windows.Blocks) > 0 {
 				t.Fatal("got windows of a task from which they were taken")
 			}
 		}
@@ -87,10 +87,12 @@ func TestClosingIsOneTask(t *testing.T) {
 			runs = slices.Delete(runs, i+1, i+2)
 		}
 		got := []string{}
+		var rules []*pipeline.WindowRule
+		for i := range cfg.Rollups {
+			rules = append(rules, cfg.Rollups[i].WindowRule())
+		}
 		take := func(b *pipeline.WindowRows) error { got = append(got, blockRows(b)...); return nil }
-		small := cfg
-		small.BlockRows = rapid.SampledFrom([]int{1, 3, 100}).Draw(t, "rows of a block")
-		closing := pipeline.NewClosing(&small, cfg.Rollups, parts, nil)
+		closing := pipeline.NewClosing(rules, rapid.SampledFrom([]int{1, 3, 100}).Draw(t, "rows of a block"), 1<<20, parts, nil)
 		for _, key := range slices.Sorted(maps.Keys(runs[0])) {
 			if err := closing.Close([]byte(key), runs[0][key], take); err != nil {
 				t.Fatal(err)
@@ -106,7 +108,7 @@ func TestClosingIsOneTask(t *testing.T) {
 			step(one, now, record("acme", e.json))
 		}
 		step(one, now, record("acme", fmt.Sprintf(`{"time":%q,"name":"end","value":1}`, now.Format(time.RFC3339))))
-		for _, b := range drain(one, now).Windows {
+		for _, b := range drain(one, now).Windows.Blocks {
 			want = append(want, blockRows(b)...)
 		}
 		slices.Sort(got)

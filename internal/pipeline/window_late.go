@@ -7,8 +7,17 @@ import (
 	"strings"
 
 	"github.com/vigie-io/vigie/internal/pipeline/aggregate"
+	"github.com/vigie-io/vigie/internal/tenants"
 	"github.com/vigie-io/vigie/pkg/events"
 	"github.com/vigie-io/vigie/pkg/windows"
+)
+
+// Reasons for which an event is not in a window of a declared rollup.
+const (
+	// ReasonTooLate: the window has closed and its allowed lateness has passed.
+	ReasonTooLate events.Reason = "too_late"
+	// ReasonWindowLimit: the tenant has as many windows open in the rollup as it may.
+	ReasonWindowLimit events.Reason = "window_limit"
 )
 
 // What became of closed windows, as metrics say it.
@@ -20,17 +29,29 @@ const (
 	windowDiverted  events.Reason = "diverted"  // what came late, beside the window
 )
 
-// outcome says what an emission is.
-func outcome(e *windows.Emission[windowValue]) (events.Reason, WindowKind, uint64) {
+// closedWindow is what a window that has closed gives: a row for windowBlocks. It is valid during the call that it is given to.
+type closedWindow struct {
+	tenant  string
+	outcome events.Reason // for counters
+
+	store    *windowStore
+	emission *windows.Emission[windowValue]
+	kind     WindowKind
+	delta    uint64
+}
+
+// closed says what an emission is.
+func (s *windowStore) closed(e *windows.Emission[windowValue]) closedWindow {
+	c := closedWindow{tenant: e.Tenant, outcome: windowClosed, store: s, emission: e, kind: WindowWhole}
 	switch {
 	case e.Value == nil:
-		return windowRetracted, WindowRetracted, 0
+		c.outcome, c.kind = windowRetracted, WindowRetracted
 	case e.Delta:
-		return windowMerged, WindowDelta, uint64(e.Version)
+		c.outcome, c.kind, c.delta = windowMerged, WindowDelta, uint64(e.Version)
 	case e.Version > 1:
-		return windowCorrected, WindowWhole, 0
+		c.outcome = windowCorrected
 	}
-	return windowClosed, WindowWhole, 0
+	return c
 }
 
 // diverted are the late events of an epoch whose windows stay as they are, by window.
@@ -52,11 +73,11 @@ type divertedValue struct {
 	offset int64 // of the first record: with the partition it names the row, in every replay that is committed
 }
 
-// divert puts an event beside a window that it misses. It returns false when the tenant has as many, or as much, as it may.
-func (d *diverted) divert(cell divertedCell, offset int64, tn *tenant, m *aggregate.Measurement, p *particular) bool {
+// add puts an event beside a window that it misses. It returns false when the tenant has as many, or as much, as it may.
+func (d *diverted) add(cell divertedCell, offset int64, limits *tenants.Config, m *aggregate.Measurement, p *particular) bool {
 	v := d.cells[cell]
 	if v == nil {
-		if d.counts[cell.tenant] >= tn.openWindows || d.bytes[cell.tenant] >= tn.windowBytes {
+		if most := limits.For(tenants.ID(cell.tenant)); d.counts[cell.tenant] >= most.OpenWindows || d.bytes[cell.tenant] >= int64(most.WindowBytes) {
 			return false
 		}
 		if d.cells == nil {
@@ -74,27 +95,31 @@ func (d *diverted) divert(cell divertedCell, offset int64, tn *tenant, m *aggreg
 	return true
 }
 
-// weight is about what the cells take, and their rows.
-func (d *diverted) weight() int {
-	n := len(d.cells) * divertedBytes
-	for _, bytes := range d.bytes {
+// divertedBytes is about what an event takes that is beside a window, without its contents.
+const divertedBytes = 512
+
+// weight is about how many bytes the events take that are beside windows, and their rows.
+func (w *windowed) weight() int {
+	n := len(w.diverted.cells) * divertedBytes
+	for _, bytes := range w.diverted.bytes {
 		n += 2 * int(bytes)
 	}
 	return n
 }
 
-// each calls emit for the rows, ascending in tenant, rule, key, window and reason.
-func (d *diverted) each(emit func(rule uint64, e *windows.Emission[windowValue], kind WindowKind, delta uint64)) {
-	cells := slices.SortedFunc(maps.Keys(d.cells), func(a, b divertedCell) int {
+// late calls emit for the events of the epoch that windows have missed, ascending in tenant, rule, key, window and reason.
+func (w *windowed) late(emit func(closedWindow)) {
+	cells := slices.SortedFunc(maps.Keys(w.diverted.cells), func(a, b divertedCell) int {
 		return cmp.Or(strings.Compare(a.tenant, b.tenant), cmp.Compare(a.rule, b.rule), strings.Compare(a.key, b.key),
 			cmp.Compare(a.window.Start, b.window.Start), cmp.Compare(a.window.End, b.window.End))
 	})
-	for _, c := range cells {
-		v, kind := d.cells[c], WindowLate
-		if c.tooLate {
+	for _, at := range cells {
+		v, kind := w.diverted.cells[at], WindowLate
+		if at.tooLate {
 			kind = WindowTooLate
 		}
-		emit(c.rule, &windows.Emission[windowValue]{Tenant: c.tenant, Key: c.key, Window: c.window, Version: 1, Value: &v.windowValue}, kind, uint64(v.offset)+1)
+		e := windows.Emission[windowValue]{Tenant: at.tenant, Key: at.key, Window: at.window, Version: 1, Value: &v.windowValue}
+		emit(closedWindow{tenant: at.tenant, outcome: windowDiverted, store: w.store(at.rule), emission: &e, kind: kind, delta: uint64(v.offset) + 1})
 	}
 }
 
@@ -102,34 +127,5 @@ func (d *diverted) each(emit func(rule uint64, e *windows.Emission[windowValue],
 func (d *diverted) forget() {
 	if d.cells != nil {
 		*d = diverted{}
-	}
-}
-
-// late counts an event by what its windows said, and puts it beside those that it missed when the rule wants that. key is the
-// series'.
-func (t *Task) late(r *rollup, tn *tenant, key string, time int64, m *aggregate.Measurement, verdict windows.Verdict) {
-	switch {
-	case verdict == windows.Full:
-		t.tally.drop(tn.name, ReasonWindowLimit)
-	case r.late == windows.Divert:
-		t.divert(r, tn, key, time, m, verdict)
-	case verdict == windows.Late:
-		t.tally.missed(tn.name, r.late.String())
-	case verdict == windows.TooLate:
-		t.tally.drop(tn.name, ReasonTooLate)
-		t.tally.missed(tn.name, "too_late")
-	}
-}
-
-func (t *Task) divert(r *rollup, tn *tenant, key string, time int64, m *aggregate.Measurement, verdict windows.Verdict) {
-	missed, full := false, false
-	t.windows.missed(r.windowID, tn.name, time, verdict, func(w windows.Window, tooLate bool) {
-		missed = true
-		full = full || !t.windows.diverted.divert(divertedCell{r.windowID, tn.name, key, w, tooLate}, t.offset, tn, m, &t.particular)
-	})
-	if full {
-		t.tally.drop(tn.name, ReasonWindowLimit)
-	} else if missed {
-		t.tally.missed(tn.name, r.late.String())
 	}
 }

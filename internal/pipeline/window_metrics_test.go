@@ -15,8 +15,8 @@ func TestWindowMetrics(t *testing.T) {
 	reg := prometheus.NewRegistry()
 	var tally, epoch Tally
 	tally.missed("acme", "merge")
-	tally.window("acme", windowClosed)
-	tally.window("acme", windowClosed)
+	tally.window("acme", "closed")
+	tally.window("acme", "closed")
 	epoch.add(&tally)
 	NewMetrics(reg).count(events.Spans, &epoch)
 	const want = `

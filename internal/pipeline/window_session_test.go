@@ -118,7 +118,7 @@ func TestSessionKeys(t *testing.T) {
 	step(task, start.Add(time.Minute), record("acme", visit(1, "ann", 1), visit(2, "bob", 1), visit(9, "ann", 1), anonymous, visit(40, "ann", 1)))
 	out := drain(task, start.Add(time.Minute))
 	var got []string
-	for _, b := range out.Windows {
+	for _, b := range out.Windows.Blocks {
 		for i := range b.Tenant {
 			got = append(got, fmt.Sprintf("%s %v %d-%d n%d", b.Metric[i], b.Labels[i], b.Start[i]-start.Unix(), b.End[i]-start.Unix(), b.Count[i]))
 		}

@@ -87,14 +87,11 @@ const windowedVersion = 1
 // maxSpare bounds the memory of changes that is kept for the next epoch, in bytes.
 const maxSpare = 1 << 20
 
-func newWindowed(rollups []*rollup, limits *tenants.Config) *windowed {
+func newWindowed(list []*WindowRule, limits *tenants.Config) *windowed {
 	w := &windowed{limits: limits, orphans: map[string][]byte{}}
 	w.update = func(v *windowValue) { v.add(w.at, w.more) }
-	for _, r := range rollups {
-		if r.window == nil {
-			continue
-		}
-		definition, id := r.window.definition()
+	for _, r := range list {
+		definition, id := r.definition()
 		if w.store(id) == nil {
 			if err := w.open(id, definition, true); err != nil {
 				panic("BUG: " + err.Error())
@@ -156,31 +153,36 @@ func (w *windowed) bound(limits *tenants.Config) {
 	}
 }
 
-// missed calls each for the windows that an event of a rule misses because they have been emitted.
-func (w *windowed) missed(id uint64, tenant string, time int64, verdict windows.Verdict, each func(w windows.Window, tooLate bool)) {
-	w.store(id).missed(tenant, time, verdict, each)
+// divert puts an event, of which add said verdict, beside the windows of a rule that it misses because they have been emitted. It says
+// whether it missed any, and full when the tenant has as much beside its windows as it may. offset names the event's record.
+func (w *windowed) divert(id uint64, tenant, key string, time, offset int64, verdict windows.Verdict, m *aggregate.Measurement, p *particular) (missed, full bool) {
+	w.store(id).missed(tenant, time, verdict, func(window windows.Window, tooLate bool) {
+		missed = true
+		full = full || !w.diverted.add(divertedCell{id, tenant, key, window, tooLate}, offset, w.limits, m, p)
+	})
+	return missed, full
 }
 
 // advance closes what a tenant's watermark has passed.
-func (w *windowed) advance(tenant string, watermark int64, emit func(s *windowStore, e *windows.Emission[windowValue])) {
+func (w *windowed) advance(tenant string, watermark int64, emit func(closedWindow)) {
 	for _, s := range w.stores {
 		if s.tenants[tenant] {
 			w.touched = true
-			s.Advance(tenant, watermark, func(e *windows.Emission[windowValue]) { emit(s, e) })
+			s.Advance(tenant, watermark, func(e *windows.Emission[windowValue]) { emit(s.closed(e)) })
 		}
 	}
 }
 
 // close closes what a silent tenant's clock has passed, and nothing else: times at which no window is open stay as they are, for
 // the clock is a guess.
-func (w *windowed) close(tenant string, watermark int64, emit func(s *windowStore, e *windows.Emission[windowValue])) {
+func (w *windowed) close(tenant string, watermark int64, emit func(closedWindow)) {
 	for _, s := range w.stores {
 		if !s.tenants[tenant] {
 			continue
 		}
 		for next := s.Next(tenant); next <= watermark; next = s.Next(tenant) {
 			w.touched = true
-			s.Advance(tenant, next, func(e *windows.Emission[windowValue]) { emit(s, e) })
+			s.Advance(tenant, next, func(e *windows.Emission[windowValue]) { emit(s.closed(e)) })
 		}
 	}
 }
@@ -194,6 +196,15 @@ func (w *windowed) next(tenant string) int64 {
 		}
 	}
 	return next
+}
+
+// used is what a tenant has open in the rollup that has most open of it.
+func (w *windowed) used(tenant string) (windows int, bytes int64) {
+	for _, s := range w.stores {
+		_, parts, size := s.Usage(tenant)
+		windows, bytes = max(windows, parts), max(bytes, size)
+	}
+	return windows, bytes
 }
 
 // Changes implements Operator.

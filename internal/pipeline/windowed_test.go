@@ -74,7 +74,7 @@ func (tb windowTable) view(t rapid.TB) windowTable {
 
 func (tb windowTable) insert(t rapid.TB, out *pipeline.Outputs) {
 	t.Helper()
-	for _, b := range out.Windows {
+	for _, b := range out.Windows.Blocks {
 		states := b.Sketch
 		for i := range b.Tenant {
 			var sketch sketches.Sketch
@@ -170,7 +170,7 @@ func at10(second int, service string) string {
 }
 
 func windowRows(out *pipeline.Outputs) (rows []string) {
-	for _, b := range out.Windows {
+	for _, b := range out.Windows.Blocks {
 		for i := range b.Tenant {
 			rows = append(rows, fmt.Sprintf("%s %d-%d v%d n%d", b.Tenant[i], b.Start[i]-start.Unix(), b.End[i]-start.Unix(), b.Version[i], b.Count[i]))
 		}

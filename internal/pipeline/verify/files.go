@@ -8,10 +8,16 @@ import (
 	"github.com/vigie-io/vigie/pkg/events"
 )
 
+// LoadedFile is what became of a file's rows.
+type LoadedFile struct {
+	Oldest, Newest int64             // event times that were taken, bounds included, Unix nanoseconds
+	Parts          map[uint64]string // of rows of windows that they are in, by rule; without rules that the file has not filled
+}
+
 // Files are files that a backfill has loaded. What it rejected of them is in no dead letter, and no limit has dropped anything.
 type Files interface {
 	// Records calls fn for each row, as a record, with what became of its file. Both are valid during the call.
-	Records(ctx context.Context, fn func(r *pipeline.Record, of *pipeline.LoadedFile) error) error
+	Records(ctx context.Context, fn func(r *pipeline.Record, of *LoadedFile) error) error
 }
 
 // files reads the rows of files, and calls after behind each.
@@ -21,7 +27,7 @@ func (p *reading) files(ctx context.Context, after func() error) error {
 		return nil
 	}
 	reader := pipeline.NewReader(p.v.cfg.Signal, p.v.cfg.FileDecoder)
-	return of.Records(ctx, func(r *pipeline.Record, of *pipeline.LoadedFile) error {
+	return of.Records(ctx, func(r *pipeline.Record, of *LoadedFile) error {
 		batch, standsFor := reader.Read(r)
 		p.row(batch, standsFor, r.Timestamp, of)
 		return after()
@@ -29,7 +35,7 @@ func (p *reading) files(ctx context.Context, after func() error) error {
 }
 
 // row takes what a row of a file holds. batch is never nil: rows have no replay header.
-func (p *reading) row(batch *events.Batch, standsFor func(int) bool, timestamp int64, of *pipeline.LoadedFile) {
+func (p *reading) row(batch *events.Batch, standsFor func(int) bool, timestamp int64, of *LoadedFile) {
 	if p.first {
 		p.v.sum.Records++
 		p.v.sum.Refused += uint64(len(batch.Rejects))

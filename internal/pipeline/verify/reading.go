@@ -27,8 +27,8 @@ type event struct {
 	timestamp int64         // of its record, Unix nanoseconds
 	metric    events.Metric // itself, or the observation or count that a span or log record stands for
 	fields    rules.Fields
-	unknown   bool                 // a letter is about events of its record, and does not say which
-	file      *pipeline.LoadedFile // that it is of, and then of no partition; nil: of the topic
+	unknown   bool        // a letter is about events of its record, and does not say which
+	file      *LoadedFile // that it is of, and then of no partition; nil: of the topic
 }
 
 // record reads one record.

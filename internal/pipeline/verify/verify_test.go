@@ -111,7 +111,7 @@ func (s *fakeSource) take(out *pipeline.Outputs) {
 	for _, rows := range out.Rollups {
 		s.store.insert(rows)
 	}
-	for _, rows := range out.Windows {
+	for _, rows := range out.Windows.Blocks {
 		s.windows.insert(rows)
 	}
 	for i := range out.Letters {
