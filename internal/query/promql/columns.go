@@ -54,7 +54,7 @@ func (r *reader) paneColumns(ctx context.Context, of source, s segment, q PaneQu
 // inTurns reads so many members at a time that what is held of them stays small. Groups of members are few as they are.
 func (r *reader) inTurns(read func(context.Context, group, []member) error) func(context.Context, group, []member) error {
 	return func(ctx context.Context, g group, members []member) error {
-		if r.fold != nil {
+		if r.fold != nil || g.kind == kindLevel && twinsOf(members) != nil { // which are read together
 			return read(ctx, g, members)
 		}
 		panes := int((r.to-r.from)/r.tier.millis()) + 2

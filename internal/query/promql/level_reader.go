@@ -11,6 +11,7 @@ import (
 // levels reads gauges and cumulative totals.
 func (r *reader) levels(ctx context.Context, g group, members []member) error {
 	built := make([]levels, len(members))
+	twins := twinsOf(members)
 	for i, m := range members {
 		if m.Native {
 			built[i].hists = []*histogram.FloatHistogram{}
@@ -28,12 +29,16 @@ func (r *reader) levels(ctx context.Context, g group, members []member) error {
 			read = r.paneColumns
 		}
 		err := read(ctx, source{metric: g.metric, members: members}, s, PaneQuery{Last: true}, func(i int, p *Pane) error {
+			if twins.has(i) {
+				return r.level(&built[i], &members[i], p, unmarked)
+			}
 			return r.level(&built[i], &members[i], p, valid)
 		})
 		if err != nil {
 			return err
 		}
 	}
+	twins.join(built, func(t int64) (valid int64) { return max(r.plan.valid, 2*grid.width(t)) })
 	valid := max(r.plan.valid, 2*r.tier.millis())
 	for i, m := range members {
 		if len(built[i].times) == 0 {

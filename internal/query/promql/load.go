@@ -79,8 +79,8 @@ func (c *catalog) describe(matchers []*labels.Matcher) string {
 	return "the selector"
 }
 
-// unique sorts series by labels and leaves one of each: the first kind in the order observation, delta, gauge,
-// cumulative. The engine refuses a vector with two equal label sets.
+// unique sorts series by labels and leaves one of each: the first kind in the order observation, delta, level, closed
+// window. The engine refuses a vector with two equal label sets.
 func unique(list []storage.Series) []storage.Series {
 	slices.SortStableFunc(list, func(a, b storage.Series) int { return labels.Compare(a.Labels(), b.Labels()) })
 	return slices.CompactFunc(slices.Clone(list), func(a, b storage.Series) bool { return labels.Equal(a.Labels(), b.Labels()) })
