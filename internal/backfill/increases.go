@@ -2,6 +2,7 @@ package backfill
 
 import (
 	"context"
+	"encoding/binary"
 	"fmt"
 	"maps"
 	"slices"
@@ -29,6 +30,8 @@ type filling struct {
 	n       int   // samples of it
 	from    int64 // event time of the first, Unix nanoseconds
 	now     int64 // event time of the last, Unix milliseconds
+	leading bool  // all samples so far lie before what is replaced
+	led     int64 // pieces of the lead-in
 	dropped map[events.Reason]uint64
 }
 
@@ -40,6 +43,12 @@ func (j *Job) fill(ctx context.Context, s *set) error {
 	}
 	var in sampleReader
 	err = j.samples.merge(s.runs(), func(key, value []byte) error {
+		if f.leading && len(key) >= 8 && !f.leads(int64(binary.BigEndian.Uint64(key))) {
+			f.leading = false
+			if err := f.arrive(ctx); err != nil {
+				return err
+			}
+		}
 		if err := in.each(key, value, f.step); err != nil {
 			return fmt.Errorf("read samples of %s: %w", s.rollup.Name, err)
 		}
@@ -72,7 +81,7 @@ func (j *Job) newFilling(ctx context.Context, s *set) (*filling, error) {
 		}
 	}
 	r.cfg.Rollups, r.cfg.SeriesIdle = []pipeline.Rollup{*s.rollup}, increaseIdle
-	f := &filling{worker: newWorker(r), set: s, dropped: map[events.Reason]uint64{}}
+	f := &filling{worker: newWorker(r), set: s, leading: j.cfg.Replace != nil && j.cfg.Replace.LeadIn > 0, dropped: map[events.Reason]uint64{}}
 	f.task = pipeline.NewTask(pipeline.TaskConfig{
 		Partition: pipeline.Partition{Topic: r.file.path}, Signal: j.cfg.Signal, Config: r.cfg, Limits: tenants.Unlimited,
 	})
@@ -91,6 +100,9 @@ func (f *filling) step(m *events.Metric) {
 
 // end ends a chunk. One that is finished was stepped for the sake of those behind it.
 func (f *filling) end(ctx context.Context) error {
+	if f.leading {
+		return f.arrive(ctx)
+	}
 	windowed := f.set.rollup.Window != nil
 	if windowed {
 		if err := f.Job.runs.write(chunkRun(f.set.run(), f.chunk), takeWindows(f.task)); err != nil {

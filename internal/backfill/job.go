@@ -120,8 +120,9 @@ type Job struct {
 
 	replacing *Replacement // nil: rows are added to what is stored
 
-	total, done     int64  // bytes of all files, and of those behind
-	taken, rejected uint64 // events and rows, of all files, by this run and earlier ones
+	total, done     int64         // bytes of all files, and of those behind
+	taken, rejected uint64        // events and rows, of all files, by this run and earlier ones
+	before          atomic.Uint64 // events of the lead-in, of this run
 
 	mu  sync.Mutex // of sum and out
 	sum Summary
@@ -154,6 +155,9 @@ func New(cfg Config, store Store, encoder Encoder, out Output, now func() time.T
 	}
 	if r := cfg.Replace; r != nil {
 		j.settings += fmt.Sprintf(" replace=%d-%d", r.From.Unix(), r.To.Unix())
+		if r.LeadIn > 0 {
+			j.settings += fmt.Sprintf(" lead_in=%s", r.LeadIn)
+		}
 	}
 	dir := cmp.Or(cfg.Runs, cfg.Job+".windows")
 	j.runs, j.samples = runs{dir, ".run", pipeline.JoinWindows}, runs{dir, ".samples", joinSamples}

@@ -25,6 +25,9 @@ type Replace struct {
 	Empty bool
 	// Rejects lets a job go on of which rows were rejected.
 	Rejects bool
+	// LeadIn is how long before From the files' events say what cumulative series were, for increases in the range; they count for
+	// nothing else. 0s: they are rejected like all that is outside of the range.
+	LeadIn time.Duration
 	// MaxPast is how late the stream takes events: what is younger may still grow, and is not replaced.
 	MaxPast time.Duration
 }
@@ -38,6 +41,8 @@ func (r *Replace) validate(now time.Time) error {
 		return errors.New("-range: want an end behind the beginning")
 	case !r.From.Equal(r.From.Truncate(hour)) || !r.To.Equal(r.To.Truncate(hour)):
 		return errors.New("-range: want whole hours: the widest tier holds nothing finer")
+	case !r.validLeadIn():
+		return fmt.Errorf("-lead-in %s: want whole seconds, at most %s, after which series begin anew", r.LeadIn, maxLeadIn)
 	case r.From.Unix() < 0:
 		return errors.New("-range: want times after 1970")
 	case r.To.After(now.Add(-r.MaxPast)):
@@ -183,6 +188,9 @@ func (j *Job) replace(ctx context.Context, files []*file) (Summary, error) {
 	}
 	if err := j.retry(ctx, func() error { return replacer.Publish(ctx, r) }); err != nil {
 		return j.sum, err
+	}
+	if n := j.before.Load(); n > 0 {
+		j.note("%d events before the range say what cumulative series were, and count for nothing else", n)
 	}
 	j.note("replaced %s of tenant %s from %s to %s by %d events", j.cfg.Signal, j.cfg.Tenant,
 		j.cfg.Replace.From.UTC().Format(time.RFC3339), j.cfg.Replace.To.UTC().Format(time.RFC3339), j.taken)

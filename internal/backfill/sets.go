@@ -141,22 +141,13 @@ func (r *run) keeps(name string) bool {
 	return !slices.ContainsFunc(r.kept, func(kept *runs) bool { return !kept.has(name) })
 }
 
-// keep writes what is to be kept of a chunk, unless it is there.
-func (w *worker) keep(c *chunk, s *stepper) error {
+// keep writes what is to be kept of a chunk in these runs, unless it is there.
+func (w *worker) keep(c *chunk, in *runs, fill func(put) error) error {
 	name := chunkRun(w.file.run, c.index)
-	for _, kept := range w.kept {
-		if kept.has(name) {
-			continue
-		}
-		fill := takeWindows(s.task)
-		if kept == &w.Job.samples {
-			fill = s.samples.emit
-		}
-		if err := kept.write(name, fill); err != nil {
-			return err
-		}
+	if !slices.Contains(w.kept, in) || in.has(name) {
+		return nil
 	}
-	return nil
+	return in.write(name, fill)
 }
 
 // takeWindows fills a run with what the windows of a task hold.

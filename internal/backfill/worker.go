@@ -42,7 +42,13 @@ func (w *worker) chunk(ctx context.Context, c *chunk) error {
 		return fmt.Errorf("load %s, chunk %d: %w", w.file.path, c.index, err)
 	}
 	s.flush()
-	if err := w.keep(c, s); err != nil {
+	if err := w.keep(c, &w.Job.runs, takeWindows(s.task)); err != nil {
+		return err
+	}
+	w.drained.Reset()
+	s.task.Drain(w.drained, w.now)
+	w.leadIn(s)
+	if err := w.keep(c, &w.Job.samples, s.samples.emit); err != nil {
 		return err
 	}
 	if w.known[c.index].State == Finished {
@@ -54,8 +60,6 @@ func (w *worker) chunk(ctx context.Context, c *chunk) error {
 	}
 	rejects := s.rejects
 	if !skip {
-		w.drained.Reset()
-		s.task.Drain(w.drained, w.now)
 		rejects = append(rejects, w.letters()...)
 		e.Rows, e.Events, e.Rejects = s.rows, w.drained.Tally.Events, uint64(len(rejects))
 		if err := w.write(ctx, c.index); err != nil {

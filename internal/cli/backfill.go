@@ -23,7 +23,7 @@ import (
 
 const backfillUsage = `usage: vigie backfill -signal metrics|spans|logs -from 'dir/*.parquet'|'s3://bucket/key*' [-job backfill] [-tenant t]
                       [-parallel cores] [-rejects file] [-in-doubt load|skip] [-runs folder] [-split-sessions] [flags]
-       vigie backfill -replace -range FROM/TO -tenant t -signal … -from … [-job name] [-accept-rejects] [-replace-empty] [flags]
+       vigie backfill -replace -range FROM/TO -tenant t -signal … -from … [-job name] [-lead-in 1h] [-accept-rejects] [-replace-empty] [flags]
 
 Loads files of old events, each once by job and content; run again after an interruption it goes on. With -replace what they hold takes the
 place of what is stored of the tenant, signal and range. docs/backfill.md says more.
@@ -78,6 +78,7 @@ func parseBackfill(args []string) (of backfill.Config, rejects string, rest []st
 	replaces := set.Bool("replace", false, "")
 	set.Func("range", "", func(text string) (err error) { replace.From, replace.To, err = parseRange(text); return err })
 	set.BoolVar(&replace.Empty, "replace-empty", false, "")
+	set.DurationVar(&replace.LeadIn, "lead-in", 0, "")
 	set.BoolVar(&replace.Rejects, "accept-rejects", false, "")
 	own, rest := splitFlags(set, args)
 	if err := set.Parse(own); err != nil {
@@ -85,8 +86,8 @@ func parseBackfill(args []string) (of backfill.Config, rejects string, rest []st
 	}
 	if *replaces {
 		of.Replace = &replace
-	} else if !replace.To.IsZero() || replace.Empty || replace.Rejects {
-		return of, "", nil, errors.New("-range, -replace-empty and -accept-rejects: want -replace with them")
+	} else if !replace.To.IsZero() || replace.Empty || replace.Rejects || replace.LeadIn != 0 {
+		return of, "", nil, errors.New("-range, -lead-in, -replace-empty and -accept-rejects: want -replace with them")
 	}
 	of.Signal, of.Tenant = contract.Signal(*signal), tenants.ID(*tenant)
 	if rejects == "" {
