@@ -18,3 +18,14 @@ FROM
     GROUP BY tenant, ts, signal, reason, part
 ) AS p
 GROUP BY tenant, ts, signal, reason;
+
+ALTER TABLE api.limits{{on_cluster}}
+    MODIFY COMMENT 'A minute, signal and reason for which events are lost at a limit',
+    COMMENT COLUMN tenant 'Whose row it is: always the reader''s',
+    COMMENT COLUMN ts 'Start of the minute in which the records were processed, UTC',
+    COMMENT COLUMN signal 'metrics, spans or logs',
+    COMMENT COLUMN reason 'Why events are lost',
+    COMMENT COLUMN limit_name 'Key of the limit in the configuration; empty when there is none',
+    COMMENT COLUMN in_force 'The limit at that time; NULL when the reason is no number',
+    COMMENT COLUMN used 'How much of it was used',
+    COMMENT COLUMN dropped 'Events lost in the minute';

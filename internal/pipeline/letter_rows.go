@@ -61,8 +61,11 @@ func (t *Task) addLetter(r *Record, h *sourceHeaders, tenant string) {
 		l.minute, l.shown, l.all = minute, make(map[TenantReason]int), 0
 		clear(l.sums)
 	}
-	if _, known := l.shown[key]; !known && len(l.shown) == letterKeys {
-		return
+	if _, known := l.shown[key]; !known {
+		if len(l.shown) == letterKeys {
+			return
+		}
+		l.shown[key] = 0
 	}
 	at, summed := l.sums[key]
 	switch {
@@ -76,7 +79,6 @@ func (t *Task) addLetter(r *Record, h *sourceHeaders, tenant string) {
 		row.Events += uint64(len(t.refused))
 		row.Bytes += uint64(len(r.Value))
 	default:
-		l.shown[key] += 0
 		if l.sums == nil {
 			l.sums = make(map[TenantReason]int)
 		}

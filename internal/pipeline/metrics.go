@@ -93,7 +93,7 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 	m.restoreSeconds = histogram(reg, "restore_seconds", "From the assignment of a partition until its state is restored, or cannot be.",
 		[]float64{.01, .03, .1, .3, 1, 3, 10, 30, 100})
 	m.noTime = counter("untimed_events_total", "Events that took their record's timestamp for want of a time.")
-	m.stale = counter("stale_markers_total", "Staleness markers skipped.")
+	m.stale = counter("stale_markers_total", "Ends of series that were skipped: those of delta points, and quantiles that are no number.")
 	m.coarse = counter("coarse_histograms_total", "Pre-aggregated histograms coarser than the sketches they were merged into.")
 	m.clamped = counter("clamped_values_total", "Values outside the range of sketches, counted in their first or last bucket.")
 	wall := vector("stage_seconds_total", "Time by stage of work.", "stage")
