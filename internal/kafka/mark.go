@@ -64,3 +64,9 @@ func (m *marks) get(topic string) mark {
 	defer m.mu.Unlock()
 	return m.of[topic]
 }
+
+// beside is what a member notes beside its offsets of a topic.
+func (m *marks) beside(topic, member string) *string {
+	noted := m.get(topic).write(member)
+	return &noted
+}

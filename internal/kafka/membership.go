@@ -25,9 +25,9 @@ func (s *Session) withOffsets(ctx context.Context) context.Context {
 		}
 		for i := range request.Topics {
 			topic := &request.Topics[i]
-			noted := s.marks.get(topic.Topic).write(request.MemberID)
+			noted := s.marks.beside(topic.Topic, request.MemberID)
 			for j := range topic.Partitions {
-				topic.Partitions[j].Metadata = &noted
+				topic.Partitions[j].Metadata = noted
 			}
 		}
 		return nil

@@ -34,9 +34,10 @@ func (s *Session) Seek(ctx context.Context, source pipeline.Partition, to pipeli
 	offsets := map[string]map[int32]kgo.EpochOffset{source.Topic: {source.Partition: {Epoch: -1, Offset: to.Offset}}}
 	ctx = kgo.PreCommitFnContext(ctx, func(request *kmsg.OffsetCommitRequest) error {
 		for i := range request.Topics {
-			noted := s.marks.get(request.Topics[i].Topic).write(request.MemberID)
-			for j := range request.Topics[i].Partitions {
-				request.Topics[i].Partitions[j].Metadata = &noted
+			topic := &request.Topics[i]
+			noted := s.marks.beside(topic.Topic, request.MemberID)
+			for j := range topic.Partitions {
+				topic.Partitions[j].Metadata = noted
 			}
 		}
 		return nil
