@@ -16,8 +16,9 @@ type pace struct {
 	late   time.Duration // what an epoch may last, when that is more, while its results are late anyway
 }
 
-// newPace begins with a short epoch: readers have waited for the session's first results already.
-func newPace(cfg EpochConfig) pace { return pace{cfg: cfg, length: cfg.Min / 4} }
+// newPace begins with an epoch of little more than what the first fetch brings: readers have waited for the session's
+// first results already, and in a backlog nearly each event of a short epoch is a row of its own.
+func newPace(cfg EpochConfig) pace { return pace{cfg: cfg, length: cfg.Min / 16} }
 
 // ended takes the cost of an epoch: the time to drain, encode and commit it, and its rows. The next is long enough for
 // this cost, given the share of the epoch that was not spent waiting for records (from a half on the worker counts as
@@ -33,3 +34,24 @@ func (p *pace) ended(cost time.Duration, busy float64, rows int) {
 
 // aborted takes an epoch that is to be done again. However often that happens, epochs become short enough to come through.
 func (p *pace) aborted() { p.late /= 2 }
+
+// ending is why an epoch ends; none is empty.
+type ending string
+
+const (
+	endLength   ending = "length"
+	endBacklog  ending = "backlog"
+	endCaughtUp ending = "caught_up"
+	endStarved  ending = "starved"
+	endBytes    ending = "bytes"
+	endLetters  ending = "letters"
+	endCut      ending = "bad_batch"
+	endRevoked  ending = "revoked"
+	endStop     ending = "stop"
+)
+
+var endings = [...]ending{endLength, endBacklog, endCaughtUp, endStarved, endBytes, endLetters, endCut, endRevoked, endStop}
+
+const endingsHelp = "length (the pace of the load), backlog (the most that one of a backlog may last), caught_up (longer than its length for a backlog, " +
+	"until a partition was read to where its log ended when the epoch began), starved (the same, until a poll brought nothing), bytes (epoch.max_bytes), " +
+	"letters (16 MiB of dead letters), bad_batch, revoked (a partition was taken away), stop (of the worker)"

@@ -42,7 +42,8 @@ type Metrics struct {
 	wall, cpu              [stages]prometheus.Counter
 	epochSeconds           prometheus.Histogram
 	epochRows              prometheus.Histogram
-	longer, full           prometheus.Counter
+	longer                 prometheus.Counter
+	endings                *prometheus.CounterVec // cause
 	epochs                 *prometheus.CounterVec // outcome
 	rows, blocks           *prometheus.CounterVec // table
 	starts, failures       prometheus.Counter
@@ -106,7 +107,10 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 		m.epochs.WithLabelValues(outcome)
 	}
 	m.longer = counter("longer_epochs_total", "Committed epochs that went on beyond their length, as all their records were in the log before they began and more followed.")
-	m.full = counter("full_epochs_total", "Committed epochs that ended before their time, as they took epoch.max_bytes of memory or held 16 MiB of dead letters.")
+	m.endings = vector("epoch_ends_total", "Committed epochs with records by what ended them: "+endingsHelp+".", "cause")
+	for _, cause := range endings {
+		m.endings.WithLabelValues(string(cause))
+	}
 	m.rows = vector("rows_total", "Rows of committed result blocks.", "table")
 	m.blocks = vector("blocks_total", "Committed result blocks; each becomes one INSERT.", "table")
 	m.held = prometheus.NewGauge(prometheus.GaugeOpts{Name: "vigie_pipeline_progress_held_partitions",

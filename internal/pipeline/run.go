@@ -34,7 +34,8 @@ type run struct {
 	late      bool          // results of the epoch are late, whatever its length
 	longer    bool          // it goes on for that
 	cut       bool          // it is to end: a partition gives nothing more until then
-	full      bool          // it is to end, for what it holds
+	starved   bool          // the last poll brought nothing
+	ending    ending        // of the epoch
 	published time.Time     // when progress was last published
 	aborted   uint64
 	length    time.Duration // of the last epoch with records, as are costs and rows
@@ -88,7 +89,7 @@ func (r *run) loop(ctx context.Context) error {
 		if err := r.poll(ctx); err != nil {
 			return err // only Close may follow
 		}
-		if r.due() {
+		if r.ending = r.due(); r.ending != "" {
 			if err := r.commit(ctx); err != nil {
 				r.w.cfg.Metrics.epochs.WithLabelValues("failed").Inc()
 				return err
@@ -103,6 +104,7 @@ func (r *run) finish(ctx context.Context) error {
 	if r.began.IsZero() {
 		return nil
 	}
+	r.ending = endStop
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), r.cfg.CloseTimeout)
 	defer cancel()
 	if err := r.commit(ctx); err != nil {
@@ -156,7 +158,8 @@ func (r *run) poll(ctx context.Context) error {
 			t.there = t.reach.Next + t.reach.Lag
 		}
 	}
-	r.late = len(fetch.Chunks) > 0 && r.behind()
+	r.starved = len(fetch.Chunks) == 0
+	r.late = !r.starved && r.behind()
 	return nil
 }
 
@@ -261,11 +264,23 @@ func (r *run) patience(now time.Time) time.Duration {
 	return left
 }
 
-// due says whether to end the epoch: in time, when it is full, or when a partition was taken away.
-func (r *run) due() bool {
+// due says why the epoch is to end now, if it is.
+func (r *run) due() ending {
 	now := r.w.cfg.Now()
-	if r.cut || len(r.leaving) > 0 || !now.Before(r.deadline()) {
-		return true
+	switch past := r.longer; {
+	case len(r.leaving) > 0:
+		return endRevoked
+	case r.cut:
+		return endCut
+	case now.Before(r.deadline()):
+	case past && !now.Before(r.began.Add(r.pace.late)):
+		return endBacklog
+	case past && r.starved:
+		return endStarved
+	case past:
+		return endCaughtUp
+	default:
+		return endLength
 	}
 	r.longer = r.longer || r.late && !now.Before(r.began.Add(r.pace.length))
 	bytes, letters := int64(0), int64(0)
@@ -273,8 +288,13 @@ func (r *run) due() bool {
 		b, l := t.Pending()
 		bytes, letters = bytes+b, letters+l
 	}
-	r.full = bytes >= int64(r.cfg.Epoch.MaxBytes) || letters >= maxLetterBytes
-	return r.full
+	switch {
+	case bytes >= int64(r.cfg.Epoch.MaxBytes):
+		return endBytes
+	case letters >= maxLetterBytes:
+		return endLetters
+	}
+	return ""
 }
 
 // commit ends the epoch: everything drained, encoded and committed, or everything forgotten.
@@ -305,7 +325,7 @@ func (r *run) commit(ctx context.Context) error {
 		r.leaving = r.leaving[:0]
 		r.sort()
 	}
-	r.began, r.late, r.cut, r.full = time.Time{}, false, false, false
+	r.began, r.late, r.cut = time.Time{}, false, false
 	if withProgress {
 		r.published = start
 	}
@@ -496,9 +516,8 @@ func (r *run) settle(start, end time.Time, withProgress bool) {
 	if r.longer {
 		m.longer.Inc()
 	}
-	if r.full {
-		m.full.Inc()
-	}
+	m.endings.WithLabelValues(string(r.ending)).Inc()
+	r.w.cfg.Log.Debug("epoch committed", "slot", r.w.cfg.Slot, "length", r.length, "cost", r.costs, "records", records, "rows", r.rows, "ended", r.ending)
 	m.epochSeconds.Observe(r.length.Seconds())
 	m.epochRows.Observe(float64(r.rows))
 }
