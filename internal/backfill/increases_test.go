@@ -1,6 +1,7 @@
 package backfill_test
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -16,6 +17,7 @@ import (
 	"github.com/vigie-io/vigie/internal/pipeline"
 	"github.com/vigie-io/vigie/internal/pipeline/verify"
 	"github.com/vigie-io/vigie/internal/tenants"
+	"github.com/vigie-io/vigie/internal/units"
 	"github.com/vigie-io/vigie/pkg/events"
 	"github.com/vigie-io/vigie/pkg/series"
 )
@@ -126,41 +128,80 @@ func TestBackfilledIncreasesAreTheStreams(t *testing.T) {
 	}
 }
 
-// A recount of files leaves rows of increases alone, and finds what is wrong with others.
-func TestIncreasesOfFilesAreNotCompared(t *testing.T) {
-	all, rollups := someCounters(3_000), someIncreases()
-	d, path := newDatabase(t), filepath.Join(t.TempDir(), "a.ndjson")
+// Increases that files brought are counted again from all of them in the order of time, of panes and of windows, beside a topic and alone: every
+// stored number that is changed is found. Of more samples than fit into memory nothing is said.
+func TestIncreasesOfFilesAreRecounted(t *testing.T) {
+	all, rollups := someCounters(6_000), someIncreases()
+	d, dir := newDatabase(t), t.TempDir()
 	streamed := &topic{all[:1_500]}
 	d.oneTask(t, streamed.all, rollups, 0)
-	write(t, path, ndjson(all[1_500:]))
-	cfg := config(path)
-	cfg.Rollups, cfg.Runs, cfg.SplitSessions = rollups, path+".runs", true
+	mixed := slices.Clone(all[1_500:])
+	rand.New(rand.NewPCG(1, 1)).Shuffle(len(mixed), func(i, j int) { mixed[i], mixed[j] = mixed[j], mixed[i] })
+	write(t, filepath.Join(dir, "a.ndjson"), ndjson(mixed[:2_000]))
+	write(t, filepath.Join(dir, "b.ndjson"), ndjson(mixed[2_000:]))
+	cfg := config(filepath.Join(dir, "*.ndjson"))
+	cfg.Rollups, cfg.Runs, cfg.SplitSessions = rollups, filepath.Join(t.TempDir(), "runs"), true
 	if _, _, err := d.run(t, cfg, nil); err != nil {
 		t.Fatal(err)
 	}
 	loaded := clickhouse.NewBackfill(d.Client)
 	limits, stream := tenants.DefaultConfig(), pipeline.DefaultConfig()
-	for _, windows := range []bool{false, true} {
+	count := func(windows bool, source verify.Source, memory units.Bytes) (verify.Summary, map[string]int) {
+		t.Helper()
 		files, err := backfill.NewRecount(t.Context(), cfg, loaded)
 		if err != nil {
 			t.Fatal(err)
 		}
 		what := verify.Config{
-			Signal: files.Signal(), Table: verify.Tables()[0], Memory: 1 << 30, MaxPast: stream.MaxPast, MaxFuture: stream.MaxFuture, WatermarkDelay: stream.WatermarkDelay,
+			Signal: files.Signal(), Table: verify.Tables()[0], Memory: memory, MaxPast: stream.MaxPast, MaxFuture: stream.MaxFuture, WatermarkDelay: stream.WatermarkDelay,
 			MaxTenants: 100, Rollups: rollups, Topic: "t", Limits: limits.For, SeriesIdle: stream.SeriesIdle, Now: time.Now(), Files: files, FileParts: files.Parts(),
+		}
+		if source == nil {
+			what.Topic = ""
 		}
 		if what.Added, err = loaded.Added(t.Context(), cfg.Job); err != nil {
 			t.Fatal(err)
 		}
-		report := func(d verify.Difference) { t.Errorf("windows %v: got %s", windows, d) }
-		store := clickhouse.NewStore(d.Client)
-		run := func() (verify.Summary, error) { return verify.Run(t.Context(), what, streamed, store, report) }
+		run := verify.Run
 		if windows {
-			run = func() (verify.Summary, error) { return verify.RunWindows(t.Context(), what, streamed, store, report) }
+			run = func(ctx context.Context, cfg verify.Config, source verify.Source, store verify.Store, report func(verify.Difference)) (verify.Summary, error) {
+				return verify.RunWindows(ctx, cfg, source, store.(verify.WindowStore), report)
+			}
 		}
-		sum, err := run()
-		if err != nil || sum.Rows == 0 || sum.Incomparable == 0 {
-			t.Errorf("windows %v: got %+v, %v, want rows that are compared and some that are not", windows, sum, err)
+		found := map[string]int{}
+		sum, err := run(t.Context(), what, source, clickhouse.NewStore(d.Client), func(d verify.Difference) { found[d.Metric]++ })
+		if err != nil {
+			t.Fatal(err)
+		}
+		return sum, found
+	}
+	const enough = 1 << 30
+	for _, windows := range []bool{false, true} {
+		if sum, found := count(windows, streamed, enough); len(found) > 0 || sum.Rows == 0 || sum.Incomparable > 0 {
+			t.Errorf("windows %v: got %+v and differences of %v, want every row compared", windows, sum, found)
+		}
+		if sum, found := count(windows, nil, enough); len(found) > 0 || sum.Rows == 0 || windows && sum.Incomparable > 0 {
+			t.Errorf("windows %v, files alone: got %+v and differences of %v, want none", windows, sum, found)
+		}
+	}
+	if sum, found := count(false, streamed, 512<<10); len(found) > 0 || sum.Incomparable == 0 {
+		t.Errorf("little memory: got %+v and differences of %v, want rows that are not comparable", sum, found)
+	}
+	// Of each rollup a number becomes another.
+	begin := all[3_000].Time / 1e9 // all that is younger is of files
+	for _, r := range rollups {
+		if r.Window == nil {
+			d.ask(t, fmt.Sprintf("INSERT INTO vigie.rollups_10s SELECT * REPLACE (sum + 1 AS sum, 0 AS count) FROM vigie.rollups_10s FINAL WHERE metric = '%s' AND toUnixTimestamp(ts) > %d LIMIT 1", r.Name, begin))
+		} else {
+			d.ask(t, fmt.Sprintf("INSERT INTO vigie.windows SELECT * REPLACE (version + 1 AS version, sum + 1 AS sum) FROM vigie.windows FINAL WHERE metric = '%s' AND startsWith(part, 'backfill/') LIMIT 1", r.Name))
+		}
+	}
+	for _, windows := range []bool{false, true} {
+		_, found := count(windows, streamed, enough)
+		for _, r := range rollups {
+			if want := map[bool]int{true: 1}[windows == (r.Window != nil)]; found[r.Name] != want {
+				t.Errorf("%s, windows %v: got %d differences, want %d", r.Name, windows, found[r.Name], want)
+			}
 		}
 	}
 }

@@ -115,7 +115,7 @@ func planField(plan, name string) (string, bool) {
 // Signal is that of the rows.
 func (r *Recount) Signal() events.Signal { return r.cfg.Signal }
 
-// Records calls fn for each row that became a record, with what became of its file. Both are valid during the call.
+// Records calls fn for each row that became a record, with what became of its file. The record is valid during the call.
 func (r *Recount) Records(ctx context.Context, fn func(record *pipeline.Record, of *verify.LoadedFile) error) error {
 	for _, f := range r.files {
 		run, err := r.begin(ctx, f)

@@ -104,7 +104,7 @@ func newGrouping(metric string, fields, required []string) grouping {
 
 // derive calls fn for each metric that the event adds something to.
 func (c *rule) derive(e *event, fn func(derived)) {
-	if len(c.Tenants) > 0 && !slices.Contains(c.Tenants, tenants.ID(e.metric.Tenant)) || c.where != nil && !c.where.Match(e.fields) {
+	if !c.wants(e) {
 		return
 	}
 	d, counts := c.measure(e)
@@ -120,6 +120,14 @@ func (c *rule) derive(e *event, fn func(derived)) {
 	}
 }
 
+// wants says whether the event meets the rule's condition.
+func (c *rule) wants(e *event) bool {
+	return (len(c.Tenants) == 0 || slices.Contains(c.Tenants, tenants.ID(e.metric.Tenant))) && (c.where == nil || c.where.Match(e.fields))
+}
+
+// increases says whether the rule needs samples in the order of time.
+func (c *rule) increases() bool { return c.Measure == pipeline.MeasureIncrease }
+
 // measure is what the event gives the rule.
 func (c *rule) measure(e *event) (d derived, counts bool) {
 	m := &e.metric
@@ -133,9 +141,6 @@ func (c *rule) measure(e *event) (d derived, counts bool) {
 		return d, false
 	case c.Measure == pipeline.MeasureIncrease && m.Kind == events.Cumulative && m.Histogram == nil:
 		d.Kind = events.Delta
-		if e.file != nil {
-			return d, true // the caller takes it for unsure
-		}
 		d.Value, counts, d.unsure = c.increase(e)
 		return d, counts
 	case c.Measure == pipeline.MeasureIncrease:
@@ -224,6 +229,11 @@ func (c *rule) increase(e *event) (grown float64, counts, unsure bool) {
 	return m.Value - was.value, true, unsure
 }
 
-// silent says whether what was heard of then may have been forgotten meanwhile, by a worker that was faster or slower than
-// the records came.
-func (c *rule) silent(heard int64, e *event) bool { return e.timestamp-heard >= int64(c.idle)/2 }
+// silent says whether what was heard of then may have been forgotten meanwhile: of a topic by a worker that was faster or slower than
+// the records came, and of files by their events' own clock, which has milliseconds.
+func (c *rule) silent(heard int64, e *event) bool {
+	if e.file != nil {
+		return e.timestamp/1e6-heard/1e6 >= fileIdle.Milliseconds()
+	}
+	return e.timestamp-heard >= int64(c.idle)/2
+}

@@ -11,12 +11,12 @@ import (
 // LoadedFile is what became of a file's rows.
 type LoadedFile struct {
 	Oldest, Newest int64             // event times that were taken, bounds included, Unix nanoseconds
-	Parts          map[uint64]string // of rows of windows that they are in, by rule; without rules that the file has not filled
+	Parts          map[uint64]string // of rows of windows and increases that they are in, by rule; without rules that the file has not filled
 }
 
 // Files are files that a backfill has loaded. What it rejected of them is in no dead letter, and no limit has dropped anything.
 type Files interface {
-	// Records calls fn for each row, as a record, with what became of its file. Both are valid during the call.
+	// Records calls fn for each row, as a record that is valid during the call, with what became of its file.
 	Records(ctx context.Context, fn func(r *pipeline.Record, of *LoadedFile) error) error
 }
 
@@ -27,11 +27,15 @@ func (p *reading) files(ctx context.Context, after func() error) error {
 		return nil
 	}
 	reader := pipeline.NewReader(p.v.cfg.Signal, p.v.cfg.FileDecoder)
-	return of.Records(ctx, func(r *pipeline.Record, of *LoadedFile) error {
+	err := of.Records(ctx, func(r *pipeline.Record, of *LoadedFile) error {
 		batch, standsFor := reader.Read(r)
 		p.row(batch, standsFor, r.Timestamp, of)
 		return after()
 	})
+	if err != nil {
+		return err
+	}
+	return p.grown.tell(after)
 }
 
 // row takes what a row of a file holds. batch is never nil: rows have no replay header.
@@ -53,6 +57,7 @@ func (p *reading) row(batch *events.Batch, standsFor func(int) bool, timestamp i
 		}
 		if taken {
 			p.take(e)
+			p.grown.add(e)
 		}
 	})
 }

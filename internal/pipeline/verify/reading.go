@@ -15,10 +15,11 @@ type reading struct {
 	first bool // counts records and events for the summary
 	lost  []Difference
 	take  func(*event)
+	grown fileSamples
 }
 
 func (v *verifier) read(first bool, take func(*event)) reading {
-	return reading{v: v, rates: newRates(v.cfg.Limits), first: first, take: take}
+	return reading{v: v, rates: newRates(v.cfg.Limits), first: first, take: take, grown: newFileSamples(int64(v.cfg.Memory))}
 }
 
 // event is one that the contract accepts, and no letter refuses.

@@ -41,6 +41,12 @@ func (v *verifier) count(ctx context.Context, from int64) (*pass, error) {
 	if p.rules, err = v.rulesOf(false); err != nil {
 		return nil, err
 	}
+	for _, c := range p.rules {
+		if c.increases() {
+			take := func(e *event, d *derived, _ string) { p.metric(e, &d.Metric, d.unsure) }
+			p.grown.rules = append(p.grown.rules, fileIncrease{c, series.Hash([]byte(c.Name)).Lo, take})
+		}
+	}
 	if err := v.source.Records(ctx, v.span.From, v.span.To, p.record); err != nil {
 		return nil, err
 	}
@@ -67,9 +73,10 @@ func (p *pass) event(e *event) {
 	}
 	p.metric(e, &m, e.unknown)
 	for _, c := range p.rules {
-		// Increases of files were told by samples of all files, in the order of time.
-		unsure := e.unknown || e.file != nil && c.Measure == pipeline.MeasureIncrease
-		c.derive(e, func(d derived) { p.metric(e, &d.Metric, unsure || d.unsure) })
+		if e.file != nil && c.increases() {
+			continue // it waits for all files
+		}
+		c.derive(e, func(d derived) { p.metric(e, &d.Metric, e.unknown || d.unsure) })
 	}
 }
 

@@ -146,6 +146,7 @@ func (v *verifier) countWindows(ctx context.Context, of share) (*windowed, error
 		names: names{}, share: of, rules: map[uint64]*windowRule{}, tides: map[tideKey]*tide{}, parts: map[string]int32{},
 		cells: map[WindowKey]*windowCell{}, sessions: map[WindowKey]*sessionList{},
 	}
+	w.reading = v.read(v.sum.Passes == 0, w.event)
 	list, err := v.rulesOf(true)
 	if err != nil {
 		return nil, err
@@ -156,11 +157,15 @@ func (v *verifier) countWindows(ctx context.Context, of share) (*windowed, error
 			return nil, err
 		}
 		w.rules[rule.id] = rule
+		if rule.increases() {
+			take := func(e *event, d *derived, part string) { w.derived(e, rule, d, w.name(part), math.MinInt64) }
+			w.grown.rules = append(w.grown.rules, fileIncrease{c, rule.id, take})
+		}
 	}
 	for partition := range v.span.To {
 		w.parts[fmt.Sprintf("%s/%d", v.cfg.Topic, partition)] = partition
 	}
-	if w.reading = v.read(v.sum.Passes == 0, w.event); w.first {
+	if w.first {
 		v.sum.Records, v.sum.Events, v.sum.Refused = 0, 0, 0
 	}
 	if err := v.source.Records(ctx, v.span.From, v.span.To, w.record); err != nil {
@@ -205,7 +210,7 @@ func (w *windowed) event(e *event) {
 func (w *windowed) fileEvent(e *event) {
 	for _, id := range slices.Sorted(maps.Keys(w.rules)) {
 		rule, part := w.rules[id], e.file.Parts[id]
-		if part == "" || rule.Measure == pipeline.MeasureIncrease {
+		if part == "" || rule.increases() {
 			continue
 		}
 		rule.derive(e, func(d derived) { w.derived(e, rule, &d, w.name(part), math.MinInt64) })
@@ -356,8 +361,7 @@ func (d *windowDifference) row(r *WindowRow) error {
 	switch {
 	case r.ID.Lo%d.share.of != d.share.number || !d.v.covers(&r.WindowKey):
 		return nil
-	case rule == nil || d.v.replaced(&r.WindowKey), // no rule of now, or about to be deleted
-		rule.Measure == pipeline.MeasureIncrease && d.v.ofFile(&r.WindowKey): // told by samples in the order of time
+	case rule == nil || d.v.replaced(&r.WindowKey): // no rule of now, or about to be deleted
 		d.incomparable++
 		return nil
 	}
