@@ -63,10 +63,9 @@ func (r *restore) origin(ctx context.Context) (pipeline.Origin, error) {
 	o := pipeline.Origin{TopicID: r.sourceID, Group: r.s.cfg.Group}
 	for {
 		committed, noted, err := r.committed(ctx)
-		start, known := listOffsets(ctx, r.s.restorer, []pipeline.Partition{at}, offsetEarliest, readUncommitted)[at]
-		end, both := listOffsets(ctx, r.s.restorer, []pipeline.Partition{at}, offsetLatest, readUncommitted)[at]
-		if err == nil && known && both {
-			o.Committed, o.Own, o.Start, o.End = committed, noted != "", start, end
+		log, _ := r.s.asked.logs.get(ctx, at)
+		if err == nil && log.holds(at) {
+			o.Committed, o.Own, o.Start, o.End = committed, noted != "", log.first[at], log.behind[at]
 			if by := readMark(noted); by.cluster == r.cluster {
 				o.Of = by.topic
 			}
@@ -90,13 +89,8 @@ func (r *restore) origin(ctx context.Context) (pipeline.Origin, error) {
 // committed is the group's offset of the source, -1 when it has none, and what a member noted beside it: its id at least. Tools
 // note nothing.
 func (r *restore) committed(ctx context.Context) (offset int64, noted string, err error) {
-	topic := kmsg.NewOffsetFetchRequestGroupTopic()
-	topic.Topic, topic.TopicID, topic.Partitions = r.source, r.sourceID, []int32{r.partition}
-	group := kmsg.NewOffsetFetchRequestGroup()
-	group.Group, group.Topics = r.s.cfg.Group, append(group.Topics, topic)
-	request := kmsg.NewPtrOffsetFetchRequest()
-	request.RequireStable, request.Groups = true, append(request.Groups, group)
-	response, err := request.RequestWith(ctx, r.s.restorer)
+	of := sourceID{pipeline.Partition{Topic: r.source, Partition: r.partition}, r.sourceID}
+	response, err := r.s.asked.offsets.get(ctx, of)
 	if err != nil {
 		return -1, "", err
 	}
@@ -107,8 +101,15 @@ func (r *restore) committed(ctx context.Context) (offset int64, noted string, er
 		case err != nil:
 			return -1, "", err
 		}
-		for _, t := range g.Topics {
+		for i := range g.Topics {
+			t := &g.Topics[i]
+			if t.TopicID != r.sourceID && (t.TopicID != [16]byte{} || t.Topic != r.source) {
+				continue
+			}
 			for _, p := range t.Partitions {
+				if p.Partition != r.partition {
+					continue
+				}
 				if p.Metadata != nil {
 					noted = *p.Metadata
 				}

@@ -42,7 +42,7 @@ func (s *Session) Restore(ctx context.Context, source pipeline.Partition, apply 
 	s.moves.restoring.Add(1)
 	defer s.moves.restoring.Add(-1)
 	m := newMemory(restoreMemory)
-	r := restore{s: s, topic: s.states[source.Topic], partition: source.Partition, source: source.Topic, memory: m, unpacker: unpacker{m, kgo.DefaultDecompressor(m), unbounded}}
+	r := restore{s: s, topic: s.states[source.Topic], partition: source.Partition, source: source.Topic, memory: m, repeats: newRepeats(), unpacker: unpacker{m, kgo.DefaultDecompressor(m), unbounded}}
 	origin, err := r.run(ctx, apply)
 	if err != nil {
 		return origin, fmt.Errorf("restore %s/%d: %w", r.topic, r.partition, err)
@@ -60,6 +60,7 @@ type restore struct {
 	leader        int32
 
 	memory    *memory
+	repeats   repeats
 	unpacker  unpacker
 	record    pipeline.Record // given to apply, one after the other
 	next, end int64
@@ -91,10 +92,8 @@ func (r *restore) bounds(ctx context.Context) error {
 		if err := r.locate(ctx); err != nil {
 			return err
 		}
-		end, known := listOffsets(ctx, r.s.restorer, []pipeline.Partition{at}, offsetLatest, readUncommitted)[at]
-		start, both := listOffsets(ctx, r.s.restorer, []pipeline.Partition{at}, offsetEarliest, readUncommitted)[at]
-		if known && both {
-			r.next, r.end, r.progress = start, end, time.Now()
+		if log, err := r.s.asked.logs.get(ctx, at); err == nil && log.holds(at) {
+			r.next, r.end, r.progress = log.first[at], log.behind[at], time.Now()
 			return nil
 		}
 		if err := pause(ctx); err != nil {
@@ -115,7 +114,7 @@ func pause(ctx context.Context) error {
 // locate asks for the ids of the topic and its source and for the partition's leader, and waits until there is one.
 func (r *restore) locate(ctx context.Context) error {
 	for {
-		response, err := describeTopics(ctx, r.s.restorer, r.topic, r.source)
+		response, err := r.s.asked.topics.get(ctx, r.topic, r.source)
 		if err != nil {
 			return fmt.Errorf("look it up: %w", err)
 		}
@@ -131,12 +130,9 @@ func (r *restore) locate(ctx context.Context) error {
 var errLeaderless = errors.New("no leader")
 
 func (r *restore) found(response *kmsg.MetadataResponse) error {
-	if len(response.Topics) != 2 {
+	topic, source := topicOf(response, r.topic), topicOf(response, r.source)
+	if topic == nil || source == nil {
 		return errors.New("the broker's answer does not hold both topics")
-	}
-	topic, source := response.Topics[0], response.Topics[1]
-	if topic.Topic != nil && *topic.Topic != r.topic {
-		topic, source = source, topic
 	}
 	switch err := kerr.ErrorForCode(topic.ErrorCode); {
 	case errors.Is(err, kerr.UnknownTopicOrPartition):
@@ -205,10 +201,12 @@ func (r *restore) fetch(ctx context.Context, apply func(*pipeline.Record) error)
 	return nil
 }
 
-// apply gives the records before the end to fn, and their memory back.
+// apply gives the records before the end to fn, and their memory back. Of several of a key only the last counts, and to take in what a
+// key was worth costs much more than to see that another follows: a log that has not been compacted yet holds each key many times.
 func (r *restore) apply(records []*kgo.Record, fn func(*pipeline.Record) error) (err error) {
-	for _, record := range records {
-		if err == nil && record.Offset < r.end {
+	stale := r.repeats.find(records, r.end)
+	for i, record := range records {
+		if err == nil && record.Offset < r.end && !stale[i] {
 			r.record = pipeline.Record{Offset: record.Offset, Timestamp: record.Timestamp.UnixNano(), Key: record.Key, Value: record.Value}
 			err = fn(&r.record)
 		}

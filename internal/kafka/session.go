@@ -28,6 +28,7 @@ type Session struct {
 	// restorer reads state. A connection is served one request after the other, so fetches that wait for events must
 	// not stand before those for state.
 	restorer *kgo.Client
+	asked    *asked // through restorer
 	log      *slog.Logger
 	metrics  *Metrics
 	signals  map[string]events.Signal // by topic
@@ -130,7 +131,8 @@ func (s *Session) options(instance string, slot int) ([]kgo.Opt, error) {
 		kgo.KeepControlRecords(),
 		kgo.FetchMaxBytes(fetch),
 		kgo.FetchMaxPartitionBytes(partition),
-		kgo.FetchMaxWait(time.Second),
+		// A partition whose state has been read is not fetched from before the fetch under way of others ends.
+		kgo.FetchMaxWait(250*time.Millisecond),
 		kgo.RecordPartitioner(newPartitioner()),
 		s.cfg.Topics.batchLimit(),
 	), nil
@@ -145,6 +147,7 @@ func (s *Session) open(ctx context.Context, instance string, slot int) error {
 	if s.restorer, err = kgo.NewClient(options...); err != nil {
 		return fmt.Errorf("kafka client: %w", err)
 	}
+	s.asked = newAsked(ctx, s.restorer, s.cfg.Group)
 	if err := s.start(ctx, instance, slot); err != nil {
 		s.restorer.Close()
 		return err

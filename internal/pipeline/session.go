@@ -126,8 +126,8 @@ type Session interface {
 	// An idle worker calls it without messages about once a second. messages are the worker's again afterwards.
 	Commit(ctx context.Context, messages []Message) (committed bool, err error)
 	// Restore reads the change log of the state of a source partition that is assigned, up to what was written before
-	// the assignment, and calls apply with each committed record in order; a nil value is a tombstone, and the record is
-	// valid during the call. It may have to wait for a transaction to end. It returns where Poll begins in the source, the
+	// the assignment, and calls apply with the committed records in order, but for some that a later one of the same key takes
+	// the place of; a nil value is a tombstone, and the record is valid during the call. It may have to wait for a transaction to end. It returns where Poll begins in the source, the
 	// first error of apply, or why the log cannot be read.
 	Restore(ctx context.Context, source Partition, apply func(*Record) error) (Origin, error)
 	// Seek sets the group's offset of a source partition that is assigned and not released. It returns ErrMoved when that is
