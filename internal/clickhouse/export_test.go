@@ -3,6 +3,9 @@ package clickhouse
 import (
 	"context"
 	"time"
+
+	"github.com/vigie-io/vigie/internal/query/promql"
+	"github.com/vigie-io/vigie/internal/tenants"
 )
 
 // MigrateAfter is Migrate that takes over from a process that has been silent for so long, whole seconds.
@@ -19,3 +22,6 @@ func (c *Client) LockMigrations(ctx context.Context) (alive func() error, err er
 
 // RememberParts replaces what a table is taken to remember.
 func (l *Ledger) RememberParts(n uint64) { l.parts = n }
+
+// PanesQuery is the statement that reads panes.
+func PanesQuery(tenant tenants.ID, q promql.PaneQuery) (string, error) { return panesQuery(tenant, &q) }

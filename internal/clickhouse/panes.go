@@ -110,12 +110,19 @@ func panesQuery(tenant tenants.ID, q *promql.PaneQuery) (string, error) {
 	if q.Sketch || q.Last {
 		end = ""
 	}
-	if q.Services != nil && !q.Together {
-		by = "" // of the rows of a pane there are few: to have states merged would cost the server as much again as to read them
+	switch {
+	case q.Services != nil && !q.Together && q.Sketch:
+		// Of the rows of a pane there are few: to have states merged would cost the server as much again as to read them.
+		// As they are, they lie in the projection states, in the order of services and panes. Two threads take twice as long.
+		by, end = "\nGROUP BY r.service, r.ts", "\nSETTINGS optimize_aggregation_in_order = 1, max_threads = 1"
+		read(q.Count, "sum(r.count) AS count", "count")
+		read(q.Sum, "sum(r.sum) AS sum", "sum")
+		read(true, "arrayStringConcat(groupArray(CAST(r.sketch, 'String'))) AS sketch", "sketch")
+	case q.Services != nil && !q.Together:
+		by = ""
 		read(q.Count, "r.count::UInt64 AS count", "count")
 		read(q.Sum, "r.sum::Float64 AS sum", "sum")
-		read(q.Sketch, "CAST(r.sketch, 'String') AS sketch", "sketch")
-	} else {
+	default:
 		read(q.Count, "sum(r.count) AS count", "count")
 		read(q.Sum, "sum(r.sum) AS sum", "sum")
 		read(q.Last, "max(r.last) AS level, level.1 AS last_time, level.2 AS last, level.3 AS last_hist", "last_time", "last", "last_hist")

@@ -19,6 +19,7 @@ import (
 	"github.com/vigie-io/vigie/internal/pipeline"
 	"github.com/vigie-io/vigie/internal/query/promql"
 	"github.com/vigie-io/vigie/internal/tenants"
+	"github.com/vigie-io/vigie/internal/testkit"
 	"github.com/vigie-io/vigie/pkg/events"
 	"github.com/vigie-io/vigie/pkg/series"
 	"github.com/vigie-io/vigie/pkg/sketches"
@@ -343,6 +344,19 @@ func TestServicePanes(t *testing.T) {
 	if _, err := store.Services(t.Context(), "acme", "m0", []promql.Matcher{{Name: "x", Op: "="}}, 0); err == nil {
 		t.Error("a matcher on another label: got no error")
 	}
+	for _, merged := range []bool{false, true} {
+		if merged {
+			for _, tier := range []string{"10s", "1m", "1h"} {
+				ask(t, server, "OPTIMIZE TABLE vigie.services_"+tier+" FINAL")
+			}
+		}
+		servicePanes(t, server, store, names, rows, at)
+	}
+}
+
+// servicePanes compares panes of some services with those of rows.
+func servicePanes(t *testing.T, server *testkit.Server, store *clickhouse.Store, names []string, rows []row, at uint32) {
+	t.Helper()
 	for _, together := range []bool{false, true} {
 		for _, tier := range []promql.Tier{promql.Tier10s, promql.Tier1m, promql.Tier1h} {
 			q := promql.PaneQuery{Metric: "m0", Tier: tier, From: int64(at) * 1000, To: int64(at)*1000 + 200_000, Count: true, Sum: true, Sketch: true, Services: names[3:], Together: together}
@@ -360,8 +374,16 @@ func TestServicePanes(t *testing.T) {
 				plain.IDs = append(plain.IDs, series.ID{Lo: uint64(i)})
 			}
 			keys, want := o.panes("acme", plain)
+			statement, err := clickhouse.PanesQuery("acme", q)
+			if err != nil {
+				t.Fatal(err)
+			}
+			// Else the server unpacks and packs each sketch.
+			if plan := ask(t, server, "EXPLAIN "+statement); !together && !strings.Contains(plan, "ReadFromMergeTree (states)") {
+				t.Errorf("sketches are not read from the projection: %s\n%s", statement, plan)
+			}
 			n := 0
-			err := store.Panes(t.Context(), "acme", q, func(id series.ID, p *promql.Pane) error {
+			err = store.Panes(t.Context(), "acme", q, func(id series.ID, p *promql.Pane) error {
 				if n >= len(keys) || keys[n] != (paneKey{id, p.Start}) {
 					t.Fatalf("pane %d: got %s at %d, want %v", n, id, p.Start, keys[min(n, len(keys)-1)])
 				}
