@@ -13,6 +13,7 @@ import (
 	"github.com/prometheus/prometheus/config"
 	"github.com/prometheus/prometheus/model/exemplar"
 	"github.com/prometheus/prometheus/model/labels"
+	"github.com/prometheus/prometheus/promql"
 	"github.com/prometheus/prometheus/promql/parser"
 	"github.com/prometheus/prometheus/rules"
 	"github.com/prometheus/prometheus/storage"
@@ -25,13 +26,13 @@ import (
 // engineVersion is the Prometheus release whose language and API this is. Grafana decides by it what to offer.
 const engineVersion = "3.16.0"
 
-// newAPI mounts upstream's web/api/v1. Its constructor changes with nearly every release; nothing outside this
-// file may call it, and TestAPIMounts fails to compile or to answer when it did.
-func newAPI(s *Service) http.Handler {
+// newAPI mounts upstream's web/api/v1 over an engine and a storage. Its constructor changes with nearly every release;
+// nothing outside this file may call it, and TestAPIMounts fails to compile or to answer when it did.
+func newAPI(s *Service, engine promql.QueryEngine, of storage.SampleAndChunkQueryable) http.Handler {
 	started := s.now()
 	api := apiv1.NewAPI(
-		s.QueryEngine(),
-		s.Queryable(),
+		engine,
+		of,
 		nil, // appendables: nothing is written here
 		exemplars{},
 		func(context.Context) apiv1.ScrapePoolsRetriever { return nil },

@@ -1,5 +1,17 @@
 package promql
 
+import (
+	"net/http"
+
+	"github.com/prometheus/prometheus/promql"
+	"github.com/prometheus/prometheus/storage"
+)
+
+// Upstream is Prometheus' API over another storage.
+func (s *Service) Upstream(engine promql.QueryEngine, of storage.SampleAndChunkQueryable) http.Handler {
+	return newAPI(s, engine, of)
+}
+
 // Sharing is how many requests wait for queries that run.
 func (s *Service) Sharing() (n int) {
 	s.sharing.mu.Lock()
@@ -10,8 +22,13 @@ func (s *Service) Sharing() (n int) {
 	return n
 }
 
-// Forget drops what is kept of series that selectors mean, as time does.
-func (s *Service) Forget() { s.lists = newLists(s.store, s.now) }
+// Forget drops what is kept of metrics and of series that selectors mean, as time does.
+func (s *Service) Forget() {
+	s.lists = newLists(s.store, s.now)
+	s.catalogs.mu.Lock()
+	defer s.catalogs.mu.Unlock()
+	clear(s.catalogs.entries)
+}
 
 // Listed is how much is kept of them.
 func (s *Service) Listed() int { return s.lists.held }

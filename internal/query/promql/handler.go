@@ -43,7 +43,7 @@ const maxBody = 1 << 20
 // Handler serves Prometheus' HTTP API below its prefix ("/query", not "/api/v1/query"). The request's context
 // carries the tenant.
 func (s *Service) Handler() http.Handler {
-	upstream := newAPI(s)
+	upstream := newAPI(s, s.QueryEngine(), s.Queryable())
 	queries, lists, reads := s.queries(traced(upstream)), s.held(upstream), s.held(s.remoteRead())
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		path := r.URL.Path
