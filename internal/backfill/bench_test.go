@@ -15,6 +15,7 @@ import (
 	"github.com/vigie-io/vigie/internal/backfill"
 	"github.com/vigie-io/vigie/internal/clickhouse"
 	"github.com/vigie-io/vigie/internal/pipeline"
+	"github.com/vigie-io/vigie/internal/pipeline/windowed"
 	"github.com/vigie-io/vigie/internal/tenants"
 	"github.com/vigie-io/vigie/pkg/events"
 	"github.com/vigie-io/vigie/pkg/series"
@@ -24,7 +25,7 @@ import (
 type nowhere struct{}
 
 func (nowhere) Insert(context.Context, string, string, int, []byte) error { return nil }
-func (nowhere) Meets(context.Context, *pipeline.WindowRows, []int) ([]int, error) {
+func (nowhere) Meets(context.Context, *windowed.Rows, []int) ([]int, error) {
 	return nil, nil
 }
 func (nowhere) Note(context.Context, string, []backfill.Hours) error { return nil }

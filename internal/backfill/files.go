@@ -17,7 +17,7 @@ import (
 	"github.com/klauspost/compress/gzip"
 	"github.com/klauspost/compress/zstd"
 
-	"github.com/vigie-io/vigie/internal/pipeline"
+	"github.com/vigie-io/vigie/internal/pipeline/rollup"
 )
 
 // source is where the bytes of a file are. They are read twice: for the hash, and to be loaded.
@@ -41,7 +41,7 @@ type file struct {
 	from source
 	read atomic.Int64 // bytes read for loading
 
-	awaiting []pipeline.Rollup // that its events are kept for
+	awaiting []rollup.Declared // that its events are kept for
 	run      string            // name of what is kept
 }
 

@@ -9,13 +9,14 @@ import (
 	"time"
 
 	"github.com/vigie-io/vigie/internal/pipeline"
+	"github.com/vigie-io/vigie/internal/pipeline/rollup"
 	"github.com/vigie-io/vigie/internal/tenants"
 	"github.com/vigie-io/vigie/pkg/events"
 )
 
 // increases says whether a rollup needs samples in order. What such take of the files is kept in runs, sorted by time, and goes through
 // one task when all files are read.
-func increases(r *pipeline.Rollup) bool { return r.Measure == pipeline.MeasureIncrease }
+func increases(r *rollup.Declared) bool { return r.Measure == rollup.MeasureIncrease }
 
 // increaseIdle is how long a cumulative series may be silent in files, in event time, before it may begin anew: they may hold a sample an
 // hour, so that it is longer than a stream's series_idle. What is forgotten is decided at the ends of chunks.
@@ -80,7 +81,7 @@ func (j *Job) newFilling(ctx context.Context, s *set) (*filling, error) {
 			return nil, err
 		}
 	}
-	r.cfg.Rollups, r.cfg.SeriesIdle = []pipeline.Rollup{*s.rollup}, increaseIdle
+	r.cfg.Rollups, r.cfg.SeriesIdle = []rollup.Declared{*s.rollup}, increaseIdle
 	f := &filling{worker: newWorker(r), set: s, leading: j.cfg.Replace != nil && j.cfg.Replace.LeadIn > 0, dropped: map[events.Reason]uint64{}}
 	f.task = pipeline.NewTask(pipeline.TaskConfig{
 		Partition: pipeline.Partition{Topic: r.file.path}, Signal: j.cfg.Signal, Config: r.cfg, Limits: tenants.Unlimited,

@@ -15,7 +15,9 @@ import (
 	"github.com/vigie-io/vigie/internal/backfill"
 	"github.com/vigie-io/vigie/internal/clickhouse"
 	"github.com/vigie-io/vigie/internal/pipeline"
+	"github.com/vigie-io/vigie/internal/pipeline/rollup"
 	"github.com/vigie-io/vigie/internal/pipeline/verify"
+	"github.com/vigie-io/vigie/internal/pipeline/windowed"
 	"github.com/vigie-io/vigie/internal/tenants"
 	"github.com/vigie-io/vigie/internal/units"
 	"github.com/vigie-io/vigie/pkg/events"
@@ -23,14 +25,14 @@ import (
 )
 
 // someIncreases are rollups of measure increase, of panes and of windows.
-func someIncreases() []pipeline.Rollup {
-	all := []pipeline.Rollup{
+func someIncreases() []rollup.Declared {
+	all := []rollup.Declared{
 		{Name: "grown", By: []string{"service"}, AlsoBy: [][]string{{}}},
 		{Name: "grown_often", Where: `n != "3" and unit == "By"`},
-		{Name: "grown_visits", By: []string{"service"}, Window: &pipeline.Window{Session: &pipeline.SessionWindow{Gap: 40 * time.Second, By: []string{"n"}}}},
+		{Name: "grown_visits", By: []string{"service"}, Window: &windowed.Window{Session: &windowed.Session{Gap: 40 * time.Second, By: []string{"n"}}}},
 		{
-			Name: "grown_hops", By: []string{"service"}, Window: &pipeline.Window{Hopping: &pipeline.HoppingWindow{Size: 5 * time.Minute, Every: time.Minute}, Late: "divert"},
-			Keep: &pipeline.Keep{First: true, Last: true, Distinct: "n", Top: &pipeline.Top{Of: "n", K: 5}},
+			Name: "grown_hops", By: []string{"service"}, Window: &windowed.Window{Hopping: &windowed.Hopping{Size: 5 * time.Minute, Every: time.Minute}, Late: "divert"},
+			Keep: &windowed.Keep{First: true, Last: true, Distinct: "n", Top: &windowed.Top{Of: "n", K: 5}},
 		},
 	}
 	for i := range all {

@@ -14,6 +14,8 @@ import (
 	"time"
 
 	"github.com/vigie-io/vigie/internal/pipeline"
+	"github.com/vigie-io/vigie/internal/pipeline/rollup"
+	"github.com/vigie-io/vigie/internal/pipeline/windowed"
 	"github.com/vigie-io/vigie/internal/tenants"
 	"github.com/vigie-io/vigie/pkg/events"
 )
@@ -47,7 +49,7 @@ type Config struct {
 	// S3 is where s3:// is.
 	S3 S3Config
 	// Rollups are those that are declared; the signal's and tenant's are filled.
-	Rollups []pipeline.Rollup
+	Rollups []rollup.Declared
 	// Runs is a folder for what windows hold, and samples of increases, while files are loaded; it is removed when both are written.
 	// Default <job>.windows.
 	Runs string
@@ -110,8 +112,8 @@ type Job struct {
 	key     []byte
 
 	settings string            // of plan, but for rollups
-	rollups  []pipeline.Rollup // that a chunk fills by itself
-	awaiting []pipeline.Rollup // that all files fill together: those of windows and of increases
+	rollups  []rollup.Declared // that a chunk fills by itself
+	awaiting []rollup.Declared // that all files fill together: those of windows and of increases
 	sets     []*set            // that this run fills
 	runs     runs              // of windows
 	samples  runs              // of increases
@@ -160,7 +162,7 @@ func New(cfg Config, store Store, encoder Encoder, out Output, now func() time.T
 		}
 	}
 	dir := cmp.Or(cfg.Runs, cfg.Job+".windows")
-	j.runs, j.samples = runs{dir, ".run", pipeline.JoinWindows}, runs{dir, ".samples", joinSamples}
+	j.runs, j.samples = runs{dir, ".run", windowed.Join}, runs{dir, ".samples", joinSamples}
 	j.plan = j.settings
 	for i := range cfg.Rollups {
 		switch r := &cfg.Rollups[i]; {
@@ -178,7 +180,7 @@ func New(cfg Config, store Store, encoder Encoder, out Output, now func() time.T
 }
 
 // fills says whether a declared rollup is of the signal and the tenants that the job has.
-func (j *Job) fills(r *pipeline.Rollup) bool {
+func (j *Job) fills(r *rollup.Declared) bool {
 	return r.From == j.cfg.Signal && (j.cfg.Tenant == "" || len(r.Tenants) == 0 || slices.Contains(r.Tenants, j.cfg.Tenant))
 }
 
@@ -323,7 +325,7 @@ func (j *Job) begin(ctx context.Context, f *file) (*run, error) {
 	if len(f.awaiting) > 0 {
 		f.run, r.kept = r.runName(), []*runs{&j.runs}
 	}
-	if slices.ContainsFunc(f.awaiting, func(of pipeline.Rollup) bool { return increases(&of) }) {
+	if slices.ContainsFunc(f.awaiting, func(of rollup.Declared) bool { return increases(&of) }) {
 		r.kept = append(r.kept, &j.samples)
 	}
 	if of := j.cfg.Replace; of != nil { // only what lies in the range: To is exclusive

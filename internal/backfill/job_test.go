@@ -23,6 +23,7 @@ import (
 	"github.com/vigie-io/vigie/internal/backfill"
 	"github.com/vigie-io/vigie/internal/clickhouse"
 	"github.com/vigie-io/vigie/internal/pipeline"
+	"github.com/vigie-io/vigie/internal/pipeline/rollup"
 	"github.com/vigie-io/vigie/internal/pipeline/verify"
 	"github.com/vigie-io/vigie/internal/testkit"
 	"github.com/vigie-io/vigie/pkg/events"
@@ -191,7 +192,7 @@ func someMetrics(n int) []events.Metric {
 }
 
 // stream is what workers make of the events: epochs of many sizes, in two tasks.
-func (d *database) stream(t testing.TB, all []events.Metric, rollups ...pipeline.Rollup) {
+func (d *database) stream(t testing.TB, all []events.Metric, rollups ...rollup.Declared) {
 	t.Helper()
 	for part := range 2 {
 		d.oneTask(t, all[part*len(all)/2:(part+1)*len(all)/2], rollups, part)
@@ -199,7 +200,7 @@ func (d *database) stream(t testing.TB, all []events.Metric, rollups ...pipeline
 }
 
 // oneTask is what one worker makes of the events, in their order.
-func (d *database) oneTask(t testing.TB, left []events.Metric, rollups []pipeline.Rollup, part int) {
+func (d *database) oneTask(t testing.TB, left []events.Metric, rollups []rollup.Declared, part int) {
 	t.Helper()
 	cfg, now, r, most := pipeline.DefaultConfig(), time.Now().UnixMilli(), rand.New(rand.NewPCG(5, uint64(part))), 1+len(left)/2
 	cfg.Rollups = rollups
@@ -510,7 +511,7 @@ func (a *advanced) Mark(ctx context.Context) (uint64, error) {
 // Declared rollups of panes are filled as the stream fills them.
 func TestDeclaredRollups(t *testing.T) {
 	all := someMetrics(5_000)
-	panes := pipeline.Rollup{Name: "by_service", From: events.Metrics, Where: `name == "m1"`, By: []string{"service"}}
+	panes := rollup.Declared{Name: "by_service", From: events.Metrics, Where: `name == "m1"`, By: []string{"service"}}
 	stream, loaded := newDatabase(t), newDatabase(t)
 	stream.stream(t, all, panes)
 	want := stream.contents(t)
@@ -520,7 +521,7 @@ func TestDeclaredRollups(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "a.ndjson")
 	write(t, path, ndjson(all))
 	cfg := config(path)
-	cfg.Rollups = []pipeline.Rollup{panes, {Name: "of_logs", From: events.Logs}}
+	cfg.Rollups = []rollup.Declared{panes, {Name: "of_logs", From: events.Logs}}
 	if _, _, err := loaded.run(t, cfg, nil); err != nil {
 		t.Fatal(err)
 	}

@@ -14,6 +14,7 @@ import (
 	"github.com/vigie-io/vigie/internal/backfill"
 	"github.com/vigie-io/vigie/internal/clickhouse"
 	"github.com/vigie-io/vigie/internal/pipeline"
+	"github.com/vigie-io/vigie/internal/pipeline/rollup"
 	"github.com/vigie-io/vigie/internal/pipeline/verify"
 	"github.com/vigie-io/vigie/internal/tenants"
 	"github.com/vigie-io/vigie/pkg/events"
@@ -41,10 +42,10 @@ func (s *topic) Refusals(context.Context, time.Time, func(verify.Refusal) error)
 // topic alone cannot tell.
 func TestFilesAreRecounted(t *testing.T) {
 	all := someMetrics(4_000)
-	panes := pipeline.Rollup{Name: "by_service", From: events.Metrics, Where: `name == "m1"`, By: []string{"service"}}
+	panes := rollup.Declared{Name: "by_service", From: events.Metrics, Where: `name == "m1"`, By: []string{"service"}}
 	d, dir := newDatabase(t), t.TempDir()
 	streamed := &topic{all[:1_000]}
-	d.oneTask(t, streamed.all, []pipeline.Rollup{panes}, 0)
+	d.oneTask(t, streamed.all, []rollup.Declared{panes}, 0)
 	bad := []byte("{\"tenant\":\"acme\"}\n" + `{"tenant":"acme","name":"m0","value":1,"time":"2001-01-01T00:00:00Z"}` + "\n")
 	write(t, filepath.Join(dir, "a.ndjson"), append(ndjson(all[1_000:3_000]), bad...))
 	var text strings.Builder
@@ -72,7 +73,7 @@ func TestFilesAreRecounted(t *testing.T) {
 		t.Fatal(err)
 	}
 	cfg := config(filepath.Join(dir, "*"))
-	cfg.Rollups = []pipeline.Rollup{panes}
+	cfg.Rollups = []rollup.Declared{panes}
 	if _, out, err := d.run(t, cfg, nil); err != nil || len(out.rejects) != 2 {
 		t.Fatalf("got %v and %d rejects, want 2", err, len(out.rejects))
 	}

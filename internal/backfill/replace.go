@@ -9,7 +9,8 @@ import (
 	"slices"
 	"time"
 
-	"github.com/vigie-io/vigie/internal/pipeline"
+	"github.com/vigie-io/vigie/internal/pipeline/rollup"
+	"github.com/vigie-io/vigie/internal/pipeline/windowed"
 	"github.com/vigie-io/vigie/internal/tenants"
 	"github.com/vigie-io/vigie/pkg/events"
 )
@@ -135,10 +136,10 @@ func (j *Job) replacement(files []*file) *Replacement {
 }
 
 // defaultMetric is the one that a signal makes, "" where it makes many.
-var defaultMetric = map[events.Signal]string{events.Metrics: "", events.Spans: pipeline.SpanMetric, events.Logs: pipeline.LogMetric}
+var defaultMetric = map[events.Signal]string{events.Metrics: "", events.Spans: rollup.SpanMetric, events.Logs: rollup.LogMetric}
 
 // reach is how long after its last event a window may end, in seconds that the event may lie before.
-func reach(w *pipeline.Window) int64 {
+func reach(w *windowed.Window) int64 {
 	if w.Session == nil {
 		return 0
 	}
@@ -237,7 +238,7 @@ func (w *worker) hidden() error {
 }
 
 // hiddenWindows is hidden for closed windows.
-func (j *Job) hiddenWindows(b *pipeline.WindowRows) error {
+func (j *Job) hiddenWindows(b *windowed.Rows) error {
 	for i := range b.Tenant {
 		if r := j.replaced.FindWindow(b.Tenant[i], b.Metric[i], b.Start[i], b.End[i]); r != nil {
 			return hiddenError("the window of", b.Metric[i], b.Tenant[i], b.Start[i], r)

@@ -23,7 +23,9 @@ import (
 	"github.com/vigie-io/vigie/internal/backfill"
 	"github.com/vigie-io/vigie/internal/clickhouse"
 	"github.com/vigie-io/vigie/internal/pipeline"
+	"github.com/vigie-io/vigie/internal/pipeline/rollup"
 	"github.com/vigie-io/vigie/internal/pipeline/verify"
+	"github.com/vigie-io/vigie/internal/pipeline/windowed"
 	"github.com/vigie-io/vigie/internal/tenants"
 	"github.com/vigie-io/vigie/migrations"
 	"github.com/vigie-io/vigie/pkg/events"
@@ -52,8 +54,8 @@ type replaceCase struct {
 }
 
 func withWindows(cfg backfill.Config) backfill.Config {
-	w := pipeline.Window{Hopping: &pipeline.HoppingWindow{Size: 5 * time.Minute, Every: time.Minute}}
-	cfg.Rollups = []pipeline.Rollup{{Name: "hops", From: events.Metrics, By: []string{"service"}, Window: &w, Keep: &pipeline.Keep{Last: true, Distinct: "n"}}}
+	w := windowed.Window{Hopping: &windowed.Hopping{Size: 5 * time.Minute, Every: time.Minute}}
+	cfg.Rollups = []rollup.Declared{{Name: "hops", From: events.Metrics, By: []string{"service"}, Window: &w, Keep: &windowed.Keep{Last: true, Distinct: "n"}}}
 	return cfg
 }
 
@@ -309,13 +311,13 @@ func TestReplaceSessions(t *testing.T) {
 	event := func(at time.Duration, user string) events.Metric {
 		return events.Metric{Tenant: "acme", Kind: events.Observation, Name: "m0", Value: 1, Time: from.Add(at).UnixNano(), Labels: series.Labels{{Name: "n", Value: user}}}
 	}
-	w := pipeline.Window{Session: &pipeline.SessionWindow{Gap: 10 * time.Minute}}
-	visits := pipeline.Rollup{Name: "visits", From: events.Metrics, By: []string{"n"}, Window: &w}
+	w := windowed.Window{Session: &windowed.Session{Gap: 10 * time.Minute}}
+	visits := rollup.Declared{Name: "visits", From: events.Metrics, By: []string{"n"}, Window: &w}
 	run := func(job string, replaces, split bool, all ...events.Metric) error {
 		path := filepath.Join(dir, job+".ndjson")
 		write(t, path, ndjson(all))
 		cfg := config(path)
-		cfg.Job, cfg.Tenant, cfg.Rollups, cfg.Runs, cfg.SplitSessions = job, "acme", []pipeline.Rollup{visits}, path+".runs", split
+		cfg.Job, cfg.Tenant, cfg.Rollups, cfg.Runs, cfg.SplitSessions = job, "acme", []rollup.Declared{visits}, path+".runs", split
 		if replaces {
 			cfg.Replace = &backfill.Replace{From: from, To: to, MaxPast: time.Hour}
 		}
@@ -485,13 +487,13 @@ func TestReplaceOnACluster(t *testing.T) {
 // windowCase is events of two tenants, of which the windows of acme that lie in two hours are replaced.
 type windowCase struct {
 	from, to time.Time
-	rollups  []pipeline.Rollup
+	rollups  []rollup.Declared
 }
 
 func newWindowCase() *windowCase {
 	hour := time.Now().Truncate(time.Hour)
 	c := &windowCase{from: hour.Add(-9 * time.Hour), to: hour.Add(-7 * time.Hour)}
-	c.rollups = append(slices.Concat(someWindows(), someIncreases()), pipeline.Rollup{Name: "panes", From: events.Metrics, Where: `name == "m1"`, By: []string{"service"}, AlsoBy: [][]string{{}}})
+	c.rollups = append(slices.Concat(someWindows(), someIncreases()), rollup.Declared{Name: "panes", From: events.Metrics, Where: `name == "m1"`, By: []string{"service"}, AlsoBy: [][]string{{}}})
 	return c
 }
 

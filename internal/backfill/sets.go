@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/vigie-io/vigie/internal/pipeline"
+	"github.com/vigie-io/vigie/internal/pipeline/rollup"
 	"github.com/vigie-io/vigie/pkg/series"
 )
 
@@ -20,7 +21,7 @@ import (
 // The ledger has an entry for each of its files and each rollup: begun before the first row is written, finished after the last. Rows of windows have
 // the set as their part, so that whatever is written again replaces itself; files of other sets add up with them, as partitions of the stream do.
 type set struct {
-	rollup  *pipeline.Rollup
+	rollup  *rollup.Declared
 	rule    uint64
 	files   []*file
 	name    string // a hash of what it is made of
@@ -64,7 +65,7 @@ func (j *Job) await(ctx context.Context, files []*file) error {
 }
 
 // ruleOf is what the ledger calls a rollup.
-func ruleOf(r *pipeline.Rollup) uint64 {
+func ruleOf(r *rollup.Declared) uint64 {
 	if r.Window != nil {
 		return r.RuleID()
 	}
@@ -72,7 +73,7 @@ func ruleOf(r *pipeline.Rollup) uint64 {
 }
 
 // setOf are the files that a rollup is not finished of.
-func (j *Job) setOf(rollup *pipeline.Rollup, files []*file, known map[string]map[int64]Entry) (*set, error) {
+func (j *Job) setOf(rollup *rollup.Declared, files []*file, known map[string]map[int64]Entry) (*set, error) {
 	s := &set{rollup: rollup, rule: ruleOf(rollup)}
 	settings := j.settings + " rollup=" + hashOf(rollup)[:8]
 	finished := map[string]bool{}

@@ -5,7 +5,7 @@ import (
 	"errors"
 	"time"
 
-	"github.com/vigie-io/vigie/internal/pipeline"
+	"github.com/vigie-io/vigie/internal/pipeline/windowed"
 )
 
 // ErrRefused is wrapped by errors of Store.Insert when the block itself is at fault: repeating it does not help.
@@ -26,7 +26,7 @@ type Store interface {
 	Note(ctx context.Context, job string, hours []Hours) error
 	// Meets returns which of some rows of windows, by their indexes, have a window that is stored of another part: one of the same series, rule
 	// and bounds, or of sessions one that overlaps. Late rows are none.
-	Meets(ctx context.Context, rows *pipeline.WindowRows, of []int) ([]int, error)
+	Meets(ctx context.Context, rows *windowed.Rows, of []int) ([]int, error)
 	// Replaced is all that jobs have ever put in the place of other results.
 	Replaced(ctx context.Context) (Replaced, error)
 }

@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"github.com/vigie-io/vigie/internal/pipeline"
+	"github.com/vigie-io/vigie/internal/pipeline/rollup"
+	"github.com/vigie-io/vigie/internal/pipeline/windowed"
 	"github.com/vigie-io/vigie/pkg/windows"
 )
 
@@ -17,14 +19,14 @@ var ErrTouches = errors.New("sessions touch such as are stored")
 
 // closeWindows writes the windows of all sets that have any.
 func (j *Job) closeWindows(ctx context.Context) error {
-	windowed := j.windowed()
-	if len(windowed) == 0 {
+	sets := j.windowed()
+	if len(sets) == 0 {
 		return nil
 	}
 	rows := map[uint64]int{}
 	across := map[uint64]int{} // windows that are left out
-	block, n, of := []byte(nil), 0, hashOf(names(windowed))[:32]
-	err := j.eachWindows(across, func(b *pipeline.WindowRows) (err error) {
+	block, n, of := []byte(nil), 0, hashOf(names(sets))[:32]
+	err := j.eachWindows(across, func(b *windowed.Rows) (err error) {
 		if err := j.hiddenWindows(b); err != nil {
 			return err
 		}
@@ -44,7 +46,7 @@ func (j *Job) closeWindows(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	for _, set := range windowed {
+	for _, set := range sets {
 		j.note("%d windows of %s, of %d files", rows[set.rule], set.rollup.Name, len(set.files))
 		if n := across[set.rule]; n > 0 {
 			j.note("windows of %s that reach over an edge of the range stay as they are: %d of the files' are left out", set.rollup.Name, n)
@@ -67,8 +69,8 @@ func names(sets []*set) (names []string) {
 
 // eachWindows calls fn for the rows of all sets: the same blocks whenever the sets are the same. A replacement leaves out windows that
 // reach over an edge of its hours, and counts them by rule: the files hold but a part of their events.
-func (j *Job) eachWindows(across map[uint64]int, fn func(*pipeline.WindowRows) error) error {
-	parts, rules := map[uint64]string{}, []*pipeline.WindowRule{}
+func (j *Job) eachWindows(across map[uint64]int, fn func(*windowed.Rows) error) error {
+	parts, rules := map[uint64]string{}, []*windowed.Rule{}
 	var ordered []string
 	for _, set := range j.windowed() {
 		parts[set.rule] = set.part(j.ledger)
@@ -90,7 +92,7 @@ func (j *Job) eachWindows(across map[uint64]int, fn func(*pipeline.WindowRows) e
 			return is
 		}
 	}
-	closing := pipeline.NewClosing(rules, cfg.BlockRows, int(cfg.BlockBytes), func(rule uint64) string { return parts[rule] }, within)
+	closing := windowed.NewClosing(rules, cfg.BlockRows, int(cfg.BlockBytes), func(rule uint64) string { return parts[rule] }, within)
 	if err := j.runs.merge(ordered, func(key, value []byte) error { return closing.Close(key, value, fn) }); err != nil {
 		return err
 	}
@@ -108,7 +110,7 @@ func (j *Job) apart(ctx context.Context) error {
 		return nil
 	}
 	touching, first := 0, ""
-	err := j.eachWindows(map[uint64]int{}, func(b *pipeline.WindowRows) error {
+	err := j.eachWindows(map[uint64]int{}, func(b *windowed.Rows) error {
 		return j.meets(ctx, b, asked, func(i int) {
 			if touching++; touching == 1 {
 				first = fmt.Sprintf("that of tenant %s, %s, %v, from %s to %s", b.Tenant[i], b.Metric[i], b.Labels[i],
@@ -124,7 +126,7 @@ func (j *Job) apart(ctx context.Context) error {
 }
 
 // beside makes late rows of those whose window is stored, of rollups that divert what is late.
-func (j *Job) beside(ctx context.Context, b *pipeline.WindowRows) error {
+func (j *Job) beside(ctx context.Context, b *windowed.Rows) error {
 	asked := map[uint64]bool{}
 	for _, set := range j.windowed() {
 		asked[set.rule] = diverts(set.rollup)
@@ -132,11 +134,11 @@ func (j *Job) beside(ctx context.Context, b *pipeline.WindowRows) error {
 	if !anyOf(asked) {
 		return nil
 	}
-	return j.meets(ctx, b, asked, func(i int) { b.Kind[i] = pipeline.WindowTooLate })
+	return j.meets(ctx, b, asked, func(i int) { b.Kind[i] = windowed.TooLate })
 }
 
 // meets calls fn for the rows, of the rules that are asked for, whose window is stored of another part.
-func (j *Job) meets(ctx context.Context, b *pipeline.WindowRows, asked map[uint64]bool, fn func(i int)) error {
+func (j *Job) meets(ctx context.Context, b *windowed.Rows, asked map[uint64]bool, fn func(i int)) error {
 	var rows []int
 	for i, rule := range b.Rule {
 		if asked[rule] {
@@ -163,4 +165,4 @@ func anyOf(asked map[uint64]bool) bool {
 	return false
 }
 
-func diverts(r *pipeline.Rollup) bool { return r.Window.Late == windows.Divert.String() }
+func diverts(r *rollup.Declared) bool { return r.Window.Late == windows.Divert.String() }

@@ -17,18 +17,20 @@ import (
 
 	"github.com/vigie-io/vigie/internal/backfill"
 	"github.com/vigie-io/vigie/internal/pipeline"
+	"github.com/vigie-io/vigie/internal/pipeline/rollup"
+	"github.com/vigie-io/vigie/internal/pipeline/windowed"
 	"github.com/vigie-io/vigie/internal/tenants"
 	"github.com/vigie-io/vigie/pkg/events"
 	"github.com/vigie-io/vigie/pkg/series"
 )
 
 // someWindows are windows of all shapes and policies, that keep all there is.
-func someWindows() (all []pipeline.Rollup) {
-	shapes := []pipeline.Window{
-		{Session: &pipeline.SessionWindow{Gap: 40 * time.Second, By: []string{"n"}}},
-		{Hopping: &pipeline.HoppingWindow{Size: 5 * time.Minute, Every: time.Minute}},
+func someWindows() (all []rollup.Declared) {
+	shapes := []windowed.Window{
+		{Session: &windowed.Session{Gap: 40 * time.Second, By: []string{"n"}}},
+		{Hopping: &windowed.Hopping{Size: 5 * time.Minute, Every: time.Minute}},
 		{Tumbling: time.Minute},
-		{Calendar: &pipeline.CalendarWindow{Unit: "day", Zone: "Europe/Paris"}},
+		{Calendar: &windowed.Calendar{Unit: "day", Zone: "Europe/Paris"}},
 	}
 	for _, late := range []string{"", "merge", "divert"} {
 		for i, w := range shapes {
@@ -36,16 +38,16 @@ func someWindows() (all []pipeline.Rollup) {
 				continue
 			}
 			w.Late, w.AllowedLateness = late, time.Minute
-			for name, keep := range map[string]*pipeline.Keep{
-				"": nil, "_kept": {First: true, Last: true, Distinct: "n", Top: &pipeline.Top{Of: "n", K: 5}},
+			for name, keep := range map[string]*windowed.Keep{
+				"": nil, "_kept": {First: true, Last: true, Distinct: "n", Top: &windowed.Top{Of: "n", K: 5}},
 			} {
-				all = append(all, pipeline.Rollup{
+				all = append(all, rollup.Declared{
 					Name: fmt.Sprint("w", i, late, name), From: events.Metrics, Where: `name == "m0" or name == "m1"`, By: []string{"service"}, Window: &w, Keep: keep,
 				})
 			}
 		}
 	}
-	slices.SortStableFunc(all, func(a, b pipeline.Rollup) int { return strings.Compare(a.Name, b.Name) })
+	slices.SortStableFunc(all, func(a, b rollup.Declared) int { return strings.Compare(a.Name, b.Name) })
 	return all
 }
 
@@ -180,15 +182,15 @@ func TestBackfillBesideStoredWindows(t *testing.T) {
 	event := func(at time.Duration, user string) events.Metric {
 		return events.Metric{Tenant: "acme", Kind: events.Observation, Name: "m0", Value: 1, Time: start.Add(at).UnixNano(), Labels: series.Labels{{Name: "n", Value: user}}}
 	}
-	rollup := func(name, late string, w pipeline.Window) pipeline.Rollup {
+	declare := func(name, late string, w windowed.Window) rollup.Declared {
 		w.Late = late
-		return pipeline.Rollup{Name: name, From: events.Metrics, By: []string{"n"}, Window: &w}
+		return rollup.Declared{Name: name, From: events.Metrics, By: []string{"n"}, Window: &w}
 	}
-	adds := rollup("adds", "merge", pipeline.Window{Tumbling: time.Minute})
-	stays := rollup("stays", "divert", pipeline.Window{Hopping: &pipeline.HoppingWindow{Size: 2 * time.Minute, Every: time.Minute}})
-	visits := rollup("visits", "", pipeline.Window{Session: &pipeline.SessionWindow{Gap: time.Minute}})
-	aside := rollup("aside", "divert", pipeline.Window{Session: &pipeline.SessionWindow{Gap: time.Minute}})
-	rollups := []pipeline.Rollup{adds, stays, visits, aside}
+	adds := declare("adds", "merge", windowed.Window{Tumbling: time.Minute})
+	stays := declare("stays", "divert", windowed.Window{Hopping: &windowed.Hopping{Size: 2 * time.Minute, Every: time.Minute}})
+	visits := declare("visits", "", windowed.Window{Session: &windowed.Session{Gap: time.Minute}})
+	aside := declare("aside", "divert", windowed.Window{Session: &windowed.Session{Gap: time.Minute}})
+	rollups := []rollup.Declared{adds, stays, visits, aside}
 	d := newDatabase(t)
 	streamed := []events.Metric{event(0, "a"), event(0, "b")}
 	end := event(2*time.Hour, "end")

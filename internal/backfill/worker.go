@@ -6,6 +6,7 @@ import (
 	"strconv"
 
 	"github.com/vigie-io/vigie/internal/pipeline"
+	"github.com/vigie-io/vigie/internal/pipeline/windowed"
 	"github.com/vigie-io/vigie/internal/tenants"
 	"github.com/vigie-io/vigie/pkg/events"
 )
@@ -14,7 +15,7 @@ import (
 type Encoder interface {
 	EncodeRollups(dst []byte, rows *pipeline.Rollups) ([]byte, error)
 	EncodeSeries(dst []byte, rows *pipeline.SeriesRows) ([]byte, error)
-	EncodeWindows(dst []byte, rows *pipeline.WindowRows) ([]byte, error)
+	EncodeWindows(dst []byte, rows *windowed.Rows) ([]byte, error)
 }
 
 // worker loads one chunk at a time.

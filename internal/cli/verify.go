@@ -12,7 +12,7 @@ import (
 	"github.com/vigie-io/vigie/internal/app"
 	"github.com/vigie-io/vigie/internal/backfill"
 	"github.com/vigie-io/vigie/internal/config"
-	"github.com/vigie-io/vigie/internal/pipeline"
+	"github.com/vigie-io/vigie/internal/pipeline/rollup"
 	"github.com/vigie-io/vigie/internal/pipeline/verify"
 	"github.com/vigie-io/vigie/internal/tenants"
 )
@@ -108,7 +108,7 @@ func (r *verifyRequest) of() string {
 
 // windowed says whether there are rollups with windows.
 func windowed(cfg *config.Config) bool {
-	return slices.ContainsFunc(cfg.Stream.Rollups, func(r pipeline.Rollup) bool { return r.Window != nil })
+	return slices.ContainsFunc(cfg.Stream.Rollups, func(r rollup.Declared) bool { return r.Window != nil })
 }
 
 func count(sum *verify.Summary) string {

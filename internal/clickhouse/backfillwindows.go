@@ -8,7 +8,7 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/vigie-io/vigie/internal/pipeline"
+	"github.com/vigie-io/vigie/internal/pipeline/windowed"
 	"github.com/vigie-io/vigie/migrations"
 	"github.com/vigie-io/vigie/pkg/windows"
 )
@@ -17,12 +17,12 @@ import (
 const metRows = 1000
 
 // Meets implements backfill.Store.
-func (b *Backfill) Meets(ctx context.Context, rows *pipeline.WindowRows, of []int) ([]int, error) {
+func (b *Backfill) Meets(ctx context.Context, rows *windowed.Rows, of []int) ([]int, error) {
 	return b.meets(ctx, rows, of, "1")
 }
 
 // meets is Meets for windows that are stored and meet a condition.
-func (b *Backfill) meets(ctx context.Context, rows *pipeline.WindowRows, of []int, where string) (met []int, err error) {
+func (b *Backfill) meets(ctx context.Context, rows *windowed.Rows, of []int, where string) (met []int, err error) {
 	for some := range slices.Chunk(of, metRows) {
 		stored, err := b.overlapping(ctx, rows, some, where)
 		if err != nil {
@@ -41,12 +41,12 @@ func (b *Backfill) meets(ctx context.Context, rows *pipeline.WindowRows, of []in
 }
 
 // windowOwner is what has the windows of a row.
-func windowOwner(rows *pipeline.WindowRows, i int) string {
+func windowOwner(rows *windowed.Rows, i int) string {
 	return fmt.Sprintf("%s\t%s\t%s\t%d", rows.Tenant[i], rows.Metric[i], rows.Series[i], rows.Rule[i])
 }
 
 // overlapping are the windows, in Unix seconds, that others have stored of the series of some rows, about the time of these.
-func (b *Backfill) overlapping(ctx context.Context, rows *pipeline.WindowRows, some []int, where string) (map[string][]windows.Window, error) {
+func (b *Backfill) overlapping(ctx context.Context, rows *windowed.Rows, some []int, where string) (map[string][]windows.Window, error) {
 	from, to := int64(math.MaxInt64), int64(math.MinInt64)
 	sets := map[string]map[string]bool{}
 	add := func(column, value string) {

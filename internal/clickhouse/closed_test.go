@@ -18,6 +18,8 @@ import (
 	"github.com/vigie-io/vigie/internal/backfill"
 	"github.com/vigie-io/vigie/internal/clickhouse"
 	"github.com/vigie-io/vigie/internal/pipeline"
+	"github.com/vigie-io/vigie/internal/pipeline/rollup"
+	"github.com/vigie-io/vigie/internal/pipeline/windowed"
 	"github.com/vigie-io/vigie/internal/query/promql"
 	"github.com/vigie-io/vigie/internal/tenants"
 	"github.com/vigie-io/vigie/pkg/events"
@@ -85,7 +87,7 @@ func recount(t testing.TB, r *closedRule, evs []measured) map[int]map[windows.Wi
 
 // versions are the rows that source partitions write for a window: of each one or several versions, the last of which has
 // all of its events.
-func versions(random *rand.Rand, r *closedRule, of int, w windows.Window, evs []measured) (rows []*pipeline.WindowRows) {
+func versions(random *rand.Rand, r *closedRule, of int, w windows.Window, evs []measured) (rows []*windowed.Rows) {
 	parts := map[int][]measured{}
 	for _, e := range evs {
 		parts[e.part] = append(parts[e.part], e)
@@ -94,11 +96,11 @@ func versions(random *rand.Rand, r *closedRule, of int, w windows.Window, evs []
 		n := min(1+random.IntN(3), len(held))
 		for version := 1; version <= n; version++ {
 			some := held[:len(held)-(n-version)]
-			row := &pipeline.WindowRows{
+			row := &windowed.Rows{
 				Tenant: []string{"acme"}, Metric: []string{r.metric}, Service: []string{"shop"}, Labels: []series.Labels{labelsOf(of)},
 				Series: []series.ID{series.Hash(series.AppendKey(nil, byte(r.kind), r.metric, labelsOf(of)))},
 				Start:  []int64{w.Start}, End: []int64{w.End}, SeriesKind: []uint8{uint8(r.kind)}, Shape: []string{r.shape},
-				Rule: []uint64{7}, Part: []string{fmt.Sprint("t/", part)}, Version: []uint32{uint32(version)}, Kind: []pipeline.WindowKind{0}, Delta: []uint64{0}, Count: []uint64{uint64(len(some))},
+				Rule: []uint64{7}, Part: []string{fmt.Sprint("t/", part)}, Version: []uint32{uint32(version)}, Kind: []windowed.Kind{0}, Delta: []uint64{0}, Count: []uint64{uint64(len(some))},
 				Sum: []float64{0}, Min: []float64{math.Inf(1)}, Max: []float64{math.Inf(-1)},
 			}
 			var sketch sketches.Sketch
@@ -184,7 +186,7 @@ func TestClosedWindowsInPromQL(t *testing.T) {
 	for second := int64(0); second < span+400; second += int64(1 + random.IntN(1+random.IntN(150))) {
 		evs = append(evs, measured{random.IntN(3), random.IntN(3), base + second, float64(1+random.IntN(4000)) / 64})
 	}
-	var rows []*pipeline.WindowRows
+	var rows []*windowed.Rows
 	for i := range closedRules {
 		for of, held := range recount(t, &closedRules[i], evs) {
 			for w, in := range held {
@@ -194,7 +196,7 @@ func TestClosedWindowsInPromQL(t *testing.T) {
 	}
 	random.Shuffle(len(rows), func(i, j int) { rows[i], rows[j] = rows[j], rows[i] })
 	for i, some := range slices.Collect(slices.Chunk(rows, 200)) {
-		block := &pipeline.WindowRows{}
+		block := &windowed.Rows{}
 		for _, r := range some {
 			joinWindowRows(block, r)
 		}
@@ -241,15 +243,15 @@ func TestBackfilledWindowsInPromQL(t *testing.T) {
 		Job: "windows", Signal: events.Metrics, Patterns: []string{filepath.Join(dir, "*.ndjson")}, Parallel: 2,
 		MaxPast: 400 * 24 * time.Hour, MaxFuture: time.Minute, Runs: filepath.Join(dir, "runs"),
 	}
-	shapes := map[string]pipeline.Window{
+	shapes := map[string]windowed.Window{
 		"w_tumbling": {Tumbling: time.Minute},
-		"w_hopping":  {Hopping: &pipeline.HoppingWindow{Size: 90 * time.Second, Every: 40 * time.Second}},
+		"w_hopping":  {Hopping: &windowed.Hopping{Size: 90 * time.Second, Every: 40 * time.Second}},
 		"w_sum":      {Tumbling: 50 * time.Second},
-		"w_day":      {Calendar: &pipeline.CalendarWindow{Unit: "day", Zone: "UTC"}},
+		"w_day":      {Calendar: &windowed.Calendar{Unit: "day", Zone: "UTC"}},
 	}
 	for _, r := range closedRules {
 		w, of := shapes[r.metric], map[events.Kind]string{events.Observation: "m", events.Delta: "d"}[r.kind]
-		job.Rollups = append(job.Rollups, pipeline.Rollup{
+		job.Rollups = append(job.Rollups, rollup.Declared{
 			Name: r.metric, From: events.Metrics, Where: fmt.Sprintf("name == %q", of), By: []string{"route", "service"}, Window: &w,
 		})
 	}
@@ -275,7 +277,7 @@ func (noOutput) Reject(*backfill.Reject) error { return nil }
 func (noOutput) Flush() error                  { return nil }
 func (noOutput) Progress(int64, int64, uint64) {}
 
-func joinWindowRows(to, from *pipeline.WindowRows) {
+func joinWindowRows(to, from *windowed.Rows) {
 	to.Tenant, to.Metric, to.Service = append(to.Tenant, from.Tenant...), append(to.Metric, from.Metric...), append(to.Service, from.Service...)
 	to.Series, to.Labels, to.Start, to.End = append(to.Series, from.Series...), append(to.Labels, from.Labels...), append(to.Start, from.Start...), append(to.End, from.End...)
 	to.SeriesKind, to.Shape = append(to.SeriesKind, from.SeriesKind...), append(to.Shape, from.Shape...)

@@ -9,6 +9,7 @@ import (
 	"github.com/ClickHouse/ch-go/proto"
 
 	"github.com/vigie-io/vigie/internal/pipeline"
+	"github.com/vigie-io/vigie/internal/pipeline/windowed"
 	"github.com/vigie-io/vigie/migrations"
 )
 
@@ -30,7 +31,7 @@ const (
 	typeLast      proto.ColumnType = "Tuple(Int64, Float64, String)"
 )
 
-// Of pipeline.WindowRows with kept measures.
+// Of windowed.Rows with kept measures.
 const (
 	typeEnd proto.ColumnType = "Tuple(Int64, Float64)"
 	typeTop proto.ColumnType = "Tuple(items Array(String), counts Array(Float64), errors Array(Float64), floor Float64, total Float64, k UInt16)"
@@ -91,7 +92,7 @@ func (Encoder) EncodeSeries(dst []byte, rows *pipeline.SeriesRows) ([]byte, erro
 
 // EncodeWindows appends the block of pipeline.TableWindows, with the columns of kept measures when rows have any. It trusts that
 // rows.Sketch and rows.Distinct hold a state a row.
-func (Encoder) EncodeWindows(dst []byte, rows *pipeline.WindowRows) ([]byte, error) {
+func (Encoder) EncodeWindows(dst []byte, rows *windowed.Rows) ([]byte, error) {
 	columns := 19
 	if rows.Measures != nil {
 		columns += 5
@@ -123,7 +124,7 @@ func (Encoder) EncodeWindows(dst []byte, rows *pipeline.WindowRows) ([]byte, err
 	return b.end(pipeline.TableWindows)
 }
 
-func (b *block) measures(rows *pipeline.WindowRows) {
+func (b *block) measures(rows *windowed.Rows) {
 	numberColumn(b, "measures", proto.ColumnTypeUInt8, rows.Measures)
 	b.column("first", typeEnd)
 	numbers(b, rows.FirstTime)
@@ -138,7 +139,7 @@ func (b *block) measures(rows *pipeline.WindowRows) {
 }
 
 // tops writes the members of a tuple one after the other.
-func (b *block) tops(rows []pipeline.WindowTop) {
+func (b *block) tops(rows []windowed.TopRow) {
 	b.check(len(rows))
 	ends := func() {
 		end := 0
@@ -153,8 +154,8 @@ func (b *block) tops(rows []pipeline.WindowTop) {
 			b.text(item)
 		}
 	}
-	for _, column := range []func(*pipeline.WindowTop) []float64{
-		func(t *pipeline.WindowTop) []float64 { return t.Counts }, func(t *pipeline.WindowTop) []float64 { return t.Errors },
+	for _, column := range []func(*windowed.TopRow) []float64{
+		func(t *windowed.TopRow) []float64 { return t.Counts }, func(t *windowed.TopRow) []float64 { return t.Errors },
 	} {
 		ends()
 		for i := range rows {

@@ -11,6 +11,7 @@ import (
 
 	"github.com/vigie-io/vigie/internal/clickhouse"
 	"github.com/vigie-io/vigie/internal/pipeline"
+	"github.com/vigie-io/vigie/internal/pipeline/windowed"
 	"github.com/vigie-io/vigie/internal/query/querylog"
 	"github.com/vigie-io/vigie/internal/tenants"
 	"github.com/vigie-io/vigie/internal/testkit"
@@ -48,7 +49,7 @@ func twoTenants(t *testing.T, server *testkit.Server, client *clickhouse.Client)
 		announce.Labels = append(announce.Labels, series.Labels{{Name: word, Value: word}})
 		announce.LastSeen = append(announce.LastSeen, at)
 		windows := windowRows(tenant, int64(at), windowRow{part: word, version: 1, count: uint64(number), sum: number},
-			windowRow{part: word, version: 1, kind: pipeline.WindowLate, delta: 1, count: uint64(number), sum: number})
+			windowRow{part: word, version: 1, kind: windowed.Late, delta: 1, count: uint64(number), sum: number})
 		for i := range windows.Metric {
 			windows.Metric[i], windows.Service[i], windows.Labels[i] = word, word, series.Labels{{Name: word, Value: word}}
 		}

@@ -8,6 +8,7 @@ import (
 	"github.com/vigie-io/vigie/internal/clickhouse"
 	"github.com/vigie-io/vigie/internal/pipeline"
 	"github.com/vigie-io/vigie/internal/pipeline/verify"
+	"github.com/vigie-io/vigie/internal/pipeline/windowed"
 	"github.com/vigie-io/vigie/pkg/series"
 )
 
@@ -47,11 +48,11 @@ func TestAuditOfRowsThatReplaceEachOther(t *testing.T) {
 		}
 		*to = append(*to, b)
 	}
-	for _, rows := range []*pipeline.WindowRows{
+	for _, rows := range []*windowed.Rows{
 		windowRows("acme", at, windowRow{part: "t/0", version: 1, count: 2, sum: 3}, windowRow{part: "t/1", version: 1, count: 4, sum: 5}),
 		windowRows("acme", at, windowRow{part: "t/0", version: 2, count: 3, sum: 9}),
-		windowRows("acme", at, windowRow{part: "t/0", kind: pipeline.WindowDelta, delta: 1, count: 1, sum: 1}),
-		windowRows("acme", at, windowRow{part: "t/0", kind: pipeline.WindowDelta, delta: 2, count: 1, sum: 1}),
+		windowRows("acme", at, windowRow{part: "t/0", kind: windowed.Delta, delta: 1, count: 1, sum: 1}),
+		windowRows("acme", at, windowRow{part: "t/0", kind: windowed.Delta, delta: 2, count: 1, sum: 1}),
 	} {
 		block, err := encoder.EncodeWindows(nil, rows)
 		add(&windows, pipeline.TableWindows, len(rows.Tenant), block, err)

@@ -14,6 +14,8 @@ import (
 
 	"github.com/vigie-io/vigie/internal/clickhouse"
 	"github.com/vigie-io/vigie/internal/pipeline"
+	"github.com/vigie-io/vigie/internal/pipeline/rollup"
+	"github.com/vigie-io/vigie/internal/pipeline/windowed"
 	"github.com/vigie-io/vigie/pkg/events"
 	"github.com/vigie-io/vigie/pkg/sketches"
 )
@@ -52,12 +54,12 @@ type bought struct {
 }
 
 // keptWindows are the rows that stream workers write of events, spread over partitions; the last of each closes all windows.
-func keptWindows(t testing.TB, at int64, evs []bought, partitions int32) (blocks []*pipeline.WindowRows) {
+func keptWindows(t testing.TB, at int64, evs []bought, partitions int32) (blocks []*windowed.Rows) {
 	t.Helper()
 	cfg := pipeline.DefaultConfig()
-	cfg.Rollups = []pipeline.Rollup{{
-		Name: "kept", From: events.Metrics, Where: `name == "price"`, Window: &pipeline.Window{Tumbling: time.Minute},
-		Keep: &pipeline.Keep{First: true, Last: true, Distinct: "user", Top: &pipeline.Top{Of: "item", K: 3, Counters: 40}},
+	cfg.Rollups = []rollup.Declared{{
+		Name: "kept", From: events.Metrics, Where: `name == "price"`, Window: &windowed.Window{Tumbling: time.Minute},
+		Keep: &windowed.Keep{First: true, Last: true, Distinct: "user", Top: &windowed.Top{Of: "item", K: 3, Counters: 40}},
 	}}
 	if err := cfg.Validate(); err != nil {
 		t.Fatal(err)
@@ -211,14 +213,14 @@ func keptWant(evs []bought, from int64) string {
 }
 
 // keptRows are two rows of one block: one of a rule that keeps something, and one of a rule that does not.
-func keptRows(start int64) *pipeline.WindowRows {
+func keptRows(start int64) *windowed.Rows {
 	rows := windowRows("acme", start, windowRow{part: "t/0", version: 1, count: 2, sum: 2.5}, windowRow{part: "t/1", version: 3, count: 1, sum: 4})
 	var distinct sketches.Distinct
 	distinct.Add([]byte("ann"))
-	rows.Measures = []pipeline.Measures{pipeline.MeasureFirst | pipeline.MeasureLast | pipeline.MeasureDistinct | pipeline.MeasureTop, 0}
+	rows.Measures = []windowed.Measures{windowed.MeasureFirst | windowed.MeasureLast | windowed.MeasureDistinct | windowed.MeasureTop, 0}
 	rows.FirstTime, rows.First = []int64{start*1e9 + 1, 0}, []float64{0.5, 0}
 	rows.LastTime, rows.Last = []int64{start*1e9 + 2, 0}, []float64{2, 0}
 	rows.Distinct = new(sketches.Distinct).AppendState(distinct.AppendState(nil))
-	rows.Top = []pipeline.WindowTop{{Items: []string{"a", "b"}, Counts: []float64{3, 0}, Errors: []float64{-2, 1}, Floor: 2, Total: 9, K: 10}, {}}
+	rows.Top = []windowed.TopRow{{Items: []string{"a", "b"}, Counts: []float64{3, 0}, Errors: []float64{-2, 1}, Floor: 2, Total: 9, K: 10}, {}}
 	return rows
 }

@@ -11,6 +11,7 @@ import (
 
 	"github.com/vigie-io/vigie/internal/backfill"
 	"github.com/vigie-io/vigie/internal/pipeline"
+	"github.com/vigie-io/vigie/internal/pipeline/windowed"
 	"github.com/vigie-io/vigie/internal/tenants"
 	"github.com/vigie-io/vigie/migrations"
 )
@@ -64,7 +65,7 @@ func (s *stage) Insert(ctx context.Context, table, token string, rows int, block
 }
 
 // Meets implements backfill.Store: what the generation is to replace is in nobody's way.
-func (s *stage) Meets(ctx context.Context, rows *pipeline.WindowRows, of []int) ([]int, error) {
+func (s *stage) Meets(ctx context.Context, rows *windowed.Rows, of []int) ([]int, error) {
 	return s.meets(ctx, rows, of, "NOT "+replacedWindows(s.of))
 }
 

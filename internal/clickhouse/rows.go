@@ -11,6 +11,7 @@ import (
 	"github.com/ClickHouse/ch-go/proto"
 
 	"github.com/vigie-io/vigie/internal/pipeline"
+	"github.com/vigie-io/vigie/internal/pipeline/windowed"
 	"github.com/vigie-io/vigie/pkg/series"
 	"github.com/vigie-io/vigie/pkg/sketches"
 )
@@ -113,7 +114,7 @@ func (Decoder) DecodeSeries(block []byte) (*pipeline.SeriesRows, error) {
 }
 
 // DecodeWindows reads a block of pipeline.TableWindows. The rows do not refer to block.
-func (Decoder) DecodeWindows(block []byte) (*pipeline.WindowRows, error) {
+func (Decoder) DecodeWindows(block []byte) (*windowed.Rows, error) {
 	var (
 		tenant, metric, service, shape, part = lowCardinality(), lowCardinality(), lowCardinality(), lowCardinality(), lowCardinality()
 		id                                   proto.ColUInt128
@@ -135,14 +136,14 @@ func (Decoder) DecodeWindows(block []byte) (*pipeline.WindowRows, error) {
 	if err != nil {
 		return nil, fmt.Errorf("decode block of %s: %w", pipeline.TableWindows, err)
 	}
-	rows := &pipeline.WindowRows{
+	rows := &windowed.Rows{
 		Tenant: tenant.Values, Metric: metric.Values, Service: service.Values, Series: idsOf(id), SeriesKind: measured, Shape: shape.Values,
 		Rule: rule, Part: part.Values, Version: version, Delta: delta, Count: count, Sum: sum, Min: min, Max: max, Sketch: sketch.states,
 	}
 	for i := range kind {
 		rows.Labels = append(rows.Labels, labelsAt(labels, i))
 		rows.Start, rows.End = append(rows.Start, int64(start.Data[i])), append(rows.End, int64(end.Data[i]))
-		rows.Kind = append(rows.Kind, pipeline.WindowKind(kind[i]))
+		rows.Kind = append(rows.Kind, windowed.Kind(kind[i]))
 	}
 	return rows, nil
 }

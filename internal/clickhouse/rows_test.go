@@ -15,6 +15,7 @@ import (
 
 	"github.com/vigie-io/vigie/internal/clickhouse"
 	"github.com/vigie-io/vigie/internal/pipeline"
+	"github.com/vigie-io/vigie/internal/pipeline/windowed"
 	"github.com/vigie-io/vigie/pkg/series"
 )
 
@@ -26,7 +27,7 @@ func TestDecoderIsTheEncodersInverse(t *testing.T) {
 		n := rapid.IntRange(1, 300).Draw(t, "rows")
 		text := rapid.StringN(0, 5, -1)
 		var rows []row
-		announced, progress, closed := &pipeline.SeriesRows{}, &pipeline.ProgressRows{}, &pipeline.WindowRows{}
+		announced, progress, closed := &pipeline.SeriesRows{}, &pipeline.ProgressRows{}, &windowed.Rows{}
 		for range n {
 			id := series.ID{Hi: rapid.Uint64().Draw(t, "hi"), Lo: rapid.Uint64().Draw(t, "lo")}
 			rows = append(rows, row{
@@ -61,7 +62,7 @@ func TestDecoderIsTheEncodersInverse(t *testing.T) {
 			closed.Rule = append(closed.Rule, rapid.Uint64().Draw(t, "rule"))
 			closed.Part = append(closed.Part, text.Draw(t, "part"))
 			closed.Version = append(closed.Version, rapid.Uint32().Draw(t, "version"))
-			closed.Kind = append(closed.Kind, pipeline.WindowKind(rapid.IntRange(0, 4).Draw(t, "row kind")))
+			closed.Kind = append(closed.Kind, windowed.Kind(rapid.IntRange(0, 4).Draw(t, "row kind")))
 			closed.Delta = append(closed.Delta, rapid.Uint64().Draw(t, "delta"))
 			closed.Count = append(closed.Count, rapid.Uint64().Draw(t, "count"))
 			closed.Sum = append(closed.Sum, rapid.Float64().Draw(t, "sum"))

@@ -7,8 +7,8 @@ import (
 
 	"github.com/ClickHouse/ch-go/proto"
 
-	"github.com/vigie-io/vigie/internal/pipeline"
 	"github.com/vigie-io/vigie/internal/pipeline/verify"
+	"github.com/vigie-io/vigie/internal/pipeline/windowed"
 	"github.com/vigie-io/vigie/migrations"
 	"github.com/vigie-io/vigie/pkg/series"
 )
@@ -89,7 +89,7 @@ func (c *windowRowColumns) row(i int) *verify.WindowRow {
 			End: c.end[i], Rule: c.rule[i], Part: c.part.Row(i),
 		},
 		Late: c.late[i], Count: c.count[i], Sum: c.sum[i], Min: c.low[i], Max: c.high[i], Sketch: c.sketch.RowBytes(i),
-		Measures: pipeline.Measures(c.measures[i]), FirstTime: c.firstTime[i], First: c.first[i], LastTime: c.lastTime[i], Last: c.last[i],
+		Measures: windowed.Measures(c.measures[i]), FirstTime: c.firstTime[i], First: c.first[i], LastTime: c.lastTime[i], Last: c.last[i],
 		Distinct: c.distinct.RowBytes(i), Items: c.items.Row(i), Counts: c.counts.Row(i), Errors: c.errors.Row(i), Floor: c.floor[i], Total: c.total[i],
 	}
 	return &c.out

@@ -10,7 +10,9 @@ import (
 
 	"github.com/vigie-io/vigie/internal/clickhouse"
 	"github.com/vigie-io/vigie/internal/pipeline"
+	"github.com/vigie-io/vigie/internal/pipeline/rollup"
 	"github.com/vigie-io/vigie/internal/pipeline/verify"
+	"github.com/vigie-io/vigie/internal/pipeline/windowed"
 	"github.com/vigie-io/vigie/internal/tenants"
 	"github.com/vigie-io/vigie/pkg/events"
 )
@@ -45,16 +47,16 @@ func (logged) Refusals(context.Context, time.Time, func(verify.Refusal) error) e
 func TestVerifyWindows(t *testing.T) {
 	server, client := migrated(t, nil)
 	at := int64(today(t, server))
-	keep := &pipeline.Keep{First: true, Last: true, Distinct: "user", Top: &pipeline.Top{Of: "user", K: 3, Counters: 5}}
+	keep := &windowed.Keep{First: true, Last: true, Distinct: "user", Top: &windowed.Top{Of: "user", K: 3, Counters: 5}}
 	cfg := pipeline.DefaultConfig()
-	for i, w := range []pipeline.Window{
+	for i, w := range []windowed.Window{
 		{Tumbling: 30 * time.Second, AllowedLateness: time.Hour},
-		{Hopping: &pipeline.HoppingWindow{Size: 50 * time.Second, Every: 20 * time.Second}, AllowedLateness: time.Hour, Late: "merge"},
-		{Calendar: &pipeline.CalendarWindow{Unit: "day", Zone: "America/New_York"}, Late: "divert"},
-		{Session: &pipeline.SessionWindow{Gap: 9 * time.Second, By: []string{"user"}}, AllowedLateness: time.Hour},
+		{Hopping: &windowed.Hopping{Size: 50 * time.Second, Every: 20 * time.Second}, AllowedLateness: time.Hour, Late: "merge"},
+		{Calendar: &windowed.Calendar{Unit: "day", Zone: "America/New_York"}, Late: "divert"},
+		{Session: &windowed.Session{Gap: 9 * time.Second, By: []string{"user"}}, AllowedLateness: time.Hour},
 		{Tumbling: 20 * time.Second, Late: "divert"},
 	} {
-		cfg.Rollups = append(cfg.Rollups, pipeline.Rollup{Name: fmt.Sprint("w", i), From: events.Metrics, By: []string{"service"}, Window: &w, Keep: keep})
+		cfg.Rollups = append(cfg.Rollups, rollup.Declared{Name: fmt.Sprint("w", i), From: events.Metrics, By: []string{"service"}, Window: &w, Keep: keep})
 	}
 	if err := cfg.Validate(); err != nil {
 		t.Fatal(err)

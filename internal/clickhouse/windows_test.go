@@ -5,6 +5,7 @@ import (
 
 	"github.com/vigie-io/vigie/internal/clickhouse"
 	"github.com/vigie-io/vigie/internal/pipeline"
+	"github.com/vigie-io/vigie/internal/pipeline/windowed"
 	"github.com/vigie-io/vigie/pkg/series"
 	"github.com/vigie-io/vigie/pkg/sketches"
 )
@@ -14,13 +15,13 @@ type windowRow struct {
 	version uint32
 	count   uint64
 	sum     float64
-	kind    pipeline.WindowKind
+	kind    windowed.Kind
 	delta   uint64
 }
 
 // windowRows are rows of one series and one window of a minute.
-func windowRows(tenant string, start int64, rows ...windowRow) *pipeline.WindowRows {
-	w := &pipeline.WindowRows{}
+func windowRows(tenant string, start int64, rows ...windowRow) *windowed.Rows {
+	w := &windowed.Rows{}
 	for _, r := range rows {
 		w.Tenant = append(w.Tenant, tenant)
 		w.Metric = append(w.Metric, "checkout_seconds")
@@ -45,7 +46,7 @@ func windowRows(tenant string, start int64, rows ...windowRow) *pipeline.WindowR
 	return w
 }
 
-func insertWindows(t testing.TB, client *clickhouse.Client, token string, rows *pipeline.WindowRows) {
+func insertWindows(t testing.TB, client *clickhouse.Client, token string, rows *windowed.Rows) {
 	t.Helper()
 	block, err := clickhouse.Encoder{}.EncodeWindows(nil, rows)
 	if err != nil {
@@ -65,15 +66,15 @@ func TestWindowsView(t *testing.T) {
 	insertWindows(t, client, "a", windowRows("acme", at, windowRow{part: "t/0", version: 2, count: 5, sum: 10}, windowRow{part: "t/1", version: 1, count: 3, sum: 6}))
 	insertWindows(t, client, "b", windowRows("acme", at, windowRow{part: "t/0", version: 1, count: 4, sum: 8}))
 	insertWindows(t, client, "b", windowRows("acme", at, windowRow{part: "t/0", version: 1, count: 4, sum: 8}))
-	insertWindows(t, client, "d", windowRows("acme", at+60, windowRow{part: "t/0", version: 2, kind: pipeline.WindowRetracted}, windowRow{part: "t/0", version: 1, count: 4, sum: 8}))
+	insertWindows(t, client, "d", windowRows("acme", at+60, windowRow{part: "t/0", version: 2, kind: windowed.Retracted}, windowRow{part: "t/0", version: 1, count: 4, sum: 8}))
 	insertWindows(t, client, "e", windowRows("acme", at+120, windowRow{part: "t/0", version: 1, count: 4, sum: 8}))
-	insertWindows(t, client, "f", windowRows("acme", at+120, windowRow{part: "t/0", version: 3, kind: pipeline.WindowDelta, delta: 3, count: 2, sum: 4}))
-	insertWindows(t, client, "g", windowRows("acme", at+120, windowRow{part: "t/0", version: 2, kind: pipeline.WindowDelta, delta: 2, count: 1, sum: 2}))
+	insertWindows(t, client, "f", windowRows("acme", at+120, windowRow{part: "t/0", version: 3, kind: windowed.Delta, delta: 3, count: 2, sum: 4}))
+	insertWindows(t, client, "g", windowRows("acme", at+120, windowRow{part: "t/0", version: 2, kind: windowed.Delta, delta: 2, count: 1, sum: 2}))
 	insertWindows(t, client, "c", windowRows("demo", at, windowRow{part: "t/0", version: 9, count: 900, sum: 900}))
-	insertWindows(t, client, "h", windowRows("acme", at, windowRow{part: "t/0", version: 1, kind: pipeline.WindowLate, delta: 18, count: 1, sum: 2},
-		windowRow{part: "t/0", version: 1, kind: pipeline.WindowTooLate, delta: 22, count: 4, sum: 8}))
-	insertWindows(t, client, "i", windowRows("acme", at, windowRow{part: "t/0", version: 1, kind: pipeline.WindowLate, delta: 19, count: 2, sum: 4}))
-	insertWindows(t, client, "j", windowRows("demo", at, windowRow{part: "t/0", version: 1, kind: pipeline.WindowLate, delta: 19, count: 700, sum: 4}))
+	insertWindows(t, client, "h", windowRows("acme", at, windowRow{part: "t/0", version: 1, kind: windowed.Late, delta: 18, count: 1, sum: 2},
+		windowRow{part: "t/0", version: 1, kind: windowed.TooLate, delta: 22, count: 4, sum: 8}))
+	insertWindows(t, client, "i", windowRows("acme", at, windowRow{part: "t/0", version: 1, kind: windowed.Late, delta: 19, count: 2, sum: 4}))
+	insertWindows(t, client, "j", windowRows("demo", at, windowRow{part: "t/0", version: 1, kind: windowed.Late, delta: 19, count: 700, sum: 4}))
 	f := func() {
 		t.Helper()
 		got := mustTenantSQL(t, client, "acme", `SELECT metric, service, labels, toUnixTimestamp(end) - toUnixTimestamp(start), version, count, sum, min, max,

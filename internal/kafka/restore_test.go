@@ -19,6 +19,7 @@ import (
 
 	"github.com/vigie-io/vigie/internal/kafka"
 	"github.com/vigie-io/vigie/internal/pipeline"
+	"github.com/vigie-io/vigie/internal/pipeline/windowed"
 	"github.com/vigie-io/vigie/pkg/events"
 )
 
@@ -357,7 +358,7 @@ func (emptyBlocks) EncodeRollups(dst []byte, _ *pipeline.Rollups) ([]byte, error
 func (emptyBlocks) EncodeSeries(dst []byte, _ *pipeline.SeriesRows) ([]byte, error) {
 	return append(dst, 0), nil
 }
-func (emptyBlocks) EncodeWindows(dst []byte, _ *pipeline.WindowRows) ([]byte, error) {
+func (emptyBlocks) EncodeWindows(dst []byte, _ *windowed.Rows) ([]byte, error) {
 	return append(dst, 0), nil
 }
 func (emptyBlocks) EncodeLimits(dst []byte, _ *pipeline.LimitRows) ([]byte, error) {

@@ -13,12 +13,13 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/vigie-io/vigie/internal/pipeline"
+	"github.com/vigie-io/vigie/internal/pipeline/alerting"
 	"github.com/vigie-io/vigie/internal/tenants"
 	"github.com/vigie-io/vigie/pkg/events"
 	"github.com/vigie-io/vigie/pkg/sketches"
 )
 
-var alertRules = []pipeline.Alert{
+var alertRules = []alerting.Alert{
 	{Name: "Busy", From: events.Metrics, Where: `name == "req"`, By: []string{"host"}, Over: 10 * time.Second, Every: 2 * time.Second,
 		When: "count > 2", Until: "count < 2", For: 4 * time.Second, ClearAfter: 2 * time.Second, Severity: "P1"},
 	{Name: "Growth", From: events.Metrics, Over: 6 * time.Second, Every: 2 * time.Second, When: "change.count >= 1 && sum > 40"},
@@ -107,7 +108,7 @@ func judgeAll(all []ping) (heard []heardAlert) {
 	return heard
 }
 
-func (j *judged) judge(r *pipeline.Alert, tenant, host string, step, every, kept int64) (heard []heardAlert) {
+func (j *judged) judge(r *alerting.Alert, tenant, host string, step, every, kept int64) (heard []heardAlert) {
 	began, over := start.Unix(), int64(r.Over/time.Second)
 	of := func(from, to int64) (n, hits, sum, low, high float64, sketch sketches.Sketch) {
 		low, high = math.Inf(1), math.Inf(-1)
@@ -249,7 +250,7 @@ func TestAlertsRecount(t *testing.T) {
 	})
 }
 
-func alertTask(t *testing.T, list []pipeline.Alert, change func(*pipeline.TaskConfig)) *pipeline.Task {
+func alertTask(t *testing.T, list []alerting.Alert, change func(*pipeline.TaskConfig)) *pipeline.Task {
 	t.Helper()
 	cfg := pipeline.TaskConfig{Partition: at, Signal: events.Metrics, Config: pipeline.DefaultConfig()}
 	cfg.Config.Alerts = list
@@ -275,7 +276,7 @@ func alertState(state stateLog) (keys []string) {
 
 // The bytes of docs/format/alert.md and docs/format/state.md.
 func TestAlertGolden(t *testing.T) {
-	task := alertTask(t, []pipeline.Alert{{
+	task := alertTask(t, []alerting.Alert{{
 		Name: "Slow", From: events.Metrics, Where: `name == "req"`, By: []string{"host", "zone"}, Over: 10 * time.Second, When: "p99 > 0.25 && change.count < 0",
 		Severity: "P0", Route: "oncall", Group: []string{"host"}, Annotations: map[string]string{"summary": "p99 of ${host}${zone} is ${p99} s, ${change.count}"},
 	}}, nil)
@@ -311,7 +312,7 @@ func TestAlertGolden(t *testing.T) {
 
 // A tenant that falls silent is judged by the clock of its partition, and an alert on silence fires.
 func TestAlertsOfSilentTenants(t *testing.T) {
-	task := alertTask(t, []pipeline.Alert{{Name: "Silent", From: events.Metrics, Over: 30 * time.Second, When: "count < 1", ForgetAfter: 10 * time.Minute}}, nil)
+	task := alertTask(t, []alerting.Alert{{Name: "Silent", From: events.Metrics, Over: 30 * time.Second, When: "count < 1", ForgetAfter: 10 * time.Minute}}, nil)
 	state := stateLog{}
 	var got []heardAlert
 	epoch := func(after time.Duration, records ...pipeline.Record) {
@@ -338,12 +339,12 @@ func TestAlertsOfSilentTenants(t *testing.T) {
 
 // An alert that configuration no longer has is resolved, and its state goes; one whose threshold changes goes on.
 func TestAlertsThatChange(t *testing.T) {
-	before := pipeline.Alert{Name: "Busy", From: events.Metrics, By: []string{"host"}, Over: 10 * time.Second, When: "count >= 2"}
+	before := alerting.Alert{Name: "Busy", From: events.Metrics, By: []string{"host"}, Over: 10 * time.Second, When: "count >= 2"}
 	after := before
 	after.When, after.Severity = "count >= 1", "P0"
-	f := func(list []pipeline.Alert, later int64, want ...heardAlert) {
+	f := func(list []alerting.Alert, later int64, want ...heardAlert) {
 		t.Helper()
-		task, state := alertTask(t, []pipeline.Alert{before}, nil), stateLog{}
+		task, state := alertTask(t, []alerting.Alert{before}, nil), stateLog{}
 		step(task, start, ping{"acme", "a", 0, 1}.record(), ping{"acme", "a", 0, 1}.record(), ping{"acme", "b", 1, 1}.record())
 		out := drain(task, start)
 		task.Committed(true)
@@ -375,14 +376,14 @@ func TestAlertsThatChange(t *testing.T) {
 		}
 	}
 	f(nil, 0, heardAlert{"Busy", "acme", "a", "resolved", 0, 0})
-	f([]pipeline.Alert{after}, 2, heardAlert{"Busy", "acme", "b", "firing", 2, 1})
+	f([]alerting.Alert{after}, 2, heardAlert{"Busy", "acme", "b", "firing", 2, 1})
 }
 
 // What an alert cannot take is counted, and a tenant keeps no more slices than it may.
 func TestAlertsCountWhatTheyLeaveOut(t *testing.T) {
 	limits := tenants.DefaultConfig()
 	limits.Overrides = map[tenants.ID]tenants.Limits{"acme": {OpenWindows: 2}}
-	task := alertTask(t, []pipeline.Alert{{Name: "Busy", From: events.Metrics, By: []string{"host"}, Over: 10 * time.Second, When: "count >= 2"}},
+	task := alertTask(t, []alerting.Alert{{Name: "Busy", From: events.Metrics, By: []string{"host"}, Over: 10 * time.Second, When: "count >= 2"}},
 		func(cfg *pipeline.TaskConfig) { cfg.Limits = func() *tenants.Config { return &limits } })
 	step(task, start, ping{"acme", "a", 20, 1}.record(), ping{"acme", "a", 10, 1}.record(), ping{"acme", "a", 11, 1}.record(),
 		ping{"acme", "b", 20, 1}.record(), ping{"acme", "c", 20, 1}.record(), ping{"demo", "c", 20, 1}.record())
@@ -396,40 +397,40 @@ func TestAlertsCountWhatTheyLeaveOut(t *testing.T) {
 }
 
 func TestAlertConfigErrors(t *testing.T) {
-	f := func(want string, change func(*pipeline.Alert)) {
+	f := func(want string, change func(*alerting.Alert)) {
 		t.Helper()
-		a := pipeline.Alert{Name: "Busy", From: events.Spans, By: []string{"route"}, Over: time.Minute, When: "count > 1"}
+		a := alerting.Alert{Name: "Busy", From: events.Spans, By: []string{"route"}, Over: time.Minute, When: "count > 1"}
 		change(&a)
 		cfg := pipeline.DefaultConfig()
-		cfg.Alerts = []pipeline.Alert{a}
+		cfg.Alerts = []alerting.Alert{a}
 		err := cfg.Validate()
 		if want == "" && err != nil || want != "" && (err == nil || !strings.Contains(err.Error(), want)) {
 			t.Errorf("got %v, want %q", err, want)
 		}
 	}
-	f("", func(*pipeline.Alert) {})
-	f(`alerts[0] "a b": name "a b": want letters`, func(a *pipeline.Alert) { a.Name = "a b" })
-	f("when: want a condition on measures", func(a *pipeline.Alert) { a.When = "" })
-	f("when: 1:7: =: want == or =~", func(a *pipeline.Alert) { a.When = "count = 1" })
-	f(`when: "route" is no measure: want count, rate, sum`, func(a *pipeline.Alert) { a.When = `route == "x"` })
-	f("share: want the condition", func(a *pipeline.Alert) { a.When = "share > 0.5" })
-	f("", func(a *pipeline.Alert) { a.When, a.Share = "share > 0.5", "status_code >= 500" })
-	f("until:", func(a *pipeline.Alert) { a.Until = "counts < 2" })
-	f("over 1.5s: want whole seconds", func(a *pipeline.Alert) { a.Over = 1500 * time.Millisecond })
-	f("over 48h0m0s: want whole seconds, 1s to 24h0m0s", func(a *pipeline.Alert) { a.Over = 48 * time.Hour })
-	f("every 7s: want whole seconds of which over (1m0s) is a multiple", func(a *pipeline.Alert) { a.Every = 7 * time.Second })
-	f("of at most 300", func(a *pipeline.Alert) { a.Over, a.Every = 10*time.Minute, time.Second })
-	f("", func(a *pipeline.Alert) { a.Over = 86399 * time.Second })
-	f("want 0s or more", func(a *pipeline.Alert) { a.For = -1 })
-	f(`severity "high": want one of P0, P1, P2, P3`, func(a *pipeline.Alert) { a.Severity = "high" })
-	f(`group "host": want one of by`, func(a *pipeline.Alert) { a.Group = []string{"host"} })
-	f("annotations.summary: ${host}: it is no label of by", func(a *pipeline.Alert) { a.Annotations = map[string]string{"summary": "${host}"} })
-	f("annotations.summary: ${p99}: neither when nor until", func(a *pipeline.Alert) { a.Annotations = map[string]string{"summary": "${p99}"} })
-	f("", func(a *pipeline.Alert) {
+	f("", func(*alerting.Alert) {})
+	f(`alerts[0] "a b": name "a b": want letters`, func(a *alerting.Alert) { a.Name = "a b" })
+	f("when: want a condition on measures", func(a *alerting.Alert) { a.When = "" })
+	f("when: 1:7: =: want == or =~", func(a *alerting.Alert) { a.When = "count = 1" })
+	f(`when: "route" is no measure: want count, rate, sum`, func(a *alerting.Alert) { a.When = `route == "x"` })
+	f("share: want the condition", func(a *alerting.Alert) { a.When = "share > 0.5" })
+	f("", func(a *alerting.Alert) { a.When, a.Share = "share > 0.5", "status_code >= 500" })
+	f("until:", func(a *alerting.Alert) { a.Until = "counts < 2" })
+	f("over 1.5s: want whole seconds", func(a *alerting.Alert) { a.Over = 1500 * time.Millisecond })
+	f("over 48h0m0s: want whole seconds, 1s to 24h0m0s", func(a *alerting.Alert) { a.Over = 48 * time.Hour })
+	f("every 7s: want whole seconds of which over (1m0s) is a multiple", func(a *alerting.Alert) { a.Every = 7 * time.Second })
+	f("of at most 300", func(a *alerting.Alert) { a.Over, a.Every = 10*time.Minute, time.Second })
+	f("", func(a *alerting.Alert) { a.Over = 86399 * time.Second })
+	f("want 0s or more", func(a *alerting.Alert) { a.For = -1 })
+	f(`severity "high": want one of P0, P1, P2, P3`, func(a *alerting.Alert) { a.Severity = "high" })
+	f(`group "host": want one of by`, func(a *alerting.Alert) { a.Group = []string{"host"} })
+	f("annotations.summary: ${host}: it is no label of by", func(a *alerting.Alert) { a.Annotations = map[string]string{"summary": "${host}"} })
+	f("annotations.summary: ${p99}: neither when nor until", func(a *alerting.Alert) { a.Annotations = map[string]string{"summary": "${p99}"} })
+	f("", func(a *alerting.Alert) {
 		a.When, a.Annotations = "p50 > 1s", map[string]string{"summary": "${route}: ${p99} after ${count}"}
 	})
 	cfg := pipeline.DefaultConfig()
-	cfg.Alerts = []pipeline.Alert{alertRules[0], alertRules[0]}
+	cfg.Alerts = []alerting.Alert{alertRules[0], alertRules[0]}
 	if err := cfg.Validate(); err == nil || !strings.Contains(err.Error(), "another alert has the name") {
 		t.Errorf("got %v, want a refusal of two alerts of one name", err)
 	}

@@ -9,6 +9,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/vigie-io/vigie/internal/pipeline/alerting"
+	"github.com/vigie-io/vigie/internal/pipeline/rollup"
+	"github.com/vigie-io/vigie/internal/pipeline/windowed"
 	"github.com/vigie-io/vigie/internal/tenants"
 	"github.com/vigie-io/vigie/pkg/events"
 	"github.com/vigie-io/vigie/pkg/series"
@@ -79,13 +82,13 @@ func BenchmarkAccumulate(b *testing.B) {
 
 // BenchmarkDeclared is what one decoded event costs beside its default rollup: into a pane, and into windows.
 func BenchmarkDeclared(b *testing.B) {
-	hopping := &Window{Hopping: &HoppingWindow{Size: 5 * time.Minute, Every: time.Minute}}
-	session := &Window{Session: &SessionWindow{Gap: 30 * time.Minute}}
-	for name, window := range map[string]*Window{"pane": nil, "tumbling": {Tumbling: time.Minute}, "hopping": hopping, "session": session} {
+	hopping := &windowed.Window{Hopping: &windowed.Hopping{Size: 5 * time.Minute, Every: time.Minute}}
+	session := &windowed.Window{Session: &windowed.Session{Gap: 30 * time.Minute}}
+	for name, window := range map[string]*windowed.Window{"pane": nil, "tumbling": {Tumbling: time.Minute}, "hopping": hopping, "session": session} {
 		b.Run(name, func(b *testing.B) {
 			const n = 10_000
 			cfg := DefaultConfig()
-			cfg.Rollups = []Rollup{{Name: "r", From: events.Metrics, By: []string{"route", "service"}, Window: window}}
+			cfg.Rollups = []rollup.Declared{{Name: "r", From: events.Metrics, By: []string{"route", "service"}, Window: window}}
 			all := benchMetrics(n)
 			task := NewTask(TaskConfig{Partition: Partition{Topic: "t"}, Signal: events.Metrics, Config: cfg})
 			for i := range all {
@@ -107,13 +110,13 @@ func BenchmarkDeclared(b *testing.B) {
 // BenchmarkKeep is what an event costs a rollup whose windows keep something, and what its windows take, each of them with some
 // 180 users and four paths: bytes are those that count toward window_bytes, log those of the state topic.
 func BenchmarkKeep(b *testing.B) {
-	for name, keep := range map[string]*Keep{
-		"nothing": nil, "ends": {First: true, Last: true}, "distinct": {Distinct: "user"}, "top": {Top: &Top{Of: "path"}},
+	for name, keep := range map[string]*windowed.Keep{
+		"nothing": nil, "ends": {First: true, Last: true}, "distinct": {Distinct: "user"}, "top": {Top: &windowed.Top{Of: "path"}},
 	} {
 		b.Run(name, func(b *testing.B) {
 			const n = 10_000
 			cfg := DefaultConfig()
-			cfg.Rollups = []Rollup{{Name: "r", From: events.Metrics, By: []string{"route", "service"}, Window: &Window{Tumbling: time.Minute}, Keep: keep}}
+			cfg.Rollups = []rollup.Declared{{Name: "r", From: events.Metrics, By: []string{"route", "service"}, Window: &windowed.Window{Tumbling: time.Minute}, Keep: keep}}
 			all := benchMetrics(n)
 			for i := range all {
 				all[i].Labels = append(slices.Clone(all[i].Labels), series.Label{Name: "path", Value: fmt.Sprint("/path/", i%4)}, series.Label{Name: "user", Value: fmt.Sprint("user ", i%1000)})
@@ -134,7 +137,7 @@ func BenchmarkKeep(b *testing.B) {
 			done()
 			log := 0
 			task.windows.Changes(func(key, value []byte) { log += len(key) + len(value) })
-			windows, bytes := task.windows.used(all[0].Tenant)
+			windows, bytes := task.windows.Used(all[0].Tenant)
 			b.ReportMetric(float64(bytes)/float64(windows), "bytes/window")
 			b.ReportMetric(float64(log)/float64(windows), "log/window")
 		})
@@ -147,7 +150,7 @@ func BenchmarkAlert(b *testing.B) {
 		b.Run(name, func(b *testing.B) {
 			const n = 10_000
 			cfg := DefaultConfig()
-			cfg.Alerts = []Alert{{Name: "a", From: events.Metrics, By: []string{"route", "service"}, Over: time.Minute, When: when}}
+			cfg.Alerts = []alerting.Alert{{Name: "a", From: events.Metrics, By: []string{"route", "service"}, Over: time.Minute, When: when}}
 			all := benchMetrics(n)
 			limits := tenants.DefaultConfig()
 			limits.Defaults.OpenWindows = 1_000_000

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/vigie-io/vigie/internal/pipeline/alerting"
+	"github.com/vigie-io/vigie/internal/pipeline/rollup"
 	"github.com/vigie-io/vigie/internal/units"
 	"github.com/vigie-io/vigie/pkg/events"
 )
@@ -62,9 +64,9 @@ type Config struct {
 	// What is published without is counted (vigie_pipeline_progress_unsettled_total).
 	ProgressHold time.Duration `yaml:"progress_hold"`
 	// Rollups declares metrics that are derived from events, beside the default ones (docs/rollups.md). Default none.
-	Rollups []Rollup `yaml:"rollups"`
+	Rollups []rollup.Declared `yaml:"rollups"`
 	// Alerts declares conditions that are judged in the stream (docs/alerts.md). Default none.
-	Alerts []Alert `yaml:"alerts"`
+	Alerts []alerting.Alert `yaml:"alerts"`
 	// CloseTimeout bounds the last commit at shutdown. Default 3s. When it passes, the epoch is left to be
 	// processed again by whoever takes over.
 	CloseTimeout time.Duration `yaml:"close_timeout"`
@@ -151,10 +153,10 @@ func (c *Config) Validate() error {
 	refuse(c.ProgressEvery < 10*time.Millisecond, "progress_every %s: want 10ms or more", c.ProgressEvery)
 	refuse(c.ProgressHold < time.Second, "progress_hold %s: want 1s or more", c.ProgressHold)
 	refuse(c.CloseTimeout <= 0, "close_timeout %s: want more than 0s", c.CloseTimeout)
-	if err := validateRollups(c.Rollups); err != nil {
+	if err := rollup.Validate(c.Rollups); err != nil {
 		errs = append(errs, err)
 	}
-	if err := validateAlerts(c.Alerts); err != nil {
+	if err := alerting.Validate(c.Alerts); err != nil {
 		errs = append(errs, err)
 	}
 	return errors.Join(errs...)

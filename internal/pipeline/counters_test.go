@@ -11,18 +11,20 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/vigie-io/vigie/internal/pipeline"
+	"github.com/vigie-io/vigie/internal/pipeline/counters"
+	"github.com/vigie-io/vigie/internal/pipeline/rollup"
 	"github.com/vigie-io/vigie/internal/tenants"
 	"github.com/vigie-io/vigie/pkg/events"
 	"github.com/vigie-io/vigie/pkg/series"
 )
 
-var increases = pipeline.Rollup{
+var increases = rollup.Declared{
 	Name: "requests_total", From: events.Metrics, Where: `name == "req" && host != "z"`, Measure: "increase", By: []string{"service"},
 }
 
 func increaseConfig() pipeline.Config {
 	cfg := pipeline.DefaultConfig()
-	cfg.Rollups = []pipeline.Rollup{increases}
+	cfg.Rollups = []rollup.Declared{increases}
 	return cfg
 }
 
@@ -142,7 +144,7 @@ func TestIncreaseCountsWhatItLeavesOut(t *testing.T) {
 	for key, n := range out.Tally.Dropped {
 		got[key.Reason] += n
 	}
-	want := map[events.Reason]uint64{"duplicate": 1, "out_of_order": 1, pipeline.ReasonCounterLimit: 2}
+	want := map[events.Reason]uint64{"duplicate": 1, "out_of_order": 1, counters.ReasonCounterLimit: 2}
 	delete(got, pipeline.ReasonSeriesLimit)
 	if !maps.Equal(got, want) {
 		t.Errorf("got %v, want %v", got, want)

@@ -4,15 +4,16 @@ import (
 	"strings"
 
 	"github.com/vigie-io/vigie/internal/pipeline/aggregate"
+	"github.com/vigie-io/vigie/internal/pipeline/rollup"
 	"github.com/vigie-io/vigie/pkg/events"
 	"github.com/vigie-io/vigie/pkg/rules"
 )
 
 // fields are the events at hand as conditions see them; they live in the task so that none is allocated.
 type fields struct {
-	metric metricFields
-	span   spanFields
-	log    logFields
+	metric rollup.MetricFields
+	span   rollup.SpanFields
+	log    rollup.LogFields
 	own    aggregate.Measurement // of the event at hand
 	delta  aggregate.Measurement // of a cumulative one, for the rollup at hand
 }
@@ -20,7 +21,7 @@ type fields struct {
 // declareMetric gives metrics to the alerts and rollups. Levels have no sum over series, so rollups do without, and cumulative
 // histograms are left out.
 func (t *Task) declareMetric(m *events.Metric) {
-	if m.Stale || m.Kind == events.Gauge && (m.Histogram != nil || !t.alerts.any()) || m.Kind == events.Cumulative && m.Histogram != nil {
+	if m.Stale || m.Kind == events.Gauge && (m.Histogram != nil || !t.alerts.Any()) || m.Kind == events.Cumulative && m.Histogram != nil {
 		return
 	}
 	t.fields.own = aggregate.Measurement{Kind: m.Kind, Value: m.Value, Histogram: m.Histogram, Unit: m.Unit}
@@ -43,18 +44,18 @@ func (t *Task) declareSpan(s *events.Span) {
 
 func (t *Task) declareLog(l *events.Log) {
 	t.fields.log.Log = l
-	t.alert(l.Tenant, l.Time, &t.fields.log, &oneEvent)
-	t.declare(l.Tenant, l.Time, &t.fields.log, &oneEvent)
+	t.alert(l.Tenant, l.Time, &t.fields.log, &rollup.OneEvent)
+	t.declare(l.Tenant, l.Time, &t.fields.log, &rollup.OneEvent)
 }
 
 // declare gives an event to the rollups whose condition it meets. m is its own measure.
 func (t *Task) declare(tenant string, time int64, f rules.Fields, m *aggregate.Measurement) {
 	aside := false
 	for _, r := range t.rollups {
-		if !r.meets(tenant, f, m) {
+		if !r.Meets(tenant, f, m) {
 			continue
 		}
-		if r.measure == MeasureIncrease && t.cfg.Increases != nil {
+		if r.Measure == rollup.MeasureIncrease && t.cfg.Increases != nil {
 			aside = true
 			continue
 		}
@@ -63,11 +64,11 @@ func (t *Task) declare(tenant string, time int64, f rules.Fields, m *aggregate.M
 			continue
 		}
 		var refused events.Reason
-		if t.particular, refused = r.keep.particularOf(time, f, measured); refused != "" {
+		if t.particular, refused = r.Keep.ParticularOf(time, f, measured); refused != "" {
 			t.tally.drop(strings.Clone(tenant), refused)
 		}
-		for i := range r.groupings {
-			t.group(r, &r.groupings[i], tenant, time, f, measured)
+		for i := range r.Groupings {
+			t.group(r, &r.Groupings[i], tenant, time, f, measured)
 		}
 	}
 	if aside {
@@ -76,10 +77,10 @@ func (t *Task) declare(tenant string, time int64, f rules.Fields, m *aggregate.M
 }
 
 // measured is what an event that a rollup takes gives it, or nil for nothing.
-func (t *Task) measured(r *rollup, m *aggregate.Measurement) *aggregate.Measurement {
+func (t *Task) measured(r *rollup.Rule, m *aggregate.Measurement) *aggregate.Measurement {
 	switch {
-	case r.measure == measureEvents:
-		return &oneEvent
+	case r.Measure == rollup.MeasureEvents:
+		return &rollup.OneEvent
 	case m.Kind == events.Cumulative:
 		return t.increase(r, m)
 	}
@@ -87,9 +88,9 @@ func (t *Task) measured(r *rollup, m *aggregate.Measurement) *aggregate.Measurem
 }
 
 // increase is what the cumulative sample at hand adds, or nil.
-func (t *Task) increase(r *rollup, m *aggregate.Measurement) *aggregate.Measurement {
+func (t *Task) increase(r *rollup.Rule, m *aggregate.Measurement) *aggregate.Measurement {
 	sample := t.fields.metric.Metric
-	delta, ok, reason := t.counters.increase(r.counterID, sample, t.now)
+	delta, ok, reason := t.counters.Increase(r.CounterID, sample, t.now)
 	if reason != "" {
 		t.tally.drop(strings.Clone(sample.Tenant), reason)
 	}
@@ -100,15 +101,15 @@ func (t *Task) increase(r *rollup, m *aggregate.Measurement) *aggregate.Measurem
 	return &t.fields.delta
 }
 
-func (t *Task) group(r *rollup, g *grouping, tenant string, time int64, f rules.Fields, m *aggregate.Measurement) {
+func (t *Task) group(r *rollup.Rule, g *rollup.Grouping, tenant string, time int64, f rules.Fields, m *aggregate.Measurement) {
 	if !t.labelled(g, tenant, f) {
 		return
 	}
-	if r.window != nil {
+	if r.Window != nil {
 		t.window(r, g, tenant, time, m)
 		return
 	}
-	tn, ref, e := t.series(tenant, identity{kind: m.Kind, metric: g.metric, labels: t.labels, unit: m.Unit})
+	tn, ref, e := t.series(tenant, identity{kind: m.Kind, metric: g.Metric, labels: t.labels, unit: m.Unit})
 	if e == nil {
 		return
 	}
@@ -124,9 +125,9 @@ func (t *Task) group(r *rollup, g *grouping, tenant string, time int64, f rules.
 }
 
 // labelled puts the labels of an event in a grouping into t.labels; it says false of one that is left out, counted.
-func (t *Task) labelled(g *grouping, tenant string, f rules.Fields) bool {
+func (t *Task) labelled(g *rollup.Grouping, tenant string, f rules.Fields) bool {
 	var refused events.Reason
-	if t.labels, refused = g.appendLabels(t.labels[:0], f); refused != "" {
+	if t.labels, refused = g.AppendLabels(t.labels[:0], f); refused != "" {
 		t.tally.drop(strings.Clone(tenant), refused)
 	}
 	return refused == ""

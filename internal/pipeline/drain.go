@@ -6,6 +6,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/vigie-io/vigie/internal/pipeline/windowed"
 	"github.com/vigie-io/vigie/pkg/events"
 	"github.com/vigie-io/vigie/pkg/series"
 )
@@ -17,7 +18,7 @@ var zeroID series.ID
 type Outputs struct {
 	Rollups []*Rollups
 	Series  []*SeriesRows
-	Windows windowBlocks
+	Windows windowed.Blocks
 	State   []Message // changes of keyed state
 	Letters []Message
 	Alerts  []Message
@@ -44,7 +45,7 @@ type Outputs struct {
 func NewOutputs(cfg *Config) *Outputs {
 	return &Outputs{
 		maxRows: cfg.BlockRows, maxBytes: int(cfg.BlockBytes),
-		Windows: newWindowBlocks(cfg.BlockRows, int(cfg.BlockBytes)),
+		Windows: windowed.NewBlocks(cfg.BlockRows, int(cfg.BlockBytes)),
 	}
 }
 
@@ -56,7 +57,7 @@ func (o *Outputs) Reset() {
 	o.spareRollups, o.Rollups = append(o.spareRollups, o.Rollups...), o.Rollups[:0]
 	clear(o.Series)
 	o.Series, o.labels = o.Series[:0], nil
-	o.Windows.reset()
+	o.Windows.Reset()
 	clear(o.Letters)
 	clear(o.State)
 	clear(o.Alerts)
@@ -187,9 +188,9 @@ func (o *Outputs) addSeries(tn *tenant, ref uint32, e *entry) {
 // the accumulators. Committed or Forget must follow before the next Step.
 func (t *Task) Drain(out *Outputs, now int64) {
 	t.drained = now
-	t.counters.at(now)
-	t.alerts.at(now)
-	t.windows.oldest = newAdmission(&t.cfg.Config, now).oldest
+	t.counters.At(now)
+	t.alerts.At(now)
+	t.windows.TakesFrom(newAdmission(&t.cfg.Config, now).oldest)
 	slices.SortFunc(t.dirty, func(a, b *tenant) int { return cmp.Compare(a.name, b.name) })
 	for _, tn := range t.exceeding {
 		t.tally.dropped(tn.name, ReasonSeriesLimit, int(tn.beyond.number))
@@ -414,7 +415,7 @@ func (t *Task) takeLimits() {
 		tn.bound(limits, &t.decoders)
 		tn.limited = 0
 	}
-	t.windows.bound(limits)
+	t.windows.Bound(limits)
 	t.rates.replace(limits)
 }
 
@@ -490,7 +491,7 @@ func (t *Task) sweep(idle int64) {
 		if tn.table.Len() == 0 && t.drained-tn.seen >= idle {
 			delete(t.tenants, name)
 			(*watermarks)(t).rest(tn)
-			t.alerts.rest(name)
+			t.alerts.Rest(name)
 			t.current, t.claims = nil, claims{}
 		}
 	}

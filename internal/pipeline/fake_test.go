@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/vigie-io/vigie/internal/pipeline"
+	"github.com/vigie-io/vigie/internal/pipeline/windowed"
 	"github.com/vigie-io/vigie/pkg/events"
 	"github.com/vigie-io/vigie/pkg/series"
 	"github.com/vigie-io/vigie/pkg/sketches"
@@ -21,7 +22,7 @@ type block struct {
 	rollups  pipeline.Rollups
 	series   pipeline.SeriesRows
 	progress pipeline.ProgressRows
-	windows  pipeline.WindowRows
+	windows  windowed.Rows
 	limits   pipeline.LimitRows
 	letters  []pipeline.LetterRow
 }
@@ -48,7 +49,7 @@ func (e *copyEncoder) EncodeSeries(dst []byte, r *pipeline.SeriesRows) ([]byte, 
 	return e.add(dst, block{series: copySeries(r)})
 }
 
-func (e *copyEncoder) EncodeWindows(dst []byte, r *pipeline.WindowRows) ([]byte, error) {
+func (e *copyEncoder) EncodeWindows(dst []byte, r *windowed.Rows) ([]byte, error) {
 	return e.add(dst, block{windows: *r}) // Outputs makes each anew
 }
 

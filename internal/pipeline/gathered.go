@@ -46,7 +46,7 @@ func (t *Task) Pending() (bytes, letterBytes int64) {
 	if series := a.panes - further; series > 0 {
 		results += results * a.services / series
 	}
-	diverted := t.windows.weight()
+	diverted := t.windows.Weight()
 	return int64(held + results + a.names + a.announced + diverted), t.letterBytes
 }
 

@@ -15,6 +15,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/vigie-io/vigie/internal/pipeline/rollup"
+	"github.com/vigie-io/vigie/internal/pipeline/windowed"
 	"github.com/vigie-io/vigie/pkg/events"
 	"github.com/vigie-io/vigie/pkg/series"
 )
@@ -168,8 +170,8 @@ func costOfSeries(n int, w watch) float64 {
 // costOfWindow is what stays allocated of an open window with so many events, each of another series, once its epoch is committed.
 func costOfWindow(n int, w watch) float64 {
 	with := DefaultConfig()
-	with.Rollups = []Rollup{{
-		Name: "open", From: events.Metrics, Measure: "value", By: []string{"service", "instance", "route"}, Window: &Window{Tumbling: time.Hour},
+	with.Rollups = []rollup.Declared{{
+		Name: "open", From: events.Metrics, Measure: "value", By: []string{"service", "instance", "route"}, Window: &windowed.Window{Tumbling: time.Hour},
 	}}
 	if err := with.Validate(); err != nil {
 		panic(err)

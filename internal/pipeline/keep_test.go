@@ -13,6 +13,8 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/vigie-io/vigie/internal/pipeline"
+	"github.com/vigie-io/vigie/internal/pipeline/rollup"
+	"github.com/vigie-io/vigie/internal/pipeline/windowed"
 	"github.com/vigie-io/vigie/internal/tenants"
 	"github.com/vigie-io/vigie/pkg/events"
 	"github.com/vigie-io/vigie/pkg/sketches"
@@ -20,10 +22,10 @@ import (
 
 const keepCounters = 3
 
-func keepConfig(w pipeline.Window) pipeline.Config {
+func keepConfig(w windowed.Window) pipeline.Config {
 	cfg := windowedConfig(w)
-	cfg.Rollups[0].Keep = &pipeline.Keep{
-		First: true, Last: true, Distinct: "user", Top: &pipeline.Top{Of: "item", K: 2, Weight: "bytes", Unit: 0.5, Counters: keepCounters},
+	cfg.Rollups[0].Keep = &windowed.Keep{
+		First: true, Last: true, Distinct: "user", Top: &windowed.Top{Of: "item", K: 2, Weight: "bytes", Unit: 0.5, Counters: keepCounters},
 	}
 	return cfg
 }
@@ -49,7 +51,7 @@ type keptRow struct {
 	count       uint64
 	first, last [2]float64 // second, value; second NaN for none
 	distinct    sketches.Distinct
-	top         pipeline.WindowTop
+	top         windowed.TopRow
 }
 
 type keptTable map[string]*keptRow
@@ -59,20 +61,20 @@ func (tb keptTable) insert(t rapid.TB, part int, out *pipeline.Outputs) {
 	for _, b := range out.Windows.Blocks {
 		states := b.Distinct
 		for i := range b.Tenant {
-			row := &keptRow{version: b.Version[i], retracted: b.Kind[i] == pipeline.WindowRetracted, count: b.Count[i], top: b.Top[i]}
+			row := &keptRow{version: b.Version[i], retracted: b.Kind[i] == windowed.Retracted, count: b.Count[i], top: b.Top[i]}
 			n, err := row.distinct.DecodeState(states)
 			if err != nil {
 				t.Fatal(err)
 			}
 			states = states[n:]
-			if b.Measures[i] != pipeline.MeasureFirst|pipeline.MeasureLast|pipeline.MeasureDistinct|pipeline.MeasureTop {
+			if b.Measures[i] != windowed.MeasureFirst|windowed.MeasureLast|windowed.MeasureDistinct|windowed.MeasureTop {
 				t.Fatalf("got measures %b, want all", b.Measures[i])
 			}
 			row.first, row.last = [2]float64{math.NaN()}, [2]float64{math.NaN()}
 			if at := b.FirstTime[i]; at != 0 {
 				row.first, row.last = [2]float64{float64((at - start.UnixNano()) / 1e9), b.First[i]}, [2]float64{float64((b.LastTime[i] - start.UnixNano()) / 1e9), b.Last[i]}
 			}
-			key := keptKey(b.Labels[i].Get("service"), b.Start[i]-start.Unix(), b.End[i]-start.Unix()) + map[pipeline.WindowKind]string{pipeline.WindowLate: " late", pipeline.WindowTooLate: " too late"}[b.Kind[i]]
+			key := keptKey(b.Labels[i].Get("service"), b.Start[i]-start.Unix(), b.End[i]-start.Unix()) + map[windowed.Kind]string{windowed.Late: " late", windowed.TooLate: " too late"}[b.Kind[i]]
 			key += fmt.Sprint("|", part, "|", b.Delta[i])
 			if old := tb[key]; old != nil && old.version >= row.version {
 				t.Fatalf("%s: got version %d after %d", key, row.version, old.version)
@@ -148,13 +150,13 @@ func wantKept(t rapid.TB, name string, rows []*keptRow, evs []keptEvent) {
 // of each window are those of a plain loop, and the greatest are within their bound.
 func TestKeepRecount(t *testing.T) {
 	shapes := []struct {
-		window      pipeline.Window
+		window      windowed.Window
 		size, every int64
 	}{
-		{pipeline.Window{Tumbling: 10 * time.Second}, 10, 10},
-		{pipeline.Window{Hopping: &pipeline.HoppingWindow{Size: 20 * time.Second, Every: 10 * time.Second}}, 20, 10},
-		{pipeline.Window{Calendar: &pipeline.CalendarWindow{Unit: "day", Zone: "Europe/Paris"}}, 86400, 86400},
-		{pipeline.Window{Session: &pipeline.SessionWindow{Gap: 7 * time.Second}}, 0, 0},
+		{windowed.Window{Tumbling: 10 * time.Second}, 10, 10},
+		{windowed.Window{Hopping: &windowed.Hopping{Size: 20 * time.Second, Every: 10 * time.Second}}, 20, 10},
+		{windowed.Window{Calendar: &windowed.Calendar{Unit: "day", Zone: "Europe/Paris"}}, 86400, 86400},
+		{windowed.Window{Session: &windowed.Session{Gap: 7 * time.Second}}, 0, 0},
 	}
 	rapid.Check(t, func(t *rapid.T) {
 		shape := rapid.SampledFrom(shapes).Draw(t, "shape")
@@ -289,7 +291,7 @@ func (w *keepWorld) run(t *rapid.T, table keptTable, take func(keptEvent)) {
 // A rule that gains a Keep while windows are open: those finish as they began, and hold nothing of it.
 func TestKeepBeginsWithNewWindows(t *testing.T) {
 	state := stateLog{}
-	window := pipeline.Window{Tumbling: 10 * time.Second}
+	window := windowed.Window{Tumbling: 10 * time.Second}
 	old := windowedTask(windowedConfig(window))
 	step(old, start.Add(time.Minute), record("acme", at10(1, "s")))
 	state.append(drain(old, start.Add(time.Minute)).State)
@@ -316,7 +318,7 @@ func TestKeepBeginsWithNewWindows(t *testing.T) {
 
 // What cannot be counted by value is in the window all the same, and said.
 func TestKeepLeavesOut(t *testing.T) {
-	cfg := keepConfig(pipeline.Window{Tumbling: 10 * time.Second})
+	cfg := keepConfig(windowed.Window{Tumbling: 10 * time.Second})
 	task := windowedTask(cfg)
 	f := func(item, bytes string) string {
 		return fmt.Sprintf(`{"time":%q,"name":"m","value":1,"labels":{"service":"s","item":%q,"bytes":%q}}`, start.Add(time.Second).Format(time.RFC3339), item, bytes)
@@ -328,7 +330,7 @@ func TestKeepLeavesOut(t *testing.T) {
 	if got, want := fmt.Sprint(b.Count[0], b.Top[0].Total, len(b.Top[0].Items)), "6 8 2"; got != want {
 		t.Errorf("got %s, want %s", got, want)
 	}
-	for reason, want := range map[events.Reason]uint64{pipeline.ReasonLongItem: 1, pipeline.ReasonBadWeight: 2} {
+	for reason, want := range map[events.Reason]uint64{windowed.ReasonLongItem: 1, windowed.ReasonBadWeight: 2} {
 		if n := out.Tally.Dropped[pipeline.TenantReason{Tenant: "acme", Reason: reason}]; n != want {
 			t.Errorf("got %d %s, want %d", n, reason, want)
 		}
@@ -338,8 +340,8 @@ func TestKeepLeavesOut(t *testing.T) {
 // A series with many open slices, each with a full distinct count, writes records within their bound, and of an epoch only those
 // of slices that it changed. It comes back whole.
 func TestKeepManyWideSlices(t *testing.T) {
-	cfg := windowedConfig(pipeline.Window{Hopping: &pipeline.HoppingWindow{Size: 100 * time.Second, Every: time.Second}})
-	cfg.Rollups[0].Keep = &pipeline.Keep{Distinct: "user"}
+	cfg := windowedConfig(windowed.Window{Hopping: &windowed.Hopping{Size: 100 * time.Second, Every: time.Second}})
+	cfg.Rollups[0].Keep = &windowed.Keep{Distinct: "user"}
 	task, state := windowedTask(cfg), stateLog{}
 	for second := range 100 {
 		var values []string
@@ -401,8 +403,8 @@ func TestKeepManyWideSlices(t *testing.T) {
 
 // A tenant's limit of bytes holds for wide contents too.
 func TestKeepWindowBytes(t *testing.T) {
-	cfg := windowedConfig(pipeline.Window{Tumbling: 10 * time.Second})
-	cfg.Rollups[0].Keep = &pipeline.Keep{Distinct: "user"}
+	cfg := windowedConfig(windowed.Window{Tumbling: 10 * time.Second})
+	cfg.Rollups[0].Keep = &windowed.Keep{Distinct: "user"}
 	limits := limitsOf(map[tenants.ID]tenants.Limits{"acme": {ActiveSeries: 100, OpenWindows: 1000, WindowBytes: 40 << 10}})
 	task := pipeline.NewTask(pipeline.TaskConfig{Partition: at, Signal: events.Metrics, Config: cfg, Limits: limits})
 	for service := range 5 {
@@ -414,36 +416,36 @@ func TestKeepWindowBytes(t *testing.T) {
 		step(task, start.Add(time.Minute), record("acme", values...))
 	}
 	out := drain(task, start.Add(time.Minute))
-	if n := out.Tally.Dropped[pipeline.TenantReason{Tenant: "acme", Reason: pipeline.ReasonWindowLimit}]; n != 600 && n != 1200 {
+	if n := out.Tally.Dropped[pipeline.TenantReason{Tenant: "acme", Reason: windowed.ReasonWindowLimit}]; n != 600 && n != 1200 {
 		t.Errorf("got %d events above the limit of bytes, want those of one or two series", n)
 	}
 }
 
 func TestKeepValidate(t *testing.T) {
-	f := func(want string, change func(r *pipeline.Rollup)) {
+	f := func(want string, change func(r *rollup.Declared)) {
 		t.Helper()
-		cfg := keepConfig(pipeline.Window{Tumbling: time.Minute})
+		cfg := keepConfig(windowed.Window{Tumbling: time.Minute})
 		change(&cfg.Rollups[0])
 		if err := cfg.Validate(); want == "" && err != nil || want != "" && (err == nil || !strings.Contains(err.Error(), want)) {
 			t.Errorf("got %v, want %q", err, want)
 		}
 	}
-	f("", func(*pipeline.Rollup) {})
-	f("keep: want a window", func(r *pipeline.Rollup) { r.Window = nil })
-	f("keep: want one of", func(r *pipeline.Rollup) { r.Keep = &pipeline.Keep{} })
-	f("first and last of events are 1", func(r *pipeline.Rollup) { r.Measure = "events" })
-	f("keep.top.of", func(r *pipeline.Rollup) { r.Keep.Top = &pipeline.Top{} })
-	f("keep.top.k 101", func(r *pipeline.Rollup) { r.Keep.Top.K = 101 })
-	f("keep.top.counters 1: want k (2) to 1000", func(r *pipeline.Rollup) { r.Keep.Top.Counters = 1 })
-	f("keep.top.unit", func(r *pipeline.Rollup) { r.Keep.Top.Unit = -1 })
-	f("keep.top.unit: want a weight", func(r *pipeline.Rollup) { r.Keep.Top.Weight = "" })
-	f("", func(r *pipeline.Rollup) { r.Keep.Top = &pipeline.Top{Of: "item"} })
-	f("label item of PromQL", func(r *pipeline.Rollup) { r.By = []string{"item"} })
+	f("", func(*rollup.Declared) {})
+	f("keep: want a window", func(r *rollup.Declared) { r.Window = nil })
+	f("keep: want one of", func(r *rollup.Declared) { r.Keep = &windowed.Keep{} })
+	f("first and last of events are 1", func(r *rollup.Declared) { r.Measure = "events" })
+	f("keep.top.of", func(r *rollup.Declared) { r.Keep.Top = &windowed.Top{} })
+	f("keep.top.k 101", func(r *rollup.Declared) { r.Keep.Top.K = 101 })
+	f("keep.top.counters 1: want k (2) to 1000", func(r *rollup.Declared) { r.Keep.Top.Counters = 1 })
+	f("keep.top.unit", func(r *rollup.Declared) { r.Keep.Top.Unit = -1 })
+	f("keep.top.unit: want a weight", func(r *rollup.Declared) { r.Keep.Top.Weight = "" })
+	f("", func(r *rollup.Declared) { r.Keep.Top = &windowed.Top{Of: "item"} })
+	f("label item of PromQL", func(r *rollup.Declared) { r.By = []string{"item"} })
 }
 
 // The bytes are those of docs/format/state.md.
 func TestKeepStateGolden(t *testing.T) {
-	task := windowedTask(keepConfig(pipeline.Window{Tumbling: 10 * time.Second}))
+	task := windowedTask(keepConfig(windowed.Window{Tumbling: 10 * time.Second}))
 	e := keptEvent{0, "s", 2, 4, 1, "ann", "a"}
 	step(task, start.Add(time.Minute), record("acme", e.json()))
 	wantState(t, drain(task, start.Add(time.Minute)), keepStateGolden, func(key []byte) bool { return key[0] == 2 && key[10] == 'v' })

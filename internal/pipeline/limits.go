@@ -6,6 +6,8 @@ import (
 	"slices"
 	"strconv"
 
+	"github.com/vigie-io/vigie/internal/pipeline/counters"
+	"github.com/vigie-io/vigie/internal/pipeline/windowed"
 	"github.com/vigie-io/vigie/internal/tenants"
 	"github.com/vigie-io/vigie/pkg/events"
 )
@@ -33,7 +35,7 @@ var limitReasons = []events.Reason{ReasonRateBytes, ReasonRateEvents, ReasonSeri
 // limited says whether events are lost for the reason because a limit was reached. What is too late for its window, say, is not.
 func limited(reason events.Reason) bool {
 	switch reason {
-	case ReasonRateBytes, ReasonRateEvents, ReasonSeriesLimit, ReasonSeriesBytes, ReasonWindowLimit, ReasonCounterLimit, events.ReasonTooManyLabels, events.ReasonTooLong:
+	case ReasonRateBytes, ReasonRateEvents, ReasonSeriesLimit, ReasonSeriesBytes, windowed.ReasonWindowLimit, counters.ReasonCounterLimit, events.ReasonTooManyLabels, events.ReasonTooLong:
 		return true
 	}
 	return false
@@ -92,7 +94,7 @@ func (t *Task) use(key TenantReason) (most, used uint64) {
 	case ReasonRateBytes:
 		_, used = t.rates.used(key.Tenant, &l)
 		return uint64(l.StreamBytesPerSecond), used
-	case ReasonCounterLimit:
+	case counters.ReasonCounterLimit:
 		return uint64(l.ActiveSeries), 0
 	case events.ReasonTooManyLabels:
 		return uint64(l.MaxLabels), 0

@@ -12,12 +12,12 @@ type operatorKind byte
 
 const (
 	kindWatermark operatorKind = 1 // watermark.go
-	kindWindows   operatorKind = 2 // windowed.go
+	kindWindows   operatorKind = 2 // package windowed
 	kindPosition  operatorKind = 3 // position.go
 	kindClock     operatorKind = 4 // silence.go
 	kindRates     operatorKind = 5 // rates.go
-	kindCounters  operatorKind = 6 // counters.go
-	kindAlerts    operatorKind = 7 // alerting.go
+	kindCounters  operatorKind = 6 // package counters
+	kindAlerts    operatorKind = 7 // package alerting
 )
 
 // stateKeyVersion is the second byte of every key. A change of it makes all older keys garbage that compaction keeps,

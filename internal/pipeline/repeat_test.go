@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/vigie-io/vigie/internal/pipeline/rollup"
 	"github.com/vigie-io/vigie/internal/tenants"
 	"github.com/vigie-io/vigie/pkg/events"
 	"github.com/vigie-io/vigie/pkg/series"
@@ -93,7 +94,7 @@ func TestKnownEventsChangeNothing(t *testing.T) {
 		r := rand.New(rand.NewPCG(seed, 1))
 		now := time.Date(2026, 11, 24, 12, 0, 0, 0, time.UTC)
 		cfg := DefaultConfig()
-		cfg.Rollups = []Rollup{
+		cfg.Rollups = []rollup.Declared{
 			{Name: "by_n", From: events.Metrics, Where: `unit == "s"`, By: []string{"n"}},
 			{Name: "grown", From: events.Metrics, Where: `name == "requests_total"`, Measure: "increase", By: []string{"n"}},
 		}

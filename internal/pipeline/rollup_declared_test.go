@@ -13,13 +13,14 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/vigie-io/vigie/internal/pipeline"
+	"github.com/vigie-io/vigie/internal/pipeline/rollup"
 	"github.com/vigie-io/vigie/internal/tenants"
 	"github.com/vigie-io/vigie/pkg/events"
 	"github.com/vigie-io/vigie/pkg/series"
 	"github.com/vigie-io/vigie/pkg/sketches"
 )
 
-var declared = []pipeline.Rollup{
+var declared = []rollup.Declared{
 	{Name: "server_seconds", From: events.Spans, Where: `kind == "server" && status_code >= 400`, By: []string{"service", "status_class", "shop.id"},
 		AlsoBy: [][]string{{"service"}, {}}},
 	{Name: "slow_total", From: events.Spans, Where: "duration_seconds > 100ms", Measure: "events", By: []string{"route"}, Tenants: []tenants.ID{"acme"}},
@@ -136,7 +137,7 @@ func takeDerived(t *rapid.T, out *pipeline.Outputs, labels map[series.ID]string,
 				t.Fatal(err)
 			}
 			states = states[n:]
-			if b.Grain[i] != pipeline.GrainSeries || b.Metric[i] == pipeline.SpanMetric {
+			if b.Grain[i] != pipeline.GrainSeries || b.Metric[i] == rollup.SpanMetric {
 				continue
 			}
 			key := fmt.Sprint(b.Tenant[i], " ", b.Metric[i], " ", labels[b.Series[i]], " ", b.Pane[i])
@@ -154,35 +155,35 @@ func takeDerived(t *rapid.T, out *pipeline.Outputs, labels map[series.ID]string,
 
 // What cannot be is refused with the rollup and what to change.
 func TestRollupsValidate(t *testing.T) {
-	f := func(r pipeline.Rollup, want string) {
+	f := func(r rollup.Declared, want string) {
 		t.Helper()
 		cfg := pipeline.DefaultConfig()
-		cfg.Rollups = []pipeline.Rollup{{Name: "first_total", From: events.Logs}, r}
+		cfg.Rollups = []rollup.Declared{{Name: "first_total", From: events.Logs}, r}
 		err := cfg.Validate()
 		if want == "" && err != nil || want != "" && (err == nil || !strings.Contains(err.Error(), want) || !strings.Contains(err.Error(), "rollups[1]")) {
 			t.Errorf("%+v: got %v, want %q", r, err, want)
 		}
 	}
-	f(pipeline.Rollup{Name: "a", From: events.Spans, By: []string{"service"}, AlsoBy: [][]string{{}}}, "")
-	f(pipeline.Rollup{Name: "a", From: events.Metrics, Measure: "events"}, "")
-	f(pipeline.Rollup{Name: "a-b", From: events.Spans}, `name "a-b": want letters`)
-	f(pipeline.Rollup{Name: "span_duration_seconds", From: events.Spans}, "default rollup")
-	f(pipeline.Rollup{Name: "first_total", From: events.Spans}, "another rollup makes first_total")
-	f(pipeline.Rollup{Name: "a", From: "costs"}, `from "costs": want metrics, spans or logs`)
-	f(pipeline.Rollup{Name: "a", From: events.Logs, Measure: "value"}, `measure "value" of logs: want events`)
-	f(pipeline.Rollup{Name: "a", From: events.Spans, Where: `kind = "x"`}, "where: 1:6: =: want ==")
-	f(pipeline.Rollup{Name: "a", From: events.Spans, By: []string{"a.b", "a_b"}}, "two fields make the label a_b")
-	f(pipeline.Rollup{Name: "a", From: events.Spans, By: []string{"1a"}}, `by "1a"`)
-	f(pipeline.Rollup{Name: "a", From: events.Spans, By: []string{""}}, `by ""`)
-	f(pipeline.Rollup{Name: "a", From: events.Spans, AlsoBy: [][]string{{"x"}, {"x"}}}, "it is there already")
-	f(pipeline.Rollup{Name: "a", From: events.Spans, Tenants: []tenants.ID{"a#b"}}, "a#b")
+	f(rollup.Declared{Name: "a", From: events.Spans, By: []string{"service"}, AlsoBy: [][]string{{}}}, "")
+	f(rollup.Declared{Name: "a", From: events.Metrics, Measure: "events"}, "")
+	f(rollup.Declared{Name: "a-b", From: events.Spans}, `name "a-b": want letters`)
+	f(rollup.Declared{Name: "span_duration_seconds", From: events.Spans}, "default rollup")
+	f(rollup.Declared{Name: "first_total", From: events.Spans}, "another rollup makes first_total")
+	f(rollup.Declared{Name: "a", From: "costs"}, `from "costs": want metrics, spans or logs`)
+	f(rollup.Declared{Name: "a", From: events.Logs, Measure: "value"}, `measure "value" of logs: want events`)
+	f(rollup.Declared{Name: "a", From: events.Spans, Where: `kind = "x"`}, "where: 1:6: =: want ==")
+	f(rollup.Declared{Name: "a", From: events.Spans, By: []string{"a.b", "a_b"}}, "two fields make the label a_b")
+	f(rollup.Declared{Name: "a", From: events.Spans, By: []string{"1a"}}, `by "1a"`)
+	f(rollup.Declared{Name: "a", From: events.Spans, By: []string{""}}, `by ""`)
+	f(rollup.Declared{Name: "a", From: events.Spans, AlsoBy: [][]string{{"x"}, {"x"}}}, "it is there already")
+	f(rollup.Declared{Name: "a", From: events.Spans, Tenants: []tenants.ID{"a#b"}}, "a#b")
 }
 
 // Metrics: observations, deltas and pre-aggregated distributions count; levels do not. An attribute too long for a label
 // leaves the event out of the rollup, counted.
 func TestDeclaredFromMetricsAndLogs(t *testing.T) {
 	cfg := pipeline.DefaultConfig()
-	cfg.Rollups = []pipeline.Rollup{
+	cfg.Rollups = []rollup.Declared{
 		{Name: "by_service", From: events.Metrics, Where: `name =~ "m.*"`, By: []string{"service"}},
 		{Name: "errors_total", From: events.Logs, Where: `severity in ["error", "fatal"] && body =~ ".*card.*"`, By: []string{"service", "shop"}},
 	}
@@ -210,7 +211,7 @@ func TestDeclaredFromMetricsAndLogs(t *testing.T) {
 	if got, want := fmt.Sprint(rows), "[0 acme errors_total pay 0 count 1 sum 1 1 acme errors_total pay 0 count 1 sum 1]"; got != want {
 		t.Errorf("logs:\ngot  %s\nwant %s", got, want)
 	}
-	if n := out.Tally.Dropped[pipeline.TenantReason{Tenant: "acme", Reason: pipeline.ReasonLongLabel}]; n != 1 {
+	if n := out.Tally.Dropped[pipeline.TenantReason{Tenant: "acme", Reason: rollup.ReasonLongLabel}]; n != 1 {
 		t.Errorf("dropped for a long label: got %d, want 1", n)
 	}
 }

@@ -1,6 +1,7 @@
 package pipeline
 
 import (
+	"github.com/vigie-io/vigie/internal/pipeline/rollup"
 	"github.com/vigie-io/vigie/pkg/events"
 	"github.com/vigie-io/vigie/pkg/series"
 )
@@ -13,7 +14,7 @@ func (t *Task) log(l *events.Log) {
 	}
 	ls = append(ls, series.Label{Name: "severity", Value: l.Severity})
 	t.labels = ls
-	tn, ref, e := t.series(l.Tenant, identity{kind: events.Delta, metric: LogMetric, labels: ls, help: "Log records."})
+	tn, ref, e := t.series(l.Tenant, identity{kind: events.Delta, metric: rollup.LogMetric, labels: ls, help: "Log records."})
 	if e == nil {
 		return
 	}

@@ -1,6 +1,7 @@
 package pipeline
 
 import (
+	"github.com/vigie-io/vigie/internal/pipeline/rollup"
 	"github.com/vigie-io/vigie/pkg/events"
 	"github.com/vigie-io/vigie/pkg/series"
 )
@@ -11,7 +12,7 @@ func (t *Task) span(s *events.Span) {
 	// In the order of names, as series.Labels wants it.
 	all := [...]series.Label{
 		{Name: "http_route", Value: s.Route},
-		{Name: "http_status_class", Value: statusClass(s.StatusCode)},
+		{Name: "http_status_class", Value: rollup.StatusClass(s.StatusCode)},
 		{Name: "peer", Value: s.Peer},
 		{Name: "service", Value: s.Service},
 		{Name: "span_kind", Value: s.Kind},
@@ -26,7 +27,7 @@ func (t *Task) span(s *events.Span) {
 	}
 	t.labels = ls
 	tn, ref, e := t.series(s.Tenant, identity{
-		kind: events.Observation, metric: SpanMetric, labels: ls, unit: "s", help: "Duration of spans.",
+		kind: events.Observation, metric: rollup.SpanMetric, labels: ls, unit: "s", help: "Duration of spans.",
 	})
 	if e == nil {
 		return

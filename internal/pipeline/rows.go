@@ -1,6 +1,10 @@
 package pipeline
 
-import "github.com/vigie-io/vigie/pkg/series"
+import (
+	"github.com/vigie-io/vigie/pkg/series"
+
+	"github.com/vigie-io/vigie/internal/pipeline/windowed"
+)
 
 // Grain says what one rollup row stands for.
 type Grain uint8
@@ -60,7 +64,7 @@ type ProgressRows struct {
 type Encoder interface {
 	EncodeRollups(dst []byte, rows *Rollups) ([]byte, error)
 	EncodeSeries(dst []byte, rows *SeriesRows) ([]byte, error)
-	EncodeWindows(dst []byte, rows *WindowRows) ([]byte, error)
+	EncodeWindows(dst []byte, rows *windowed.Rows) ([]byte, error)
 	EncodeLimits(dst []byte, rows *LimitRows) ([]byte, error)
 	EncodeLetters(dst []byte, rows []LetterRow) ([]byte, error)
 	EncodeProgress(dst []byte, rows *ProgressRows) ([]byte, error)

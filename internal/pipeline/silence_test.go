@@ -12,6 +12,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/vigie-io/vigie/internal/pipeline"
+	"github.com/vigie-io/vigie/internal/pipeline/windowed"
 )
 
 // quiet is a task on a clock, whose partition is read to its end.
@@ -23,7 +24,7 @@ type quiet struct {
 	now   time.Time
 }
 
-func newQuiet(t testing.TB, w pipeline.Window) *quiet {
+func newQuiet(t testing.TB, w windowed.Window) *quiet {
 	q := &quiet{TB: t, cfg: windowedConfig(w), state: stateLog{}, now: start}
 	q.task = windowedTask(q.cfg)
 	return q
@@ -72,7 +73,7 @@ func (q *quiet) restart() {
 }
 
 // tumbling10 closes by processing time 15 s after its start at the earliest: 10 s and the watermark's delay.
-var tumbling10 = pipeline.Window{Tumbling: 10 * time.Second}
+var tumbling10 = windowed.Window{Tumbling: 10 * time.Second}
 
 func TestSilentTenantsWindowsClose(t *testing.T) {
 	q := newQuiet(t, tumbling10)
@@ -89,14 +90,14 @@ func TestSilentTenantsWindowsClose(t *testing.T) {
 	q.hear("acme", -5*time.Minute-30*time.Second)
 	q.hear("acme", 0)
 	out := drain(q.task, q.now)
-	if n := out.Tally.Dropped[pipeline.TenantReason{Tenant: "acme", Reason: pipeline.ReasonTooLate}]; n != 0 {
+	if n := out.Tally.Dropped[pipeline.TenantReason{Tenant: "acme", Reason: windowed.ReasonTooLate}]; n != 0 {
 		t.Errorf("got %d too late, want none: the windows of that time had not closed", n)
 	}
 }
 
 // A tenant's own clock goes on: one that is half an hour behind loses nothing by its silence.
 func TestSilentTenantsClock(t *testing.T) {
-	q := newQuiet(t, pipeline.Window{Tumbling: time.Hour})
+	q := newQuiet(t, windowed.Window{Tumbling: time.Hour})
 	q.hear("slow", -30*time.Minute) // 11:30
 	q.hear("right", 0)              // 12:00
 	q.want(q.wait(30*time.Minute+10*time.Second), "1805s: slow -3600-0 v1 n1")
@@ -125,7 +126,7 @@ func TestUnreadPartitionClosesNothing(t *testing.T) {
 
 // A clock of the host that jumps ahead closes nothing of tenants that are heard of.
 func TestHostClockJumps(t *testing.T) {
-	q := newQuiet(t, pipeline.Window{Tumbling: time.Hour})
+	q := newQuiet(t, windowed.Window{Tumbling: time.Hour})
 	for range 100 {
 		q.hear("acme", 0)
 		q.want(q.drain(time.Second, true), "")
@@ -136,7 +137,7 @@ func TestHostClockJumps(t *testing.T) {
 // An epoch that is aborted opens again what it closed, and a task that takes over closes it once. Its wait begins anew, the tenant's
 // clock does not.
 func TestSilenceSurvives(t *testing.T) {
-	q := newQuiet(t, pipeline.Window{Tumbling: 10 * time.Minute})
+	q := newQuiet(t, windowed.Window{Tumbling: 10 * time.Minute})
 	q.hear("acme", 0)
 	q.want(q.wait(10*time.Minute+4*time.Second), "")
 	q.want(q.drain(time.Second, false), "acme 0-600 v1 n1")
@@ -147,7 +148,7 @@ func TestSilenceSurvives(t *testing.T) {
 	q.restart() // before it commits: the event comes again
 	q.hear("acme", -5*time.Minute)
 	out := drain(q.task, q.now)
-	if n := out.Tally.Dropped[pipeline.TenantReason{Tenant: "acme", Reason: pipeline.ReasonTooLate}]; n != 1 {
+	if n := out.Tally.Dropped[pipeline.TenantReason{Tenant: "acme", Reason: windowed.ReasonTooLate}]; n != 1 {
 		t.Errorf("got %d too late, want the event for the closed window", n)
 	}
 	if got := limitLines(out); strings.Contains(got, "too_late") {
@@ -178,9 +179,9 @@ func TestClockStateGolden(t *testing.T) {
 // Whatever comes, is silent, is aborted and crashes: no window closes before its tenant's own clock has passed its end, each holds
 // what a plain loop finds, and after a silence all have closed.
 func TestSilenceRecount(t *testing.T) {
-	shapes := []pipeline.Window{
+	shapes := []windowed.Window{
 		{Tumbling: 20 * time.Second, AllowedLateness: time.Hour},
-		{Session: &pipeline.SessionWindow{Gap: 20 * time.Second}, AllowedLateness: time.Hour},
+		{Session: &windowed.Session{Gap: 20 * time.Second}, AllowedLateness: time.Hour},
 	}
 	rapid.Check(t, func(t *rapid.T) {
 		shape := rapid.SampledFrom(shapes).Draw(t, "shape")

@@ -91,6 +91,9 @@ func claimed(r *Record, h *sourceHeaders) string {
 
 func view(b []byte) string { return unsafe.String(unsafe.SliceData(b), len(b)) }
 
+// bytesOf are the bytes of s, only to be read.
+func bytesOf(s string) []byte { return unsafe.Slice(unsafe.StringData(s), len(s)) }
+
 // fill makes of a source of the same signal what the decoder wants of a record.
 func fill(src *events.Source, r *Record, h *sourceHeaders) {
 	src.ContentType, src.Key, src.Tenant, src.Value, src.Timestamp = h.contentType, r.Key, h.tenant, r.Value, r.Timestamp

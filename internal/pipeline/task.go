@@ -3,6 +3,10 @@ package pipeline
 import (
 	"strings"
 
+	"github.com/vigie-io/vigie/internal/pipeline/alerting"
+	"github.com/vigie-io/vigie/internal/pipeline/counters"
+	"github.com/vigie-io/vigie/internal/pipeline/rollup"
+	"github.com/vigie-io/vigie/internal/pipeline/windowed"
 	"github.com/vigie-io/vigie/internal/tenants"
 	"github.com/vigie-io/vigie/pkg/events"
 	"github.com/vigie-io/vigie/pkg/series"
@@ -60,14 +64,14 @@ type Task struct {
 	published  int64 // Reach.Through of the last committed progress
 	publishing int64 // the same of the epoch that ends
 
-	rollups    []*rollup // declared for the signal
-	declares   bool      // it has rollups or alerts
+	rollups    []*rollup.Rule // declared for the signal
+	declares   bool           // it has rollups or alerts
 	fields     fields
-	particular particular // of the event at hand, for the rollup at hand
-	windows    *windowed
+	particular windowed.Particular // of the event at hand, for the rollup at hand
+	windows    *windowed.Windows
 	clocks     clocks
-	counters   counters
-	alerts     *alerts
+	counters   counters.Counters
+	alerts     *alerting.Alerts
 	limits     *tenants.Config // in force for the epoch
 	decoders   decoders
 	rates      *rates
@@ -128,29 +132,29 @@ func NewTask(cfg TaskConfig) *Task {
 	}
 	t := &Task{
 		cfg: cfg, tenants: make(map[string]*tenant),
-		rollups: rollupsOf(cfg.Config.Rollups, cfg.Signal),
+		rollups: rollup.Of(cfg.Config.Rollups, cfg.Signal),
 		reach:   Reach{Partition: cfg.Partition, Signal: cfg.Signal}, resting: make(map[string]int64), limits: cfg.Limits(),
 	}
 	t.decoders = newDecoders(cfg.Decoder)
 	t.rates = newRates(t.limits, cfg.Config.MaxTenants)
-	t.windows = newWindowed(Windows(t.rollups), t.limits)
+	t.windows = windowed.New(rollup.Windows(t.rollups), t.limits)
 	t.clocks = newClocks(&t.cfg.Config)
-	alerting := alertsOf(cfg.Config.Alerts, cfg.Signal)
-	t.declares = len(t.rollups)+len(alerting) > 0
-	t.alerts = newAlerts(alerting, func(tenant string) int { return t.limits.For(tenants.ID(tenant)).OpenWindows })
-	counted := Counters(t.rollups)
-	for _, r := range alerting {
-		counted = append(counted, Counters([]*rollup{r.rollup})...)
+	alertRules := alerting.Of(cfg.Config.Alerts, cfg.Signal)
+	t.declares = len(t.rollups)+len(alertRules) > 0
+	t.alerts = alerting.New(alertRules, func(tenant string) int { return t.limits.For(tenants.ID(tenant)).OpenWindows })
+	counted := rollup.Counters(t.rollups)
+	for _, r := range alertRules {
+		counted = append(counted, rollup.Counters([]*rollup.Rule{r.Rollup})...)
 	}
-	t.counters = newCounters(cfg.Config.SeriesIdle, func(tenant string) (series int, bytes int64) {
+	t.counters = counters.New(cfg.Config.SeriesIdle, func(tenant string) (series int, bytes int64) {
 		l := t.limits.For(tenants.ID(tenant))
 		return l.ActiveSeries, int64(l.SeriesBytes)
 	}, counted)
 	t.operators = []operator{
-		{(*watermarks)(t), kindWatermark, watermarkVersion}, {t.windows, kindWindows, windowedVersion},
+		{(*watermarks)(t), kindWatermark, watermarkVersion}, {t.windows, kindWindows, windowed.Version},
 		{(*position)(t), kindPosition, positionVersion}, {&t.clocks, kindClock, clockVersion},
-		{t.rates, kindRates, ratesVersion}, {&t.counters, kindCounters, countersVersion},
-		{t.alerts, kindAlerts, alertsVersion},
+		{t.rates, kindRates, ratesVersion}, {&t.counters, kindCounters, counters.Version},
+		{t.alerts, kindAlerts, alerting.Version},
 	}
 	return t
 }

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/vigie-io/vigie/internal/pipeline/alerting"
 	"github.com/vigie-io/vigie/internal/tenants"
 	"github.com/vigie-io/vigie/pkg/events"
 	"github.com/vigie-io/vigie/pkg/series"
@@ -25,13 +26,13 @@ type tenant struct {
 	repeats *events.Repeats
 	groups  map[groupKey]*group
 	classes classes
-	alerts  *alertTenant // nil until alerts take an event of it
-	dirty   []*group     // with changes since the last drain
-	marked  bool         // in Task.dirty
-	limited int64        // processing time at which its use of limits was last reported, Unix ms; 0: report it now
-	seen    int64        // processing time of the last event, Unix ms
-	late    uint64       // events older than the watermark, since the last drain
-	beyond  beyond       // events beyond its limits of series, since the last drain
+	alerts  *alerting.Tenant // nil until alerts take an event of it
+	dirty   []*group         // with changes since the last drain
+	marked  bool             // in Task.dirty
+	limited int64            // processing time at which its use of limits was last reported, Unix ms; 0: report it now
+	seen    int64            // processing time of the last event, Unix ms
+	late    uint64           // events older than the watermark, since the last drain
+	beyond  beyond           // events beyond its limits of series, since the last drain
 
 	// Event times in Unix ns: the newest taken, the newest of committed epochs, the newest in published progress.
 	newest, committed, published int64

@@ -11,6 +11,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/testutil"
 
 	"github.com/vigie-io/vigie/internal/pipeline"
+	"github.com/vigie-io/vigie/internal/pipeline/windowed"
 	"github.com/vigie-io/vigie/internal/tenants"
 )
 
@@ -31,7 +32,7 @@ func TestTopologyTellsOfStateAndLosses(t *testing.T) {
 	}
 	reg := prometheus.NewRegistry()
 	change := func(c *pipeline.WorkerConfig) {
-		c.Config = windowedConfig(pipeline.Window{Tumbling: 10 * time.Second, AllowedLateness: 10 * time.Second})
+		c.Config = windowedConfig(windowed.Window{Tumbling: 10 * time.Second, AllowedLateness: 10 * time.Second})
 		c.Limits = limitsOf(map[tenants.ID]tenants.Limits{"acme": {ActiveSeries: 3}, "globex": {ActiveSeries: 3}})
 		c.Metrics = pipeline.NewMetrics(reg)
 	}
@@ -101,7 +102,7 @@ func TestLimitUseIsTold(t *testing.T) {
 	s.answer = func(int) (bool, error) { s.state = nil; return true, nil }
 	reg := prometheus.NewRegistry()
 	change := func(c *pipeline.WorkerConfig) {
-		c.Config = windowedConfig(pipeline.Window{Tumbling: 10 * time.Second})
+		c.Config = windowedConfig(windowed.Window{Tumbling: 10 * time.Second})
 		c.Limits = limitsOf(map[tenants.ID]tenants.Limits{"acme": {ActiveSeries: 10, StreamEventsPerSecond: 50, OpenWindows: 7}})
 		c.Metrics = pipeline.NewMetrics(reg)
 	}

@@ -39,7 +39,7 @@ func (t *Task) uses(rows []LimitTopology, now int64) []LimitTopology {
 			}
 		}
 		events, bytes := t.rates.used(tn.name, &l)
-		windows, windowBytes := t.windows.used(tn.name)
+		windows, windowBytes := t.windows.Used(tn.name)
 		add("active_series", uint64(tn.table.Len()), uint64(l.ActiveSeries))
 		add("series_bytes", uint64(tn.bytes), uint64(l.SeriesBytes))
 		add("stream_events_per_second", events, uint64(l.StreamEventsPerSecond))

@@ -9,6 +9,8 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/vigie-io/vigie/internal/pipeline"
+	"github.com/vigie-io/vigie/internal/pipeline/rollup"
+	"github.com/vigie-io/vigie/internal/pipeline/windowed"
 	"github.com/vigie-io/vigie/pkg/events"
 )
 
@@ -16,12 +18,12 @@ import (
 // could stop a partition, and every tenant on it, at the next start.
 func TestStateOfWhateverComes(t *testing.T) {
 	of := func(cfg *pipeline.TaskConfig) {
-		cfg.Config.Rollups = []pipeline.Rollup{
+		cfg.Config.Rollups = []rollup.Declared{
 			{Name: "i_total", From: events.Metrics, Measure: "increase", By: []string{"service", "a"}},
-			{Name: "w", From: events.Metrics, By: []string{"service", "a"}, Window: &pipeline.Window{Tumbling: time.Minute},
-				Keep: &pipeline.Keep{First: true, Last: true, Distinct: "a", Top: &pipeline.Top{Of: "a", K: 2}}},
-			{Name: "s", From: events.Metrics, By: []string{"service"}, Window: &pipeline.Window{Session: &pipeline.SessionWindow{Gap: time.Minute, By: []string{"a"}}}},
-			{Name: "h", From: events.Metrics, By: []string{"a"}, Window: &pipeline.Window{Hopping: &pipeline.HoppingWindow{Size: time.Minute, Every: 20 * time.Second}}},
+			{Name: "w", From: events.Metrics, By: []string{"service", "a"}, Window: &windowed.Window{Tumbling: time.Minute},
+				Keep: &windowed.Keep{First: true, Last: true, Distinct: "a", Top: &windowed.Top{Of: "a", K: 2}}},
+			{Name: "s", From: events.Metrics, By: []string{"service"}, Window: &windowed.Window{Session: &windowed.Session{Gap: time.Minute, By: []string{"a"}}}},
+			{Name: "h", From: events.Metrics, By: []string{"a"}, Window: &windowed.Window{Hopping: &windowed.Hopping{Size: time.Minute, Every: 20 * time.Second}}},
 		}
 	}
 	text := rapid.OneOf(rapid.SampledFrom([]string{"", "a", "\x00", "a\x00b", "\u2028", "\"", "\\", "{}", "\U0010ffff"}), rapid.String())

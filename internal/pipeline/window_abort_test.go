@@ -10,15 +10,16 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/vigie-io/vigie/internal/pipeline"
+	"github.com/vigie-io/vigie/internal/pipeline/windowed"
 )
 
 // A task that has aborted an epoch is as one that has been restored from the log: what it writes of whatever comes next is the same,
 // bit for bit, with any shape of windows, any late policy, and measures with records of their own.
 func TestAbortIsAsRestored(t *testing.T) {
-	windows := []pipeline.Window{
+	windows := []windowed.Window{
 		{Tumbling: 10 * time.Second},
-		{Hopping: &pipeline.HoppingWindow{Size: 20 * time.Second, Every: 5 * time.Second}},
-		{Session: &pipeline.SessionWindow{Gap: 7 * time.Second}},
+		{Hopping: &windowed.Hopping{Size: 20 * time.Second, Every: 5 * time.Second}},
+		{Session: &windowed.Session{Gap: 7 * time.Second}},
 	}
 	rapid.Check(t, func(t *rapid.T) {
 		w := rapid.SampledFrom(windows).Draw(t, "window")

@@ -5,7 +5,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/vigie-io/vigie/internal/pipeline"
+	"github.com/vigie-io/vigie/internal/pipeline/windowed"
 )
 
 // Days and months of zones are what a plain loop finds that asks for each event's date there: where midnight is left out, or comes twice,
@@ -28,7 +28,7 @@ func TestCalendarOverClockChanges(t *testing.T) {
 		} {
 			type sum struct{ start, end, count int64 }
 			want, order, at := map[string]*sum{}, []string{}, begin
-			task := windowedTask(windowedConfig(pipeline.Window{Calendar: &pipeline.CalendarWindow{Unit: unit, Zone: zone}}))
+			task := windowedTask(windowedConfig(windowed.Window{Calendar: &windowed.Calendar{Unit: unit, Zone: zone}}))
 			got := map[string]sum{}
 			for end := begin.AddDate(0, 0, days); at.Before(end); at = at.Add(10 * time.Minute) {
 				step(task, at, record("acme", event(at, "m", "")))

@@ -11,24 +11,26 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/vigie-io/vigie/internal/pipeline"
+	"github.com/vigie-io/vigie/internal/pipeline/rollup"
+	"github.com/vigie-io/vigie/internal/pipeline/windowed"
 	"github.com/vigie-io/vigie/pkg/events"
 )
 
 // However events are spread over tasks, and in whatever groups what these hold is joined: the windows that are closed of it are those that
 // one task closes of all events in order.
 func TestClosingIsOneTask(t *testing.T) {
-	shapes := map[string]pipeline.Window{
+	shapes := map[string]windowed.Window{
 		"tumbling": {Tumbling: 10 * time.Second},
-		"hopping":  {Hopping: &pipeline.HoppingWindow{Size: 15 * time.Second, Every: 10 * time.Second}, AllowedLateness: time.Minute},
-		"merge":    {Hopping: &pipeline.HoppingWindow{Size: 40 * time.Second, Every: 10 * time.Second}, AllowedLateness: time.Minute, Late: "merge"},
-		"session":  {Session: &pipeline.SessionWindow{Gap: 7 * time.Second}, AllowedLateness: time.Minute},
-		"divert":   {Session: &pipeline.SessionWindow{Gap: 3 * time.Second}, Late: "divert"},
+		"hopping":  {Hopping: &windowed.Hopping{Size: 15 * time.Second, Every: 10 * time.Second}, AllowedLateness: time.Minute},
+		"merge":    {Hopping: &windowed.Hopping{Size: 40 * time.Second, Every: 10 * time.Second}, AllowedLateness: time.Minute, Late: "merge"},
+		"session":  {Session: &windowed.Session{Gap: 7 * time.Second}, AllowedLateness: time.Minute},
+		"divert":   {Session: &windowed.Session{Gap: 3 * time.Second}, Late: "divert"},
 	}
 	cfg := pipeline.DefaultConfig()
 	for _, name := range slices.Sorted(maps.Keys(shapes)) {
 		w := shapes[name]
-		for i, keep := range []*pipeline.Keep{nil, {First: true, Last: true, Distinct: "n", Top: &pipeline.Top{Of: "n", K: 3}}} {
-			cfg.Rollups = append(cfg.Rollups, pipeline.Rollup{
+		for i, keep := range []*windowed.Keep{nil, {First: true, Last: true, Distinct: "n", Top: &windowed.Top{Of: "n", K: 3}}} {
+			cfg.Rollups = append(cfg.Rollups, rollup.Declared{
 				Name: fmt.Sprint(name, i), From: events.Metrics, Where: `name == "m"`, By: []string{"service"}, Window: &w, Keep: keep,
 			})
 		}
@@ -76,7 +78,7 @@ func TestClosingIsOneTask(t *testing.T) {
 			i := rapid.IntRange(0, len(runs)-2).Draw(t, "pair")
 			for key, value := range runs[i+1] {
 				if mine, both := runs[i][key]; both {
-					joined, err := pipeline.JoinWindows(nil, mine, value)
+					joined, err := windowed.Join(nil, mine, value)
 					if err != nil {
 						t.Fatal(err)
 					}
@@ -87,12 +89,12 @@ func TestClosingIsOneTask(t *testing.T) {
 			runs = slices.Delete(runs, i+1, i+2)
 		}
 		got := []string{}
-		var rules []*pipeline.WindowRule
+		var rules []*windowed.Rule
 		for i := range cfg.Rollups {
 			rules = append(rules, cfg.Rollups[i].WindowRule())
 		}
-		take := func(b *pipeline.WindowRows) error { got = append(got, blockRows(b)...); return nil }
-		closing := pipeline.NewClosing(rules, rapid.SampledFrom([]int{1, 3, 100}).Draw(t, "rows of a block"), 1<<20, parts, nil)
+		take := func(b *windowed.Rows) error { got = append(got, blockRows(b)...); return nil }
+		closing := windowed.NewClosing(rules, rapid.SampledFrom([]int{1, 3, 100}).Draw(t, "rows of a block"), 1<<20, parts, nil)
 		for _, key := range slices.Sorted(maps.Keys(runs[0])) {
 			if err := closing.Close([]byte(key), runs[0][key], take); err != nil {
 				t.Fatal(err)
@@ -120,7 +122,7 @@ func TestClosingIsOneTask(t *testing.T) {
 }
 
 // blockRows are the rows of a block, but for their states.
-func blockRows(b *pipeline.WindowRows) (rows []string) {
+func blockRows(b *windowed.Rows) (rows []string) {
 	for i := range b.Tenant {
 		row := fmt.Sprint(b.Tenant[i], b.Metric[i], b.Series[i], b.Labels[i], b.Start[i], b.End[i], b.Shape[i], b.Rule[i], b.Part[i], b.Version[i], b.Kind[i], b.Delta[i],
 			b.Count[i], b.Sum[i], b.Min[i], b.Max[i])
@@ -134,16 +136,16 @@ func blockRows(b *pipeline.WindowRows) (rows []string) {
 
 // What was cut off, or is of something else, is an error and no crash.
 func FuzzJoinWindows(f *testing.F) {
-	task := windowedTask(windowedConfig(pipeline.Window{Tumbling: 10 * time.Second}))
+	task := windowedTask(windowedConfig(windowed.Window{Tumbling: 10 * time.Second}))
 	step(task, start, record("acme", fmt.Sprintf(`{"time":%q,"name":"m","value":1}`, start.Format(time.RFC3339))))
 	task.TakeWindows(func(_, value []byte) { f.Add(value) })
 	f.Add([]byte{1})
 	f.Fuzz(func(t *testing.T, value []byte) {
-		joined, err := pipeline.JoinWindows(nil, value, value)
+		joined, err := windowed.Join(nil, value, value)
 		if err != nil {
 			return
 		}
-		if _, err := pipeline.JoinWindows(nil, joined); err != nil {
+		if _, err := windowed.Join(nil, joined); err != nil {
 			t.Errorf("what was joined is not read: %v", err)
 		}
 	})

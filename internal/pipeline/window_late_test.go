@@ -10,6 +10,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/vigie-io/vigie/internal/pipeline"
+	"github.com/vigie-io/vigie/internal/pipeline/windowed"
 	"github.com/vigie-io/vigie/internal/tenants"
 	"github.com/vigie-io/vigie/pkg/sketches"
 )
@@ -33,11 +34,11 @@ func (n *naiveWindows) add(name string, value float64) {
 // that a plain loop says it comes in time for, or beside them with the reason, and what is in none is counted.
 func TestLatePolicies(t *testing.T) {
 	shapes := []struct {
-		window      pipeline.Window
+		window      windowed.Window
 		size, every int64
 	}{
-		{pipeline.Window{Tumbling: 10 * time.Second}, 10, 10},
-		{pipeline.Window{Hopping: &pipeline.HoppingWindow{Size: 20 * time.Second, Every: 10 * time.Second}}, 20, 10},
+		{windowed.Window{Tumbling: 10 * time.Second}, 10, 10},
+		{windowed.Window{Hopping: &windowed.Hopping{Size: 20 * time.Second, Every: 10 * time.Second}}, 20, 10},
 	}
 	rapid.Check(t, func(t *rapid.T) {
 		shape := rapid.SampledFrom(shapes).Draw(t, "shape")
@@ -107,7 +108,7 @@ func TestLateSessions(t *testing.T) {
 		policy := rapid.SampledFrom([]string{"recompute", "divert"}).Draw(t, "late")
 		gap := time.Duration(rapid.IntRange(1, 15).Draw(t, "gap")) * time.Second
 		lateness := time.Duration(rapid.SampledFrom([]int{0, 10, 25}).Draw(t, "lateness")) * time.Second
-		w := newLateWorld(t, pipeline.Window{Session: &pipeline.SessionWindow{Gap: gap}, AllowedLateness: lateness, Late: policy})
+		w := newLateWorld(t, windowed.Window{Session: &windowed.Session{Gap: gap}, AllowedLateness: lateness, Late: policy})
 		var count uint64
 		var sum float64
 		w.take = func(e sessionEvent) { count, sum = count+1, sum+e.value }
@@ -137,7 +138,7 @@ type lateWorld struct {
 	offset          int64
 }
 
-func newLateWorld(t rapid.TB, window pipeline.Window) *lateWorld {
+func newLateWorld(t rapid.TB, window windowed.Window) *lateWorld {
 	cfg := windowedConfig(window)
 	if err := cfg.Validate(); err != nil {
 		t.Fatal(err)
@@ -177,7 +178,7 @@ func (w *lateWorld) play(t *rapid.T, events []sessionEvent) {
 		w.windows[string(key.Reason)] += n
 	}
 	for key, n := range out.Tally.Dropped {
-		if key.Reason != pipeline.ReasonTooLate {
+		if key.Reason != windowed.ReasonTooLate {
 			t.Fatalf("got %d events dropped for %s", n, key.Reason)
 		}
 		w.dropped += n
@@ -193,7 +194,7 @@ func (w *lateWorld) play(t *rapid.T, events []sessionEvent) {
 
 // A tenant's limits of windows hold it alone, in each shape, and follow the configuration between epochs and after a restore.
 func TestWindowLimits(t *testing.T) {
-	f := func(w pipeline.Window) {
+	f := func(w windowed.Window) {
 		t.Helper()
 		limits := tenants.DefaultConfig()
 		limits.Overrides = map[tenants.ID]tenants.Limits{"acme": {OpenWindows: 2}}
@@ -212,7 +213,7 @@ func TestWindowLimits(t *testing.T) {
 			out := drain(task, start.Add(time.Minute))
 			state.append(out.State)
 			task.Committed(true)
-			if got := out.Tally.Dropped[pipeline.TenantReason{Tenant: "acme", Reason: pipeline.ReasonWindowLimit}]; got != want || out.Tally.Dropped[pipeline.TenantReason{Tenant: "demo", Reason: pipeline.ReasonWindowLimit}] != 0 {
+			if got := out.Tally.Dropped[pipeline.TenantReason{Tenant: "acme", Reason: windowed.ReasonWindowLimit}]; got != want || out.Tally.Dropped[pipeline.TenantReason{Tenant: "demo", Reason: windowed.ReasonWindowLimit}] != 0 {
 				t.Errorf("%+v: got %v dropped, want %d of acme's", w, out.Tally.Dropped, want)
 			}
 			if got := limitLines(out); want > 0 != strings.Contains(got, fmt.Sprintf("acme metrics %s/%d window_limit 0/0 -%d", at.Topic, at.Partition, want)) {
@@ -234,6 +235,6 @@ func TestWindowLimits(t *testing.T) {
 		drops(0)
 		drops(2, "a", "b", "c", "e", "f")
 	}
-	f(pipeline.Window{Tumbling: time.Minute})
-	f(pipeline.Window{Session: &pipeline.SessionWindow{Gap: time.Minute}})
+	f(windowed.Window{Tumbling: time.Minute})
+	f(windowed.Window{Session: &windowed.Session{Gap: time.Minute}})
 }

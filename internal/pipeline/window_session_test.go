@@ -12,12 +12,14 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/vigie-io/vigie/internal/pipeline"
+	"github.com/vigie-io/vigie/internal/pipeline/rollup"
+	"github.com/vigie-io/vigie/internal/pipeline/windowed"
 	"github.com/vigie-io/vigie/internal/tenants"
 	"github.com/vigie-io/vigie/pkg/sketches"
 )
 
 func sessionConfig(gap, lateness time.Duration, by ...string) pipeline.Config {
-	return windowedConfig(pipeline.Window{Session: &pipeline.SessionWindow{Gap: gap, By: by}, AllowedLateness: lateness})
+	return windowedConfig(windowed.Window{Session: &windowed.Session{Gap: gap, By: by}, AllowedLateness: lateness})
 }
 
 func visit(second int64, user string, value float64) string {
@@ -128,7 +130,7 @@ func TestSessionKeys(t *testing.T) {
 	if !slices.Equal(got, want) {
 		t.Errorf("got  %q\nwant %q", got, want)
 	}
-	if n := out.Tally.Dropped[pipeline.TenantReason{Tenant: "acme", Reason: pipeline.ReasonNoSession}]; n != 2 {
+	if n := out.Tally.Dropped[pipeline.TenantReason{Tenant: "acme", Reason: rollup.ReasonNoSession}]; n != 2 {
 		t.Errorf("got %d groupings without a session, want both of one event", n)
 	}
 }
@@ -156,7 +158,7 @@ func TestSessionRuleChange(t *testing.T) {
 
 // A window takes events of a series that met the limit of active series, and is corrected by them, though no pane has them.
 func TestWindowsBeyondActiveSeries(t *testing.T) {
-	cfg := windowedConfig(pipeline.Window{Tumbling: 10 * time.Second, AllowedLateness: time.Minute})
+	cfg := windowedConfig(windowed.Window{Tumbling: 10 * time.Second, AllowedLateness: time.Minute})
 	task := pipeline.NewTask(pipeline.TaskConfig{Partition: at, Signal: "metrics", Config: cfg, Limits: limitsOf(map[tenants.ID]tenants.Limits{"acme": {ActiveSeries: 1}})})
 	step(task, start.Add(time.Minute), record("acme", at10(1, "s"), at10(16, "s")))
 	drain(task, start.Add(time.Minute))

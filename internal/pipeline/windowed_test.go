@@ -13,14 +13,16 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/vigie-io/vigie/internal/pipeline"
+	"github.com/vigie-io/vigie/internal/pipeline/rollup"
+	"github.com/vigie-io/vigie/internal/pipeline/windowed"
 	"github.com/vigie-io/vigie/pkg/events"
 	"github.com/vigie-io/vigie/pkg/sketches"
 	"github.com/vigie-io/vigie/pkg/windows"
 )
 
-func windowedConfig(w pipeline.Window) pipeline.Config {
+func windowedConfig(w windowed.Window) pipeline.Config {
 	cfg := pipeline.DefaultConfig()
-	cfg.Rollups = []pipeline.Rollup{{Name: "w", From: events.Metrics, Where: `name == "m"`, By: []string{"service"}, Window: &w}}
+	cfg.Rollups = []rollup.Declared{{Name: "w", From: events.Metrics, Where: `name == "m"`, By: []string{"service"}, Window: &w}}
 	return cfg
 }
 
@@ -86,13 +88,13 @@ func (tb windowTable) insert(t rapid.TB, out *pipeline.Outputs) {
 				t.Fatalf("row %d: got shape %q of kind %d, %v, want that of a window of %d s", i, b.Shape[i], b.SeriesKind[i], err, b.End[i]-b.Start[i])
 			}
 			key := fmt.Sprint(b.Tenant[i], " ", b.Metric[i], " ", cmp.Or(b.Labels[i].Get("user"), b.Labels[i].Get("service")), " ", b.Start[i]-start.Unix(), " ", b.End[i]-start.Unix())
-			if kind := b.Kind[i]; kind > pipeline.WindowRetracted {
+			if kind := b.Kind[i]; kind > windowed.Retracted {
 				key += fmt.Sprintf("|%d|%d", kind, b.Delta[i])
 			}
 			if old := tb[key]; old.version >= b.Version[i] {
 				t.Fatalf("%s: got version %d after %d", key, b.Version[i], old.version)
 			}
-			tb[key] = windowCell{b.Version[i], b.Count[i], b.Sum[i], b.Min[i], b.Max[i], string(states[:n]), b.Kind[i] == pipeline.WindowRetracted}
+			tb[key] = windowCell{b.Version[i], b.Count[i], b.Sum[i], b.Min[i], b.Max[i], string(states[:n]), b.Kind[i] == windowed.Retracted}
 			states = states[n:]
 		}
 	}
@@ -103,11 +105,11 @@ func (tb windowTable) insert(t rapid.TB, out *pipeline.Outputs) {
 func TestWindowsRecount(t *testing.T) {
 	const lateness = 40 * time.Second
 	shapes := []struct {
-		window      pipeline.Window
+		window      windowed.Window
 		size, every int64
 	}{
-		{pipeline.Window{Tumbling: 10 * time.Second, AllowedLateness: lateness}, 10, 10},
-		{pipeline.Window{Hopping: &pipeline.HoppingWindow{Size: 15 * time.Second, Every: 10 * time.Second}, AllowedLateness: lateness}, 15, 10},
+		{windowed.Window{Tumbling: 10 * time.Second, AllowedLateness: lateness}, 10, 10},
+		{windowed.Window{Hopping: &windowed.Hopping{Size: 15 * time.Second, Every: 10 * time.Second}, AllowedLateness: lateness}, 15, 10},
 	}
 	rapid.Check(t, func(t *rapid.T) {
 		shape := rapid.SampledFrom(shapes).Draw(t, "shape")
@@ -126,7 +128,7 @@ func TestWindowsRecount(t *testing.T) {
 				e.second = max(e.second, newest[e.tenant]-int64(lateness/time.Second)+5)
 			}
 			out := world.epoch(t, start.Add(time.Minute), steps(start.Add(time.Minute), epoch, sessionEvent.metric))
-			if n := out.Tally.Dropped[pipeline.TenantReason{Tenant: "acme", Reason: pipeline.ReasonTooLate}]; n != 0 {
+			if n := out.Tally.Dropped[pipeline.TenantReason{Tenant: "acme", Reason: windowed.ReasonTooLate}]; n != 0 {
 				t.Fatalf("got %d events too late, want none", n)
 			}
 			table.insert(t, out)
@@ -180,7 +182,7 @@ func windowRows(out *pipeline.Outputs) (rows []string) {
 
 // Without lateness an event for a closed window is counted and changes nothing, and one tenant does not close another's.
 func TestWindowsTooLate(t *testing.T) {
-	task := windowedTask(windowedConfig(pipeline.Window{Tumbling: 10 * time.Second}))
+	task := windowedTask(windowedConfig(windowed.Window{Tumbling: 10 * time.Second}))
 	f := func(want string, dropped uint64, records ...pipeline.Record) {
 		t.Helper()
 		step(task, start.Add(time.Minute), records...)
@@ -189,7 +191,7 @@ func TestWindowsTooLate(t *testing.T) {
 		if got := strings.Join(windowRows(out), ";"); got != want {
 			t.Errorf("got %q, want %q", got, want)
 		}
-		if n := out.Tally.Dropped[pipeline.TenantReason{Tenant: "acme", Reason: pipeline.ReasonTooLate}]; n != dropped {
+		if n := out.Tally.Dropped[pipeline.TenantReason{Tenant: "acme", Reason: windowed.ReasonTooLate}]; n != dropped {
 			t.Errorf("got %d too late, want %d", n, dropped)
 		}
 	}
@@ -203,11 +205,11 @@ func TestWindowsTooLate(t *testing.T) {
 // nothing is left of the old rule.
 func TestWindowsRuleChange(t *testing.T) {
 	state := stateLog{}
-	old := windowedTask(windowedConfig(pipeline.Window{Tumbling: 10 * time.Second}))
+	old := windowedTask(windowedConfig(windowed.Window{Tumbling: 10 * time.Second}))
 	step(old, start.Add(time.Minute), record("acme", at10(1, "s")))
 	state.append(drain(old, start.Add(time.Minute)).State)
 
-	task := windowedTask(windowedConfig(pipeline.Window{Tumbling: 20 * time.Second}))
+	task := windowedTask(windowedConfig(windowed.Window{Tumbling: 20 * time.Second}))
 	state.restore(t, task)
 	step(task, start.Add(time.Minute), record("acme", at10(2, "s"), at10(30, "s")))
 	out := drain(task, start.Add(time.Minute))
@@ -224,10 +226,10 @@ func TestWindowsRuleChange(t *testing.T) {
 // A rule that is taken away and comes back knows which of its windows have closed.
 func TestWindowsRuleComesBack(t *testing.T) {
 	state, table := stateLog{}, windowTable{}
-	run := func(w pipeline.Window, seconds ...int) {
+	run := func(w windowed.Window, seconds ...int) {
 		t.Helper()
 		cfg := pipeline.DefaultConfig()
-		if w != (pipeline.Window{}) {
+		if w != (windowed.Window{}) {
 			cfg = windowedConfig(w)
 		}
 		task := windowedTask(cfg) // as after a restart
@@ -242,10 +244,10 @@ func TestWindowsRuleComesBack(t *testing.T) {
 		state.append(out.State)
 		table.insert(t, out)
 	}
-	rule := pipeline.Window{Tumbling: 10 * time.Second}
+	rule := windowed.Window{Tumbling: 10 * time.Second}
 	run(rule, 1, 2, 3, 30)
-	run(pipeline.Window{}, 60)
-	run(pipeline.Window{}, 61)
+	run(windowed.Window{}, 60)
+	run(windowed.Window{}, 61)
 	run(rule, 4, 75)
 	if got := table["acme w s 0 10"]; got.count != 3 {
 		t.Errorf("got %d events in the closed window, want the 3 it closed with", got.count)
@@ -282,7 +284,7 @@ func TestWindowsOutliveTheirRule(t *testing.T) {
 	f := func(name string, cfg pipeline.Config, rules int, want string) {
 		t.Helper()
 		state := stateLog{}
-		old := windowedTask(windowedConfig(pipeline.Window{Tumbling: 10 * time.Second}))
+		old := windowedTask(windowedConfig(windowed.Window{Tumbling: 10 * time.Second}))
 		step(old, start.Add(time.Minute), record("acme", at10(1, "s"), at10(2, "s")))
 		state.append(drain(old, start.Add(time.Minute)).State)
 		var rows []string
@@ -306,17 +308,17 @@ func TestWindowsOutliveTheirRule(t *testing.T) {
 			t.Errorf("%s: got %d rules in state in the end, want %d", name, got, rules)
 		}
 	}
-	f("the same", windowedConfig(pipeline.Window{Tumbling: 10 * time.Second}), 1, "acme 0-10 v1 n3;acme 10-20 v1 n1")
+	f("the same", windowedConfig(windowed.Window{Tumbling: 10 * time.Second}), 1, "acme 0-10 v1 n3;acme 10-20 v1 n1")
 	f("removed", pipeline.DefaultConfig(), 0, "acme 0-10 v1 n2")
-	f("hopping", windowedConfig(pipeline.Window{Hopping: &pipeline.HoppingWindow{Size: 20 * time.Second, Every: 10 * time.Second}}), 1,
+	f("hopping", windowedConfig(windowed.Window{Hopping: &windowed.Hopping{Size: 20 * time.Second, Every: 10 * time.Second}}), 1,
 		"acme -10-10 v1 n1;acme 0-10 v1 n2;acme 0-20 v1 n2;acme 10-30 v1 n1")
-	f("sessions", windowedConfig(pipeline.Window{Session: &pipeline.SessionWindow{Gap: 7 * time.Second}}), 1, "acme 0-10 v1 n2;acme 16-23 v1 n1;acme 4-11 v1 n1")
-	f("calendar", windowedConfig(pipeline.Window{Calendar: &pipeline.CalendarWindow{Unit: "day"}}), 1, "acme 0-10 v1 n2")
+	f("sessions", windowedConfig(windowed.Window{Session: &windowed.Session{Gap: 7 * time.Second}}), 1, "acme 0-10 v1 n2;acme 16-23 v1 n1;acme 4-11 v1 n1")
+	f("calendar", windowedConfig(windowed.Window{Calendar: &windowed.Calendar{Unit: "day"}}), 1, "acme 0-10 v1 n2")
 }
 
 // The bytes are those of docs/format/state.md.
 func TestWindowStateGolden(t *testing.T) {
-	task := windowedTask(windowedConfig(pipeline.Window{Tumbling: 10 * time.Second, AllowedLateness: time.Minute}))
+	task := windowedTask(windowedConfig(windowed.Window{Tumbling: 10 * time.Second, AllowedLateness: time.Minute}))
 	step(task, start.Add(time.Minute), record("acme", at10(1, "s"), at10(16, "s")))
 	out := drain(task, start.Add(time.Minute))
 	wantState(t, out, windowStateGolden, func(key []byte) bool { return key[0] == 2 })
@@ -347,7 +349,7 @@ var windowStateGolden = []string{
 
 // Damaged state is refused and never a crash; what is taken comes back as it was.
 func FuzzWindowRestore(f *testing.F) {
-	cfg := windowedConfig(pipeline.Window{Tumbling: 10 * time.Second, AllowedLateness: time.Minute})
+	cfg := windowedConfig(windowed.Window{Tumbling: 10 * time.Second, AllowedLateness: time.Minute})
 	task := windowedTask(cfg)
 	step(task, start.Add(time.Minute), record("acme", at10(1, "s"), at10(16, "s")))
 	out := drain(task, start.Add(time.Minute))
@@ -360,7 +362,7 @@ func FuzzWindowRestore(f *testing.F) {
 	for i := range out.State {
 		f.Add(out.State[i].Key, out.State[i].Value)
 	}
-	kept := windowedTask(keepConfig(pipeline.Window{Tumbling: 10 * time.Second, AllowedLateness: time.Minute}))
+	kept := windowedTask(keepConfig(windowed.Window{Tumbling: 10 * time.Second, AllowedLateness: time.Minute}))
 	step(kept, start.Add(time.Minute), record("acme", at10(1, "s"), (&keptEvent{service: "s", second: 16, bytes: 2, user: "ann", item: "a"}).json()))
 	out = drain(kept, start.Add(time.Minute))
 	for i := range out.State {
@@ -378,28 +380,28 @@ func FuzzWindowRestore(f *testing.F) {
 }
 
 func TestWindowValidate(t *testing.T) {
-	f := func(w pipeline.Window, want string) {
+	f := func(w windowed.Window, want string) {
 		t.Helper()
 		cfg := windowedConfig(w)
 		if err := cfg.Validate(); want == "" && err != nil || want != "" && (err == nil || !strings.Contains(err.Error(), want)) {
 			t.Errorf("%+v: got %v, want %q", w, err, want)
 		}
 	}
-	f(pipeline.Window{Tumbling: time.Minute}, "")
-	f(pipeline.Window{Calendar: &pipeline.CalendarWindow{Unit: "day", Zone: "Europe/Paris"}}, "")
-	f(pipeline.Window{}, "got 0 of tumbling, hopping, calendar and session")
-	f(pipeline.Window{Tumbling: time.Minute, Hopping: &pipeline.HoppingWindow{}}, "got 2 of")
-	f(pipeline.Window{Tumbling: 1500 * time.Millisecond}, "whole seconds")
-	f(pipeline.Window{Tumbling: -time.Second}, "1s or more")
-	f(pipeline.Window{Tumbling: time.Minute, AllowedLateness: -1}, "allowed_lateness")
-	f(pipeline.Window{Hopping: &pipeline.HoppingWindow{Size: time.Second, Every: time.Minute}}, "at least every (1m0s)")
-	f(pipeline.Window{Hopping: &pipeline.HoppingWindow{Size: time.Hour, Every: time.Second}}, "3600 windows, want at most 1000")
-	f(pipeline.Window{Calendar: &pipeline.CalendarWindow{Unit: "year"}}, "want day, week or month")
-	f(pipeline.Window{Calendar: &pipeline.CalendarWindow{Unit: "day", Zone: "Europe/Nowhere"}}, `zone "Europe/Nowhere"`)
-	f(pipeline.Window{Session: &pipeline.SessionWindow{Gap: time.Minute, By: []string{"user", "service"}}}, "")
-	f(pipeline.Window{Tumbling: time.Minute, Late: "divert"}, "")
-	f(pipeline.Window{Tumbling: time.Minute, Late: "drop"}, `window.late policy "drop": want merge, recompute or divert`)
-	f(pipeline.Window{Session: &pipeline.SessionWindow{Gap: time.Minute}, Late: "merge"}, "window.late merge: sessions change their bounds")
-	f(pipeline.Window{Session: &pipeline.SessionWindow{}}, "window.session.gap 0s: want whole seconds")
-	f(pipeline.Window{Session: &pipeline.SessionWindow{Gap: time.Minute, By: []string{"a.b", "a_b"}}}, "window.session.by [service a.b a_b]: two fields make the label a_b")
+	f(windowed.Window{Tumbling: time.Minute}, "")
+	f(windowed.Window{Calendar: &windowed.Calendar{Unit: "day", Zone: "Europe/Paris"}}, "")
+	f(windowed.Window{}, "got 0 of tumbling, hopping, calendar and session")
+	f(windowed.Window{Tumbling: time.Minute, Hopping: &windowed.Hopping{}}, "got 2 of")
+	f(windowed.Window{Tumbling: 1500 * time.Millisecond}, "whole seconds")
+	f(windowed.Window{Tumbling: -time.Second}, "1s or more")
+	f(windowed.Window{Tumbling: time.Minute, AllowedLateness: -1}, "allowed_lateness")
+	f(windowed.Window{Hopping: &windowed.Hopping{Size: time.Second, Every: time.Minute}}, "at least every (1m0s)")
+	f(windowed.Window{Hopping: &windowed.Hopping{Size: time.Hour, Every: time.Second}}, "3600 windows, want at most 1000")
+	f(windowed.Window{Calendar: &windowed.Calendar{Unit: "year"}}, "want day, week or month")
+	f(windowed.Window{Calendar: &windowed.Calendar{Unit: "day", Zone: "Europe/Nowhere"}}, `zone "Europe/Nowhere"`)
+	f(windowed.Window{Session: &windowed.Session{Gap: time.Minute, By: []string{"user", "service"}}}, "")
+	f(windowed.Window{Tumbling: time.Minute, Late: "divert"}, "")
+	f(windowed.Window{Tumbling: time.Minute, Late: "drop"}, `window.late policy "drop": want merge, recompute or divert`)
+	f(windowed.Window{Session: &windowed.Session{Gap: time.Minute}, Late: "merge"}, "window.late merge: sessions change their bounds")
+	f(windowed.Window{Session: &windowed.Session{}}, "window.session.gap 0s: want whole seconds")
+	f(windowed.Window{Session: &windowed.Session{Gap: time.Minute, By: []string{"a.b", "a_b"}}}, "window.session.by [service a.b a_b]: two fields make the label a_b")
 }

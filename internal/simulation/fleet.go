@@ -17,6 +17,8 @@ import (
 	"github.com/vigie-io/vigie/internal/clickhouse"
 	"github.com/vigie-io/vigie/internal/kafka"
 	"github.com/vigie-io/vigie/internal/pipeline"
+	"github.com/vigie-io/vigie/internal/pipeline/rollup"
+	"github.com/vigie-io/vigie/internal/pipeline/windowed"
 	"github.com/vigie-io/vigie/internal/sink"
 )
 
@@ -208,7 +210,7 @@ func (f *Fleet) Replace() {
 func (f *Fleet) worker(ctx context.Context, m *member, cfg kafka.Config, log *slog.Logger) {
 	shape := pipeline.DefaultConfig()
 	shape.Epoch = f.shape.Epoch
-	shape.Rollups = []pipeline.Rollup{windowed("minutes_w", pipeline.Window{Tumbling: time.Minute})}
+	shape.Rollups = []rollup.Declared{windowedRollup("minutes_w", windowed.Window{Tumbling: time.Minute})}
 	w := pipeline.NewWorker(pipeline.WorkerConfig{
 		Config: shape, Encoder: clickhouse.Encoder{}, Metrics: f.metrics, Log: log,
 		Open: func(ctx context.Context) (pipeline.Session, func(), error) {

@@ -18,7 +18,7 @@ func (w *World) worker(ctx context.Context, cfg kafka.Config, p *process) {
 		shape.WatermarkDelay, shape.IdleAfter = 2*time.Second, 3*time.Second
 	}
 	for _, d := range rollups(p.rules, w.shape.Windows) {
-		shape.Rollups = append(shape.Rollups, d.Rollup)
+		shape.Rollups = append(shape.Rollups, d.Declared)
 	}
 	worker := pipeline.NewWorker(pipeline.WorkerConfig{
 		Config: shape, Encoder: clickhouse.Encoder{}, Metrics: w.metrics, Log: w.log.With("process", p.name),

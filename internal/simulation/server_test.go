@@ -12,6 +12,7 @@ import (
 
 	"github.com/vigie-io/vigie/internal/clickhouse"
 	"github.com/vigie-io/vigie/internal/pipeline"
+	"github.com/vigie-io/vigie/internal/pipeline/windowed"
 	"github.com/vigie-io/vigie/internal/simulation"
 	"github.com/vigie-io/vigie/internal/testkit"
 	"github.com/vigie-io/vigie/pkg/series"
@@ -191,12 +192,12 @@ func TestServerIsClickHouse(t *testing.T) {
 }
 
 // drawWindows makes a block of few windows in two months, so that rows replace each other, add up and are retracted.
-func drawWindows(r *rand.Rand, base int64) *pipeline.WindowRows {
-	b := &pipeline.WindowRows{}
+func drawWindows(r *rand.Rand, base int64) *windowed.Rows {
+	b := &windowed.Rows{}
 	for range 1 + r.IntN(6) {
 		v := float64(r.IntN(1000)) / 64
-		kind, delta, start := pipeline.WindowKind(r.IntN(5)), uint64(0), base-int64(r.IntN(2))*32*86400+int64(r.IntN(3))*10
-		if kind >= pipeline.WindowDelta {
+		kind, delta, start := windowed.Kind(r.IntN(5)), uint64(0), base-int64(r.IntN(2))*32*86400+int64(r.IntN(3))*10
+		if kind >= windowed.Delta {
 			delta = 1 + uint64(r.IntN(2))
 		}
 		var sketch sketches.Sketch

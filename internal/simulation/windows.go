@@ -5,7 +5,8 @@ import (
 	"slices"
 	"time"
 
-	"github.com/vigie-io/vigie/internal/pipeline"
+	"github.com/vigie-io/vigie/internal/pipeline/rollup"
+	"github.com/vigie-io/vigie/internal/pipeline/windowed"
 	"github.com/vigie-io/vigie/pkg/events"
 	"github.com/vigie-io/vigie/pkg/series"
 )
@@ -21,24 +22,24 @@ const lateness = 48 * time.Hour
 // short, so that all are closed soon after the last event.
 var declared = [...][]declaredRollup{
 	{
-		{windowed("tumbling_w", pipeline.Window{Tumbling: 5 * time.Second, AllowedLateness: lateness}), aligned(5, 5), 0},
-		{windowed("sessions_w", pipeline.Window{Session: &pipeline.SessionWindow{Gap: 3 * time.Second}, AllowedLateness: lateness}), nil, 3},
-		{windowed("hopping_w", pipeline.Window{
-			Hopping: &pipeline.HoppingWindow{Size: 6 * time.Second, Every: 2 * time.Second}, AllowedLateness: lateness, Late: "merge"}), aligned(6, 2), 0},
-		{windowed("diverted_w", pipeline.Window{Tumbling: 4 * time.Second, Late: "divert"}), aligned(4, 4), 0},
+		{windowedRollup("tumbling_w", windowed.Window{Tumbling: 5 * time.Second, AllowedLateness: lateness}), aligned(5, 5), 0},
+		{windowedRollup("sessions_w", windowed.Window{Session: &windowed.Session{Gap: 3 * time.Second}, AllowedLateness: lateness}), nil, 3},
+		{windowedRollup("hopping_w", windowed.Window{
+			Hopping: &windowed.Hopping{Size: 6 * time.Second, Every: 2 * time.Second}, AllowedLateness: lateness, Late: "merge"}), aligned(6, 2), 0},
+		{windowedRollup("diverted_w", windowed.Window{Tumbling: 4 * time.Second, Late: "divert"}), aligned(4, 4), 0},
 	},
 	{
-		{windowed("tumbling_w", pipeline.Window{Tumbling: 7 * time.Second, AllowedLateness: lateness}), aligned(7, 7), 0},
-		{windowed("sessions_w", pipeline.Window{Session: &pipeline.SessionWindow{Gap: 2 * time.Second}, AllowedLateness: lateness}), nil, 2},
-		{windowed("hopping_w", pipeline.Window{
-			Hopping: &pipeline.HoppingWindow{Size: 9 * time.Second, Every: 3 * time.Second}, AllowedLateness: lateness, Late: "merge"}), aligned(9, 3), 0},
-		{windowed("diverted_w", pipeline.Window{Tumbling: 3 * time.Second, Late: "divert"}), aligned(3, 3), 0},
+		{windowedRollup("tumbling_w", windowed.Window{Tumbling: 7 * time.Second, AllowedLateness: lateness}), aligned(7, 7), 0},
+		{windowedRollup("sessions_w", windowed.Window{Session: &windowed.Session{Gap: 2 * time.Second}, AllowedLateness: lateness}), nil, 2},
+		{windowedRollup("hopping_w", windowed.Window{
+			Hopping: &windowed.Hopping{Size: 9 * time.Second, Every: 3 * time.Second}, AllowedLateness: lateness, Late: "merge"}), aligned(9, 3), 0},
+		{windowedRollup("diverted_w", windowed.Window{Tumbling: 3 * time.Second, Late: "divert"}), aligned(3, 3), 0},
 	},
 	{},
 }
 
 type declaredRollup struct {
-	pipeline.Rollup
+	rollup.Declared
 	windows func(t int64) []span // that an event lies in; nil: sessions
 	gap     uint32               // of sessions, seconds
 }
@@ -49,8 +50,8 @@ func rollups(set, n int) []declaredRollup {
 	return all[:min(n, len(all))]
 }
 
-func windowed(name string, w pipeline.Window) pipeline.Rollup {
-	return pipeline.Rollup{Name: name, From: events.Metrics, By: []string{"service"}, Window: &w}
+func windowedRollup(name string, w windowed.Window) rollup.Declared {
+	return rollup.Declared{Name: name, From: events.Metrics, By: []string{"service"}, Window: &w}
 }
 
 // span is [Start, End) in Unix seconds.
@@ -135,12 +136,12 @@ type windowKey struct {
 
 type windowRow struct {
 	version uint32
-	kind    pipeline.WindowKind
+	kind    windowed.Kind
 	cell    Cell
 }
 
 // applyWindows puts rows in the places of those with lesser versions. A part holds the windows that begin in one month.
-func (s *Server) applyWindows(token string, b *pipeline.WindowRows, limit int) error {
+func (s *Server) applyWindows(token string, b *windowed.Rows, limit int) error {
 	cells, err := windowCells(b)
 	if err != nil {
 		return corrupted(err)
@@ -171,7 +172,7 @@ func (s *Server) applyWindows(token string, b *pipeline.WindowRows, limit int) e
 	return nil
 }
 
-func windowCells(b *pipeline.WindowRows) ([]Cell, error) {
+func windowCells(b *windowed.Rows) ([]Cell, error) {
 	cells, states := make([]Cell, len(b.Tenant)), b.Sketch
 	for i := range cells {
 		cells[i] = Cell{Count: b.Count[i], Sum: b.Sum[i], Min: b.Min[i], Max: b.Max[i]}
@@ -187,7 +188,7 @@ func windowCells(b *pipeline.WindowRows) ([]Cell, error) {
 // closedWindows adds what readers see of windows to out, and beside it what came late: each event is in one of them.
 func (s *Server) closedWindows(out Contents) {
 	for key, row := range s.windows {
-		if row.kind != pipeline.WindowRetracted {
+		if row.kind != windowed.Retracted {
 			out.at(key.Key).merge(&row.cell)
 		}
 	}

@@ -9,7 +9,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/vigie-io/vigie/internal/pipeline"
+	"github.com/vigie-io/vigie/internal/pipeline/rollup"
 	"github.com/vigie-io/vigie/internal/tenants"
 	"github.com/vigie-io/vigie/pkg/events"
 	"github.com/vigie-io/vigie/pkg/rules"
@@ -18,7 +18,7 @@ import (
 
 // rule is a declared rollup, and what of its cumulative series has been seen.
 type rule struct {
-	pipeline.Rollup
+	rollup.Declared
 	where     *rules.Expr // nil: all
 	groupings []grouping
 
@@ -64,8 +64,8 @@ func (v *verifier) rulesOf(windowed bool) (out []*rule, err error) {
 	return out, nil
 }
 
-func newRule(r *pipeline.Rollup) (c *rule, err error) {
-	c = &rule{Rollup: *r, counters: map[counterKey]*counter{}, firsts: map[counterKey]*first{}}
+func newRule(r *rollup.Declared) (c *rule, err error) {
+	c = &rule{Declared: *r, counters: map[counterKey]*counter{}, firsts: map[counterKey]*first{}}
 	if r.Where != "" {
 		if c.where, err = rules.Parse(r.Where); err != nil {
 			return nil, err
@@ -126,7 +126,7 @@ func (c *rule) wants(e *event) bool {
 }
 
 // increases says whether the rule needs samples in the order of time.
-func (c *rule) increases() bool { return c.Measure == pipeline.MeasureIncrease }
+func (c *rule) increases() bool { return c.Measure == rollup.MeasureIncrease }
 
 // measure is what the event gives the rule.
 func (c *rule) measure(e *event) (d derived, counts bool) {
@@ -139,11 +139,11 @@ func (c *rule) measure(e *event) (d derived, counts bool) {
 	switch {
 	case m.Stale:
 		return d, false
-	case c.Measure == pipeline.MeasureIncrease && m.Kind == events.Cumulative && m.Histogram == nil:
+	case c.Measure == rollup.MeasureIncrease && m.Kind == events.Cumulative && m.Histogram == nil:
 		d.Kind = events.Delta
 		d.Value, counts, d.unsure = c.increase(e)
 		return d, counts
-	case c.Measure == pipeline.MeasureIncrease:
+	case c.Measure == rollup.MeasureIncrease:
 		return d, d.Kind == events.Delta
 	case level:
 		return d, false

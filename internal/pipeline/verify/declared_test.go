@@ -6,13 +6,13 @@ import (
 
 	"pgregory.net/rapid"
 
-	"github.com/vigie-io/vigie/internal/pipeline"
+	"github.com/vigie-io/vigie/internal/pipeline/rollup"
 	"github.com/vigie-io/vigie/internal/pipeline/verify"
 	"github.com/vigie-io/vigie/pkg/events"
 	"github.com/vigie-io/vigie/pkg/series"
 )
 
-var grown = pipeline.Rollup{Name: "grown_total", From: events.Metrics, Where: `name == "total"`, Measure: "increase", By: []string{"service"}}
+var grown = rollup.Declared{Name: "grown_total", From: events.Metrics, Where: `name == "total"`, Measure: "increase", By: []string{"service"}}
 
 // sample is a reading of a counter, begun so long before; 0 says nothing of that.
 func sample(tenant, pod string, at time.Time, value float64, begun time.Duration) []byte {
@@ -30,7 +30,7 @@ func TestIncreasesAreRecounted(t *testing.T) {
 	compared := 0
 	rapid.Check(t, func(t *rapid.T) {
 		s := newSource(events.Metrics)
-		s.rollups = []pipeline.Rollup{grown}
+		s.rollups = []rollup.Declared{grown}
 		at, quiet := now.Add(-time.Hour), true
 		for range rapid.IntRange(1, 40).Draw(t, "samples") {
 			step := time.Duration(rapid.IntRange(0, 60).Draw(t, "step")) * time.Second
@@ -84,7 +84,7 @@ func TestIncreasesAreRecounted(t *testing.T) {
 // What cannot be known is counted.
 func TestIncreasesThatAreNotKnown(t *testing.T) {
 	s := newSource(events.Metrics)
-	s.rollups = []pipeline.Rollup{grown}
+	s.rollups = []rollup.Declared{grown}
 	cfg := config(events.Metrics, verify.Tables()[0])
 	cfg.Rollups, cfg.MaxFuture = s.rollups, 0
 	for i, ago := range []time.Duration{60, 59, 40, 39} {

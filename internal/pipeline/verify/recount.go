@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/vigie-io/vigie/internal/pipeline"
+	"github.com/vigie-io/vigie/internal/pipeline/rollup"
 	"github.com/vigie-io/vigie/internal/tenants"
 	"github.com/vigie-io/vigie/pkg/events"
 	"github.com/vigie-io/vigie/pkg/series"
@@ -174,8 +175,8 @@ func (v *verifier) sortMetrics() {
 			v.foreign = append(v.foreign, names...)
 		}
 	}
-	add(events.Spans, pipeline.SpanMetric)
-	add(events.Logs, pipeline.LogMetric)
+	add(events.Spans, rollup.SpanMetric)
+	add(events.Logs, rollup.LogMetric)
 	for _, r := range v.cfg.Rollups {
 		if r.Window != nil {
 			continue
@@ -190,7 +191,7 @@ func (v *verifier) sortMetrics() {
 
 // ofSpan is the observation that a span stands for.
 func ofSpan(s *events.Span) events.Metric {
-	m := events.Metric{Tenant: s.Tenant, Time: s.Time, Name: pipeline.SpanMetric, Value: float64(s.Duration) / 1e9}
+	m := events.Metric{Tenant: s.Tenant, Time: s.Time, Name: rollup.SpanMetric, Value: float64(s.Duration) / 1e9}
 	for _, l := range []series.Label{
 		{Name: "http_route", Value: s.Route}, {Name: "http_status_class", Value: classOf(s.StatusCode)}, {Name: "peer", Value: s.Peer},
 		{Name: "service", Value: s.Service}, {Name: "span_kind", Value: s.Kind}, {Name: "span_name", Value: s.Name},
@@ -205,7 +206,7 @@ func ofSpan(s *events.Span) events.Metric {
 
 // ofLog is the count that a log record stands for.
 func ofLog(l *events.Log) events.Metric {
-	m := events.Metric{Tenant: l.Tenant, Time: l.Time, Name: pipeline.LogMetric, Kind: events.Delta, Value: 1}
+	m := events.Metric{Tenant: l.Tenant, Time: l.Time, Name: rollup.LogMetric, Kind: events.Delta, Value: 1}
 	if l.Service != "" {
 		m.Labels = append(m.Labels, series.Label{Name: "service", Value: l.Service})
 	}

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/vigie-io/vigie/internal/pipeline"
+	"github.com/vigie-io/vigie/internal/pipeline/rollup"
 	"github.com/vigie-io/vigie/internal/tenants"
 	"github.com/vigie-io/vigie/internal/units"
 	"github.com/vigie-io/vigie/pkg/events"
@@ -107,7 +108,7 @@ type Config struct {
 	// MaxPast, MaxFuture and WatermarkDelay are those that the records were processed with.
 	MaxPast, MaxFuture, WatermarkDelay time.Duration
 	MaxTenants                         int
-	Rollups                            []pipeline.Rollup // declared; they are valid
+	Rollups                            []rollup.Declared // declared; they are valid
 	// SeriesIdle is after how long a silence a cumulative series may begin anew.
 	SeriesIdle time.Duration
 	// Topic names the source in rows of windows, and IdleAfter is for how long a tenant is silent before its clock goes on by itself.
@@ -255,7 +256,7 @@ func (v *verifier) begin(ctx context.Context, since time.Time) (err error) {
 
 // remembers says whether the records before Since matter for what follows: cumulative series go on from them.
 func (v *verifier) remembers() bool {
-	return slices.ContainsFunc(v.cfg.Rollups, func(r pipeline.Rollup) bool { return r.From == v.cfg.Signal && r.Measure == pipeline.MeasureIncrease })
+	return slices.ContainsFunc(v.cfg.Rollups, func(r rollup.Declared) bool { return r.From == v.cfg.Signal && r.Measure == rollup.MeasureIncrease })
 }
 
 // bound finds the panes that can be compared. What is not complete yet, or not any more, is left out.

@@ -15,6 +15,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/vigie-io/vigie/internal/pipeline"
+	"github.com/vigie-io/vigie/internal/pipeline/rollup"
 	"github.com/vigie-io/vigie/internal/pipeline/verify"
 	"github.com/vigie-io/vigie/internal/tenants"
 	"github.com/vigie-io/vigie/internal/units"
@@ -35,7 +36,7 @@ type fakeSource struct {
 	letters []verify.Refusal
 	store   *fakeStore
 	limits  func() *tenants.Config // nil: the defaults
-	rollups []pipeline.Rollup
+	rollups []rollup.Declared
 	grow    func()      // called by Span, but for the first call
 	clock   int64       // Unix ms before which nothing is processed
 	delays  func() bool // nil, or says whether the epoch goes on behind a record
@@ -236,7 +237,7 @@ func config(signal events.Signal, table verify.Table) verify.Config {
 }
 
 // declared are rollups of all signals.
-var declared = []pipeline.Rollup{
+var declared = []rollup.Declared{
 	{Name: "slow_seconds", From: events.Spans, Where: `duration_seconds > 2s && status_class != "4xx"`, By: []string{"service", "status_class"}, AlsoBy: [][]string{{"peer"}, {}}},
 	{Name: "spans_total", From: events.Spans, Measure: "events", By: []string{"name"}, Tenants: []tenants.ID{"acme"}},
 	{Name: "errors_total", From: events.Logs, Where: `severity == "error"`, By: []string{"service"}},

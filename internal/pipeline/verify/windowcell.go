@@ -8,7 +8,7 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/vigie-io/vigie/internal/pipeline"
+	"github.com/vigie-io/vigie/internal/pipeline/windowed"
 	"github.com/vigie-io/vigie/pkg/rules"
 	"github.com/vigie-io/vigie/pkg/sketches"
 )
@@ -37,7 +37,7 @@ type WindowRow struct {
 	Count               uint64
 	Sum, Min, Max       float64
 	Sketch              []byte
-	Measures            pipeline.Measures
+	Measures            windowed.Measures
 	FirstTime, LastTime int64 // Unix nanoseconds, 0 for none
 	First, Last         float64
 	Distinct            []byte
@@ -128,7 +128,7 @@ func (c *keptCell) begin() {
 	}
 }
 
-func topUnit(top *pipeline.Top) float64 {
+func topUnit(top *windowed.Top) float64 {
 	switch {
 	case top.Unit != 0:
 		return top.Unit
@@ -138,7 +138,7 @@ func topUnit(top *pipeline.Top) float64 {
 	return 1
 }
 
-func topCounters(top *pipeline.Top) float64 {
+func topCounters(top *windowed.Top) float64 {
 	k := cmp.Or(top.K, 10)
 	return float64(cmp.Or(top.Counters, 10*k))
 }
@@ -203,7 +203,7 @@ func (c *windowCell) differs(r *WindowRow, rule *windowRule) string {
 	return strings.Join(wrong, "; ")
 }
 
-func (c *keptCell) differs(r *WindowRow, keep *pipeline.Keep) (wrong []string) {
+func (c *keptCell) differs(r *WindowRow, keep *windowed.Keep) (wrong []string) {
 	note := func(bad bool, field string, got, want any) {
 		if bad {
 			wrong = append(wrong, fmt.Sprintf("%s: stored %v, counted %v", field, got, want))
@@ -234,7 +234,7 @@ func (c *keptCell) differs(r *WindowRow, keep *pipeline.Keep) (wrong []string) {
 
 // differsTop holds the top to what it promises: of a value came at most its count, and at least that less its error, and no error is
 // above the total divided by the counters.
-func (c *keptCell) differsTop(r *WindowRow, top *pipeline.Top) string {
+func (c *keptCell) differsTop(r *WindowRow, top *windowed.Top) string {
 	unit := topUnit(top)
 	total := c.total * unit
 	bound := total / topCounters(top)

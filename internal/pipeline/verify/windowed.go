@@ -121,8 +121,8 @@ func (v *verifier) replaced(key *WindowKey) bool {
 	return v.cfg.ReplacedWindow != nil && v.cfg.ReplacedWindow(key.Tenant, key.Metric, key.Start, key.End)
 }
 
-// windowed is the count of a share of the windows.
-type windowed struct {
+// windowRecount is the count of a share of the windows.
+type windowRecount struct {
 	reading
 	names
 	store    WindowStore
@@ -141,8 +141,8 @@ type tideKey struct {
 	tenant    string
 }
 
-func (v *verifier) countWindows(ctx context.Context, of share) (*windowed, error) {
-	w := &windowed{
+func (v *verifier) countWindows(ctx context.Context, of share) (*windowRecount, error) {
+	w := &windowRecount{
 		names: names{}, share: of, rules: map[uint64]*windowRule{}, tides: map[tideKey]*tide{}, parts: map[string]int32{},
 		cells: map[WindowKey]*windowCell{}, sessions: map[WindowKey]*sessionList{},
 	}
@@ -174,12 +174,12 @@ func (v *verifier) countWindows(ctx context.Context, of share) (*windowed, error
 	return w, w.files(ctx, w.fits)
 }
 
-func (w *windowed) record(partition int32, r *pipeline.Record) error {
+func (w *windowRecount) record(partition int32, r *pipeline.Record) error {
 	w.reading.record(partition, r)
 	return w.fits()
 }
 
-func (w *windowed) fits() error {
+func (w *windowRecount) fits() error {
 	if w.bytes > int64(w.v.cfg.Memory) {
 		return errTooMany
 	}
@@ -187,7 +187,7 @@ func (w *windowed) fits() error {
 }
 
 // event counts an event in the windows that it lies in.
-func (w *windowed) event(e *event) {
+func (w *windowRecount) event(e *event) {
 	if e.file != nil {
 		w.fileEvent(e)
 		return
@@ -207,7 +207,7 @@ func (w *windowed) event(e *event) {
 }
 
 // fileEvent counts an event of a file: nothing of files is late, but what is stored may have had it put beside a window that was to stay.
-func (w *windowed) fileEvent(e *event) {
+func (w *windowRecount) fileEvent(e *event) {
 	for _, id := range slices.Sorted(maps.Keys(w.rules)) {
 		rule, part := w.rules[id], e.file.Parts[id]
 		if part == "" || rule.increases() {
@@ -217,7 +217,7 @@ func (w *windowed) fileEvent(e *event) {
 	}
 }
 
-func (w *windowed) tide(partition int32, tenant string) *tide {
+func (w *windowRecount) tide(partition int32, tenant string) *tide {
 	at := tideKey{partition, tenant}
 	if w.tides[at] == nil {
 		at.tenant = w.name(tenant)
@@ -227,7 +227,7 @@ func (w *windowed) tide(partition int32, tenant string) *tide {
 }
 
 // derived counts what an event adds to a metric. passed is a time that no clock had passed before it.
-func (w *windowed) derived(e *event, rule *windowRule, d *derived, part string, passed int64) {
+func (w *windowRecount) derived(e *event, rule *windowRule, d *derived, part string, passed int64) {
 	id := series.Hash(series.AppendKey(nil, byte(d.Kind), d.Name, d.Labels))
 	if id.Lo%w.share.of != w.share.number {
 		return
@@ -269,7 +269,7 @@ func (w *windowed) derived(e *event, rule *windowRule, d *derived, part string, 
 }
 
 // compare compares the share with the store and reports the differences that stay.
-func (w *windowed) compare(ctx context.Context) error {
+func (w *windowRecount) compare(ctx context.Context) error {
 	found, err := w.difference(ctx, nil)
 	if err != nil {
 		return err
@@ -301,7 +301,7 @@ func (w *windowed) compare(ctx context.Context) error {
 }
 
 // follow counts the records between two ends.
-func (w *windowed) follow(ctx context.Context, from, to Offsets) error {
+func (w *windowRecount) follow(ctx context.Context, from, to Offsets) error {
 	if err := w.v.source.Settle(ctx, to); err != nil {
 		return err
 	}
@@ -314,8 +314,8 @@ func (w *windowed) follow(ctx context.Context, from, to Offsets) error {
 }
 
 // difference compares with the store; only, when it is not nil, are the keys to look at.
-func (w *windowed) difference(ctx context.Context, only map[WindowKey]string) (map[WindowKey]string, error) {
-	d := windowDifference{windowed: w, only: only, found: map[WindowKey]string{}, seen: map[WindowKey]bool{}, pieces: map[*session]uint64{}}
+func (w *windowRecount) difference(ctx context.Context, only map[WindowKey]string) (map[WindowKey]string, error) {
+	d := windowDifference{windowRecount: w, only: only, found: map[WindowKey]string{}, seen: map[WindowKey]bool{}, pieces: map[*session]uint64{}}
 	for _, parts := range []string{w.v.cfg.Topic + "/", w.v.cfg.FileParts} {
 		if len(parts) <= 1 {
 			continue // there is no topic, or there are no files
@@ -346,7 +346,7 @@ func (w *windowed) difference(ctx context.Context, only map[WindowKey]string) (m
 
 // windowDifference is one comparison.
 type windowDifference struct {
-	*windowed
+	*windowRecount
 	only   map[WindowKey]string
 	found  map[WindowKey]string
 	seen   map[WindowKey]bool

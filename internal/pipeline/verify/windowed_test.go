@@ -14,7 +14,9 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/vigie-io/vigie/internal/pipeline"
+	"github.com/vigie-io/vigie/internal/pipeline/rollup"
 	"github.com/vigie-io/vigie/internal/pipeline/verify"
+	"github.com/vigie-io/vigie/internal/pipeline/windowed"
 	"github.com/vigie-io/vigie/internal/units"
 	"github.com/vigie-io/vigie/pkg/events"
 	"github.com/vigie-io/vigie/pkg/series"
@@ -26,11 +28,11 @@ type windowTable map[string]*windowRow
 
 type windowRow struct {
 	verify.WindowRow
-	kind    pipeline.WindowKind
+	kind    windowed.Kind
 	version uint32
 }
 
-func (tb windowTable) insert(b *pipeline.WindowRows) {
+func (tb windowTable) insert(b *windowed.Rows) {
 	states, distinct := b.Sketch, b.Distinct
 	for i := range b.Tenant {
 		r := &windowRow{kind: b.Kind[i], version: b.Version[i], WindowRow: verify.WindowRow{
@@ -65,11 +67,11 @@ func (tb windowTable) WindowRows(_ context.Context, q verify.WindowQuery, yield 
 	merged := map[verify.WindowKey]*verify.WindowRow{}
 	for _, name := range slices.Sorted(maps.Keys(tb)) {
 		r := tb[name]
-		if r.kind == pipeline.WindowRetracted || r.Start < q.From || r.Start >= q.To || !strings.HasPrefix(r.Part, q.Parts) {
+		if r.kind == windowed.Retracted || r.Start < q.From || r.Start >= q.To || !strings.HasPrefix(r.Part, q.Parts) {
 			continue
 		}
 		one := r.WindowRow
-		if r.kind >= pipeline.WindowLate {
+		if r.kind >= windowed.Late {
 			one.Late = one.Count
 		}
 		if all := merged[r.WindowKey]; all != nil {
@@ -125,14 +127,14 @@ func must(_ int, err error) {
 	}
 }
 
-var windowShapes = []pipeline.Window{
+var windowShapes = []windowed.Window{
 	{Tumbling: 10 * time.Second},
-	{Hopping: &pipeline.HoppingWindow{Size: 25 * time.Second, Every: 10 * time.Second}},
-	{Calendar: &pipeline.CalendarWindow{Unit: "day", Zone: "Europe/Paris"}},
-	{Session: &pipeline.SessionWindow{Gap: 7 * time.Second, By: []string{"user"}}},
+	{Hopping: &windowed.Hopping{Size: 25 * time.Second, Every: 10 * time.Second}},
+	{Calendar: &windowed.Calendar{Unit: "day", Zone: "Europe/Paris"}},
+	{Session: &windowed.Session{Gap: 7 * time.Second, By: []string{"user"}}},
 }
 
-func drawWindowed(t *rapid.T) pipeline.Rollup {
+func drawWindowed(t *rapid.T) rollup.Declared {
 	w := rapid.SampledFrom(windowShapes).Draw(t, "shape")
 	w.AllowedLateness = time.Duration(rapid.SampledFrom([]int{0, 0, 15, 1000}).Draw(t, "lateness")) * time.Second
 	late := []string{"", "recompute", "merge", "divert"}
@@ -140,12 +142,12 @@ func drawWindowed(t *rapid.T) pipeline.Rollup {
 		late = []string{"recompute", "divert"}
 	}
 	w.Late = rapid.SampledFrom(late).Draw(t, "late")
-	r := pipeline.Rollup{Name: "w", From: events.Metrics, Where: `name == "m"`, By: []string{"service"}, Window: &w}
+	r := rollup.Declared{Name: "w", From: events.Metrics, Where: `name == "m"`, By: []string{"service"}, Window: &w}
 	if rapid.Bool().Draw(t, "also") {
 		r.AlsoBy = [][]string{{}}
 	}
 	if rapid.Bool().Draw(t, "keep") {
-		r.Keep = &pipeline.Keep{First: true, Last: true, Distinct: "user", Top: &pipeline.Top{Of: "user", K: 2, Weight: "bytes", Unit: 0.5, Counters: 2}}
+		r.Keep = &windowed.Keep{First: true, Last: true, Distinct: "user", Top: &windowed.Top{Of: "user", K: 2, Weight: "bytes", Unit: 0.5, Counters: 2}}
 	}
 	return r
 }
@@ -176,7 +178,7 @@ func findWindows(t rapid.TB, cfg verify.Config, s *fakeSource) (verify.Summary, 
 	return sum, found
 }
 
-func windowConfig(rollups ...pipeline.Rollup) verify.Config {
+func windowConfig(rollups ...rollup.Declared) verify.Config {
 	cfg := config(events.Metrics, verify.Windows())
 	cfg.Topic, cfg.Rollups, cfg.IdleAfter, cfg.Memory = "t", rollups, pipeline.DefaultConfig().IdleAfter, 64<<20
 	return cfg
@@ -188,7 +190,7 @@ func TestWindowsAreRecounted(t *testing.T) {
 	rows, incomparable := 0, 0
 	rapid.Check(t, func(t *rapid.T) {
 		s := newSource(events.Metrics)
-		s.rollups = []pipeline.Rollup{drawWindowed(t)}
+		s.rollups = []rollup.Declared{drawWindowed(t)}
 		long := rapid.Bool().Draw(t, "long epochs")
 		s.delays = func() bool { return long && rapid.IntRange(0, 3).Draw(t, "goes on") > 0 }
 		drawWindowTopic(t, s)
@@ -210,7 +212,7 @@ func TestWindowsAreRecounted(t *testing.T) {
 			return
 		}
 		r := s.windows[rapid.SampledFrom(slices.Sorted(maps.Keys(s.windows))).Draw(t, "row")]
-		if r.kind == pipeline.WindowRetracted {
+		if r.kind == windowed.Retracted {
 			return
 		}
 		before := *r
@@ -224,7 +226,7 @@ func TestWindowsAreRecounted(t *testing.T) {
 		case 3:
 			r.Sketch = new(sketches.Sketch).AppendDD(nil)
 		case 4:
-			r.kind = pipeline.WindowRetracted
+			r.kind = windowed.Retracted
 		case 5:
 			r.Last, r.LastTime = r.Last+1, r.LastTime+1e12
 			if r.Measures == 0 {

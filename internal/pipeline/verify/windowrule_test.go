@@ -6,7 +6,8 @@ import (
 
 	"pgregory.net/rapid"
 
-	"github.com/vigie-io/vigie/internal/pipeline"
+	"github.com/vigie-io/vigie/internal/pipeline/rollup"
+	"github.com/vigie-io/vigie/internal/pipeline/windowed"
 	"github.com/vigie-io/vigie/pkg/windows"
 )
 
@@ -16,8 +17,8 @@ func TestDates(t *testing.T) {
 		name := rapid.SampledFrom([]string{"UTC", "Europe/Paris", "America/Sao_Paulo", "America/St_Johns", "Asia/Beirut", "Africa/Cairo", "America/Havana",
 			"Australia/Lord_Howe", "Pacific/Apia"}).Draw(t, "zone")
 		unit := rapid.SampledFrom([]windows.Unit{windows.Day, windows.Week, windows.Month}).Draw(t, "unit")
-		rule, err := newWindowRule(&rule{Rollup: pipeline.Rollup{
-			Name: "w", From: "logs", Window: &pipeline.Window{Calendar: &pipeline.CalendarWindow{Unit: unit.String(), Zone: name}},
+		rule, err := newWindowRule(&rule{Declared: rollup.Declared{
+			Name: "w", From: "logs", Window: &windowed.Window{Calendar: &windowed.Calendar{Unit: unit.String(), Zone: name}},
 		}})
 		if err != nil {
 			t.Fatal(err)

@@ -1,4 +1,7 @@
-package pipeline
+// Package counters remembers the newest sample of each cumulative series, to say by how much a sample has grown. Its main type is
+// Counters, the state.Operator of a task. When a counter has started anew decides series.Counter; what increases are added to is the
+// business of package pipeline.
+package counters
 
 import (
 	"encoding/binary"
@@ -12,23 +15,23 @@ import (
 	"github.com/vigie-io/vigie/pkg/series"
 )
 
-var _ state.Operator = (*counters)(nil)
+var _ state.Operator = (*Counters)(nil)
 
 // ReasonCounterLimit: the tenant has as many cumulative series in a rollup of measure increase as it may have series. The
 // other reasons for which such a rollup leaves a sample out are outcomes of series.Counter.
 const ReasonCounterLimit events.Reason = "counter_limit"
 
-// counters are the cumulative series of rollups with the measure increase, as an Operator: under a rule's id, for each tenant,
+// Counters are the cumulative series of rollups with the measure increase, as an Operator: under a rule's id, for each tenant,
 // when its first sample came, and the newest sample of each series.
 //
 // A series that has been silent for idle is forgotten, as are those of rules that configuration no longer has; both while changes are
 // written, so that memory and log agree.
-type counters struct {
+type Counters struct {
 	limit   func(tenant string) (series int, bytes int64) // in a rule
 	idle    int64                                         // processing time, ms
 	rules   map[uint64]bool
-	series  map[string]*counterEntry // by state key
-	tenants map[string]*counterTenant
+	series  map[string]*entry // by state key
+	tenants map[string]*tenantCounters
 
 	changed []string // state keys, since the last Changes
 	undo    state.Undo
@@ -39,30 +42,38 @@ type counters struct {
 	foreign    bool  // the log held rules that are not configured
 }
 
-type counterEntry struct {
+type entry struct {
 	series.Counter
 	heard   int64 // processing time, ms; 0 after a restore, until the next sweep
 	changed bool  // noted in undo
 }
 
-// counterTenant is what a rule knows of a tenant.
-type counterTenant struct {
+// tenantCounters is what a rule knows of a tenant.
+type tenantCounters struct {
 	since  int64 // event time of the first sample, Unix ns; 0: not known
 	series int
 	bytes  int64 // of their keys
 }
 
+// Version is that of the values in state (docs/format/state.md).
+const Version = 1
+
+// What a key of state is about, after the rule's id.
 const (
-	countersVersion = 1
-	counterSince    = 't'
-	counterSeries   = 'c'
-	counterBytes    = 2 + 2*binary.MaxVarintLen64 + 16
+	kindSince  = 't'
+	kindSeries = 'c'
+
+	// seriesBytes is the most that the value of a series takes.
+	seriesBytes = 2 + 2*binary.MaxVarintLen64 + 16
 )
 
-func newCounters(idle time.Duration, limit func(tenant string) (series int, bytes int64), rules []uint64) counters {
-	c := counters{
+// New returns Counters without series. rules are the ids of the rules that take increases: what the log has of others goes with the first
+// changes. limit says how many series a tenant may have in a rule, and how many bytes their keys; a series that has been silent for
+// idle, in processing time, is forgotten.
+func New(idle time.Duration, limit func(tenant string) (series int, bytes int64), rules []uint64) Counters {
+	c := Counters{
 		limit: limit, idle: idle.Milliseconds(), rules: map[uint64]bool{},
-		series: map[string]*counterEntry{}, tenants: map[string]*counterTenant{},
+		series: map[string]*entry{}, tenants: map[string]*tenantCounters{},
 	}
 	for _, id := range rules {
 		c.rules[id] = true
@@ -70,17 +81,17 @@ func newCounters(idle time.Duration, limit func(tenant string) (series int, byte
 	return c
 }
 
-// increase is what a sample adds to what was counted of its series before. ok is false when it adds nothing; what is wrong with it,
+// Increase is what a sample adds to what was counted of its series before. ok is false when it adds nothing; what is wrong with it,
 // if anything, is the reason.
-func (c *counters) increase(rule uint64, m *events.Metric, now int64) (delta float64, ok bool, reason events.Reason) {
+func (c *Counters) Increase(rule uint64, m *events.Metric, now int64) (delta float64, ok bool, reason events.Reason) {
 	of := c.tenant(rule, m)
-	c.key = series.AppendKey(state.AppendRuleKey(c.key[:0], rule, counterSeries, m.Tenant), byte(m.Kind), m.Name, m.Labels)
+	c.key = series.AppendKey(state.AppendRuleKey(c.key[:0], rule, kindSeries, m.Tenant), byte(m.Kind), m.Name, m.Labels)
 	e := c.series[string(c.key)]
 	if e == nil {
 		if series, bytes := c.limit(m.Tenant); of.series >= series || of.bytes+int64(len(c.key)) > bytes {
 			return 0, false, ReasonCounterLimit
 		}
-		e = &counterEntry{}
+		e = &entry{}
 	}
 	e.heard = now
 	before := e.Counter
@@ -94,11 +105,11 @@ func (c *counters) increase(rule uint64, m *events.Metric, now int64) (delta flo
 }
 
 // tenant is the rule's tenant of a sample; its first sample says since when.
-func (c *counters) tenant(rule uint64, m *events.Metric) *counterTenant {
-	c.key = state.AppendRuleKey(c.key[:0], rule, counterSince, m.Tenant)
+func (c *Counters) tenant(rule uint64, m *events.Metric) *tenantCounters {
+	c.key = state.AppendRuleKey(c.key[:0], rule, kindSince, m.Tenant)
 	of := c.tenants[string(c.key)]
 	if of == nil {
-		of = &counterTenant{}
+		of = &tenantCounters{}
 		c.tenants[string(c.key)] = of
 	}
 	if of.since == 0 {
@@ -109,13 +120,13 @@ func (c *counters) tenant(rule uint64, m *events.Metric) *counterTenant {
 }
 
 // add counts a series more, or less.
-func (of *counterTenant) add(key []byte, n int) {
+func (of *tenantCounters) add(key []byte, n int) {
 	of.series += n
 	of.bytes += int64(n * len(key))
 }
 
 // store keeps the changed entry of c.key.
-func (c *counters) store(of *counterTenant, e *counterEntry, before *series.Counter) {
+func (c *Counters) store(of *tenantCounters, e *entry, before *series.Counter) {
 	if e.changed {
 		return
 	}
@@ -131,16 +142,16 @@ func (c *counters) store(of *counterTenant, e *counterEntry, before *series.Coun
 }
 
 // note says that the key c.key changes, which was worth value.
-func (c *counters) note(value []byte) {
+func (c *Counters) note(value []byte) {
 	c.undo.Note(c.key, value)
 	c.changed = append(c.changed, string(c.key))
 }
 
-// at says what processing time it is when changes are written next, Unix milliseconds.
-func (c *counters) at(now int64) { c.now = now }
+// At says what processing time it is when changes are written next, Unix milliseconds.
+func (c *Counters) At(now int64) { c.now = now }
 
 // Changes implements Operator.
-func (c *counters) Changes(emit func(key, value []byte)) {
+func (c *Counters) Changes(emit func(key, value []byte)) {
 	c.sweep()
 	slices.Sort(c.changed)
 	c.changed = slices.Compact(c.changed)
@@ -155,7 +166,7 @@ func (c *counters) Changes(emit func(key, value []byte)) {
 }
 
 // worth is the value of a key, empty when it is gone.
-func (c *counters) worth(key string) []byte {
+func (c *Counters) worth(key string) []byte {
 	value := c.value[:0]
 	if e := c.series[key]; e != nil {
 		value, _ = e.AppendBinary(value)
@@ -166,7 +177,7 @@ func (c *counters) worth(key string) []byte {
 }
 
 // sweep forgets series that have been silent, and what is of rules that are no more, at most four times an idle time.
-func (c *counters) sweep() {
+func (c *Counters) sweep() {
 	if c.now-c.swept < c.idle/4 && !c.foreign {
 		return
 	}
@@ -198,19 +209,19 @@ func (c *counters) sweep() {
 }
 
 // forget removes a key, and notes what it was worth unless that has been noted.
-func (c *counters) forget(key string) {
+func (c *Counters) forget(key string) {
 	c.key = append(c.key[:0], key...)
 	c.value = c.worth(key)
 	c.note(c.value)
 	if c.series[key] != nil {
-		c.tenants[counterTenantKey(key)].add(c.key, -1)
+		c.tenants[tenantKey(key)].add(c.key, -1)
 		delete(c.series, key)
 	}
 	delete(c.tenants, key)
 }
 
 // Settle implements Operator.
-func (c *counters) Settle(committed bool) {
+func (c *Counters) Settle(committed bool) {
 	if committed {
 		c.undo.Clear()
 	} else {
@@ -226,8 +237,8 @@ func (c *counters) Settle(committed bool) {
 }
 
 // Restore implements Operator.
-func (c *counters) Restore(key, value []byte) error {
-	kind, tenant, name := cutCounterKey(string(key))
+func (c *Counters) Restore(key, value []byte) error {
+	kind, tenant, name := cutKey(string(key))
 	if kind == 0 {
 		return fmt.Errorf("counter key %x: want a rule, what it is about, and a tenant", key)
 	}
@@ -238,15 +249,15 @@ func (c *counters) Restore(key, value []byte) error {
 	return nil
 }
 
-func (c *counters) restore(key string, kind byte, name string, value []byte) error {
-	of := c.tenants[counterTenantKey(key)]
+func (c *Counters) restore(key string, kind byte, name string, value []byte) error {
+	of := c.tenants[tenantKey(key)]
 	if of == nil {
-		of = &counterTenant{}
+		of = &tenantCounters{}
 	}
 	switch {
-	case kind == counterSince && value == nil:
+	case kind == kindSince && value == nil:
 		of.since = 0
-	case kind == counterSince:
+	case kind == kindSince:
 		if len(value) != 8 {
 			return fmt.Errorf("first sample: got %d bytes, want 8", len(value))
 		}
@@ -260,7 +271,7 @@ func (c *counters) restore(key string, kind byte, name string, value []byte) err
 		if _, _, _, err := series.ParseKey([]byte(name)); err != nil {
 			return err
 		}
-		e := &counterEntry{}
+		e := &entry{}
 		if err := e.UnmarshalBinary(value); err != nil {
 			return err
 		}
@@ -270,20 +281,20 @@ func (c *counters) restore(key string, kind byte, name string, value []byte) err
 		c.series[key] = e
 	}
 	if of.since == 0 && of.series == 0 {
-		delete(c.tenants, counterTenantKey(key))
+		delete(c.tenants, tenantKey(key))
 	} else {
-		c.tenants[counterTenantKey(key)] = of
+		c.tenants[tenantKey(key)] = of
 	}
 	return nil
 }
 
 // Len implements Operator.
-func (c *counters) Len() int { return len(c.series) + len(c.tenants) }
+func (c *Counters) Len() int { return len(c.series) + len(c.tenants) }
 
 // Bytes implements Operator. Values of series differ in length by their times only: all count as the longest.
-func (c *counters) Bytes() (n int64) {
+func (c *Counters) Bytes() (n int64) {
 	for key := range c.series {
-		n += int64(len(key)) + counterBytes
+		n += int64(len(key)) + seriesBytes
 	}
 	for key := range c.tenants {
 		n += int64(len(key)) + 8
@@ -291,15 +302,15 @@ func (c *counters) Bytes() (n int64) {
 	return n
 }
 
-// counterTenantKey is the key of the tenant that a key is of.
-func counterTenantKey(key string) string {
-	return key[:8] + string(counterSince) + key[9:10+int(key[9])]
+// tenantKey is the key of the tenant that a key is of.
+func tenantKey(key string) string {
+	return key[:8] + string(kindSince) + key[9:10+int(key[9])]
 }
 
-// cutCounterKey takes a key apart; kind is 0 when it is none.
-func cutCounterKey(key string) (kind byte, tenant, name string) {
+// cutKey takes a key apart; kind is 0 when it is none.
+func cutKey(key string) (kind byte, tenant, name string) {
 	kind, tenant, name = state.CutRuleKey(key)
-	if tenants.Validate(tenants.ID(tenant)) != nil || kind != counterSeries && (kind != counterSince || name != "") {
+	if tenants.Validate(tenants.ID(tenant)) != nil || kind != kindSeries && (kind != kindSince || name != "") {
 		return 0, "", ""
 	}
 	return kind, tenant, name

@@ -1,4 +1,7 @@
-package pipeline
+// Package windowed keeps the windows that configuration declares for rollups: which shapes there are and what each holds (Window, Keep),
+// the open windows of a task (Windows, its state.Operator), and the rows of windows that have closed (Rows). How windows of one key
+// open, close and take late events is the business of pkg/windows; what events are and how far watermarks are, that of package pipeline.
+package windowed
 
 import (
 	"bytes"
@@ -17,32 +20,34 @@ import (
 	"github.com/vigie-io/vigie/pkg/windows"
 )
 
-var _ state.Operator = (*windowed)(nil)
+var _ state.Operator = (*Windows)(nil)
 
-// windowed are the open windows of a task's windowed rollups, as an Operator. Under a rule's id the log has the rule's
+// Windows are the open windows of a task's windowed rollups, as an Operator. Under a rule's id the log has the rule's
 // definition, how far the windows of each tenant are, and what is open of each tenant and series; so a rule that
 // configuration no longer has finishes its windows all the same. It is forgotten when no event that is still taken could be in
 // one that has closed: should the rule come back before, such an event would make the window anew and take its place.
 //
-// What the log has is in no memory but the stores themselves: they keep what an epoch changes as it was until it is settled.
-type windowed struct {
-	stores  []*windowStore    // ascending in id
+// What the log has is in no memory but the stores themselves: they keep what an epoch changes as it was until it is settled. One
+// goroutine uses it.
+type Windows struct {
+	stores  []*store          // ascending in id
 	orphans map[string][]byte // records of rules whose definition has not come, or has gone
 	touched bool              // since the last committed epoch
 
-	changed []windowChange // of the Changes at hand
-	values  []byte         // of changed
+	changed []change // of the Changes at hand
+	values  []byte   // of changed
 
 	diverted diverted // of the epoch
 	limits   *tenants.Config
 	oldest   int64 // time of an event that is still taken
 
 	at     *aggregate.Measurement // what update takes
-	more   *particular
-	update func(*windowValue)
+	more   *Particular
+	update func(*contents)
 }
 
-type windowStore struct {
+// store has the windows of one rule.
+type store struct {
 	openWindows
 	id         uint64
 	definition []byte
@@ -55,12 +60,12 @@ type windowStore struct {
 
 	defined bool    // the log has its definition
 	in      logSize // what the log has of it
-	next    windowNext
+	next    pending
 	text    []byte // to measure what is encoded
 }
 
-// windowNext is what Changes has told, until it is settled.
-type windowNext struct {
+// pending is what Changes has told, until it is settled.
+type pending struct {
 	defined, ended bool
 	in             logSize
 }
@@ -75,23 +80,25 @@ func (n *logSize) add(records, bytes int) {
 	n.keys, n.bytes = n.keys+records, n.bytes+int64(records*bytes)
 }
 
-// windowChange is a record of the log: a key, and its value, which is values[from:to], or none when the key is gone.
-type windowChange struct {
+// change is a record of the log: a key, and its value, which is values[from:to], or none when the key is gone.
+type change struct {
 	key      string
 	from, to int
 	gone     bool
 }
 
-const windowedVersion = 1
+// Version is that of the values in state (docs/format/state.md).
+const Version = 1
 
 // maxSpare bounds the memory of changes that is kept for the next epoch, in bytes.
 const maxSpare = 1 << 20
 
-func newWindowed(list []*WindowRule, limits *tenants.Config) *windowed {
-	w := &windowed{limits: limits, orphans: map[string][]byte{}}
-	w.update = func(v *windowValue) { v.add(w.at, w.more) }
+// New returns Windows of the rules, of which none is open, with the limits of tenants.
+func New(list []*Rule, limits *tenants.Config) *Windows {
+	w := &Windows{limits: limits, orphans: map[string][]byte{}}
+	w.update = func(v *contents) { v.add(w.at, w.more) }
 	for _, r := range list {
-		definition, id := r.definition()
+		definition, id := r.Definition()
 		if w.store(id) == nil {
 			if err := w.open(id, definition, true); err != nil {
 				panic("BUG: " + err.Error())
@@ -101,21 +108,22 @@ func newWindowed(list []*WindowRule, limits *tenants.Config) *windowed {
 	return w
 }
 
-func (w *windowed) idle() bool { return len(w.stores) == 0 }
+// Idle says whether there are neither rules nor windows of such as are no more.
+func (w *Windows) Idle() bool { return len(w.stores) == 0 }
 
 // open makes the store of a rule.
-func (w *windowed) open(id uint64, definition []byte, current bool) error {
+func (w *Windows) open(id uint64, definition []byte, current bool) error {
 	s, err := openDefinition(definition)
 	if err != nil {
 		return err
 	}
 	s.id, s.current = id, current
 	w.stores = append(w.stores, s)
-	slices.SortFunc(w.stores, func(a, b *windowStore) int { return cmp.Compare(a.id, b.id) })
+	slices.SortFunc(w.stores, func(a, b *store) int { return cmp.Compare(a.id, b.id) })
 	return nil
 }
 
-func (w *windowed) store(id uint64) *windowStore {
+func (w *Windows) store(id uint64) *store {
 	for _, s := range w.stores {
 		if s.id == id {
 			return s
@@ -124,8 +132,8 @@ func (w *windowed) store(id uint64) *windowStore {
 	return nil
 }
 
-// add puts an event into the windows of a rule. key is a series', as series.AppendKey writes it; it is not retained.
-func (w *windowed) add(id uint64, tenant string, key []byte, time int64, m *aggregate.Measurement, p *particular) windows.Verdict {
+// Add puts an event into the windows of a rule. key is a series', as series.AppendKey writes it; it is not retained.
+func (w *Windows) Add(id uint64, tenant string, key []byte, time int64, m *aggregate.Measurement, p *Particular) windows.Verdict {
 	s := w.store(id)
 	if !s.tenants[tenant] {
 		tenant = strings.Clone(tenant)
@@ -137,14 +145,17 @@ func (w *windowed) add(id uint64, tenant string, key []byte, time int64, m *aggr
 }
 
 // know notes a tenant of a store.
-func (w *windowed) know(s *windowStore, tenant string) {
+func (w *Windows) know(s *store, tenant string) {
 	s.tenants[tenant] = true
 	limits := w.limits.For(tenants.ID(tenant))
 	s.Bound(tenant, limits.OpenWindows, int64(limits.WindowBytes))
 }
 
-// bound puts limits in force.
-func (w *windowed) bound(limits *tenants.Config) {
+// TakesFrom says of which event time on events are still taken, Unix nanoseconds.
+func (w *Windows) TakesFrom(oldest int64) { w.oldest = oldest }
+
+// Bound puts limits in force.
+func (w *Windows) Bound(limits *tenants.Config) {
 	w.limits = limits
 	for _, s := range w.stores {
 		for tenant := range s.tenants {
@@ -153,9 +164,9 @@ func (w *windowed) bound(limits *tenants.Config) {
 	}
 }
 
-// divert puts an event, of which add said verdict, beside the windows of a rule that it misses because they have been emitted. It says
+// Divert puts an event, of which Add said verdict, beside the windows of a rule that it misses because they have been emitted. It says
 // whether it missed any, and full when the tenant has as much beside its windows as it may. offset names the event's record.
-func (w *windowed) divert(id uint64, tenant, key string, time, offset int64, verdict windows.Verdict, m *aggregate.Measurement, p *particular) (missed, full bool) {
+func (w *Windows) Divert(id uint64, tenant, key string, time, offset int64, verdict windows.Verdict, m *aggregate.Measurement, p *Particular) (missed, full bool) {
 	w.store(id).missed(tenant, time, verdict, func(window windows.Window, tooLate bool) {
 		missed = true
 		full = full || !w.diverted.add(divertedCell{id, tenant, key, window, tooLate}, offset, w.limits, m, p)
@@ -163,32 +174,32 @@ func (w *windowed) divert(id uint64, tenant, key string, time, offset int64, ver
 	return missed, full
 }
 
-// advance closes what a tenant's watermark has passed.
-func (w *windowed) advance(tenant string, watermark int64, emit func(closedWindow)) {
+// Advance closes what a tenant's watermark has passed.
+func (w *Windows) Advance(tenant string, watermark int64, emit func(Closed)) {
 	for _, s := range w.stores {
 		if s.tenants[tenant] {
 			w.touched = true
-			s.Advance(tenant, watermark, func(e *windows.Emission[windowValue]) { emit(s.closed(e)) })
+			s.Advance(tenant, watermark, func(e *windows.Emission[contents]) { emit(s.closed(e)) })
 		}
 	}
 }
 
-// close closes what a silent tenant's clock has passed, and nothing else: times at which no window is open stay as they are, for
+// Close closes what a silent tenant's clock has passed, and nothing else: times at which no window is open stay as they are, for
 // the clock is a guess.
-func (w *windowed) close(tenant string, watermark int64, emit func(closedWindow)) {
+func (w *Windows) Close(tenant string, watermark int64, emit func(Closed)) {
 	for _, s := range w.stores {
 		if !s.tenants[tenant] {
 			continue
 		}
 		for next := s.Next(tenant); next <= watermark; next = s.Next(tenant) {
 			w.touched = true
-			s.Advance(tenant, next, func(e *windows.Emission[windowValue]) { emit(s.closed(e)) })
+			s.Advance(tenant, next, func(e *windows.Emission[contents]) { emit(s.closed(e)) })
 		}
 	}
 }
 
-// next is the least watermark at which something of a tenant's windows is to be emitted or dropped.
-func (w *windowed) next(tenant string) int64 {
+// Next is the least watermark at which something of a tenant's windows is to be emitted or dropped.
+func (w *Windows) Next(tenant string) int64 {
 	next := int64(math.MaxInt64)
 	for _, s := range w.stores {
 		if s.tenants[tenant] {
@@ -198,8 +209,8 @@ func (w *windowed) next(tenant string) int64 {
 	return next
 }
 
-// used is what a tenant has open in the rollup that has most open of it.
-func (w *windowed) used(tenant string) (windows int, bytes int64) {
+// Used is what a tenant has open in the rollup that has most open of it.
+func (w *Windows) Used(tenant string) (windows int, bytes int64) {
 	for _, s := range w.stores {
 		_, parts, size := s.Usage(tenant)
 		windows, bytes = max(windows, parts), max(bytes, size)
@@ -208,7 +219,7 @@ func (w *windowed) used(tenant string) (windows int, bytes int64) {
 }
 
 // Changes implements Operator.
-func (w *windowed) Changes(emit func(key, value []byte)) {
+func (w *Windows) Changes(emit func(key, value []byte)) {
 	if !w.touched && !slices.ContainsFunc(w.stores, w.ended) {
 		return
 	}
@@ -216,7 +227,7 @@ func (w *windowed) Changes(emit func(key, value []byte)) {
 	for _, s := range w.stores {
 		w.changes(s)
 	}
-	slices.SortFunc(w.changed, func(a, b windowChange) int { return strings.Compare(a.key, b.key) })
+	slices.SortFunc(w.changed, func(a, b change) int { return strings.Compare(a.key, b.key) })
 	for _, c := range w.changed {
 		value := w.values[c.from:c.to:c.to]
 		if c.gone {
@@ -231,18 +242,18 @@ func (w *windowed) Changes(emit func(key, value []byte)) {
 	}
 }
 
-func (w *windowed) write(key string, value func(dst []byte) []byte) {
+func (w *Windows) write(key string, value func(dst []byte) []byte) {
 	from := len(w.values)
 	w.values = value(w.values)
-	w.changed = append(w.changed, windowChange{key: key, from: from, to: len(w.values)})
+	w.changed = append(w.changed, change{key: key, from: from, to: len(w.values)})
 }
 
-func (w *windowed) remove(key string) {
-	w.changed = append(w.changed, windowChange{key: key, gone: true})
+func (w *Windows) remove(key string) {
+	w.changed = append(w.changed, change{key: key, gone: true})
 }
 
-func (w *windowed) changes(s *windowStore) {
-	s.next = windowNext{defined: s.defined, in: s.in, ended: w.ended(s)}
+func (w *Windows) changes(s *store) {
+	s.next = pending{defined: s.defined, in: s.in, ended: w.ended(s)}
 	before := len(w.changed)
 	s.changes(func(tenant string, was, is windows.Progress) {
 		if s.next.ended {
@@ -251,7 +262,7 @@ func (w *windowed) changes(s *windowStore) {
 		if was.Fired == windows.None {
 			s.next.in.add(1, s.progressBytes(tenant))
 		}
-		w.write(windowKey(s.id, windowProgress, tenant, ""), func(dst []byte) []byte {
+		w.write(stateKey(s.id, kindProgress, tenant, ""), func(dst []byte) []byte {
 			return binary.LittleEndian.AppendUint64(binary.LittleEndian.AppendUint64(dst, uint64(is.Fired)), uint64(is.Floor))
 		})
 	}, func(tenant, name string, was, is *keptWindows) {
@@ -260,26 +271,26 @@ func (w *windowed) changes(s *windowStore) {
 		case s.keep != nil:
 			w.keepParts(s, tenant, name, was, is)
 		case is.empty():
-			w.remove(windowKey(s.id, s.contents(), tenant, name))
+			w.remove(stateKey(s.id, s.contents(), tenant, name))
 		default:
-			w.write(windowKey(s.id, s.contents(), tenant, name), func(dst []byte) []byte { return s.encode(dst, is, true) })
+			w.write(stateKey(s.id, s.contents(), tenant, name), func(dst []byte) []byte { return s.encode(dst, is, true) })
 		}
 		s.count(&s.next.in, 1, tenant, name, is)
 	})
 	if s.next.ended {
 		for tenant := range s.tenants {
-			w.remove(windowKey(s.id, windowProgress, tenant, ""))
+			w.remove(stateKey(s.id, kindProgress, tenant, ""))
 		}
-		w.remove(windowKey(s.id, windowDefinition, "", ""))
+		w.remove(stateKey(s.id, kindDefinition, "", ""))
 	} else if !s.defined && len(w.changed) > before {
 		s.define(&s.next.in, 1)
 		s.next.defined = true
-		w.write(windowKey(s.id, windowDefinition, "", ""), func(dst []byte) []byte { return append(dst, s.definition...) })
+		w.write(stateKey(s.id, kindDefinition, "", ""), func(dst []byte) []byte { return append(dst, s.definition...) })
 	}
 }
 
 // ended says whether a rule can be forgotten.
-func (w *windowed) ended(s *windowStore) bool {
+func (w *Windows) ended(s *store) bool {
 	if s.current || !s.empty() {
 		return false
 	}
@@ -292,7 +303,7 @@ func (w *windowed) ended(s *windowStore) bool {
 }
 
 // empty says whether nothing is open or can be corrected.
-func (s *windowStore) empty() bool {
+func (s *store) empty() bool {
 	for tenant := range s.tenants {
 		if keys, _, _ := s.Usage(tenant); keys > 0 {
 			return false
@@ -308,16 +319,16 @@ const (
 	progressBytes   = 16
 )
 
-func (s *windowStore) progressBytes(tenant string) int {
+func (s *store) progressBytes(tenant string) int {
 	return tenantBytes + len(tenant) + progressBytes
 }
 
-func (s *windowStore) define(in *logSize, records int) {
+func (s *store) define(in *logSize, records int) {
 	in.add(records, definitionBytes+len(s.definition))
 }
 
 // count adds to in, or with -1 takes away, what the log has of a key.
-func (s *windowStore) count(in *logSize, sign int, tenant, name string, k *keptWindows) {
+func (s *store) count(in *logSize, sign int, tenant, name string, k *keptWindows) {
 	if k.empty() {
 		return
 	}
@@ -339,26 +350,26 @@ func (s *windowStore) count(in *logSize, sign int, tenant, name string, k *keptW
 }
 
 // measure is how many bytes a key takes in the log without its contents.
-func (s *windowStore) measure(k *keptWindows) int {
+func (s *store) measure(k *keptWindows) int {
 	s.text = s.encode(s.text[:0], k, false)
 	return len(s.text)
 }
 
 // Settle implements Operator.
-func (w *windowed) Settle(committed bool) {
+func (w *Windows) Settle(committed bool) {
 	if w.touched {
 		for _, s := range w.stores {
 			s.settle(committed)
 		}
 		if committed {
-			w.stores = slices.DeleteFunc(w.stores, func(s *windowStore) bool { return s.next.ended })
+			w.stores = slices.DeleteFunc(w.stores, func(s *store) bool { return s.next.ended })
 		}
 	}
 	w.touched = false
 	w.diverted.forget()
 }
 
-func (s *windowStore) settle(committed bool) {
+func (s *store) settle(committed bool) {
 	if committed {
 		s.Commit()
 		s.defined, s.in = s.next.defined, s.next.in
@@ -373,16 +384,16 @@ func (s *windowStore) settle(committed bool) {
 }
 
 // Restore implements Operator.
-func (w *windowed) Restore(key, value []byte) error {
-	id, kind, tenant, name := cutWindowKey(string(key))
+func (w *Windows) Restore(key, value []byte) error {
+	id, kind, tenant, name := cutKey(string(key))
 	var err error
 	switch kind {
 	case 0:
 		return fmt.Errorf("window key %x: want a rule, what it is about, and a tenant", key)
-	case windowDefinition:
+	case kindDefinition:
 		err = w.restoreDefinition(id, value)
 	default:
-		var r windowRecord
+		var r record
 		if r, err = decodeWindowRecord(kind, tenant, name, value); err != nil {
 			break
 		}
@@ -400,14 +411,14 @@ func (w *windowed) Restore(key, value []byte) error {
 	return nil
 }
 
-func (w *windowed) restoreDefinition(id uint64, value []byte) error {
+func (w *Windows) restoreDefinition(id uint64, value []byte) error {
 	s := w.store(id)
 	if value == nil {
 		if s != nil && s.defined {
 			s.define(&s.in, -1)
 			s.defined = false
 		}
-		w.stores = slices.DeleteFunc(w.stores, func(s *windowStore) bool { return s.id == id && !s.current })
+		w.stores = slices.DeleteFunc(w.stores, func(s *store) bool { return s.id == id && !s.current })
 		return nil
 	}
 	if s != nil {
@@ -436,15 +447,15 @@ func (w *windowed) restoreDefinition(id uint64, value []byte) error {
 	return nil
 }
 
-// windowRecord is the value of a record: of progress, or of anything else.
-type windowRecord struct {
+// record is the value of a record: of progress, or of anything else.
+type record struct {
 	progress windows.Progress
 	kept     *keptWindows
 }
 
 // decodeWindowRecord reads a value that is not a definition; nil is nothing.
-func decodeWindowRecord(kind byte, tenant, name string, value []byte) (r windowRecord, err error) {
-	r = windowRecord{windows.Progress{Fired: windows.None, Floor: windows.None}, new(keptWindows)}
+func decodeWindowRecord(kind byte, tenant, name string, value []byte) (r record, err error) {
+	r = record{windows.Progress{Fired: windows.None, Floor: windows.None}, new(keptWindows)}
 	if value == nil {
 		return r, nil
 	}
@@ -452,17 +463,17 @@ func decodeWindowRecord(kind byte, tenant, name string, value []byte) (r windowR
 		return r, err
 	}
 	switch kind {
-	case windowProgress:
+	case kindProgress:
 		if len(value) != progressBytes {
 			return r, fmt.Errorf("progress: got %d bytes, want %d", len(value), progressBytes)
 		}
 		r.progress.Fired, r.progress.Floor = int64(binary.LittleEndian.Uint64(value)), int64(binary.LittleEndian.Uint64(value[8:]))
 		return r, nil
-	case windowContents:
+	case kindSlices:
 		r.kept, err = decodeWindows(value)
-	case windowSessions:
+	case kindSessions:
 		r.kept, err = decodeSessions(value)
-	case windowKept:
+	case kindKept:
 		var p keptPart
 		if p, err = decodeKept(value); err == nil && name[:startBytes] != keptName(p.window.Start, "") {
 			err = errKept
@@ -476,9 +487,9 @@ func decodeWindowRecord(kind byte, tenant, name string, value []byte) (r windowR
 }
 
 // place puts a record in its place in a store; one of another kind than the rule's says nothing.
-func (w *windowed) place(s *windowStore, kind byte, tenant, name string, r *windowRecord) {
+func (w *Windows) place(s *store, kind byte, tenant, name string, r *record) {
 	w.know(s, tenant)
-	if kind == windowProgress {
+	if kind == kindProgress {
 		before := s.Progress(tenant).Fired != windows.None
 		if s.RestoreProgress(tenant, r.progress); before {
 			s.in.add(-1, s.progressBytes(tenant))
@@ -488,7 +499,7 @@ func (w *windowed) place(s *windowStore, kind byte, tenant, name string, r *wind
 		}
 		return
 	}
-	part := kind == windowKept
+	part := kind == kindKept
 	if !part && kind != s.contents() || part && s.keep == nil {
 		return
 	}
@@ -506,12 +517,12 @@ func (w *windowed) place(s *windowStore, kind byte, tenant, name string, r *wind
 }
 
 // Len implements Operator.
-func (w *windowed) Len() int { return w.inLog().keys }
+func (w *Windows) Len() int { return w.inLog().keys }
 
 // Bytes implements Operator.
-func (w *windowed) Bytes() int64 { return w.inLog().bytes }
+func (w *Windows) Bytes() int64 { return w.inLog().bytes }
 
-func (w *windowed) inLog() (n logSize) {
+func (w *Windows) inLog() (n logSize) {
 	for _, s := range w.stores {
 		n.keys, n.bytes = n.keys+s.in.keys, n.bytes+s.in.bytes
 	}

@@ -1,4 +1,4 @@
-package pipeline
+package rollup
 
 import (
 	"strconv"
@@ -6,11 +6,11 @@ import (
 	"github.com/vigie-io/vigie/pkg/events"
 )
 
-// metricFields are a metric as conditions see it: name, unit, and labels by their names.
-type metricFields struct{ *events.Metric }
+// MetricFields are a metric as conditions see it: name, unit, and labels by their names.
+type MetricFields struct{ *events.Metric }
 
 // Text implements rules.Fields.
-func (f *metricFields) Text(field string) string {
+func (f *MetricFields) Text(field string) string {
 	switch field {
 	case "name":
 		return f.Name
@@ -21,18 +21,18 @@ func (f *metricFields) Text(field string) string {
 }
 
 // Number implements rules.Fields.
-func (f *metricFields) Number(field string) (float64, bool) {
+func (f *MetricFields) Number(field string) (float64, bool) {
 	if field == measureValue {
 		return f.Value, f.Histogram == nil
 	}
 	return numeric(f.Text(field))
 }
 
-// spanFields are a span as conditions see it: its own fields, and attributes by their names.
-type spanFields struct{ *events.Span }
+// SpanFields are a span as conditions see it: its own fields, and attributes by their names.
+type SpanFields struct{ *events.Span }
 
 // Text implements rules.Fields.
-func (f *spanFields) Text(field string) string {
+func (f *SpanFields) Text(field string) string {
 	switch field {
 	case "service":
 		return f.Service
@@ -43,7 +43,7 @@ func (f *spanFields) Text(field string) string {
 	case "status":
 		return f.Status
 	case "status_class":
-		return statusClass(f.StatusCode)
+		return StatusClass(f.StatusCode)
 	case "status_code":
 		if f.StatusCode == 0 {
 			return ""
@@ -58,7 +58,7 @@ func (f *spanFields) Text(field string) string {
 }
 
 // Number implements rules.Fields.
-func (f *spanFields) Number(field string) (float64, bool) {
+func (f *SpanFields) Number(field string) (float64, bool) {
 	switch field {
 	case measureDuration:
 		return float64(f.Duration) / 1e9, true
@@ -68,11 +68,11 @@ func (f *spanFields) Number(field string) (float64, bool) {
 	return numeric(f.Text(field))
 }
 
-// logFields are a log record as conditions see it: its own fields, and attributes by their names.
-type logFields struct{ *events.Log }
+// LogFields are a log record as conditions see it: its own fields, and attributes by their names.
+type LogFields struct{ *events.Log }
 
 // Text implements rules.Fields.
-func (f *logFields) Text(field string) string {
+func (f *LogFields) Text(field string) string {
 	switch field {
 	case "service":
 		return f.Service
@@ -85,7 +85,7 @@ func (f *logFields) Text(field string) string {
 }
 
 // Number implements rules.Fields.
-func (f *logFields) Number(field string) (float64, bool) { return numeric(f.Text(field)) }
+func (f *LogFields) Number(field string) (float64, bool) { return numeric(f.Text(field)) }
 
 func numeric(text string) (float64, bool) {
 	if text == "" {

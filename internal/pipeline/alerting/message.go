@@ -1,4 +1,4 @@
-package pipeline
+package alerting
 
 import (
 	"bytes"
@@ -16,14 +16,14 @@ import (
 
 // Why an alert message was written.
 const (
-	alertFiring    = "firing"
-	alertResolved  = "resolved"
-	alertForgotten = "forgotten" // no event for forget_after
-	alertRemoved   = "removed"   // configuration no longer has the alert
+	messageFiring    = "firing"
+	messageResolved  = "resolved"
+	messageForgotten = "forgotten" // no event for forget_after
+	messageRemoved   = "removed"   // configuration no longer has the alert
 )
 
-// alertMessage is the value of a record of vigie.alerts.v1: docs/format/alert.md.
-type alertMessage struct {
+// message is the value of a record of vigie.alerts.v1: docs/format/alert.md.
+type message struct {
 	Version     int                `json:"version"`
 	Tenant      string             `json:"tenant"`
 	Alert       string             `json:"alert"`
@@ -43,8 +43,8 @@ type alertMessage struct {
 	Annotations map[string]string  `json:"annotations,omitempty"`
 }
 
-// alertEvent is a message of the epoch, and what it is sorted by.
-type alertEvent struct {
+// event is a message of the epoch, and what it is sorted by.
+type event struct {
 	tenant string
 	at     int64
 	key    string
@@ -52,9 +52,9 @@ type alertEvent struct {
 	value  []byte
 }
 
-// messages calls emit for the epoch's messages, by tenant, time and alert, so that their order does not depend on that of a map.
-func (a *alerts) messages(emit func(tenant, state string, value []byte)) {
-	slices.SortFunc(a.fired, func(x, y alertEvent) int {
+// Messages calls emit for the epoch's messages, by tenant, time and alert, so that their order does not depend on that of a map.
+func (a *Alerts) Messages(emit func(tenant, state string, value []byte)) {
+	slices.SortFunc(a.fired, func(x, y event) int {
 		return cmp.Or(strings.Compare(x.tenant, y.tenant), cmp.Compare(x.at, y.at), strings.Compare(x.key, y.key))
 	})
 	for _, e := range a.fired {
@@ -64,31 +64,31 @@ func (a *alerts) messages(emit func(tenant, state string, value []byte)) {
 
 // tell notes that an alert fires or has ended; status is what it is, or was. Measures are those at hand. A nil rule is one that
 // configuration no longer has.
-func (a *alerts) tell(r *alertRule, tenant string, k *alertKey, why string, status rules.Status, at int64) {
+func (a *Alerts) tell(r *Rule, tenant string, k *instance, why string, status rules.Status, at int64) {
 	_, name, labels, err := series.ParseKey([]byte(k.name))
 	if err != nil {
 		panic(fmt.Sprintf("BUG: key of an alert %x: %v", k.name, err))
 	}
-	m := alertMessage{
-		Version: 1, Tenant: tenant, Alert: name, State: alertFiring, Severity: severities[k.told], Labels: map[string]string{}, Group: map[string]string{},
+	m := message{
+		Version: 1, Tenant: tenant, Alert: name, State: messageFiring, Severity: severities[k.told], Labels: map[string]string{}, Group: map[string]string{},
 		Fingerprint: series.Hash([]byte(tenant + "\x00" + k.name)).String(),
 		ActiveAt:    time.Unix(0, status.Active).UTC(), StartsAt: time.Unix(0, status.Fired).UTC(),
 	}
 	for _, l := range labels {
 		m.Labels[l.Name] = l.Value
 	}
-	if why != alertFiring {
+	if why != messageFiring {
 		ends := time.Unix(0, at).UTC()
-		m.State, m.Reason, m.EndsAt = alertResolved, why, &ends
+		m.State, m.Reason, m.EndsAt = messageResolved, why, &ends
 	}
 	if r != nil {
 		a.describe(r, &m)
 	}
-	a.fired = append(a.fired, alertEvent{tenant, at, k.name, m.State, m.json()})
+	a.fired = append(a.fired, event{tenant, at, k.name, m.State, m.json()})
 }
 
 // json is the message as it is written, with conditions as people write them.
-func (m *alertMessage) json() []byte {
+func (m *message) json() []byte {
 	var b bytes.Buffer
 	e := json.NewEncoder(&b)
 	e.SetEscapeHTML(false)
@@ -99,10 +99,10 @@ func (m *alertMessage) json() []byte {
 }
 
 // describe adds what the rule says, and the measures that its conditions look at.
-func (a *alerts) describe(r *alertRule, m *alertMessage) {
+func (a *Alerts) describe(r *Rule, m *message) {
 	m.Route, m.When, m.Over = r.Route, r.when.String(), r.Over.String()
-	for i, label := range r.groupings[0].labels {
-		if value := m.Labels[label]; value != "" && slices.Contains(r.Group, r.groupings[0].fields[i]) {
+	for i, label := range r.Rollup.Groupings[0].Labels {
+		if value := m.Labels[label]; value != "" && slices.Contains(r.Group, r.Rollup.Groupings[0].Fields[i]) {
 			m.Group[label] = value
 		}
 	}
@@ -120,9 +120,9 @@ func (a *alerts) describe(r *alertRule, m *alertMessage) {
 		if m.Annotations == nil {
 			m.Annotations = map[string]string{}
 		}
-		m.Annotations[key] = alertTemplate.ReplaceAllStringFunc(text, func(s string) string {
+		m.Annotations[key] = placeholder.ReplaceAllStringFunc(text, func(s string) string {
 			name := s[2 : len(s)-1]
-			if value := m.Labels[name]; value != "" || slices.Contains(r.groupings[0].labels, name) {
+			if value := m.Labels[name]; value != "" || slices.Contains(r.Rollup.Groupings[0].Labels, name) {
 				return value
 			}
 			if v, ok := a.measures.Number(name); ok {

@@ -1,4 +1,4 @@
-package pipeline
+package alerting
 
 import (
 	"errors"
@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/vigie-io/vigie/internal/pipeline/rollup"
 	"github.com/vigie-io/vigie/internal/tenants"
 	"github.com/vigie-io/vigie/pkg/events"
 	"github.com/vigie-io/vigie/pkg/rules"
@@ -61,11 +62,11 @@ type Alert struct {
 	Annotations map[string]string `yaml:"annotations"`
 }
 
-// alertRule is an Alert made ready.
-type alertRule struct {
+// Rule is an Alert made ready.
+type Rule struct {
 	Alert
-	*rollup
-	id          uint64 // of what is kept: rules with one id keep the same
+	Rollup      *rollup.Rule // which events it takes, and what it measures of them
+	id          uint64       // of what is kept: rules with one id keep the same
 	share       *rules.Expr
 	when, until *rules.Expr // until may be nil
 	needs       rules.Needs
@@ -78,27 +79,27 @@ type alertRule struct {
 }
 
 const (
-	maxAlertOver     = 24 * time.Hour
-	maxAlertSteps    = 300
-	defaultSteps     = 60
-	quantileSteps    = 10 // a sketch costs more to merge than a count
-	alertForgetAfter = 24 * time.Hour
+	maxOver            = 24 * time.Hour
+	maxSteps           = 300
+	defaultSteps       = 60
+	quantileSteps      = 10 // a sketch costs more to merge than a count
+	defaultForgetAfter = 24 * time.Hour
 )
 
 var (
-	severities    = []string{"P0", "P1", "P2", "P3"}
-	alertTemplate = regexp.MustCompile(`\$\{([^}]*)\}`)
+	severities  = []string{"P0", "P1", "P2", "P3"}
+	placeholder = regexp.MustCompile(`\$\{([^}]*)\}`)
 )
 
 // compile checks an alert and makes it ready.
-func (a *Alert) compile() (*alertRule, error) {
-	r := &alertRule{Alert: *a}
-	of := Rollup{Name: a.Name, From: a.From, Where: a.Where, Measure: a.Measure, By: a.By, Tenants: a.Tenants}
+func (a *Alert) compile() (*Rule, error) {
+	r := &Rule{Alert: *a}
+	of := rollup.Declared{Name: a.Name, From: a.From, Where: a.Where, Measure: a.Measure, By: a.By, Tenants: a.Tenants}
 	var err error
-	if r.rollup, err = of.compile(); err != nil {
+	if r.Rollup, err = of.Compile(); err != nil {
 		return nil, err
 	}
-	r.counterID = series.Hash([]byte("alert\x00" + a.Name + "\x00" + a.Where)).Lo
+	r.Rollup.CounterID = series.Hash([]byte("alert\x00" + a.Name + "\x00" + a.Where)).Lo
 	if err := r.conditions(); err != nil {
 		return nil, err
 	}
@@ -121,11 +122,11 @@ func (a *Alert) compile() (*alertRule, error) {
 	if err := r.texts(); err != nil {
 		return nil, err
 	}
-	r.id = series.Hash(fmt.Appendf(nil, "%q %q %q %q %q %q %d %d %v", a.Name, a.From, a.Where, a.Share, r.measure, r.groupings[0].fields, r.Over, r.every, r.needs)).Lo
+	r.id = series.Hash(fmt.Appendf(nil, "%q %q %q %q %q %q %d %d %v", a.Name, a.From, a.Where, a.Share, r.Rollup.Measure, r.Rollup.Groupings[0].Fields, r.Over, r.every, r.needs)).Lo
 	return r, nil
 }
 
-func (r *alertRule) conditions() (err error) {
+func (r *Rule) conditions() (err error) {
 	if r.When == "" {
 		return errors.New("when: want a condition on measures, such as count > 100")
 	}
@@ -156,21 +157,21 @@ func (r *alertRule) conditions() (err error) {
 	return nil
 }
 
-func (r *alertRule) times() error {
-	if r.Over < time.Second || r.Over > maxAlertOver || r.Over%time.Second != 0 {
-		return fmt.Errorf("over %s: want whole seconds, 1s to %s", r.Over, maxAlertOver)
+func (r *Rule) times() error {
+	if r.Over < time.Second || r.Over > maxOver || r.Over%time.Second != 0 {
+		return fmt.Errorf("over %s: want whole seconds, 1s to %s", r.Over, maxOver)
 	}
 	if r.Every == 0 {
 		r.Every = defaultEvery(r.Over, r.needs.Quantiles)
 	}
-	if r.Every < time.Second || r.Every%time.Second != 0 || r.Over%r.Every != 0 || r.Over/r.Every > maxAlertSteps {
-		return fmt.Errorf("every %s: want whole seconds of which over (%s) is a multiple, of at most %d", r.Every, r.Over, maxAlertSteps)
+	if r.Every < time.Second || r.Every%time.Second != 0 || r.Over%r.Every != 0 || r.Over/r.Every > maxSteps {
+		return fmt.Errorf("every %s: want whole seconds of which over (%s) is a multiple, of at most %d", r.Every, r.Over, maxSteps)
 	}
 	if r.For < 0 || r.ClearAfter < 0 || r.ForgetAfter < 0 {
 		return fmt.Errorf("for %s, clear_after %s, forget_after %s: want 0s or more", r.For, r.ClearAfter, r.ForgetAfter)
 	}
 	if r.ForgetAfter == 0 {
-		r.ForgetAfter = alertForgetAfter
+		r.ForgetAfter = defaultForgetAfter
 	}
 	r.life = rules.Lifecycle{For: r.For, ClearAfter: r.ClearAfter}
 	r.every, r.steps = int64(r.Every), int64(r.Over/r.Every)
@@ -195,10 +196,10 @@ func defaultEvery(over time.Duration, quantiles bool) time.Duration {
 }
 
 // texts checks the templates of annotations.
-func (r *alertRule) texts() error {
+func (r *Rule) texts() error {
 	for _, key := range slices.Sorted(maps.Keys(r.Annotations)) {
-		for _, m := range alertTemplate.FindAllStringSubmatch(r.Annotations[key], -1) {
-			if slices.Contains(r.groupings[0].labels, m[1]) {
+		for _, m := range placeholder.FindAllStringSubmatch(r.Annotations[key], -1) {
+			if slices.Contains(r.Rollup.Groupings[0].Labels, m[1]) {
 				continue
 			}
 			needs, err := rules.NeedsOf([]string{m[1]})
@@ -213,8 +214,8 @@ func (r *alertRule) texts() error {
 	return nil
 }
 
-// validateAlerts names every alert that cannot be.
-func validateAlerts(list []Alert) error {
+// Validate names every alert that cannot be.
+func Validate(list []Alert) error {
 	var errs []error
 	names := map[string]bool{}
 	for i := range list {
@@ -230,8 +231,8 @@ func validateAlerts(list []Alert) error {
 	return errors.Join(errs...)
 }
 
-// alertsOf makes the alerts of a signal ready.
-func alertsOf(list []Alert, signal events.Signal) (ready []*alertRule) {
+// Of makes the alerts of a signal ready. They have been validated.
+func Of(list []Alert, signal events.Signal) (ready []*Rule) {
 	for i := range list {
 		if list[i].From != signal {
 			continue

@@ -1,4 +1,4 @@
-package pipeline
+package windowed
 
 import (
 	"encoding/binary"
@@ -19,8 +19,8 @@ func keptName(start int64, name string) string {
 
 // keepParts writes what has changed of a key of a rule with a Keep, each slice and session in a record of its own, and the windows
 // that have been emitted in that of the key.
-func (w *windowed) keepParts(s *windowStore, tenant, name string, was, is *keptWindows) {
-	head := windowKey(s.id, s.contents(), tenant, name)
+func (w *Windows) keepParts(s *store, tenant, name string, was, is *keptWindows) {
+	head := stateKey(s.id, s.contents(), tenant, name)
 	switch {
 	case len(is.emitted) == 0 && len(was.emitted) > 0:
 		w.remove(head)
@@ -30,13 +30,13 @@ func (w *windowed) keepParts(s *windowStore, tenant, name string, was, is *keptW
 	for i := range is.parts {
 		p := &is.parts[i]
 		if at, found := was.find(p.window.Start); !found || was.parts[at] != *p {
-			w.write(windowKey(s.id, windowKept, tenant, keptName(p.window.Start, name)), p.append)
+			w.write(stateKey(s.id, kindKept, tenant, keptName(p.window.Start, name)), p.append)
 		}
 	}
 	for i := range was.parts {
 		start := was.parts[i].window.Start
 		if _, there := is.find(start); !there {
-			w.remove(windowKey(s.id, windowKept, tenant, keptName(start, name)))
+			w.remove(stateKey(s.id, kindKept, tenant, keptName(start, name)))
 		}
 	}
 }
@@ -46,7 +46,7 @@ func (k *keptWindows) head() *keptWindows { return &keptWindows{emitted: k.emitt
 
 // placeKept puts a record of a key, of a rule with a Keep, in its place: all that it holds of the part that begins at start, or else
 // the windows that have been emitted.
-func (s *windowStore) placeKept(tenant, name string, start int64, part bool, r *keptWindows) {
+func (s *store) placeKept(tenant, name string, start int64, part bool, r *keptWindows) {
 	k := s.kept(tenant, name)
 	if !part {
 		k.emitted = r.emitted
@@ -113,7 +113,7 @@ var errKept = errors.New("contents of a window end early, go on, or hold measure
 
 // decodeKept reads what keptPart.append wrote.
 func decodeKept(src []byte) (p keptPart, err error) {
-	r := windowReader{state.Reader{Rest: src}}
+	r := reader{state.Reader{Rest: src}}
 	p = keptPart{window: r.window(), version: uint32(r.Uvarint())}
 	contents := len(r.Rest)
 	p.value = r.value()

@@ -1,4 +1,4 @@
-package pipeline
+package windowed
 
 import (
 	"cmp"
@@ -13,8 +13,8 @@ import (
 
 // openWindows are the open windows of a rule, by tenant and series.
 type openWindows interface {
-	Add(tenant, key string, t int64, update func(*windowValue)) windows.Verdict
-	Advance(tenant string, watermark int64, emit func(*windows.Emission[windowValue]))
+	Add(tenant, key string, t int64, update func(*contents)) windows.Verdict
+	Advance(tenant string, watermark int64, emit func(*windows.Emission[contents]))
 	// missed calls each for the windows of t that have been emitted, after Add said verdict of an event at t that is diverted.
 	missed(tenant string, t int64, verdict windows.Verdict, each func(w windows.Window, tooLate bool))
 	Next(tenant string) int64
@@ -55,17 +55,17 @@ func (k *keptWindows) find(start int64) (int, bool) {
 type keptPart struct {
 	window  windows.Window
 	version uint32 // of a session; 0 when it is not emitted yet
-	value   *windowValue
+	value   *contents
 }
 
-var windowValues = windows.Accumulator[windowValue]{Merge: (*windowValue).mergeFrom, Bytes: (*windowValue).bytes}
+var windowValues = windows.Accumulator[contents]{Merge: (*contents).mergeFrom, Bytes: (*contents).bytes}
 
-type alignedWindows struct{ *windows.Store[windowValue] }
+type alignedWindows struct{ *windows.Store[contents] }
 
-func (alignedWindows) contents() byte { return windowContents }
+func (alignedWindows) contents() byte { return kindSlices }
 
 func (s alignedWindows) changes(progress func(tenant string, was, is windows.Progress), key func(tenant, name string, was, is *keptWindows)) {
-	s.Changes(progress, func(tenant, name string, was, is *windows.Entry[windowValue]) {
+	s.Changes(progress, func(tenant, name string, was, is *windows.Entry[contents]) {
 		key(tenant, name, keptSlices(was), keptSlices(is))
 	})
 }
@@ -74,7 +74,7 @@ func (s alignedWindows) kept(tenant, name string) *keptWindows {
 	return keptSlices(s.Entry(tenant, name))
 }
 
-func keptSlices(e *windows.Entry[windowValue]) *keptWindows {
+func keptSlices(e *windows.Entry[contents]) *keptWindows {
 	if e == nil {
 		return new(keptWindows)
 	}
@@ -86,15 +86,15 @@ func keptSlices(e *windows.Entry[windowValue]) *keptWindows {
 }
 
 func (s alignedWindows) restore(tenant, name string, k *keptWindows) {
-	e := windows.Entry[windowValue]{Emitted: k.emitted, Slices: make([]windows.EntrySlice[windowValue], len(k.parts))}
+	e := windows.Entry[contents]{Emitted: k.emitted, Slices: make([]windows.EntrySlice[contents], len(k.parts))}
 	for i := range k.parts {
-		e.Slices[i] = windows.EntrySlice[windowValue]{Window: k.parts[i].window, Value: k.parts[i].value}
+		e.Slices[i] = windows.EntrySlice[contents]{Window: k.parts[i].window, Value: k.parts[i].value}
 	}
 	s.Restore(tenant, name, e)
 }
 
 func (s alignedWindows) put(tenant, name string, p *keptPart) {
-	s.Add(tenant, name, p.window.Start, func(v *windowValue) { v.mergeFrom(p.value) })
+	s.Add(tenant, name, p.window.Start, func(v *contents) { v.mergeFrom(p.value) })
 }
 
 func (alignedWindows) encode(dst []byte, k *keptWindows, whole bool) []byte {
@@ -106,14 +106,14 @@ func (s alignedWindows) missed(tenant string, t int64, _ windows.Verdict, each f
 }
 
 type sessionWindows struct {
-	*windows.Sessions[windowValue]
+	*windows.Sessions[contents]
 	gap int64
 }
 
-func (sessionWindows) contents() byte { return windowSessions }
+func (sessionWindows) contents() byte { return kindSessions }
 
 // Add counts in whole seconds, as storage does for the bounds of windows.
-func (s sessionWindows) Add(tenant, key string, t int64, update func(*windowValue)) windows.Verdict {
+func (s sessionWindows) Add(tenant, key string, t int64, update func(*contents)) windows.Verdict {
 	return s.Sessions.Add(tenant, key, t-t%int64(time.Second), update)
 }
 
@@ -126,7 +126,7 @@ func (s sessionWindows) missed(_ string, t int64, verdict windows.Verdict, each 
 }
 
 func (s sessionWindows) changes(progress func(tenant string, was, is windows.Progress), key func(tenant, name string, was, is *keptWindows)) {
-	s.Changes(progress, func(tenant, name string, was, is []windows.EntrySession[windowValue]) {
+	s.Changes(progress, func(tenant, name string, was, is []windows.EntrySession[contents]) {
 		key(tenant, name, keptSessions(was), keptSessions(is))
 	})
 }
@@ -135,7 +135,7 @@ func (s sessionWindows) kept(tenant, name string) *keptWindows {
 	return keptSessions(s.Entry(tenant, name))
 }
 
-func keptSessions(sessions []windows.EntrySession[windowValue]) *keptWindows {
+func keptSessions(sessions []windows.EntrySession[contents]) *keptWindows {
 	k := &keptWindows{parts: make([]keptPart, len(sessions))}
 	for i := range sessions {
 		k.parts[i] = keptPart{sessions[i].Window, sessions[i].Version, sessions[i].Value}
@@ -144,9 +144,9 @@ func keptSessions(sessions []windows.EntrySession[windowValue]) *keptWindows {
 }
 
 func (s sessionWindows) restore(tenant, name string, k *keptWindows) {
-	sessions := make([]windows.EntrySession[windowValue], len(k.parts))
+	sessions := make([]windows.EntrySession[contents], len(k.parts))
 	for i := range k.parts {
-		sessions[i] = windows.EntrySession[windowValue]{Window: k.parts[i].window, Version: k.parts[i].version, Value: k.parts[i].value}
+		sessions[i] = windows.EntrySession[contents]{Window: k.parts[i].window, Version: k.parts[i].version, Value: k.parts[i].value}
 	}
 	s.Restore(tenant, name, sessions)
 }
@@ -177,7 +177,7 @@ var errSessions = errors.New("contents of sessions end early, go on, or overlap"
 
 // decodeSessions reads what appendSessions wrote.
 func decodeSessions(src []byte) (*keptWindows, error) {
-	r, k := windowReader{state.Reader{Rest: src}}, new(keptWindows)
+	r, k := reader{state.Reader{Rest: src}}, new(keptWindows)
 	for n := r.Uvarint(); n > 0 && !r.Bad; n-- {
 		p := keptPart{window: r.window(), version: uint32(r.Uvarint())}
 		p.value = r.value()

@@ -1,4 +1,7 @@
-package pipeline
+// Package alerting judges the alerts of the stream: it counts the events that an alert is about in slices of event time, looks at every
+// step which conditions hold, and tells of what fires and ends. Its main type is Alerts, the state.Operator of a task. What an event is,
+// and which tenant's clock has gone how far, its caller says; who is notified of an alert is the business of internal/notify.
+package alerting
 
 import (
 	"math"
@@ -6,59 +9,62 @@ import (
 
 	"github.com/vigie-io/vigie/internal/pipeline/aggregate"
 	"github.com/vigie-io/vigie/internal/pipeline/state"
+	"github.com/vigie-io/vigie/internal/pipeline/windowed"
 	"github.com/vigie-io/vigie/pkg/events"
 	"github.com/vigie-io/vigie/pkg/rules"
 	"github.com/vigie-io/vigie/pkg/series"
 	"github.com/vigie-io/vigie/pkg/sketches"
 )
 
-var _ state.Operator = (*alerts)(nil)
+var _ state.Operator = (*Alerts)(nil)
 
-// alerts judge the alerts of a task, as an Operator. Under a rule's id it keeps, for each tenant, up to which step it has judged,
-// and for each combination of labels its slices and where the alert is in its life.
+// Alerts judge the alerts of a task, as an Operator. Under a rule's id it keeps, for each tenant, up to which step it has judged,
+// and for each combination of labels its slices and where the alert is in its life. One goroutine uses it.
 //
 // A rule judges a tenant at every step that the tenant's clock (its newest event time) passes, with what has come by then: so
 // what fires depends on the records and their order only, not on epochs. Slices lie in the log as in a ring: one that is no longer
 // needed is overwritten by the next in its place, without a tombstone.
-type alerts struct {
-	rules   []*alertRule
+type Alerts struct {
+	Rules []*Rule // not to be changed
+
 	limit   func(tenant string) int // slices of a tenant in a rule
-	tenants map[string]*alertTenant
-	books   map[bookName]*alertBook
+	tenants map[string]*Tenant
+	books   map[bookName]*book
 	foreign bool // the log holds rules that are not configured
 
-	touched  []*alertBook // since the last committed epoch
+	touched  []*book // since the last committed epoch
 	undo     state.Undo
-	records  []alertRecord // of the last Changes
-	fired    []alertEvent  // of the epoch
-	now      int64         // processing time, Unix ms
+	records  []record // of the last Changes
+	fired    []event  // of the epoch
+	now      int64    // processing time, Unix ms
 	measures rules.Measures
 	sketches [2]sketches.Sketch
 	key      []byte
 	value    []byte
 }
 
-func newAlerts(list []*alertRule, limit func(tenant string) int) *alerts {
-	return &alerts{rules: list, limit: limit, tenants: map[string]*alertTenant{}, books: map[bookName]*alertBook{}}
+// New returns Alerts that judge by the rules of list. limit is how many slices a tenant may have in a rule.
+func New(list []*Rule, limit func(tenant string) int) *Alerts {
+	return &Alerts{Rules: list, limit: limit, tenants: map[string]*Tenant{}, books: map[bookName]*book{}}
 }
 
-// at says what processing time it is when changes are written next, Unix milliseconds.
-func (a *alerts) at(now int64) { a.now = now }
+// At says what processing time it is when changes are written next, Unix milliseconds.
+func (a *Alerts) At(now int64) { a.now = now }
 
-// any says whether there are rules.
-func (a *alerts) any() bool { return len(a.rules) > 0 }
+// Any says whether there are rules.
+func (a *Alerts) Any() bool { return len(a.Rules) > 0 }
 
-// idle says whether there are neither rules nor anything kept of such as are no more.
-func (a *alerts) idle() bool { return len(a.rules) == 0 && len(a.books) == 0 }
+// Idle says whether there are neither rules nor anything kept of such as are no more.
+func (a *Alerts) Idle() bool { return len(a.Rules) == 0 && len(a.books) == 0 }
 
-// waits says whether a tenant has something that its clock will change.
-func (a *alerts) waits(tenant string) bool {
+// Waits says whether a tenant has something that its clock will change.
+func (a *Alerts) Waits(tenant string) bool {
 	at := a.tenants[tenant]
 	return at != nil && at.next < math.MaxInt64
 }
 
-// advance judges what a tenant's clock has passed.
-func (a *alerts) advance(at *alertTenant, clock int64) {
+// Advance judges what a tenant's clock has passed.
+func (a *Alerts) Advance(at *Tenant, clock int64) {
 	if clock < at.next {
 		return
 	}
@@ -73,28 +79,28 @@ func (a *alerts) advance(at *alertTenant, clock int64) {
 	}
 }
 
-// alertSample is an event as an alert takes it.
-type alertSample struct {
-	time   int64
-	labels series.Labels // those of the rule's by
-	fields rules.Fields
-	of     *aggregate.Measurement
+// Sample is an event as an alert takes it.
+type Sample struct {
+	Time   int64         // event time, Unix ns
+	Labels series.Labels // those of the rule's by
+	Fields rules.Fields
+	Of     *aggregate.Measurement
 }
 
-// add gives a tenant's event to the rule with the index, whose condition it meets. The reason says why it was left out, if it was. Nothing
+// Add gives a tenant's event to the rule with the index, whose condition it meets. The reason says why it was left out, if it was. Nothing
 // of the event is retained.
-func (a *alerts) add(at *alertTenant, index int, clock int64, s *alertSample) events.Reason {
+func (a *Alerts) Add(at *Tenant, index int, clock int64, s *Sample) events.Reason {
 	b := at.books[index]
-	a.key = series.AppendKey(a.key[:0], 0, b.of.Name, s.labels)
-	return a.put(b, clock, s.time, s.of, b.of.share != nil && b.of.share.Match(s.fields))
+	a.key = series.AppendKey(a.key[:0], 0, b.of.Name, s.Labels)
+	return a.put(b, clock, s.Time, s.Of, b.of.share != nil && b.of.share.Match(s.Fields))
 }
 
 // put puts an event into the slice of its time, under the key a.key.
-func (a *alerts) put(b *alertBook, clock, time int64, m *aggregate.Measurement, hit bool) events.Reason {
+func (a *Alerts) put(b *book, clock, time int64, m *aggregate.Measurement, hit bool) events.Reason {
 	b.follow(clock)
 	index := time / b.of.every
 	if index <= b.step-b.of.kept {
-		return ReasonTooLate
+		return windowed.ReasonTooLate
 	}
 	k := b.keys[string(a.key)]
 	pos, found := 0, false
@@ -102,7 +108,7 @@ func (a *alerts) put(b *alertBook, clock, time int64, m *aggregate.Measurement, 
 		pos, found = k.at(index)
 	}
 	if !found && b.size >= a.limit(b.tenant) {
-		return ReasonWindowLimit
+		return windowed.ReasonWindowLimit
 	}
 	if k == nil {
 		k = a.open(b)
@@ -110,7 +116,7 @@ func (a *alerts) put(b *alertBook, clock, time int64, m *aggregate.Measurement, 
 	if !found {
 		a.trim(b, k, b.step) // the log may have given back one whose slot this takes
 		pos, _ = k.at(index)
-		k.slices = slices.Insert(k.slices, pos, newAlertSlice(index, b.of.needs.Quantiles))
+		k.slices = slices.Insert(k.slices, pos, newSlice(index, b.of.needs.Quantiles))
 		b.size++
 	}
 	s := k.slices[pos]
@@ -128,13 +134,13 @@ func (a *alerts) put(b *alertBook, clock, time int64, m *aggregate.Measurement, 
 }
 
 // open makes the key a.key, or takes it back when it was forgotten in this epoch.
-func (a *alerts) open(b *alertBook) *alertKey {
+func (a *Alerts) open(b *book) *instance {
 	if len(b.keys) == 0 {
 		a.noteStep(b)
 	}
 	k := b.forgotten[string(a.key)]
 	if k == nil {
-		k = &alertKey{name: string(a.key)}
+		k = &instance{name: string(a.key)}
 	}
 	delete(b.forgotten, k.name)
 	b.keys[k.name] = k
@@ -143,7 +149,7 @@ func (a *alerts) open(b *alertBook) *alertKey {
 }
 
 // judge judges all keys of a book at the steps up to to.
-func (a *alerts) judge(b *alertBook, to int64) {
+func (a *Alerts) judge(b *book, to int64) {
 	a.noteStep(b)
 	for _, k := range b.keys {
 		a.judgeKey(b, k, to)
@@ -156,7 +162,7 @@ func (a *alerts) judge(b *alertBook, to int64) {
 }
 
 // judgeKey judges a key at the steps behind the last up to to. Steps at which nothing can change are skipped.
-func (a *alerts) judgeKey(b *alertBook, k *alertKey, to int64) {
+func (a *Alerts) judgeKey(b *book, k *instance, to int64) {
 	r := b.of
 	for step := b.step + 1; step <= to; {
 		a.measure(r, k, step)
@@ -181,11 +187,11 @@ func (a *alerts) judgeKey(b *alertBook, k *alertKey, to int64) {
 		switch {
 		case before.State != rules.Firing && after.State == rules.Firing:
 			k.told = r.severity
-			a.tell(r, b.tenant, k, alertFiring, after, at)
+			a.tell(r, b.tenant, k, messageFiring, after, at)
 		case forgotten:
-			a.tell(r, b.tenant, k, alertForgotten, before, at)
+			a.tell(r, b.tenant, k, messageForgotten, before, at)
 		case before.State == rules.Firing && after.State == rules.Inactive:
-			a.tell(r, b.tenant, k, alertResolved, before, at)
+			a.tell(r, b.tenant, k, messageResolved, before, at)
 		}
 		next := step + 1
 		if quiet != 0 {
@@ -210,7 +216,7 @@ func stepsUp(time, every int64) int64 {
 }
 
 // measure fills a.measures with what a key's windows hold at a step.
-func (a *alerts) measure(r *alertRule, k *alertKey, step int64) {
+func (a *Alerts) measure(r *Rule, k *instance, step int64) {
 	a.measures.Seconds = r.Over.Seconds()
 	if r.needs.Quantiles {
 		a.measures.Now.Sketch, a.measures.Before.Sketch = &a.sketches[0], &a.sketches[1]
@@ -224,7 +230,7 @@ func (a *alerts) measure(r *alertRule, k *alertKey, step int64) {
 }
 
 // trim drops the slices that the last step did not look at. So a key is judged once more when it has become empty.
-func (a *alerts) trim(b *alertBook, k *alertKey, step int64) {
+func (a *Alerts) trim(b *book, k *instance, step int64) {
 	n := 0
 	for n < len(k.slices) && k.slices[n].index < step-b.of.kept {
 		if s := k.slices[n]; !s.noted {
@@ -237,7 +243,7 @@ func (a *alerts) trim(b *alertBook, k *alertKey, step int64) {
 }
 
 // forget drops a key of which nothing is to be remembered.
-func (a *alerts) forget(b *alertBook, k *alertKey) {
+func (a *Alerts) forget(b *book, k *instance) {
 	a.touch(b, k)
 	delete(b.keys, k.name)
 	b.forgotten[k.name] = k

@@ -1,13 +1,13 @@
-package pipeline
+package windowed
 
 import (
 	"github.com/vigie-io/vigie/pkg/series"
 	"github.com/vigie-io/vigie/pkg/sketches"
 )
 
-// WindowRows are closed windows of declared rollups: what the task has of a series and window. A row replaces that of the
+// Rows are closed windows of declared rollups: what the task has of a series and window. A row replaces that of the
 // same series, window, Rule and Part with a lesser Version.
-type WindowRows struct {
+type Rows struct {
 	Tenant     []string
 	Metric     []string
 	Service    []string
@@ -19,7 +19,7 @@ type WindowRows struct {
 	Rule       []uint64
 	Part       []string // topic/partition
 	Version    []uint32
-	Kind       []WindowKind
+	Kind       []Kind
 	Delta      []uint64 // of rows that add up instead of replacing each other: its number; 0 for all others
 	Count      []uint64
 	Sum        []float64
@@ -32,39 +32,39 @@ type WindowRows struct {
 	FirstTime, LastTime []int64    // Unix nanoseconds, 0 for none
 	First, Last         []float64
 	Distinct            []byte // one state a row
-	Top                 []WindowTop
+	Top                 []TopRow
 }
 
-// WindowTop is a space-saving summary, so that summaries add up: a value came at most Floor and its Count together, of which
+// TopRow is a space-saving summary, so that summaries add up: a value came at most Floor and its Count together, of which
 // Floor and its Error may be too much; one that is not among Items came at most Floor times. Numbers are in events, or in the
 // weight's own.
-type WindowTop struct {
+type TopRow struct {
 	Items          []string // ascending in rank
 	Counts, Errors []float64
 	Floor, Total   float64
 	K              uint16 // how many are to be shown; 0 when the row has none
 }
 
-// WindowKind is what a row of WindowRows means.
-type WindowKind uint8
+// Kind is what a row of Rows means.
+type Kind uint8
 
 // Kinds of rows. Their values are part of the format of results.
 const (
-	// WindowWhole rows replace what was known of the window.
-	WindowWhole WindowKind = 0
-	// WindowRetracted rows say that a session is no more: it has become part of another. They hold nothing.
-	WindowRetracted WindowKind = 1
-	// WindowDelta rows add up with the whole one and with each other.
-	WindowDelta WindowKind = 2
-	// WindowLate rows hold events that came after the window closed and are not in it (late: divert), within allowed lateness;
-	// WindowTooLate rows such that came after it. They add up.
-	WindowLate    WindowKind = 3
-	WindowTooLate WindowKind = 4
+	// Whole rows replace what was known of the window.
+	Whole Kind = 0
+	// Retracted rows say that a session is no more: it has become part of another. They hold nothing.
+	Retracted Kind = 1
+	// Delta rows add up with the whole one and with each other.
+	Delta Kind = 2
+	// Late rows hold events that came after the window closed and are not in it (late: divert), within allowed lateness;
+	// TooLate rows such that came after it. They add up.
+	Late    Kind = 3
+	TooLate Kind = 4
 )
 
 // keep appends what a window holds as its rule says, and returns about how many bytes it takes. Rows of rules that keep
 // nothing cost nothing until there is one that does.
-func (b *WindowRows) keep(keep *Keep, v *keptValue) (size int) {
+func (b *Rows) keep(keep *Keep, v *keptValue) (size int) {
 	if keep == nil && b.Measures == nil {
 		return 0
 	}
@@ -83,7 +83,7 @@ func (b *WindowRows) keep(keep *Keep, v *keptValue) (size int) {
 	return size
 }
 
-func (b *WindowRows) append(m Measures, v *keptValue, keep *Keep) {
+func (b *Rows) append(m Measures, v *keptValue, keep *Keep) {
 	b.Measures = append(b.Measures, m)
 	b.FirstTime, b.First = append(b.FirstTime, v.first.time), append(b.First, v.first.value)
 	b.LastTime, b.Last = append(b.LastTime, v.last.time), append(b.Last, v.last.value)
@@ -92,7 +92,7 @@ func (b *WindowRows) append(m Measures, v *keptValue, keep *Keep) {
 		distinct = new(sketches.Distinct)
 	}
 	b.Distinct = distinct.AppendState(b.Distinct)
-	top := WindowTop{}
+	top := TopRow{}
 	if m&MeasureTop != 0 {
 		top = rowTop(v.top, keep.Top)
 	}
@@ -100,8 +100,8 @@ func (b *WindowRows) append(m Measures, v *keptValue, keep *Keep) {
 }
 
 // rowTop is a summary as rows have it.
-func rowTop(t *sketches.TopK, of *Top) WindowTop {
-	top := WindowTop{K: uint16(of.K)}
+func rowTop(t *sketches.TopK, of *Top) TopRow {
+	top := TopRow{K: uint16(of.K)}
 	if t == nil {
 		return top
 	}

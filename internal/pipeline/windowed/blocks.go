@@ -1,4 +1,4 @@
-package pipeline
+package windowed
 
 import (
 	"fmt"
@@ -7,29 +7,29 @@ import (
 	"github.com/vigie-io/vigie/pkg/series"
 )
 
-// windowBlocks are rows of windows in blocks of bounded size.
-type windowBlocks struct {
-	Blocks []*WindowRows
+// Blocks are rows of windows in blocks of bounded size.
+type Blocks struct {
+	Blocks []*Rows
 
 	maxRows, maxBytes int
 	bytes             int // estimate, of the last block
 }
 
-// newWindowBlocks returns none. A block is full with so many rows, or when they take so many bytes, about.
-func newWindowBlocks(maxRows, maxBytes int) windowBlocks {
-	return windowBlocks{maxRows: maxRows, maxBytes: maxBytes}
+// NewBlocks returns Blocks without rows. A block is full with so many rows, or when they take so many bytes, about.
+func NewBlocks(maxRows, maxBytes int) Blocks {
+	return Blocks{maxRows: maxRows, maxBytes: maxBytes}
 }
 
-// reset forgets all blocks, which are the caller's from then on.
-func (w *windowBlocks) reset() {
+// Reset forgets all blocks, which are the caller's from then on.
+func (w *Blocks) Reset() {
 	clear(w.Blocks)
 	w.Blocks, w.bytes = w.Blocks[:0], 0
 }
 
-const windowRowBytes = 96 // of a row's fixed columns, low-cardinality indexes included
+const rowBytes = 96 // of a row's fixed columns, low-cardinality indexes included
 
-// add appends a row of the part, which names who has seen the events: a partition, or a set of files.
-func (w *windowBlocks) add(part string, c closedWindow) {
+// Add appends a row of the part, which names who has seen the events: a partition, or a set of files.
+func (w *Blocks) Add(part string, c Closed) {
 	s, e := c.store, c.emission
 	key := []byte(e.Key)
 	measured, metric, labels, err := series.ParseKey(key)
@@ -39,7 +39,7 @@ func (w *windowBlocks) add(part string, c closedWindow) {
 	b := w.block()
 	v := e.Value
 	if v == nil {
-		v = new(windowValue)
+		v = new(contents)
 	}
 	v.begin()
 	before := len(b.Sketch)
@@ -62,17 +62,17 @@ func (w *windowBlocks) add(part string, c closedWindow) {
 	b.Min = append(b.Min, v.Min)
 	b.Max = append(b.Max, v.Max)
 	b.Sketch = v.Sketch.AppendDD(b.Sketch)
-	w.bytes += windowRowBytes + len(e.Key) + len(metric) + len(part) + len(b.Sketch) - before + b.keep(s.keep, v.more)
+	w.bytes += rowBytes + len(e.Key) + len(metric) + len(part) + len(b.Sketch) - before + b.keep(s.keep, v.more)
 }
 
 // block returns the block to append a row to.
-func (w *windowBlocks) block() *WindowRows {
+func (w *Blocks) block() *Rows {
 	if n := len(w.Blocks); n > 0 {
 		if b := w.Blocks[n-1]; len(b.Tenant) < w.maxRows && w.bytes < w.maxBytes {
 			return b
 		}
 	}
-	b := new(WindowRows)
+	b := new(Rows)
 	w.Blocks, w.bytes = append(w.Blocks, b), 0
 	return b
 }

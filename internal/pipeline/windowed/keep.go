@@ -1,4 +1,4 @@
-package pipeline
+package windowed
 
 import (
 	"errors"
@@ -12,7 +12,7 @@ import (
 	"github.com/vigie-io/vigie/pkg/sketches"
 )
 
-// Keep says what the windows of a Rollup hold beside count, sum, extremes and sketch of its measure.
+// Keep says what the windows of a rollup hold beside count, sum, extremes and sketch of its measure.
 type Keep struct {
 	// First keeps the measure of the window's first event in event time; of several at that time the least.
 	First bool `yaml:"first,omitempty" json:",omitempty"`
@@ -61,8 +61,8 @@ const (
 	ReasonBadWeight events.Reason = "bad_weight"
 )
 
-// validate checks what is to be kept, and fills the defaults in.
-func (k *Keep) validate() (*Keep, error) {
+// Validate checks what is to be kept, and fills the defaults in.
+func (k *Keep) Validate() (*Keep, error) {
 	if *k == (Keep{}) {
 		return nil, errors.New("keep: want one of first, last, distinct and top")
 	}
@@ -138,8 +138,8 @@ func (k *Keep) measures() (m Measures) {
 	return m
 }
 
-// particular is what one event gives a window beside its measurement. Its strings are the event's.
-type particular struct {
+// Particular is what one event gives a window beside its measurement. Its strings are the event's.
+type Particular struct {
 	keep     *Keep // nil: nothing
 	time     int64
 	valued   bool // it has a value of its own: pre-aggregated ones have none
@@ -148,12 +148,12 @@ type particular struct {
 	weight   uint64
 }
 
-// particularOf is what an event gives beside its measurement. refused says why it is not in the top, if anything is wrong with it.
-func (k *Keep) particularOf(time int64, f rules.Fields, m *aggregate.Measurement) (p particular, refused events.Reason) {
+// ParticularOf is what an event gives beside its measurement. refused says why it is not in the top, if anything is wrong with it.
+func (k *Keep) ParticularOf(time int64, f rules.Fields, m *aggregate.Measurement) (p Particular, refused events.Reason) {
 	if k == nil {
-		return particular{}, ""
+		return Particular{}, ""
 	}
-	p = particular{keep: k, time: time, valued: m.Histogram == nil}
+	p = Particular{keep: k, time: time, valued: m.Histogram == nil}
 	if k.Distinct != "" {
 		p.distinct = f.Text(k.Distinct)
 	}
@@ -210,7 +210,7 @@ type timed struct {
 
 func (a timed) before(b timed) bool { return a.time < b.time || a.time == b.time && a.value < b.value }
 
-func (k *keptValue) add(p *particular, value float64) {
+func (k *keptValue) add(p *Particular, value float64) {
 	if p.valued {
 		k.ends(p.keep.measures(), timed{p.time, value}, timed{p.time, value})
 	}

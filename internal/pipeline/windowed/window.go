@@ -1,4 +1,4 @@
-package pipeline
+package windowed
 
 import (
 	"encoding/json"
@@ -12,17 +12,17 @@ import (
 	"github.com/vigie-io/vigie/pkg/windows"
 )
 
-// Window says over which stretches of event time a Rollup counts. Exactly one of Tumbling, Hopping, Calendar and Session is
+// Window says over which stretches of event time a rollup counts. Exactly one of Tumbling, Hopping, Calendar and Session is
 // set.
 type Window struct {
 	// Tumbling is the size of adjacent windows, whole seconds.
 	Tumbling time.Duration `yaml:"tumbling,omitempty"`
 	// Hopping are windows of one size that begin at an interval and overlap.
-	Hopping *HoppingWindow `yaml:"hopping,omitempty"`
+	Hopping *Hopping `yaml:"hopping,omitempty"`
 	// Calendar are the days, weeks or months of a time zone.
-	Calendar *CalendarWindow `yaml:"calendar,omitempty"`
+	Calendar *Calendar `yaml:"calendar,omitempty"`
 	// Session are stretches of activity, each until it has been silent for a while.
-	Session *SessionWindow `yaml:"session,omitempty" json:",omitempty"`
+	Session *Session `yaml:"session,omitempty" json:",omitempty"`
 	// AllowedLateness is how long after its end, in event time, a window is corrected. Default 0s: not at all.
 	AllowedLateness time.Duration `yaml:"allowed_lateness,omitempty"`
 	// Late says what becomes of an event whose window has closed: recompute (within allowed_lateness the window is written again),
@@ -31,24 +31,24 @@ type Window struct {
 	Late string `yaml:"late,omitempty" json:",omitempty"`
 }
 
-// HoppingWindow is the shape of overlapping windows, in whole seconds.
-type HoppingWindow struct {
+// Hopping is the shape of overlapping windows, in whole seconds.
+type Hopping struct {
 	// Size is the length of a window.
 	Size time.Duration `yaml:"size"`
 	// Every is the time between the beginnings of two windows, at most Size.
 	Every time.Duration `yaml:"every"`
 }
 
-// CalendarWindow is a unit of the calendar.
-type CalendarWindow struct {
+// Calendar is a unit of the calendar.
+type Calendar struct {
 	// Unit is day, week (from Monday) or month.
 	Unit string `yaml:"unit"`
 	// Zone is a time zone of the IANA database, such as Europe/Paris. Default UTC.
 	Zone string `yaml:"zone"`
 }
 
-// SessionWindow says what belongs to one session, in whole seconds.
-type SessionWindow struct {
+// Session says what belongs to one session, in whole seconds.
+type Session struct {
 	// Gap is how long it is silent before a session ends. A session is from its first event to Gap after its last.
 	Gap time.Duration `yaml:"gap"`
 	// By are fields that an event must have to belong to a session; they become labels beside those of the rollup. Default
@@ -73,8 +73,8 @@ const (
 	maxHops = 1000
 )
 
-// validate checks the window.
-func (w *Window) validate() error {
+// Validate checks the window.
+func (w *Window) Validate() error {
 	_, err := w.open()
 	return err
 }
@@ -93,7 +93,7 @@ func (w *Window) open() (openWindows, error) {
 	case w.AllowedLateness < 0:
 		return nil, fmt.Errorf("window.allowed_lateness %s: want 0s or more", w.AllowedLateness)
 	}
-	late, err := w.late()
+	late, err := w.LatePolicy()
 	if err != nil {
 		return nil, err
 	}
@@ -115,8 +115,8 @@ func (w *Window) open() (openWindows, error) {
 	return alignedWindows{windows.NewStore(aligned, bounds, windowValues)}, nil
 }
 
-// late is the policy for late events.
-func (w *Window) late() (windows.LatePolicy, error) {
+// LatePolicy is the policy for late events.
+func (w *Window) LatePolicy() (windows.LatePolicy, error) {
 	if w.Late == "" {
 		return windows.Recompute, nil
 	}
@@ -144,7 +144,7 @@ func tumbling(size time.Duration) (windows.Aligned, error) {
 	return windows.Tumbling{Size: size}, nil
 }
 
-func hopping(h *HoppingWindow) (windows.Aligned, error) {
+func hopping(h *Hopping) (windows.Aligned, error) {
 	switch {
 	case h.Every < time.Second || h.Every%time.Second != 0:
 		return nil, fmt.Errorf("window.hopping.every %s: want whole seconds, 1s or more", h.Every)
@@ -156,7 +156,7 @@ func hopping(h *HoppingWindow) (windows.Aligned, error) {
 	return windows.Hopping{Size: h.Size, Hop: h.Every}, nil
 }
 
-func calendar(c *CalendarWindow) (windows.Aligned, error) {
+func calendar(c *Calendar) (windows.Aligned, error) {
 	unit, err := windows.ParseUnit(c.Unit)
 	if err != nil {
 		return nil, fmt.Errorf("window.calendar.unit: %w", err)
@@ -168,17 +168,17 @@ func calendar(c *CalendarWindow) (windows.Aligned, error) {
 	return windows.Calendar{Unit: unit, Zone: zone}, nil
 }
 
-// WindowRule is what of a Rollup decides about its windows. Whatever changes it makes another rule, whose windows are kept
+// Rule is what of a declared rollup decides about its windows. Whatever changes it makes another rule, whose windows are kept
 // apart: those that are open under the old one finish as they began.
-type WindowRule struct {
+type Rule struct {
 	Name    string
 	Measure string
 	Window  Window
 	Keep    *Keep `json:",omitempty"` // with its defaults
 }
 
-// definition is the rule as state remembers it, and id its hash.
-func (r *WindowRule) definition() (text []byte, id uint64) {
+// Definition is the rule as state remembers it, and id its hash.
+func (r *Rule) Definition() (text []byte, id uint64) {
 	rule := *r
 	if rule.Window.Late == windows.Recompute.String() {
 		rule.Window.Late = "" // to say the default changes nothing
@@ -193,19 +193,19 @@ func (r *WindowRule) definition() (text []byte, id uint64) {
 var errDefinition = errors.New("want the definition of a windowed rollup")
 
 // openDefinition makes the store of a rule from its definition.
-func openDefinition(text []byte) (*windowStore, error) {
-	var r WindowRule
+func openDefinition(text []byte) (*store, error) {
+	var r Rule
 	if err := json.Unmarshal(text, &r); err != nil {
 		return nil, fmt.Errorf("%w: %w", errDefinition, err)
 	}
-	store, err := r.Window.open()
+	open, err := r.Window.open()
 	if err == nil && r.Keep != nil && r.Keep.Top != nil {
 		_, err = r.Keep.Top.validate()
 	}
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", errDefinition, err)
 	}
-	return &windowStore{
-		openWindows: store, definition: text, shape: r.Window.shape(), keep: r.Keep, tenants: map[string]bool{},
+	return &store{
+		openWindows: open, definition: text, shape: r.Window.shape(), keep: r.Keep, tenants: map[string]bool{},
 	}, nil
 }

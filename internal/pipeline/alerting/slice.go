@@ -1,4 +1,4 @@
-package pipeline
+package alerting
 
 import (
 	"cmp"
@@ -13,16 +13,16 @@ import (
 	"github.com/vigie-io/vigie/pkg/sketches"
 )
 
-// alertSlice is what a key got in one step of event time.
-type alertSlice struct {
+// slice is what a key got in one step of event time.
+type slice struct {
 	rules.Totals
 	index    int64 // it holds [index*every, (index+1)*every)
 	lastTime int64
 	noted    bool // in the epoch's undo
 }
 
-func newAlertSlice(index int64, sketched bool) *alertSlice {
-	s := &alertSlice{index: index, Totals: rules.Totals{Min: math.Inf(1), Max: math.Inf(-1)}}
+func newSlice(index int64, sketched bool) *slice {
+	s := &slice{index: index, Totals: rules.Totals{Min: math.Inf(1), Max: math.Inf(-1)}}
 	if sketched {
 		s.Sketch = new(sketches.Sketch)
 	}
@@ -30,7 +30,7 @@ func newAlertSlice(index int64, sketched bool) *alertSlice {
 }
 
 // add takes an event; hit says whether it met the rule's second condition.
-func (s *alertSlice) add(time int64, m *aggregate.Measurement, hit bool) {
+func (s *slice) add(time int64, m *aggregate.Measurement, hit bool) {
 	count := uint64(1)
 	if h := m.Histogram; h != nil {
 		count = aggregate.Count(h)
@@ -56,7 +56,7 @@ func (s *alertSlice) add(time int64, m *aggregate.Measurement, hit bool) {
 }
 
 // append appends the slice's form in state: docs/format/state.md.
-func (s *alertSlice) append(dst []byte) []byte {
+func (s *slice) append(dst []byte) []byte {
 	dst = binary.AppendVarint(dst, s.index)
 	dst = binary.AppendUvarint(dst, s.Count)
 	dst = binary.AppendUvarint(dst, s.Hits)
@@ -68,11 +68,11 @@ func (s *alertSlice) append(dst []byte) []byte {
 	return s.Sketch.AppendDD(append(dst, 1))
 }
 
-var errAlertSlice = errors.New("slice of an alert ends early, or goes on")
+var errSlice = errors.New("slice of an alert ends early, or goes on")
 
-func decodeAlertSlice(src []byte) (*alertSlice, error) {
+func decodeSlice(src []byte) (*slice, error) {
 	r := state.Reader{Rest: src}
-	s := &alertSlice{index: r.Varint()}
+	s := &slice{index: r.Varint()}
 	s.Count, s.Hits = r.Uvarint(), r.Uvarint()
 	s.Sum, s.Min, s.Max = r.Float(), r.Float(), r.Float()
 	s.lastTime, s.Last = r.Varint(), r.Float()
@@ -84,18 +84,18 @@ func decodeAlertSlice(src []byte) (*alertSlice, error) {
 		}
 		r.Skip(n)
 	} else if sketched != 0 {
-		return nil, errAlertSlice
+		return nil, errSlice
 	}
 	if r.Bad || len(r.Rest) > 0 {
-		return nil, errAlertSlice
+		return nil, errSlice
 	}
 	return s, nil
 }
 
-// alertKey is one alert of a rule and tenant: a combination of labels.
-type alertKey struct {
-	name   string        // a series key, of the alert's name and labels
-	slices []*alertSlice // ascending in index
+// instance is one alert of a rule and tenant: a combination of labels.
+type instance struct {
+	name   string   // a series key, of the alert's name and labels
+	slices []*slice // ascending in index
 	status rules.Status
 	quiet  int64 // step at which nothing was left to judge; 0: something is
 	told   uint8 // severity that was told last
@@ -109,21 +109,21 @@ type alertKey struct {
 }
 
 // at finds the slice with the index.
-func (k *alertKey) at(index int64) (pos int, found bool) {
+func (k *instance) at(index int64) (pos int, found bool) {
 	if n := len(k.slices); n > 0 && k.slices[n-1].index <= index {
 		if k.slices[n-1].index == index {
 			return n - 1, true
 		}
 		return n, false
 	}
-	return slices.BinarySearchFunc(k.slices, index, func(s *alertSlice, index int64) int { return cmp.Compare(s.index, index) })
+	return slices.BinarySearchFunc(k.slices, index, func(s *slice, index int64) int { return cmp.Compare(s.index, index) })
 }
 
 // empty says whether there is nothing to remember of the key.
-func (k *alertKey) empty() bool { return len(k.slices) == 0 && k.status.State == rules.Inactive }
+func (k *instance) empty() bool { return len(k.slices) == 0 && k.status.State == rules.Inactive }
 
 // totals adds up the slices with indexes in [from, to). into's sketch, when it has one, is emptied first.
-func (k *alertKey) totals(into *rules.Totals, from, to int64) {
+func (k *instance) totals(into *rules.Totals, from, to int64) {
 	sketch := into.Sketch
 	*into = rules.Totals{Min: math.Inf(1), Max: math.Inf(-1), Sketch: sketch}
 	if sketch != nil {

@@ -1,4 +1,4 @@
-package pipeline
+package windowed
 
 import (
 	"cmp"
@@ -22,34 +22,34 @@ const (
 
 // What became of closed windows, as metrics say it.
 const (
-	windowClosed    events.Reason = "closed"
-	windowCorrected events.Reason = "corrected" // written again whole
-	windowMerged    events.Reason = "merged"    // what came late, to be added
-	windowRetracted events.Reason = "retracted" // a session that has become part of another
-	windowDiverted  events.Reason = "diverted"  // what came late, beside the window
+	outcomeClosed    events.Reason = "closed"
+	outcomeCorrected events.Reason = "corrected" // written again whole
+	outcomeMerged    events.Reason = "merged"    // what came late, to be added
+	outcomeRetracted events.Reason = "retracted" // a session that has become part of another
+	outcomeDiverted  events.Reason = "diverted"  // what came late, beside the window
 )
 
-// closedWindow is what a window that has closed gives: a row for windowBlocks. It is valid during the call that it is given to.
-type closedWindow struct {
-	tenant  string
-	outcome events.Reason // for counters
+// Closed is what a window that has closed gives: a row for Blocks. It is valid during the call that it is given to.
+type Closed struct {
+	Tenant  string
+	Outcome events.Reason // for counters
 
-	store    *windowStore
-	emission *windows.Emission[windowValue]
-	kind     WindowKind
+	store    *store
+	emission *windows.Emission[contents]
+	kind     Kind
 	delta    uint64
 }
 
 // closed says what an emission is.
-func (s *windowStore) closed(e *windows.Emission[windowValue]) closedWindow {
-	c := closedWindow{tenant: e.Tenant, outcome: windowClosed, store: s, emission: e, kind: WindowWhole}
+func (s *store) closed(e *windows.Emission[contents]) Closed {
+	c := Closed{Tenant: e.Tenant, Outcome: outcomeClosed, store: s, emission: e, kind: Whole}
 	switch {
 	case e.Value == nil:
-		c.outcome, c.kind = windowRetracted, WindowRetracted
+		c.Outcome, c.kind = outcomeRetracted, Retracted
 	case e.Delta:
-		c.outcome, c.kind, c.delta = windowMerged, WindowDelta, uint64(e.Version)
+		c.Outcome, c.kind, c.delta = outcomeMerged, Delta, uint64(e.Version)
 	case e.Version > 1:
-		c.outcome = windowCorrected
+		c.Outcome = outcomeCorrected
 	}
 	return c
 }
@@ -69,12 +69,12 @@ type divertedCell struct {
 }
 
 type divertedValue struct {
-	windowValue
+	contents
 	offset int64 // of the first record: with the partition it names the row, in every replay that is committed
 }
 
 // add puts an event beside a window that it misses. It returns false when the tenant has as many, or as much, as it may.
-func (d *diverted) add(cell divertedCell, offset int64, limits *tenants.Config, m *aggregate.Measurement, p *particular) bool {
+func (d *diverted) add(cell divertedCell, offset int64, limits *tenants.Config, m *aggregate.Measurement, p *Particular) bool {
 	v := d.cells[cell]
 	if v == nil {
 		if most := limits.For(tenants.ID(cell.tenant)); d.counts[cell.tenant] >= most.OpenWindows || d.bytes[cell.tenant] >= int64(most.WindowBytes) {
@@ -98,8 +98,8 @@ func (d *diverted) add(cell divertedCell, offset int64, limits *tenants.Config, 
 // divertedBytes is about what an event takes that is beside a window, without its contents.
 const divertedBytes = 512
 
-// weight is about how many bytes the events take that are beside windows, and their rows.
-func (w *windowed) weight() int {
+// Weight is about how many bytes the events take that are beside windows, and their rows.
+func (w *Windows) Weight() int {
 	n := len(w.diverted.cells) * divertedBytes
 	for _, bytes := range w.diverted.bytes {
 		n += 2 * int(bytes)
@@ -107,19 +107,19 @@ func (w *windowed) weight() int {
 	return n
 }
 
-// late calls emit for the events of the epoch that windows have missed, ascending in tenant, rule, key, window and reason.
-func (w *windowed) late(emit func(closedWindow)) {
+// Diverted calls emit for the events of the epoch that windows have missed, ascending in tenant, rule, key, window and reason.
+func (w *Windows) Diverted(emit func(Closed)) {
 	cells := slices.SortedFunc(maps.Keys(w.diverted.cells), func(a, b divertedCell) int {
 		return cmp.Or(strings.Compare(a.tenant, b.tenant), cmp.Compare(a.rule, b.rule), strings.Compare(a.key, b.key),
 			cmp.Compare(a.window.Start, b.window.Start), cmp.Compare(a.window.End, b.window.End))
 	})
 	for _, at := range cells {
-		v, kind := w.diverted.cells[at], WindowLate
+		v, kind := w.diverted.cells[at], Late
 		if at.tooLate {
-			kind = WindowTooLate
+			kind = TooLate
 		}
-		e := windows.Emission[windowValue]{Tenant: at.tenant, Key: at.key, Window: at.window, Version: 1, Value: &v.windowValue}
-		emit(closedWindow{tenant: at.tenant, outcome: windowDiverted, store: w.store(at.rule), emission: &e, kind: kind, delta: uint64(v.offset) + 1})
+		e := windows.Emission[contents]{Tenant: at.tenant, Key: at.key, Window: at.window, Version: 1, Value: &v.contents}
+		emit(Closed{Tenant: at.tenant, Outcome: outcomeDiverted, store: w.store(at.rule), emission: &e, kind: kind, delta: uint64(v.offset) + 1})
 	}
 }
 

@@ -1,4 +1,4 @@
-package pipeline
+package windowed
 
 import (
 	"cmp"
@@ -13,15 +13,15 @@ import (
 	"github.com/vigie-io/vigie/pkg/windows"
 )
 
-// take calls emit for what the windows hold, series by series and ascending in key, and empties them, so that none of them closes: for
+// Take calls emit for what the windows hold, series by series and ascending in key, and empties them, so that none of them closes: for
 // input that has an end, whose windows are closed when all of it has been taken. Values of one key, of any number of tasks, are
-// added up by JoinWindows; Closing makes rows of them.
-func (w *windowed) take(emit func(key, value []byte)) {
+// added up by Join; Closing makes rows of them.
+func (w *Windows) Take(emit func(key, value []byte)) {
 	parts := map[string][]byte{}
 	for _, s := range w.stores {
 		s.changes(func(string, windows.Progress, windows.Progress) {}, func(tenant, name string, _, is *keptWindows) {
 			if !is.empty() {
-				parts[windowKey(s.id, windowContents, tenant, name)] = appendParts(nil, is.parts)
+				parts[stateKey(s.id, kindSlices, tenant, name)] = appendParts(nil, is.parts)
 			}
 		})
 		s.settle(false)
@@ -32,9 +32,9 @@ func (w *windowed) take(emit func(key, value []byte)) {
 	}
 }
 
-// JoinWindows appends what values of one key hold together. Slices of the same bounds become one, and so do sessions that
+// Join appends what values of one key hold together. Slices of the same bounds become one, and so do sessions that
 // overlap, as they do where one event touches both.
-func JoinWindows(dst []byte, values ...[]byte) ([]byte, error) {
+func Join(dst []byte, values ...[]byte) ([]byte, error) {
 	var all []keptPart
 	for _, value := range values {
 		parts, err := decodeParts(value)
@@ -88,18 +88,18 @@ func decodeParts(src []byte) (parts []keptPart, err error) {
 // Closing makes rows of windows of which nothing more comes, by the stores of the stream: a window is emitted once, whole. One
 // goroutine uses it.
 type Closing struct {
-	stores map[uint64]*windowStore
+	stores map[uint64]*store
 	part   func(rule uint64) string
 	wants  func(rule uint64, metric string, start, end int64) bool
-	blocks windowBlocks
+	blocks Blocks
 }
 
 // NewClosing closes windows of rules. part is what their rows have as their part. Windows (Unix seconds) that wants refuses become no
 // rows; nil takes all. Blocks keep to so many rows, and bytes.
-func NewClosing(list []*WindowRule, maxRows, maxBytes int, part func(rule uint64) string, wants func(rule uint64, metric string, start, end int64) bool) *Closing {
-	c := &Closing{stores: map[uint64]*windowStore{}, part: part, wants: wants, blocks: newWindowBlocks(maxRows, maxBytes)}
+func NewClosing(list []*Rule, maxRows, maxBytes int, part func(rule uint64) string, wants func(rule uint64, metric string, start, end int64) bool) *Closing {
+	c := &Closing{stores: map[uint64]*store{}, part: part, wants: wants, blocks: NewBlocks(maxRows, maxBytes)}
 	for _, r := range list {
-		definition, id := r.definition()
+		definition, id := r.Definition()
 		s, err := openDefinition(definition)
 		if err != nil {
 			panic("BUG: " + err.Error())
@@ -114,8 +114,8 @@ func NewClosing(list []*WindowRule, maxRows, maxBytes int, part func(rule uint64
 const allTime = math.MaxInt64 - 1
 
 // Close closes the windows of a key, and calls full for each block that is full. The keys of a rule come one after the other.
-func (c *Closing) Close(key, value []byte, full func(*WindowRows) error) error {
-	id, kind, tenant, name := cutWindowKey(string(key))
+func (c *Closing) Close(key, value []byte, full func(*Rows) error) error {
+	id, kind, tenant, name := cutKey(string(key))
 	s := c.stores[id]
 	if kind == 0 || s == nil {
 		return fmt.Errorf("close windows of key %x: there is no such rule", key)
@@ -128,9 +128,9 @@ func (c *Closing) Close(key, value []byte, full func(*WindowRows) error) error {
 	if err != nil {
 		return fmt.Errorf("close windows of rule %016x, tenant %s: %w", id, tenant, err)
 	}
-	emit := func(e *windows.Emission[windowValue]) {
+	emit := func(e *windows.Emission[contents]) {
 		if c.wants == nil || c.wants(id, metric, e.Window.Start/int64(time.Second), e.Window.End/int64(time.Second)) {
-			c.blocks.add(c.part(id), s.closed(e))
+			c.blocks.Add(c.part(id), s.closed(e))
 		}
 	}
 	for i := range parts {
@@ -150,12 +150,12 @@ func (c *Closing) Close(key, value []byte, full func(*WindowRows) error) error {
 }
 
 // Rest calls last for the rows that no block has been full of.
-func (c *Closing) Rest(last func(*WindowRows) error) error {
+func (c *Closing) Rest(last func(*Rows) error) error {
 	for _, b := range c.blocks.Blocks {
 		if err := last(b); err != nil {
 			return err
 		}
 	}
-	c.blocks.reset()
+	c.blocks.Reset()
 	return nil
 }

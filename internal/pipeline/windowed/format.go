@@ -1,4 +1,4 @@
-package pipeline
+package windowed
 
 import (
 	"encoding/binary"
@@ -10,33 +10,33 @@ import (
 
 // What a key is about, after the rule's id.
 const (
-	windowDefinition = 'd'
-	windowProgress   = 'p'
-	windowContents   = 'k' // slices
-	windowSessions   = 's'
-	windowKept       = 'v' // one slice or session of a rule with a Keep
+	kindDefinition = 'd'
+	kindProgress   = 'p'
+	kindSlices     = 'k' // slices
+	kindSessions   = 's'
+	kindKept       = 'v' // one slice or session of a rule with a Keep
 )
 
-func windowKey(id uint64, kind byte, tenant, name string) string {
-	if kind == windowDefinition {
+func stateKey(id uint64, kind byte, tenant, name string) string {
+	if kind == kindDefinition {
 		return string(append(binary.LittleEndian.AppendUint64(nil, id), kind))
 	}
 	return string(append(state.AppendRuleKey(nil, id, kind, tenant), name...))
 }
 
-// cutWindowKey takes a key apart; kind is 0 when it is none.
-func cutWindowKey(key string) (id uint64, kind byte, tenant, name string) {
-	if len(key) == 9 && key[8] == windowDefinition {
-		return state.RuleOf(key), windowDefinition, "", ""
+// cutKey takes a key apart; kind is 0 when it is none.
+func cutKey(key string) (id uint64, kind byte, tenant, name string) {
+	if len(key) == 9 && key[8] == kindDefinition {
+		return state.RuleOf(key), kindDefinition, "", ""
 	}
 	kind, tenant, name = state.CutRuleKey(key)
 	switch kind {
-	case windowContents, windowSessions:
-	case windowKept:
+	case kindSlices, kindSessions:
+	case kindKept:
 		if len(name) < startBytes {
 			return 0, 0, "", ""
 		}
-	case windowProgress:
+	case kindProgress:
 		if name != "" {
 			return 0, 0, "", ""
 		}
@@ -68,9 +68,9 @@ func appendWindow(dst []byte, w windows.Window) []byte {
 }
 
 // append writes the value; nil, which no window needs any more, is one without events.
-func (v *windowValue) append(dst []byte) []byte {
+func (v *contents) append(dst []byte) []byte {
 	if v == nil {
-		v = new(windowValue)
+		v = new(contents)
 	}
 	v.begin()
 	before := len(dst)
@@ -82,20 +82,20 @@ func (v *windowValue) append(dst []byte) []byte {
 }
 
 // inLog is how many bytes the contents take in the log.
-func (v *windowValue) inLog() int {
+func (v *contents) inLog() int {
 	if v == nil {
 		return len(noContents)
 	}
 	return int(v.logged)
 }
 
-var noContents = (*windowValue)(nil).append(nil)
+var noContents = (*contents)(nil).append(nil)
 
 var errWindows = errors.New("contents of windows end early, or go on")
 
 // decodeWindows reads what appendWindows wrote.
 func decodeWindows(src []byte) (*keptWindows, error) {
-	r, k := windowReader{state.Reader{Rest: src}}, new(keptWindows)
+	r, k := reader{state.Reader{Rest: src}}, new(keptWindows)
 	for n := r.Uvarint(); n > 0 && !r.Bad; n-- {
 		k.emitted = append(k.emitted, windows.Emitted{Window: r.window(), Version: uint32(r.Uvarint())})
 	}
@@ -108,16 +108,16 @@ func decodeWindows(src []byte) (*keptWindows, error) {
 	return k, nil
 }
 
-type windowReader struct{ state.Reader }
+type reader struct{ state.Reader }
 
-func (r *windowReader) window() windows.Window {
+func (r *reader) window() windows.Window {
 	start, size := r.Varint(), r.Varint()
 	r.Bad = r.Bad || size <= 0
 	return windows.Window{Start: start, End: start + size}
 }
 
-func (r *windowReader) value() *windowValue {
-	v, before := new(windowValue), len(r.Rest)
+func (r *reader) value() *contents {
+	v, before := new(contents), len(r.Rest)
 	v.begin()
 	v.Count = r.Uvarint()
 	v.Sum, v.Min, v.Max = r.Float(), r.Float(), r.Float()

@@ -1,4 +1,4 @@
-package pipeline
+package alerting
 
 import (
 	"encoding/binary"
@@ -13,10 +13,10 @@ import (
 	"github.com/vigie-io/vigie/pkg/series"
 )
 
-// alertRecord is what Changes wrote of a book: of its step, or of the status (slot −1) or a slot of a key.
-type alertRecord struct {
-	book *alertBook
-	key  *alertKey // nil: step
+// record is what Changes wrote of a book: of its step, or of the status (slot −1) or a slot of a key.
+type record struct {
+	book *book
+	key  *instance // nil: step
 	slot int64
 	name string
 	in   bool // false: a tombstone
@@ -24,13 +24,13 @@ type alertRecord struct {
 
 // What a key of state is about, after the rule's id, and the version of the values.
 const (
-	alertsVersion = 1
-	alertStep     = 't'
-	alertStatus   = 'a'
-	alertSlot     = 's'
+	Version    = 1
+	kindStep   = 't'
+	kindStatus = 'a'
+	kindSlot   = 's'
 )
 
-func (a *alerts) touch(b *alertBook, k *alertKey) {
+func (a *Alerts) touch(b *book, k *instance) {
 	if !b.marked {
 		b.marked = true
 		a.touched = append(a.touched, b)
@@ -41,7 +41,7 @@ func (a *alerts) touch(b *alertBook, k *alertKey) {
 	}
 }
 
-func (a *alerts) noteStep(b *alertBook) {
+func (a *Alerts) noteStep(b *book) {
 	a.touch(b, nil)
 	if b.noted {
 		return
@@ -51,10 +51,10 @@ func (a *alerts) noteStep(b *alertBook) {
 	if len(b.keys) > 0 {
 		old = binary.LittleEndian.AppendUint64(a.value[:0], uint64(b.step))
 	}
-	a.undo.Note(state.AppendRuleKey(nil, b.rule, alertStep, b.tenant), old)
+	a.undo.Note(state.AppendRuleKey(nil, b.rule, kindStep, b.tenant), old)
 }
 
-func (a *alerts) noteStatus(b *alertBook, k *alertKey) {
+func (a *Alerts) noteStatus(b *book, k *instance) {
 	a.touch(b, k)
 	if k.noted {
 		return
@@ -64,7 +64,7 @@ func (a *alerts) noteStatus(b *alertBook, k *alertKey) {
 }
 
 // noteSlice is to be called before the first change of a slice in an epoch, made says that the change is to make it.
-func (a *alerts) noteSlice(b *alertBook, k *alertKey, s *alertSlice, made bool) {
+func (a *Alerts) noteSlice(b *book, k *instance, s *slice, made bool) {
 	a.touch(b, k)
 	var old []byte
 	if !made {
@@ -74,7 +74,7 @@ func (a *alerts) noteSlice(b *alertBook, k *alertKey, s *alertSlice, made bool) 
 }
 
 // appendStatus appends the status' form in state; nil is an inactive one.
-func (k *alertKey) appendStatus(dst []byte) []byte {
+func (k *instance) appendStatus(dst []byte) []byte {
 	if k.status.State == rules.Inactive {
 		return nil
 	}
@@ -82,22 +82,22 @@ func (k *alertKey) appendStatus(dst []byte) []byte {
 	return binary.LittleEndian.AppendUint64(dst, uint64(k.quiet))
 }
 
-func statusKey(b *alertBook, k *alertKey) []byte {
-	return append(state.AppendRuleKey(nil, b.rule, alertStatus, b.tenant), k.name...)
+func statusKey(b *book, k *instance) []byte {
+	return append(state.AppendRuleKey(nil, b.rule, kindStatus, b.tenant), k.name...)
 }
 
-func slotKey(b *alertBook, k *alertKey, slot int64) []byte {
-	return append(binary.BigEndian.AppendUint16(state.AppendRuleKey(nil, b.rule, alertSlot, b.tenant), uint16(slot)), k.name...)
+func slotKey(b *book, k *instance, slot int64) []byte {
+	return append(binary.BigEndian.AppendUint16(state.AppendRuleKey(nil, b.rule, kindSlot, b.tenant), uint16(slot)), k.name...)
 }
 
 // Changes implements Operator.
-func (a *alerts) Changes(emit func(key, value []byte)) {
+func (a *Alerts) Changes(emit func(key, value []byte)) {
 	a.records = a.records[:0]
 	a.retire()
 	for _, b := range a.touched {
 		a.changes(b)
 	}
-	slices.SortFunc(a.records, func(x, y alertRecord) int { return strings.Compare(x.name, y.name) })
+	slices.SortFunc(a.records, func(x, y record) int { return strings.Compare(x.name, y.name) })
 	for i := range a.records {
 		r := &a.records[i]
 		if r.in {
@@ -109,7 +109,7 @@ func (a *alerts) Changes(emit func(key, value []byte)) {
 }
 
 // worth is what a record that is in the log is to hold.
-func (r *alertRecord) worth(dst []byte) []byte {
+func (r *record) worth(dst []byte) []byte {
 	switch {
 	case r.key == nil:
 		return binary.LittleEndian.AppendUint64(dst, uint64(r.book.step))
@@ -124,12 +124,12 @@ func (r *alertRecord) worth(dst []byte) []byte {
 	panic("BUG: a slice of an alert is gone that was to be written")
 }
 
-func (a *alerts) changes(b *alertBook) {
+func (a *Alerts) changes(b *book) {
 	if b.of == nil {
 		return // retired
 	}
 	if in := len(b.keys) > 0; b.noted && (in || b.stepLogged) {
-		a.record(b, nil, 0, state.AppendRuleKey(nil, b.rule, alertStep, b.tenant), in)
+		a.record(b, nil, 0, state.AppendRuleKey(nil, b.rule, kindStep, b.tenant), in)
 	}
 	for _, k := range b.touched {
 		if b.keys[k.name] != k {
@@ -149,19 +149,19 @@ func (a *alerts) changes(b *alertBook) {
 }
 
 // remove writes tombstones of all that the log holds of a key.
-func (a *alerts) remove(b *alertBook, k *alertKey) {
+func (a *Alerts) remove(b *book, k *instance) {
 	if k.statusLogged {
 		a.record(b, k, -1, statusKey(b, k), false)
 	}
 	k.logged.each(func(slot int64) { a.record(b, k, slot, slotKey(b, k, slot), false) })
 }
 
-func (a *alerts) record(b *alertBook, k *alertKey, slot int64, name []byte, in bool) {
-	a.records = append(a.records, alertRecord{b, k, slot, string(name), in})
+func (a *Alerts) record(b *book, k *instance, slot int64, name []byte, in bool) {
+	a.records = append(a.records, record{b, k, slot, string(name), in})
 }
 
 // retire ends the alerts of rules that configuration no longer has, at the clock of the worker, and writes tombstones.
-func (a *alerts) retire() {
+func (a *Alerts) retire() {
 	if !a.foreign {
 		return
 	}
@@ -172,18 +172,18 @@ func (a *alerts) retire() {
 		a.touch(b, nil)
 		for _, k := range b.keys {
 			if k.status.State == rules.Firing {
-				a.tell(nil, b.tenant, k, alertRemoved, k.status, a.now*int64(time.Millisecond))
+				a.tell(nil, b.tenant, k, messageRemoved, k.status, a.now*int64(time.Millisecond))
 			}
 			a.remove(b, k)
 		}
 		if b.stepLogged {
-			a.record(b, nil, 0, state.AppendRuleKey(nil, b.rule, alertStep, b.tenant), false)
+			a.record(b, nil, 0, state.AppendRuleKey(nil, b.rule, kindStep, b.tenant), false)
 		}
 	}
 }
 
 // Settle implements Operator.
-func (a *alerts) Settle(committed bool) {
+func (a *Alerts) Settle(committed bool) {
 	if committed {
 		a.undo.Clear()
 		a.keep()
@@ -208,7 +208,7 @@ func (a *alerts) Settle(committed bool) {
 }
 
 // keep notes what the log holds now.
-func (a *alerts) keep() {
+func (a *Alerts) keep() {
 	for i := range a.records {
 		switch r := &a.records[i]; {
 		case r.key == nil:
@@ -228,7 +228,7 @@ func (a *alerts) keep() {
 }
 
 // back returns to the last committed epoch.
-func (a *alerts) back() {
+func (a *Alerts) back() {
 	for _, b := range a.touched {
 		for name, k := range b.forgotten {
 			b.keys[name] = k
@@ -248,16 +248,16 @@ func (a *alerts) back() {
 }
 
 // Restore implements Operator.
-func (a *alerts) Restore(key, value []byte) error {
+func (a *Alerts) Restore(key, value []byte) error {
 	if err := a.set(key, value); err != nil {
 		return err
 	}
 	kind, tenant, name := state.CutRuleKey(string(key))
 	b := a.books[bookName{state.RuleOf(string(key)), tenant}]
 	switch kind {
-	case alertStep:
+	case kindStep:
 		b.stepLogged = value != nil
-	case alertStatus:
+	case kindStatus:
 		b.keys[name].statusLogged = value != nil
 	default:
 		b.keys[name[2:]].logged.set(int64(binary.BigEndian.Uint16([]byte(name))), value != nil)
@@ -271,12 +271,12 @@ func (a *alerts) Restore(key, value []byte) error {
 }
 
 // set gives a key of state a value; nil is that it is gone.
-func (a *alerts) set(key, value []byte) error {
+func (a *Alerts) set(key, value []byte) error {
 	kind, tenant, name := state.CutRuleKey(string(key))
 	slot := int64(-1)
-	if kind == alertSlot && len(name) >= 2 {
+	if kind == kindSlot && len(name) >= 2 {
 		slot, name = int64(binary.BigEndian.Uint16([]byte(name))), name[2:]
-	} else if kind != alertStatus && (kind != alertStep || name != "") {
+	} else if kind != kindStatus && (kind != kindStep || name != "") {
 		return fmt.Errorf("alert key %x: want a rule, what it is about, and a tenant", key)
 	}
 	if err := tenants.Validate(tenants.ID(tenant)); err != nil {
@@ -288,8 +288,8 @@ func (a *alerts) set(key, value []byte) error {
 	return nil
 }
 
-func (a *alerts) setIn(name bookName, kind byte, slot int64, key string, value []byte) error {
-	if kind == alertStep {
+func (a *Alerts) setIn(name bookName, kind byte, slot int64, key string, value []byte) error {
+	if kind == kindStep {
 		if value != nil && len(value) != 8 {
 			return fmt.Errorf("step: got %d bytes, want 8", len(value))
 		}
@@ -302,7 +302,7 @@ func (a *alerts) setIn(name bookName, kind byte, slot int64, key string, value [
 	if _, _, _, err := series.ParseKey([]byte(key)); err != nil {
 		return err
 	}
-	if kind == alertStatus {
+	if kind == kindStatus {
 		status, told, quiet, err := decodeStatus(value)
 		if err != nil {
 			return err
@@ -311,10 +311,10 @@ func (a *alerts) setIn(name bookName, kind byte, slot int64, key string, value [
 		k.status, k.told, k.quiet = status, told, quiet
 		return nil
 	}
-	var s *alertSlice
+	var s *slice
 	if value != nil {
 		var err error
-		if s, err = decodeAlertSlice(value); err != nil {
+		if s, err = decodeSlice(value); err != nil {
 			return err
 		}
 		if of := a.book(name).of; of != nil && s.index%of.ring != slot {
@@ -340,14 +340,14 @@ func decodeStatus(value []byte) (s rules.Status, told uint8, quiet int64, err er
 }
 
 // Len implements Operator.
-func (a *alerts) Len() (n int) {
-	a.each(func(b *alertBook, k *alertKey, slots int) { n += slots })
+func (a *Alerts) Len() (n int) {
+	a.each(func(b *book, k *instance, slots int) { n += slots })
 	return n
 }
 
 // Bytes implements Operator: what the keys take, and values without their sketches.
-func (a *alerts) Bytes() (n int64) {
-	a.each(func(b *alertBook, k *alertKey, slots int) {
+func (a *Alerts) Bytes() (n int64) {
+	a.each(func(b *book, k *instance, slots int) {
 		size := 10 + len(b.tenant) + alertValueBytes
 		if k != nil {
 			size += len(k.name)
@@ -360,7 +360,7 @@ func (a *alerts) Bytes() (n int64) {
 const alertValueBytes = 2 + 48
 
 // each calls fn with the number of records that the log holds of a key, and of a book itself.
-func (a *alerts) each(fn func(b *alertBook, k *alertKey, records int)) {
+func (a *Alerts) each(fn func(b *book, k *instance, records int)) {
 	for _, b := range a.books {
 		if b.stepLogged {
 			fn(b, nil, 1)
