@@ -114,6 +114,17 @@ func newAuditor(cfg *config.Config, p *Process, client *clickhouse.Client) *veri
 		clickhouse.NewRepairer(client, clickhouse.RepairPatience), clickhouse.NewKept(client), clickhouse.NewLedger(client), verify.NewAuditMetrics(p.Registry), p.Log)
 }
 
+// waiting is for how long results have been here without being stored.
+func (r *sinkRunner) waiting() time.Duration {
+	r.mu.Lock()
+	current := r.current
+	r.mu.Unlock()
+	if current == nil {
+		return 0
+	}
+	return current.Waiting()
+}
+
 // stored is how far the partitions of the sink that runs are stored.
 func (r *sinkRunner) stored() (out []verify.Stored) {
 	r.mu.Lock()

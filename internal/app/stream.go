@@ -40,9 +40,9 @@ func Stream(ctx context.Context, cfg config.Config, p Process) error {
 	if err != nil {
 		return err
 	}
-	workers := newWorkers(&cfg, &p, topics, metrics, reload.limits)
-	notifier := notify.New(cfg.Stream.Alertmanager, notify.NewMetrics(p.Registry), p.Log)
 	results := newSinkRunner(&cfg, &p, client)
+	workers := newWorkers(&cfg, &p, topics, metrics, reload.limits, results)
+	notifier := notify.New(cfg.Stream.Alertmanager, notify.NewMetrics(p.Registry), p.Log)
 	endpoint.mux.Handle("GET /{$}", http.RedirectHandler("/topology", http.StatusFound))
 	endpoint.mux.Handle("GET /topology", topology.Handler(func() *topology.Topology { return describe(&cfg, &p, workers, results) }))
 
@@ -70,7 +70,7 @@ func Stream(ctx context.Context, cfg config.Config, p Process) error {
 	return g.wait()
 }
 
-func newWorkers(cfg *config.Config, p *Process, topics *topics, connections *kafka.Metrics, limits *tenants.Live) []*pipeline.Worker {
+func newWorkers(cfg *config.Config, p *Process, topics *topics, connections *kafka.Metrics, limits *tenants.Live, results *sinkRunner) []*pipeline.Worker {
 	shape := cfg.Stream.Config
 	shape.ResultsTopic, shape.DLQTopic = cfg.Kafka.Topics.Results.Name, cfg.Kafka.Topics.DLQ.Name
 	shape.AlertsTopic = cfg.Kafka.Topics.Alerts.Name
@@ -93,7 +93,7 @@ func newWorkers(cfg *config.Config, p *Process, topics *topics, connections *kaf
 				}
 				return session, session.Close, nil
 			},
-			Limits: limits.Config,
+			Limits: limits.Config, Waiting: results.waiting,
 		})
 	}
 	return workers

@@ -80,8 +80,9 @@ type EpochConfig struct {
 	// again, and how stale results get under load.
 	Max time.Duration `yaml:"max"`
 	// Backlog is the length that an epoch can have, if it is more than Max, while a worker works off a backlog: all records of the epoch were in
-	// the log before it began, and more follow, so that results are late anyway. Fewer rows of a series and pane are written then. Default
-	// 20s. 0s: a backlog makes no epoch longer.
+	// the log before it began, and more follow, so that results are late anyway; or while ClickHouse is behind, so that results wait
+	// for twice as long before they are stored, and no alerts are declared. Fewer rows of a series and pane are written then.
+	// Default 20s. 0s: neither makes an epoch longer than Max.
 	Backlog time.Duration `yaml:"backlog"`
 	// RowsPerSecond is the number of result rows a second a worker aims to stay below by stretching its epochs:
 	// every active series costs a row an epoch. Default 20000, about a tenth of a ClickHouse core.

@@ -35,6 +35,8 @@ type run struct {
 	longer    bool          // it goes on for that
 	cut       bool          // it is to end: a partition gives nothing more until then
 	starved   bool          // the last poll brought nothing
+	pressed   time.Duration // what the epoch may last, as results wait
+	stretched bool          // it goes on for that
 	ending    ending        // of the epoch
 	published time.Time     // when progress was last published
 	aborted   uint64
@@ -130,7 +132,7 @@ func (r *run) poll(ctx context.Context) error {
 	r.assign(ctx, &fetch)
 	first := len(fetch.Chunks) > 0 && r.began.IsZero()
 	if first {
-		r.began, r.waited, r.longer = now, 0, false
+		r.began, r.waited, r.longer, r.stretched = now, 0, false, false
 	}
 	r.watch.start()
 	for i := range fetch.Chunks {
@@ -160,6 +162,7 @@ func (r *run) poll(ctx context.Context) error {
 	}
 	r.starved = len(fetch.Chunks) == 0
 	r.late = !r.starved && r.behind()
+	r.pressed = r.pace.pressed(r.w.cfg.Waiting())
 	return nil
 }
 
@@ -242,17 +245,17 @@ func (r *run) sort() {
 	r.tallies = make([]Tally, len(r.order))
 }
 
-// deadline is when the epoch ends: its length after the first records, which is another while results are late, or when it is time to publish
-// progress.
+// deadline is when the epoch ends: its length after the first records, which is another while results are late or have to wait, or when
+// it is time to publish progress.
 func (r *run) deadline() time.Time {
 	progress := r.published.Add(r.cfg.ProgressEvery)
 	if r.began.IsZero() {
 		return progress
 	}
 	if r.late {
-		return r.began.Add(max(r.pace.length, r.pace.late))
+		return r.began.Add(max(r.pressed, r.pace.late))
 	}
-	return r.began.Add(r.pace.length)
+	return r.began.Add(r.pressed)
 }
 
 // patience is how long a poll may wait. A backlog comes at once, or the epoch does not wait for it.
@@ -267,22 +270,26 @@ func (r *run) patience(now time.Time) time.Duration {
 // due says why the epoch is to end now, if it is.
 func (r *run) due() ending {
 	now := r.w.cfg.Now()
-	switch past := r.longer; {
+	switch {
 	case len(r.leaving) > 0:
 		return endRevoked
 	case r.cut:
 		return endCut
 	case now.Before(r.deadline()):
-	case past && !now.Before(r.began.Add(r.pace.late)):
+	case r.longer && !now.Before(r.began.Add(r.pace.late)):
 		return endBacklog
-	case past && r.starved:
+	case r.longer && r.starved:
 		return endStarved
-	case past:
+	case r.longer:
 		return endCaughtUp
+	case r.stretched:
+		return endPressed
 	default:
 		return endLength
 	}
-	r.longer = r.longer || r.late && !now.Before(r.began.Add(r.pace.length))
+	if !r.began.IsZero() && !now.Before(r.began.Add(r.pace.length)) {
+		r.longer, r.stretched = r.longer || r.late, r.stretched || !r.late
+	}
 	bytes, letters := int64(0), int64(0)
 	for _, t := range r.order {
 		b, l := t.Pending()

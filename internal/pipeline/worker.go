@@ -22,6 +22,10 @@ type WorkerConfig struct {
 	Metrics *Metrics     // nil counts nothing anyone sees
 	Log     *slog.Logger // nil logs nothing
 
+	// Waiting is for how long results wait for ClickHouse, as far as this process knows: its epochs may last half as long. Nil: they
+	// do not wait. Safe for concurrent use.
+	Waiting func() time.Duration
+
 	Limits func() *tenants.Config // that of TaskConfig
 	Now    func() time.Time       // nil: time.Now
 }
@@ -50,6 +54,9 @@ func NewWorker(cfg WorkerConfig) *Worker {
 	}
 	if cfg.Now == nil {
 		cfg.Now = time.Now
+	}
+	if cfg.Waiting == nil || len(cfg.Config.Alerts) > 0 { // alerts do not wait for ClickHouse
+		cfg.Waiting = func() time.Duration { return 0 }
 	}
 	w := &Worker{cfg: cfg, scratch: new(Scratch)}
 	w.enter("stopped", nil)

@@ -19,6 +19,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/vigie-io/vigie/internal/pipeline"
+	"github.com/vigie-io/vigie/internal/pipeline/alerting"
 	"github.com/vigie-io/vigie/pkg/events"
 )
 
@@ -346,6 +347,60 @@ func TestEpochsOfABacklog(t *testing.T) {
 			t.Errorf("got epochs that ended by %s, want backlog 4, caught_up 2, length 1, starved 1", got)
 		}
 	})
+}
+
+// While results wait to be stored, epochs of live records last half as long, up to what those of a backlog may. They end when results
+// no longer wait. Where alerts are declared, which do not wait for ClickHouse, they stay as they are.
+func TestEpochsWhileResultsWait(t *testing.T) {
+	type next func(why string, want time.Duration)
+	f := func(why string, alerts []alerting.Alert, steps func(next, *atomic.Int64), want string) {
+		t.Run(why, func(t *testing.T) {
+			s := &timedSession{assigned: []pipeline.Reach{reach(at, 0)}}
+			reg := prometheus.NewRegistry()
+			var waiting atomic.Int64
+			inBubble(t, s, func(c *pipeline.WorkerConfig) {
+				c.Metrics, c.Waiting = pipeline.NewMetrics(reg), func() time.Duration { return time.Duration(waiting.Load()) }
+				c.Config.Alerts = alerts
+			}, func(t *testing.T, _ *pipeline.Worker, _ context.CancelFunc) {
+				const every = 30 * time.Millisecond
+				offset, told, last := int64(0), 0, time.Duration(0)
+				steps(func(why string, want time.Duration) {
+					t.Helper()
+					for len(s.commits) == told {
+						offset++
+						f := fetchOf(at, record("acme", event(time.Now(), "m", "")))
+						f.Assigned = []pipeline.Reach{{Partition: at, Signal: events.Metrics, Next: offset}} // all of the log
+						s.polls <- f
+						time.Sleep(every)
+						synctest.Wait()
+					}
+					at := s.commits[told].at
+					if got := at - last; got < want || got > want+2*every {
+						t.Errorf("%s: got a commit %s after the last, want %s", why, got, want)
+					}
+					told, last = told+1, at
+				}, &waiting)
+				if got := ends(t, reg); got != want {
+					t.Errorf("got epochs that ended by %s, want %s", got, want)
+				}
+			})
+		})
+	}
+	f("live", nil, func(commit next, waiting *atomic.Int64) {
+		commit("the first epoch of a session", 15*time.Millisecond)
+		commit("results do not wait", 250*time.Millisecond)
+		waiting.Store(int64(4 * time.Second))
+		commit("they wait for 4s", 2*time.Second)
+		waiting.Store(int64(time.Hour))
+		commit("they wait for an hour", 20*time.Second)
+		time.AfterFunc(time.Second, func() { waiting.Store(0) })
+		commit("they wait no longer after a second", time.Second)
+	}, "length 2, results 3")
+	f("alerts", alertRules[:1], func(commit next, waiting *atomic.Int64) {
+		waiting.Store(int64(time.Hour))
+		commit("the first epoch of a session", 15*time.Millisecond)
+		commit("alerts do not wait", 250*time.Millisecond)
+	}, "length 2")
 }
 
 // ends is what ended epochs so far.

@@ -23,11 +23,18 @@ type lane struct {
 	wake      chan struct{} // capacity 1, a signal that is already there is enough
 
 	mu    sync.Mutex
-	queue []Record
+	queue []queued
 	bytes int64
 	held  bool
+	since time.Time // when the record at work came; zero when there was none
 
 	progress progress
+}
+
+// queued is a record and when it came.
+type queued struct {
+	record Record
+	at     time.Time
 }
 
 func newLane(s *Sink, first *Record) *lane {
@@ -41,11 +48,12 @@ func (l *lane) lag() int64 { return max(0, l.end-l.done.Load()) }
 
 func (l *lane) push(records []Record) {
 	l.mu.Lock()
+	now := time.Now()
 	for i := range records {
+		l.queue = append(l.queue, queued{records[i], now})
 		l.bytes += int64(len(records[i].Value))
 		l.sink.metrics.buffered.Add(float64(len(records[i].Value)))
 	}
-	l.queue = append(l.queue, records...)
 	if l.bytes > l.limit.Load() {
 		l.held = true
 		// Also when held already: the goroutine of an earlier lane of this partition may just have released it.
@@ -71,11 +79,12 @@ func (l *lane) pop() (Record, bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if len(l.queue) == 0 {
-		l.queue = nil
+		l.queue, l.since = nil, time.Time{}
 		return Record{}, false
 	}
-	record := l.queue[0]
-	l.queue[0] = Record{} // its bytes are free before the rest of the queue is
+	record := l.queue[0].record
+	l.since = l.queue[0].at
+	l.queue[0] = queued{} // its bytes are free before the rest of the queue is
 	l.queue = l.queue[1:]
 	l.bytes -= int64(len(record.Value))
 	l.sink.metrics.buffered.Sub(float64(len(record.Value)))
@@ -83,6 +92,17 @@ func (l *lane) pop() (Record, bool) {
 		l.release()
 	}
 	return record, true
+}
+
+// waiting is for how long the oldest record has been here. It is called with mu locked.
+func (l *lane) waiting() time.Duration {
+	switch {
+	case !l.since.IsZero():
+		return time.Since(l.since)
+	case len(l.queue) > 0:
+		return time.Since(l.queue[0].at)
+	}
+	return 0
 }
 
 // run ends with ctx: the partition was lost, or the sink ends.
@@ -135,7 +155,7 @@ func (l *lane) abandon() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.sink.metrics.buffered.Sub(float64(l.bytes))
-	l.queue, l.bytes = nil, 0
+	l.queue, l.bytes, l.since = nil, 0, time.Time{}
 	l.release()
 }
 

@@ -317,6 +317,9 @@ func TestServerDownForTenMinutes(t *testing.T) {
 		if len(lanes) != 2 || lanes[1].Partition != 1 || lanes[1].Error != "connection refused" || lanes[1].Lag == 0 || lanes[1].Tried < 50 || !lanes[1].LastInsert.IsZero() {
 			t.Errorf("lanes: got %+v, want two that wait", lanes)
 		}
+		if got := f.sink.Waiting(); got < 8*time.Minute+58*time.Second || got > 9*time.Minute {
+			t.Errorf("waiting: got %s, want nine minutes", got)
+		}
 		if got := f.metric(t, "vigie_sink_buffered_bytes"); got > 3<<20 {
 			t.Errorf("buffered: got %v bytes, want at most the buffer and one fetch", got)
 		}
@@ -327,6 +330,7 @@ func TestServerDownForTenMinutes(t *testing.T) {
 		if lanes[0].Error != "" || lanes[0].Blocks != 20 || lanes[0].LastTable != "ingest_rollups" || lanes[0].LastInsert.Before(start.Add(10*time.Minute)) {
 			t.Errorf("lanes: got %+v, want them to have stored everything", lanes)
 		}
+		equal(t, "waiting", f.sink.Waiting(), time.Duration(0))
 		equal(t, "lag", f.metric(t, "vigie_sink_lag_records"), 2.0) // a gap behind the last record of each
 		stop()
 		equal(t, "committed", f.source.committedAt(1), 39)

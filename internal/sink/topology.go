@@ -14,10 +14,11 @@ type LaneTopology struct {
 	Next       int64     `json:"next_offset"` // every record before it is stored or parked
 	Lag        int64     `json:"lag_records"` // readable and not yet stored
 	Buffered   int64     `json:"buffered_bytes"`
-	Blocks     uint64    `json:"blocks"`      // stored since the partition was taken
-	Tried      uint64    `json:"tried_again"` // inserts that did not succeed since then
-	Parked     uint64    `json:"parked"`      // since then
-	LastInsert time.Time `json:"last_insert"` // zero before the first
+	Waiting    float64   `json:"waiting_seconds"` // for how long the oldest record has been here, stored by nobody
+	Blocks     uint64    `json:"blocks"`          // stored since the partition was taken
+	Tried      uint64    `json:"tried_again"`     // inserts that did not succeed since then
+	Parked     uint64    `json:"parked"`          // since then
+	LastInsert time.Time `json:"last_insert"`     // zero before the first
 	LastTable  string    `json:"last_table,omitempty"`
 	Error      string    `json:"error,omitempty"` // why the first record waits; empty when none does
 }
@@ -39,6 +40,16 @@ func (s *Sink) Topology() []LaneTopology {
 	return nil
 }
 
+// Waiting is for how long the oldest record of all lanes had been here when they were last polled, stored by nobody. It is how far
+// ClickHouse is behind. Safe for concurrent use.
+func (s *Sink) Waiting() time.Duration {
+	most := 0.0
+	for _, lane := range s.Topology() {
+		most = max(most, lane.Waiting)
+	}
+	return time.Duration(most * float64(time.Second))
+}
+
 func (s *Sink) publish() {
 	lanes := make([]LaneTopology, 0, len(s.lanes))
 	for _, l := range s.lanes {
@@ -52,7 +63,7 @@ func (l *lane) topology() LaneTopology {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	t := LaneTopology{
-		Topic: l.topic, Resumed: l.resumed.Load(), Partition: l.partition, Next: l.done.Load(), Lag: l.lag(), Buffered: l.bytes,
+		Topic: l.topic, Resumed: l.resumed.Load(), Partition: l.partition, Next: l.done.Load(), Lag: l.lag(), Buffered: l.bytes, Waiting: l.waiting().Seconds(),
 		Blocks: l.progress.blocks, Tried: l.progress.tried, Parked: l.progress.parked,
 		LastInsert: l.progress.inserted, LastTable: l.progress.table,
 	}
