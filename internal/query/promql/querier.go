@@ -53,9 +53,10 @@ func (q *querier) bare(ctx context.Context, hints *storage.SelectHints, matchers
 		return nil, nil, err
 	}
 	found, rest := c.match(matchers)
+	most := 2 * min(hints.Limit, math.MaxInt32) // a gauge and a total may be one series
 	limit := 0
 	if !slices.ContainsFunc(found, func(t named) bool { return c.mixed(t) }) { // else some of what is listed may be left out
-		limit = hints.Limit
+		limit = most
 	}
 	members, warnings, err := q.members(ctx, tenant, hints.Start, found, rest, limit)
 	if err != nil {
@@ -65,7 +66,7 @@ func (q *querier) bare(ctx context.Context, hints *storage.SelectHints, matchers
 	bounds := q.service.bounds(leMatchers(matchers))
 	for _, m := range members {
 		for _, t := range m.targets {
-			if hints.Limit > 0 && len(list) >= hints.Limit {
+			if most > 0 && len(list) >= most {
 				return unique(list), warnings, nil
 			}
 			if t.facet != bucket {

@@ -1,6 +1,7 @@
 package promql_test
 
 import (
+	"encoding/json"
 	"fmt"
 	"math"
 	"net/url"
@@ -345,4 +346,29 @@ func TestStaleMarkers(t *testing.T) {
 		at("histogram_count(lat)", 20*time.Second, 60)
 		at("histogram_count(lat)", 30*time.Second, none)
 	}
+}
+
+// A limit counts series as they are shown: a gauge and a total with the same labels are one.
+func TestLimitOfSeriesThatAreOne(t *testing.T) {
+	s := newServer(t)
+	for _, host := range []string{"a", "b", "c"} {
+		s.store.add(t, "acme", events.Gauge, "m", map[string]string{"host": host}, event{epoch, 1})
+		s.store.add(t, "acme", events.Cumulative, "m", map[string]string{"host": host}, event{epoch.Add(time.Minute), 1})
+	}
+	f := func(limit string, want int, warned bool) {
+		t.Helper()
+		a := s.do("acme", "GET", "/series", url.Values{"match[]": {"m"}, "limit": {limit}})
+		var answer struct{ Data []map[string]string }
+		if err := json.Unmarshal([]byte(a.body), &answer); err != nil {
+			t.Fatal(err)
+		}
+		if len(answer.Data) != want || len(a.Warnings) > 0 != warned {
+			t.Errorf("limit %s: got %d series and warnings %q, want %d and a warning %v", limit, len(answer.Data), a.Warnings, want, warned)
+		}
+	}
+	f("0", 3, false)
+	f("1", 1, true)
+	f("2", 2, true)
+	f("3", 3, false)
+	f("9223372036854775807", 3, false)
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 
 	"github.com/prometheus/common/model"
 	"github.com/prometheus/prometheus/model/rulefmt"
@@ -28,6 +29,17 @@ type fileGroup struct {
 
 // key names the group in the state: the same in every replica that has the files under the same path.
 func (g *fileGroup) key() string { return string(g.tenant) + "\x00" + g.path + "\x00" + g.group.Name }
+
+// tenantOf is the tenant of a key.
+func tenantOf(key string) tenants.ID {
+	tenant, _, _ := strings.Cut(key, "\x00")
+	return tenants.ID(tenant)
+}
+
+// has tells whether a group is in the files.
+func (f *Files) has(key string) bool {
+	return slices.ContainsFunc(f.groups, func(g fileGroup) bool { return g.key() == key })
+}
 
 // Load reads the rule files of a valid configuration. Its error names file, line and column of everything that is wrong.
 func Load(cfg Config) (*Files, error) {

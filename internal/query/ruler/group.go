@@ -2,7 +2,6 @@ package ruler
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"hash/fnv"
@@ -182,7 +181,7 @@ func (g *group) failing(ls labels.Labels) bool {
 
 // state is the group's after an evaluation at t.
 func (g *group) state(t int64) []byte {
-	s := groupState{Version: stateVersion, Evaluated: t, Rules: map[string]ruleState{}}
+	s := groupState{Version: stateVersion, Evaluated: t, Interval: g.interval(), Rules: map[string]ruleState{}}
 	for _, rule := range g.rules.AlertingRules() {
 		key := ruleKey(rule.Name(), rule.Labels())
 		alerts := alertsOf(rule)
@@ -205,11 +204,7 @@ func (g *group) state(t int64) []byte {
 			s.Series = append(s.Series, g.live[key].Map())
 		}
 	}
-	bytes, err := json.Marshal(s)
-	if err != nil {
-		panic("BUG: state of a rule group does not marshal: " + err.Error())
-	}
-	return bytes
+	return s.bytes()
 }
 
 // restore takes a state over.

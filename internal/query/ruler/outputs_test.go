@@ -1,6 +1,9 @@
 package ruler
 
 import (
+	"cmp"
+	"fmt"
+	"os"
 	"slices"
 	"strings"
 	"testing"
@@ -104,4 +107,61 @@ func TestRecordedSeriesEnd(t *testing.T) {
 	if got := sorted(l.events); !slices.Equal(got, want) {
 		t.Errorf("got and not wanted, wanted and not got:\n%s", differences(got, want))
 	}
+}
+
+// The series of a group that is in no file any more go stale when it would have been evaluated next, once; those that another
+// group records go on.
+func TestSeriesOfARemovedGroupEnd(t *testing.T) {
+	f := func(after string, want string) {
+		t.Helper()
+		const old = `groups: [{name: old, interval: 20s, rules: [{record: sum, expr: sum(a)}, {record: max, expr: max(a)}]}]`
+		d := newDatabase(t, `
+  a{x="1"} 1x20`)
+		l := &log{database: d}
+		r := newRuler(t, d, old, nil, nil)
+		r.now = func() time.Time { return d.complete }
+		path := r.files.Load().cfg.Tenants["acme"].Files[0]
+		run := func(s *shardRun, until int64) {
+			for ; d.complete.Unix() <= until; d.complete = d.complete.Add(10 * time.Second) {
+				for more := true; more; {
+					var err error
+					if more, err = s.step(t.Context()); err != nil {
+						t.Fatal(err)
+					}
+				}
+			}
+		}
+		s, err := r.open(t.Context(), l)
+		if err != nil {
+			t.Fatal(err)
+		}
+		run(s, 50)
+		if err := os.WriteFile(path, []byte(after), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		files, err := Load(r.files.Load().cfg)
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.Replace(files)
+		run(s, 60)
+		s.close() // another owner goes on
+		if s, err = r.open(t.Context(), l); err != nil {
+			t.Fatal(err)
+		}
+		defer s.close()
+		run(s, 120)
+		slices.SortStableFunc(l.events, func(a, b string) int { return cmp.Compare(seconds(a), seconds(b)) })
+		if text := strings.Join(l.events, "; "); text != want {
+			t.Errorf("%s:\n got %s\nwant %s", after, text, want)
+		}
+	}
+	const before = "20 acme max 1; 20 acme sum 1; 40 acme max 1; 40 acme sum 1; 60 acme max stale 0; "
+	f("groups: []", before+"60 acme sum stale 0")
+	f("groups: [{name: new, interval: 20s, rules: [{record: sum, expr: sum(a)}]}]", before+"70 acme sum 1; 90 acme sum 1; 110 acme sum 1")
+}
+
+func seconds(event string) (at int) {
+	_, _ = fmt.Sscan(event, &at)
+	return at
 }

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"hash/fnv"
-	"maps"
 	"slices"
 	"sync"
 	"time"
@@ -47,6 +46,9 @@ func (r *Ruler) open(ctx context.Context, shard Shard) (*shardRun, error) {
 	if err != nil {
 		return nil, err
 	}
+	if states == nil { // there are none
+		states = map[string][]byte{}
+	}
 	concurrency := r.files.Load().cfg.Concurrency
 	s := &shardRun{
 		ruler: r, shard: shard, states: states, tenants: map[tenants.ID]*tenantRun{}, logged: map[string]time.Time{},
@@ -74,12 +76,13 @@ type shardRun struct {
 	shard       Shard
 	states      map[string][]byte // of groups that are not running
 	tenants     map[tenants.ID]*tenantRun
-	order       []*tenantRun         // whose turn comes next is in front
-	logged      map[string]time.Time // by key, when a failure was last logged
-	concurrency int                  // most tenants at the same time
-	running     int                  // tenants now
-	looked      bool                 // at the watermarks, since wake
-	done        chan *outcome        // has room for all of them
+	order       []*tenantRun             // whose turn comes next is in front
+	logged      map[string]time.Time     // by key, when a failure was last logged
+	concurrency int                      // most tenants at the same time
+	running     int                      // tenants now
+	looked      bool                     // at the watermarks, since wake
+	complete    map[tenants.ID]time.Time // watermarks at the last look; nil when it failed
+	done        chan *outcome            // has room for all of them
 	evaluating  sync.WaitGroup
 
 	shown []*group // groups, for readers; under the Ruler's lock
@@ -143,7 +146,7 @@ func (s *shardRun) begin(ctx context.Context) error {
 	if !s.looked {
 		s.look(ctx)
 	}
-	states := s.forgotten(files)
+	records, states := s.removed(files)
 	for _, t := range slices.Clone(s.order) {
 		if t.running {
 			continue // new files wait, too
@@ -165,17 +168,25 @@ func (s *shardRun) begin(ctx context.Context) error {
 	if len(states) == 0 {
 		return nil
 	}
-	return s.commit(ctx, nil, states)
+	return s.commit(ctx, records, states)
 }
 
 // look asks how far the windows of all tenants are complete.
 func (s *shardRun) look(ctx context.Context) {
-	list := make([]tenants.ID, len(s.order))
-	for i, t := range s.order {
-		list[i] = t.id
+	var list []tenants.ID
+	for _, t := range s.order {
+		list = append(list, t.id)
+	}
+	for key := range s.states {
+		if tenant := tenantOf(key); s.tenants[tenant] == nil && !slices.Contains(list, tenant) {
+			list = append(list, tenant)
+		}
 	}
 	complete, err := s.ruler.source.Complete(ctx, list)
-	s.looked = true
+	s.looked, s.complete = true, complete
+	if err != nil {
+		s.complete = nil
+	}
 	for _, t := range s.order {
 		t.complete = complete[t.id]
 		if err == nil || t.running {
@@ -345,22 +356,6 @@ func (t *tenantRun) due(states map[string][]byte) (list []*group) {
 		}
 	}
 	return list
-}
-
-// forgotten are the states to drop: of groups that are in no file and have long not been evaluated.
-func (s *shardRun) forgotten(files *Files) map[string][]byte {
-	out := map[string][]byte{}
-	for key, bytes := range maps.Clone(s.states) {
-		if slices.ContainsFunc(files.groups, func(g fileGroup) bool { return g.key() == key }) {
-			continue // it is about to be taken over
-		}
-		state, err := parseState(bytes)
-		if err == nil && s.ruler.now().Sub(moment(state.Evaluated)) > forgetAfter {
-			out[key] = nil
-			delete(s.states, key)
-		}
-	}
-	return out
 }
 
 // failed counts an evaluation that is tried again, and says so now and then.

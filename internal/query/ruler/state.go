@@ -20,7 +20,8 @@ const stateVersion = 1
 // groupState is what a group needs to go on elsewhere: docs/format/rule-state.md.
 type groupState struct {
 	Version   int                  `json:"version"`
-	Evaluated int64                `json:"evaluated"` // Unix ms, of the last committed evaluation
+	Evaluated int64                `json:"evaluated"`          // Unix ms, of the last committed evaluation
+	Interval  int64                `json:"interval,omitempty"` // ms, between evaluations
 	Rules     map[string]ruleState `json:"rules,omitempty"`
 	Runs      []ruleRun            `json:"runs,omitempty"`   // of all rules, in the order of the file
 	Series    []map[string]string  `json:"series,omitempty"` // that were recorded
@@ -99,6 +100,14 @@ func (n *number) UnmarshalText(text []byte) error {
 	f, err := strconv.ParseFloat(string(text), 64)
 	*n = number(f)
 	return err
+}
+
+func (s groupState) bytes() []byte {
+	bytes, err := json.Marshal(s)
+	if err != nil {
+		panic("BUG: state of a rule group does not marshal: " + err.Error())
+	}
+	return bytes
 }
 
 var errStateVersion = errors.New("written by a newer version: let that one evaluate this group, or delete the record to begin anew")
