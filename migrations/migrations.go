@@ -154,11 +154,12 @@ func MergeStates(column string) string {
 }
 
 // Visible is the SQL condition that a row of a rollup table is of the generation that is read at its metric and hour
-// (vigie.replaced), for readers who see one tenant's rows: tenant is a literal, or "" where a row policy lets no other through.
+// (vigie.replaced), for readers who see one tenant's rows: tenant is a literal, or "" where a row policy lets no other
+// through.
 //
-// What was replaced is looked up in one set, which holds the generation that is read and, as the one that is not, 0. It is
-// made once for a statement, so that a statement sees the old rows or the new, all of them. Where nothing was ever replaced the
-// first condition is a constant, and nothing is left of the rest.
+// What was replaced is looked up in one set, which holds the generation that is read and, as the one that is not, 0. It
+// is made once for a statement, so that a statement sees the old rows or the new, all of them. Where nothing was ever
+// replaced the first condition is a constant, and nothing is left of the rest.
 func Visible(row, tenant string) string {
 	where, and := "", ""
 	if tenant != "" {
@@ -175,12 +176,14 @@ func VisibleWindows(row, tenant string) string {
 	return row + ".gen = " + WindowGeneration(row, tenant)
 }
 
-// WindowGeneration is the SQL of the generation that is read of a window, of which row has tenant, metric, start and end: of the
-// replacements that the window lies in the latest, 0 where there is none. A statement may have it once in a scope, for its names' sake.
+// WindowGeneration is the SQL of the generation that is read of a window, of which row has tenant, metric, start and
+// end: of the replacements that the window lies in the latest, 0 where there is none. A statement may have it once in a
+// scope, for its names' sake.
 //
-// What there is in each hour of a metric that was replaced is one constant, made once for a statement: the generation that is read there and until
-// when it reaches, and until when any reaches. A window that begins in the hour and ends within the first is of that generation. One that ends behind it
-// lies over an edge of it, and may be of an earlier one that reaches further: only there all replacements are looked through.
+// What there is in each hour of a metric that was replaced is one constant, made once for a statement: the generation
+// that is read there and until when it reaches, and until when any reaches. A window that begins in the hour and ends
+// within the first is of that generation. One that ends behind it lies over an edge of it, and may be of an earlier one
+// that reaches further: only there all replacements are looked through.
 func WindowGeneration(row, tenant string) string {
 	where := "notEmpty(windows)"
 	if tenant != "" {
@@ -211,9 +214,10 @@ func MergeDistinct(column string) string {
 
 var precision = strconv.Itoa(sketches.DistinctPrecision)
 
-// DistinctCount is the SQL of sketches.Distinct.Estimate of a state: ClickHouse's own estimate is up to 3 % too high between
-// 41,000 and 60,000 items. Lists of up to 512 are exact there too; registers have the counts of their ranks at their end
-// (docs/format/distinct.md), the contributions of empty and full ones are written as the sums that Ertl's loops make.
+// DistinctCount is the SQL of sketches.Distinct.Estimate of a state: ClickHouse's own estimate is up to 3 % too high
+// between 41,000 and 60,000 items. Lists of up to 512 are exact there too; registers have the counts of their ranks at
+// their end (docs/format/distinct.md), the contributions of empty and full ones are written as the sums that Ertl's
+// loops make.
 func DistinctCount(state string) string {
 	const registers, ranks = 1 << sketches.DistinctPrecision, 64 - sketches.DistinctPrecision + 1
 	m := strconv.Itoa(registers)
@@ -230,7 +234,8 @@ func DistinctCount(state string) string {
 	return fmt.Sprintf("if(reinterpretAsUInt8(substring(CAST(%s, 'String'), 1, 1)) = 3, %s, toFloat64(finalizeAggregation(%[1]s)))", state, dense)
 }
 
-// LabelValues is SQL behind FROM that makes of each row of series one for each of its labels, with name and value, and for __name__.
+// LabelValues is SQL behind FROM that makes of each row of series one for each of its labels, with name and value, and
+// for __name__.
 func LabelValues(row string) string {
 	return "ARRAY JOIN arrayPushFront(" + row + ".labels.keys, '__name__') AS name, arrayPushFront(" + row + ".labels.values, " + row + ".metric::String) AS value"
 }

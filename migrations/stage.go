@@ -10,8 +10,9 @@ import (
 //go:embed stage.sql.tmpl
 var stageSource string
 
-// StagePrefix begins the names of the tables of a generation in database vigie: its "ingest" takes blocks as ingest_rollups
-// does, and those named as the tables of rollups hold what comes of them. Its "ingest_windows" is as that of the stream, and keeps nothing.
+// StagePrefix begins the names of the tables of a generation in database vigie: its "ingest" takes blocks as
+// ingest_rollups does, and those named as the tables of rollups hold what comes of them. Its "ingest_windows" is as
+// that of the stream, and keeps nothing.
 func StagePrefix(gen uint64) string { return fmt.Sprintf("replace_%016x_", gen) }
 
 // Stage are the statements that make the tables of a generation, on a single node; they can run twice.

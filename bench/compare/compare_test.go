@@ -128,8 +128,8 @@ func buildPeers(t *testing.T) string {
 	return path
 }
 
-// workload is what a case's name says, parts of which may be left out: format/series/dense|zipf|churn|q12|q17|tsbs, or what Hostile
-// has.
+// workload is what a case's name says, parts of which may be left out: format/series/dense|zipf|churn|q12|q17|tsbs, or
+// what Hostile has.
 func (b *bench) workload(t *testing.T) Workload {
 	t.Helper()
 	format, series := caseOf(b.of)
@@ -181,8 +181,8 @@ func (b *bench) fill(t *testing.T) {
 	t.Logf("%s: %d records, %d events, %d of them malformed, made in %s", b.of, tally.Records, tally.Events, tally.Malformed, time.Since(began).Round(time.Millisecond))
 }
 
-// close ends each partition with an event of half a minute later: what waits for time to go on closes its windows then. Its own is
-// closed by those only that close all at the end.
+// close ends each partition with an event of half a minute later: what waits for time to go on closes its windows then.
+// Its own is closed by those only that close all at the end.
 func (b *bench) close(t *testing.T, w Workload, start time.Time, tally *Tally) error {
 	t.Helper()
 	client, err := kgo.NewClient(kgo.SeedBrokers(b.broker.Addr), kgo.RecordPartitioner(kgo.ManualPartitioner()))

@@ -11,8 +11,8 @@ import (
 // javaMain is the class of a peer in Java.
 var javaMain = map[string]string{"kafka-streams": "Streams", "flink": "Flink", "jet": "Jet"}
 
-// buildJava fetches what a peer in Java needs, with Maven, and compiles it. Each has a directory of its own, for each wants another
-// Kafka client.
+// buildJava fetches what a peer in Java needs, with Maven, and compiles it. Each has a directory of its own, for each
+// wants another Kafka client.
 func (b *bench) buildJava(t *testing.T, peer string) (classPath string) {
 	t.Helper()
 	source, err := filepath.Abs(filepath.Join("..", "peers", "java"))
@@ -38,7 +38,8 @@ func (b *bench) buildJava(t *testing.T, peer string) (classPath string) {
 	return classPath
 }
 
-// java runs a peer of bench/peers/java. Its processor time leaves out the first fifth of the records, in which code is compiled.
+// java runs a peer of bench/peers/java. Its processor time leaves out the first fifth of the records, in which code is
+// compiled.
 func (b *bench) java(t *testing.T, r *Run) {
 	t.Helper()
 	path := b.buildJava(t, r.Peer)

@@ -98,8 +98,8 @@ func ReadRuns(path string) (runs []Run, err error) {
 // target is what a measure should reach: floor must, stretch is the aim.
 type target struct{ floor, stretch float64 }
 
-// full is the case whose rows hold as many events as the targets of what is stored are for, 118: 5 million events of 10,000 series are
-// 33 s, and so four or five windows of up to 150.
+// full is the case whose rows hold as many events as the targets of what is stored are for, 118: 5 million events of
+// 10,000 series are 33 s, and so four or five windows of up to 150.
 const full = "json/10000/dense"
 
 // targets by measure, peer and case.
@@ -141,8 +141,8 @@ type quantity struct {
 	of                    func(r *Run, series float64) float64
 }
 
-// figures of whole runs; of a run that was killed, whose processor time is of the second process only; and of one that only
-// measured how long events take.
+// figures of whole runs; of a run that was killed, whose processor time is of the second process only; and of one that
+// only measured how long events take.
 var (
 	figures = []quantity{
 		{"rate", "events per CPU-second", "higher", func(r *Run, _ float64) float64 { return r.Rate() }},
@@ -185,8 +185,8 @@ func perRow(events, rows int) float64 {
 // subject is one peer over one kind of log.
 type subject struct{ peer, of string }
 
-// Summarize makes of runs what is published: for each case and peer its figures, and how many times as many events per second of
-// processor time Vigie takes as each peer in the same round.
+// Summarize makes of runs what is published: for each case and peer its figures, and how many times as many events per
+// second of processor time Vigie takes as each peer in the same round.
 func Summarize(runs []Run) (entries []Entry) {
 	by, rounds := map[subject][]*Run{}, map[int64]map[subject]*Run{}
 	for i := range runs {
@@ -239,7 +239,8 @@ func ratios(at subject, rounds map[int64]map[subject]*Run) (times []float64) {
 // Between so many series the cost of an event has to stay what it is.
 const ungrown, grown = 10_000, 1_000_000
 
-// growth is how many times the processor time an event takes that it takes with ungrown series, of the rounds that have both.
+// growth is how many times the processor time an event takes that it takes with ungrown series, of the rounds that have
+// both.
 func growth(at subject, rounds map[int64]map[subject]*Run) (times []float64) {
 	base := subject{at.peer, strings.Replace(at.of, strconv.Itoa(grown), strconv.Itoa(ungrown), 1)}
 	for _, round := range rounds {
@@ -250,7 +251,8 @@ func growth(at subject, rounds map[int64]map[subject]*Run) (times []float64) {
 	return times
 }
 
-// addRatio adds what the ratios to a peer say: of two workers and of a consumer that only reads it is the other way round.
+// addRatio adds what the ratios to a peer say: of two workers and of a consumer that only reads it is the other way
+// round.
 func addRatio(entries []Entry, at subject, times []float64) []Entry {
 	switch at.peer {
 	case VigieTwo:

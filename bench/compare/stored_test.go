@@ -24,8 +24,8 @@ func (s *stored) begin(t *testing.T) {
 	s.idle = (s.cpu - before) / watched.Seconds()
 }
 
-// end is called when all is stored. What a row costs ends with the merges after it, which would otherwise be counted in one run and
-// not in the next.
+// end is called when all is stored. What a row costs ends with the merges after it, which would otherwise be counted in
+// one run and not in the next.
 func (s *stored) end(t *testing.T, r *Run) {
 	t.Helper()
 	s.settle(t)

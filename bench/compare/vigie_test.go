@@ -22,8 +22,8 @@ import (
 	"github.com/vigie-io/vigie/internal/units"
 )
 
-// vigie runs the stream process as it is built and shipped, with one worker, exactly once into Kafka and ClickHouse, until
-// ClickHouse counts every event of the log.
+// vigie runs the stream process as it is built and shipped, with one worker, exactly once into Kafka and ClickHouse,
+// until ClickHouse counts every event of the log.
 func (b *bench) vigie(t *testing.T, r *Run) {
 	t.Helper()
 	password := rand.Text()

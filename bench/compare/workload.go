@@ -108,7 +108,8 @@ type point struct {
 	value  float64
 }
 
-// Make calls emit with the records of the log in their order, whose first event is of the time start. It stops at the first error.
+// Make calls emit with the records of the log in their order, whose first event is of the time start. It stops at the
+// first error.
 func (w Workload) Make(start time.Time, emit func(Record) error) (Tally, error) {
 	m := &maker{w: w, random: rand.New(rand.NewPCG(1, uint64(w.Series))), start: start.UnixMilli()}
 	m.zipf = rand.NewZipf(m.random, 1.01, 1, uint64(w.Series-1))
@@ -328,7 +329,8 @@ func (m *maker) escaped(b []byte, s *source, p *point) []byte {
 	return append(b, "}}"...)
 }
 
-// protobuf writes a vigie.v1.Events of one event, as the libraries do: fields in the order of their numbers. There is nothing to escape.
+// protobuf writes a vigie.v1.Events of one event, as the libraries do: fields in the order of their numbers. There is
+// nothing to escape.
 func (m *maker) protobuf(s *source, p *point) []byte {
 	end, at := s.end, m.random.Float64()
 	switch {

@@ -9,7 +9,8 @@ import (
 	"github.com/vigie-io/vigie/pkg/series"
 )
 
-// A log holds what its tally says, as Vigie reads it: as many events, and refusals, and about as many series as it should.
+// A log holds what its tally says, as Vigie reads it: as many events, and refusals, and about as many series as it
+// should.
 func TestWorkload(t *testing.T) {
 	start := time.Date(2026, 11, 26, 0, 0, 0, 0, time.UTC)
 	f := func(w Workload, leastSeries, mostSeries int) {

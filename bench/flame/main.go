@@ -1,5 +1,5 @@
-// Command flame draws a flame graph of a processor profile as SVG: each box is a function, as wide as its share of the time, below who
-// called it.
+// Command flame draws a flame graph of a processor profile as SVG: each box is a function, as wide as its share of the
+// time, below who called it.
 //
 //	go tool pprof -traces stream.pprof | go run ./bench/flame -title "stream" > docs/flame.svg
 //

@@ -6,8 +6,9 @@
 //
 // The load is JSON events of one metric written with a plain Kafka client. Probes are events of another metric, stamped
 // when they are handed to the client; a reader asks SQL for their number as fast as answers come, and the k-th probe is
-// queryable when the number first reaches k. With -loads it first finds out what the stream takes of all that this producer can give,
-// and then measures at parts of that. It does not start servers, and says nothing about queries under load.
+// queryable when the number first reaches k. With -loads it first finds out what the stream takes of all that this
+// producer can give, and then measures at parts of that. It does not start servers, and says nothing about queries
+// under load.
 package main
 
 import (
@@ -96,7 +97,8 @@ func run(ctx context.Context, o options, out io.Writer) error {
 // unbounded is more events a second than the producer can send.
 const unbounded = 1 << 30
 
-// capacity is how many events a second the stream takes while the producer sends all it can. It returns when the backlog of that is gone.
+// capacity is how many events a second the stream takes while the producer sends all it can. It returns when the
+// backlog of that is gone.
 func capacity(ctx context.Context, client *kgo.Client, o options) (float64, error) {
 	o.rate = unbounded
 	loading, stop := context.WithTimeout(ctx, o.warm+o.length)

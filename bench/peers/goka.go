@@ -25,8 +25,8 @@ type open struct {
 	Max   float64 `json:"max"`
 }
 
-// windowsOf is what goka keeps of a series, in its table and in the topic behind that. It has no sketch: each event would be
-// written with one.
+// windowsOf is what goka keeps of a series, in its table and in the topic behind that. It has no sketch: each event
+// would be written with one.
 type windowsOf struct {
 	Newest int64  `json:"newest"`
 	Open   []open `json:"open"`
@@ -42,8 +42,8 @@ func (jsonCodec[T]) Decode(data []byte) (any, error) {
 	return value, json.Unmarshal(data, value)
 }
 
-// runGoka is the job in goka: events come by tenant, state is by series, so they go through a loop topic; windows are counts, sums and
-// extremes, without quantiles. What is open at the end stays in the table.
+// runGoka is the job in goka: events come by tenant, state is by series, so they go through a loop topic; windows are
+// counts, sums and extremes, without quantiles. What is open at the end stays in the table.
 func runGoka(ctx context.Context, brokers []string, topic, results string, records int) (report, error) {
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()

@@ -1,10 +1,10 @@
 // Command peers runs what a team would write, or take, instead of Vigie: one Go program a name, over a Kafka topic that
 // package bench/compare has filled. It is a module of its own, so that what it needs is no dependency of the product.
 //
-// A peer reads the topic from its beginning until it has read -records, does what it does with them, and prints one JSON
-// object: what it counted and what it cost. The job of those that aggregate: JSON events → key = tenant, name, labels → tumbling
-// windows of 10 s of event time, closed 5 s behind the newest event of the partition that is farthest behind → count, sum,
-// minimum, maximum, a DDSketch of α 0.0054 → one JSON result a series and window, to a topic.
+// A peer reads the topic from its beginning until it has read -records, does what it does with them, and prints one
+// JSON object: what it counted and what it cost. The job of those that aggregate: JSON events → key = tenant, name,
+// labels → tumbling windows of 10 s of event time, closed 5 s behind the newest event of the partition that is farthest
+// behind → count, sum, minimum, maximum, a DDSketch of α 0.0054 → one JSON result a series and window, to a topic.
 package main
 
 import (

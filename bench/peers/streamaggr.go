@@ -11,8 +11,8 @@ import (
 // batch is how many samples are pushed together.
 const batch = 1000
 
-// aggregation is the same job in VictoriaMetrics' own words, but that windows are those of arrival. Its results are counted
-// and dropped, which vmagent would send on.
+// aggregation is the same job in VictoriaMetrics' own words, but that windows are those of arrival. Its results are
+// counted and dropped, which vmagent would send on.
 const aggregation = `
 - interval: 10s
   outputs: [count_samples, "quantiles(0.5, 0.95, 0.99)"]

@@ -39,7 +39,8 @@ func cpuOf(t testing.TB, pid int) time.Duration {
 	return time.Duration(spent.Nano())
 }
 
-// memory is what is held at most while f runs, bytes above what was held before in this process, and by one statement on the server.
+// memory is what is held at most while f runs, bytes above what was held before in this process, and by one statement
+// on the server.
 func (d *database) memory(f func()) (here, there uint64) {
 	d.t.Helper()
 	runtime.GC()

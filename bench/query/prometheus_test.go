@@ -14,7 +14,8 @@ import (
 	"github.com/prometheus/prometheus/tsdb"
 )
 
-// tsdbOf is Prometheus' own storage with the samples that a scrape at each window's end would have taken of a size: totals, and gauges.
+// tsdbOf is Prometheus' own storage with the samples that a scrape at each window's end would have taken of a size:
+// totals, and gauges.
 func tsdbOf(t testing.TB, s size, end int64) *tsdb.DB {
 	t.Helper()
 	options := tsdb.DefaultOptions()

@@ -1,6 +1,6 @@
-// Package alerts tests the alert rules that deploy/prometheus ships, with the rule engine of Prometheus itself: that each
-// fires and rests as deploy/prometheus/vigie.rules.test.yml says (the format of `promtool test rules`), reads only metrics that
-// programs have, and has a runbook. It holds no rules.
+// Package alerts tests the alert rules that deploy/prometheus ships, with the rule engine of Prometheus itself: that
+// each fires and rests as deploy/prometheus/vigie.rules.test.yml says (the format of `promtool test rules`), reads only
+// metrics that programs have, and has a runbook. It holds no rules.
 package alerts_test
 
 import (

@@ -10,7 +10,8 @@ import (
 	"github.com/vigie-io/vigie/internal/notify"
 )
 
-// notifyAlerts sends the alerts of this process's partitions to Alertmanagers until ctx ends, in one session after the other.
+// notifyAlerts sends the alerts of this process's partitions to Alertmanagers until ctx ends, in one session after the
+// other.
 func notifyAlerts(ctx context.Context, cfg *config.Config, n *notify.Notifier, log *slog.Logger) error {
 	sessions(ctx, sinkRetryMin, sinkRetryMax, func() error {
 		source, err := kafka.NewAlerts(cfg.Kafka, log)

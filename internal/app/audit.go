@@ -21,8 +21,8 @@ type AuditRequest struct {
 	Repair bool
 }
 
-// AuditResults compares result records with what ClickHouse holds, table by table, and puts back what is missing when it
-// is asked to. found is called for every table: of what is missing, or was and has been put back.
+// AuditResults compares result records with what ClickHouse holds, table by table, and puts back what is missing when
+// it is asked to. found is called for every table: of what is missing, or was and has been put back.
 func AuditResults(ctx context.Context, cfg config.Config, of AuditRequest, log *slog.Logger, found func(table string, a verify.Audited)) error {
 	client, err := readyClickHouse(ctx, &cfg)
 	if err != nil {

@@ -12,8 +12,8 @@ import (
 	"github.com/vigie-io/vigie/internal/units"
 )
 
-// operatorClickHouse returns a client for an operator's command. Where the configuration names no password and the server
-// is that of `vigie dev` with this data directory, the password is the one that it made.
+// operatorClickHouse returns a client for an operator's command. Where the configuration names no password and the
+// server is that of `vigie dev` with this data directory, the password is the one that it made.
 func operatorClickHouse(cfg *config.Config) (*clickhouse.Client, error) {
 	of := cfg.ClickHouse
 	if of.Password == "" && of.PasswordFile == "" && slices.Equal(of.Addrs, []string{cfg.Dev.ClickHouseHTTP}) {

@@ -8,8 +8,8 @@ import (
 	"github.com/vigie-io/vigie/internal/config"
 )
 
-// CheckFiles reads the files that are part of a configuration, as the services do at their start: further keys, rules, and routes of
-// alerts. Files of secrets are not among them: they need not be where a configuration is checked.
+// CheckFiles reads the files that are part of a configuration, as the services do at their start: further keys, rules,
+// and routes of alerts. Files of secrets are not among them: they need not be where a configuration is checked.
 func CheckFiles(cfg *config.Config) error {
 	var errs []error
 	if _, err := auth.New(cfg.Auth, nil); err != nil {

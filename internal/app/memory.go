@@ -12,11 +12,12 @@ import (
 	"github.com/vigie-io/vigie/internal/units"
 )
 
-// runtimeShare of what the process may take is for the Go runtime. It does not count all: stacks of threads, pages of files.
+// runtimeShare of what the process may take is for the Go runtime. It does not count all: stacks of threads, pages of
+// files.
 const runtimeShare = 0.9
 
-// boundMemory tells the Go runtime how much memory there is, when the system bounds what the process may take: near that it collects garbage more
-// often, instead of being killed. GOMEMLIMIT in the environment is left as it is.
+// boundMemory tells the Go runtime how much memory there is, when the system bounds what the process may take: near
+// that it collects garbage more often, instead of being killed. GOMEMLIMIT in the environment is left as it is.
 func boundMemory(log *slog.Logger) {
 	limit := cgroupLimit("/sys/fs/cgroup", "/proc/self/cgroup")
 	if limit == math.MaxInt64 || debug.SetMemoryLimit(-1) != math.MaxInt64 {
@@ -27,8 +28,8 @@ func boundMemory(log *slog.Logger) {
 	log.Info("memory is bound by the control group", "limit", units.Bytes(limit))
 }
 
-// cgroupLimit is the least memory.max of the process's control group and those above it (version 2 of cgroups), in bytes; MaxInt64 when there is none.
-// root is where they are mounted, membership the file that names the process's.
+// cgroupLimit is the least memory.max of the process's control group and those above it (version 2 of cgroups), in
+// bytes; MaxInt64 when there is none. root is where they are mounted, membership the file that names the process's.
 func cgroupLimit(root, membership string) int64 {
 	limit := int64(math.MaxInt64)
 	for dir := ownGroup(membership); ; dir = filepath.Dir(dir) {

@@ -65,7 +65,8 @@ type metric struct {
 	labels           string
 }
 
-// recorder is a registry that remembers what was registered: metrics with labels show nothing until they are first used.
+// recorder is a registry that remembers what was registered: metrics with labels show nothing until they are first
+// used.
 type recorder struct {
 	*prometheus.Registry
 	t  *testing.T

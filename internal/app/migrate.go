@@ -33,7 +33,8 @@ func Migrate(ctx context.Context, cfg config.Config, dryRun bool, out io.Writer)
 	return nil
 }
 
-// PrintAccess writes the statements with which an administrator makes the users and rights of Vigie on a server of their own.
+// PrintAccess writes the statements with which an administrator makes the users and rights of Vigie on a server of
+// their own.
 func PrintAccess(cfg *config.Config, out io.Writer) error {
 	access, err := cfg.ClickHouse.Access()
 	if err != nil {

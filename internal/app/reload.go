@@ -21,7 +21,8 @@ import (
 )
 
 // reloader takes a changed configuration over while a service runs, at SIGHUP and at POST /-/reload: the limits of
-// tenants, the API keys and the Prometheus rules. A configuration that is not valid is refused whole, and the old one stays.
+// tenants, the API keys and the Prometheus rules. A configuration that is not valid is refused whole, and the old one
+// stays.
 type reloader struct {
 	limits  *tenants.Live
 	keys    *auth.Authenticator

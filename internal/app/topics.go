@@ -51,8 +51,8 @@ func (t *topics) ensure(ctx context.Context) error {
 	}
 }
 
-// opened calls open beside the first look at the topics, which a process that starts again need not wait for, and returns what it opened
-// when they are there. Until they are, it waits with nothing open.
+// opened calls open beside the first look at the topics, which a process that starts again need not wait for, and
+// returns what it opened when they are there. Until they are, it waits with nothing open.
 func opened[T interface{ Close() }](ctx context.Context, t *topics, open func() (T, error)) (T, error) {
 	if isClosed(t.there) {
 		return open()

@@ -28,7 +28,8 @@ type Verification struct {
 	Wait         time.Duration // for results that are not stored yet
 }
 
-// Verify counts the records of a source topic again and compares with ClickHouse; report is called for every difference.
+// Verify counts the records of a source topic again and compares with ClickHouse; report is called for every
+// difference.
 func Verify(ctx context.Context, cfg config.Config, of Verification, log *slog.Logger, report func(verify.Difference)) (verify.Summary, error) {
 	var signal events.Signal
 	if of.Topic != "" {

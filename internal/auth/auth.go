@@ -16,7 +16,8 @@ import (
 
 // Errors of Tenant, the same values as in package tenants.
 var (
-	// ErrUnauthenticated is returned without a credential or with an unknown one: HTTP 401, with Challenge as WWW-Authenticate.
+	// ErrUnauthenticated is returned without a credential or with an unknown one: HTTP 401, with Challenge as
+	// WWW-Authenticate.
 	ErrUnauthenticated = tenants.ErrUnauthenticated
 	// ErrForbidden is returned when the key is known and lacks the role: HTTP 403.
 	ErrForbidden = tenants.ErrForbidden

@@ -39,8 +39,8 @@ func (nowhere) Replaced(context.Context) (backfill.Replaced, error)           { 
 
 const benchSeries = 10_000
 
-// benchMetric makes the i-th of events as BenchmarkStep of package pipeline has them: 10,000 series of 5 labels, six events
-// of each every ten seconds, in the order of time.
+// benchMetric makes the i-th of events as BenchmarkStep of package pipeline has them: 10,000 series of 5 labels, six
+// events of each every ten seconds, in the order of time.
 func benchMetric(r *rand.Rand, start time.Time) func(i int) events.Metric {
 	all := make([]series.Labels, benchSeries)
 	for i := range all {
@@ -71,8 +71,8 @@ func benchRows(b *testing.B) int {
 	return n
 }
 
-// BenchmarkLoad is a file to encoded blocks on one worker; memory is the same events as records of the stream that are in
-// memory already, to encoded blocks, by one task: what a worker of the stream does of them.
+// BenchmarkLoad is a file to encoded blocks on one worker; memory is the same events as records of the stream that are
+// in memory already, to encoded blocks, by one task: what a worker of the stream does of them.
 func BenchmarkLoad(b *testing.B) {
 	rows, dir := benchRows(b), b.TempDir()
 	start := time.Now().Add(-48 * time.Hour).Truncate(time.Hour)

@@ -30,8 +30,8 @@ type text struct {
 	last  int64
 }
 
-// taker appends the next record of in to data. It says how many lines that are, none at the end, which it calls io.EOF. A last line
-// needs no line feed.
+// taker appends the next record of in to data. It says how many lines that are, none at the end, which it calls io.EOF.
+// A last line needs no line feed.
 type taker func(in *bufio.Reader, data []byte) (all []byte, lines int64, err error)
 
 // cut calls yield for the chunks of a text that begins with line first, as long as it returns true. The texts whose

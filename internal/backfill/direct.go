@@ -15,9 +15,9 @@ import (
 	"github.com/vigie-io/vigie/pkg/series"
 )
 
-// direct makes metrics of Parquet rows without writing and reading JSON between. It takes only rows of which it is plain that
-// the way over JSON gives the same event and no refusal; it leaves all others to that way, so that there is one place
-// where rows are judged.
+// direct makes metrics of Parquet rows without writing and reading JSON between. It takes only rows of which it is
+// plain that the way over JSON gives the same event and no refusal; it leaves all others to that way, so that there is
+// one place where rows are judged.
 type direct struct {
 	leaves []leaf
 	tenant string // of every row; "" takes the rows' own
@@ -235,7 +235,8 @@ func float(v *parquet.Value) (f float64, ok bool) {
 	return f, !math.IsNaN(f) && !math.IsInf(f, 0)
 }
 
-// moment is a timestamp, or Unix time of which the size tells the unit as in JSON. Times before 1970 and after 2262 are left.
+// moment is a timestamp, or Unix time of which the size tells the unit as in JSON. Times before 1970 and after 2262 are
+// left.
 func moment(v *parquet.Value, unit int64) (ns int64, ok bool) {
 	switch v.Kind() {
 	case parquet.Int64:

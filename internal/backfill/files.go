@@ -45,8 +45,8 @@ type file struct {
 	run      string            // name of what is kept
 }
 
-// find lists the files of patterns by name: of paths as filepath.Glob takes them, and s3://bucket/key with the same signs in
-// the key. A pattern without a file is an error.
+// find lists the files of patterns by name: of paths as filepath.Glob takes them, and s3://bucket/key with the same
+// signs in the key. A pattern without a file is an error.
 func find(ctx context.Context, patterns []string, s3 *S3Config) ([]*file, error) {
 	var files []*file
 	for _, pattern := range patterns {

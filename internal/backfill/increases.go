@@ -14,15 +14,17 @@ import (
 	"github.com/vigie-io/vigie/pkg/events"
 )
 
-// increases says whether a rollup needs samples in order. What such take of the files is kept in runs, sorted by time, and goes through
-// one task when all files are read.
+// increases says whether a rollup needs samples in order. What such take of the files is kept in runs, sorted by time,
+// and goes through one task when all files are read.
 func increases(r *rollup.Declared) bool { return r.Measure == rollup.MeasureIncrease }
 
-// increaseIdle is how long a cumulative series may be silent in files, in event time, before it may begin anew: they may hold a sample an
-// hour, so that it is longer than a stream's series_idle. What is forgotten is decided at the ends of chunks.
+// increaseIdle is how long a cumulative series may be silent in files, in event time, before it may begin anew: they
+// may hold a sample an hour, so that it is longer than a stream's series_idle. What is forgotten is decided at the ends
+// of chunks.
 const increaseIdle = 24 * time.Hour
 
-// filling is a pass over the samples of a set. Its chunks are in the ledger under the name of the set, like those of a file.
+// filling is a pass over the samples of a set. Its chunks are in the ledger under the name of the set, like those of a
+// file.
 type filling struct {
 	*worker
 	set     *set
@@ -36,7 +38,8 @@ type filling struct {
 	dropped map[events.Reason]uint64
 }
 
-// fill steps the samples of a set of increases: into windows, which are kept in a run, or into panes, which are inserted.
+// fill steps the samples of a set of increases: into windows, which are kept in a run, or into panes, which are
+// inserted.
 func (j *Job) fill(ctx context.Context, s *set) error {
 	f, err := j.newFilling(ctx, s)
 	if err != nil {

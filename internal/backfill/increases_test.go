@@ -41,8 +41,8 @@ func someIncreases() []rollup.Declared {
 	return all
 }
 
-// someCounters are samples of cumulative series that begin, and begin anew, with and without a start time, and of deltas, in the order of
-// time. Some times have several samples of a series, of which the first is the one to count.
+// someCounters are samples of cumulative series that begin, and begin anew, with and without a start time, and of
+// deltas, in the order of time. Some times have several samples of a series, of which the first is the one to count.
 func someCounters(n int) []events.Metric {
 	r, begin := rand.New(rand.NewPCG(11, 12)), time.Now().Add(-40*time.Hour).Truncate(time.Hour)
 	totals, starts := map[string]float64{}, map[string]int64{}
@@ -81,7 +81,8 @@ func someCounters(n int) []events.Metric {
 	return all
 }
 
-// Increases are those of the stream that has the samples in the order of time, bit for bit, though files have them in none.
+// Increases are those of the stream that has the samples in the order of time, bit for bit, though files have them in
+// none.
 func TestBackfilledIncreasesAreTheStreams(t *testing.T) {
 	all, rollups := someCounters(270_000), someIncreases() // more than a chunk of samples
 	stream, loaded := newDatabase(t), newDatabase(t)
@@ -130,8 +131,9 @@ func TestBackfilledIncreasesAreTheStreams(t *testing.T) {
 	}
 }
 
-// Increases that files brought are counted again from all of them in the order of time, of panes and of windows, beside a topic and alone: every
-// stored number that is changed is found. Of more samples than fit into memory nothing is said.
+// Increases that files brought are counted again from all of them in the order of time, of panes and of windows, beside
+// a topic and alone: every stored number that is changed is found. Of more samples than fit into memory nothing is
+// said.
 func TestIncreasesOfFilesAreRecounted(t *testing.T) {
 	all, rollups := someCounters(6_000), someIncreases()
 	d, dir := newDatabase(t), t.TempDir()

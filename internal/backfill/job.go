@@ -44,14 +44,15 @@ type Config struct {
 	// MaxPast and MaxFuture bound event times around the time when the file was first begun.
 	MaxPast, MaxFuture time.Duration
 	Decoder            events.Options
-	// InDoubt decides about chunks in doubt: "" ends with ErrInDoubt, "load" inserts them again, "skip" takes them for loaded.
+	// InDoubt decides about chunks in doubt: "" ends with ErrInDoubt, "load" inserts them again, "skip" takes them for
+	// loaded.
 	InDoubt string
 	// S3 is where s3:// is.
 	S3 S3Config
 	// Rollups are those that are declared; the signal's and tenant's are filled.
 	Rollups []rollup.Declared
-	// Runs is a folder for what windows hold, and samples of increases, while files are loaded; it is removed when both are written.
-	// Default <job>.windows.
+	// Runs is a folder for what windows hold, and samples of increases, while files are loaded; it is removed when both
+	// are written. Default <job>.windows.
 	Runs string
 	// SplitSessions lets sessions that touch such as are stored stay beside them.
 	SplitSessions bool
@@ -134,8 +135,8 @@ type Job struct {
 type Output interface {
 	// Note is a line for people.
 	Note(line string)
-	// Reject is a row that did not fit. The rows of a chunk come before it is finished; they come again when it is loaded
-	// again after a crash.
+	// Reject is a row that did not fit. The rows of a chunk come before it is finished; they come again when it is
+	// loaded again after a crash.
 	Reject(r *Reject) error
 	// Flush returns when the rejects are where a crash of the process leaves them.
 	Flush() error
@@ -419,8 +420,8 @@ const (
 	maxWait = 10 * time.Second
 )
 
-// retry calls try until it succeeds, ctx ends, or the block is refused. A database that is away delays a job and does not
-// end it.
+// retry calls try until it succeeds, ctx ends, or the block is refused. A database that is away delays a job and does
+// not end it.
 func (j *Job) retry(ctx context.Context, try func() error) error {
 	for wait := minWait; ; wait = min(2*wait, maxWait) {
 		err := try()

@@ -139,8 +139,8 @@ func (d *database) run(t testing.TB, cfg backfill.Config, change func(backfill.S
 	return sum, out, err
 }
 
-// contents is every row of every table, merged, sketch bytes included. When a series was last seen is left out: the stream
-// says it every few minutes only.
+// contents is every row of every table, merged, sketch bytes included. When a series was last seen is left out: the
+// stream says it every few minutes only.
 func (d *database) contents(t testing.TB) map[string]string {
 	t.Helper()
 	all := map[string]string{}

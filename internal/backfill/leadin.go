@@ -9,8 +9,9 @@ import (
 	"github.com/vigie-io/vigie/internal/tenants"
 )
 
-// leadIn takes the events that were refused and lie less than Replace.LeadIn before the range: what they say of cumulative series is kept
-// with the samples, and they count for nothing else. It leaves the dead letters of what does not lie there either.
+// leadIn takes the events that were refused and lie less than Replace.LeadIn before the range: what they say of
+// cumulative series is kept with the samples, and they count for nothing else. It leaves the dead letters of what does
+// not lie there either.
 func (w *worker) leadIn(s *stepper) {
 	of := w.Job.cfg.Replace
 	if of == nil || of.LeadIn == 0 || len(w.drained.Letters) == 0 {
@@ -56,8 +57,8 @@ func (j *Job) leads(at int64) bool {
 	return j.cfg.Replace != nil && at < j.cfg.Replace.From.UnixNano()
 }
 
-// arrive drops what samples of the lead-in counted; what they say of their series stays. The series are announced: they are not again with
-// the next rows.
+// arrive drops what samples of the lead-in counted; what they say of their series stays. The series are announced: they
+// are not again with the next rows.
 func (f *filling) arrive(ctx context.Context) error {
 	if err := takeWindows(f.task)(func(_, _ []byte) error { return nil }); err != nil {
 		return err

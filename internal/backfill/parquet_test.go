@@ -127,7 +127,8 @@ func TestParquetIsNDJSON(t *testing.T) {
 	}
 }
 
-// A column of the wrong type, and a file without a column that every event needs, end the run before anything is stored.
+// A column of the wrong type, and a file without a column that every event needs, end the run before anything is
+// stored.
 func TestParquetRefusesSchema(t *testing.T) {
 	type wrongType struct {
 		Time  int64  `parquet:"time"`

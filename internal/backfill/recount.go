@@ -28,7 +28,8 @@ func IsPattern(text string) bool {
 	return err == nil || strings.ContainsAny(text, `/*?[`)
 }
 
-// NewRecount finds the files of cfg.Patterns, which must be those that cfg.Job has loaded. Signal and Tenant are the job's.
+// NewRecount finds the files of cfg.Patterns, which must be those that cfg.Job has loaded. Signal and Tenant are the
+// job's.
 func NewRecount(ctx context.Context, cfg Config, store Lister) (*Recount, error) {
 	files, err := find(ctx, cfg.Patterns, &cfg.S3)
 	if err != nil {
@@ -115,7 +116,8 @@ func planField(plan, name string) (string, bool) {
 // Signal is that of the rows.
 func (r *Recount) Signal() events.Signal { return r.cfg.Signal }
 
-// Records calls fn for each row that became a record, with what became of its file. The record is valid during the call.
+// Records calls fn for each row that became a record, with what became of its file. The record is valid during the
+// call.
 func (r *Recount) Records(ctx context.Context, fn func(record *pipeline.Record, of *verify.LoadedFile) error) error {
 	for _, f := range r.files {
 		run, err := r.begin(ctx, f)

@@ -38,8 +38,8 @@ func (s *topic) Records(_ context.Context, from, to verify.Offsets, fn func(int3
 }
 func (s *topic) Refusals(context.Context, time.Time, func(verify.Refusal) error) error { return nil }
 
-// What files brought is counted again from them, beside a topic or alone: a row that was lost or doubled is found, in the very hours that a
-// topic alone cannot tell.
+// What files brought is counted again from them, beside a topic or alone: a row that was lost or doubled is found, in
+// the very hours that a topic alone cannot tell.
 func TestFilesAreRecounted(t *testing.T) {
 	all := someMetrics(4_000)
 	panes := rollup.Declared{Name: "by_service", From: events.Metrics, Where: `name == "m1"`, By: []string{"service"}}
@@ -155,8 +155,8 @@ func TestFilesAreRecounted(t *testing.T) {
 	f("*", "test", "1 more files")
 }
 
-// Windows that files brought are counted again from them, of all shapes, policies and measures, beside the stream's or alone: every stored number
-// that is changed is found.
+// Windows that files brought are counted again from them, of all shapes, policies and measures, beside the stream's or
+// alone: every stored number that is changed is found.
 func TestWindowsOfFilesAreRecounted(t *testing.T) {
 	var streamed, loaded []events.Metric
 	for i, m := range oldMetrics(3_000) {

@@ -15,19 +15,20 @@ import (
 	"github.com/vigie-io/vigie/pkg/events"
 )
 
-// ErrNotSwitched is returned by Job.Run when everything is loaded and may not be put in the place of the old for want of a
-// word from a person.
+// ErrNotSwitched is returned by Job.Run when everything is loaded and may not be put in the place of the old for want
+// of a word from a person.
 var ErrNotSwitched = errors.New("nothing is replaced")
 
-// Replace says which results the files' are put in the place of: those of Config.Signal and Config.Tenant from From to To.
+// Replace says which results the files' are put in the place of: those of Config.Signal and Config.Tenant from From to
+// To.
 type Replace struct {
 	From, To time.Time // whole hours; To is exclusive
 	// Empty lets a job without a single event leave nothing where there was something.
 	Empty bool
 	// Rejects lets a job go on of which rows were rejected.
 	Rejects bool
-	// LeadIn is how long before From the files' events say what cumulative series were, for increases in the range; they count for
-	// nothing else. 0s: they are rejected like all that is outside of the range.
+	// LeadIn is how long before From the files' events say what cumulative series were, for increases in the range;
+	// they count for nothing else. 0s: they are rejected like all that is outside of the range.
 	LeadIn time.Duration
 	// MaxPast is how late the stream takes events: what is younger may still grow, and is not replaced.
 	MaxPast time.Duration
@@ -59,13 +60,14 @@ type Replacement struct {
 	Job      string
 	Tenant   tenants.ID
 	From, To int64 // Unix hours, To exclusive
-	// Metrics are those that it has panes of; "" is all but Others, which other signals make, and declared rollups of other tenants.
+	// Metrics are those that it has panes of; "" is all but Others, which other signals make, and declared rollups of
+	// other tenants.
 	Metrics, Others []string
 	Windows         []ReplacedWindows
 }
 
-// ReplacedWindows are the closed windows of a metric that lie in the hours of a Replacement, or end at most Reach seconds after them: a
-// session ends a gap after its last event.
+// ReplacedWindows are the closed windows of a metric that lie in the hours of a Replacement, or end at most Reach
+// seconds after them: a session ends a gap after its last event.
 type ReplacedWindows struct {
 	Metric string
 	Reach  int64
@@ -87,12 +89,13 @@ func (r *Replacement) holds(metric string, start, end int64) bool {
 type Replacer interface {
 	// CanReplace is why the store cannot do it at all, or nil.
 	CanReplace() error
-	// Stage returns where the blocks of a generation go, where nobody reads them. Windows that it is to replace meet none of its.
+	// Stage returns where the blocks of a generation go, where nobody reads them. Windows that it is to replace meet
+	// none of its.
 	Stage(ctx context.Context, r *Replacement) (Store, error)
 	// Published says whether the generation has been put in the place of others, ever.
 	Published(ctx context.Context, gen uint64) (bool, error)
-	// Publish puts it there: who reads sees what was there before or the generation, and never a part of each. It may be
-	// called again after an error or a crash, and does the rest.
+	// Publish puts it there: who reads sees what was there before or the generation, and never a part of each. It may
+	// be called again after an error or a crash, and does the rest.
 	Publish(ctx context.Context, r *Replacement) error
 	// Finish deletes what a published generation has replaced, and where it was staged. It may be called again.
 	Finish(ctx context.Context, r *Replacement) error
@@ -201,7 +204,8 @@ func (j *Job) replace(ctx context.Context, files []*file) (Summary, error) {
 // Replaced are replacements of the past.
 type Replaced []Replacement
 
-// Find returns one that the stream's rows of this metric and time (Unix seconds) are hidden behind, nil when there is none.
+// Find returns one that the stream's rows of this metric and time (Unix seconds) are hidden behind, nil when there is
+// none.
 func (all Replaced) Find(tenant, metric string, start int64) *Replacement {
 	hour := start / 3600
 	return all.find(tenant, func(r *Replacement) bool { return r.From <= hour && hour < r.To && r.of(metric) })
@@ -221,8 +225,8 @@ func (all Replaced) find(tenant string, is func(*Replacement) bool) *Replacement
 	return nil
 }
 
-// hidden is an error when a row that was drained would be hidden: what is put in the place of others is all there is, and to
-// add to it without being seen would lose it.
+// hidden is an error when a row that was drained would be hidden: what is put in the place of others is all there is,
+// and to add to it without being seen would lose it.
 func (w *worker) hidden() error {
 	if len(w.replaced) == 0 || w.Job.cfg.Replace != nil {
 		return nil

@@ -303,8 +303,8 @@ func (c *windowCase) recount(t *testing.T, d *database, streamed []events.Metric
 	}
 }
 
-// A session whose events all lie in the hours is replaced, though it ends after them. One that has others stays, and is not joined by what is
-// put beside it.
+// A session whose events all lie in the hours is replaced, though it ends after them. One that has others stays, and is
+// not joined by what is put beside it.
 func TestReplaceSessions(t *testing.T) {
 	d, dir, hour := newDatabase(t), t.TempDir(), time.Now().Truncate(time.Hour)
 	from, to := hour.Add(-9*time.Hour), hour.Add(-8*time.Hour)
@@ -497,7 +497,8 @@ func newWindowCase() *windowCase {
 	return c
 }
 
-// events are n events from one time to another, in bursts with silence around the edges of the hours, other ones for every seed.
+// events are n events from one time to another, in bursts with silence around the edges of the hours, other ones for
+// every seed.
 func (c *windowCase) events(n int, seed uint64, from, to time.Time, of ...string) []events.Metric {
 	r := rand.New(rand.NewPCG(seed, 1))
 	all := make([]events.Metric, n)
@@ -543,8 +544,8 @@ func (c *windowCase) seen(t testing.TB, d *database, tenant tenants.ID, within b
 	return all
 }
 
-// Windows of all shapes, policies and measures, and panes of declared rollups, change with the panes of their events, at once; those that
-// reach over an edge of the hours stay, as do those of others.
+// Windows of all shapes, policies and measures, and panes of declared rollups, change with the panes of their events,
+// at once; those that reach over an edge of the hours stay, as do those of others.
 func TestReplaceWindows(t *testing.T) {
 	c, d, fresh, dir := newWindowCase(), newDatabase(t), newDatabase(t), t.TempDir()
 	old, next := filepath.Join(dir, "old.ndjson"), filepath.Join(dir, "new.ndjson")
@@ -633,7 +634,8 @@ func TestReplaceWindows(t *testing.T) {
 	}
 	same(t, c.seen(t, d, "acme", true), want)
 
-	// Replaced again, in a part of the hours: windows that reach over the edges of that part are still those of the first.
+	// Replaced again, in a part of the hours: windows that reach over the edges of that part are still those of the
+	// first.
 	inner := &windowCase{c.from.Add(time.Hour), c.to, c.rollups}
 	few := inner.events(300, 3, inner.from, inner.to, "acme")
 	write(t, filepath.Join(dir, "few.ndjson"), ndjson(few))
@@ -649,8 +651,8 @@ func TestReplaceWindows(t *testing.T) {
 	same(t, inner.seen(t, d, "acme", false), around)
 }
 
-// Replaced by the very samples that are there, increases stay what they are when the files begin with a lead-in; without one each series
-// misses its first interval. Samples of the lead-in count for nothing themselves.
+// Replaced by the very samples that are there, increases stay what they are when the files begin with a lead-in;
+// without one each series misses its first interval. Samples of the lead-in count for nothing themselves.
 func TestReplaceLeadIn(t *testing.T) {
 	c, d, dir := newWindowCase(), newDatabase(t), t.TempDir()
 	of := func(m *events.Metric) string { return m.Tenant + " " + m.Labels[0].Value + m.Labels[1].Value }

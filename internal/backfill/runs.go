@@ -16,8 +16,8 @@ import (
 	"github.com/klauspost/compress/zstd"
 )
 
-// runs are what is kept of chunks and files until all are read, in files of a folder: keys with values, ascending. A run that is there is
-// whole. One that is missing is made again from the rows, so that the folder may be lost.
+// runs are what is kept of chunks and files until all are read, in files of a folder: keys with values, ascending. A
+// run that is there is whole. One that is missing is made again from the rows, so that the folder may be lost.
 type runs struct {
 	dir, suffix string
 	// join appends the value of a key that several runs have.
@@ -76,7 +76,8 @@ func pack(out io.Writer, fill func(put) error) error {
 	return errors.Join(err, text.Flush(), packed.Close())
 }
 
-// merge calls fn for the records of runs, ascending in key and each key once: values of a key are joined, in the order of names.
+// merge calls fn for the records of runs, ascending in key and each key once: values of a key are joined, in the order
+// of names.
 func (r *runs) merge(names []string, fn put) error {
 	names = slices.Clone(names)
 	for round := 0; len(names) > mostRuns; round++ {

@@ -21,8 +21,8 @@ import (
 
 const s3Scheme = "s3://"
 
-// S3Config says where s3:// is and who asks. Without keys they are looked for as AWS' own tools do: AWS_ACCESS_KEY_ID and
-// AWS_SECRET_ACCESS_KEY, ~/.aws/credentials, the role of the machine.
+// S3Config says where s3:// is and who asks. Without keys they are looked for as AWS' own tools do: AWS_ACCESS_KEY_ID
+// and AWS_SECRET_ACCESS_KEY, ~/.aws/credentials, the role of the machine.
 type S3Config struct {
 	// Endpoint is the URL of the service, such as https://s3.example.com:9000. Default https://s3.amazonaws.com.
 	Endpoint string `yaml:"endpoint"`
@@ -34,8 +34,8 @@ type S3Config struct {
 	SecretKey units.Secret `yaml:"secret_key"`
 	// SecretKeyFile holds the secret key in its first line, instead of secret_key.
 	SecretKeyFile string `yaml:"secret_key_file"`
-	// PathStyle puts buckets into the path of URLs and not into the host name. Default false: the path is used where the
-	// endpoint is not one of the large providers.
+	// PathStyle puts buckets into the path of URLs and not into the host name. Default false: the path is used where
+	// the endpoint is not one of the large providers.
 	PathStyle bool `yaml:"path_style"`
 }
 
@@ -116,9 +116,9 @@ func objects(ctx context.Context, pattern string, cfg *S3Config) (files []*file,
 	return files, ctx.Err()
 }
 
-// object is a file in an S3 bucket. Every read asks for the ETag that was listed, so that no two reads see different bytes. (What
-// a file is in the ledger is its hash all the same: an ETag is not one where the object came in parts or is encrypted, and
-// another service gives the same bytes another.)
+// object is a file in an S3 bucket. Every read asks for the ETag that was listed, so that no two reads see different
+// bytes. (What a file is in the ledger is its hash all the same: an ETag is not one where the object came in parts or
+// is encrypted, and another service gives the same bytes another.)
 type object struct {
 	client      *minio.Core
 	bucket, key string
@@ -134,7 +134,8 @@ type objectReader struct {
 	ctx context.Context
 }
 
-// bodyTries bounds how often a part is asked for again after its body broke off. Requests that get no answer are repeated by the client.
+// bodyTries bounds how often a part is asked for again after its body broke off. Requests that get no answer are
+// repeated by the client.
 const bodyTries = 5
 
 // ReadAt gets one range.

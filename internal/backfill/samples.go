@@ -12,8 +12,8 @@ import (
 	"github.com/vigie-io/vigie/pkg/series"
 )
 
-// samples are the metrics of a chunk that rollups of measure increase take. As records of a run they are sorted by time, tenant and series:
-// the key is these three, the value what samples have beside, one after the other.
+// samples are the metrics of a chunk that rollups of measure increase take. As records of a run they are sorted by
+// time, tenant and series: the key is these three, the value what samples have beside, one after the other.
 type samples struct {
 	names map[string]string
 	all   []sample
@@ -91,8 +91,8 @@ type sampleReader struct {
 // mostKnown bounds the series that are kept taken apart.
 const mostKnown = 1 << 16
 
-// each calls fn for the samples of a record. Of those that a series has at one time the one of the earliest start comes first, and then the
-// greatest: of a cumulative series only the first counts.
+// each calls fn for the samples of a record. Of those that a series has at one time the one of the earliest start comes
+// first, and then the greatest: of a cumulative series only the first counts.
 func (r *sampleReader) each(key, value []byte, fn func(*events.Metric)) error {
 	if len(key) < 8 {
 		return errSample

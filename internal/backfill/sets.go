@@ -15,11 +15,13 @@ import (
 	"github.com/vigie-io/vigie/pkg/series"
 )
 
-// set are the files that a run fills a rollup from together, as one input that has an end: no event of it is late, samples come in the
-// order of time, and when all chunks have been taken every window closes. Until then what windows hold, and samples, are kept in runs (runs.go).
+// set are the files that a run fills a rollup from together, as one input that has an end: no event of it is late,
+// samples come in the order of time, and when all chunks have been taken every window closes. Until then what windows
+// hold, and samples, are kept in runs (runs.go).
 //
-// The ledger has an entry for each of its files and each rollup: begun before the first row is written, finished after the last. Rows of windows have
-// the set as their part, so that whatever is written again replaces itself; files of other sets add up with them, as partitions of the stream do.
+// The ledger has an entry for each of its files and each rollup: begun before the first row is written, finished after
+// the last. Rows of windows have the set as their part, so that whatever is written again replaces itself; files of
+// other sets add up with them, as partitions of the stream do.
 type set struct {
 	rollup  *rollup.Declared
 	rule    uint64
@@ -113,8 +115,8 @@ func (j *Job) setOf(rollup *rollup.Declared, files []*file, known map[string]map
 	return s, nil
 }
 
-// part is what rows of the set have in the place of a source partition. The ledger of a replacement names its generation: rows of
-// another are others.
+// part is what rows of the set have in the place of a source partition. The ledger of a replacement names its
+// generation: rows of another are others.
 func (s *set) part(ledger string) string { return partOf(ledger, s.name) }
 
 func partOf(ledger, name string) string {

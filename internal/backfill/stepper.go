@@ -38,8 +38,8 @@ func (s *stepper) made(row int64, write func(dst []byte) []byte) {
 	s.record(row, s.arena[start:len(s.arena):len(s.arena)])
 }
 
-// metric takes a row that is an event already. It returns false, and leaves the row, when the row has to come as a record,
-// to be refused.
+// metric takes a row that is an event already. It returns false, and leaves the row, when the row has to come as a
+// record, to be refused.
 func (s *stepper) metric(m *events.Metric) bool {
 	if s.each != nil {
 		return false

@@ -13,8 +13,8 @@ var ErrRefused = errors.New("block refused")
 
 // Store is where blocks and the ledger go. It must be safe for concurrent use.
 type Store interface {
-	// Insert stores one native block of a result table, or finds that it was stored before under the token. After an error
-	// that does not wrap ErrRefused the same call may be repeated.
+	// Insert stores one native block of a result table, or finds that it was stored before under the token. After an
+	// error that does not wrap ErrRefused the same call may be repeated.
 	Insert(ctx context.Context, table, token string, rows int, block []byte) error
 	// Entries returns what the ledger says of a file of a job, in no order; of each chunk once.
 	Entries(ctx context.Context, job, file string) ([]Entry, error)
@@ -24,8 +24,8 @@ type Store interface {
 	Mark(ctx context.Context) (uint64, error)
 	// Note notes which hours a job adds to, before it does.
 	Note(ctx context.Context, job string, hours []Hours) error
-	// Meets returns which of some rows of windows, by their indexes, have a window that is stored of another part: one of the same series, rule
-	// and bounds, or of sessions one that overlaps. Late rows are none.
+	// Meets returns which of some rows of windows, by their indexes, have a window that is stored of another part: one
+	// of the same series, rule and bounds, or of sessions one that overlaps. Late rows are none.
 	Meets(ctx context.Context, rows *windowed.Rows, of []int) ([]int, error)
 	// Replaced is all that jobs have ever put in the place of other results.
 	Replaced(ctx context.Context) (Replaced, error)

@@ -13,8 +13,8 @@ import (
 	"github.com/vigie-io/vigie/pkg/windows"
 )
 
-// ErrTouches is returned by Job.Run, before a window is written, when sessions of the files touch such as are stored: they are
-// one session, and would stay two.
+// ErrTouches is returned by Job.Run, before a window is written, when sessions of the files touch such as are stored:
+// they are one session, and would stay two.
 var ErrTouches = errors.New("sessions touch such as are stored")
 
 // closeWindows writes the windows of all sets that have any.
@@ -67,8 +67,8 @@ func names(sets []*set) (names []string) {
 	return names
 }
 
-// eachWindows calls fn for the rows of all sets: the same blocks whenever the sets are the same. A replacement leaves out windows that
-// reach over an edge of its hours, and counts them by rule: the files hold but a part of their events.
+// eachWindows calls fn for the rows of all sets: the same blocks whenever the sets are the same. A replacement leaves
+// out windows that reach over an edge of its hours, and counts them by rule: the files hold but a part of their events.
 func (j *Job) eachWindows(across map[uint64]int, fn func(*windowed.Rows) error) error {
 	parts, rules := map[uint64]string{}, []*windowed.Rule{}
 	var ordered []string
@@ -99,7 +99,8 @@ func (j *Job) eachWindows(across map[uint64]int, fn func(*windowed.Rows) error) 
 	return closing.Rest(fn)
 }
 
-// apart is an error when sessions touch such as are stored, of rollups that do not divert them. What is begun has been looked at.
+// apart is an error when sessions touch such as are stored, of rollups that do not divert them. What is begun has been
+// looked at.
 func (j *Job) apart(ctx context.Context) error {
 	asked, resumed := map[uint64]bool{}, false
 	for _, set := range j.windowed() {

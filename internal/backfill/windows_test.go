@@ -97,8 +97,8 @@ func (d *database) api(t testing.TB) map[string]string {
 	return map[string]string{"api.windows": d.sql(t, "acme", "SELECT * EXCEPT (sketch, distinct_state), hex(CAST(sketch, 'String')), hex(CAST(distinct_state, 'String')) FROM api.windows ORDER BY ALL")}
 }
 
-// Windows of all shapes, policies and measures are those of the stream, bit for bit, though their events lie in several files
-// and chunks out of order; readers see the same.
+// Windows of all shapes, policies and measures are those of the stream, bit for bit, though their events lie in several
+// files and chunks out of order; readers see the same.
 func TestBackfilledWindowsAreTheStreams(t *testing.T) {
 	all := oldMetrics(6_000)
 	stream, loaded := newDatabase(t), newDatabase(t)
@@ -175,8 +175,8 @@ func TestBackfillOfALaterRollup(t *testing.T) {
 	}
 }
 
-// Backfill beside stored windows: aligned ones add up, those that stay as they were invoiced have what was loaded beside them, and
-// sessions that would have to become one are refused, unless the operator has them stay two.
+// Backfill beside stored windows: aligned ones add up, those that stay as they were invoiced have what was loaded
+// beside them, and sessions that would have to become one are refused, unless the operator has them stay two.
 func TestBackfillBesideStoredWindows(t *testing.T) {
 	start := time.Now().Add(-24 * time.Hour).Truncate(time.Hour)
 	event := func(at time.Duration, user string) events.Metric {
@@ -231,8 +231,8 @@ func TestBackfillBesideStoredWindows(t *testing.T) {
 	f("late_windows", "aside", "a 59 1")
 }
 
-// A job that was interrupted while it wrote windows goes on with the same files only: with others the part of rows would be
-// another, and what is there would count twice.
+// A job that was interrupted while it wrote windows goes on with the same files only: with others the part of rows
+// would be another, and what is there would count twice.
 func TestBackfillOfOtherFilesAfterAnInterruption(t *testing.T) {
 	all := oldMetrics(1_000)
 	d, dir := newDatabase(t), t.TempDir()

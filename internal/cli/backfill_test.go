@@ -22,8 +22,8 @@ import (
 
 const backfillPassword = "service-password-1"
 
-// gate stands between a command and ClickHouse. It counts blocks, and at the one it waits for calls stop before or after
-// the block is passed on.
+// gate stands between a command and ClickHouse. It counts blocks, and at the one it waits for calls stop before or
+// after the block is passed on.
 type gate struct {
 	mu     sync.Mutex
 	blocks int
@@ -141,8 +141,8 @@ func (c *backfillCommand) count(t *testing.T) string {
 	return n
 }
 
-// The program as a person and a script see it: exit codes, lines on a pipe, the file of rejects, and that neither Ctrl-C
-// nor kill -9, before or after a block is stored, loses or doubles an event.
+// The program as a person and a script see it: exit codes, lines on a pipe, the file of rejects, and that neither
+// Ctrl-C nor kill -9, before or after a block is stored, loses or doubles an event.
 func TestBackfillCommand(t *testing.T) {
 	c := newBackfillCommand(t)
 	at := time.Now().Add(-time.Hour).Unix()

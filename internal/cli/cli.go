@@ -103,7 +103,8 @@ func fail(s Streams, name string, err error) int {
 	return exitFailure
 }
 
-// misused says what is wrong with how a command was called, and where its flags are listed: all of them here would hide it.
+// misused says what is wrong with how a command was called, and where its flags are listed: all of them here would hide
+// it.
 func misused(s Streams, name string, err error) int {
 	fmt.Fprintf(s.Err, "%s: %v\n`%s -help` says how it is called\n", name, err, name)
 	return exitUsage

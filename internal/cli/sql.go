@@ -115,8 +115,8 @@ func sqlStatements(argument, file string, in io.Reader) ([]string, error) {
 	return statements, nil
 }
 
-// splitSQL cuts a script at semicolons that end a line, as people write them. What is cut wrong, in the middle of a string
-// of several lines, the server refuses; nothing that writes can run.
+// splitSQL cuts a script at semicolons that end a line, as people write them. What is cut wrong, in the middle of a
+// string of several lines, the server refuses; nothing that writes can run.
 func splitSQL(script string) (statements []string) {
 	var statement strings.Builder
 	add := func() {

@@ -36,7 +36,8 @@ func (s *screen) String() string {
 	return s.text.String()
 }
 
-// A person types statements of several lines, completes a name, cancels a query, asks for help, and finds the history again.
+// A person types statements of several lines, completes a name, cancels a query, asks for help, and finds the history
+// again.
 func TestSQLConsole(t *testing.T) {
 	asked, cancelled := make(chan string, 100), make(chan struct{}, 1)
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

@@ -57,7 +57,8 @@ func TestViewsMerge(t *testing.T) {
 		fmt.Sprintf(`"m","shop","gauge","s","help 3","{'service':'shop'}",%d`, at+3))
 }
 
-// A series that has ended has no last value in SQL, and is not there in PromQL until it begins again, whichever of a pane's parts says so.
+// A series that has ended has no last value in SQL, and is not there in PromQL until it begins again, whichever of a
+// pane's parts says so.
 func TestEndedSeries(t *testing.T) {
 	server, client := migrated(t, nil)
 	ask(t, server, "SYSTEM STOP MERGES")

@@ -27,8 +27,8 @@ var (
 // NewBackfill writes through client.
 func NewBackfill(client *Client) *Backfill { return &Backfill{client} }
 
-// behind lets the server's threads give way to those of the stream's inserts and of queries, where the server may say so
-// to its system (CAP_SYS_NICE).
+// behind lets the server's threads give way to those of the stream's inserts and of queries, where the server may say
+// so to its system (CAP_SYS_NICE).
 var behind = map[string]string{"os_thread_priority": "10"}
 
 // Insert implements backfill.Store.
@@ -100,7 +100,8 @@ SETTINGS async_insert = 0 SELECT %s, %s, %d, %d, %s, %s, fromUnixTimestamp64Mill
 	return nil
 }
 
-// Mark implements backfill.Store: a table of a single node numbers its parts one after another; replicated ones log them.
+// Mark implements backfill.Store: a table of a single node numbers its parts one after another; replicated ones log
+// them.
 func (b *Backfill) Mark(ctx context.Context) (uint64, error) {
 	query := "SELECT toUInt64(max(max_block_number)) FROM system.parts WHERE database = 'vigie' AND (table LIKE 'rollups%' OR table LIKE 'services%' OR table = 'series')"
 	if b.client.cfg.Cluster != "" {
@@ -132,7 +133,8 @@ func (b *Backfill) Note(ctx context.Context, job string, hours []backfill.Hours)
 	return nil
 }
 
-// Added says which panes plain backfills, but for one job, have added to: those of a metric that begin at start, Unix seconds.
+// Added says which panes plain backfills, but for one job, have added to: those of a metric that begin at start, Unix
+// seconds.
 func (b *Backfill) Added(ctx context.Context, but string) (func(tenant, metric string, start int64) bool, error) {
 	type of struct{ tenant, metric string }
 	added := map[of][]backfill.Hours{}

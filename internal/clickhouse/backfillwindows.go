@@ -45,7 +45,8 @@ func windowOwner(rows *windowed.Rows, i int) string {
 	return fmt.Sprintf("%s\t%s\t%s\t%d", rows.Tenant[i], rows.Metric[i], rows.Series[i], rows.Rule[i])
 }
 
-// overlapping are the windows, in Unix seconds, that others have stored of the series of some rows, about the time of these.
+// overlapping are the windows, in Unix seconds, that others have stored of the series of some rows, about the time of
+// these.
 func (b *Backfill) overlapping(ctx context.Context, rows *windowed.Rows, some []int, where string) (map[string][]windows.Window, error) {
 	from, to := int64(math.MaxInt64), int64(math.MinInt64)
 	sets := map[string]map[string]bool{}

@@ -12,10 +12,12 @@ import (
 	"github.com/vigie-io/vigie/internal/tenants"
 )
 
-// Cardinality counts a tenant's series of panes seen at or after since (Unix ms), by label, with the most frequent values of
-// each label, at most so many. One pass over the series table; what is returned is bounded by the number of label names.
+// Cardinality counts a tenant's series of panes seen at or after since (Unix ms), by label, with the most frequent
+// values of each label, at most so many. One pass over the series table; what is returned is bounded by the number of
+// label names.
 func (s *Store) Cardinality(ctx context.Context, tenant tenants.ID, since int64, most int) (*promql.Cardinality, error) {
-	// groupArraySorted keeps the least: counts turned round, so that the most frequent come first and equal ones by value.
+	// groupArraySorted keeps the least: counts turned round, so that the most frequent come first and equal ones by
+	// value.
 	top := "groupArraySorted(" + strconv.Itoa(most) + ")((-toInt64(n), value))"
 	query := `SELECT name, count() AS different, sum(n) AS having, sum(n * length(value)) AS bytes,
     arrayMap(t -> t.2, ` + top + ` AS top) AS values, arrayMap(t -> toUInt64(-t.1), top) AS counts

@@ -242,8 +242,8 @@ func (c *Client) rows(ctx context.Context, query string) (string, error) {
 	return string(body), err
 }
 
-// tabbed runs a query that ends in FORMAT TabSeparated, or its raw form, and calls each with the fields of each row of the answer, so
-// many as columns says. They are not unescaped.
+// tabbed runs a query that ends in FORMAT TabSeparated, or its raw form, and calls each with the fields of each row of
+// the answer, so many as columns says. They are not unescaped.
 func (c *Client) tabbed(ctx context.Context, query string, columns int, each func(fields []string) error) error {
 	answer, err := c.rows(ctx, query)
 	if err != nil {

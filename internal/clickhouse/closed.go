@@ -15,7 +15,8 @@ import (
 )
 
 // Windows calls yield for every closed window of the asked series, series by ID and windows by end and start ascending,
-// parts and rules added up as api.windows does. The window is valid during the call only. An error of yield ends the read.
+// parts and rules added up as api.windows does. The window is valid during the call only. An error of yield ends the
+// read.
 func (s *Store) Windows(ctx context.Context, tenant tenants.ID, q promql.WindowQuery, yield func(id series.ID, w *promql.Closed) error) error {
 	if len(q.IDs) == 0 || q.From > q.To {
 		return nil

@@ -85,8 +85,8 @@ func recount(t testing.TB, r *closedRule, evs []measured) map[int]map[windows.Wi
 	return out
 }
 
-// versions are the rows that source partitions write for a window: of each one or several versions, the last of which has
-// all of its events.
+// versions are the rows that source partitions write for a window: of each one or several versions, the last of which
+// has all of its events.
 func versions(random *rand.Rand, r *closedRule, of int, w windows.Window, evs []measured) (rows []*windowed.Rows) {
 	parts := map[int][]measured{}
 	for _, e := range evs {
@@ -174,8 +174,8 @@ func (a *asker) matrix(query string, from, to, step int64) map[string]map[int64]
 	return out
 }
 
-// Closed windows in PromQL equal a plain loop over the events: whatever the partitions they came from, versions and order
-// of their rows, at every time between their ends, and nothing that some partition has not closed.
+// Closed windows in PromQL equal a plain loop over the events: whatever the partitions they came from, versions and
+// order of their rows, at every time between their ends, and nothing that some partition has not closed.
 func TestClosedWindowsInPromQL(t *testing.T) {
 	server, client := migrated(t, nil)
 	base := int64(today(t, server))
@@ -214,7 +214,8 @@ func TestClosedWindowsInPromQL(t *testing.T) {
 	}
 }
 
-// Windows of a backfill stand in PromQL where a plain loop over the rows of the files has them, in whatever order these are.
+// Windows of a backfill stand in PromQL where a plain loop over the rows of the files has them, in whatever order these
+// are.
 func TestBackfilledWindowsInPromQL(t *testing.T) {
 	server, client := migrated(t, nil)
 	base := int64(today(t, server))
@@ -345,8 +346,8 @@ func checkClosed(t *testing.T, ask *asker, r *closedRule, held map[int]map[windo
 	}
 }
 
-// standing is the result that stands at a time: that of the latest window that has ended and is closed everywhere, unless the
-// next is closed too and was empty.
+// standing is the result that stands at a time: that of the latest window that has ended and is closed everywhere,
+// unless the next is closed too and was empty.
 func standing(r *closedRule, byWindow map[windows.Window][]measured, second, closed int64, facet func([]float64) float64) (value float64, stands bool) {
 	var latest windows.Window
 	for w := range byWindow {

@@ -20,9 +20,9 @@ import (
 // panesPerBlock is about how many panes one block of Columns' answer holds.
 const panesPerBlock = 1 << 18
 
-// Columns calls yield once for every asked series that has panes. The server neither sorts nor merges: it appends the rows of each series to
-// arrays, which costs little more than to read them; rows of one pane that are not merged yet are merged here. q asks for one of
-// Count, Sum and Last.
+// Columns calls yield once for every asked series that has panes. The server neither sorts nor merges: it appends the
+// rows of each series to arrays, which costs little more than to read them; rows of one pane that are not merged yet
+// are merged here. q asks for one of Count, Sum and Last.
 func (s *Store) Columns(ctx context.Context, tenant tenants.ID, q promql.PaneQuery, yield func(id series.ID, c *promql.PaneColumn) error) error {
 	query, err := columnsQuery(tenant, &q)
 	if err != nil || len(q.IDs) == 0 || q.From >= q.To {
@@ -108,7 +108,8 @@ func (c *columnReader) yield(rows int, yield func(series.ID, *promql.PaneColumn)
 	return nil
 }
 
-// merge fills column with the rows of a series. Times are of levels, of which the latest counts, and the greatest of those; else values add up.
+// merge fills column with the rows of a series. Times are of levels, of which the latest counts, and the greatest of
+// those; else values add up.
 func (c *columnReader) merge(starts []uint32, values []float64, times []int64) {
 	out := &c.column
 	out.Starts, out.Values, out.Times = out.Starts[:0], out.Values[:0], out.Times[:0]
@@ -156,7 +157,8 @@ func rollupsOf(tier promql.Tier) (table string, err error) {
 	return table, nil
 }
 
-// panesWhere is the condition on rows r of rollups: of a tenant, a metric and a time, those that which says, and no others' generations.
+// panesWhere is the condition on rows r of rollups: of a tenant, a metric and a time, those that which says, and no
+// others' generations.
 func panesWhere(tenant tenants.ID, q *promql.PaneQuery, which string) string {
 	of := literal(string(tenant))
 	return strings.Join([]string{"tenant = " + of, "metric = " + literal(q.Metric), which, "ts >= " + seconds(q.From), "ts < " + seconds(q.To), migrations.Visible("r", of)}, " AND ")

@@ -39,8 +39,8 @@ type Config struct {
 	SQLPasswordFile string `yaml:"sql_password_file"`
 	// Longest time of one read for PromQL and one schema statement, on the server and on the wire. Default 30s.
 	Timeout time.Duration `yaml:"timeout"`
-	// Longest time of one insert. It is tried again under the same token, so what a busy server cannot do in that time it
-	// must not be asked for ever: far longer than the slowest insert in the worst hour. Default 10m.
+	// Longest time of one insert. It is tried again under the same token, so what a busy server cannot do in that time
+	// it must not be asked for ever: far longer than the slowest insert in the worst hour. Default 10m.
 	InsertTimeout time.Duration `yaml:"insert_timeout"`
 	// Longest wait for a connection to one address. Default 3s.
 	DialTimeout time.Duration `yaml:"dial_timeout"`

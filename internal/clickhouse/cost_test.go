@@ -17,8 +17,8 @@ import (
 	"github.com/vigie-io/vigie/pkg/series"
 )
 
-// BenchmarkInsert is what the server pays for a row of results in all tiers, with so many events in it: processor time of its process until
-// nothing is merged any more. Two blocks hold a pane, as of epochs of 5 s; values are latencies.
+// BenchmarkInsert is what the server pays for a row of results in all tiers, with so many events in it: processor time
+// of its process until nothing is merged any more. Two blocks hold a pane, as of epochs of 5 s; values are latencies.
 func BenchmarkInsert(b *testing.B) {
 	for _, events := range []int{18, 118} {
 		b.Run(fmt.Sprintf("events=%d", events), func(b *testing.B) {
@@ -96,8 +96,8 @@ func processorOf(b *testing.B, server *testkit.Server) float64 {
 	return (user + system) / 100 // ticks of the kernel
 }
 
-// BenchmarkAnnounced is what the server pays for a series that is announced, until nothing is merged any more, and what of it is for the
-// values of its labels: blocks of 20,000 series of ten metrics, each series with a label of its own.
+// BenchmarkAnnounced is what the server pays for a series that is announced, until nothing is merged any more, and what
+// of it is for the values of its labels: blocks of 20,000 series of ten metrics, each series with a label of its own.
 func BenchmarkAnnounced(b *testing.B) {
 	for name, drop := range map[string]string{"whole": "", "without=label_values": "DROP VIEW vigie.label_values_mv SYNC"} {
 		b.Run(name, func(b *testing.B) {

@@ -90,8 +90,8 @@ func (Encoder) EncodeSeries(dst []byte, rows *pipeline.SeriesRows) ([]byte, erro
 	return b.end(pipeline.TableSeries)
 }
 
-// EncodeWindows appends the block of pipeline.TableWindows, with the columns of kept measures when rows have any. It trusts that
-// rows.Sketch and rows.Distinct hold a state a row.
+// EncodeWindows appends the block of pipeline.TableWindows, with the columns of kept measures when rows have any. It
+// trusts that rows.Sketch and rows.Distinct hold a state a row.
 func (Encoder) EncodeWindows(dst []byte, rows *windowed.Rows) ([]byte, error) {
 	columns := 19
 	if rows.Measures != nil {

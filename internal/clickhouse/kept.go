@@ -17,8 +17,8 @@ import (
 type kept struct {
 	ingest  string // the table that its blocks are inserted into
 	columns string // of a block that the query needs
-	// query counts the rows of table block that the table has not, nor a later one in their place. Rows that it may have
-	// dropped for their age, or that a backfill has replaced, are skipped.
+	// query counts the rows of table block that the table has not, nor a later one in their place. Rows that it may
+	// have dropped for their age, or that a backfill has replaced, are skipped.
 	query string
 }
 

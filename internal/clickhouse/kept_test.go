@@ -30,8 +30,8 @@ func (k keptBlocks) Blocks(_ context.Context, from, to verify.Offsets, fn func(*
 	return nil
 }
 
-// Rows that replace each other are found missing, in each table by itself, and come back as they were; a row that a later
-// one has replaced is not missing.
+// Rows that replace each other are found missing, in each table by itself, and come back as they were; a row that a
+// later one has replaced is not missing.
 func TestAuditOfRowsThatReplaceEachOther(t *testing.T) {
 	server, client := migrated(t, nil)
 	at := int64(today(t, server))

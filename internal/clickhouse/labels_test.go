@@ -15,7 +15,8 @@ import (
 	"github.com/vigie-io/vigie/pkg/series"
 )
 
-// Names and values of labels are those of the series that the same query lists, over rows that are not merged and of one tenant.
+// Names and values of labels are those of the series that the same query lists, over rows that are not merged and of
+// one tenant.
 func TestLabels(t *testing.T) {
 	server, client := migrated(t, nil)
 	ask(t, server, "SYSTEM STOP MERGES")

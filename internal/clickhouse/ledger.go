@@ -20,7 +20,8 @@ const (
 	rememberedTime  = 6 * 24 * time.Hour // of replicated tables
 )
 
-// ErrForgotten says that results are to be inserted again from so far back that tables may not know their tokens any more.
+// ErrForgotten says that results are to be inserted again from so far back that tables may not know their tokens any
+// more.
 var ErrForgotten = errors.New("tables may have forgotten it")
 
 // Ledger is the table vigie.stored. It is safe for concurrent use.
@@ -34,10 +35,10 @@ var _ verify.Ledger = (*Ledger)(nil)
 // NewLedger reads and writes through client.
 func NewLedger(client *Client) *Ledger { return &Ledger{client, rememberedParts} }
 
-// Resume says whether a sink may insert the records of a results partition from next on: nil when they come behind what was
-// inserted, or are sure to be dropped where they were. Its error wraps ErrForgotten when the group was set back too far.
-// What comes first in a partition is noted, so that a restart soon after finds something before it, and so that what is not noted is
-// virgin: no sink has inserted of it.
+// Resume says whether a sink may insert the records of a results partition from next on: nil when they come behind what
+// was inserted, or are sure to be dropped where they were. Its error wraps ErrForgotten when the group was set back too
+// far. What comes first in a partition is noted, so that a restart soon after finds something before it, and so that
+// what is not noted is virgin: no sink has inserted of it.
 func (l *Ledger) Resume(ctx context.Context, topic string, partition int32, next int64) (virgin bool, err error) {
 	known, err := l.Known(ctx, topic, "")
 	if err != nil {
@@ -61,7 +62,8 @@ func (l *Ledger) Resume(ctx context.Context, topic string, partition int32, next
 		partition, next, stored, ErrForgotten, stored)
 }
 
-// first says whether the partition has been noted once only: another sink may have noted it at the same moment, and inserted.
+// first says whether the partition has been noted once only: another sink may have noted it at the same moment, and
+// inserted.
 func (l *Ledger) first(ctx context.Context, topic string, partition int32) (bool, error) {
 	answer, err := l.client.rows(ctx, fmt.Sprintf("SELECT count() FROM vigie.stored WHERE topic = %s AND partition = %d AND about = '' FORMAT TabSeparated", literal(topic), partition))
 	if err != nil {
@@ -92,8 +94,8 @@ FROM (SELECT arrayJoin([`+strings.Join(offsets, ", ")+`]) AS o, arrayJoin([`+str
 	return nil
 }
 
-// marks is a query for how many parts each table has ever had, about: a table numbers them one after another, and replicated
-// ones log them.
+// marks is a query for how many parts each table has ever had, about: a table numbers them one after another, and
+// replicated ones log them.
 func (l *Ledger) marks() string {
 	from := "SELECT table, toUInt64(max(max_block_number)) AS n FROM system.parts WHERE database = 'vigie' GROUP BY table"
 	if l.client.cfg.Cluster != "" {

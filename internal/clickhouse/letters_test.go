@@ -18,8 +18,8 @@ func insertLetters(t testing.TB, client *clickhouse.Client, token string, rows .
 	}
 }
 
-// A letter is a row, also when its block comes twice; what epochs added up is one row a minute. Before and after parts are merged, and
-// of the own tenant only.
+// A letter is a row, also when its block comes twice; what epochs added up is one row a minute. Before and after parts
+// are merged, and of the own tenant only.
 func TestDeadLettersView(t *testing.T) {
 	server, client := migrated(t, nil)
 	ask(t, server, "SYSTEM STOP MERGES")

@@ -34,8 +34,8 @@ func insertLimits(t testing.TB, client *clickhouse.Client, token string, rows *p
 	}
 }
 
-// What was lost adds up, once a token; the limit is the one told last; rates are used by all parts together, series by each.
-// All of it before and after parts are merged, and of the own tenant only.
+// What was lost adds up, once a token; the limit is the one told last; rates are used by all parts together, series by
+// each. All of it before and after parts are merged, and of the own tenant only.
 func TestLimitsView(t *testing.T) {
 	server, client := migrated(t, nil)
 	ask(t, server, "SYSTEM STOP MERGES")

@@ -53,7 +53,8 @@ type bought struct {
 	user, item string
 }
 
-// keptWindows are the rows that stream workers write of events, spread over partitions; the last of each closes all windows.
+// keptWindows are the rows that stream workers write of events, spread over partitions; the last of each closes all
+// windows.
 func keptWindows(t testing.TB, at int64, evs []bought, partitions int32) (blocks []*windowed.Rows) {
 	t.Helper()
 	cfg := pipeline.DefaultConfig()
@@ -91,8 +92,8 @@ func keptWindows(t testing.TB, at int64, evs []bought, partitions int32) (blocks
 	return blocks
 }
 
-// What api.windows says of first, last, rate, distinct and top is what a plain loop over the events says, in one partition or
-// three, before and after parts are merged; distinct as one state, bit for bit.
+// What api.windows says of first, last, rate, distinct and top is what a plain loop over the events says, in one
+// partition or three, before and after parts are merged; distinct as one state, bit for bit.
 func TestKeptMeasures(t *testing.T) {
 	server, client := migrated(t, nil)
 	at := int64(today(t, server))
@@ -158,7 +159,8 @@ func keptInPromQL(t *testing.T, client *clickhouse.Client, evs []bought, at int6
 	}
 }
 
-// keptGauges are the numbers of a window by the plain loop: rate, first, last, distinct, item 1, and the rest of the top three.
+// keptGauges are the numbers of a window by the plain loop: rate, first, last, distinct, item 1, and the rest of the
+// top three.
 func keptGauges(evs []bought, from int64) (values [6]float64) {
 	fields := strings.Split(strings.Replace(keptWant(evs, from), `"`, "", 2), ",")
 	for i := range 4 {

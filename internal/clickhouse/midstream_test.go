@@ -8,7 +8,8 @@ import (
 	"testing"
 )
 
-// An error in the middle of an answer comes in ClickHouse's form, at its true length, without what is the operator's business.
+// An error in the middle of an answer comes in ClickHouse's form, at its true length, without what is the operator's
+// business.
 func TestErrorInTheMiddleTellsNoInternals(t *testing.T) {
 	_, client := migrated(t, nil)
 	gateway := gate(t, client, nil)
@@ -30,8 +31,8 @@ func TestErrorInTheMiddleTellsNoInternals(t *testing.T) {
 			t.Errorf("%s: got %q, broken off %v, want the exception without path", accepted, text[max(0, len(text)-500):], broken)
 		}
 	}
-	// An error before anything was sent, in ClickHouse's own compression, says what it is. On a machine that is busy for long enough,
-	// something was.
+	// An error before anything was sent, in ClickHouse's own compression, says what it is. On a machine that is busy
+	// for long enough, something was.
 	status, body, _ = through(t, gateway, "acme", statement, url.Values{"compress": {"1"}})
 	head, _, broken := strings.Cut(body, "\n[broken off")
 	if status == http.StatusOK != broken || len(head) < 60 || broken && !strings.Contains(head, "__exception__") || strings.Contains(head, "/var/lib") {

@@ -19,8 +19,9 @@ type Migration struct {
 }
 
 // Migrate brings the schema up to this program's and returns what was pending. With dryRun it only returns it. Several
-// processes may do so at once: one does, the others wait; one that dies in the middle is taken up by the next. It refuses a server
-// whose applied files differ from this program's, which is also what an older program on a newer schema meets.
+// processes may do so at once: one does, the others wait; one that dies in the middle is taken up by the next. It
+// refuses a server whose applied files differ from this program's, which is also what an older program on a newer
+// schema meets.
 func (c *Client) Migrate(ctx context.Context, dryRun bool) ([]Migration, error) {
 	return c.migrate(ctx, dryRun, migrationPatience)
 }

@@ -13,12 +13,12 @@ import (
 // migrationPatience is how long the holder of the lock may take over one file before others take him for dead.
 const migrationPatience = time.Minute
 
-// migrationLock is held by one process at a time, with its table. Two that replace and alter one view at the same time can leave
-// ClickHouse with metadata that it refuses ever after.
+// migrationLock is held by one process at a time, with its table. Two that replace and alter one view at the same time
+// can leave ClickHouse with metadata that it refuses ever after.
 //
-// To create a table that exists fails. Its rows say when the holder was last at work, its comment who that is. Who takes over from a
-// dead one renames his table after him and makes one: of two that found him dead, the second finds that name taken, so that it
-// cannot rename the table that the first has made since.
+// To create a table that exists fails. Its rows say when the holder was last at work, its comment who that is. Who
+// takes over from a dead one renames his table after him and makes one: of two that found him dead, the second finds
+// that name taken, so that it cannot rename the table that the first has made since.
 type migrationLock struct {
 	client *Client
 	holder string

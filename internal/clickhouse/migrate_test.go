@@ -64,8 +64,8 @@ func TestMigrate(t *testing.T) {
 	}
 }
 
-// A process that dies while it migrates is taken over from, by one of several, and one that only takes long is waited for. Should it
-// come to life again it is told.
+// A process that dies while it migrates is taken over from, by one of several, and one that only takes long is waited
+// for. Should it come to life again it is told.
 func TestMigrateTakesOver(t *testing.T) {
 	server, client := newServer(t, nil)
 	alive, err := client.LockMigrations(t.Context())

@@ -55,8 +55,8 @@ var (
 	treeFunctions = regexp.MustCompile(`table_function_name: (\w+)`)
 )
 
-// TestAcceptedStatementsReadTheApiOnly asks the server itself, as one who sees everything, which tables a statement reads
-// that a tenant got an answer to.
+// TestAcceptedStatementsReadTheApiOnly asks the server itself, as one who sees everything, which tables a statement
+// reads that a tenant got an answer to.
 func TestAcceptedStatementsReadTheApiOnly(t *testing.T) {
 	f := newFront(t)
 	answered, refused := 0, 0
@@ -119,8 +119,8 @@ func (f *front) explain(sql string, params url.Values) string {
 	return string(text)
 }
 
-// TestHeavyTenantHarmsNoOther lets one tenant send 50 queries without end at once, first for the processor, then for memory. It
-// never holds more than its places, and another tenant is answered meanwhile.
+// TestHeavyTenantHarmsNoOther lets one tenant send 50 queries without end at once, first for the processor, then for
+// memory. It never holds more than its places, and another tenant is answered meanwhile.
 func TestHeavyTenantHarmsNoOther(t *testing.T) {
 	const places, crowd = 4, 50
 	server, client := migrated(t, func(a *clickhouse.Access) { a.Limits.MaxMemory, a.Limits.MaxMemoryAll = 128<<20, 256<<20 })

@@ -7,7 +7,8 @@ import (
 	"github.com/vigie-io/vigie/pkg/series"
 )
 
-// paneColumns are the columns of an answer to Panes, reused from block to block. Those that were not asked for stay empty.
+// paneColumns are the columns of an answer to Panes, reused from block to block. Those that were not asked for stay
+// empty.
 type paneColumns struct {
 	results  proto.Results
 	query    *promql.PaneQuery

@@ -19,7 +19,8 @@ import (
 const (
 	// readBlockRows bounds a block of an answer, and so what is held here of it: 4096 sketches are about 4 MB.
 	readBlockRows = 4096
-	// smallRows ends a statement whose rows are small. The server reads in blocks of that many rows, too, which take twice as long in small ones.
+	// smallRows ends a statement whose rows are small. The server reads in blocks of that many rows, too, which take
+	// twice as long in small ones.
 	smallRows = "\nSETTINGS max_block_size = 65536"
 	// idsPerRead bounds the series of one statement, and so what the server sorts. Series lie in the order of their
 	// ids below a service, so that a run of ids is a run of rows.
@@ -112,8 +113,9 @@ func panesQuery(tenant tenants.ID, q *promql.PaneQuery) (string, error) {
 	}
 	switch {
 	case q.Services != nil && !q.Together && q.Sketch:
-		// Of the rows of a pane there are few: to have states merged would cost the server as much again as to read them.
-		// As they are, they lie in the projection states, in the order of services and panes. Two threads take twice as long.
+		// Of the rows of a pane there are few: to have states merged would cost the server as much again as to read
+		// them. As they are, they lie in the projection states, in the order of services and panes. Two threads take
+		// twice as long.
 		by, end = "\nGROUP BY r.service, r.ts", "\nSETTINGS optimize_aggregation_in_order = 1, max_threads = 1"
 		read(q.Count, "sum(r.count) AS count", "count")
 		read(q.Sum, "sum(r.sum) AS sum", "sum")

@@ -68,7 +68,8 @@ func (tr *traffic) insert(t testing.TB, client *clickhouse.Client, tenant string
 	}
 }
 
-// shopTraffic is two hours of testkit.PromQL's metrics with pauses; values are dyadic, so that sums are exact in any order.
+// shopTraffic is two hours of testkit.PromQL's metrics with pauses; values are dyadic, so that sums are exact in any
+// order.
 func shopTraffic(t testing.TB, client *clickhouse.Client, tenant string, at uint32, random *rand.Rand) {
 	t.Helper()
 	tr := &traffic{series: &pipeline.SeriesRows{}, merged: map[[2]string]map[uint32][]float64{}}
@@ -111,8 +112,9 @@ func askPromQL(service *promql.Service, path string, form url.Values) *httptest.
 	return answer
 }
 
-// What ClickHouse adds up is what the engine makes of single series: same series, same times, values within 1e-9 of each other, same
-// warnings, on random queries over unmerged parts of every tier, with late rows, beside another tenant with the same series.
+// What ClickHouse adds up is what the engine makes of single series: same series, same times, values within 1e-9 of
+// each other, same warnings, on random queries over unmerged parts of every tier, with late rows, beside another tenant
+// with the same series.
 func TestPushedEqualsPlain(t *testing.T) {
 	server, client := migrated(t, nil)
 	ask(t, server, "SYSTEM STOP MERGES")

@@ -20,14 +20,14 @@ var ErrRepairing = errors.New("another repair is under way")
 // RepairPatience is how long a repair is left alone by others before it is taken for one that was cut off.
 const RepairPatience = 10 * time.Minute
 
-// Repairer puts missing parts of blocks into tables. Its rows go through a side table of the same form that nothing reads,
-// and whose partition is attached: atomic, past the token, and seen by no materialized view. Replicated tables have
-// nothing to repair.
+// Repairer puts missing parts of blocks into tables. Its rows go through a side table of the same form that nothing
+// reads, and whose partition is attached: atomic, past the token, and seen by no materialized view. Replicated tables
+// have nothing to repair.
 //
-// The side table is also what keeps repairs apart. Each has one of its own, under a name of its own, and begins with dropping
-// those of all others. A drop returns when no statement uses the table any more: an attachment from it has then
-// succeeded, so that the audit that follows sees its rows, or never will. Which of two repairs goes on is a question of
-// patience and of names; that no part is put back twice does not depend on it, nor on any clock.
+// The side table is also what keeps repairs apart. Each has one of its own, under a name of its own, and begins with
+// dropping those of all others. A drop returns when no statement uses the table any more: an attachment from it has
+// then succeeded, so that the audit that follows sees its rows, or never will. Which of two repairs goes on is a
+// question of patience and of names; that no part is put back twice does not depend on it, nor on any clock.
 type Repairer struct {
 	client   *Client
 	patience time.Duration
@@ -50,7 +50,8 @@ func (r *Repairer) Resend(ctx context.Context, missing *verify.Missing) error {
 	return r.client.Insert(ctx, pipeline.TableRollups, missing.Token, missing.Rows, missing.Bytes)
 }
 
-// Repair implements verify.Repairer. Its error, and that of put, wraps ErrRepairing when another repair goes on instead.
+// Repair implements verify.Repairer. Its error, and that of put, wraps ErrRepairing when another repair goes on
+// instead.
 func (r *Repairer) Repair(ctx context.Context, table verify.Table, fn func(put func(context.Context, *verify.Missing) error) error) error {
 	if r.client.cfg.Cluster != "" {
 		return fmt.Errorf("repair %s: %w", table.Name, errors.New("replicated tables write token and part at once: what is missing there was lost otherwise"))
@@ -135,8 +136,8 @@ func (p *repair) attach(ctx context.Context, missing *verify.Missing) error {
 	return p.client.exec(ctx, "ALTER TABLE "+Database+"."+p.table.Name+" ATTACH PARTITION ID '"+missing.Group+"' FROM "+side)
 }
 
-// fill inserts the block's rows that belong into one partition of the table, but for those that were replaced: nobody would read them, and
-// what was deleted would be there again.
+// fill inserts the block's rows that belong into one partition of the table, but for those that were replaced: nobody
+// would read them, and what was deleted would be there again.
 func (c *Client) fill(ctx context.Context, side string, missing *verify.Missing) error {
 	params := c.settings(repairStatement(side, missing))
 	for name, value := range insertSettings {
@@ -164,7 +165,8 @@ func repairStatement(side string, missing *verify.Missing) string {
 		" AND toString(" + day + "(r.ts)) = '" + missing.Group + "' AND NOT " + replaced("r") + " FORMAT Native"
 }
 
-// replaced is the SQL condition that a row of the stream is of a metric and hour that others were put in the place of, ever.
+// replaced is the SQL condition that a row of the stream is of a metric and hour that others were put in the place of,
+// ever.
 func replaced(row string) string {
 	named := "(" + row + ".tenant::String, " + row + ".metric::String)"
 	return "(" + row + ".tenant::String, if(" + named + " IN (SELECT tenant::String, metric::String FROM vigie.replaced WHERE metric != ''), " + row + ".metric::String, ''), " +

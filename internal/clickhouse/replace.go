@@ -80,10 +80,10 @@ func (b *Backfill) Published(ctx context.Context, gen uint64) (bool, error) {
 	return n > 0, err
 }
 
-// Publish implements backfill.Replacer. Rows of a generation that vigie.replaced does not name are not read, so that they
-// are attached table by table, and one insert of one row makes all of them be read. A statement looks once at which tables'
-// parts there are and once at what was replaced: those that may have done the first before the last part was attached are
-// waited for, or they would see neither the old rows nor the new.
+// Publish implements backfill.Replacer. Rows of a generation that vigie.replaced does not name are not read, so that
+// they are attached table by table, and one insert of one row makes all of them be read. A statement looks once at
+// which tables' parts there are and once at what was replaced: those that may have done the first before the last part
+// was attached are waited for, or they would see neither the old rows nor the new.
 func (b *Backfill) Publish(ctx context.Context, r *backfill.Replacement) error {
 	published, err := b.Published(ctx, r.Gen)
 	if err != nil || published {
@@ -119,8 +119,9 @@ SELECT %s, metric, %d, %d, %d, now64(6), %s, if(n = 1, [%s]::Array(Tuple(String,
 	return nil
 }
 
-// attach puts the staged parts of a table beside those that are read. A partition is there wholly, or was cut off, or came
-// twice, after a crash or an answer that got lost: its events tell which, and whatever is not right is deleted first.
+// attach puts the staged parts of a table beside those that are read. A partition is there wholly, or was cut off, or
+// came twice, after a crash or an answer that got lost: its events tell which, and whatever is not right is deleted
+// first.
 func (b *Backfill) attach(ctx context.Context, r *backfill.Replacement, table string) error {
 	staged := migrations.StagePrefix(r.Gen) + table
 	if err := b.idle(ctx, staged); err != nil {
@@ -192,7 +193,8 @@ func (b *Backfill) wait(ctx context.Context, query string) error {
 	return nil
 }
 
-// Finish implements backfill.Replacer. The old rows are deleted by a mutation that the server carries out in its own time.
+// Finish implements backfill.Replacer. The old rows are deleted by a mutation that the server carries out in its own
+// time.
 func (b *Backfill) Finish(ctx context.Context, r *backfill.Replacement) error {
 	prefix := migrations.StagePrefix(r.Gen)
 	left, err := b.client.rows(ctx, "SELECT name FROM system.tables WHERE database = 'vigie' AND startsWith(name, "+literal(prefix)+") ORDER BY engine = 'MaterializedView' DESC, name FORMAT TabSeparatedRaw")
@@ -220,8 +222,8 @@ func (b *Backfill) Finish(ctx context.Context, r *backfill.Replacement) error {
 	return nil
 }
 
-// drop deletes the rows of a table that the generation hides: of those that where says, the stream's, and those of generations that
-// were read before it. Others may be on their way.
+// drop deletes the rows of a table that the generation hides: of those that where says, the stream's, and those of
+// generations that were read before it. Others may be on their way.
 func (b *Backfill) drop(ctx context.Context, table string, r *backfill.Replacement, where string) error {
 	tenant := literal(string(r.Tenant))
 	err := b.client.exec(ctx, fmt.Sprintf(`ALTER TABLE vigie.%s DELETE WHERE tenant = %s AND %s AND gen != %d

@@ -13,7 +13,8 @@ import (
 	"github.com/vigie-io/vigie/migrations"
 )
 
-// BenchmarkVisible is what looking for replaced rows costs a read of ten million rows: none replaced, and a year of hours.
+// BenchmarkVisible is what looking for replaced rows costs a read of ten million rows: none replaced, and a year of
+// hours.
 func BenchmarkVisible(b *testing.B) {
 	server, _ := migrated(b, nil)
 	ask(b, server, `INSERT INTO vigie.rollups_1m (tenant, metric, service, series_id, ts, count, sum)
@@ -87,8 +88,8 @@ func TestWindowGeneration(t *testing.T) {
 	}
 }
 
-// The same of a million windows of five minutes, in four days, that are all replaced: day by day in turns, or by hours at a time, so that
-// each hour has few replacements that have not been replaced in their turn.
+// The same of a million windows of five minutes, in four days, that are all replaced: day by day in turns, or by hours
+// at a time, so that each hour has few replacements that have not been replaced in their turn.
 func BenchmarkVisibleWindows(b *testing.B) {
 	server, _ := migrated(b, nil)
 	ask(b, server, `INSERT INTO vigie.windows (tenant, metric, series_id, start, end, part, version, count)
@@ -110,7 +111,8 @@ SELECT 'acme', '', intDiv(toUnixTimestamp(now()), 86400) * 24 - 120 + number %% 
 	}
 }
 
-// A file with statements that read rollups says which generation they mean, or they show what was replaced beside what replaced it.
+// A file with statements that read rollups says which generation they mean, or they show what was replaced beside what
+// replaced it.
 func TestReadersKnowGenerations(t *testing.T) {
 	files, err := filepath.Glob("*.go")
 	if err != nil {

@@ -111,8 +111,9 @@ func seriesQuery(tenant tenants.ID, q *promql.SeriesQuery) (string, error) {
 	return query + limited(q.Limit) + smallRows, nil
 }
 
-// eachOf are the statements that pick of the series of panes and of windows, those of them that are asked for. end is what comes at the end of each, given the
-// column that says which of several rows of a series is to be taken, the one where it is greatest.
+// eachOf are the statements that pick of the series of panes and of windows, those of them that are asked for. end is
+// what comes at the end of each, given the column that says which of several rows of a series is to be taken, the one
+// where it is greatest.
 func eachOf(tenant tenants.ID, q *promql.SeriesQuery, ofPanes, ofWindows string, end func(latest string) string) (list []string, err error) {
 	for _, one := range []struct {
 		metrics                     []string
@@ -158,7 +159,8 @@ func ofMetrics(tenant tenants.ID, metrics []string) string {
 	return "s.tenant = " + literal(string(tenant)) + " AND s.metric IN (" + literals(metrics) + ")"
 }
 
-// Services lists the services that have series of a metric and meet all matchers, which are on the label service; by name.
+// Services lists the services that have series of a metric and meet all matchers, which are on the label service; by
+// name.
 func (s *Store) Services(ctx context.Context, tenant tenants.ID, metric string, matchers []promql.Matcher, since int64) ([]string, error) {
 	query := "SELECT DISTINCT s.service::String AS service FROM vigie.series AS s WHERE tenant = " + literal(string(tenant)) + " AND metric = " + literal(metric) + seen(since)
 	for _, m := range matchers {
@@ -353,8 +355,8 @@ func seen(since int64) string {
 	return " AND s.last_seen >= toDateTime(" + strconv.FormatInt(min(since/1000, 1<<32-1), 10) + ", 'UTC')"
 }
 
-// windowsSeen is seen for series of windows, which are last seen when a window ends: until the next does they stand. Sessions
-// have no next one.
+// windowsSeen is seen for series of windows, which are last seen when a window ends: until the next does they stand.
+// Sessions have no next one.
 func windowsSeen(since int64) string {
 	if since <= 0 {
 		return ""

@@ -43,7 +43,8 @@ func (l logged) Records(_ context.Context, from, to verify.Offsets, fn func(int3
 
 func (logged) Refusals(context.Context, time.Time, func(verify.Refusal) error) error { return nil }
 
-// Windows of every kind and late policy, as workers write them, are what the recount says, and what is changed or lost is not.
+// Windows of every kind and late policy, as workers write them, are what the recount says, and what is changed or lost
+// is not.
 func TestVerifyWindows(t *testing.T) {
 	server, client := migrated(t, nil)
 	at := int64(today(t, server))

@@ -57,8 +57,8 @@ func insertWindows(t testing.TB, client *clickhouse.Client, token string, rows *
 	}
 }
 
-// A greater version replaces a lesser whatever their order, parts and deltas add up, what is retracted is gone, a token counts
-// once, and no other tenant reads any of it; all of that before and after parts are merged.
+// A greater version replaces a lesser whatever their order, parts and deltas add up, what is retracted is gone, a token
+// counts once, and no other tenant reads any of it; all of that before and after parts are merged.
 func TestWindowsView(t *testing.T) {
 	server, client := migrated(t, nil)
 	ask(t, server, "SYSTEM STOP MERGES")

@@ -172,7 +172,8 @@ func (c *Config) Validate() error {
 	return errors.Join(append(errs, c.shardedAlerts())...)
 }
 
-// shardedAlerts names the alerts of tenants that are spread over several keys: each of their partitions would judge a part.
+// shardedAlerts names the alerts of tenants that are spread over several keys: each of their partitions would judge a
+// part.
 func (c *Config) shardedAlerts() error {
 	var errs []error
 	for i, a := range c.Stream.Alerts {

@@ -60,7 +60,8 @@ func TestPrecedence(t *testing.T) {
 	})
 	// The variables of tests, caches and development keys are not configuration.
 	f(nil, []string{"VIGIE_CACHE_DIR=/x", "VIGIE_TEST_KAFKA=x", "VIGIE_KEY_ACME=x"}, func(*Config) {})
-	// So are those of `vigie sql` and of Grafana's files: they stand in the shell in which the other commands are typed.
+	// So are those of `vigie sql` and of Grafana's files: they stand in the shell in which the other commands are
+	// typed.
 	f(nil, []string{"VIGIE_KEY=x", "VIGIE_URL=x", "VIGIE_QUERY_HOST=x", "VIGIE_QUERY_PORT=1", "VIGIE_GRAFANA_DASHBOARDS=x"}, func(*Config) {})
 	f(nil, []string{"VIGIE_INGEST_MAX_IN_FLIGHT=1GiB", "VIGIE_CLICKHOUSE_PASSWORD=s3cret"}, func(c *Config) {
 		c.Ingest.MaxInFlight, c.ClickHouse.Password = 1<<30, "s3cret"

@@ -92,8 +92,9 @@ func NewShop(config Config) *Shop {
 func size(i int) float64 { return 1 / float64(i+1) }
 
 // Next plays the time since the last call and returns what happened, in memory of the caller's. Event times lie at or
-// before now. How the time is cut into calls does not matter: only whole ticks are played, and gaps of more than a minute
-// are skipped. The first call plays one tick, and so does one after the clock was put back by more than a minute.
+// before now. How the time is cut into calls does not matter: only whole ticks are played, and gaps of more than a
+// minute are skipped. The first call plays one tick, and so does one after the clock was put back by more than a
+// minute.
 func (s *Shop) Next(now time.Time) []Record {
 	end := now.UnixNano() - now.UnixNano()%int64(tick)
 	if gap := end - s.clock; gap > int64(maxCatchUp) || gap < -int64(maxCatchUp) {

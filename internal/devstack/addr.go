@@ -28,7 +28,8 @@ func listen(part, addr string) (net.Listener, error) {
 	return listener, nil
 }
 
-// probe tells whether addr can be bound now, without keeping it. Port 0 is refused: the engine cannot say which one it got.
+// probe tells whether addr can be bound now, without keeping it. Port 0 is refused: the engine cannot say which one it
+// got.
 func probe(part, addr string) (netip.AddrPort, error) {
 	listener, err := listen(part, addr)
 	if err != nil {

@@ -16,7 +16,8 @@ import (
 // EnvCacheDir is the environment variable that says where fetched parts are kept.
 const EnvCacheDir = "VIGIE_CACHE_DIR"
 
-// CacheDir is where fetched parts are kept, shared by all clones: VIGIE_CACHE_DIR, else `vigie` in the user's cache directory.
+// CacheDir is where fetched parts are kept, shared by all clones: VIGIE_CACHE_DIR, else `vigie` in the user's cache
+// directory.
 func CacheDir() (string, error) {
 	if dir := os.Getenv(EnvCacheDir); dir != "" {
 		return filepath.Abs(dir)
@@ -36,7 +37,8 @@ type Part struct {
 	Space int64
 	// Valid tells whether dir holds the whole part. It is called often, so it looks at sizes, not at contents.
 	Valid func(dir string) bool
-	// Fetch fills the empty folder work, checks what it got, and returns the folder at or below work that becomes the part.
+	// Fetch fills the empty folder work, checks what it got, and returns the folder at or below work that becomes the
+	// part.
 	Fetch func(ctx context.Context, work string) (dir string, err error)
 }
 

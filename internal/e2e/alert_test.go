@@ -19,8 +19,8 @@ import (
 const streamAlerts = `[{"name":"CheckoutErrors","from":"spans","where":"service == 'checkout'","share":"status_code >= 500","by":["route"],
 	"over":"4s","when":"share > 0.5 && count >= 10","until":"share < 0.1","severity":"P1","annotations":{"summary":"${share} of ${route} fail"}}]`
 
-// An alert is in Kafka within seconds of the event that makes it true; and once, as its end is, although the stream is killed
-// while it fires.
+// An alert is in Kafka within seconds of the event that makes it true; and once, as its end is, although the stream is
+// killed while it fires.
 func TestStreamAlert(t *testing.T) {
 	broker := testkit.ApacheKafka(t)
 	told := &alertmanager{starts: map[string]int{}}

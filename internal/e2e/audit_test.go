@@ -15,8 +15,8 @@ import (
 	"github.com/vigie-io/vigie/internal/testkit"
 )
 
-// TestSinkRestoresALostBlock takes the part of one block out of one table, as a kill of ClickHouse does between the block's
-// token and its part: stream, when it is started again, finds that and puts the rows back, once.
+// TestSinkRestoresALostBlock takes the part of one block out of one table, as a kill of ClickHouse does between the
+// block's token and its part: stream, when it is started again, finds that and puts the rows back, once.
 func TestSinkRestoresALostBlock(t *testing.T) {
 	in := install(t, testkit.Kafka(t), []string{"ingest", "stream"}, "VIGIE_STREAM_WATERMARK_DELAY=0s")
 	const table = "vigie.rollups_10s"

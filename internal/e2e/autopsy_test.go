@@ -46,7 +46,8 @@ func (c *chaos) write(name, format string, args ...any) {
 	}
 }
 
-// stretch is a run of records of one partition that may all be lost: every event of theirs is of a cell that lacks as many.
+// stretch is a run of records of one partition that may all be lost: every event of theirs is of a cell that lacks as
+// many.
 type stretch struct {
 	partition   int32
 	first, last int64 // offsets
@@ -54,8 +55,8 @@ type stretch struct {
 	events      int
 }
 
-// autopsy says where in the log what is missing was, and what the workers' transactions were there: the longest stretches are it, for
-// one record alone may be in a cell that lacks another.
+// autopsy says where in the log what is missing was, and what the workers' transactions were there: the longest
+// stretches are it, for one record alone may be in a cell that lacks another.
 func (c *chaos) autopsy(lost map[seriesKey]map[int64]uint64) {
 	const shown = 5
 	stretches := c.stretches(lost)
@@ -138,7 +139,8 @@ func cellsOf(r *kgo.Record) (cells map[seriesKey]map[int64]uint64, events int) {
 	return cells, len(list)
 }
 
-// epochs lists the transactions whose position is in the stretch, the last before it and the first behind, from the log of the state.
+// epochs lists the transactions whose position is in the stretch, the last before it and the first behind, from the log
+// of the state.
 func (c *chaos) epochs(s stretch) (out []string) {
 	type epoch struct {
 		next     int64

@@ -18,8 +18,8 @@ import (
 // endless is an answer of gigabytes, within the limits of a tenant.
 var endless = url.QueryEscape("SELECT repeat(toString(number), 200) FROM numbers(900000)") + "&max_block_size=1000&max_threads=1"
 
-// TestBadClients lets clients of /api/v1 and /sql behave as none should: their queries end in ClickHouse too, and a neighbour is
-// answered all the while.
+// TestBadClients lets clients of /api/v1 and /sql behave as none should: their queries end in ClickHouse too, and a
+// neighbour is answered all the while.
 func TestBadClients(t *testing.T) {
 	in := install(t, testkit.Kafka(t), []string{"query"})
 	answered := func(what string) {

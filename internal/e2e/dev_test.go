@@ -53,8 +53,8 @@ func startDev(t testing.TB, dir string) *devStack {
 	return d
 }
 
-// TestReadmeCommands runs the commands of README.md against `vigie dev`, looks at the dashboards of deploy/grafana, then
-// ends it as Ctrl-C does and starts it again on the same data.
+// TestReadmeCommands runs the commands of README.md against `vigie dev`, looks at the dashboards of deploy/grafana,
+// then ends it as Ctrl-C does and starts it again on the same data.
 func TestReadmeCommands(t *testing.T) {
 	readme, err := os.ReadFile("../../README.md")
 	if err != nil {

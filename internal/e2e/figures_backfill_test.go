@@ -19,8 +19,9 @@ const (
 	backfillTime = 25 * time.Second
 )
 
-// TestFiguresBackfill measures how old the newest event of each partition in ClickHouse gets while `vigie backfill` loads old
-// events into the same ClickHouse on the same machine, as fast as it does by default, and before and after that.
+// TestFiguresBackfill measures how old the newest event of each partition in ClickHouse gets while `vigie backfill`
+// loads old events into the same ClickHouse on the same machine, as fast as it does by default, and before and after
+// that.
 func TestFiguresBackfill(t *testing.T) {
 	figures(t)
 	in := install(t, testkit.ApacheKafka(t), []string{"query", "stream"})

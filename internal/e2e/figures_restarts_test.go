@@ -13,8 +13,9 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 )
 
-// TestFiguresRestarts measures, with three processes of one worker under load, how old the newest event of each partition in
-// ClickHouse gets during a rolling restart, and how long a reader of results waits while processes are killed.
+// TestFiguresRestarts measures, with three processes of one worker under load, how old the newest event of each
+// partition in ClickHouse gets during a rolling restart, and how long a reader of results waits while processes are
+// killed.
 func TestFiguresRestarts(t *testing.T) {
 	figures(t)
 	rate, kills := number(t, envPace, 50_000), number(t, envStrikes, 20)
@@ -64,8 +65,8 @@ func watch(f func(ctx context.Context)) (enough func()) {
 	return func() { cancel(); watcher.Wait() }
 }
 
-// underLoad sends events at a rate, and probes, until the function that it returns is called, which waits until each event
-// is counted once.
+// underLoad sends events at a rate, and probes, until the function that it returns is called, which waits until each
+// event is counted once.
 func (in *installation) underLoad(rate int) (finish func()) {
 	sent := 0
 	enough := watch(func(ctx context.Context) {
@@ -128,7 +129,8 @@ func (in *installation) watchFreshness(ctx context.Context, into *samples) {
 	}
 }
 
-// watchGaps reads committed results and notes how long each partition was silent (a worker writes to one), and how long all were.
+// watchGaps reads committed results and notes how long each partition was silent (a worker writes to one), and how long
+// all were.
 func (in *installation) watchGaps(ctx context.Context, one, all *samples) {
 	client := in.client(in.t, kgo.ConsumeTopics(in.topic("results")), kgo.FetchIsolationLevel(kgo.ReadCommitted()),
 		kgo.ConsumeResetOffset(kgo.NewOffset().AtEnd()), kgo.FetchMaxWait(50*time.Millisecond))

@@ -13,8 +13,8 @@ import (
 	"github.com/vigie-io/vigie/internal/testkit/grafana"
 )
 
-// TestGrafanaClient lets Grafana's own Prometheus client, as npm has it, ask the built programs for all that a data source
-// and its panels ask for.
+// TestGrafanaClient lets Grafana's own Prometheus client, as npm has it, ask the built programs for all that a data
+// source and its panels ask for.
 func TestGrafanaClient(t *testing.T) {
 	in := install(t, testkit.Kafka(t), []string{"ingest", "stream", "query"})
 	to := time.Now().Add(-time.Minute).Truncate(10 * time.Second)

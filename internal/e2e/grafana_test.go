@@ -135,8 +135,8 @@ func (v *viewer) series(view grafana.View, target grafana.Target) (int, error) {
 	return len(decoded.Data.Result), nil
 }
 
-// dashboards looks at every panel of deploy/grafana through the provisioned datasources: every query is answered, and all
-// but those of what has gone wrong have something to show.
+// dashboards looks at every panel of deploy/grafana through the provisioned datasources: every query is answered, and
+// all but those of what has gone wrong have something to show.
 func (d *devStack) dashboards(t *testing.T) {
 	t.Helper()
 	keys, err := os.ReadFile(filepath.Join(d.dir, "keys.env"))

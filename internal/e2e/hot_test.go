@@ -73,9 +73,10 @@ func (l *hotLoad) await(in *installation) {
 	})
 }
 
-// TestHotTenant has one tenant send ten times as much as each of the others, to eight partitions and four workers, as one key and
-// then spread by `shards:`, changed while ingest runs. As one key it is the work of one task; spread, every task has a fair part of it. Every
-// series of every tenant is exact either way. With VIGIE_FIGURES set it sends more, and measures how fast that is worked off.
+// TestHotTenant has one tenant send ten times as much as each of the others, to eight partitions and four workers, as
+// one key and then spread by `shards:`, changed while ingest runs. As one key it is the work of one task; spread, every
+// task has a fair part of it. Every series of every tenant is exact either way. With VIGIE_FIGURES set it sends more,
+// and measures how fast that is worked off.
 func TestHotTenant(t *testing.T) {
 	others := 1000
 	if os.Getenv(envFigures) != "" {

@@ -73,8 +73,8 @@ func TestReload(t *testing.T) {
 	})
 }
 
-// TestReloadOfTheStream changes a tenant's limits in the file of a running stream: after POST /-/reload and after SIGHUP they
-// hold from the next epoch on; a file that is not valid is refused, and the limits stay.
+// TestReloadOfTheStream changes a tenant's limits in the file of a running stream: after POST /-/reload and after
+// SIGHUP they hold from the next epoch on; a file that is not valid is refused, and the limits stay.
 func TestReloadOfTheStream(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "vigie.yaml")
 	limits := func(rate, labels int) {

@@ -32,8 +32,8 @@ const ruleRouting = `route: {receiver: hook, group_by: [alertname], group_wait: 
 receivers: [{name: hook, webhook_configs: [{url: %q}]}]
 `
 
-// From an event to a webhook; and one notification, and each recorded sample once, although query and stream are killed while the
-// alert fires.
+// From an event to a webhook; and one notification, and each recorded sample once, although query and stream are killed
+// while the alert fires.
 func TestRuleAlert(t *testing.T) {
 	heard := make(chan string, 100)
 	hook := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {

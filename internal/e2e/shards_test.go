@@ -23,7 +23,8 @@ import (
 	"github.com/vigie-io/vigie/pkg/sketches"
 )
 
-// partitions are tasks behind a gateway, in memory: what ingest publishes is stepped by the task of its key's partition.
+// partitions are tasks behind a gateway, in memory: what ingest publishes is stepped by the task of its key's
+// partition.
 type partitions struct {
 	t     *testing.T
 	mu    sync.Mutex
@@ -160,8 +161,8 @@ func sent(t *testing.T, shards ...int) *partitions {
 	return p
 }
 
-// TestShardsChange spreads a tenant over more and fewer keys while it sends: what is stored is, series by series and pane by
-// pane, sketches included, what one key stores.
+// TestShardsChange spreads a tenant over more and fewer keys while it sends: what is stored is, series by series and
+// pane by pane, sketches included, what one key stores.
 func TestShardsChange(t *testing.T) {
 	plain := sent(t, 1)
 	f := func(spread int, shards ...int) {

@@ -177,8 +177,8 @@ func (b *writeBuckets) dense(dst []float64) (first int64, counts []float64, err 
 	return first, dst, nil
 }
 
-// event fills into with the histogram. The index of an exponential one's buckets is OpenTelemetry's, which is Prometheus' less one. into.Bounds
-// are h's.
+// event fills into with the histogram. The index of an exponential one's buckets is OpenTelemetry's, which is
+// Prometheus' less one. into.Bounds are h's.
 func (h *writeHistogram) event(into *events.Histogram) error {
 	if h.schema != events.CustomScale && (h.schema < schemaMin || h.schema > schemaMax) {
 		return fmt.Errorf("schema is %d: want %d to %d, or %d", h.schema, schemaMin, schemaMax, events.CustomScale)

@@ -266,7 +266,8 @@ func testOffsetsMoved(t *testing.T, cfg kafka.Config) {
 	e.stop()
 	setOffset(t, cfg, 1, 7)
 
-	// Forward by a member, without the results of its epoch, as a broker could that broke a transaction in two: read again.
+	// Forward by a member, without the results of its epoch, as a broker could that broke a transaction in two: read
+	// again.
 	send(t, cfg, 0, 4)
 	commitOffset(t, cfg, kadm.Offset{Topic: topic, Partition: 0, At: 21, LeaderEpoch: -1, Metadata: "host-0-f81d4fae"})
 	e = employ(t, cfg)
@@ -310,9 +311,9 @@ func testTopicRecreatedUnderWorker(t *testing.T, cfg kafka.Config) {
 	e.counted(33)
 }
 
-// A member commits for a source topic once more when that has been deleted and created again: brokers take it, by the name.
-// The new topic is read from its start all the same. What another than a member set is left to the operator, and so is what comes from
-// another cluster.
+// A member commits for a source topic once more when that has been deleted and created again: brokers take it, by the
+// name. The new topic is read from its start all the same. What another than a member set is left to the operator, and
+// so is what comes from another cluster.
 func testOffsetOutlivesTopic(t *testing.T, cfg kafka.Config) {
 	topic := cfg.Topics.Metrics.Name
 	send(t, cfg, 0, 10)
@@ -390,8 +391,8 @@ func recreate(t *testing.T, cfg kafka.Config, topic string) {
 	})
 }
 
-// A state topic is deleted under a running worker: its tasks stop and say so. A process that starts makes it anew, and they
-// go on without state; nothing is lost or doubled.
+// A state topic is deleted under a running worker: its tasks stop and say so. A process that starts makes it anew, and
+// they go on without state; nothing is lost or doubled.
 func testStateDeletedUnderWorker(t *testing.T, cfg kafka.Config) {
 	send(t, cfg, 0, 10)
 	e := employ(t, cfg)

@@ -13,8 +13,8 @@ import (
 
 var _ notify.Source = (*Alerts)(nil)
 
-// Alerts reads the topic of alerts as a member of the group that tells Alertmanagers: committed records, of each partition that it
-// is given from the first. The group commits nothing.
+// Alerts reads the topic of alerts as a member of the group that tells Alertmanagers: committed records, of each
+// partition that it is given from the first. The group commits nothing.
 type Alerts struct {
 	topic  string
 	client *kgo.Client

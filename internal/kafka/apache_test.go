@@ -44,7 +44,8 @@ func TestConsumerProtocolOnApacheKafka(t *testing.T) {
 	t.Run("upgrade", func(t *testing.T) { testUpgrade(t, install(t)) })
 }
 
-// testKilledMember cuts a session off as a kill would: its successor does not wait for the brokers' session timeout (45 s).
+// testKilledMember cuts a session off as a kill would: its successor does not wait for the brokers' session timeout (45
+// s).
 func testKilledMember(t *testing.T, cfg kafka.Config) {
 	produce(t, cfg, cfg.Topics.Metrics.Name, 0, "a")
 	wire := &wire{}

@@ -7,9 +7,9 @@ const (
 	recordOverhead = 200 // bytes beside its content of a record that comes by itself
 )
 
-// appetite chooses how much a fetch asks for. Brokers count compressed bytes, and a backlog may unpack to twenty times as
-// much: what comes has to stay near the budget once it is unpacked. A fetch that was too large makes the next ones smaller at
-// once; they double while they are full and less than half of it.
+// appetite chooses how much a fetch asks for. Brokers count compressed bytes, and a backlog may unpack to twenty times
+// as much: what comes has to stay near the budget once it is unpacked. A fetch that was too large makes the next ones
+// smaller at once; they double while they are full and less than half of it.
 type appetite struct {
 	budget int64 // unpacked bytes of a fetch
 	limit  int64 // compressed bytes to ask for

@@ -6,8 +6,8 @@ import (
 	"pgregory.net/rapid"
 )
 
-// Whatever records unpack to, fetches settle below the budget, and within a few use at least a quarter of it, or ask for all
-// of it, or are as small as they get.
+// Whatever records unpack to, fetches settle below the budget, and within a few use at least a quarter of it, or ask
+// for all of it, or are as small as they get.
 func TestAppetite(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		budget := rapid.Int64Range(1<<20, 1<<30).Draw(t, "budget")

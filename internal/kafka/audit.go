@@ -22,8 +22,8 @@ type ResultsTopic struct {
 	table string
 }
 
-// NewResultsTopic returns access to the results of cfg's installation that go into an ingest table. Settle waits at most so
-// long.
+// NewResultsTopic returns access to the results of cfg's installation that go into an ingest table. Settle waits at
+// most so long.
 func NewResultsTopic(cfg Config, table string, wait time.Duration, log *slog.Logger) *ResultsTopic {
 	return &ResultsTopic{NewSourceTopic(cfg, cfg.Topics.Results.Name, wait, log), table}
 }

@@ -14,12 +14,14 @@ import (
 	"github.com/vigie-io/vigie/internal/units"
 )
 
-// Brokers look only whether a batch unpacks to whole records. So whoever may write to a topic may write a batch that unpacks to gigabytes,
-// and one that a broker's disk has damaged may unpack to nothing. An unpacker refuses both, and a record stands in their place.
+// Brokers look only whether a batch unpacks to whole records. So whoever may write to a topic may write a batch that
+// unpacks to gigabytes, and one that a broker's disk has damaged may unpack to nothing. An unpacker refuses both, and a
+// record stands in their place.
 
-// errRefused is the client's error of a partition that is at a batch which the unpacker refused: each fetch brings it again until the client is told
-// to go on behind the batch. It must not be kgo.ErrMaxDecompress, after which the client fetches no more of the partition: it says so in
-// a poll, which never comes when partitions are given out anew meanwhile.
+// errRefused is the client's error of a partition that is at a batch which the unpacker refused: each fetch brings it
+// again until the client is told to go on behind the batch. It must not be kgo.ErrMaxDecompress, after which the client
+// fetches no more of the partition: it says so in a poll, which never comes when partitions are given out anew
+// meanwhile.
 var errRefused = errors.New("a batch was refused")
 
 // refusal is a partition in which a batch was refused.
@@ -50,7 +52,8 @@ type refusedBatch struct {
 	next  kgo.EpochOffset // behind it
 }
 
-// standIn reads the log of a partition through client, from an offset on, to the first batch that unpacks to more than so many bytes, or not at all.
+// standIn reads the log of a partition through client, from an offset on, to the first batch that unpacks to more than
+// so many bytes, or not at all.
 func standIn(ctx context.Context, client *kgo.Client, at pipeline.Partition, from int64, most int) (refusedBatch, error) {
 	u, err := newUnpacker(newMemory(0), most)
 	if err != nil {
@@ -171,8 +174,8 @@ func (s *Session) refuse(ctx context.Context, at refusal) error {
 	return nil
 }
 
-// refusals are where partitions go on in which batches were refused in the epoch. The client knows nothing of it: it committed and would commit
-// the offset before the batch.
+// refusals are where partitions go on in which batches were refused in the epoch. The client knows nothing of it: it
+// committed and would commit the offset before the batch.
 type refusals map[pipeline.Partition]kgo.EpochOffset
 
 // commit has a transaction commit these offsets, too.
@@ -213,8 +216,9 @@ func offsetIn(request *kmsg.TxnOffsetCommitRequest, at pipeline.Partition) *kmsg
 	return &topic.Partitions[len(topic.Partitions)-1]
 }
 
-// settle has the client go on behind the batches if the epoch has committed, and otherwise come to them once more. It says no when only a new
-// session can go on: the client moves in no partition of which it has neither an offset nor a record.
+// settle has the client go on behind the batches if the epoch has committed, and otherwise come to them once more. It
+// says no when only a new session can go on: the client moves in no partition of which it has neither an offset nor a
+// record.
 func (u refusals) settle(client *kgo.Client, committed bool) (ok bool) {
 	defer clear(u)
 	if !committed || len(u) == 0 {

@@ -13,8 +13,8 @@ import (
 	"github.com/vigie-io/vigie/internal/testkit"
 )
 
-// A batch that was refused in an epoch that is aborted is refused in the next, whether or not records were polled before it; one whose
-// epoch commits never comes again, and records behind it do.
+// A batch that was refused in an epoch that is aborted is refused in the next, whether or not records were polled
+// before it; one whose epoch commits never comes again, and records behind it do.
 func TestRefusedBatchesAndAborts(t *testing.T) {
 	ctx, _, cfg := onFake(t)
 	cfg.MaxUnpacked = 1 << 20

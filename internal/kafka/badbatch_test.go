@@ -26,8 +26,8 @@ func TestHostileBatches(t *testing.T) {
 	})
 }
 
-// Whoever may write to a topic writes batches that take a thousand times their size: each is one dead letter, and everything around
-// them is counted once, also after a restart; who counts again finds the same.
+// Whoever may write to a topic writes batches that take a thousand times their size: each is one dead letter, and
+// everything around them is counted once, also after a restart; who counts again finds the same.
 func testHostileBatches(t *testing.T, cfg kafka.Config) {
 	cfg.MaxUnpacked = 2 << 20
 	topic, hostile := cfg.Topics.Metrics.Name, client(t, cfg)
@@ -116,7 +116,8 @@ func offsetOf(t *testing.T, letter *kgo.Record) int64 {
 	return offset
 }
 
-// Apache Kafka takes no batch that it cannot unpack itself. What comes of one that a disk has damaged is that of one that is too large.
+// Apache Kafka takes no batch that it cannot unpack itself. What comes of one that a disk has damaged is that of one
+// that is too large.
 func TestDamagedBatches(t *testing.T) {
 	_, cfg := fake(t)
 	topic, hostile := cfg.Topics.Metrics.Name, client(t, cfg)

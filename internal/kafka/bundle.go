@@ -15,10 +15,10 @@ var (
 	_ kgo.PoolRecords  = (*bundler)(nil)
 )
 
-// bundle is a batch of several records that the client has not taken apart. When the client asks for the batch unpacked it gets
-// a placeholder: two records with the offsets of the first and the last, whose keys lead to the bundle. The client still does
-// all else: it checks sums, keeps its place, follows leaders, and leaves out what was aborted or lies before its place. Only
-// records it does not make, which would cost the most.
+// bundle is a batch of several records that the client has not taken apart. When the client asks for the batch unpacked
+// it gets a placeholder: two records with the offsets of the first and the last, whose keys lead to the bundle. The
+// client still does all else: it checks sums, keeps its place, follows leaders, and leaves out what was aborted or lies
+// before its place. Only records it does not make, which would cost the most.
 //
 // The second record of a placeholder may come alone: then the client's place is within the batch.
 type bundle struct {
@@ -52,7 +52,8 @@ type bundler struct {
 // maxSeen bounds how many are remembered.
 const maxSeen = 1 << 12
 
-// newBundler returns one that keeps at most so many bytes for later, and refuses batches that unpack to more than so many.
+// newBundler returns one that keeps at most so many bytes for later, and refuses batches that unpack to more than so
+// many.
 func newBundler(most int64, unpacked int) (*bundler, error) {
 	m := newMemory(most)
 	u, err := newUnpacker(m, unpacked)
@@ -69,7 +70,8 @@ func (b *bundler) options() []kgo.Opt {
 	return []kgo.Opt{kgo.WithPools(recordsOnly{b.memory}), kgo.WithDecompressor(b)}
 }
 
-// recordsOnly keeps the client from clearing and giving back what it takes for unpacked batches: these are placeholders.
+// recordsOnly keeps the client from clearing and giving back what it takes for unpacked batches: these are
+// placeholders.
 type recordsOnly struct{ memory kgo.PoolRecords }
 
 func (r recordsOnly) GetRecords(n int) []kgo.Record { return r.memory.GetRecords(n) }
@@ -77,8 +79,9 @@ func (r recordsOnly) PutRecords(list []kgo.Record)  { r.memory.PutRecords(list) 
 
 // Decompress implements kgo.Decompressor.
 //
-// A batch that comes again is the client's to take apart. It may be one whose last records were compacted away: after these come offsets that
-// belong to it, which only its head tells of, and the client, which has read its way to the last record, asks for the next.
+// A batch that comes again is the client's to take apart. It may be one whose last records were compacted away: after
+// these come offsets that belong to it, which only its head tells of, and the client, which has read its way to the
+// last record, asks for the next.
 func (b *bundler) Decompress(src []byte, codec kgo.CompressionCodecType) ([]byte, error) {
 	out, err := b.unpacker.Decompress(src, codec)
 	if err != nil || codec == kgo.CodecNone {
@@ -140,8 +143,8 @@ func (b *bundler) again(src []byte) bool {
 	return false
 }
 
-// list appends the records of a batch to dst[:0]. It says no to those of which bundles are not made: there are two at least, in the order of
-// their offsets.
+// list appends the records of a batch to dst[:0]. It says no to those of which bundles are not made: there are two at
+// least, in the order of their offsets.
 func list(dst []entry, batch []byte) (_ []entry, ok bool) {
 	dst = dst[:0]
 	before := int32(-1)
@@ -177,8 +180,8 @@ func (b *bundle) write(seal [sealSize]byte) []byte {
 func (b *bundle) first() int32 { return b.entries[0].offset }
 func (b *bundle) last() int32  { return b.entries[len(b.entries)-1].offset }
 
-// open returns the bundle that a record leads to, and whether it is the first of the two that do. It returns nil for a record that is what it
-// looks like.
+// open returns the bundle that a record leads to, and whether it is the first of the two that do. It returns nil for a
+// record that is what it looks like.
 func (b *bundler) open(r *kgo.Record) (_ *bundle, head bool) {
 	if len(r.Key) != keySize || [sealSize]byte(r.Key[1:]) != b.seal {
 		return nil, false

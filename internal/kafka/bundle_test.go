@@ -256,8 +256,8 @@ func readBundled(t *rapid.T, answer *kmsg.FetchResponseTopicPartition, o kgo.Pro
 	return out, next
 }
 
-// Bundles hold what the client reads, wherever it begins: of all codecs, with aborted transactions, gaps that compaction left, and
-// batches that are cut off. Where one ends with such a gap, one more fetch gets past it.
+// Bundles hold what the client reads, wherever it begins: of all codecs, with aborted transactions, gaps that
+// compaction left, and batches that are cut off. Where one ends with such a gap, one more fetch gets past it.
 func TestBundlesAreWhatTheClientReads(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		log := drawLog(t)

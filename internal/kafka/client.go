@@ -59,9 +59,9 @@ const (
 	maxBackoff = 500 * time.Millisecond
 )
 
-// backoff is the wait after failures in a row. When a broker dies the requests of an epoch wait for their new leaders and
-// coordinators one after the other, a heartbeat among them, and each wastes up to the last wait: with the client's own,
-// 5 s at the most, longer than the brokers needed.
+// backoff is the wait after failures in a row. When a broker dies the requests of an epoch wait for their new leaders
+// and coordinators one after the other, a heartbeat among them, and each wastes up to the last wait: with the client's
+// own, 5 s at the most, longer than the brokers needed.
 func backoff(failures int) time.Duration {
 	wait := min(minBackoff<<min(max(failures-1, 0), 10), maxBackoff)
 	return wait*4/5 + rand.N(wait*2/5)

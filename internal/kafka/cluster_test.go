@@ -22,7 +22,8 @@ import (
 const envKills = "VIGIE_TEST_BROKER_KILLS"
 
 // Three brokers, of which two have to acknowledge a write: one after the other is killed while workers run, and comes
-// back. Each event is counted once, and events are counted while one is down. `make chaos BROKERS=3` is the long version.
+// back. Each event is counted once, and events are counted while one is down. `make chaos BROKERS=3` is the long
+// version.
 func TestOneOfThreeBrokersIsKilled(t *testing.T) {
 	kills, err := strconv.Atoi(os.Getenv(envKills))
 	if err != nil {
@@ -85,8 +86,8 @@ func hasty(t *testing.T, cfg kafka.Config, options ...kgo.Opt) *kgo.Client {
 		kgo.RetryBackoffFn(func(int) time.Duration { return 250 * time.Millisecond }))...)
 }
 
-// inSync says whether all partitions have n copies in sync, as every broker sees it: with fewer, the next broker that dies
-// stops writing, and one that has just come back tells of the time when it went.
+// inSync says whether all partitions have n copies in sync, as every broker sees it: with fewer, the next broker that
+// dies stops writing, and one that has just come back tells of the time when it went.
 func inSync(ctx context.Context, c *kgo.Client, n int) bool {
 	brokers := c.DiscoveredBrokers()
 	for _, broker := range brokers {

@@ -41,9 +41,9 @@ type Config struct {
 	// same instance name before that takes its partitions up at once. Default 30s; brokers allow 6s to 30m. With
 	// group_protocol consumer the brokers' own setting counts instead (group.consumer.session.timeout.ms, 45s).
 	SessionTimeout time.Duration `yaml:"session_timeout"`
-	// Age at which the broker aborts a worker's open transaction. Readers wait that long (and up to 10s more)
-	// only for a worker that died and did not come back. A transaction begins when an epoch has been read and its results are written: it has to
-	// exceed the time that takes. Default 30s.
+	// Age at which the broker aborts a worker's open transaction. Readers wait that long (and up to 10s more) only for
+	// a worker that died and did not come back. A transaction begins when an epoch has been read and its results are
+	// written: it has to exceed the time that takes. Default 30s.
 	TransactionTimeout time.Duration `yaml:"transaction_timeout"`
 	// How often each worker asks for the ends of its partitions, for lag and for how far results reach. Queries
 	// see data at least this late. Default 250ms.
@@ -51,8 +51,8 @@ type Config struct {
 	// Bytes of unpacked records that a worker's fetch from one broker holds, about; one is worked on while the next
 	// waits. Default 16MiB.
 	FetchBuffer units.Bytes `yaml:"fetch_buffer"`
-	// Bytes that a batch of events may unpack to. All records of a larger one, and of one that cannot be unpacked, become one dead letter
-	// (bad_batch), and the partition goes on behind them. Default 64MiB.
+	// Bytes that a batch of events may unpack to. All records of a larger one, and of one that cannot be unpacked,
+	// become one dead letter (bad_batch), and the partition goes on behind them. Default 64MiB.
 	MaxUnpacked units.Bytes `yaml:"max_unpacked"`
 	// Longest time the ingest gateway waits for the acknowledgement of a request's events before it answers
 	// 503. Default 10s.
@@ -117,7 +117,8 @@ type Topics struct {
 	Results Topic `yaml:"results"`
 	// What alerts of the stream say: firing and resolved, by tenant.
 	Alerts Topic `yaml:"alerts"`
-	// State of the users' Prometheus rule groups; compacted. Its partitions share the groups among the processes that evaluate.
+	// State of the users' Prometheus rule groups; compacted. Its partitions share the groups among the processes that
+	// evaluate.
 	RuleState Topic `yaml:"rule_state"`
 	// Records that could not be processed.
 	DLQ Topic `yaml:"dlq"`
@@ -131,8 +132,8 @@ type Topics struct {
 type Topic struct {
 	// Name of the topic. Default: see docs/format.
 	Name string `yaml:"name"`
-	// Partitions when Vigie creates it. Existing topics keep theirs. Default 8 for events, 4 for results, alerts and rule state, as the source for
-	// state, else 1.
+	// Partitions when Vigie creates it. Existing topics keep theirs. Default 8 for events, 4 for results, alerts and
+	// rule state, as the source for state, else 1.
 	Partitions int32 `yaml:"partitions"`
 	// How long records are kept when Vigie creates it; 0 is for ever. Default 72h for events, 168h for results,
 	// 336h for alerts, dead letters and parked blocks.
@@ -187,8 +188,8 @@ const (
 // nameLetters is what names of Kafka's are made of.
 var nameLetters = regexp.MustCompile(`^[A-Za-z0-9._-]*$`)
 
-// isName says whether a text is a name, or none, of at most so many bytes. The expression does not count them: a bounded repetition takes thousands
-// of allocations to compile.
+// isName says whether a text is a name, or none, of at most so many bytes. The expression does not count them: a
+// bounded repetition takes thousands of allocations to compile.
 func isName(text string, most int) bool { return len(text) <= most && nameLetters.MatchString(text) }
 
 const (

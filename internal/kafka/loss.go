@@ -17,8 +17,9 @@ var ErrLogReplaced = errors.New("the partition's new leader does not have the lo
 type readPartitions map[pipeline.Partition]bool
 
 // lost returns ErrLogReplaced when the client moved in a partition of which records are in an epoch already. Where the
-// leader cannot say up to where the logs agree, it moves to the start of the log, and the session would count everything
-// that is retained once more. A new session validates the committed offset instead, and stays there in that case.
+// leader cannot say up to where the logs agree, it moves to the start of the log, and the session would count
+// everything that is retained once more. A new session validates the committed offset instead, and stays there in that
+// case.
 func (r readPartitions) lost(fetches kgo.Fetches) (err error) {
 	fetches.EachError(func(topic string, partition int32, failure error) {
 		var loss *kgo.ErrDataLoss

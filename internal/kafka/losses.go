@@ -18,8 +18,8 @@ type losses struct {
 
 func newLosses(topic string) *losses { return &losses{topic: topic, lost: map[int32]bool{}} }
 
-// options are what the consumer needs. It has to allow rebalances after each poll: what a poll returns and what take says must belong
-// to the same moment.
+// options are what the consumer needs. It has to allow rebalances after each poll: what a poll returns and what take
+// says must belong to the same moment.
 func (l *losses) options() []kgo.Opt {
 	lose := func(_ context.Context, _ *kgo.Client, partitions map[string][]int32) { l.lose(partitions[l.topic]) }
 	return []kgo.Opt{kgo.BlockRebalanceOnPoll(), kgo.OnPartitionsRevoked(lose), kgo.OnPartitionsLost(lose)}

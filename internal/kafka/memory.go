@@ -16,9 +16,9 @@ var (
 	_ kgo.HookFetchBatchRead  = (*memory)(nil)
 )
 
-// memory is what batches of records are unpacked into, again and again. The client takes it from here before it unpacks a batch and puts it
-// back, cleared, when all records of the batch have been recycled. Memory that is new for each batch costs more than unpacking:
-// the kernel hands out its pages and the collector has it cleared.
+// memory is what batches of records are unpacked into, again and again. The client takes it from here before it unpacks
+// a batch and puts it back, cleared, when all records of the batch have been recycled. Memory that is new for each
+// batch costs more than unpacking: the kernel hands out its pages and the collector has it cleared.
 //
 // It is safe for concurrent use.
 type memory struct {
@@ -136,8 +136,8 @@ func (s *shelf[T]) get(n int) []T {
 	return slice[:0]
 }
 
-// put keeps a slice. Where that would be too much, all others go: their sizes are not asked for any more, or else they would not have
-// become that many.
+// put keeps a slice. Where that would be too much, all others go: their sizes are not asked for any more, or else they
+// would not have become that many.
 func (s *shelf[T]) put(slice []T) {
 	size := sizeBelow(cap(slice))
 	bytes := bytesOf[T](size)

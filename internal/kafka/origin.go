@@ -86,8 +86,8 @@ func (r *restore) origin(ctx context.Context) (pipeline.Origin, error) {
 	return o, nil
 }
 
-// committed is the group's offset of the source, -1 when it has none, and what a member noted beside it: its id at least. Tools
-// note nothing.
+// committed is the group's offset of the source, -1 when it has none, and what a member noted beside it: its id at
+// least. Tools note nothing.
 func (r *restore) committed(ctx context.Context) (offset int64, noted string, err error) {
 	of := sourceID{pipeline.Partition{Topic: r.source, Partition: r.partition}, r.sourceID}
 	response, err := r.s.asked.offsets.get(ctx, of)

@@ -36,9 +36,9 @@ func (s *Session) revoked() {
 	s.over.Store(s.cfg.GroupProtocol == protocolConsumer)
 }
 
-// takeOver makes the static member of the slot leave for a while, as the predecessor would have done had it been closed. The
-// brokers otherwise refuse the successor of a killed process until the session times out (UNRELEASED_INSTANCE_ID). The
-// predecessor has been fenced by now: whatever it does, none of it shows.
+// takeOver makes the static member of the slot leave for a while, as the predecessor would have done had it been
+// closed. The brokers otherwise refuse the successor of a killed process until the session times out
+// (UNRELEASED_INSTANCE_ID). The predecessor has been fenced by now: whatever it does, none of it shows.
 func (s *Session) takeOver(ctx context.Context, instance string, slot int) error {
 	if s.cfg.GroupProtocol == protocolClassic {
 		return nil

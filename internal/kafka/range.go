@@ -72,8 +72,8 @@ func listed(ctx context.Context, admin *kadm.Client, topic string, list lister) 
 	return out, nil
 }
 
-// readRange calls fn for the committed records from ≤ offset < to of the partitions in to, by partition in order. to must be
-// readable: at most the last stable offset. What retention deletes meanwhile is skipped.
+// readRange calls fn for the committed records from ≤ offset < to of the partitions in to, by partition in order. to
+// must be readable: at most the last stable offset. What retention deletes meanwhile is skipped.
 func readRange(ctx context.Context, cfg *Config, topic string, from, to map[int32]int64, log *slog.Logger, fn func(id [16]byte, r *kgo.Record) error) error {
 	return readRangeInto(ctx, cfg, topic, from, to, unpacking{}, log, fn)
 }

@@ -141,9 +141,9 @@ func (s *Session) look(ctx context.Context) {
 	s.reach.seen(at, high, stable, low, client.CommittedOffsets())
 }
 
-// askLeaders is listOffsets of partitions that client consumes, without a look-up of their leaders: that would be answered
-// with all partitions of the topic, for each worker several times a second. The client knows them from fetching; when
-// one does not answer it is to look again, which it does at most once in its MetadataMinAge.
+// askLeaders is listOffsets of partitions that client consumes, without a look-up of their leaders: that would be
+// answered with all partitions of the topic, for each worker several times a second. The client knows them from
+// fetching; when one does not answer it is to look again, which it does at most once in its MetadataMinAge.
 func askLeaders(ctx context.Context, client *kgo.Client, partitions []pipeline.Partition, which int64, isolation int8) ends {
 	of := map[int32][]pipeline.Partition{}
 	for _, partition := range partitions {

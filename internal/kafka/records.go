@@ -17,7 +17,8 @@ type entry struct {
 	key, value span  // headers follow the value
 }
 
-// span is where bytes are in a batch, which has less than 1 GiB of them. A size below 0 is no bytes, which is not the same as none.
+// span is where bytes are in a batch, which has less than 1 GiB of them. A size below 0 is no bytes, which is not the
+// same as none.
 type span struct{ at, size int32 }
 
 func (s span) of(b []byte) []byte {
@@ -31,7 +32,8 @@ func (s span) of(b []byte) []byte {
 // end is where what stands before ends.
 func (s span) end() int { return int(s.at) + int(max(0, s.size)) }
 
-// read reads the record that begins at at, and says where the next does: below 0 where there is no whole record. It takes what the client takes.
+// read reads the record that begins at at, and says where the next does: below 0 where there is no whole record. It
+// takes what the client takes.
 func (e *entry) read(b []byte, at int) (next int) {
 	if next = e.readUsual(b, at); next > 0 {
 		return next
@@ -92,7 +94,8 @@ func (e *entry) readUsual(b []byte, at int) (next int) {
 // numbersMost is more than the numbers take that stand before a key.
 const numbersMost = 16
 
-// brief is the number at at of one byte or two, as it is written, and where it ends. If it has more it is 1<<14 at least.
+// brief is the number at at of one byte or two, as it is written, and where it ends. If it has more it is 1<<14 at
+// least.
 func brief(b []byte, at int) (u uint32, end int) {
 	if u = uint32(b[at]); u < 0x80 {
 		return u, at + 1

@@ -16,8 +16,8 @@ type repeats struct {
 
 func newRepeats() repeats { return repeats{seed: maphash.MakeSeed(), last: map[uint64]int{}} }
 
-// find says of each record whether another before end has its key and comes later. Of keys whose hashes collide it may miss some. The
-// result is valid until the next call.
+// find says of each record whether another before end has its key and comes later. Of keys whose hashes collide it may
+// miss some. The result is valid until the next call.
 func (r *repeats) find(records []*kgo.Record, end int64) []bool {
 	clear(r.last)
 	r.stale = r.stale[:0]

@@ -7,7 +7,8 @@ import (
 	"pgregory.net/rapid"
 )
 
-// What a later record of the same key takes the place of is stale, and nothing else; what lies behind the end takes no place.
+// What a later record of the same key takes the place of is stale, and nothing else; what lies behind the end takes no
+// place.
 func TestRepeats(t *testing.T) {
 	r := newRepeats()
 	rapid.Check(t, func(t *rapid.T) {

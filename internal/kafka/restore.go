@@ -20,7 +20,8 @@ const (
 	restoreFetch = 1 << 20                // bytes of a fetch, compressed
 	restoreWait  = 100 * time.Millisecond // between attempts, and for a transaction to end
 	restorePatch = time.Second            // of waiting before asking whom for
-	// restoreMemory is what a restore keeps to unpack fetches into, again and again: new memory for each would be as much as all state.
+	// restoreMemory is what a restore keeps to unpack fetches into, again and again: new memory for each would be as
+	// much as all state.
 	restoreMemory = 16 * restoreFetch
 )
 
@@ -201,8 +202,9 @@ func (r *restore) fetch(ctx context.Context, apply func(*pipeline.Record) error)
 	return nil
 }
 
-// apply gives the records before the end to fn, and their memory back. Of several of a key only the last counts, and to take in what a
-// key was worth costs much more than to see that another follows: a log that has not been compacted yet holds each key many times.
+// apply gives the records before the end to fn, and their memory back. Of several of a key only the last counts, and to
+// take in what a key was worth costs much more than to see that another follows: a log that has not been compacted yet
+// holds each key many times.
 func (r *restore) apply(records []*kgo.Record, fn func(*pipeline.Record) error) (err error) {
 	stale := r.repeats.find(records, r.end)
 	for i, record := range records {

@@ -23,8 +23,8 @@ const (
 	benchHalfValue = 92 // bytes; half of a value does not compress
 )
 
-// BenchmarkRestore restores 1 M keys of 208 bytes from Apache Kafka into a map, with the collector's default and with less, which
-// trades processor time for memory.
+// BenchmarkRestore restores 1 M keys of 208 bytes from Apache Kafka into a map, with the collector's default and with
+// less, which trades processor time for memory.
 func BenchmarkRestore(b *testing.B) {
 	broker := testkit.ApacheKafka(b)
 	cfg := install(b, strings.Split(broker.Addr, ",")...)

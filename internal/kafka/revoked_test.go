@@ -13,7 +13,8 @@ import (
 	"github.com/vigie-io/vigie/internal/pipeline"
 )
 
-// onFake starts a broker in this process with one partition of each source, and returns the configuration of a session there.
+// onFake starts a broker in this process with one partition of each source, and returns the configuration of a session
+// there.
 func onFake(t *testing.T, options ...kfake.Opt) (context.Context, *kfake.Cluster, Config) {
 	t.Helper()
 	cluster, err := kfake.NewCluster(append([]kfake.Opt{kfake.NumBrokers(1), kfake.SleepOutOfOrder()}, options...)...)
@@ -97,8 +98,8 @@ func (f *feed) commit(want bool) {
 	}
 }
 
-// The balancer learns that a partition goes before the client calls back. Records that are polled in between belong to no
-// task, so that the epoch must not commit their offsets.
+// The balancer learns that a partition goes before the client calls back. Records that are polled in between belong to
+// no task, so that the epoch must not commit their offsets.
 func TestRecordsOfAPartitionThatGoesAreNotCommitted(t *testing.T) {
 	ctx, _, cfg := onFake(t)
 	f := newFeed(t, ctx, cfg)
@@ -118,8 +119,8 @@ func TestRecordsOfAPartitionThatGoesAreNotCommitted(t *testing.T) {
 	f.commit(false) // no task saw the records of these offsets
 }
 
-// A partition that is taken away while a transaction ends may have been committed with it. Its task goes with the next epoch: the
-// client has forgotten by then that it was called back.
+// A partition that is taken away while a transaction ends may have been committed with it. Its task goes with the next
+// epoch: the client has forgotten by then that it was called back.
 func TestTakenAwayWhileATransactionEnds(t *testing.T) {
 	ctx, cluster, cfg := onFake(t)
 	f := newFeed(t, ctx, cfg)

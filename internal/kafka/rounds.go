@@ -5,9 +5,9 @@ import (
 	"sync"
 )
 
-// rounds asks for many what each of them wants to know, such as all restores of a start: a connection is served one request after the
-// other, and theirs would wait for each other. Who asks while a question is under way is asked for with the next, so that an answer is
-// never older than the question. It is safe for concurrent use.
+// rounds asks for many what each of them wants to know, such as all restores of a start: a connection is served one
+// request after the other, and theirs would wait for each other. Who asks while a question is under way is asked for
+// with the next, so that an answer is never older than the question. It is safe for concurrent use.
 type rounds[K, A any] struct {
 	// ask is called by one goroutine at a time. What it asks must end it: nobody waits for it.
 	ask func(keys []K) (A, error)

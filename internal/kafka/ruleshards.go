@@ -18,9 +18,9 @@ const (
 	shardRetryMax = 15 * time.Second
 )
 
-// RunRuleShards joins the group of those that evaluate rules (kafka.group with "-rules") and runs each partition of the topic of
-// rule states that it is given, until it is taken away or ctx ends. run is called anew, with the shard opened anew, when it
-// returned an error. It returns nil when ctx ends, and an error when the membership is lost.
+// RunRuleShards joins the group of those that evaluate rules (kafka.group with "-rules") and runs each partition of the
+// topic of rule states that it is given, until it is taken away or ctx ends. run is called anew, with the shard opened
+// anew, when it returned an error. It returns nil when ctx ends, and an error when the membership is lost.
 func RunRuleShards(ctx context.Context, cfg Config, log *slog.Logger, run func(context.Context, *RuleShard) error) error {
 	instance, err := cfg.instance()
 	if err != nil {
@@ -146,8 +146,8 @@ func (m *ruleMember) once(ctx context.Context, partition int32) error {
 	return m.run(ctx, shard)
 }
 
-// RuleShard is one partition of the topic of rule states and the only producer to it: its transactional id is that of the
-// partition, so that opening it fences whoever had it before and ends his transaction. One goroutine uses it.
+// RuleShard is one partition of the topic of rule states and the only producer to it: its transactional id is that of
+// the partition, so that opening it fences whoever had it before and ends his transaction. One goroutine uses it.
 type RuleShard struct {
 	cfg        Config
 	log        *slog.Logger
@@ -187,8 +187,8 @@ func openRuleShard(ctx context.Context, cfg Config, partition int32, log *slog.L
 // Partition is the shard's number and how many there are.
 func (s *RuleShard) Partition() (number, of int32) { return s.partition, s.partitions }
 
-// Restore returns the last committed states by key. No transaction is open since the shard was: what lies before the end of
-// the log is all there is.
+// Restore returns the last committed states by key. No transaction is open since the shard was: what lies before the
+// end of the log is all there is.
 func (s *RuleShard) Restore(ctx context.Context) (map[string][]byte, error) {
 	topic := s.cfg.Topics.RuleState.Name
 	starts, err := offsetsOf(ctx, &s.cfg, topic, s.log, listStarts)
@@ -215,8 +215,8 @@ func (s *RuleShard) Restore(ctx context.Context) (map[string][]byte, error) {
 	return states, nil
 }
 
-// Commit appends events, with their tenants as keys, to the topic of metrics, and states to the shard's partition, in one
-// transaction. After an error the shard is of no more use.
+// Commit appends events, with their tenants as keys, to the topic of metrics, and states to the shard's partition, in
+// one transaction. After an error the shard is of no more use.
 func (s *RuleShard) Commit(ctx context.Context, events map[tenants.ID][][]byte, states map[string][]byte) error {
 	if err := s.client.BeginTransaction(); err != nil {
 		return fmt.Errorf("commit rules: %w", explain(err))

@@ -129,8 +129,8 @@ func TestRuleShardFences(t *testing.T) {
 	}
 }
 
-// Who follows is given what was committed of all shards, then what is committed later, in order, and nothing of transactions that
-// came to nothing.
+// Who follows is given what was committed of all shards, then what is committed later, in order, and nothing of
+// transactions that came to nothing.
 func TestRuleStatesAreFollowed(t *testing.T) {
 	_, cfg := fake(t)
 	opened, stop := runShards(t, cfg)

@@ -9,8 +9,9 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 )
 
-// FollowRuleStates reads all committed states of rule groups, of every partition, and goes on with those that are committed
-// later, until ctx ends (nil) or reading is in error. take is given a state nil when it was forgotten; a key's states come in order.
+// FollowRuleStates reads all committed states of rule groups, of every partition, and goes on with those that are
+// committed later, until ctx ends (nil) or reading is in error. take is given a state nil when it was forgotten; a
+// key's states come in order.
 func FollowRuleStates(ctx context.Context, cfg Config, log *slog.Logger, take func(key string, state []byte)) error {
 	options, err := cfg.options("rules", log)
 	if err != nil {

@@ -190,8 +190,8 @@ func (s *Session) Close() {
 	s.leave()
 }
 
-// leaveTimeout bounds how long a closing session waits for the answer to its join. The group answers when all members have
-// joined: others that have closed as well are waited for until their session timeout.
+// leaveTimeout bounds how long a closing session waits for the answer to its join. The group answers when all members
+// have joined: others that have closed as well are waited for until their session timeout.
 const leaveTimeout = time.Second
 
 func (s *Session) leave() {
@@ -316,7 +316,8 @@ func (s *Session) Commit(ctx context.Context, messages []pipeline.Message) (bool
 	if !s.refused.settle(s.group.Client(), committed) {
 		s.moves.moved.Store(true)
 	}
-	// What was taken away while the transaction ended is the next commit's: the client forgets it when it is called back just then.
+	// What was taken away while the transaction ended is the next commit's: the client forgets it when it is called
+	// back just then.
 	s.settled = losses
 	if s.over.Load() {
 		return false, ErrRevoked

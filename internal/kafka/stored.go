@@ -19,10 +19,11 @@ const (
 	storedLogged = 10 * time.Second       // of waiting before the log says for what, and between
 )
 
-// Stored implements pipeline.Session. What is to be stored is what lies below the high watermarks of the results partitions
-// after the assignment: the last owner had its results acknowledged before it added its offsets to the transaction, and since
-// the assignment the group takes no offsets of an older generation (see Restore). The sink's group says what is stored. The
-// session's own results partition does not count, as whatever this session writes there comes behind it.
+// Stored implements pipeline.Session. What is to be stored is what lies below the high watermarks of the results
+// partitions after the assignment: the last owner had its results acknowledged before it added its offsets to the
+// transaction, and since the assignment the group takes no offsets of an older generation (see Restore). The sink's
+// group says what is stored. The session's own results partition does not count, as whatever this session writes there
+// comes behind it.
 //
 // A source partition without committed offsets never had an owner that left anything.
 func (s *Session) Stored(ctx context.Context, sources []pipeline.Partition, stored func(pipeline.Partition)) error {

@@ -43,8 +43,8 @@ func (c *storedCall) partitions() []int32 {
 	return slices.Clone(c.freed)
 }
 
-// The owner of a partition is told that what others wrote of it is stored when the sink's group says so, and not before; and
-// of partitions that nobody has had, at once. A sink that has inserted everything says so of markers too.
+// The owner of a partition is told that what others wrote of it is stored when the sink's group says so, and not
+// before; and of partitions that nobody has had, at once. A sink that has inserted everything says so of markers too.
 func testStored(t *testing.T, cfg kafka.Config) {
 	produce(t, cfg, cfg.Topics.Metrics.Name, 0, "a")
 	first := worker{cfg: cfg, session: newSession(t, cfg, 0)}

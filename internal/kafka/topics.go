@@ -161,9 +161,9 @@ func topicConfig(key string, topic *Topic) map[string]*string {
 	return config
 }
 
-// stateConfig keeps the log of a state topic near the size of its live keys, so that restoring is quick: compaction never
-// touches the active segment, so segments are small and short; it begins when a tenth is stale. Tombstones stay for
-// longer than any restore takes: a reader that has passed a key's value has to meet its tombstone.
+// stateConfig keeps the log of a state topic near the size of its live keys, so that restoring is quick: compaction
+// never touches the active segment, so segments are small and short; it begins when a tenth is stale. Tombstones stay
+// for longer than any restore takes: a reader that has passed a key's value has to meet its tombstone.
 var stateConfig = map[string]string{
 	"segment.bytes":             "33554432",
 	"segment.ms":                "3600000",

@@ -9,16 +9,16 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 )
 
-// ErrDivided says that the client took a new producer epoch in the middle of a transaction. That aborts at the brokers what
-// it had produced before, and the rest must not commit without it.
+// ErrDivided says that the client took a new producer epoch in the middle of a transaction. That aborts at the brokers
+// what it had produced before, and the rest must not commit without it.
 var ErrDivided = errors.New("the client began another transaction in the middle of one: a new session is needed")
 
 // transaction is what is produced between the begin and the end of one of a client.
 //
-// A broker that refuses a producer (its transaction timed out, or the broker has forgotten it) names the start of the log.
-// Where retention has deleted what the client wrote there last, the client takes the refusal for harmless: it initialises its
-// producer id again, sends the record once more, and tells nobody. Records that were acknowledged before are not in the
-// transaction that it ends then, but the offsets of what they were made of are.
+// A broker that refuses a producer (its transaction timed out, or the broker has forgotten it) names the start of the
+// log. Where retention has deleted what the client wrote there last, the client takes the refusal for harmless: it
+// initialises its producer id again, sends the record once more, and tells nobody. Records that were acknowledged
+// before are not in the transaction that it ends then, but the offsets of what they were made of are.
 type transaction struct {
 	client  *kgo.Client
 	id      int64
@@ -56,8 +56,8 @@ func (t *transaction) keep(record *kgo.Record, err error) {
 	}
 }
 
-// flush waits until everything is acknowledged. After an error, which may be ErrDivided, the transaction has to be aborted: the
-// client would commit what is left of it.
+// flush waits until everything is acknowledged. After an error, which may be ErrDivided, the transaction has to be
+// aborted: the client would commit what is left of it.
 func (t *transaction) flush(ctx context.Context) error {
 	if err := t.client.Flush(ctx); err != nil {
 		return err

@@ -11,8 +11,9 @@ import (
 	"github.com/vigie-io/vigie/internal/pipeline"
 )
 
-// A broker refuses the producer where the log begins behind its last record, when others have acknowledged results of the epoch:
-// the client goes on under a new producer epoch, and these results are aborted. Their offsets must not commit.
+// A broker refuses the producer where the log begins behind its last record, when others have acknowledged results of
+// the epoch: the client goes on under a new producer epoch, and these results are aborted. Their offsets must not
+// commit.
 func TestDividedTransactionCommitsNothing(t *testing.T) {
 	ctx, cluster, cfg := onFake(t, kfake.NumBrokers(2))
 	const accepts, refuses = 0, 1

@@ -16,8 +16,9 @@ import (
 
 var _ kgo.Decompressor = (*unpacker)(nil)
 
-// unpacker unpacks batches into memory. Frames of lz4, as producers write them, it takes apart itself: the client's reader of them
-// unpacks into memory of its own, copies, and checks a sum that the batch's own has made sure of. Everything else is the client's.
+// unpacker unpacks batches into memory. Frames of lz4, as producers write them, it takes apart itself: the client's
+// reader of them unpacks into memory of its own, copies, and checks a sum that the batch's own has made sure of.
+// Everything else is the client's.
 type unpacker struct {
 	memory *memory
 	client kgo.Decompressor
@@ -39,8 +40,8 @@ func boundedDecompressor(m *memory, most int) (kgo.Decompressor, error) {
 	return client.OptValue(kgo.WithDecompressor).(kgo.Decompressor), nil
 }
 
-// options make a client unpack into memory, batches of at most so many bytes. Its records are to be recycled. What becomes of
-// batches that are refused: takeRefused.
+// options make a client unpack into memory, batches of at most so many bytes. Its records are to be recycled. What
+// becomes of batches that are refused: takeRefused.
 func (m *memory) options(most int) ([]kgo.Opt, error) {
 	u, err := newUnpacker(m, most)
 	return []kgo.Opt{kgo.WithPools(m), kgo.WithHooks(m), kgo.WithDecompressor(u)}, err
@@ -85,8 +86,8 @@ func (u *unpacker) bytes(src []byte, codec kgo.CompressionCodecType) ([]byte, er
 }
 
 const (
-	// heaviest is how many times max_unpacked the records of a batch may take in memory: those of events take less than twice their
-	// bytes, but a record or a header of none takes thirty times its own.
+	// heaviest is how many times max_unpacked the records of a batch may take in memory: those of events take less than
+	// twice their bytes, but a record or a header of none takes thirty times its own.
 	heaviest = 4
 	// lightBatch is what batches are not looked at up to: about 40 times as much is the worst that they can take.
 	lightBatch = 1 << 20
@@ -149,8 +150,8 @@ const (
 	blockStored = 1 << 31 // in its size: it is not compressed
 )
 
-// unframe appends to dst[:0] what the one frame of independent blocks that src is holds. It says no to anything else, and to what holds
-// more than so many bytes.
+// unframe appends to dst[:0] what the one frame of independent blocks that src is holds. It says no to anything else,
+// and to what holds more than so many bytes.
 func unframe(dst, src []byte, limit int) (out []byte, ok bool) {
 	if len(src) < 7 || binary.LittleEndian.Uint32(src) != frameMagic {
 		return nil, false

@@ -36,7 +36,8 @@ func someEvents(n int) (out []byte) {
 	return out
 }
 
-// Frames of independent blocks are unpacked without the client's reader, whatever else they say, and give what was packed.
+// Frames of independent blocks are unpacked without the client's reader, whatever else they say, and give what was
+// packed.
 func TestUnframe(t *testing.T) {
 	rapid.Check(t, func(r *rapid.T) {
 		var content []byte

@@ -23,8 +23,8 @@ func (p *polled) release() {
 	p.fetches = nil
 }
 
-// unread tells of records of a partition. It leaves transaction markers out and, of a batch that the client's place is within, what is
-// before from. bytes is about what the records take in memory.
+// unread tells of records of a partition. It leaves transaction markers out and, of a batch that the client's place is
+// within, what is before from. bytes is about what the records take in memory.
 func (p *polled) unread(in []*kgo.Record, from int64) (all pipeline.Unread, bytes int64) {
 	add := func(first, last int64, n int) {
 		if all.Len == 0 {
@@ -86,7 +86,8 @@ func (u *unread) read(room []pipeline.Record) []pipeline.Record {
 	return room[:n]
 }
 
-// next is the next record of the client's that is an event or leads to a bundle, nil at the end. head says that all of the bundle is meant.
+// next is the next record of the client's that is an event or leads to a bundle, nil at the end. head says that all of
+// the bundle is meant.
 func (u *unread) next() (r *kgo.Record, b *bundle, head bool) {
 	for len(u.rest) > 0 {
 		r, u.rest = u.rest[0], u.rest[1:]
@@ -162,8 +163,9 @@ func single(r *kgo.Record, headers []pipeline.Header) (pipeline.Record, []pipeli
 // nanoseconds are those of a record's timestamp, as the client has it.
 func nanoseconds(t time.Time) int64 { return representable(t.UnixNano()) }
 
-// representable is the time of a record in nanoseconds that were made of milliseconds. Those of a time that they cannot say, after 2262-04-11,
-// have wrapped around to any other, but to no whole millisecond. They become the last that they can say, which is refused as too new.
+// representable is the time of a record in nanoseconds that were made of milliseconds. Those of a time that they cannot
+// say, after 2262-04-11, have wrapped around to any other, but to no whole millisecond. They become the last that they
+// can say, which is refused as too new.
 func representable(ns int64) int64 {
 	if ns%int64(time.Millisecond) != 0 {
 		return math.MaxInt64

@@ -77,8 +77,8 @@ func (s *SourceTopic) Span(ctx context.Context, since time.Time) (verify.Span, e
 	return span, nil
 }
 
-// Settle implements verify.Source. Offsets say it, not clocks: the workers' group has nothing left to read before end, and
-// then the sink's group nothing of the results that were there at that moment.
+// Settle implements verify.Source. Offsets say it, not clocks: the workers' group has nothing left to read before end,
+// and then the sink's group nothing of the results that were there at that moment.
 func (s *SourceTopic) Settle(ctx context.Context, end verify.Offsets) error {
 	waiting, cancel := context.WithTimeout(ctx, s.wait)
 	defer cancel()

@@ -76,8 +76,8 @@ func measureMemory(ctx context.Context, s *sample) error {
 	return nil
 }
 
-// measureFilesystems reports the root and every device once, at its shortest mount point: bind mounts of containers show
-// the same device many times.
+// measureFilesystems reports the root and every device once, at its shortest mount point: bind mounts of containers
+// show the same device many times.
 func measureFilesystems(ctx context.Context, s *sample) error {
 	partitions, err := disk.PartitionsWithContext(ctx, false)
 	if err != nil {

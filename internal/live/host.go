@@ -1,8 +1,8 @@
 // Package live measures what is really there, so that a fresh installation has something true to show: this host (Host)
 // and Vigie's own metrics registries (Registry), both as events of the public contract.
 //
-// It sends nothing itself: whoever runs it gives it a way to the ingest door. The events carry no tenant; that comes from
-// the credential they are sent with.
+// It sends nothing itself: whoever runs it gives it a way to the ingest door. The events carry no tenant; that comes
+// from the credential they are sent with.
 package live
 
 import (
@@ -23,8 +23,8 @@ const maxParts = 24
 const hostService = "host"
 
 // Host measures this host: processor, load, memory, file systems, disks, network interfaces, processes. Names follow
-// node_exporter's with host_ in front: totals since boot are cumulative and end in _total, levels are gauges. Every event
-// has the labels service="host" and instance, the host's name. Not safe for concurrent use.
+// node_exporter's with host_ in front: totals since boot are cumulative and end in _total, levels are gauges. Every
+// event has the labels service="host" and instance, the host's name. Not safe for concurrent use.
 type Host struct {
 	instance  string
 	parts     []part

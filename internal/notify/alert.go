@@ -58,8 +58,8 @@ type posted struct {
 	EndsAt      time.Time         `json:"endsAt"`
 }
 
-// post makes what Alertmanager is sent. The alert's own labels give way to those that say whose it is, as exported_: a tenant must
-// not be able to speak for another. One that fires ends at until, unless it is sent again before.
+// post makes what Alertmanager is sent. The alert's own labels give way to those that say whose it is, as exported_: a
+// tenant must not be able to speak for another. One that fires ends at until, unless it is sent again before.
 func (a *alert) post(until time.Time) posted {
 	p := posted{Labels: maps.Clone(a.Labels), Annotations: a.Annotations, StartsAt: a.StartsAt, EndsAt: until}
 	if p.Labels == nil {

@@ -20,8 +20,8 @@ type Config struct {
 	Password units.Secret `yaml:"password"`
 	// Token is sent as a bearer token. Default none.
 	Token units.Secret `yaml:"token"`
-	// Resend is how often an alert that fires is sent again. Default 1m. Alertmanager takes one of which it has not heard for
-	// four times as long to be resolved.
+	// Resend is how often an alert that fires is sent again. Default 1m. Alertmanager takes one of which it has not
+	// heard for four times as long to be resolved.
 	Resend time.Duration `yaml:"resend"`
 	// Timeout bounds one request. Default 10s.
 	Timeout time.Duration `yaml:"timeout"`

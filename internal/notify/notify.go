@@ -10,7 +10,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 )
 
-// Fetch is what one Poll returned. Lost applies first: a partition in both was lost and came back, and its records begin anew.
+// Fetch is what one Poll returned. Lost applies first: a partition in both was lost and came back, and its records
+// begin anew.
 type Fetch struct {
 	Lost    []int32
 	Records []Record
@@ -18,8 +19,8 @@ type Fetch struct {
 	Ready []int32
 }
 
-// Source is the topic of alerts as this process's share of a consumer group. Of each partition that it is given it returns all
-// records, from the first.
+// Source is the topic of alerts as this process's share of a consumer group. Of each partition that it is given it
+// returns all records, from the first.
 type Source interface {
 	// Poll waits for records until ctx ends; an empty Fetch at the deadline is no error. An error ends the source.
 	Poll(ctx context.Context) (Fetch, error)

@@ -120,8 +120,8 @@ func TestNotifier(t *testing.T) {
 	cancel()
 }
 
-// An alert that fires is sent again every resend, one that has ended for a quarter of an hour; an Alertmanager that does not
-// answer is tried less and less often, and hears of it when it is back.
+// An alert that fires is sent again every resend, one that has ended for a quarter of an hour; an Alertmanager that
+// does not answer is tried less and less often, and hears of it when it is back.
 func TestLaneInTime(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())

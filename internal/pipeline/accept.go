@@ -27,8 +27,8 @@ func NewReader(signal events.Signal, decoder *events.Decoder) *Reader {
 }
 
 // Read returns the record's events and refusals, valid until the next Read, and which of them, by index, the record
-// stands for: a replayed record stands for some only. It returns nil for a record that is refused whole without a look at its
-// value.
+// stands for: a replayed record stands for some only. It returns nil for a record that is refused whole without a look
+// at its value.
 func (d *Reader) Read(r *Record) (batch *events.Batch, standsFor func(index int) bool) {
 	var h sourceHeaders
 	if h.read(r); h.barred == nil {

@@ -8,8 +8,8 @@ import (
 	"github.com/vigie-io/vigie/internal/pipeline"
 )
 
-// accidents is the task of one partition with the log of its state, through epochs that are aborted and crashes of the process. Recounts
-// of keyed state go through it, and compare what it committed with a plain loop.
+// accidents is the task of one partition with the log of its state, through epochs that are aborted and crashes of the
+// process. Recounts of keyed state go through it, and compare what it committed with a plain loop.
 type accidents struct {
 	fresh func() *pipeline.Task
 	task  *pipeline.Task

@@ -5,9 +5,10 @@ import (
 	"github.com/vigie-io/vigie/pkg/sketches"
 )
 
-// ahead is a known event of which is read what it will change: first a field of its series, then of its list or sketch, if it has one, then of the
-// sketch's counts. One after the other of all events of a run, so that the processor waits for all at once, and not for each in turn as it would while it
-// accumulates. With more series than the caches hold that is most of the time of accumulating.
+// ahead is a known event of which is read what it will change: first a field of its series, then of its list or sketch,
+// if it has one, then of the sketch's counts. One after the other of all events of a run, so that the processor waits
+// for all at once, and not for each in turn as it would while it accumulates. With more series than the caches hold
+// that is most of the time of accumulating.
 type ahead struct {
 	entry  *entry
 	sketch *sketches.Sketch // nil for none

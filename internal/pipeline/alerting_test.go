@@ -60,7 +60,8 @@ type judged struct {
 	active, fired, clear, empty int64
 }
 
-// judgeAll is the plain loop: after each event, every step that its tenant's clock has passed, every alert from all of its events.
+// judgeAll is the plain loop: after each event, every step that its tenant's clock has passed, every alert from all of
+// its events.
 func judgeAll(all []ping) (heard []heardAlert) {
 	began := start.Unix()
 	for i := range alertRules {
@@ -221,8 +222,8 @@ func sortHeard(heard []heardAlert) []string {
 	return lines
 }
 
-// Alerts fire and end when a plain loop over all events says so, each once, whatever the order of events, the epochs, the
-// aborts and the crashes; and when all is over nothing of them is left in the log.
+// Alerts fire and end when a plain loop over all events says so, each once, whatever the order of events, the epochs,
+// the aborts and the crashes; and when all is over nothing of them is left in the log.
 func TestAlertsRecount(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		cfg := alertConfig()

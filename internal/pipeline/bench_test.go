@@ -107,8 +107,8 @@ func BenchmarkDeclared(b *testing.B) {
 	}
 }
 
-// BenchmarkKeep is what an event costs a rollup whose windows keep something, and what its windows take, each of them with some
-// 180 users and four paths: bytes are those that count toward window_bytes, log those of the state topic.
+// BenchmarkKeep is what an event costs a rollup whose windows keep something, and what its windows take, each of them
+// with some 180 users and four paths: bytes are those that count toward window_bytes, log those of the state topic.
 func BenchmarkKeep(b *testing.B) {
 	for name, keep := range map[string]*windowed.Keep{
 		"nothing": nil, "ends": {First: true, Last: true}, "distinct": {Distinct: "user"}, "top": {Top: &windowed.Top{Of: "path"}},
@@ -170,8 +170,8 @@ func BenchmarkAlert(b *testing.B) {
 }
 
 // BenchmarkStep is one record of one event to its accumulator, decoding included. known is how events mostly come: they
-// repeat an earlier one but for time and value. Of strange ones no two have the same bytes, at the worst. In OTLP an operation is a data
-// point, of 100 in a record.
+// repeat an earlier one but for time and value. Of strange ones no two have the same bytes, at the worst. In OTLP an
+// operation is a data point, of 100 in a record.
 func BenchmarkStep(b *testing.B) {
 	for _, n := range []int{10_000, 100_000} {
 		for _, format := range []struct {
@@ -191,8 +191,8 @@ func BenchmarkStep(b *testing.B) {
 	}
 }
 
-// BenchmarkStepMixed is the same for events as many producers of many tenants write them, a backlog of 100 s in the order of time:
-// four metrics, some spelled otherwise, drained as often as a worker would.
+// BenchmarkStepMixed is the same for events as many producers of many tenants write them, a backlog of 100 s in the
+// order of time: four metrics, some spelled otherwise, drained as often as a worker would.
 func BenchmarkStepMixed(b *testing.B) {
 	for _, n := range []int{10_000, 100_000} {
 		b.Run(fmt.Sprintf("series=%d", n), func(b *testing.B) {
@@ -247,8 +247,8 @@ func benchStep(b *testing.B, n int, record func([]events.Metric) []byte, perReco
 	})
 }
 
-// benchRecords steps a task with the records of so many events each again and again, at first that many times unmeasured. before is called
-// before each chunk with the number of its first record.
+// benchRecords steps a task with the records of so many events each again and again, at first that many times
+// unmeasured. before is called before each chunk with the number of its first record.
 func benchRecords(b *testing.B, task *Task, records []Record, perRecord, warm int, before func(from int)) {
 	chunkRecords := 500 / perRecord
 	chunk := Chunk{Signal: events.Metrics}

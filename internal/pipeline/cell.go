@@ -9,8 +9,9 @@ import (
 	"github.com/vigie-io/vigie/pkg/sketches"
 )
 
-// cell accumulates what one series got in ten seconds of event time, in 96 bytes without pointers: what is more than a few values is
-// kept by the task. Of a dense one nothing is touched but the fields before few: the first of the two cache lines of an entry.
+// cell accumulates what one series got in ten seconds of event time, in 96 bytes without pointers: what is more than a
+// few values is kept by the task. Of a dense one nothing is touched but the fields before few: the first of the two
+// cache lines of an entry.
 type cell struct {
 	start uint32
 	next  uint32 // another cell of the series, as add gave it; 0 for none
@@ -42,7 +43,8 @@ var (
 const (
 	// fewValues are kept in place. Most series get no more between two drains.
 	fewValues = 24
-	// manyValues are kept as they come. A sketch of so many is no smaller, and to count in it is to wait for three places in memory.
+	// manyValues are kept as they come. A sketch of so many is no smaller, and to count in it is to wait for three
+	// places in memory.
 	manyValues = fewValues + 64
 )
 
@@ -75,8 +77,8 @@ func (c *cell) begin(start uint32, kind events.Kind) {
 	}
 }
 
-// number takes one number of a series. Of which kind that is, the cell's form tells: to ask the series' class would be to wait for two more
-// places in memory.
+// number takes one number of a series. Of which kind that is, the cell's form tells: to ask the series' class would be
+// to wait for two more places in memory.
 func (t *Task) number(c *cell, time int64, v float64) {
 	switch c.form {
 	case few, many, dense:

@@ -5,8 +5,8 @@ import (
 	"strings"
 )
 
-// claims remember whose records are that have a key, and what meters them. Keys are few and come again and again: to find one here costs no hash
-// and no look at the tenant. Forgetting any of it changes no result.
+// claims remember whose records are that have a key, and what meters them. Keys are few and come again and again: to
+// find one here costs no hash and no look at the tenant. Forgetting any of it changes no result.
 type claims struct {
 	places [1 << claimBits]claim
 	rates  uint64 // of rates.changes: another one makes meters void

@@ -9,7 +9,8 @@ import (
 	"github.com/vigie-io/vigie/internal/tenants"
 )
 
-// Whatever keys and headers came before, a record is its own tenant's: that of the header, else what stands in the key before '#'.
+// Whatever keys and headers came before, a record is its own tenant's: that of the header, else what stands in the key
+// before '#'.
 func TestKeysOfManyKinds(t *testing.T) {
 	f := func(key, header, want string) {
 		t.Helper()

@@ -10,9 +10,8 @@ import (
 )
 
 // The host's clock jumps by an hour, forth and back, between any two steps, through aborts and crashes: an event counts
-// exactly when it is within max_past and max_future of the clock as it was when the event was processed, or else is refused
-// with the reason; and no
-// watermark is forgotten that a later event could meet.
+// exactly when it is within max_past and max_future of the clock as it was when the event was processed, or else is
+// refused with the reason; and no watermark is forgotten that a later event could meet.
 func TestClockJumps(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		task, log, now := newTask(nil), stateLog{}, start

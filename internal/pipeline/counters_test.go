@@ -47,8 +47,9 @@ func (r reading) record() pipeline.Record {
 		start.Add(time.Duration(r.second)*time.Second).Format(time.RFC3339Nano), kind, r.value, r.host, begun))
 }
 
-// recountIncreases is the plain loop: for each series its readings by time of arrival, those that are not newer than the newest left out;
-// what the total grew by, or all of it after a restart. The first counts when its process began after the tenant's first reading.
+// recountIncreases is the plain loop: for each series its readings by time of arrival, those that are not newer than
+// the newest left out; what the total grew by, or all of it after a restart. The first counts when its process began
+// after the tenant's first reading.
 func recountIncreases(all []reading) (panes map[string]float64) {
 	panes = map[string]float64{}
 	since, newest := map[string]int{}, map[string]reading{}
@@ -81,8 +82,8 @@ func recountIncreases(all []reading) (panes map[string]float64) {
 	return panes
 }
 
-// What cumulative counters grew by is what a plain loop over their readings finds, in the pane of the later reading, whatever the order,
-// the restarts, the epochs, the aborts and the crashes.
+// What cumulative counters grew by is what a plain loop over their readings finds, in the pane of the later reading,
+// whatever the order, the restarts, the epochs, the aborts and the crashes.
 func TestIncreaseRecount(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		cfg := increaseConfig()

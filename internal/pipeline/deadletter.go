@@ -30,8 +30,8 @@ func settle(refused []refusal) []refusal {
 	return slices.CompactFunc(refused, func(a, b refusal) bool { return a.index == b.index })
 }
 
-// deadLetter makes the message for a record of which settled refusals, at least one, were refused. events is how many events
-// the record holds, only which of them it stands for. Nothing of r is retained.
+// deadLetter makes the message for a record of which settled refusals, at least one, were refused. events is how many
+// events the record holds, only which of them it stands for. Nothing of r is retained.
 //
 // A letter names the events to take at a replay. It names none (the whole record) when every event was refused, or
 // the record did not decode; but a record that stands for some events only is never widened to all of it.

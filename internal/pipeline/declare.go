@@ -18,8 +18,8 @@ type fields struct {
 	delta  aggregate.Measurement // of a cumulative one, for the rollup at hand
 }
 
-// declareMetric gives metrics to the alerts and rollups. Levels have no sum over series, so rollups do without, and cumulative
-// histograms are left out.
+// declareMetric gives metrics to the alerts and rollups. Levels have no sum over series, so rollups do without, and
+// cumulative histograms are left out.
 func (t *Task) declareMetric(m *events.Metric) {
 	if m.Stale || m.Kind == events.Gauge && (m.Histogram != nil || !t.alerts.Any()) || m.Kind == events.Cumulative && m.Histogram != nil {
 		return

@@ -14,7 +14,8 @@ import (
 // zeroID is the series of service rows.
 var zeroID series.ID
 
-// Outputs is what an epoch leaves: rows in blocks of bounded size, dead letters and counts. Several tasks drain into one.
+// Outputs is what an epoch leaves: rows in blocks of bounded size, dead letters and counts. Several tasks drain into
+// one.
 type Outputs struct {
 	Rollups []*Rollups
 	Series  []*SeriesRows
@@ -27,8 +28,8 @@ type Outputs struct {
 	LetterRows []LetterRow
 	Tally      Tally
 
-	// full and fullSeries take each block of Rollups and of Series but the last as soon as it is full, so that one is in
-	// memory at a time. Nil: all stay in Rollups and Series.
+	// full and fullSeries take each block of Rollups and of Series but the last as soon as it is full, so that one is
+	// in memory at a time. Nil: all stay in Rollups and Series.
 	full       func(*Rollups)
 	fullSeries func(*SeriesRows)
 
@@ -184,8 +185,8 @@ func (o *Outputs) addSeries(tn *tenant, ref uint32, e *entry) {
 	}
 }
 
-// Drain appends to out what changed since the last drain, sorted by tenant, metric, service, series and pane, and empties
-// the accumulators. Committed or Forget must follow before the next Step.
+// Drain appends to out what changed since the last drain, sorted by tenant, metric, service, series and pane, and
+// empties the accumulators. Committed or Forget must follow before the next Step.
 func (t *Task) Drain(out *Outputs, now int64) {
 	t.drained = now
 	t.counters.At(now)
@@ -305,8 +306,8 @@ func (t *Task) mergedPane(start uint32) *pane {
 	return t.merged[at]
 }
 
-// announce writes the series' labels when it is new, or was announced long ago. Refreshes are spread over a quarter of their
-// interval, so that series that began together do not come together for ever.
+// announce writes the series' labels when it is new, or was announced long ago. Refreshes are spread over a quarter of
+// their interval, so that series that began together do not come together for ever.
 func (t *Task) announce(out *Outputs, tn *tenant, ref uint32, e *entry) {
 	if t.stale(e, t.drained) {
 		out.addSeries(tn, ref, e)
@@ -322,8 +323,8 @@ func (t *Task) stale(e *entry, now int64) bool {
 	return e.announced == 0 || since < 0 || since >= refresh-spread || e.announcedNative != e.native
 }
 
-// hasSamples is false of a series of which nothing is there but that it has ended: it may be one of another kind, whose kind the
-// producer had forgotten.
+// hasSamples is false of a series of which nothing is there but that it has ended: it may be one of another kind, whose
+// kind the producer had forgotten.
 func (t *Task) hasSamples(g *group, e *entry) (has bool) {
 	if g.kind != events.Gauge && g.kind != events.Cumulative {
 		return true
@@ -332,8 +333,8 @@ func (t *Task) hasSamples(g *group, e *entry) (has bool) {
 	return has
 }
 
-// AppendProgress appends how far the partition and its tenants are, with what is being drained now: the partition's own row
-// always once it is known, a tenant's when its watermark has moved since the last that was committed.
+// AppendProgress appends how far the partition and its tenants are, with what is being drained now: the partition's own
+// row always once it is known, a tenant's when its watermark has moved since the last that was committed.
 func (t *Task) AppendProgress(rows *ProgressRows, now int64) {
 	if t.publishing = max(t.published, t.reach.Through); t.publishing > 0 {
 		rows.add(t.cfg.Partition, "", t.publishing, now)
@@ -419,8 +420,8 @@ func (t *Task) takeLimits() {
 	t.rates.replace(limits)
 }
 
-// Forget returns to the last committed epoch: everything since is dropped, drained or not, and announced series count as not
-// announced. The records will come again, here or elsewhere.
+// Forget returns to the last committed epoch: everything since is dropped, drained or not, and announced series count
+// as not announced. The records will come again, here or elsewhere.
 func (t *Task) Forget() {
 	for _, tn := range t.dirty {
 		for _, g := range tn.dirty {
@@ -461,8 +462,8 @@ func (t *Task) empty() {
 	t.tally = Tally{}
 }
 
-// sweep forgets series and tenants that have been silent for idle milliseconds. Nothing is dirty when it runs. What was last
-// heard of in the future was so before the clock was set back, and counts as heard of now.
+// sweep forgets series and tenants that have been silent for idle milliseconds. Nothing is dirty when it runs. What was
+// last heard of in the future was so before the clock was set back, and counts as heard of now.
 func (t *Task) sweep(idle int64) {
 	for name, tn := range t.tenants {
 		var gone bool
@@ -499,8 +500,8 @@ func (t *Task) sweep(idle int64) {
 	t.rates.sweep(t.drained, idle)
 }
 
-// room makes room for a row more. Columns become twice as large when they are full: append would let them grow by a quarter, and copy what is
-// large four times.
+// room makes room for a row more. Columns become twice as large when they are full: append would let them grow by a
+// quarter, and copy what is large four times.
 func (r *Rollups) room() {
 	if len(r.Sketch) > cap(r.Sketch)-usualSketch {
 		r.Sketch = slices.Grow(r.Sketch, len(r.Sketch))

@@ -9,10 +9,10 @@ import (
 
 // fences keep the tasks of a run from publishing progress before what others wrote of their partitions is stored.
 //
-// A worker's results lie in one partition of the results topic, and are stored in order: its progress behind its rows. The
-// results of two workers are stored apart. Should the new owner of a source partition say at once how far it is, readers
-// would believe in panes whose last rows, the old owner's, still wait in the results partition of that one: for as long as
-// its inserts are held up. See docs/adr/0018-progress-behind-a-fence.md.
+// A worker's results lie in one partition of the results topic, and are stored in order: its progress behind its rows.
+// The results of two workers are stored apart. Should the new owner of a source partition say at once how far it is,
+// readers would believe in panes whose last rows, the old owner's, still wait in the results partition of that one: for
+// as long as its inserts are held up. See docs/adr/0018-progress-behind-a-fence.md.
 //
 // The run's goroutine uses it, but for pass.
 type fences struct {

@@ -41,8 +41,8 @@ func (t *Task) Pending() (bytes, letterBytes int64) {
 	sketches, buckets := t.weighSketches()
 	held := further*cellBytes + lists*listBytes + sketches + a.histograms
 	results := a.panes*rowBytes + a.histograms + bucketBytes*min(a.values, a.panes*fewValues+lists*(manyValues-fewValues)+buckets)
-	// A service row holds no more than the rows of its series: as much as they do when there is one, next to nothing when
-	// there are many.
+	// A service row holds no more than the rows of its series: as much as they do when there is one, next to nothing
+	// when there are many.
 	if series := a.panes - further; series > 0 {
 		results += results * a.services / series
 	}

@@ -50,8 +50,8 @@ func wide(i int) *events.Histogram {
 	return h
 }
 
-// What an epoch is said to take bounds what it takes: memory of the task, and results as they are sent. It is not far more either, or epochs would
-// end for nothing.
+// What an epoch is said to take bounds what it takes: memory of the task, and results as they are sent. It is not far
+// more either, or epochs would end for nothing.
 func TestPendingBoundsMemory(t *testing.T) {
 	if testing.Short() {
 		t.Skip("the race detector, with which -short runs, allocates beside what is measured")
@@ -138,7 +138,8 @@ func encoded(t *testing.T, out *pipeline.Outputs) (n int64) {
 	return n
 }
 
-// An epoch goes on while events fall into panes that are open, however many, and ends when further panes take what they may.
+// An epoch goes on while events fall into panes that are open, however many, and ends when further panes take what they
+// may.
 func TestEpochIsBoundedInBytes(t *testing.T) {
 	f := func(name string, step time.Duration, want int) {
 		t.Helper()

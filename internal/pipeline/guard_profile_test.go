@@ -15,7 +15,8 @@ type watch func(part func())
 
 func unwatched(part func()) { part() }
 
-// whatAllocates measures again, with every allocation recorded, and returns a line for each of the places that allocate the most.
+// whatAllocates measures again, with every allocation recorded, and returns a line for each of the places that allocate
+// the most.
 func whatAllocates(again func(watch)) string {
 	if again == nil {
 		return ""

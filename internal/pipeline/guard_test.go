@@ -38,9 +38,10 @@ func costFloor(name string) float64 {
 	return 0.01
 }
 
-// TestCosts compares what events cost, in things that do not depend on the machine, with what they were recorded to cost: allocations and
-// allocated bytes an event, for records as they should be and as they should not, bytes of state a series, bytes of result a row. A
-// rise of more than a tenth fails, with the places that allocate the most. When it is meant: go test -run TestCosts ./internal/pipeline -update.
+// TestCosts compares what events cost, in things that do not depend on the machine, with what they were recorded to
+// cost: allocations and allocated bytes an event, for records as they should be and as they should not, bytes of state
+// a series, bytes of result a row. A rise of more than a tenth fails, with the places that allocate the most. When it
+// is meant: go test -run TestCosts ./internal/pipeline -update.
 func TestCosts(t *testing.T) {
 	if testing.Short() {
 		t.Skip("the race detector, with which -short runs, allocates beside what is measured")
@@ -167,7 +168,8 @@ func costOfSeries(n int, w watch) float64 {
 	}, func(*Task) {})
 }
 
-// costOfWindow is what stays allocated of an open window with so many events, each of another series, once its epoch is committed.
+// costOfWindow is what stays allocated of an open window with so many events, each of another series, once its epoch is
+// committed.
 func costOfWindow(n int, w watch) float64 {
 	with := DefaultConfig()
 	with.Rollups = []rollup.Declared{{

@@ -212,8 +212,8 @@ func (k *hostility) records(h *hostile, all []events.Metric, n int) (records []R
 	return records
 }
 
-// BenchmarkHostile is one event of a tenant that has reached its limit of series, as it should be and as it should not, in turns: x-tame is by
-// how much the latter is dearer. The end of an epoch is not in it: bench/compare has the whole.
+// BenchmarkHostile is one event of a tenant that has reached its limit of series, as it should be and as it should not,
+// in turns: x-tame is by how much the latter is dearer. The end of an epoch is not in it: bench/compare has the whole.
 func BenchmarkHostile(b *testing.B) {
 	for _, format := range []string{"JSON", "protobuf", "OTLP"} {
 		kinds := hostilities()[format]

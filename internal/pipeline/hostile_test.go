@@ -66,8 +66,8 @@ func neighbourOf(task *Task, out *Outputs, name string) (n neighbour) {
 	return n
 }
 
-// Whatever a tenant sends, another one on the same partition gets the rows, the labels, the progress and the limits that it has
-// alone, bit for bit, in the same epoch; and not a dead letter.
+// Whatever a tenant sends, another one on the same partition gets the rows, the labels, the progress and the limits
+// that it has alone, bit for bit, in the same epoch; and not a dead letter.
 func TestHostileTenantHarmsNoOther(t *testing.T) {
 	all, others := benchMetrics(200), benchMetrics(200)
 	for i := range others {
@@ -110,8 +110,8 @@ func TestHostileTenantHarmsNoOther(t *testing.T) {
 	}
 }
 
-// What a tenant makes a task keep does not grow with what it sends: after its first epochs a task takes no more, whatever comes, and less than
-// its limits allow.
+// What a tenant makes a task keep does not grow with what it sends: after its first epochs a task takes no more,
+// whatever comes, and less than its limits allow.
 func TestHostileTenantIsBounded(t *testing.T) {
 	if testing.Short() {
 		t.Skip("the race detector, with which -short runs, allocates beside what is measured")

@@ -146,8 +146,8 @@ func wantKept(t rapid.TB, name string, rows []*keptRow, evs []keptEvent) {
 	}
 }
 
-// Whatever the order, the epochs, the aborts, the crashes, the late policy and the number of partitions: first, last and distinct
-// of each window are those of a plain loop, and the greatest are within their bound.
+// Whatever the order, the epochs, the aborts, the crashes, the late policy and the number of partitions: first, last
+// and distinct of each window are those of a plain loop, and the greatest are within their bound.
 func TestKeepRecount(t *testing.T) {
 	shapes := []struct {
 		window      windowed.Window
@@ -337,8 +337,8 @@ func TestKeepLeavesOut(t *testing.T) {
 	}
 }
 
-// A series with many open slices, each with a full distinct count, writes records within their bound, and of an epoch only those
-// of slices that it changed. It comes back whole.
+// A series with many open slices, each with a full distinct count, writes records within their bound, and of an epoch
+// only those of slices that it changed. It comes back whole.
 func TestKeepManyWideSlices(t *testing.T) {
 	cfg := windowedConfig(windowed.Window{Hopping: &windowed.Hopping{Size: 100 * time.Second, Every: time.Second}})
 	cfg.Rollups[0].Keep = &windowed.Keep{Distinct: "user"}

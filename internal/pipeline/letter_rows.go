@@ -10,8 +10,8 @@ import (
 	"github.com/vigie-io/vigie/pkg/events"
 )
 
-// LetterRow says which record of a tenant became a dead letter, and why: for the tenant, who cannot read the topic. A letter is in
-// exactly one row, of the epoch that wrote it. Letters of records that name no tenant are in none.
+// LetterRow says which record of a tenant became a dead letter, and why: for the tenant, who cannot read the topic. A
+// letter is in exactly one row, of the epoch that wrote it. Letters of records that name no tenant are in none.
 type LetterRow struct {
 	Tenant    string
 	Signal    events.Signal
@@ -34,15 +34,16 @@ const (
 	letterMinute = 60_000 // in which letters are bounded, milliseconds of processing time
 	lettersShown = 10     // with rows of their own, a tenant and reason
 	lettersInAll = 1000   // likewise, all tenants of a partition together
-	// letterKeys bounds tenants and reasons: who writes to Kafka makes up as many tenants as he likes, and none of them reads.
+	// letterKeys bounds tenants and reasons: who writes to Kafka makes up as many tenants as he likes, and none of them
+	// reads.
 	letterKeys = 1000
 )
 
 // foreignPayload stands in place of details that may be of another tenant's event.
 const foreignPayload = "left out: the payload may name another tenant than the record's header or key"
 
-// letterRows gathers the rows of an epoch, and remembers how many rows of their own letters had in the minute. What an aborted epoch had
-// counts, too: its letters come again and may then be added up.
+// letterRows gathers the rows of an epoch, and remembers how many rows of their own letters had in the minute. What an
+// aborted epoch had counts, too: its letters come again and may then be added up.
 type letterRows struct {
 	rows   []LetterRow
 	sums   map[TenantReason]int // index in rows
@@ -111,7 +112,8 @@ var (
 	escapedTenant = regexp.MustCompile(`\\u00(?:6[15eE]|74)`)
 )
 
-// mayNameAnother says whether a JSON text names another tenant than that, or might: it may break off before the decoder finds out.
+// mayNameAnother says whether a JSON text names another tenant than that, or might: it may break off before the decoder
+// finds out.
 func mayNameAnother(text []byte, tenant string) bool {
 	for _, m := range tenantWord.FindAllSubmatch(text, -1) {
 		if string(m[1])+string(m[2]) != tenant {

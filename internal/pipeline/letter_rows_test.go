@@ -79,7 +79,8 @@ func TestLetterRowsWithoutExcerpt(t *testing.T) {
 	}
 }
 
-// Of each tenant and reason ten letters a minute have rows of their own; a flood is a row an epoch, and hides no other's letters.
+// Of each tenant and reason ten letters a minute have rows of their own; a flood is a row an epoch, and hides no
+// other's letters.
 func TestLetterRowsAreBounded(t *testing.T) {
 	task := newTask(nil)
 	flood := func(now time.Time, tenant string, n int) *pipeline.Outputs {

@@ -32,7 +32,8 @@ type LimitRows struct {
 // limitReasons are those of limits whose use is reported also when nothing is lost.
 var limitReasons = []events.Reason{ReasonRateBytes, ReasonRateEvents, ReasonSeriesLimit}
 
-// limited says whether events are lost for the reason because a limit was reached. What is too late for its window, say, is not.
+// limited says whether events are lost for the reason because a limit was reached. What is too late for its window,
+// say, is not.
 func limited(reason events.Reason) bool {
 	switch reason {
 	case ReasonRateBytes, ReasonRateEvents, ReasonSeriesLimit, ReasonSeriesBytes, windowed.ReasonWindowLimit, counters.ReasonCounterLimit, events.ReasonTooManyLabels, events.ReasonTooLong:
@@ -41,8 +42,9 @@ func limited(reason events.Reason) bool {
 	return false
 }
 
-// drainLimits appends what the epoch lost, and the use of tenants that were active in it and of whom nothing was reported in this
-// minute, or since their limits changed. Whose record did not say whose it is, is left to the counters.
+// drainLimits appends what the epoch lost, and the use of tenants that were active in it and of whom nothing was
+// reported in this minute, or since their limits changed. Whose record did not say whose it is, is left to the
+// counters.
 func (t *Task) drainLimits(out *Outputs) {
 	rows := make(map[TenantReason]uint64)
 	for _, lost := range []map[TenantReason]uint64{t.tally.Dropped, t.tally.Refused} {

@@ -24,7 +24,8 @@ func limitLines(out *pipeline.Outputs) string {
 	return strings.Join(lines, "; ")
 }
 
-// Use is told once a minute of tenants that are active, and again when limits change; what is lost, in the epoch that lost it.
+// Use is told once a minute of tenants that are active, and again when limits change; what is lost, in the epoch that
+// lost it.
 func TestLimitRows(t *testing.T) {
 	live := tenants.NewLive(*limitsOf(map[tenants.ID]tenants.Limits{"acme": {StreamEventsPerSecond: 10, StreamBytesPerSecond: 100_000, ActiveSeries: 2}})())
 	task := newTask(func(c *pipeline.TaskConfig) { c.Limits = live.Config })

@@ -253,8 +253,8 @@ func drawHistogram(t *rapid.T) *events.Histogram {
 	return h
 }
 
-// Whatever the order, the batches, the aborts, the crashes and the number of partitions and workers: storage says what a
-// plain loop over the accepted events says, and every refused event is in exactly one dead letter.
+// Whatever the order, the batches, the aborts, the crashes and the number of partitions and workers: storage says what
+// a plain loop over the accepted events says, and every refused event is in exactly one dead letter.
 func TestRecount(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		o := &oracle{cells: map[cellKey]*cell{}}

@@ -27,13 +27,13 @@ type Move struct {
 	Why    string // for the log: of the offset that was there before
 }
 
-// ErrMoved is why a task does not begin in this session: the group's offset is to be another, and the next session begins
-// there.
+// ErrMoved is why a task does not begin in this session: the group's offset is to be another, and the next session
+// begins there.
 var ErrMoved = errors.New("the group's offset has been moved: a new session begins there")
 
 // position is up to where a task's results and state are, as an Operator of one key: the id of the source topic and the
-// offset behind the last record. It is written with each epoch that commits an offset, so the two are equal for as
-// long as nobody sets the group's offset by hand, and no old one outlives a topic. Rows are deltas: what is read twice is
+// offset behind the last record. It is written with each epoch that commits an offset, so the two are equal for as long
+// as nobody sets the group's offset by hand, and no old one outlives a topic. Rows are deltas: what is read twice is
 // counted twice, and here it is found out.
 type position Task
 
@@ -134,8 +134,8 @@ func (o *Origin) outlived(old bool) bool {
 }
 
 // goOn compares the group's offset with how far the results are. Both are written by one transaction. Should a broker
-// commit the offset of an epoch whose results and state it aborted (a marker of an earlier transaction, sent again, can do that
-// where brokers do not check its epoch), then the epoch is nowhere, and its records are read again.
+// commit the offset of an epoch whose results and state it aborted (a marker of an earlier transaction, sent again, can
+// do that where brokers do not check its epoch), then the epoch is nowhere, and its records are read again.
 func (t *Task) goOn(o Origin) (*Move, error) {
 	at, next := t.cfg.Partition, t.reading.next
 	right := o.command(fmt.Sprintf("--reset-offsets --to-offset %d", next), at, "to go on where the results end")

@@ -138,8 +138,8 @@ func TestPositionRefuses(t *testing.T) {
 	f("got offset -1", "\x03\x01", "\x01"+strings.Repeat("\xff", 24))
 }
 
-// Through epochs that commit or abort, crashes, deleted records, markers and skips, the log says where the group is, and
-// each offset is counted once: as read, skipped or deleted.
+// Through epochs that commit or abort, crashes, deleted records, markers and skips, the log says where the group is,
+// and each offset is counted once: as read, skipped or deleted.
 func TestPositionFollowsTheGroup(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		const end = 200

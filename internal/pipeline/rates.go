@@ -31,8 +31,8 @@ func (k meterKey) compare(other meterKey) int {
 }
 
 // meter holds a tenant to its rates: in every window of the records' own timestamps, as long as Limits.Burst, so many
-// events and bytes. Only what is in the log decides, so that records which are processed again are judged again alike, and
-// a backlog is taken as fast as it can be read.
+// events and bytes. Only what is in the log decides, so that records which are processed again are judged again alike,
+// and a backlog is taken as fast as it can be read.
 type meter struct {
 	key           meterKey
 	length        int64  // of a window, nanoseconds
@@ -154,8 +154,8 @@ func shardOf(key []byte) int {
 	return n
 }
 
-// meter finds or makes a meter. There is none when the task has its full number: the limit of tenants is then reached, or
-// near. A key cannot name more shards than the tenant has.
+// meter finds or makes a meter. There is none when the task has its full number: the limit of tenants is then reached,
+// or near. A key cannot name more shards than the tenant has.
 func (r *rates) meter(k meterKey) *meter {
 	m := r.meters[k]
 	if m != nil {

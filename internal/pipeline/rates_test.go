@@ -109,8 +109,8 @@ func (r rateRecount) take(key string, l tenants.Limits, at int64, n, size int) b
 	return true
 }
 
-// Whatever is cut into epochs, aborted and done again, or handed over to another task: the records that are taken are those
-// that a loop over the log takes.
+// Whatever is cut into epochs, aborted and done again, or handed over to another task: the records that are taken are
+// those that a loop over the log takes.
 func TestRateRecount(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		overrides := map[tenants.ID]tenants.Limits{}
@@ -244,8 +244,8 @@ func TestRateStateGolden(t *testing.T) {
 	}
 }
 
-// What a task writes of its meters a task reads, whoever the records say they are of. Else one record without a key would
-// stop its partition at the next start.
+// What a task writes of its meters a task reads, whoever the records say they are of. Else one record without a key
+// would stop its partition at the next start.
 func TestRateStateOfWhoeverSends(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		names := rapid.OneOf(rapid.SampledFrom([]string{"", "acme", "acme#1", "acme#x", "acme#1#2", "#", "#3", "a b", "_x", "\xff\xfe", strings.Repeat("x", 300), "acme#99999"}), rapid.String())

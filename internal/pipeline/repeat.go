@@ -17,7 +17,8 @@ func (t *Task) knows(h *sourceHeaders) *tenant {
 	return h.claimant
 }
 
-// claimant is the tenant that the record names outside of its value, nil when it is none of the task's, and its meter where that is known.
+// claimant is the tenant that the record names outside of its value, nil when it is none of the task's, and its meter
+// where that is known.
 func (t *Task) claimant(r *Record, h *sourceHeaders) (tn *tenant, m *meter) {
 	if c := t.claims.find(r.Key); c != nil && (h.tenant == "" || h.tenant == c.tenant.name) {
 		return c.tenant, c.meter
@@ -45,8 +46,9 @@ func (t *Task) learn(tn *tenant, ref uint32, e *entry, m *events.Metric) {
 	tn.repeats.Learn(m.Digest, ref)
 }
 
-// learnBeyond lets an event be known that is of no series, because its tenant has all that it may have: until one of them is forgotten, or
-// the limit is another, there is none for it. It is only for tasks that do nothing else with such events.
+// learnBeyond lets an event be known that is of no series, because its tenant has all that it may have: until one of
+// them is forgotten, or the limit is another, there is none for it. It is only for tasks that do nothing else with such
+// events.
 func (t *Task) learnBeyond(tn *tenant, m *events.Metric) {
 	if tn != nil && !t.declares && m.Digest != (series.ID{}) {
 		tn.repeats.LearnBeyond(m.Digest)

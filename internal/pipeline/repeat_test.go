@@ -87,8 +87,8 @@ func totals(r *rand.Rand, now time.Time) []byte {
 	return field(nil, 1, field(nil, 2, field(nil, 2, metric)))
 }
 
-// What a task knows of events changes no output: not a bit of a sum, not a dead letter, not through aborts and sweeps. The
-// task it is compared with is made to forget what it knows before every record.
+// What a task knows of events changes no output: not a bit of a sum, not a dead letter, not through aborts and sweeps.
+// The task it is compared with is made to forget what it knows before every record.
 func TestKnownEventsChangeNothing(t *testing.T) {
 	for seed := range uint64(20) {
 		r := rand.New(rand.NewPCG(seed, 1))
@@ -146,8 +146,8 @@ func TestKnownEventsChangeNothing(t *testing.T) {
 	}
 }
 
-// Nor does it what a task knows of events beyond a tenant's limit of series, while limits change, series are forgotten, and others take their
-// places.
+// Nor does it what a task knows of events beyond a tenant's limit of series, while limits change, series are forgotten,
+// and others take their places.
 func TestKnownBeyondTheLimitChangesNothing(t *testing.T) {
 	known := 0
 	for seed := range uint64(30) {

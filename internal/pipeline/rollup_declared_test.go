@@ -179,8 +179,8 @@ func TestRollupsValidate(t *testing.T) {
 	f(rollup.Declared{Name: "a", From: events.Spans, Tenants: []tenants.ID{"a#b"}}, "a#b")
 }
 
-// Metrics: observations, deltas and pre-aggregated distributions count; levels do not. An attribute too long for a label
-// leaves the event out of the rollup, counted.
+// Metrics: observations, deltas and pre-aggregated distributions count; levels do not. An attribute too long for a
+// label leaves the event out of the rollup, counted.
 func TestDeclaredFromMetricsAndLogs(t *testing.T) {
 	cfg := pipeline.DefaultConfig()
 	cfg.Rollups = []rollup.Declared{

@@ -3,7 +3,8 @@ package pipeline
 import "github.com/vigie-io/vigie/pkg/events"
 
 // metric is the default rollup of metrics: every metric by its own labels. A histogram that counts what happened since
-// the last one is a distribution like single observations are, whatever its producer calls it: it becomes an Observation.
+// the last one is a distribution like single observations are, whatever its producer calls it: it becomes an
+// Observation.
 func (t *Task) metric(m *events.Metric) {
 	kind := m.Kind
 	if m.Histogram != nil && kind == events.Delta {

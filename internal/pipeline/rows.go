@@ -111,7 +111,7 @@ const (
 	HeaderDLQOffset    = "vigie-dlq-offset"    // source offset, decimal
 	HeaderDLQTimestamp = "vigie-dlq-timestamp" // the original record's, decimal Unix milliseconds
 	HeaderDLQEvents    = "vigie-dlq-events"    // "" = the whole record, else indexes as in HeaderOnly
-	// HeaderDLQOmitted is the decimal size of an original that made the letter larger than dlq_message_bytes. Such a letter
-	// has neither the original's value nor its headers; the source position says where they are.
+	// HeaderDLQOmitted is the decimal size of an original that made the letter larger than dlq_message_bytes. Such a
+	// letter has neither the original's value nor its headers; the source position says where they are.
 	HeaderDLQOmitted = "vigie-dlq-omitted"
 )

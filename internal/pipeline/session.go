@@ -28,18 +28,20 @@ type Record struct {
 	BadBatch  *BadBatch // nil for all but a few
 }
 
-// BadBatch says that a record stands for all records of a batch that could not be unpacked, or not within what a batch may take. Its offset is
-// the last of theirs, its timestamp their newest, and it has no key, value or headers.
+// BadBatch says that a record stands for all records of a batch that could not be unpacked, or not within what a batch
+// may take. Its offset is the last of theirs, its timestamp their newest, and it has no key, value or headers.
 type BadBatch struct {
 	Why  string // which batch, and what is wrong with it
 	Size int64  // of the batch, as it is in the log
 }
 
-// Unread are records that are read as they are stepped: a few of them are in the nearest cache then, and those of a poll never are.
+// Unread are records that are read as they are stepped: a few of them are in the nearest cache then, and those of a
+// poll never are.
 type Unread struct {
 	First, Last int64 // offsets
 	Len         int
-	// Read returns the next records, in room, as many as fit; none when all have been read. They are valid until the next Read of any chunk.
+	// Read returns the next records, in room, as many as fit; none when all have been read. They are valid until the
+	// next Read of any chunk.
 	Read func(room []Record) []Record
 }
 
@@ -126,19 +128,20 @@ type Session interface {
 	// An idle worker calls it without messages about once a second. messages are the worker's again afterwards.
 	Commit(ctx context.Context, messages []Message) (committed bool, err error)
 	// Restore reads the change log of the state of a source partition that is assigned, up to what was written before
-	// the assignment, and calls apply with the committed records in order, but for some that a later one of the same key takes
-	// the place of; a nil value is a tombstone, and the record is valid during the call. It may have to wait for a transaction to end. It returns where Poll begins in the source, the
-	// first error of apply, or why the log cannot be read.
+	// the assignment, and calls apply with the committed records in order, but for some that a later one of the same
+	// key takes the place of; a nil value is a tombstone, and the record is valid during the call. It may have to wait
+	// for a transaction to end. It returns where Poll begins in the source, the first error of apply, or why the log
+	// cannot be read.
 	Restore(ctx context.Context, source Partition, apply func(*Record) error) (Origin, error)
-	// Seek sets the group's offset of a source partition that is assigned and not released. It returns ErrMoved when that is
-	// done: then Poll ends the session when no state is being read, and the next session begins there.
+	// Seek sets the group's offset of a source partition that is assigned and not released. It returns ErrMoved when
+	// that is done: then Poll ends the session when no state is being read, and the next session begins there.
 	Seek(ctx context.Context, source Partition, to Move) error
 	// Release lets Poll return records of partitions: those of a new assignment are held back until then. It ignores a
 	// partition whose Assignment is not the present one.
 	Release(reaches ...Reach)
-	// Stored calls stored for each of sources, which have just been assigned, once all that other workers wrote of it before
-	// the assignment is where readers see it, or there is no such thing. It returns nil when that is so of all, and else
-	// when ctx ends, with what kept it.
+	// Stored calls stored for each of sources, which have just been assigned, once all that other workers wrote of it
+	// before the assignment is where readers see it, or there is no such thing. It returns nil when that is so of all,
+	// and else when ctx ends, with what kept it.
 	Stored(ctx context.Context, sources []Partition, stored func(Partition)) error
 	// ResultPartition is the results partition of this worker (its slot modulo the partitions there are).
 	ResultPartition() int32

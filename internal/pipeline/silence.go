@@ -13,9 +13,10 @@ import (
 
 var _ state.Operator = (*clocks)(nil)
 
-// clocks remember how the clocks of tenants with open windows go, as an Operator: key is the tenant; value its newest event
-// time and the processing time at which it was heard of last. They close the windows of silent tenants: such a tenant's own clock
-// is taken to have gone on since, so that one that is slow, fast or replays old events is not late when it goes on itself.
+// clocks remember how the clocks of tenants with open windows go, as an Operator: key is the tenant; value its newest
+// event time and the processing time at which it was heard of last. They close the windows of silent tenants: such a
+// tenant's own clock is taken to have gone on since, so that one that is slow, fast or replays old events is not late
+// when it goes on itself.
 //
 // How far windows are by that is kept with the windows; a tenant's watermark itself does not move.
 type clocks struct {

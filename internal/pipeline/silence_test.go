@@ -134,8 +134,8 @@ func TestHostClockJumps(t *testing.T) {
 	q.want(q.drain(2*time.Hour, true), "")
 }
 
-// An epoch that is aborted opens again what it closed, and a task that takes over closes it once. Its wait begins anew, the tenant's
-// clock does not.
+// An epoch that is aborted opens again what it closed, and a task that takes over closes it once. Its wait begins anew,
+// the tenant's clock does not.
 func TestSilenceSurvives(t *testing.T) {
 	q := newQuiet(t, windowed.Window{Tumbling: 10 * time.Minute})
 	q.hear("acme", 0)
@@ -176,8 +176,8 @@ func TestClockStateGolden(t *testing.T) {
 	f("\x04\x01a b", string(q.state["\x04\x01acme"]), "tenant")
 }
 
-// Whatever comes, is silent, is aborted and crashes: no window closes before its tenant's own clock has passed its end, each holds
-// what a plain loop finds, and after a silence all have closed.
+// Whatever comes, is silent, is aborted and crashes: no window closes before its tenant's own clock has passed its end,
+// each holds what a plain loop finds, and after a silence all have closed.
 func TestSilenceRecount(t *testing.T) {
 	shapes := []windowed.Window{
 		{Tumbling: 20 * time.Second, AllowedLateness: time.Hour},

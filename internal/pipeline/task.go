@@ -19,16 +19,17 @@ type TaskConfig struct {
 	Signal    events.Signal
 	Config    Config // valid
 
-	// Decoder reads records. Nil is one with each tenant's limits of labels; a tenant that only the record's value names has the
-	// defaults'.
+	// Decoder reads records. Nil is one with each tenant's limits of labels; a tenant that only the record's value
+	// names has the defaults'.
 	Decoder *events.Decoder
-	// Limits are those of tenants; it is asked between epochs, so that one epoch knows one set of them. The result is not
-	// to be changed. Nil is the defaults of package tenants.
+	// Limits are those of tenants; it is asked between epochs, so that one epoch knows one set of them. The result is
+	// not to be changed. Nil is the defaults of package tenants.
 	Limits func() *tenants.Config
 	// Scratch is memory that tasks of one goroutine share. Nil gives the task its own.
 	Scratch *Scratch
-	// Increases gets the metrics that rollups of measure increase take, each once and in their place: such metrics have to come in order,
-	// which a file does not promise. What it gets is valid during the call. Nil leaves them to the rollups.
+	// Increases gets the metrics that rollups of measure increase take, each once and in their place: such metrics have
+	// to come in order, which a file does not promise. What it gets is valid during the call. Nil leaves them to the
+	// rollups.
 	Increases func(m *events.Metric)
 
 	watch *stopwatch // measures stages; nil measures nothing
@@ -48,7 +49,8 @@ type Scratch struct {
 // series that are active. One goroutine uses it. It has no clock: processing time is passed in, in Unix milliseconds.
 // The same calls give the same outputs, bit for bit.
 //
-// Its life is Restore…, and then rounds of Step… → Drain → Committed, or Step… → (Drain →) Forget when the epoch is aborted.
+// Its life is Restore…, and then rounds of Step… → Drain → Committed, or Step… → (Drain →) Forget when the epoch is
+// aborted.
 type Task struct {
 	cfg     TaskConfig
 	tenants map[string]*tenant
@@ -314,8 +316,8 @@ func (t *Task) record(r *Record, h *sourceHeaders, b *events.Batch) {
 	}
 }
 
-// overRate says whether the record of n events is more than its tenant may send, which drops it with all its events, counted. The bad
-// ones, too: dead letters would double a flood.
+// overRate says whether the record of n events is more than its tenant may send, which drops it with all its events,
+// counted. The bad ones, too: dead letters would double a flood.
 func (t *Task) overRate(r *Record, h *sourceHeaders, tenant string, n int) bool {
 	m := h.meter
 	if m == nil {
@@ -351,8 +353,8 @@ func rejectDetail(r *events.Reject) string {
 	return r.Field + ": " + r.Detail
 }
 
-// tenantOf names the tenant of a record, "" when the record does not. All its events have one tenant. The name may be the
-// batch's.
+// tenantOf names the tenant of a record, "" when the record does not. All its events have one tenant. The name may be
+// the batch's.
 func tenantOf(b *events.Batch, r *Record, h *sourceHeaders) string {
 	switch {
 	case h.claimant != nil:
@@ -408,7 +410,8 @@ type identity struct {
 	unit, help string
 }
 
-// series finds the tenant and series of an event, or makes them. The entry is nil when a limit forbids it; that is counted.
+// series finds the tenant and series of an event, or makes them. The entry is nil when a limit forbids it; that is
+// counted.
 func (t *Task) series(name string, s identity) (tn *tenant, ref uint32, e *entry) {
 	tn = t.named(name)
 	if tn == nil {

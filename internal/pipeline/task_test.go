@@ -122,7 +122,8 @@ func TestTimeAdmission(t *testing.T) {
 	f(-99*time.Hour, "too_old")
 }
 
-// Late is what is older than the tenant's own watermark when it comes, and is counted once, in the epoch that commits it.
+// Late is what is older than the tenant's own watermark when it comes, and is counted once, in the epoch that commits
+// it.
 func TestLateEventsAreCounted(t *testing.T) {
 	task := newTask(nil)
 	late := func() map[string]uint64 {
@@ -502,7 +503,8 @@ func FuzzRecord(f *testing.F) {
 	})
 }
 
-// A block keeps to its size also when every series brings long names of its own, which storage would have to keep apart.
+// A block keeps to its size also when every series brings long names of its own, which storage would have to keep
+// apart.
 func TestBlocksAreBoundedInBytes(t *testing.T) {
 	const most, n, name = 64 << 10, 200, 4000
 	task := newTask(nil)

@@ -38,8 +38,8 @@ type tenant struct {
 	newest, committed, published int64
 }
 
-// bound puts limits in force. Events that were known under other limits of labels are not known any more: what is known is
-// not looked at.
+// bound puts limits in force. Events that were known under other limits of labels are not known any more: what is known
+// is not looked at.
 func (tn *tenant) bound(limits *tenants.Config, decoders *decoders) {
 	of := limits.For(tenants.ID(tn.name))
 	if tn.repeats != nil && (of.ActiveSeries > tn.limit || int64(of.SeriesBytes) > tn.limitBytes) {
@@ -75,8 +75,8 @@ func (k *groupKey) compare(other *groupKey) int {
 	return cmp.Or(cmp.Compare(k.metric, other.metric), cmp.Compare(k.service, other.service), cmp.Compare(k.kind, other.kind))
 }
 
-// entry is one active series: two cache lines without pointers. Its name and labels are its key in the tenant's table, what it shares
-// with others is its class. Nearly all events of an epoch fall into one pane; the one that was used last
+// entry is one active series: two cache lines without pointers. Its name and labels are its key in the tenant's table,
+// what it shares with others is its class. Nearly all events of an epoch fall into one pane; the one that was used last
 // is in place, others are with the task until the next drain.
 type entry struct {
 	touched int64  // processing time of the last event, Unix ms
@@ -143,7 +143,8 @@ func (c *classes) leave(number uint32) {
 	}
 }
 
-// beyond are events that were dropped because their tenant has its full number of series, or these have their full size.
+// beyond are events that were dropped because their tenant has its full number of series, or these have their full
+// size.
 type beyond struct{ number, bytes uint64 }
 
 // namesBytes is what a new series adds to its tenant's bytes.
@@ -157,8 +158,8 @@ func (tn *tenant) id(ref uint32) series.ID {
 	return series.ID{Hi: tn.table.At(ref).high, Lo: tn.table.Note(ref)}
 }
 
-// open returns the cell of the pane that begins at start, and marks the series as changed. before is the start of the newest pane that
-// the series had an event in.
+// open returns the cell of the pane that begins at start, and marks the series as changed. before is the start of the
+// newest pane that the series had an event in.
 func (t *Task) open(tn *tenant, ref uint32, e *entry, start, before uint32) *cell {
 	c, next := &e.cell, uint32(0)
 	switch {
@@ -175,7 +176,8 @@ func (t *Task) open(tn *tenant, ref uint32, e *entry, start, before uint32) *cel
 	return c
 }
 
-// putAside makes room in place for another pane of the series, and returns the number of the cell that has the contents.
+// putAside makes room in place for another pane of the series, and returns the number of the cell that has the
+// contents.
 func (t *Task) putAside(e *entry) (number uint32) {
 	number, other := t.cells.add()
 	*other = e.cell
@@ -188,7 +190,8 @@ func (t *Task) putAside(e *entry) (number uint32) {
 // maxWalk is how many cells of a series are looked at one after the other.
 const maxWalk = 16
 
-// recall lets the series' pane that begins at start change places with the one that is in place, and says false when there is none.
+// recall lets the series' pane that begins at start change places with the one that is in place, and says false when
+// there is none.
 func (t *Task) recall(e *entry, start uint32) bool {
 	all := t.scattered[e]
 	number := e.cell.next

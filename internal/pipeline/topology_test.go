@@ -94,8 +94,8 @@ func TestTopologyCountsAborts(t *testing.T) {
 	})
 }
 
-// What a tenant has used of its limits is told beside the limit in force: rates of all partitions together, series and windows
-// of the partition with the most.
+// What a tenant has used of its limits is told beside the limit in force: rates of all partitions together, series and
+// windows of the partition with the most.
 func TestLimitUseIsTold(t *testing.T) {
 	other := pipeline.Partition{Topic: at.Topic, Partition: at.Partition + 1}
 	s := &timedSession{assigned: []pipeline.Reach{reach(at, 0), reach(other, 0)}}

@@ -13,8 +13,8 @@ import (
 	"github.com/vigie-io/vigie/internal/pipeline/windowed"
 )
 
-// A task that has aborted an epoch is as one that has been restored from the log: what it writes of whatever comes next is the same,
-// bit for bit, with any shape of windows, any late policy, and measures with records of their own.
+// A task that has aborted an epoch is as one that has been restored from the log: what it writes of whatever comes next
+// is the same, bit for bit, with any shape of windows, any late policy, and measures with records of their own.
 func TestAbortIsAsRestored(t *testing.T) {
 	windows := []windowed.Window{
 		{Tumbling: 10 * time.Second},

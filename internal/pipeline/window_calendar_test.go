@@ -8,8 +8,8 @@ import (
 	"github.com/vigie-io/vigie/internal/pipeline/windowed"
 )
 
-// Days and months of zones are what a plain loop finds that asks for each event's date there: where midnight is left out, or comes twice,
-// where clocks move by half an hour, and where a day never was. So are weeks, from Monday.
+// Days and months of zones are what a plain loop finds that asks for each event's date there: where midnight is left
+// out, or comes twice, where clocks move by half an hour, and where a day never was. So are weeks, from Monday.
 func TestCalendarOverClockChanges(t *testing.T) {
 	f := func(zone, from string, days int) {
 		t.Helper()

@@ -16,8 +16,8 @@ import (
 	"github.com/vigie-io/vigie/pkg/events"
 )
 
-// However events are spread over tasks, and in whatever groups what these hold is joined: the windows that are closed of it are those that
-// one task closes of all events in order.
+// However events are spread over tasks, and in whatever groups what these hold is joined: the windows that are closed
+// of it are those that one task closes of all events in order.
 func TestClosingIsOneTask(t *testing.T) {
 	shapes := map[string]windowed.Window{
 		"tumbling": {Tumbling: 10 * time.Second},

@@ -30,8 +30,9 @@ func (n *naiveWindows) add(name string, value float64) {
 	n.cells[name] = windowCell{count: c.count + 1, sum: c.sum + value, min: min(c.min, value), max: max(c.max, value), sketch: string(n.sketches[name].AppendDD(nil))}
 }
 
-// Whatever the order, the epochs, the aborts and the crashes, with little lateness: each event is in exactly those of its windows
-// that a plain loop says it comes in time for, or beside them with the reason, and what is in none is counted.
+// Whatever the order, the epochs, the aborts and the crashes, with little lateness: each event is in exactly those of
+// its windows that a plain loop says it comes in time for, or beside them with the reason, and what is in none is
+// counted.
 func TestLatePolicies(t *testing.T) {
 	shapes := []struct {
 		window      windowed.Window
@@ -192,7 +193,8 @@ func (w *lateWorld) play(t *rapid.T, events []sessionEvent) {
 	}
 }
 
-// A tenant's limits of windows hold it alone, in each shape, and follow the configuration between epochs and after a restore.
+// A tenant's limits of windows hold it alone, in each shape, and follow the configuration between epochs and after a
+// restore.
 func TestWindowLimits(t *testing.T) {
 	f := func(w windowed.Window) {
 		t.Helper()

@@ -71,8 +71,9 @@ func drawMetrics(t *rapid.T, users ...string) (all []sessionEvent) {
 	return all
 }
 
-// Whatever the order within the lateness, the epochs, the aborts and the crashes: the sessions that stand are those of a plain
-// loop over the events, as far as their tenant's watermark is past their end. Those that late events have joined are gone.
+// Whatever the order within the lateness, the epochs, the aborts and the crashes: the sessions that stand are those of
+// a plain loop over the events, as far as their tenant's watermark is past their end. Those that late events have
+// joined are gone.
 func TestSessionsRecount(t *testing.T) {
 	const lateness = 1000 * time.Second
 	rapid.Check(t, func(t *rapid.T) {
@@ -156,7 +157,8 @@ func TestSessionRuleChange(t *testing.T) {
 	state.wantOneRule(t, task)
 }
 
-// A window takes events of a series that met the limit of active series, and is corrected by them, though no pane has them.
+// A window takes events of a series that met the limit of active series, and is corrected by them, though no pane has
+// them.
 func TestWindowsBeyondActiveSeries(t *testing.T) {
 	cfg := windowedConfig(windowed.Window{Tumbling: 10 * time.Second, AllowedLateness: time.Minute})
 	task := pipeline.NewTask(pipeline.TaskConfig{Partition: at, Signal: "metrics", Config: cfg, Limits: limitsOf(map[tenants.ID]tenants.Limits{"acme": {ActiveSeries: 1}})})

@@ -100,8 +100,9 @@ func (tb windowTable) insert(t rapid.TB, out *pipeline.Outputs) {
 	}
 }
 
-// Whatever the order within the lateness, the epochs, the aborts and the crashes: closed windows hold what a plain loop over the
-// events finds, each tenant by its own watermark, and a window is there exactly when its tenant's watermark has passed its end.
+// Whatever the order within the lateness, the epochs, the aborts and the crashes: closed windows hold what a plain loop
+// over the events finds, each tenant by its own watermark, and a window is there exactly when its tenant's watermark
+// has passed its end.
 func TestWindowsRecount(t *testing.T) {
 	const lateness = 40 * time.Second
 	shapes := []struct {
@@ -180,7 +181,8 @@ func windowRows(out *pipeline.Outputs) (rows []string) {
 	return rows
 }
 
-// Without lateness an event for a closed window is counted and changes nothing, and one tenant does not close another's.
+// Without lateness an event for a closed window is counted and changes nothing, and one tenant does not close
+// another's.
 func TestWindowsTooLate(t *testing.T) {
 	task := windowedTask(windowedConfig(windowed.Window{Tumbling: 10 * time.Second}))
 	f := func(want string, dropped uint64, records ...pipeline.Record) {

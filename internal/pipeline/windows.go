@@ -27,8 +27,8 @@ func (t *Task) window(r *rollup.Rule, g *rollup.Grouping, tenant string, time in
 	}
 }
 
-// closeWindows writes the windows that the watermarks of changed tenants have passed, in the order of tenants, and then those of
-// silent tenants, whose alerts it judges.
+// closeWindows writes the windows that the watermarks of changed tenants have passed, in the order of tenants, and then
+// those of silent tenants, whose alerts it judges.
 func (t *Task) closeWindows(out *Outputs) {
 	if t.windows.Idle() && t.alerts.Idle() {
 		return
@@ -57,8 +57,8 @@ func (t *Task) closeWindows(out *Outputs) {
 	t.windows.Diverted(emit)
 }
 
-// late counts an event by what its windows said, and puts it beside those that it missed when the rule wants that. key is the
-// series'.
+// late counts an event by what its windows said, and puts it beside those that it missed when the rule wants that. key
+// is the series'.
 func (t *Task) late(r *rollup.Rule, tn *tenant, key string, time int64, m *aggregate.Measurement, verdict windows.Verdict) {
 	switch {
 	case verdict == windows.Full:
@@ -82,7 +82,8 @@ func (t *Task) divert(r *rollup.Rule, tn *tenant, key string, time int64, m *agg
 	}
 }
 
-// TakeWindows calls emit for what the windows of the task's windowed rollups hold, series by series and ascending in key, and
-// empties them, so that none of them closes: for input that has an end, whose windows are closed when all of it has been
-// taken. Values of one key, of any number of tasks, are added up by JoinWindows; Closing makes rows of them. It is called before Drain.
+// TakeWindows calls emit for what the windows of the task's windowed rollups hold, series by series and ascending in
+// key, and empties them, so that none of them closes: for input that has an end, whose windows are closed when all of
+// it has been taken. Values of one key, of any number of tasks, are added up by JoinWindows; Closing makes rows of
+// them. It is called before Drain.
 func (t *Task) TakeWindows(emit func(key, value []byte)) { t.windows.Take(emit) }

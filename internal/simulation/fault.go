@@ -27,7 +27,8 @@ var requests = map[kmsg.Key][]*kerr.Error{
 	kmsg.OffsetCommit:    {kerr.RebalanceInProgress, kerr.NotCoordinator, kerr.RequestTimedOut, kerr.UnknownMemberID, kerr.IllegalGeneration},
 }
 
-// rare are the kinds that the client makes of some brokers only: before 4.0 a produce, and offsets, do not join a transaction by themselves.
+// rare are the kinds that the client makes of some brokers only: before 4.0 a produce, and offsets, do not join a
+// transaction by themselves.
 var rare = map[kmsg.Key]func(*Shape) bool{
 	kmsg.AddPartitionsToTxn:     func(s *Shape) bool { return s.Transactions == 1 },
 	kmsg.AddOffsetsToTxn:        func(s *Shape) bool { return s.Transactions == 1 },

@@ -23,8 +23,8 @@ import (
 )
 
 // FleetShape is how large a Fleet is. Workers, partitions, tenants, epochs, transactions and inserts are as many as it
-// says. One event, series or row may stand for many, so that a machine can hold them: then it costs as much, and RowsPerSecond
-// is as much less.
+// says. One event, series or row may stand for many, so that a machine can hold them: then it costs as much, and
+// RowsPerSecond is as much less.
 type FleetShape struct {
 	Workers    int // processes, each with one worker and one sink
 	Zones      int // the processes are spread over
@@ -41,11 +41,12 @@ type FleetShape struct {
 // insertTakes is what an insert of a few thousand rows takes ClickHouse at the 99th percentile.
 const insertTakes = 20 * time.Millisecond
 
-// Fleet is an installation of many workers in several zones, under a load that Load makes. One goroutine uses it, inside a
-// bubble of testing/synctest; Close has to end it there.
+// Fleet is an installation of many workers in several zones, under a load that Load makes. One goroutine uses it,
+// inside a bubble of testing/synctest; Close has to end it there.
 //
-// Where a World asks whether every row is right, a Fleet asks what the whole of it costs Kafka and ClickHouse, and how long it
-// takes to come to rest. Its ClickHouse is a Warehouse. Processor time, which does not pass on fake time, is slept.
+// Where a World asks whether every row is right, a Fleet asks what the whole of it costs Kafka and ClickHouse, and how
+// long it takes to come to rest. Its ClickHouse is a Warehouse. Processor time, which does not pass on fake time, is
+// slept.
 type Fleet struct {
 	Warehouse *Warehouse
 

@@ -16,8 +16,8 @@ import (
 	"github.com/vigie-io/vigie/pkg/series"
 )
 
-// load is what producers send to a Fleet: tenants whose shares fall as the power 1.1 of their rank, each with as many series as
-// its share is of all, and at least one.
+// load is what producers send to a Fleet: tenants whose shares fall as the power 1.1 of their rank, each with as many
+// series as its share is of all, and at least one.
 type load struct {
 	stop   context.CancelFunc
 	done   chan struct{}

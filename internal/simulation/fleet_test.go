@@ -25,8 +25,8 @@ func fleet(workers int) simulation.FleetShape {
 	}
 }
 
-// Many workers start, are restarted in turns, lose a zone and get it back, under load: what that costs Kafka and ClickHouse, and how long it takes,
-// stays within what docs/scaling.md says; and every event is counted once.
+// Many workers start, are restarted in turns, lose a zone and get it back, under load: what that costs Kafka and
+// ClickHouse, and how long it takes, stays within what docs/scaling.md says; and every event is counted once.
 func TestFleet(t *testing.T) {
 	shape := fleet(*workers)
 	log := slog.New(slog.DiscardHandler)
@@ -56,7 +56,8 @@ func TestFleet(t *testing.T) {
 		watch(bounds{name: "steady", inserts: 0.8, length: 15 * time.Second, rest: time.Second, behind: 12 * time.Second}, nothing)
 		watch(bounds{name: "light", length: 15 * time.Second, rest: time.Second, behind: 12 * time.Second}, func() { f.Slow(10) })
 		f.Slow(1)
-		// kfake rebalances where Apache Kafka lets a static member that comes back take up what it had: two rounds each time.
+		// kfake rebalances where Apache Kafka lets a static member that comes back take up what it had: two rounds each
+		// time.
 		watch(bounds{name: "rolling restart", rest: 3 * time.Minute, rounds: 45, moved: int(shape.Partitions), behind: 40 * time.Second},
 			func() { f.Roll(max(4, *workers/20), 3*time.Second) })
 		watch(bounds{name: "lost zone", length: 45 * time.Second, rest: 50 * time.Second, rounds: 2, orphans: zone, behind: 65 * time.Second}, func() { f.LoseZone(1) })

@@ -73,8 +73,8 @@ func (f *Fleet) counts() counts {
 	return c
 }
 
-// Watch does something, and looks at the fleet once a second from then on, until the length has passed and it is at rest. It gives
-// up after limit.
+// Watch does something, and looks at the fleet once a second from then on, until the length has passed and it is at
+// rest. It gives up after limit.
 func (f *Fleet) Watch(name string, length, limit time.Duration, do func()) (*Phase, error) {
 	p := &Phase{Name: name, Rest: -1}
 	before, owners := f.counts(), f.owners()

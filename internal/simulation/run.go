@@ -18,8 +18,9 @@ const (
 	stuckAfter   = 2 * time.Minute  // the client's rebalance timeout is one
 )
 
-// Run carries a scenario out, heals everything, starts what is down, waits, and compares what is stored with the recount.
-// hits counts the faults that met something; it may be nil. It has to be called inside a bubble of testing/synctest. The error names the statement that did not hold.
+// Run carries a scenario out, heals everything, starts what is down, waits, and compares what is stored with the
+// recount. hits counts the faults that met something; it may be nil. It has to be called inside a bubble of
+// testing/synctest. The error names the statement that did not hold.
 func Run(s *Scenario, hits *Hits, log *slog.Logger) (err error) {
 	w, err := NewWorld(s.Shape, hits, log)
 	if err != nil {
@@ -59,9 +60,9 @@ func (w *World) settle() error {
 	return fmt.Errorf("%s after all was healed: %w", settleWithin, err)
 }
 
-// unstick starts all workers anew when their group waits for members to join and all have. kfake takes one off those that
-// have joined when a member that waits for its assignment is removed; then only the rebalance timeout ends the wait, and each
-// member that tries again sets it back.
+// unstick starts all workers anew when their group waits for members to join and all have. kfake takes one off those
+// that have joined when a member that waits for its assignment is removed; then only the rebalance timeout ends the
+// wait, and each member that tries again sets it back.
 func (w *World) unstick() {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()

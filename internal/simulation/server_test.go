@@ -123,8 +123,8 @@ func drawRollups(r *rand.Rand, base uint32) *pipeline.Rollups {
 	return b
 }
 
-// The model does with blocks and tokens what the engine does: same inserts, same contents. Tokens repeat with the same and
-// with other rows, and an insert fails in the middle of the views and is sent again.
+// The model does with blocks and tokens what the engine does: same inserts, same contents. Tokens repeat with the same
+// and with other rows, and an insert fails in the middle of the views and is sent again.
 func TestServerIsClickHouse(t *testing.T) {
 	if testing.Short() {
 		t.Skip("starts a server")

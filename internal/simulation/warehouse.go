@@ -15,8 +15,8 @@ import (
 
 var _ sink.Inserter = (*Warehouse)(nil)
 
-// Warehouse is a ClickHouse that counts: events by tenant, each token once, inserts and parts by second, and how far readers are
-// told that results reach.
+// Warehouse is a ClickHouse that counts: events by tenant, each token once, inserts and parts by second, and how far
+// readers are told that results reach.
 type Warehouse struct {
 	mu       sync.Mutex
 	tokens   map[string]bool
@@ -98,8 +98,8 @@ func (w *Warehouse) Counted() map[string]uint64 {
 	return maps.Clone(w.counted)
 }
 
-// Behind says how old the newest results are of the partition of a topic that is farthest behind, and whether anything has been
-// told of each of its partitions.
+// Behind says how old the newest results are of the partition of a topic that is farthest behind, and whether anything
+// has been told of each of its partitions.
 func (w *Warehouse) Behind(topic string, partitions int32) (worst time.Duration, told bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()

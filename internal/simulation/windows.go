@@ -67,7 +67,8 @@ func aligned(size, every int64) func(t int64) []span {
 	}
 }
 
-// recountWindows counts events of a source partition window by window. What is late counts with the rest, wherever it is kept.
+// recountWindows counts events of a source partition window by window. What is late counts with the rest, wherever it
+// is kept.
 type recountWindows struct {
 	count int // of a set of declared
 	set   int // in force

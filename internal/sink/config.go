@@ -27,11 +27,12 @@ type Config struct {
 	// the server (a missing table, another version's schema) and not of the blocks: the sink then stops parking
 	// and tries again until something succeeds. Default 16.
 	ParkLimit int `yaml:"park_limit"`
-	// What is done about blocks that a crash of a ClickHouse that is not replicated has lost (docs/verify.md): they are looked for
-	// in the background after a start and after inserts that did not succeed, and with repair put back, with report only
-	// told, with off not looked for. Default repair.
+	// What is done about blocks that a crash of a ClickHouse that is not replicated has lost (docs/verify.md): they are
+	// looked for in the background after a start and after inserts that did not succeed, and with repair put back, with
+	// report only told, with off not looked for. Default repair.
 	Audit Audit `yaml:"audit"`
-	// Panes older than this are not looked at by the audit. Default 6h. More reads more of the results topic when late events came.
+	// Panes older than this are not looked at by the audit. Default 6h. More reads more of the results topic when late
+	// events came.
 	AuditRange time.Duration `yaml:"audit_range"`
 }
 

@@ -41,7 +41,8 @@ type Record struct {
 	Headers   []Header
 	// Marker says that the record is no result, but ends a transaction: there is nothing to store.
 	Marker bool
-	// Free, if it is not nil, takes the memory of Key, Value and Headers back. It is called at most once, when the record is stored or parked.
+	// Free, if it is not nil, takes the memory of Key, Value and Headers back. It is called at most once, when the
+	// record is stored or parked.
 	Free func()
 }
 

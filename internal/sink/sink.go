@@ -81,14 +81,14 @@ func New(cfg Config, source Source, inserter Inserter, parker Parker, metrics *M
 	}
 }
 
-// OnDoubt has f called when it is not certain what became of an insert: it did not succeed, or it may have been another's,
-// as its partition is new here and somebody may have inserted of it. f is called by any goroutine, before Topology shows a record behind the one in doubt, and
-// should not block. It is called before Run.
+// OnDoubt has f called when it is not certain what became of an insert: it did not succeed, or it may have been
+// another's, as its partition is new here and somebody may have inserted of it. f is called by any goroutine, before
+// Topology shows a record behind the one in doubt, and should not block. It is called before Run.
 func (s *Sink) OnDoubt(f func()) { s.doubt = f }
 
-// BeforeResuming has f called before the first record of a partition is inserted, next being its offset and topic the topic's id as in
-// tokens. The partition waits, and f is called again, until it returns no error. It says that a partition is virgin when nobody has ever
-// inserted of it. It is called before Run.
+// BeforeResuming has f called before the first record of a partition is inserted, next being its offset and topic the
+// topic's id as in tokens. The partition waits, and f is called again, until it returns no error. It says that a
+// partition is virgin when nobody has ever inserted of it. It is called before Run.
 func (s *Sink) BeforeResuming(f func(ctx context.Context, topic string, partition int32, next int64) (virgin bool, err error)) {
 	s.resume = f
 }

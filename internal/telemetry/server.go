@@ -28,8 +28,8 @@ func Listen(addr, service, setting string) (net.Listener, error) {
 	return listener, nil
 }
 
-// Serve answers on listener until ctx ends, then lets running requests finish for two seconds. A client that reads nothing of its answer for
-// 30 s loses its connection.
+// Serve answers on listener until ctx ends, then lets running requests finish for two seconds. A client that reads
+// nothing of its answer for 30 s loses its connection.
 func Serve(ctx context.Context, listener net.Listener, handler http.Handler) error {
 	server := &http.Server{Handler: handler, ReadHeaderTimeout: readHeaderTimeout, IdleTimeout: idleTimeout}
 	failed := make(chan error, 1)

@@ -6,15 +6,15 @@ import (
 	"time"
 )
 
-// A client must take a piece of an answer in this time, or its connection ends: one that has stopped reading would hold the
-// answer in memory for ever.
+// A client must take a piece of an answer in this time, or its connection ends: one that has stopped reading would hold
+// the answer in memory for ever.
 const (
 	writeTimeout = 30 * time.Second
 	writePiece   = 64 << 10
 )
 
-// steadyListener gives connections that end when nobody reads what is written to them. A deadline of http.Server counts from
-// the request, and would end long queries; this one counts while something is being written.
+// steadyListener gives connections that end when nobody reads what is written to them. A deadline of http.Server counts
+// from the request, and would end long queries; this one counts while something is being written.
 type steadyListener struct {
 	net.Listener
 	timeout time.Duration
@@ -50,7 +50,8 @@ func (c *steadyConn) Write(p []byte) (n int, err error) {
 	}
 }
 
-// begin is one step with SetWriteDeadline, so that a deadline that a handler sets while pieces are written is not put off.
+// begin is one step with SetWriteDeadline, so that a deadline that a handler sets while pieces are written is not put
+// off.
 func (c *steadyConn) begin() error {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -49,8 +49,9 @@ type Tracing struct {
 	close    func(context.Context) error
 }
 
-// NewTracing exports to c.Endpoint in the background; spans beyond its queue of 2,048 are dropped, never waited
-// for. key is sent as a bearer token when it is not empty. log hears when exports begin to fail, and when they succeed again.
+// NewTracing exports to c.Endpoint in the background; spans beyond its queue of 2,048 are dropped, never waited for.
+// key is sent as a bearer token when it is not empty. log hears when exports begin to fail, and when they succeed
+// again.
 func NewTracing(ctx context.Context, c TracingConfig, service, version, key string, log *slog.Logger) (*Tracing, error) {
 	if c.Endpoint == "" {
 		return &Tracing{}, nil
@@ -76,8 +77,8 @@ func NewTracing(ctx context.Context, c TracingConfig, service, version, key stri
 	}}, nil
 }
 
-// reportingExporter tells of failures itself: the SDK would write each to standard error, in no form. Of the last spans it does not
-// tell, as their receiver may have ended first.
+// reportingExporter tells of failures itself: the SDK would write each to standard error, in no form. Of the last spans
+// it does not tell, as their receiver may have ended first.
 type reportingExporter struct {
 	sdktrace.SpanExporter
 	endpoint string

@@ -13,7 +13,8 @@ import (
 	sdktrace "go.opentelemetry.io/otel/sdk/trace"
 )
 
-// A receiver that refuses is told of once, and once more when it takes spans again; at the end it may be gone without a word.
+// A receiver that refuses is told of once, and once more when it takes spans again; at the end it may be gone without a
+// word.
 func TestExportFailuresAreLoggedOnce(t *testing.T) {
 	var status atomic.Int32
 	receiver := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(int(status.Load())) }))

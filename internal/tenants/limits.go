@@ -23,8 +23,8 @@ type Limits struct {
 	// than that is still taken when the tenant has been idle, and paid off afterwards.
 	Burst time.Duration `yaml:"burst"`
 	// StreamEventsPerSecond is the rate of events that stream takes from Kafka, in windows of Burst by the records' own
-	// timestamps, from all producers together, those that write to Kafka directly among them. Default 2000000. Each of the
-	// tenant's shards has an equal part. Records above it are dropped and counted.
+	// timestamps, from all producers together, those that write to Kafka directly among them. Default 2000000. Each of
+	// the tenant's shards has an equal part. Records above it are dropped and counted.
 	StreamEventsPerSecond int `yaml:"stream_events_per_second"`
 	// StreamBytesPerSecond is the same for bytes of keys and values. Default 512MiB.
 	StreamBytesPerSecond units.Bytes `yaml:"stream_bytes_per_second"`
@@ -45,13 +45,15 @@ type Limits struct {
 	// ActiveSeries is the number of series a tenant may have active in one stream task. Default 100000.
 	// Samples of further series are dropped and counted.
 	ActiveSeries int `yaml:"active_series"`
-	// SeriesBytes is about the memory that the names, labels, units and descriptions of these series may take. Default 128MiB.
-	// Samples of further series are dropped and counted.
+	// SeriesBytes is about the memory that the names, labels, units and descriptions of these series may take. Default
+	// 128MiB. Samples of further series are dropped and counted.
 	SeriesBytes units.Bytes `yaml:"series_bytes"`
-	// OpenWindows is the number of windows (slices of windows that overlap, by series) that a tenant may have open, or open to
-	// corrections, in one windowed rollup and stream task. Default 100000. Events of further windows are dropped and counted.
+	// OpenWindows is the number of windows (slices of windows that overlap, by series) that a tenant may have open, or
+	// open to corrections, in one windowed rollup and stream task. Default 100000. Events of further windows are
+	// dropped and counted.
 	OpenWindows int `yaml:"open_windows"`
-	// WindowBytes is about the memory that these windows may take. Default 64MiB. Events of further windows are dropped and counted.
+	// WindowBytes is about the memory that these windows may take. Default 64MiB. Events of further windows are dropped
+	// and counted.
 	WindowBytes units.Bytes `yaml:"window_bytes"`
 
 	// QueryTimeout is the longest a PromQL or SQL query may run. Default 30s.
@@ -63,7 +65,8 @@ type Limits struct {
 	QuerySamples int `yaml:"query_samples"`
 	// QuerySeries is the number of series one PromQL selector may match. Default 100000.
 	QuerySeries int `yaml:"query_series"`
-	// QueryRange is the longest span of time one PromQL query may cover. Default 9600h (400 days), as far as data is kept.
+	// QueryRange is the longest span of time one PromQL query may cover. Default 9600h (400 days), as far as data is
+	// kept.
 	QueryRange time.Duration `yaml:"query_range"`
 	// SQLReadRows is the number of rows one SQL query may read. Default 500000000.
 	SQLReadRows int64 `yaml:"sql_read_rows"`

@@ -13,8 +13,8 @@ import (
 	"time"
 )
 
-// EnvContainers says whether Apache Kafka and the stock ClickHouse come from containers: "" where the tests are built with the tag
-// containers and a Docker engine answers, "never", or "always", without which tests that want them fail.
+// EnvContainers says whether Apache Kafka and the stock ClickHouse come from containers: "" where the tests are built
+// with the tag containers and a Docker engine answers, "never", or "always", without which tests that want them fail.
 const EnvContainers = "VIGIE_TEST_CONTAINERS"
 
 // defaultDocker is where an engine listens that DOCKER_HOST does not name.
@@ -103,8 +103,9 @@ func pingDocker(ctx context.Context, host string) (engine string, err error) {
 	return fmt.Sprintf("the Docker engine at %s (API %s)", host, response.Header.Get("Api-Version")), nil
 }
 
-// StockClickHouse starts the server that production runs, with Keeper beside it, so that a cluster named "vigie" of one node has replicated
-// tables. usersXML is as of [ClickHouse]. It comes from a container only: elsewhere the part is missing.
+// StockClickHouse starts the server that production runs, with Keeper beside it, so that a cluster named "vigie" of one
+// node has replicated tables. usersXML is as of [ClickHouse]. It comes from a container only: elsewhere the part is
+// missing.
 func StockClickHouse(t testing.TB, usersXML []byte) *Server {
 	t.Helper()
 	containers, err := parts.find(t)

@@ -23,8 +23,8 @@ const (
 	pullTime        = 10 * time.Minute // an image that is not there is pulled first
 )
 
-// containerKafka starts a node of Apache Kafka with the settings of those that Java runs here. It is the test binary's own; the engine's
-// reaper ends it when the binary dies.
+// containerKafka starts a node of Apache Kafka with the settings of those that Java runs here. It is the test binary's
+// own; the engine's reaper ends it when the binary dies.
 func containerKafka(t testing.TB) (addr string, stop func(), err error) {
 	ctx, cancel := context.WithTimeout(context.Background(), pullTime)
 	defer cancel()

@@ -75,8 +75,8 @@ func (b *Broker) needEmbedded() {
 }
 
 // ApacheKafka gives a single-node Apache Kafka 4.3.1 that all tests of the binary share: use topic, group and
-// transactional names of your own. It is started at the first call, as a container where EnvContainers says so. VIGIE_TEST_KAFKA names an
-// outside cluster to use instead.
+// transactional names of your own. It is started at the first call, as a container where EnvContainers says so.
+// VIGIE_TEST_KAFKA names an outside cluster to use instead.
 func ApacheKafka(t testing.TB) *Broker {
 	t.Helper()
 	if addr := os.Getenv(EnvKafka); addr != "" {

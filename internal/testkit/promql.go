@@ -8,14 +8,15 @@ import (
 	"pgregory.net/rapid"
 )
 
-// PromQL draws queries over a delta `hits_total`, an observation `latency_seconds` with what is derived from it, and a gauge
-// `level`, all with labels service (a, b, c or none), region (x, y) and instance (0 to 9).
+// PromQL draws queries over a delta `hits_total`, an observation `latency_seconds` with what is derived from it, and a
+// gauge `level`, all with labels service (a, b, c or none), region (x, y) and instance (0 to 9).
 type PromQL struct {
 	// Ranges and Offsets are what to draw from: "5m".
 	Ranges, Offsets []string
 }
 
-// Draw draws a query that aggregates, of which some may be pushed into the database or computed as it is read, and some not.
+// Draw draws a query that aggregates, of which some may be pushed into the database or computed as it is read, and some
+// not.
 func (q PromQL) Draw(t *rapid.T) string {
 	switch rapid.SampledFrom([]int{0, 1, 2, 3, 4, 5, 6, 7, 7, 7, 7, 8, 8}).Draw(t, "shape") {
 	case 0:

@@ -23,8 +23,8 @@ type promqlAnswer struct {
 	Warnings, Infos []string
 }
 
-// DifferPromQL says how two answers of Prometheus' API to a query differ: other series, other times, values more than 1e-9 of
-// each other apart, other warnings. It returns "" when they are the same.
+// DifferPromQL says how two answers of Prometheus' API to a query differ: other series, other times, values more than
+// 1e-9 of each other apart, other warnings. It returns "" when they are the same.
 func DifferPromQL(got, want []byte) string {
 	var a, b promqlAnswer
 	if err := json.Unmarshal(got, &a); err != nil {

@@ -58,7 +58,8 @@ type mark struct{ labels, hists, counts, bounds int }
 
 func (c *scratch) mark() mark { return mark{len(c.labels), len(c.hists), len(c.counts), len(c.bounds)} }
 
-// rewind forgets the event at hand, which has not been taken: it has no index, and gives back what it took of the arenas.
+// rewind forgets the event at hand, which has not been taken: it has no index, and gives back what it took of the
+// arenas.
 func (b *Batch) rewind(m mark) {
 	b.Metrics, b.Spans, b.Logs = b.Metrics[:len(b.MetricIndex)], b.Spans[:len(b.SpanIndex)], b.Logs[:len(b.LogIndex)]
 	c := &b.scratch

@@ -26,7 +26,8 @@ type cutter struct {
 	told  []byte
 }
 
-// cut guesses where time and value of the event are that begins at p.start of b, and reads them; end remains to be found.
+// cut guesses where time and value of the event are that begins at p.start of b, and reads them; end remains to be
+// found.
 func (c *cutter) cut(r *Repeats, b []byte, p *cut, e *Repeat) bool {
 	var value, ok bool // is the first the value?
 	if p.first, value, ok = r.first(b, p.start); !ok {
@@ -115,7 +116,8 @@ func (s *spots) prefer(i int) {
 	}
 }
 
-// remember keeps a distance, in the place of one that is little used: the last, for those that are found again move forward.
+// remember keeps a distance, in the place of one that is little used: the last, for those that are found again move
+// forward.
 func (s *spots) remember(distance int) {
 	for i := range s {
 		if s[i] == 0 || s[i] == int32(distance) || i == len(s)-1 {
@@ -125,7 +127,8 @@ func (s *spots) remember(distance int) {
 	}
 }
 
-// token reads the value, or the time, at i, and returns where it ends; 0 when it is not one that the scanner would take.
+// token reads the value, or the time, at i, and returns where it ends; 0 when it is not one that the scanner would
+// take.
 func (c *cutter) token(b []byte, i int, value bool, e *Repeat) (next int) {
 	switch i = spaces(b, i); {
 	case i >= len(b):
@@ -171,8 +174,8 @@ func (c *cutter) timeText(b []byte, i int, e *Repeat) (next int) {
 	return i + size + 1
 }
 
-// digest hashes what the event says beside time and value: each part of it under a seed of its own, so that none can stand
-// for another. To put them together first would take as long as to hash them.
+// digest hashes what the event says beside time and value: each part of it under a seed of its own, so that none can
+// stand for another. To put them together first would take as long as to hash them.
 func (r *Repeats) digest(b []byte, p *cut) series.ID {
 	const between, behind, behindValue = 0x165667b19e3779f9, 0x85ebca77c2b2ae63, 0x27d4eb2f165667c5
 	head := series.HashSeeded(b[p.start:p.first], r.seed)

@@ -7,9 +7,10 @@ import (
 	"github.com/vigie-io/vigie/pkg/series"
 )
 
-// AppendMetricProtobuf appends m as a vigie.v1.Events of one event and returns the longer slice. Such messages one after another are one of
-// all their events. Decoding it gives m again, if its times are after March 1973: smaller numbers are no nanoseconds. Fields that are empty
-// are left out. Nothing is checked: the decoder refuses what is not finite or not UTF-8.
+// AppendMetricProtobuf appends m as a vigie.v1.Events of one event and returns the longer slice. Such messages one
+// after another are one of all their events. Decoding it gives m again, if its times are after March 1973: smaller
+// numbers are no nanoseconds. Fields that are empty are left out. Nothing is checked: the decoder refuses what is not
+// finite or not UTF-8.
 func AppendMetricProtobuf(dst []byte, m *Metric) []byte {
 	return appendMessage(dst, eventsMetric, func(dst []byte) []byte {
 		dst = appendFixed(dst, 1, uint64(m.Time))

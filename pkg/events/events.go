@@ -50,15 +50,15 @@ type Metric struct {
 	// Cumulative (a Prometheus native histogram) keeps the last one of a pane, Gauge likewise.
 	Histogram *Histogram
 
-	// Digest stands for everything the event says but time, start and value. Zero when Source.Repeats was nil, and for events
-	// that cannot be known again.
+	// Digest stands for everything the event says but time, start and value. Zero when Source.Repeats was nil, and for
+	// events that cannot be known again.
 	Digest series.ID
 }
 
 // Histogram is an exponential histogram: bucket i of Positive counts values in (γ^i, γ^(i+1)], γ = 2^(2^-Scale)
-// (OpenTelemetry's index; Prometheus' is one more). Of CustomScale it is one with bounds of its own: bucket i counts values in
-// (Bounds[i-1], Bounds[i]], the first all below and the last all above; such one is of kind Gauge or Cumulative. Counts are whole numbers
-// unless a Prometheus float histogram brought them.
+// (OpenTelemetry's index; Prometheus' is one more). Of CustomScale it is one with bounds of its own: bucket i counts
+// values in (Bounds[i-1], Bounds[i]], the first all below and the last all above; such one is of kind Gauge or
+// Cumulative. Counts are whole numbers unless a Prometheus float histogram brought them.
 type Histogram struct {
 	Scale         int32
 	ZeroThreshold float64
@@ -127,8 +127,8 @@ type Source struct {
 	Value       []byte
 	Timestamp   int64 // Unix nanoseconds; used when an event has no time of its own
 
-	// Repeats are the metric events that need not be decoded again; nil decodes all. They are of the tenant that Tenant or
-	// Key names.
+	// Repeats are the metric events that need not be decoded again; nil decodes all. They are of the tenant that Tenant
+	// or Key names.
 	Repeats *Repeats
 	// Look is one that was taken at the record, with Repeats, so that what it did is not done once more; nil for none.
 	Look *Look

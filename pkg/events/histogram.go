@@ -94,7 +94,8 @@ func (w *work) histogram(dst **Histogram) bool {
 	return true
 }
 
-// endHistogram checks a histogram whose fields have been read, and puts it into the arena. outer are the fields seen of the metric.
+// endHistogram checks a histogram whose fields have been read, and puts it into the arena. outer are the fields seen of
+// the metric.
 func (w *work) endHistogram(h *Histogram, outer uint64) *Histogram {
 	s := w.s
 	for _, need := range [...]struct {
@@ -194,7 +195,8 @@ func (w *work) floats(dst *[]float64) bool {
 	}
 }
 
-// Check says why a histogram is refused, "" when it is not: it contradicts itself, or has more than maxBuckets buckets on one side.
+// Check says why a histogram is refused, "" when it is not: it contradicts itself, or has more than maxBuckets buckets
+// on one side.
 func (h *Histogram) Check(maxBuckets int) (Reason, string) {
 	if h.Scale == CustomScale {
 		if detail := h.checkBounds(maxBuckets); detail != "" {

@@ -67,7 +67,8 @@ func (w *work) metric(index int) bool {
 	return true
 }
 
-// endMetric takes the last of the batch's metrics, whose fields have been read, or says false when something is wrong with it.
+// endMetric takes the last of the batch's metrics, whose fields have been read, or says false when something is wrong
+// with it.
 func (w *work) endMetric(index int) bool {
 	b := w.out
 	m := &b.Metrics[len(b.Metrics)-1]

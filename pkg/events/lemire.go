@@ -30,11 +30,11 @@ func makeTenths() (table [2*lemireMost + 1][2]uint64) {
 	return table
 }
 
-// eiselLemire returns mant·10^exp rounded to the nearest float64; ok is false in the rare cases that it cannot decide, and
-// outside of its exponents. mant is not zero.
+// eiselLemire returns mant·10^exp rounded to the nearest float64; ok is false in the rare cases that it cannot decide,
+// and outside of its exponents. mant is not zero.
 //
-// Lemire: Number Parsing at a Gigabyte per Second, Software: Practice and Experience 51(8) 2021, algorithm 1, without its subnormals:
-// 10^-40 is far from them.
+// Lemire: Number Parsing at a Gigabyte per Second, Software: Practice and Experience 51(8) 2021, algorithm 1, without
+// its subnormals: 10^-40 is far from them.
 func eiselLemire(mant uint64, exp int) (f float64, ok bool) {
 	if exp < -lemireMost || exp > lemireMost {
 		return 0, false

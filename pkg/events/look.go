@@ -7,8 +7,9 @@ import (
 	"github.com/vigie-io/vigie/pkg/series"
 )
 
-// Look is a first look at a record: whether it is one event, in JSON or protobuf, that is known by its bytes. It spares Decode's whole way, and
-// several looks share the wait for memory. A record that is not known so is decoded; its events may be known then.
+// Look is a first look at a record: whether it is one event, in JSON or protobuf, that is known by its bytes. It spares
+// Decode's whole way, and several looks share the wait for memory. A record that is not known so is decoded; its events
+// may be known then.
 //
 // Use: Begin for each of some records, Recognize for all of them, and Known for each. The zero Look knows nothing.
 type Look struct {
@@ -34,8 +35,8 @@ func (l *Look) Known() bool { return l.known }
 // Missed says whether the record was looked up in vain.
 func (l *Look) Missed() bool { return l.repeats != nil && !l.known }
 
-// Begin reads time and value of what seems to be one event as those before it. It keeps nothing of src but Repeats, which has to be
-// that of src's tenant.
+// Begin reads time and value of what seems to be one event as those before it. It keeps nothing of src but Repeats,
+// which has to be that of src's tenant.
 func (d *Decoder) Begin(k *Looker, l *Look, src *Source) {
 	l.repeats, l.known, l.spared = nil, false, false
 	r, b := src.Repeats, src.Value
@@ -92,8 +93,8 @@ func (k *Looker) beginProtobuf(l *Look, src *Source) (ok bool) {
 	return ok
 }
 
-// Recognize looks up all of looks at which Begin found something. It reads of all of them before it needs any, so that the processor
-// waits for all at once.
+// Recognize looks up all of looks at which Begin found something. It reads of all of them before it needs any, so that
+// the processor waits for all at once.
 func (k *Looker) Recognize(looks []Look) {
 	for i := range looks {
 		if l := &looks[i]; l.repeats != nil {

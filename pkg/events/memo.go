@@ -9,9 +9,9 @@ import (
 	"github.com/vigie-io/vigie/pkg/series"
 )
 
-// Producers write the same fields in the same order, event after event. A memo is a key that was seen, and leads to keys that followed it.
-// Where the next bytes are one of these, they need not be scanned; and where all labels of an event are remembered, they are sorted by
-// their ranks, without a look at their names, whatever order they came in.
+// Producers write the same fields in the same order, event after event. A memo is a key that was seen, and leads to
+// keys that followed it. Where the next bytes are one of these, they need not be scanned; and where all labels of an
+// event are remembered, they are sorted by their ranks, without a look at their names, whatever order they came in.
 //
 // It is a cache only: forgetting any part of it changes no result.
 type memo struct {
@@ -23,7 +23,8 @@ type memo struct {
 	lost  uint8 // keys not found here since the last that was learnt
 }
 
-// branch leads to a key that followed. What tells it from the others lies beside theirs, so that it need not be waited for one by one.
+// branch leads to a key that followed. What tells it from the others lies beside theirs, so that it need not be waited
+// for one by one.
 type branch struct {
 	head uint64 // the first eight bytes of the token, as one little-endian word
 	mask uint64 // of head, the bytes the token has
@@ -70,8 +71,8 @@ func (m *memo) find(b []byte) *memo {
 	return nil
 }
 
-// follow returns the key of which token is the spelling and that followed m, nil when it is not remembered. Now and then it is from then
-// on.
+// follow returns the key of which token is the spelling and that followed m, nil when it is not remembered. Now and
+// then it is from then on.
 func (m *memo) follow(token []byte) *memo {
 	if len(token) > memoKey {
 		return nil

@@ -11,8 +11,8 @@ import (
 	"github.com/vigie-io/vigie/pkg/series"
 )
 
-// Labels are sorted, and said twice are refused, in whatever order they come and however they are spelled, while their names become known, are
-// more than are kept, and others take their places.
+// Labels are sorted, and said twice are refused, in whatever order they come and however they are spelled, while their
+// names become known, are more than are kept, and others take their places.
 func TestLabelsInAnyOrder(t *testing.T) {
 	r := rand.New(rand.NewPCG(1, 2))
 	decoder, batch := events.NewDecoder(events.Options{}), new(events.Batch)

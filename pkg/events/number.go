@@ -26,7 +26,8 @@ func (s *scanner) number(n *decimal) bool {
 	return want == "" || s.broken(want)
 }
 
-// read takes a number of JSON's grammar from the beginning of b. It returns what it wants there instead, if anything, and takes nothing then.
+// read takes a number of JSON's grammar from the beginning of b. It returns what it wants there instead, if anything,
+// and takes nothing then.
 func (n *decimal) read(b []byte) (want string) {
 	n.raw = nil
 	i := 0
@@ -80,7 +81,8 @@ func exponent(b []byte, i int) (e, next int) {
 	return e, i
 }
 
-// digits reads on in a number of which mant has been read, to the first byte that is no digit. What is above 2^64 is lost.
+// digits reads on in a number of which mant has been read, to the first byte that is no digit. What is above 2^64 is
+// lost.
 func digits(b []byte, i int, mant uint64) (all uint64, next int) {
 	for i+8 <= len(b) {
 		w := binary.LittleEndian.Uint64(b[i:]) ^ '0'*ones
@@ -102,8 +104,8 @@ func digitBytes(w uint64) int {
 	return bits.TrailingZeros64((w+0x76*ones|w)&highs) >> 3
 }
 
-// eightDigits is the number whose decimal digits are the bytes of w, the first in the lowest byte: pairs, fours, all eight of them
-// (Lemire: Number Parsing at a Gigabyte per Second, 2021, section 3).
+// eightDigits is the number whose decimal digits are the bytes of w, the first in the lowest byte: pairs, fours, all
+// eight of them (Lemire: Number Parsing at a Gigabyte per Second, 2021, section 3).
 func eightDigits(w uint64) uint64 {
 	const mask = 0x000000FF000000FF
 	w = w*10 + w>>8

@@ -24,8 +24,8 @@ func (w *work) next() *otlpPoint {
 	return &w.s.points[w.out.Events]
 }
 
-// markPlain tells which data points are known, and which metrics have plain ones only beside these. Most of what is seen for the first time is
-// such: to unmarshal it would take 27 allocations a data point.
+// markPlain tells which data points are known, and which metrics have plain ones only beside these. Most of what is
+// seen for the first time is such: to unmarshal it would take 27 allocations a data point.
 func (w *work) markPlain() {
 	points := w.s.points
 	for from, end := 0, 0; from < len(points); from = end {
@@ -66,7 +66,8 @@ type plainPoint struct {
 	has   bool // it has a value
 }
 
-// readPlain reads a number that has time, start and value at most once, and attributes; and says no to any other. Attributes are those of the scanner.
+// readPlain reads a number that has time, start and value at most once, and attributes; and says no to any other.
+// Attributes are those of the scanner.
 func (w *work) readPlain(b []byte, p *plainPoint) bool {
 	w.s.attributes = w.s.attributes[:0]
 	times, starts, values := 0, 0, 0

@@ -10,8 +10,8 @@ import (
 	"github.com/vigie-io/vigie/pkg/series"
 )
 
-// Fields of OTLP metrics, with their wire types, that requests may have of which data points are known by their bytes. With any other, deprecated ones among them, the whole
-// request is unmarshalled.
+// Fields of OTLP metrics, with their wire types, that requests may have of which data points are known by their bytes.
+// With any other, deprecated ones among them, the whole request is unmarshalled.
 const (
 	tagResourceMetrics = 1<<3 | 2 // of the request
 
@@ -44,12 +44,13 @@ const (
 	tagPointFlags      = 8 << 3
 )
 
-// repeatOTLP decodes an OTLP request part by part: data points that are known go into the batch as they are, plain ones are decoded here, and a request
-// of only the others is unmarshalled. Otherwise the batch is as before, and digests holds those of the request's data points, if they could be told.
+// repeatOTLP decodes an OTLP request part by part: data points that are known go into the batch as they are, plain ones
+// are decoded here, and a request of only the others is unmarshalled. Otherwise the batch is as before, and digests
+// holds those of the request's data points, if they could be told.
 //
-// That is Repeats' argument once more: time, start and value are tokens of fixed length, and a data point means what the bytes of itself, of its metric,
-// scope and resource mean, each without what they hold of others. A request that is not well-formed has a part that is not, and that
-// part was in none that was learnt.
+// That is Repeats' argument once more: time, start and value are tokens of fixed length, and a data point means what
+// the bytes of itself, of its metric, scope and resource mean, each without what they hold of others. A request that is
+// not well-formed has a part that is not, and that part was in none that was learnt.
 func (w *work) repeatOTLP() bool {
 	s, r := w.s, w.src.Repeats
 	s.digests, s.points = s.digests[:0], s.points[:0]
@@ -67,7 +68,8 @@ func (w *work) repeatOTLP() bool {
 	return true
 }
 
-// repeatSome decodes what is not known. It says no when that is no request, or when the record may have too much, of which what is known does not decide.
+// repeatSome decodes what is not known. It says no when that is no request, or when the record may have too much, of
+// which what is known does not decide.
 func (w *work) repeatSome() bool {
 	w.found, w.out.Repeats = w.out.Repeats, w.out.Repeats[:0]
 	defer func() { w.found = nil }()
@@ -81,7 +83,8 @@ func (w *work) repeatSome() bool {
 	return w.takeKnown()
 }
 
-// takeKnown puts the data points that are known, up to the next that is not, into the batch. It says no when the record may have too much.
+// takeKnown puts the data points that are known, up to the next that is not, into the batch. It says no when the record
+// may have too much.
 func (w *work) takeKnown() bool {
 	b := w.out
 	for b.Events < len(w.found) {
@@ -105,8 +108,8 @@ var levels = [...][]uint64{
 	{tagMetricGauge, tagMetricSum, tagMetricHistogram, tagMetricExponential, tagMetricSummary}, {tagPoints},
 }
 
-// prune appends a message of one of levels without the data points that pdata need not decode, and says whether it has any that are not known. points
-// are those of the message and of what follows it.
+// prune appends a message of one of levels without the data points that pdata need not decode, and says whether it has
+// any that are not known. points are those of the message and of what follows it.
 func prune(dst, b []byte, level int, points *[]otlpPoint) (_ []byte, some bool) {
 	for len(b) > 0 {
 		before := b
@@ -159,8 +162,8 @@ func (w *work) repeatResource(b []byte) bool {
 	})
 }
 
-// repeatMetric reads a metric. What it and the message of its points say is one context. Points of histograms and summaries are
-// noted as not known.
+// repeatMetric reads a metric. What it and the message of its points say is one context. Points of histograms and
+// summaries are noted as not known.
 func (w *work) repeatMetric(b []byte, context series.ID) bool {
 	told := appendID(w.s.cutter.told[:0], context)
 	var data []byte
@@ -253,7 +256,8 @@ func (w *work) repeatPoint(b []byte, context series.ID) bool {
 	return w.notePoint(w.otlpDigest(s.cutter.told), r, b)
 }
 
-// notePoint takes what a data point says, its digest, zero for one that cannot be known, and its bytes if it is a number.
+// notePoint takes what a data point says, its digest, zero for one that cannot be known, and its bytes if it is a
+// number.
 func (w *work) notePoint(digest series.ID, r Repeat, b []byte) bool {
 	s := w.s
 	if r.Index = len(s.digests); r.Index >= min(w.opts.MaxEvents, maxRecordLabels/max(w.opts.MaxLabels, 1)) {
@@ -265,7 +269,8 @@ func (w *work) notePoint(digest series.ID, r Repeat, b []byte) bool {
 	return true
 }
 
-// endOfPointField returns where the field of a data point ends that begins at i, when it is one that points known by their bytes may have.
+// endOfPointField returns where the field of a data point ends that begins at i, when it is one that points known by
+// their bytes may have.
 func endOfPointField(b []byte, i int) (next int, ok bool) {
 	switch b[i] {
 	case tagPointTime, tagPointDouble, tagPointInt, tagPointStart:
@@ -299,8 +304,8 @@ func appendID(dst []byte, id series.ID) []byte {
 	return binary.LittleEndian.AppendUint64(binary.LittleEndian.AppendUint64(dst, id.Hi), id.Lo)
 }
 
-// contextOf hashes what a message says beside the fields with the tag inner, within what is around it. It is not ok when there is another field
-// than inner and those of known, or none of inner.
+// contextOf hashes what a message says beside the fields with the tag inner, within what is around it. It is not ok
+// when there is another field than inner and those of known, or none of inner.
 func (w *work) contextOf(b []byte, around series.ID, inner uint64, known ...uint64) (series.ID, bool) {
 	told, found := append(appendID(w.s.cutter.told[:0], around), byte(inner)), false
 	for len(b) > 0 {

@@ -15,7 +15,8 @@ import (
 	"github.com/vigie-io/vigie/pkg/events"
 )
 
-// drawRequest is an OTLP request of metrics that say one of few things beside time and value, now and then in a strange way.
+// drawRequest is an OTLP request of metrics that say one of few things beside time and value, now and then in a strange
+// way.
 func drawRequest(t *rapid.T) []byte {
 	all := pmetric.NewMetrics()
 	few := func(label string) int { return rapid.IntRange(0, 1).Draw(t, label) }
@@ -107,7 +108,8 @@ func drawMetric(t *rapid.T, m pmetric.Metric, few, some func(string) int, rarely
 	}
 }
 
-// A request whose data points are known by their bytes decodes to what it does in full, also after a byte of it was changed.
+// A request whose data points are known by their bytes decodes to what it does in full, also after a byte of it was
+// changed.
 func TestOTLPRepeatsEqualDecoding(t *testing.T) {
 	known := 0
 	rapid.Check(t, func(t *rapid.T) {

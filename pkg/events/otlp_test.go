@@ -246,7 +246,8 @@ no time 0, stale 1, coarse 0
 		q.SetQuantile(0.9)
 		q.SetValue(math.NaN())
 	})
-	// A series that has no value any more has ended, with all that a histogram or summary becomes; in an interval nothing happened.
+	// A series that has no value any more has ended, with all that a histogram or summary becomes; in an interval
+	// nothing happened.
 	gone := pmetric.DefaultDataPointFlags.WithNoRecordedValue(true)
 	f(`0 {"name":"g","kind":"gauge","stale":true}`, func(m pmetric.Metric) {
 		m.SetName("g")

@@ -7,7 +7,8 @@ import (
 	"github.com/vigie-io/vigie/pkg/series"
 )
 
-// Fields of vigie.v1.Events, one of which each event is. They have tags of one byte, and none that OTLP's requests begin with.
+// Fields of vigie.v1.Events, one of which each event is. They have tags of one byte, and none that OTLP's requests
+// begin with.
 const (
 	eventsMetric = 2<<3 | wireBytes
 	eventsSpan   = 3<<3 | wireBytes
@@ -32,8 +33,8 @@ func startsEvents(b []byte) bool {
 	return len(b) > 0 && b[0] >= eventsMetric && b[0] <= eventsLog && b[0]&7 == wireBytes
 }
 
-// isEvents says whether b is framed as a vigie.v1.Events to its last byte. No JSON that is an event is: it would begin with a quote or a
-// control character.
+// isEvents says whether b is framed as a vigie.v1.Events to its last byte. No JSON that is an event is: it would begin
+// with a quote or a control character.
 func isEvents(b []byte) bool {
 	if !startsEvents(b) {
 		return false
@@ -46,8 +47,8 @@ func isEvents(b []byte) bool {
 	return true
 }
 
-// protobuf decodes a vigie.v1.Events. Each event is framed, so that a broken one costs itself; where the frames break, what came before is
-// kept and the rest is one reject.
+// protobuf decodes a vigie.v1.Events. Each event is framed, so that a broken one costs itself; where the frames break,
+// what came before is kept and the rest is one reject.
 func (w *work) protobuf() {
 	b, loaded := w.src.Value, false
 	for rest := b; len(rest) > 0; {

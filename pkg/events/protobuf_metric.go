@@ -208,8 +208,8 @@ func cutMessage(e []byte) (p messageCut, ok bool) {
 	return p, p.value > 0
 }
 
-// digestMessage hashes what the message says beside time and value, and where it says it. The seed is another than that of the other
-// formats: what one says is nothing in another.
+// digestMessage hashes what the message says beside time and value, and where it says it. The seed is another than that
+// of the other formats: what one says is nothing in another.
 func (c *cutter) digestMessage(r *Repeats, e []byte, p messageCut) series.ID {
 	const ours, oursInOrder = 0x9e3779b97f4a7c15, 0xc2b2ae3d27d4eb4f
 	if p == inOrder {
@@ -246,8 +246,8 @@ func (c *cutter) beginMessage(r *Repeats, b []byte, timestamp int64, e *Repeat) 
 	return c.digestMessage(r, b, p), noTime, true
 }
 
-// repeatMessage puts a vigie.v1.Metric that is known into the batch without decoding it. That is Repeats' argument once more, for tokens of
-// eight bytes. only says that there is no other event in the record.
+// repeatMessage puts a vigie.v1.Metric that is known into the batch without decoding it. That is Repeats' argument once
+// more, for tokens of eight bytes. only says that there is no other event in the record.
 func (w *work) repeatMessage(b []byte, only bool) bool {
 	r := w.src.Repeats
 	l := w.src.Look

@@ -19,8 +19,8 @@ import (
 	vigiev1 "github.com/vigie-io/vigie/proto/vigie/v1"
 )
 
-// Whatever an event says, its spelling in JSON and the one that Go's protobuf library writes become the same event, or are refused for
-// the same reason.
+// Whatever an event says, its spelling in JSON and the one that Go's protobuf library writes become the same event, or
+// are refused for the same reason.
 func TestProtobufEqualsJSON(t *testing.T) {
 	accepted := 0
 	rapid.Check(t, func(t *rapid.T) {
@@ -257,7 +257,8 @@ func drawLogMessage(t *rapid.T) *vigiev1.Log {
 	return l
 }
 
-// jsonObject writes an object field by field, as the contract says it in JSON. What is left out in protobuf is left out.
+// jsonObject writes an object field by field, as the contract says it in JSON. What is left out in protobuf is left
+// out.
 type jsonObject struct{ out []byte }
 
 func newObject(dst []byte) *jsonObject { return &jsonObject{append(dst, '{')} }
@@ -555,8 +556,8 @@ func TestProtobufRefusals(t *testing.T) {
 	}
 }
 
-// FuzzProtobuf holds the decoder against Go's protobuf library: what it reads and nothing is refused of is the same, and what it does
-// not read has something refused.
+// FuzzProtobuf holds the decoder against Go's protobuf library: what it reads and nothing is refused of is the same,
+// and what it does not read has something refused.
 func FuzzProtobuf(f *testing.F) {
 	for seed := range 10 {
 		f.Add(uint8(0), marshal(f, &vigiev1.Events{Metrics: []*vigiev1.Metric{rapid.Custom(drawMetricMessage).Example(seed), rapid.Custom(drawMetricMessage).Example(seed + 50)}}))
@@ -651,8 +652,8 @@ func turned(raw []byte) (out []byte) {
 	return append(out, raw...)
 }
 
-// An event in protobuf that is known by its bytes is what decoding it in full gives, also after a byte of it was changed, and beside
-// the same events in JSON.
+// An event in protobuf that is known by its bytes is what decoding it in full gives, also after a byte of it was
+// changed, and beside the same events in JSON.
 func TestProtobufRepeatsEqualDecoding(t *testing.T) {
 	known := 0
 	rapid.Check(t, func(t *rapid.T) {
@@ -683,7 +684,8 @@ func FuzzProtobufRepeats(f *testing.F) {
 	f.Fuzz(func(t *testing.T, a, b []byte) { knownOf(t, 1000, a, b, a, b) })
 }
 
-// Events that repeat themselves are known, alone and in batches, in any order of their fields, and nothing is allocated for them.
+// Events that repeat themselves are known, alone and in batches, in any order of their fields, and nothing is allocated
+// for them.
 func TestProtobufRepeatsAreKnown(t *testing.T) {
 	record := func(value float64, turn bool, n int) []byte {
 		all := &vigiev1.Events{}

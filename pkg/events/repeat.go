@@ -21,17 +21,17 @@ const Beyond = notKnown - 1
 
 // Repeats knows metric events again by their bytes: where two JSON events differ in nothing but the tokens of time and
 // value, they are of one series, and the second need not be taken apart. It is for the events of one tenant and one
-// Decoder. The caller learns what Decode gave it in full, under a number of its own, and finds it in Batch.Repeats when it
-// comes again.
+// Decoder. The caller learns what Decode gave it in full, under a number of its own, and finds it in Batch.Repeats when
+// it comes again.
 //
-// Why that is right: let an event that was decoded in full be the bytes A T B V C, T and V the tokens of time and value. In
-// A T' B V' C a parser is at the end of A in the same state, takes the longest token as before, and goes on as before. So
-// all that it finds beside time and value is equal, wherever the guess of how to cut the bytes came from. The same holds for A V C
-// and A V' C where the event has no time and is given its record's.
+// Why that is right: let an event that was decoded in full be the bytes A T B V C, T and V the tokens of time and
+// value. In A T' B V' C a parser is at the end of A in the same state, takes the longest token as before, and goes on
+// as before. So all that it finds beside time and value is equal, wherever the guess of how to cut the bytes came from.
+// The same holds for A V C and A V' C where the event has no time and is given its record's.
 //
-// Events are told apart by 96 bits of a seeded hash, and not by comparing bytes: with a seed that producers do not know, a
-// wrong answer among 10^12 different events and 10^6 known is less likely than 10^-10. It is a cache: forgetting any of it changes no
-// result. Not safe for concurrent use.
+// Events are told apart by 96 bits of a seeded hash, and not by comparing bytes: with a seed that producers do not
+// know, a wrong answer among 10^12 different events and 10^6 known is less likely than 10^-10. It is a cache:
+// forgetting any of it changes no result. Not safe for concurrent use.
 type Repeats struct {
 	seed uint64
 	most int         // sets
@@ -55,8 +55,8 @@ type repeatSlot struct {
 	ref  uint32
 }
 
-// NewRepeats returns an empty cache of at least limit and less than four times as many events, of which 32 bytes each are
-// taken in the mean. The seed should be random.
+// NewRepeats returns an empty cache of at least limit and less than four times as many events, of which 32 bytes each
+// are taken in the mean. The seed should be random.
 func NewRepeats(seed uint64, limit int) *Repeats {
 	sets := 1
 	for sets*len(repeatSet{})/2 < limit && sets < 1<<27 {
@@ -71,16 +71,16 @@ func (r *Repeats) Len() int { return r.used }
 // Beyond is the number of those that LearnBeyond knows.
 func (r *Repeats) Beyond() int { return r.beyond }
 
-// Learn says that events with the digest of a decoded Metric, which is not zero, are ref to the caller, below Beyond. It may
-// forget another event.
+// Learn says that events with the digest of a decoded Metric, which is not zero, are ref to the caller, below Beyond.
+// It may forget another event.
 func (r *Repeats) Learn(digest series.ID, ref uint32) {
 	r.other++
 	r.grow()
 	r.place(repeatSlot{digest.Lo, uint32(digest.Hi), ref + 1})
 }
 
-// LearnBeyond says that events with the digest of a decoded Metric are of those that the caller does not take, for now. It forgets no event but
-// such.
+// LearnBeyond says that events with the digest of a decoded Metric are of those that the caller does not take, for now.
+// It forgets no event but such.
 func (r *Repeats) LearnBeyond(digest series.ID) {
 	r.other++
 	r.grow()
@@ -99,8 +99,8 @@ func (r *Repeats) LearnBeyond(digest series.ID) {
 // Expect says that there is something new, of which more events are to be expected.
 func (r *Repeats) Expect() { r.other = 0 }
 
-// worthLearning says whether the event at hand, which was not known, may get a digest. Where hardly an event comes again, only those do that
-// are looked up.
+// worthLearning says whether the event at hand, which was not known, may get a digest. Where hardly an event comes
+// again, only those do that are looked up.
 func (r *Repeats) worthLearning() bool {
 	return r.vain < vainMost || r.other < vainMost || r.vain%vainRest == 0
 }
@@ -137,8 +137,8 @@ func (r *Repeats) rebuild(sets int, keep func(ref uint32) bool) {
 	}
 }
 
-// place puts s into the first vacant slot of its set, of the other one when that is full, or in the place of one there that is beyond, or has room
-// in its other set, or else in the place of another.
+// place puts s into the first vacant slot of its set, of the other one when that is full, or in the place of one there
+// that is beyond, or has room in its other set, or else in the place of another.
 func (r *Repeats) place(s repeatSlot) {
 	home, other := r.setsOf(s.low)
 	switch {
@@ -200,8 +200,8 @@ func (r *Repeats) push(set *repeatSet, s repeatSlot) bool {
 	return false
 }
 
-// setsOf are where a hash may be: in the other only when the first is full, which it stays. With one set alone, many would be lost at the
-// fullest, and with each of them OTLP requests of 100 data points.
+// setsOf are where a hash may be: in the other only when the first is full, which it stays. With one set alone, many
+// would be lost at the fullest, and with each of them OTLP requests of 100 data points.
 func (r *Repeats) setsOf(low uint64) (home, other *repeatSet) {
 	mask := uint64(len(r.sets) - 1)
 	return &r.sets[low&mask], &r.sets[bits.RotateLeft64(low, 32)&mask]
@@ -223,8 +223,8 @@ const (
 	vainRest = 16  // of which one is all the same
 )
 
-// hopeless says that the next event need not be looked up, for none of many was known: it costs as much as a third of decoding. One that is known
-// ends that.
+// hopeless says that the next event need not be looked up, for none of many was known: it costs as much as a third of
+// decoding. One that is known ends that.
 func (r *Repeats) hopeless() bool {
 	if r.vain < vainMost {
 		return false
@@ -245,8 +245,8 @@ const (
 	beyondSlot = Beyond + 1     // as slots have it
 )
 
-// findAll looks all of digests up, which are those of list, and returns how many are known; the others are notKnown. It reads of all of them before it
-// needs any, so that the processor waits for all at once.
+// findAll looks all of digests up, which are those of list, and returns how many are known; the others are notKnown. It
+// reads of all of them before it needs any, so that the processor waits for all at once.
 func (r *Repeats) findAll(digests []series.ID, list []Repeat, fetched *uint64) (known int) {
 	for i := range digests {
 		if len(r.sets) > 0 {

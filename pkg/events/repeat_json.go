@@ -2,7 +2,8 @@ package events
 
 import "bytes"
 
-// repeat puts the event at pos into the batch without decoding it, when it is known. Otherwise the scanner is as before.
+// repeat puts the event at pos into the batch without decoding it, when it is known. Otherwise the scanner is as
+// before.
 func (w *work) repeat() bool {
 	s, r, b := w.s, w.src.Repeats, w.src.Value
 	if r.used == 0 {
@@ -75,7 +76,8 @@ func spaces(b []byte, i int) int {
 	return i
 }
 
-// learnable gives an event that was decoded in full its digest, if it is worth one. time and value are where they stand; time is nowhere when there is none.
+// learnable gives an event that was decoded in full its digest, if it is worth one. time and value are where they
+// stand; time is nowhere when there is none.
 func (w *work) learnable(m *Metric, start int, time, value [2]int) {
 	r := w.src.Repeats
 	if !r.worthLearning() {

@@ -151,7 +151,8 @@ func sometimesTwice(t *rapid.T, records [][]byte, record []byte) [][]byte {
 	return append(records, record)
 }
 
-// style is how a producer writes events: which fields, in which order, with which white space, and what they mostly say.
+// style is how a producer writes events: which fields, in which order, with which white space, and what they mostly
+// say.
 type style struct {
 	fields []string
 	colon  string
@@ -221,7 +222,8 @@ func draw(t *rapid.T, field string) string {
 	}[field]).Draw(t, field)
 }
 
-// Events of many series that each come again are known, in arrays and alone, with labels of many lengths before or behind.
+// Events of many series that each come again are known, in arrays and alone, with labels of many lengths before or
+// behind.
 func TestRepeatsAreFound(t *testing.T) {
 	for name, format := range map[string]string{
 		"vigie":        `{"tenant":"acme","time":"2026-11-23T10:00:%02dZ","name":"m","value":%d.5,"labels":{"instance":"%s"}}`,

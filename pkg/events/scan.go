@@ -262,7 +262,8 @@ func (s *scanner) unescape(i int) (stop int, ok bool) {
 	}
 }
 
-// plain moves bytes that a string holds as they are, eight at most and one at least, from i down to out, and returns how many.
+// plain moves bytes that a string holds as they are, eight at most and one at least, from i down to out, and returns
+// how many.
 func (s *scanner) plain(out, i int) (n int) {
 	w := binary.LittleEndian.Uint64(s.buf[i:])
 	if m := special(w); m != 0 {

@@ -100,8 +100,8 @@ func (m *minute) rfc3339(b []byte) (ns int64, reason Reason) {
 	return seconds*1_000_000_000 + nanos, ""
 }
 
-// quick reads what rfc3339 reads, for the most usual: a time in UTC, in the last minute read, of at most nine digits behind the point, and the
-// quote behind it, which size does not count. size is 0 for all others.
+// quick reads what rfc3339 reads, for the most usual: a time in UTC, in the last minute read, of at most nine digits
+// behind the point, and the quote behind it, which size does not count. size is 0 for all others.
 func (m *minute) quick(b []byte) (ns int64, size int) {
 	const secondsLen = minuteLen + len(":00")
 	if len(b) < secondsLen+len(`.123456789Z"`) || [minuteLen]byte(b) != m.text || b[0] == 0 {

@@ -28,8 +28,8 @@ func (f *wireField) double() float64 { return math.Float64frombits(f.value) }
 // sint32 undoes the encoding of protobuf's sint32, which is cut off where it is longer.
 func (f *wireField) sint32() int32 { return int32(uint32(f.value)>>1) ^ -int32(f.value&1) }
 
-// cutField takes the first field of a message that is not empty. It is not ok when the message is not well-formed there, or has a group,
-// which proto3 has not.
+// cutField takes the first field of a message that is not empty. It is not ok when the message is not well-formed
+// there, or has a group, which proto3 has not.
 func cutField(b *[]byte) (f wireField, ok bool) {
 	rest := *b
 	f.tag = uint64(rest[0])

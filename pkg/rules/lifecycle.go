@@ -46,9 +46,9 @@ type Lifecycle struct {
 	ClearAfter time.Duration // 0: resolve at once
 }
 
-// Next is the status at a later time, when the condition holds or not and, of a firing alert, whether it is clear: another
-// condition, so that a value that swings about a threshold does not fire each time. An alert that has fired ends as the zero
-// Status. A firing alert whose condition holds is not clear, whatever clear says.
+// Next is the status at a later time, when the condition holds or not and, of a firing alert, whether it is clear:
+// another condition, so that a value that swings about a threshold does not fire each time. An alert that has fired
+// ends as the zero Status. A firing alert whose condition holds is not clear, whatever clear says.
 func (l Lifecycle) Next(s Status, at int64, holds, clear bool) Status {
 	if s.State == Firing {
 		switch {

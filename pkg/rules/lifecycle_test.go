@@ -12,8 +12,8 @@ import (
 	"github.com/vigie-io/vigie/pkg/sketches"
 )
 
-// Next in a row says what a loop over all past steps says: firing needs the condition for For, ending needs it clear for
-// ClearAfter, and Due is when it changes by itself.
+// Next in a row says what a loop over all past steps says: firing needs the condition for For, ending needs it clear
+// for ClearAfter, and Due is when it changes by itself.
 func TestLifecycle(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		life := rules.Lifecycle{

@@ -17,8 +17,8 @@ type Totals struct {
 	Sketch        *sketches.Sketch
 }
 
-// Measures are the numbers that the conditions of alerts are about: of the window, and by how much they changed since the window
-// before it. They are the Fields of such a condition.
+// Measures are the numbers that the conditions of alerts are about: of the window, and by how much they changed since
+// the window before it. They are the Fields of such a condition.
 //
 //	count, rate (events a second), sum, mean, min, max, last, share (Hits of Count), p50 p75 p90 p95 p99 p999
 //	change.count, …: growth since the window before, 0.5 is half as much again

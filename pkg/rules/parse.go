@@ -2,9 +2,9 @@
 //
 //	kind == "server" && (status_code >= 500 || route =~ "/pay.*")
 //
-// Its main type is Expr: Parse makes one from text, and Match decides with it about one event's Fields, without allocating.
-// It is pure and total: no condition loops, fails while it is evaluated, or reaches beyond the fields of its event. It has
-// no arithmetic and no functions but has(): what has to be computed belongs in the event.
+// Its main type is Expr: Parse makes one from text, and Match decides with it about one event's Fields, without
+// allocating. It is pure and total: no condition loops, fails while it is evaluated, or reaches beyond the fields of
+// its event. It has no arithmetic and no functions but has(): what has to be computed belongs in the event.
 //
 // docs/rules.md describes the language for users.
 package rules

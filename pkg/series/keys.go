@@ -6,8 +6,9 @@ import (
 	"unsafe"
 )
 
-// keys keeps canonical keys, each cut in two: its form, which is all but the values of labels and mostly shared by many, is kept once, and
-// a text has the form's number and the values. What is no canonical key, or of one form too many, is kept whole.
+// keys keeps canonical keys, each cut in two: its form, which is all but the values of labels and mostly shared by
+// many, is kept once, and a text has the form's number and the values. What is no canonical key, or of one form too
+// many, is kept whole.
 type keys struct {
 	texts slab
 	forms [][]byte // their bytes never change; the first has number 1
@@ -15,8 +16,8 @@ type keys struct {
 	cut   cutKey // memory to cut keys in
 }
 
-// cutKey is a key cut in two: its form, and room for the form's number with the values behind it. Strings have their lengths in front of them, as in
-// keys.
+// cutKey is a key cut in two: its form, and room for the form's number with the values behind it. Strings have their
+// lengths in front of them, as in keys.
 type cutKey struct{ form, values []byte }
 
 const numberSize = 2 // bytes that a form's number takes at most, as a uvarint

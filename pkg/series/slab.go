@@ -1,7 +1,7 @@
 package series
 
-// slab keeps byte strings, one after the other in chunks that neither move nor change. The memory of a removed one comes back
-// only when what is left is copied into another slab.
+// slab keeps byte strings, one after the other in chunks that neither move nor change. The memory of a removed one
+// comes back only when what is left is copied into another slab.
 type slab struct {
 	chunks     [][]byte
 	held, gone int // bytes

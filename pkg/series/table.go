@@ -5,13 +5,14 @@ import (
 	"math"
 )
 
-// Table maps keys to values by open addressing. Every hit is confirmed by comparing the whole key, so equal hashes cost time and
-// never merge two keys. The hash is another one in each process: who chooses keys cannot choose such as lie one behind the other,
-// which Hash would let him do.
+// Table maps keys to values by open addressing. Every hit is confirmed by comparing the whole key, so equal hashes cost
+// time and never merge two keys. The hash is another one in each process: who chooses keys cannot choose such as lie
+// one behind the other, which Hash would let him do.
 //
-// A key has a number for as long as it is there. Values live in pages that do not move: a *V stays valid until its key is
-// deleted. Beside what V points to, nothing in a Table is of interest to the garbage collector: a page is one object, and keys
-// lie in a few large ones. Of canonical keys (AppendKey) that differ in values of labels only, all else is kept once. Iteration order depends only on the sequence of calls, not on hashes: the same calls give the same
+// A key has a number for as long as it is there. Values live in pages that do not move: a *V stays valid until its key
+// is deleted. Beside what V points to, nothing in a Table is of interest to the garbage collector: a page is one
+// object, and keys lie in a few large ones. Of canonical keys (AppendKey) that differ in values of labels only, all
+// else is kept once. Iteration order depends only on the sequence of calls, not on hashes: the same calls give the same
 // order on every machine. The zero Table is empty and ready. Not safe for concurrent use.
 type Table[V any] struct {
 	slots []slot // power of two, at most 3/4 used
@@ -87,8 +88,8 @@ func (t *Table[V]) AppendKey(dst []byte, ref uint32) []byte {
 	return t.keys.appendKey(dst, t.head(ref).key)
 }
 
-// AppendLabels appends the labels of the key that has this number, which has to be canonical, to dst. Their strings stay as they are for as long
-// as they are held.
+// AppendLabels appends the labels of the key that has this number, which has to be canonical, to dst. Their strings
+// stay as they are for as long as they are held.
 func (t *Table[V]) AppendLabels(dst Labels, ref uint32) Labels {
 	return t.keys.appendLabels(dst, t.head(ref).key)
 }
@@ -99,8 +100,8 @@ func (t *Table[V]) KeySize(ref uint32) int { return t.keys.size(t.head(ref).key)
 // Note returns what Insert was given for the key that has this number.
 func (t *Table[V]) Note(ref uint32) uint64 { return t.head(ref).note }
 
-// Insert returns the number of key and whether it is new; a new value is zero. It copies key when it is new, and keeps note
-// beside it. Amortised O(1); no allocation for a key that is there.
+// Insert returns the number of key and whether it is new; a new value is zero. It copies key when it is new, and keeps
+// note beside it. Amortised O(1); no allocation for a key that is there.
 func (t *Table[V]) Insert(key []byte, note uint64) (ref uint32, fresh bool) {
 	hash := t.hash(key)
 	if i, ok := t.find(hash, key); ok {

@@ -81,7 +81,8 @@ func TestTableAgainstMap(t *testing.T) {
 	}
 }
 
-// drawKey draws one of a few keys: canonical ones, of which some have the same values or the same names as others, and anything.
+// drawKey draws one of a few keys: canonical ones, of which some have the same values or the same names as others, and
+// anything.
 func drawKey(t *rapid.T) []byte {
 	if rapid.Bool().Draw(t, "raw") {
 		return binary.AppendUvarint(nil, rapid.Uint64Range(0, 60).Draw(t, "key"))
@@ -170,8 +171,9 @@ func TestTableEmpty(t *testing.T) {
 	}
 }
 
-// Keys stay what they are while others come and go, also long ones and such as are no series', and so do labels that are held over the deletion of their
-// key; and the memory of those that are gone is used again. Forms are more than a table keeps.
+// Keys stay what they are while others come and go, also long ones and such as are no series', and so do labels that
+// are held over the deletion of their key; and the memory of those that are gone is used again. Forms are more than a
+// table keeps.
 func TestTableKeys(t *testing.T) {
 	var table series.Table[int]
 	labels := func(i int) series.Labels {

@@ -6,15 +6,15 @@ import (
 	"slices"
 )
 
-// Bucket says in which bucket of a Sketch a value that is not negative counts, in two bytes. It is for those who hold few
-// values: a list of buckets takes less memory than a Sketch, and says the same.
+// Bucket says in which bucket of a Sketch a value that is not negative counts, in two bytes. It is for those who hold
+// few values: a list of buckets takes less memory than a Sketch, and says the same.
 type Bucket int16
 
 // zeroBucket is that of zero, below all others.
 const zeroBucket = math.MinInt16
 
-// BucketOf returns the bucket of v. It says false of a v that only a Sketch can take: a negative one, NaN, and what counts in
-// Clamped.
+// BucketOf returns the bucket of v. It says false of a v that only a Sketch can take: a negative one, NaN, and what
+// counts in Clamped.
 func BucketOf(v float64) (b Bucket, ok bool) {
 	if bits := math.Float64bits(v); bits-minBits <= maxBits-minBits {
 		return Bucket(index(bits)), true
@@ -33,8 +33,8 @@ func (s *Sketch) AddBuckets(list []Bucket) {
 	}
 }
 
-// AppendBuckets appends the state that AppendDD writes of a Sketch with a value in each of the buckets. It may sort the list.
-// O(n log n), no allocation.
+// AppendBuckets appends the state that AppendDD writes of a Sketch with a value in each of the buckets. It may sort the
+// list. O(n log n), no allocation.
 func AppendBuckets(dst []byte, list []Bucket) []byte {
 	dst = appendHead(dst)
 	zeros := 0

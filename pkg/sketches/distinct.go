@@ -15,7 +15,8 @@ import (
 var ErrDistinctState = errors.New("decode uniqCombined64 state")
 
 const (
-	// DistinctPrecision is log2 of the number of registers m, and the parameter that ClickHouse's column type must carry.
+	// DistinctPrecision is log2 of the number of registers m, and the parameter that ClickHouse's column type must
+	// carry.
 	DistinctPrecision = 14
 	// DistinctError is the relative standard error of an estimate, 1.04/√m. Two of three estimates are within it, and
 	// 997 of 1000 within three times as much.
@@ -42,8 +43,8 @@ const (
 // them at any grouping, also with states that it made of the same strings itself.
 //
 // The same set of items gives the same state, in whatever order and however often they came, and however states were
-// merged: adding again changes nothing. It takes 8 bytes an item up to 512, and then 12,498 bytes whatever comes. The zero
-// Distinct is empty and ready; it must not be copied after its first use and is not safe for concurrent use.
+// merged: adding again changes nothing. It takes 8 bytes an item up to 512, and then 12,498 bytes whatever comes. The
+// zero Distinct is empty and ready; it must not be copied after its first use and is not safe for concurrent use.
 //
 // Flajolet, Fusy, Gandouet, Meunier: HyperLogLog, AOFA 2007; the estimate is that of Ertl: New cardinality estimation
 // algorithms for HyperLogLog sketches, arXiv 1702.01284 (2017), §4, which needs no tables of corrections.
@@ -225,8 +226,8 @@ func (d *Distinct) unpack() {
 	d.hashes = nil
 }
 
-// raise gives a register a rank unless it has a greater one. A register lies in one byte or two; the counts behind the last
-// one make reading two safe.
+// raise gives a register a rank unless it has a greater one. A register lies in one byte or two; the counts behind the
+// last one make reading two safe.
 func (d *Distinct) raise(i int, rank uint8) {
 	before := d.register(i)
 	if rank <= before {

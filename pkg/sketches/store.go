@@ -13,8 +13,8 @@ const (
 	chunkMask = 31 // windows begin and end at multiples of 32 buckets
 )
 
-// store counts values of one sign by bucket: first as a list (unsorted indexes, one count each), then as a window of counts, each in
-// as few bytes as all of them fit into. An emptied window keeps its memory.
+// store counts values of one sign by bucket: first as a list (unsorted indexes, one count each), then as a window of
+// counts, each in as few bytes as all of them fit into. An emptied window keeps its memory.
 type store struct {
 	counts []byte // little endian, width bytes each; none for a list
 	first  int32  // index of the first of counts

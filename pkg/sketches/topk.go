@@ -53,8 +53,8 @@ func (c *counter) before(d *counter) bool {
 	return c.Count < d.Count || c.Count == d.Count && c.Item > d.Item
 }
 
-// NewTopK returns an empty TopK of that many counters, 1 to MaxTopKCapacity; other numbers are brought within. To find k items,
-// take several times k: two items whose counts differ by less than N/m may change places.
+// NewTopK returns an empty TopK of that many counters, 1 to MaxTopKCapacity; other numbers are brought within. To find
+// k items, take several times k: two items whose counts differ by less than N/m may change places.
 func NewTopK(capacity int) *TopK {
 	return &TopK{capacity: min(max(capacity, 1), MaxTopKCapacity), byItem: map[string]*counter{}}
 }
@@ -82,8 +82,8 @@ func (t *TopK) Add(item []byte, n uint64) {
 	t.down(0)
 }
 
-// Merge adds what other counted. other stays as it is, and may be t itself. With other capacities the bound is the sum of both.
-// O(m log m).
+// Merge adds what other counted. other stays as it is, and may be t itself. With other capacities the bound is the sum
+// of both. O(m log m).
 func (t *TopK) Merge(other *TopK) {
 	ours, theirs := t.Floor(), other.Floor()
 	all := make([]Counted, 0, len(t.heap)+len(other.heap))

@@ -38,9 +38,9 @@ func ParseUnit(s string) (Unit, error) {
 	return 0, fmt.Errorf("calendar unit %q: want day, week or month", s)
 }
 
-// Calendar cuts event time into the days, weeks or months of a time zone, for numbers that people or invoices count by. A
-// day has 23 or 25 hours when clocks change. Where a change leaves out midnight the day begins with the first moment after;
-// where midnight comes twice, with the first. So windows never overlap and leave no gap.
+// Calendar cuts event time into the days, weeks or months of a time zone, for numbers that people or invoices count by.
+// A day has 23 or 25 hours when clocks change. Where a change leaves out midnight the day begins with the first moment
+// after; where midnight comes twice, with the first. So windows never overlap and leave no gap.
 type Calendar struct {
 	Unit Unit
 	Zone *time.Location
@@ -93,7 +93,8 @@ func (w Calendar) step(year int, month time.Month, day, n int) (int, time.Month,
 	}
 }
 
-// midnight is the first moment of a date. time.Date does not say which it takes where midnight is left out or comes twice.
+// midnight is the first moment of a date. time.Date does not say which it takes where midnight is left out or comes
+// twice.
 func (w Calendar) midnight(year int, month time.Month, day int) int64 {
 	wall := time.Date(year, month, day, 0, 0, 0, 0, time.UTC)
 	noon := time.Date(year, month, day, 12, 0, 0, 0, w.Zone)

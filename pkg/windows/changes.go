@@ -89,10 +89,10 @@ func (s *Store[A]) own(k *storeKey[A], slice Window, value **A) {
 	}
 }
 
-// Changes calls progress for every tenant that is further than at the last Commit, and key for every key that was changed since:
-// what it was then, and what it is now; nil, and None, is nothing. A value that is not changed is the same pointer in both. Written
-// to a log that keeps the last value of each, and read back with RestoreProgress and Restore, they make an equal store. Tenants and
-// keys come in no order. Call it right after Advance.
+// Changes calls progress for every tenant that is further than at the last Commit, and key for every key that was
+// changed since: what it was then, and what it is now; nil, and None, is nothing. A value that is not changed is the
+// same pointer in both. Written to a log that keeps the last value of each, and read back with RestoreProgress and
+// Restore, they make an equal store. Tenants and keys come in no order. Call it right after Advance.
 func (s *Store[A]) Changes(progress func(tenant string, was, is Progress), key func(tenant, key string, was, is *Entry[A])) {
 	for _, tn := range s.tenants {
 		if tn.Progress != tn.committed.Progress {
@@ -113,8 +113,8 @@ func (s *Store[A]) Changes(progress func(tenant string, was, is Progress), key f
 	}
 }
 
-// Commit says that what Changes told is safe, and frees what is kept for Rollback: former values of what has changed. Call it
-// right after Changes.
+// Commit says that what Changes told is safe, and frees what is kept for Rollback: former values of what has changed.
+// Call it right after Changes.
 func (s *Store[A]) Commit() {
 	for _, tn := range s.tenants {
 		tn.committed = committed{tn.Progress, tn.stats, true}
@@ -173,8 +173,8 @@ func (s *Store[A]) RestoreProgress(tenant string, p Progress) {
 	tn.committed = committed{p, tn.stats, true}
 }
 
-// Restore sets what is kept of a key, in place of what was, in a store that has taken no event of its tenant; an empty entry says
-// that the key is gone. The entry's values belong to the store afterwards. Bounds do not apply.
+// Restore sets what is kept of a key, in place of what was, in a store that has taken no event of its tenant; an empty
+// entry says that the key is gone. The entry's values belong to the store afterwards. Bounds do not apply.
 func (s *Store[A]) Restore(tenant, key string, e Entry[A]) {
 	tn := s.tenant(tenant)
 	tn.committed.known = true

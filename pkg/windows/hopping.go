@@ -7,10 +7,10 @@ import (
 
 var _ Aligned = Hopping{}
 
-// Hopping cuts event time into windows of Size, one of which begins every Hop; the first after 1970 begins at Offset. They
-// overlap when Hop is less than Size, and then an event lies in about Size/Hop of them. To count it once, not in each, time
-// is cut into slices that every window is made of whole: as wide as the greatest common divisor of Size and Hop
-// (Krishnamurthy, Wu, Franklin: On-the-fly sharing for streamed aggregation, SIGMOD 2006).
+// Hopping cuts event time into windows of Size, one of which begins every Hop; the first after 1970 begins at Offset.
+// They overlap when Hop is less than Size, and then an event lies in about Size/Hop of them. To count it once, not in
+// each, time is cut into slices that every window is made of whole: as wide as the greatest common divisor of Size and
+// Hop (Krishnamurthy, Wu, Franklin: On-the-fly sharing for streamed aggregation, SIGMOD 2006).
 type Hopping struct {
 	Size   time.Duration // at least Hop
 	Hop    time.Duration // above zero

@@ -12,11 +12,11 @@ import (
 
 // SessionConfig says when sessions end, and bounds them.
 type SessionConfig struct {
-	// Gap is how long a key is silent before its session ends: events closer than Gap belong together. Above 0. A session is
-	// [first event, last event + Gap).
+	// Gap is how long a key is silent before its session ends: events closer than Gap belong together. Above 0. A
+	// session is [first event, last event + Gap).
 	Gap time.Duration
-	// StoreConfig bounds what a tenant keeps, a session counting as a slice. Late is Recompute or Divert: what a late event
-	// adds to a session cannot be told apart from its new bounds.
+	// StoreConfig bounds what a tenant keeps, a session counting as a slice. Late is Recompute or Divert: what a late
+	// event adds to a session cannot be told apart from its new bounds.
 	StoreConfig
 }
 
@@ -31,10 +31,10 @@ func (c SessionConfig) Validate() error {
 	return c.StoreConfig.Validate()
 }
 
-// Sessions holds the sessions of keys, by tenant. Events join sessions, and sessions grow together when an event closes the
-// gap between them, also when it is late: then those emitted are retracted and the joined one is emitted in their place
-// (Recompute). A session is emitted when the watermark reaches its end. Bounds, order of emissions, Changes and Restore
-// are as with Store. Not safe for concurrent use.
+// Sessions holds the sessions of keys, by tenant. Events join sessions, and sessions grow together when an event closes
+// the gap between them, also when it is late: then those emitted are retracted and the joined one is emitted in their
+// place (Recompute). A session is emitted when the watermark reaches its end. Bounds, order of emissions, Changes and
+// Restore are as with Store. Not safe for concurrent use.
 type Sessions[A any] struct {
 	config  SessionConfig
 	ops     Accumulator[A]
@@ -103,8 +103,8 @@ func (s *Sessions[A]) tenant(name string) *sessionTenant[A] {
 	return t
 }
 
-// Add puts an event of a key at t into its session: update is called with its accumulator. tenant and key are copied when they
-// are kept. Cost: a look-up and a search among the key's sessions.
+// Add puts an event of a key at t into its session: update is called with its accumulator. tenant and key are copied
+// when they are kept. Cost: a look-up and a search among the key's sessions.
 func (s *Sessions[A]) Add(tenant, key string, t int64, update func(*A)) Verdict {
 	tn := s.tenant(tenant)
 	verdict := s.add(tn, key, t, update)
@@ -178,7 +178,8 @@ func (k *sessionKey[A]) joined(event Window) (from, to int) {
 	return from, to
 }
 
-// join makes one session of sessions[from:to] and the event. Of those that were emitted, what has other bounds is retracted.
+// join makes one session of sessions[from:to] and the event. Of those that were emitted, what has other bounds is
+// retracted.
 func (s *Sessions[A]) join(tn *sessionTenant[A], k *sessionKey[A], from, to int, event Window) *EntrySession[A] {
 	if from == to {
 		k.sessions = slices.Insert(k.sessions, from, EntrySession[A]{Window: event, Value: new(A)})
@@ -207,9 +208,10 @@ func (s *Sessions[A]) join(tn *sessionTenant[A], k *sessionKey[A], from, to int,
 	return &k.sessions[from]
 }
 
-// Advance moves the tenant's watermark forward and calls emit for retractions and corrections of sessions emitted before,
-// then for sessions that the watermark has reached; both ascending in end, start and key. A retraction has a nil Value and the
-// version after the last of its window. emit must not call the store. Cost: that of what is emitted or dropped, and once a Gap at most a look at each key.
+// Advance moves the tenant's watermark forward and calls emit for retractions and corrections of sessions emitted
+// before, then for sessions that the watermark has reached; both ascending in end, start and key. A retraction has a
+// nil Value and the version after the last of its window. emit must not call the store. Cost: that of what is emitted
+// or dropped, and once a Gap at most a look at each key.
 func (s *Sessions[A]) Advance(tenant string, watermark int64, emit func(*Emission[A])) {
 	tn := s.tenants[tenant]
 	if tn == nil {
@@ -370,8 +372,8 @@ func (tn *sessionTenant[A]) touch(k *sessionKey[A]) {
 	k.touched, k.former = true, was
 }
 
-// own makes the value of a session, whose bounds have not changed yet, the store's to change: one that was there at the last
-// Commit is copied first, for Rollback.
+// own makes the value of a session, whose bounds have not changed yet, the store's to change: one that was there at the
+// last Commit is copied first, for Rollback.
 func (s *Sessions[A]) own(k *sessionKey[A], e *EntrySession[A]) {
 	at, found := slices.BinarySearchFunc(k.former, e.Window.Start, func(f EntrySession[A], start int64) int { return cmp.Compare(f.Window.Start, start) })
 	if found && k.former[at].Value == e.Value {
@@ -446,8 +448,8 @@ func (s *Sessions[A]) RestoreProgress(tenant string, p Progress) {
 	tn.committed = committed{p, tn.stats, true}
 }
 
-// Restore sets the sessions of a key, in place of what it had, in a store that has taken no event of its tenant; none says that the
-// key is gone. They belong to the store afterwards.
+// Restore sets the sessions of a key, in place of what it had, in a store that has taken no event of its tenant; none
+// says that the key is gone. They belong to the store afterwards.
 func (s *Sessions[A]) Restore(tenant, key string, sessions []EntrySession[A]) {
 	tn := s.tenant(tenant)
 	tn.committed.known = true

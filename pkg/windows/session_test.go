@@ -52,8 +52,8 @@ func clusters(tenant, key string, events []moment, gap int64) standing {
 	return out
 }
 
-// In any order, with any watermarks and restores: as long as nothing is too late, what stands at the end are the sessions of a
-// plain loop. With little lateness, or events diverted, no accepted event is lost or counted twice.
+// In any order, with any watermarks and restores: as long as nothing is too late, what stands at the end are the
+// sessions of a plain loop. With little lateness, or events diverted, no accepted event is lost or counted twice.
 func TestSessionsRecount(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		late := rapid.SampledFrom([]windows.LatePolicy{windows.Recompute, windows.Divert}).Draw(t, "late")

@@ -7,8 +7,8 @@ import (
 )
 
 // Shape is what windows look like, in a form that is stored beside their contents and read back: "tumbling 1h",
-// "hopping 5m every 1m", "calendar month Europe/Paris", "session 30m"; the first two may end in "offset 10m". A reader of
-// results tells from it when the next one is due.
+// "hopping 5m every 1m", "calendar month Europe/Paris", "session 30m"; the first two may end in "offset 10m". A reader
+// of results tells from it when the next one is due.
 type Shape struct {
 	Aligned Aligned       // nil for sessions
 	Gap     time.Duration // of sessions

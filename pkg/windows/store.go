@@ -12,8 +12,8 @@ import (
 
 // StoreConfig bounds a Store.
 type StoreConfig struct {
-	// AllowedLateness is how long after its end, in event time, a window is corrected. At least 0. Watermarks trail events by a
-	// delay of their own, which is apart from this.
+	// AllowedLateness is how long after its end, in event time, a window is corrected. At least 0. Watermarks trail
+	// events by a delay of their own, which is apart from this.
 	AllowedLateness time.Duration
 	// Late says what becomes of late events.
 	Late LatePolicy
@@ -39,8 +39,8 @@ func (c StoreConfig) Validate() error {
 
 // Accumulator says how to work with the contents of windows, whose zero value is empty.
 type Accumulator[A any] struct {
-	// Merge adds from to into and keeps nothing of from. Any order of merges must mean the same, and a merge into an empty one make
-	// an equal copy.
+	// Merge adds from to into and keeps nothing of from. Any order of merges must mean the same, and a merge into an
+	// empty one make an equal copy.
 	Merge func(into, from *A)
 	// Bytes is about what a takes in memory, beside the struct itself.
 	Bytes func(a *A) int
@@ -67,15 +67,16 @@ type Stats struct {
 }
 
 // Store holds the open windows of keys, by tenant: events are added, watermarks advance, windows are emitted when the
-// watermark reaches their end and corrected until AllowedLateness has passed. Watermarks and bounds are a tenant's own, so
-// none closes the windows or takes the room of another.
+// watermark reaches their end and corrected until AllowedLateness has passed. Watermarks and bounds are a tenant's own,
+// so none closes the windows or takes the room of another.
 //
-// At its bounds a tenant's events are refused (Full) when they would need a new slice, so that what is open stays exact. The
-// next Advance then makes room: it drops what is kept for corrections only, all of it, and windows emitted before count as
-// past lateness (Stats.Cut).
+// At its bounds a tenant's events are refused (Full) when they would need a new slice, so that what is open stays
+// exact. The next Advance then makes room: it drops what is kept for corrections only, all of it, and windows emitted
+// before count as past lateness (Stats.Cut).
 //
-// The same calls give the same emissions in the same order. What has changed can be written to a log (Changes) and be filled in
-// again (Restore); and until it is said to be safe there (Commit), it can be taken back (Rollback). Not safe for concurrent use.
+// The same calls give the same emissions in the same order. What has changed can be written to a log (Changes) and be
+// filled in again (Restore); and until it is said to be safe there (Commit), it can be taken back (Rollback). Not safe
+// for concurrent use.
 type Store[A any] struct {
 	windows Aligned
 	config  StoreConfig
@@ -154,9 +155,9 @@ func (s *Store[A]) tenant(name string) *storeTenant[A] {
 	return t
 }
 
-// Add puts an event of a key into its windows: update is called with each accumulator that has to take it, at most two. tenant
-// and key are copied when they are kept. Cost: one look-up, and a slice's insertion when it is new; it does not grow
-// with the number of windows that overlap.
+// Add puts an event of a key into its windows: update is called with each accumulator that has to take it, at most two.
+// tenant and key are copied when they are kept. Cost: one look-up, and a slice's insertion when it is new; it does not
+// grow with the number of windows that overlap.
 func (s *Store[A]) Add(tenant, key string, t int64, update func(*A)) Verdict {
 	tn := s.tenant(tenant)
 	if t < tn.slice.Start || t >= tn.slice.End { // nearly all events are of the slice before
@@ -169,8 +170,8 @@ func (s *Store[A]) Add(tenant, key string, t int64, update func(*A)) Verdict {
 	return verdict
 }
 
-// Missed calls each for the windows of t that have been emitted, in order, and says which of them have passed lateness: those
-// that an event at t is not in, for a caller that puts diverted events beside them.
+// Missed calls each for the windows of t that have been emitted, in order, and says which of them have passed lateness:
+// those that an event at t is not in, for a caller that puts diverted events beside them.
 func (s *Store[A]) Missed(tenant string, t int64, each func(w Window, tooLate bool)) {
 	tn := s.tenants[tenant]
 	if tn == nil {
@@ -272,9 +273,9 @@ func (tn *storeTenant[A]) grow(k *storeKey[A], bytes int) {
 	tn.bytes += int64(bytes)
 }
 
-// Advance moves the tenant's watermark forward and calls emit for what has to be emitted, ascending in window end, start
-// and key: corrections of windows emitted before, then windows that the watermark has reached. A watermark that is not
-// ahead of the last one brings corrections only. emit must not call the store.
+// Advance moves the tenant's watermark forward and calls emit for what has to be emitted, ascending in window end,
+// start and key: corrections of windows emitted before, then windows that the watermark has reached. A watermark that
+// is not ahead of the last one brings corrections only. emit must not call the store.
 func (s *Store[A]) Advance(tenant string, watermark int64, emit func(*Emission[A])) {
 	tn := s.tenants[tenant]
 	if tn == nil {

@@ -50,8 +50,8 @@ func config(late windows.LatePolicy, lateness time.Duration) windows.StoreConfig
 	return windows.StoreConfig{AllowedLateness: lateness, Late: late, MaxSlices: 1 << 20, MaxBytes: 1 << 40}
 }
 
-// Whatever the windows, the policy, the order of events and the places where the store is written to a log and read back:
-// what a reader has at the end is what a plain loop over the events finds, window by window.
+// Whatever the windows, the policy, the order of events and the places where the store is written to a log and read
+// back: what a reader has at the end is what a plain loop over the events finds, window by window.
 func TestStoreRecount(t *testing.T) {
 	aligned := []windows.Aligned{
 		windows.Tumbling{Size: 10}, windows.Tumbling{Size: 10, Offset: 3},

@@ -1,12 +1,12 @@
 // Package windows assigns events to windows of event time, holds their contents until the watermark closes them, and
 // corrects them while allowed lateness lasts.
 //
-// Windows are Tumbling, Hopping and Calendar (days, weeks and months of a time zone), whose bounds are known beforehand,
-// and sessions, whose bounds are their events'. Store holds the contents of the former and Sessions of the latter, for many
-// tenants and keys. Watermarks follows the progress of event time by key.
+// Windows are Tumbling, Hopping and Calendar (days, weeks and months of a time zone), whose bounds are known
+// beforehand, and sessions, whose bounds are their events'. Store holds the contents of the former and Sessions of the
+// latter, for many tenants and keys. Watermarks follows the progress of event time by key.
 //
-// Times are int64 Unix nanoseconds; windows are [Start, End). The package has no clock, does no I/O and starts no goroutine:
-// watermarks and processing time are passed in, and the same calls give the same results in the same order.
+// Times are int64 Unix nanoseconds; windows are [Start, End). The package has no clock, does no I/O and starts no
+// goroutine: watermarks and processing time are passed in, and the same calls give the same results in the same order.
 package windows
 
 import (

@@ -1,5 +1,5 @@
-// Package aggregate adds up what events measure: count, sum, extremes, and the distribution of values. It knows no time, series or
-// tenant. One goroutine uses a value.
+// Package aggregate adds up what events measure: count, sum, extremes, and the distribution of values. It knows no
+// time, series or tenant. One goroutine uses a value.
 package aggregate
 
 import (
@@ -8,8 +8,8 @@ import (
 	"github.com/vigie-io/vigie/pkg/events"
 )
 
-// Numbers are what is kept of values beside their distribution. Minimum and maximum are +Inf and −Inf while unknown, which is
-// neutral when rows merge.
+// Numbers are what is kept of values beside their distribution. Minimum and maximum are +Inf and −Inf while unknown,
+// which is neutral when rows merge.
 type Numbers struct {
 	Count    uint64
 	Sum      float64

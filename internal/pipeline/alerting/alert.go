@@ -27,9 +27,9 @@ type Alert struct {
 	Where string `yaml:"where"`
 	// Share is a second condition on events that meet where: the measure share is the part that meets it.
 	Share string `yaml:"share"`
-	// Measure is what sum, mean, min, max, last and quantiles are of: duration_seconds (of spans), value (of metrics, gauges
-	// included), increase (of metrics: what cumulative counters grew by, and deltas), or events. Default: duration_seconds, value,
-	// and events for logs.
+	// Measure is what sum, mean, min, max, last and quantiles are of: duration_seconds (of spans), value (of metrics,
+	// gauges included), increase (of metrics: what cumulative counters grew by, and deltas), or events. Default:
+	// duration_seconds, value, and events for logs.
 	Measure string `yaml:"measure"`
 	// By are the fields that become labels: one alert for each combination.
 	By []string `yaml:"by"`

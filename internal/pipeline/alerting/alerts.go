@@ -1,6 +1,7 @@
-// Package alerting judges the alerts of the stream: it counts the events that an alert is about in slices of event time, looks at every
-// step which conditions hold, and tells of what fires and ends. Its main type is Alerts, the state.Operator of a task. What an event is,
-// and which tenant's clock has gone how far, its caller says; who is notified of an alert is the business of internal/notify.
+// Package alerting judges the alerts of the stream: it counts the events that an alert is about in slices of event
+// time, looks at every step which conditions hold, and tells of what fires and ends. Its main type is Alerts, the
+// state.Operator of a task. What an event is, and which tenant's clock has gone how far, its caller says; who is
+// notified of an alert is the business of internal/notify.
 package alerting
 
 import (
@@ -18,12 +19,12 @@ import (
 
 var _ state.Operator = (*Alerts)(nil)
 
-// Alerts judge the alerts of a task, as an Operator. Under a rule's id it keeps, for each tenant, up to which step it has judged,
-// and for each combination of labels its slices and where the alert is in its life. One goroutine uses it.
+// Alerts judge the alerts of a task, as an Operator. Under a rule's id it keeps, for each tenant, up to which step it
+// has judged, and for each combination of labels its slices and where the alert is in its life. One goroutine uses it.
 //
-// A rule judges a tenant at every step that the tenant's clock (its newest event time) passes, with what has come by then: so
-// what fires depends on the records and their order only, not on epochs. Slices lie in the log as in a ring: one that is no longer
-// needed is overwritten by the next in its place, without a tombstone.
+// A rule judges a tenant at every step that the tenant's clock (its newest event time) passes, with what has come by
+// then: so what fires depends on the records and their order only, not on epochs. Slices lie in the log as in a ring:
+// one that is no longer needed is overwritten by the next in its place, without a tombstone.
 type Alerts struct {
 	Rules []*Rule // not to be changed
 
@@ -87,8 +88,8 @@ type Sample struct {
 	Of     *aggregate.Measurement
 }
 
-// Add gives a tenant's event to the rule with the index, whose condition it meets. The reason says why it was left out, if it was. Nothing
-// of the event is retained.
+// Add gives a tenant's event to the rule with the index, whose condition it meets. The reason says why it was left out,
+// if it was. Nothing of the event is retained.
 func (a *Alerts) Add(at *Tenant, index int, clock int64, s *Sample) events.Reason {
 	b := at.books[index]
 	a.key = series.AppendKey(a.key[:0], 0, b.of.Name, s.Labels)

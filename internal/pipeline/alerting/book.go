@@ -95,7 +95,8 @@ func (b *book) named(key string) *instance {
 	return k
 }
 
-// place puts a slice, or nil, into a slot of a key. A rule that is not configured keeps no slices, only that the log does.
+// place puts a slice, or nil, into a slot of a key. A rule that is not configured keeps no slices, only that the log
+// does.
 func (b *book) place(key string, slot int64, s *slice) {
 	k := b.named(key)
 	if b.of == nil {

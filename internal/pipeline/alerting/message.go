@@ -52,7 +52,8 @@ type event struct {
 	value  []byte
 }
 
-// Messages calls emit for the epoch's messages, by tenant, time and alert, so that their order does not depend on that of a map.
+// Messages calls emit for the epoch's messages, by tenant, time and alert, so that their order does not depend on that
+// of a map.
 func (a *Alerts) Messages(emit func(tenant, state string, value []byte)) {
 	slices.SortFunc(a.fired, func(x, y event) int {
 		return cmp.Or(strings.Compare(x.tenant, y.tenant), cmp.Compare(x.at, y.at), strings.Compare(x.key, y.key))
@@ -62,8 +63,8 @@ func (a *Alerts) Messages(emit func(tenant, state string, value []byte)) {
 	}
 }
 
-// tell notes that an alert fires or has ended; status is what it is, or was. Measures are those at hand. A nil rule is one that
-// configuration no longer has.
+// tell notes that an alert fires or has ended; status is what it is, or was. Measures are those at hand. A nil rule is
+// one that configuration no longer has.
 func (a *Alerts) tell(r *Rule, tenant string, k *instance, why string, status rules.Status, at int64) {
 	_, name, labels, err := series.ParseKey([]byte(k.name))
 	if err != nil {

@@ -1,6 +1,6 @@
-// Package counters remembers the newest sample of each cumulative series, to say by how much a sample has grown. Its main type is
-// Counters, the state.Operator of a task. When a counter has started anew decides series.Counter; what increases are added to is the
-// business of package pipeline.
+// Package counters remembers the newest sample of each cumulative series, to say by how much a sample has grown. Its
+// main type is Counters, the state.Operator of a task. When a counter has started anew decides series.Counter; what
+// increases are added to is the business of package pipeline.
 package counters
 
 import (
@@ -17,15 +17,15 @@ import (
 
 var _ state.Operator = (*Counters)(nil)
 
-// ReasonCounterLimit: the tenant has as many cumulative series in a rollup of measure increase as it may have series. The
-// other reasons for which such a rollup leaves a sample out are outcomes of series.Counter.
+// ReasonCounterLimit: the tenant has as many cumulative series in a rollup of measure increase as it may have series.
+// The other reasons for which such a rollup leaves a sample out are outcomes of series.Counter.
 const ReasonCounterLimit events.Reason = "counter_limit"
 
-// Counters are the cumulative series of rollups with the measure increase, as an Operator: under a rule's id, for each tenant,
-// when its first sample came, and the newest sample of each series.
+// Counters are the cumulative series of rollups with the measure increase, as an Operator: under a rule's id, for each
+// tenant, when its first sample came, and the newest sample of each series.
 //
-// A series that has been silent for idle is forgotten, as are those of rules that configuration no longer has; both while changes are
-// written, so that memory and log agree.
+// A series that has been silent for idle is forgotten, as are those of rules that configuration no longer has; both
+// while changes are written, so that memory and log agree.
 type Counters struct {
 	limit   func(tenant string) (series int, bytes int64) // in a rule
 	idle    int64                                         // processing time, ms
@@ -67,9 +67,9 @@ const (
 	seriesBytes = 2 + 2*binary.MaxVarintLen64 + 16
 )
 
-// New returns Counters without series. rules are the ids of the rules that take increases: what the log has of others goes with the first
-// changes. limit says how many series a tenant may have in a rule, and how many bytes their keys; a series that has been silent for
-// idle, in processing time, is forgotten.
+// New returns Counters without series. rules are the ids of the rules that take increases: what the log has of others
+// goes with the first changes. limit says how many series a tenant may have in a rule, and how many bytes their keys; a
+// series that has been silent for idle, in processing time, is forgotten.
 func New(idle time.Duration, limit func(tenant string) (series int, bytes int64), rules []uint64) Counters {
 	c := Counters{
 		limit: limit, idle: idle.Milliseconds(), rules: map[uint64]bool{},
@@ -81,8 +81,8 @@ func New(idle time.Duration, limit func(tenant string) (series int, bytes int64)
 	return c
 }
 
-// Increase is what a sample adds to what was counted of its series before. ok is false when it adds nothing; what is wrong with it,
-// if anything, is the reason.
+// Increase is what a sample adds to what was counted of its series before. ok is false when it adds nothing; what is
+// wrong with it, if anything, is the reason.
 func (c *Counters) Increase(rule uint64, m *events.Metric, now int64) (delta float64, ok bool, reason events.Reason) {
 	of := c.tenant(rule, m)
 	c.key = series.AppendKey(state.AppendRuleKey(c.key[:0], rule, kindSeries, m.Tenant), byte(m.Kind), m.Name, m.Labels)

@@ -20,7 +20,8 @@ const (
 	MeasureEvents   = "events"
 	measureDuration = "duration_seconds"
 	measureValue    = "value"
-	// MeasureIncrease is what cumulative series have grown by, for which their samples have to come in the order of time.
+	// MeasureIncrease is what cumulative series have grown by, for which their samples have to come in the order of
+	// time.
 	MeasureIncrease = "increase"
 )
 
@@ -32,18 +33,20 @@ type Declared struct {
 	From events.Signal `yaml:"from"`
 	// Where is the condition that events meet (docs/rules.md). Default: all.
 	Where string `yaml:"where"`
-	// Measure is what is counted: duration_seconds (of spans), value (of metrics: observations and deltas), increase (of
-	// metrics: what cumulative counters grew by, and deltas), or events. Default: duration_seconds, value, and events for logs.
+	// Measure is what is counted: duration_seconds (of spans), value (of metrics: observations and deltas), increase
+	// (of metrics: what cumulative counters grew by, and deltas), or events. Default: duration_seconds, value, and
+	// events for logs.
 	Measure string `yaml:"measure"`
 	// By are the fields that become labels; what an event does not have is no label. Default none: one series.
 	By []string `yaml:"by"`
-	// AlsoBy are further groupings, fewer fields each, as metrics of their own: name:field_field. Long ranges over them are cheap.
+	// AlsoBy are further groupings, fewer fields each, as metrics of their own: name:field_field. Long ranges over them
+	// are cheap.
 	AlsoBy [][]string `yaml:"also_by"`
-	// Window counts over windows instead of panes, and keeps each once it has closed: one of tumbling (a duration), hopping
-	// (size, every), calendar (unit, zone) and session (gap, by), allowed_lateness and late. Default none.
+	// Window counts over windows instead of panes, and keeps each once it has closed: one of tumbling (a duration),
+	// hopping (size, every), calendar (unit, zone) and session (gap, by), allowed_lateness and late. Default none.
 	Window *windowed.Window `yaml:"window,omitempty"`
-	// Keep says what its windows hold beside count, sum, extremes and sketch: first, last, distinct (a field) and top (of, k,
-	// weight, unit, counters). Default none.
+	// Keep says what its windows hold beside count, sum, extremes and sketch: first, last, distinct (a field) and top
+	// (of, k, weight, unit, counters). Default none.
 	Keep *windowed.Keep `yaml:"keep,omitempty"`
 	// Tenants are those it is for. Default: all.
 	Tenants []tenants.ID `yaml:"tenants"`
@@ -154,8 +157,8 @@ func (r *Declared) allGroupings() (all []Grouping, err error) {
 	return all, nil
 }
 
-// RuleID is what rows of the rollup's windows have as their rule: a hash of what decides about windows. The rollup is valid and
-// has a Window.
+// RuleID is what rows of the rollup's windows have as their rule: a hash of what decides about windows. The rollup is
+// valid and has a Window.
 func (r *Declared) RuleID() uint64 { return r.ready().WindowID }
 
 // WindowRule is what decides about the rollup's windows. The rollup is valid and has a Window.

@@ -1,6 +1,6 @@
-// Package rollup says what rollups make of events: the names of the default rollups, and the rollups that configuration declares, with
-// the conditions, measures, labels and windows of each. Its main type is Rule, a Declared made ready. It keeps nothing: package
-// pipeline adds up what rules take.
+// Package rollup says what rollups make of events: the names of the default rollups, and the rollups that configuration
+// declares, with the conditions, measures, labels and windows of each. Its main type is Rule, a Declared made ready. It
+// keeps nothing: package pipeline adds up what rules take.
 package rollup
 
 import (

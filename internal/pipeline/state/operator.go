@@ -1,5 +1,5 @@
-// Package state is what keyed state of a task has in common: the Operator that keeps it, the Undo of an aborted epoch, and pieces of the
-// format of keys and values (docs/format/state.md). Which operators there are, package pipeline says.
+// Package state is what keyed state of a task has in common: the Operator that keeps it, the Undo of an aborted epoch,
+// and pieces of the format of keys and values (docs/format/state.md). Which operators there are, package pipeline says.
 package state
 
 // Operator is keyed state that a task derives from its records and that outlives the task: what changed in an epoch is

@@ -2,8 +2,8 @@ package state
 
 import "encoding/binary"
 
-// AppendRuleKey appends the key of what an operator keeps of a tenant under a rule: the rule's id, what the key is about, and the tenant
-// behind its length. A name may follow it.
+// AppendRuleKey appends the key of what an operator keeps of a tenant under a rule: the rule's id, what the key is
+// about, and the tenant behind its length. A name may follow it.
 func AppendRuleKey(dst []byte, rule uint64, kind byte, tenant string) []byte {
 	dst = append(binary.LittleEndian.AppendUint64(dst, rule), kind, byte(len(tenant)))
 	return append(dst, tenant...)

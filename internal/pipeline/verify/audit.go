@@ -31,8 +31,8 @@ type Results interface {
 	Span(ctx context.Context, since time.Time) (Span, error)
 	// Settle returns once every record before end is stored.
 	Settle(ctx context.Context, end Offsets) error
-	// Blocks calls fn for the committed blocks from ≤ offset < to of one destination, by partition in order. A block is valid
-	// during the call.
+	// Blocks calls fn for the committed blocks from ≤ offset < to of one destination, by partition in order. A block is
+	// valid during the call.
 	Blocks(ctx context.Context, from, to Offsets, fn func(*Block) error) error
 }
 
@@ -40,11 +40,12 @@ type Results interface {
 type AuditConfig struct {
 	Table Table
 	Since time.Time // of panes; at least the last one that is over is looked at
-	// After, when it is not nil, leaves out panes that no record at or behind these offsets brought anything for, and with it
-	// whole partitions that it does not name.
+	// After, when it is not nil, leaves out panes that no record at or behind these offsets brought anything for, and
+	// with it whole partitions that it does not name.
 	After Offsets
 	Now   time.Time
-	// Most is how many parts of blocks Repair puts back; when more are missing it was no crash that lost them. 0 is any number.
+	// Most is how many parts of blocks Repair puts back; when more are missing it was no crash that lost them. 0 is any
+	// number.
 	Most int
 	// Replaced is that of Config: what the stream wrote there is not read any more, and may be gone. Nil is nothing.
 	Replaced func(tenant, metric string, start int64) bool
@@ -82,11 +83,11 @@ type Audited struct {
 }
 
 // Audit adds the result records up, row by row, and compares count and sum with what a table holds. What is missing is
-// traced to the blocks whose rows are all short by what the block brought. It returns an error that wraps ErrUnresolved when
-// that does not come out even.
+// traced to the blocks whose rows are all short by what the block brought. It returns an error that wraps ErrUnresolved
+// when that does not come out even.
 //
-// It needs no account of its own beside the tables: an account in another table would be another part, and could be lost,
-// or kept, on its own.
+// It needs no account of its own beside the tables: an account in another table would be another part, and could be
+// lost, or kept, on its own.
 func Audit(ctx context.Context, cfg AuditConfig, results Results, store Store) (Audited, error) {
 	a := &auditor{cfg: cfg, results: results, store: store}
 	var err error
@@ -210,7 +211,8 @@ func (a *auditor) add(ctx context.Context) (map[Key]amount, error) {
 	return said, err
 }
 
-// each calls fn for the rows of a block that go into the table. Several can become one there: those of panes narrower than the table's.
+// each calls fn for the rows of a block that go into the table. Several can become one there: those of panes narrower
+// than the table's.
 func (a *auditor) each(b *Block, fn func(key Key, of amount)) error {
 	rows, err := a.cfg.Decode(b.Bytes)
 	if err != nil {

@@ -103,7 +103,8 @@ func TestAuditNamesWhatIsMissing(t *testing.T) {
 	}
 }
 
-// What other numbers were put in the place of is not missing, and a block that has rows there and elsewhere is found by the rest.
+// What other numbers were put in the place of is not missing, and a block that has rows there and elsewhere is found by
+// the rest.
 func TestAuditSkipsWhatWasReplaced(t *testing.T) {
 	results, store := &fakeResults{}, &fakeStore{rows: map[string]map[verify.Key]*row{}}
 	old, fresh := now.Add(-90*time.Minute).Unix()/10*10, now.Add(-time.Minute).Unix()/10*10

@@ -134,7 +134,8 @@ func (p *pass) difference(ctx context.Context, only map[Key]bool) (found map[Key
 	return found, rows, nil
 }
 
-// below says whether a row may hold more than what is counted: something of it was added by others, or is not there to be counted.
+// below says whether a row may hold more than what is counted: something of it was added by others, or is not there to
+// be counted.
 func (v *verifier) below(row *Row) bool {
 	return row.Start < v.sure || v.cfg.Added != nil && v.cfg.Added(row.Tenant, row.Metric, row.Start)
 }

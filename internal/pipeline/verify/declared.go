@@ -43,8 +43,8 @@ type groupField struct {
 type derived struct {
 	rule *rule
 	events.Metric
-	// unsure is an increase of which it is not known from what it grew: the sample before is not there any more, or so long
-	// ago that the series may have begun anew.
+	// unsure is an increase of which it is not known from what it grew: the sample before is not there any more, or so
+	// long ago that the series may have begun anew.
 	unsure bool
 }
 
@@ -181,8 +181,8 @@ type counter struct {
 	unsure             bool
 }
 
-// first says between which times the first sample of a tenant in a rule is, and when it was heard of last. It is not known which
-// it is until there is a series, and again when all may have been forgotten.
+// first says between which times the first sample of a tenant in a rule is, and when it was heard of last. It is not
+// known which it is until there is a series, and again when all may have been forgotten.
 type first struct {
 	least, latest, heard int64
 	begun                bool
@@ -229,8 +229,8 @@ func (c *rule) increase(e *event) (grown float64, counts, unsure bool) {
 	return m.Value - was.value, true, unsure
 }
 
-// silent says whether what was heard of then may have been forgotten meanwhile: of a topic by a worker that was faster or slower than
-// the records came, and of files by their events' own clock, which has milliseconds.
+// silent says whether what was heard of then may have been forgotten meanwhile: of a topic by a worker that was faster
+// or slower than the records came, and of files by their events' own clock, which has milliseconds.
 func (c *rule) silent(heard int64, e *event) bool {
 	if e.file != nil {
 		return e.timestamp/1e6-heard/1e6 >= fileIdle.Milliseconds()

@@ -24,8 +24,8 @@ func sample(tenant, pod string, at time.Time, value float64, begun time.Duration
 	return events.AppendMetric(nil, &m)
 }
 
-// Increases are recounted through resets, start times, samples out of order and silences; where a silence or retention leaves it open
-// from what a series grew, the row is not compared, and said.
+// Increases are recounted through resets, start times, samples out of order and silences; where a silence or retention
+// leaves it open from what a series grew, the row is not compared, and said.
 func TestIncreasesAreRecounted(t *testing.T) {
 	compared := 0
 	rapid.Check(t, func(t *rapid.T) {
@@ -91,7 +91,8 @@ func TestIncreasesThatAreNotKnown(t *testing.T) {
 		s.add(0, "acme", now.Add(-ago*time.Minute), sample("acme", "a", now.Add(-ago*time.Minute), float64(10+i), 0))
 	}
 	sum, found := run(t, cfg, s)
-	// Panes of the counter itself, and of what it grew by after a minute, after a silence of nineteen, and a minute again.
+	// Panes of the counter itself, and of what it grew by after a minute, after a silence of nineteen, and a minute
+	// again.
 	if len(found) > 0 || sum.Rows != 6 || sum.Incomparable != 0 {
 		t.Fatalf("got %+v and %v, want 6 rows compared: after the silence the task had forgotten the series", sum, found)
 	}

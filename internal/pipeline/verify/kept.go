@@ -7,7 +7,8 @@ import (
 	"github.com/vigie-io/vigie/internal/pipeline"
 )
 
-// Tables whose rows replace each other: a block may be inserted again at any time, and changes nothing where it is already.
+// Tables whose rows replace each other: a block may be inserted again at any time, and changes nothing where it is
+// already.
 const (
 	KeptWindows      = "windows"
 	KeptWindowSeries = "window_series"
@@ -37,9 +38,9 @@ type KeptStore interface {
 	Again(ctx context.Context, table string, b *Block) error
 }
 
-// AuditKept asks of each result record behind cfg.After, or of epochs since cfg.Since, whether the table has its rows, and inserts
-// what it has not again when repair is set. Panes need not be over: rows do not add up. Cfg's table, and what it
-// says of times of panes, do not matter.
+// AuditKept asks of each result record behind cfg.After, or of epochs since cfg.Since, whether the table has its rows,
+// and inserts what it has not again when repair is set. Panes need not be over: rows do not add up. Cfg's table, and
+// what it says of times of panes, do not matter.
 func AuditKept(ctx context.Context, cfg AuditConfig, table KeptTable, store KeptStore, repair bool) (out Audited, err error) {
 	span, err := table.Results.Span(ctx, cfg.Since)
 	if err != nil {

@@ -15,8 +15,8 @@ type position struct {
 	timestamp int64
 }
 
-// letters are the dead letters of the topic. They say what the pipeline refused for its time, which was decided by a clock
-// that nobody can read again, and for its labels, whose limits may have changed since.
+// letters are the dead letters of the topic. They say what the pipeline refused for its time, which was decided by a
+// clock that nobody can read again, and for its labels, whose limits may have changed since.
 type letters map[position]*Refusal
 
 func readLetters(ctx context.Context, source Source, since time.Time) (letters, error) {

@@ -77,7 +77,8 @@ func (p *reading) lose(at position, index int, what string) {
 	}
 }
 
-// accepts says whether an event counts that the contract accepts: not when a letter says that its time or its labels were refused.
+// accepts says whether an event counts that the contract accepts: not when a letter says that its time or its labels
+// were refused.
 func (p *reading) accepts(at position, r *pipeline.Record, l *Refusal, index int, m *events.Metric) bool {
 	switch {
 	case p.v.cfg.Tenant != "" && m.Tenant != string(p.v.cfg.Tenant):

@@ -11,21 +11,21 @@ var ErrTooMuch = errors.New("more is missing than crashes lose")
 
 // Repairer puts what a table lacks where it is missing.
 type Repairer interface {
-	// Resend inserts a block under its token where the tables are known to remember it: then it lands in those that never had
-	// it, and in no other. It does nothing where that is not known.
+	// Resend inserts a block under its token where the tables are known to remember it: then it lands in those that
+	// never had it, and in no other. It does nothing where that is not known.
 	Resend(ctx context.Context, missing *Missing) error
-	// Repair calls fn with a function that puts the part of a block into the table, and into no other. No other Repair of
-	// the table puts anything there between the beginning of fn and the last successful put: once another has begun, put
-	// fails. After an error of put it is unknown whether the part is there.
+	// Repair calls fn with a function that puts the part of a block into the table, and into no other. No other Repair
+	// of the table puts anything there between the beginning of fn and the last successful put: once another has begun,
+	// put fails. After an error of put it is unknown whether the part is there.
 	Repair(ctx context.Context, table Table, fn func(put func(context.Context, *Missing) error) error) error
 }
 
 // Repair audits a table and puts back what is missing.
 //
-// What the first audit finds is only a reason to begin: another repair may be putting it back at the same moment. What the
-// second one finds, which begins after every other repair has ended or can do no more, is missing still. Nor is it a block
-// that was never inserted (skipped, or refused and parked): that is done first, under its token, so that whoever
-// inserts it later does not double what was put past the token.
+// What the first audit finds is only a reason to begin: another repair may be putting it back at the same moment. What
+// the second one finds, which begins after every other repair has ended or can do no more, is missing still. Nor is it
+// a block that was never inserted (skipped, or refused and parked): that is done first, under its token, so that
+// whoever inserts it later does not double what was put past the token.
 func Repair(ctx context.Context, cfg AuditConfig, results Results, store Store, repairer Repairer) (Audited, error) {
 	found, err := Audit(ctx, cfg, results, store)
 	if err != nil || len(found.Missing) == 0 {

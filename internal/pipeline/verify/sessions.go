@@ -6,15 +6,16 @@ import "slices"
 type session struct {
 	stretch
 	*windowCell
-	// tainted: an event came when what it belongs to may have been closed for good. It is then another session, or none.
+	// tainted: an event came when what it belongs to may have been closed for good. It is then another session, or
+	// none.
 	tainted bool
 }
 
 // sessionList are the sessions of a series in a partition, ascending.
 type sessionList []*session
 
-// take puts an event that makes alone the stretch into the sessions it touches, which become one. closed is a time that no clock has
-// passed: what ends after it is open, or can be corrected.
+// take puts an event that makes alone the stretch into the sessions it touches, which become one. closed is a time that
+// no clock has passed: what ends after it is open, or can be corrected.
 func (l *sessionList) take(alone stretch, closed func(end int64) bool, unsure bool, add func(c *windowCell, late bool)) {
 	late := closed(alone.end)
 	joined := &session{stretch: alone, windowCell: newWindowCell(), tainted: late || unsure}

@@ -8,8 +8,8 @@ import (
 // maxSteps bounds the search for the missing blocks. One or two that were lost in a crash take a handful.
 const maxSteps = 2000
 
-// solver looks for sets of candidates that add up to exactly what is missing. Two solutions are enough to know that none
-// can be told to be the right one.
+// solver looks for sets of candidates that add up to exactly what is missing. Two solutions are enough to know that
+// none can be told to be the right one.
 type solver struct {
 	candidates []candidate
 	left       map[Key]amount

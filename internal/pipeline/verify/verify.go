@@ -111,24 +111,27 @@ type Config struct {
 	Rollups                            []rollup.Declared // declared; they are valid
 	// SeriesIdle is after how long a silence a cumulative series may begin anew.
 	SeriesIdle time.Duration
-	// Topic names the source in rows of windows, and IdleAfter is for how long a tenant is silent before its clock goes on by itself.
+	// Topic names the source in rows of windows, and IdleAfter is for how long a tenant is silent before its clock goes
+	// on by itself.
 	Topic     string
 	IdleAfter time.Duration
 	Limits    func(tenants.ID) tenants.Limits
-	// Replaced says whether the panes of a metric that begin at start, Unix seconds, have been replaced by others, which are of no
-	// topic: they are left out. Nil is none.
+	// Replaced says whether the panes of a metric that begin at start, Unix seconds, have been replaced by others,
+	// which are of no topic: they are left out. Nil is none.
 	Replaced func(tenant, metric string, start int64) bool
 	// ReplacedWindow is Replaced for a window of a metric, from start to end.
 	ReplacedWindow func(tenant, metric string, start, end int64) bool
-	// Files were loaded beside the topic; nil is none. FileDecoder reads their rows, with the limits that they were loaded with.
+	// Files were loaded beside the topic; nil is none. FileDecoder reads their rows, with the limits that they were
+	// loaded with.
 	Files       Files
 	FileDecoder *events.Decoder
 	// FileParts is how the parts of rows of windows begin that Files made.
 	FileParts string
-	// Added says whether something was added to such panes that is of neither topic nor Files: they hold what is counted, at least. Nil is none.
+	// Added says whether something was added to such panes that is of neither topic nor Files: they hold what is
+	// counted, at least. Nil is none.
 	Added func(tenant, metric string, start int64) bool
-	// Decoder reads records; nil is one without limits on labels, so that events which other limits refused once, or let
-	// through, are what their letters say.
+	// Decoder reads records; nil is one without limits on labels, so that events which other limits refused once, or
+	// let through, are what their letters say.
 	Decoder *events.Decoder
 	Now     time.Time
 }
@@ -204,7 +207,8 @@ type verifier struct {
 	from, to int64 // panes that can be compared; to 0 is without end
 	sure     int64 // panes before may hold more than what is there to be counted
 	limits   limits
-	// own are the metrics that spans and logs make, and the rules that are declared of the topic; foreign are those of other topics.
+	// own are the metrics that spans and logs make, and the rules that are declared of the topic; foreign are those of
+	// other topics.
 	own, foreign []string
 
 	together int // windows with events that may be beside them

@@ -232,8 +232,8 @@ func (c *keptCell) differs(r *WindowRow, keep *windowed.Keep) (wrong []string) {
 	return wrong
 }
 
-// differsTop holds the top to what it promises: of a value came at most its count, and at least that less its error, and no error is
-// above the total divided by the counters.
+// differsTop holds the top to what it promises: of a value came at most its count, and at least that less its error,
+// and no error is above the total divided by the counters.
 func (c *keptCell) differsTop(r *WindowRow, top *windowed.Top) string {
 	unit := topUnit(top)
 	total := c.total * unit

@@ -27,16 +27,18 @@ type WindowQuery struct {
 
 // WindowStore is the table of windows.
 type WindowStore interface {
-	// WindowRows calls yield for each key, what is stored of it merged and what is retracted left out. The row is valid during the call.
+	// WindowRows calls yield for each key, what is stored of it merged and what is retracted left out. The row is valid
+	// during the call.
 	WindowRows(ctx context.Context, q WindowQuery, yield func(*WindowRow) error) error
 }
 
-// RunWindows compares the closed windows of declared rollups that a topic and files have made, as Run does panes. Config's table does not
-// matter. Each is exact by itself, since their rows are of other parts; without a source the files are counted alone.
+// RunWindows compares the closed windows of declared rollups that a topic and files have made, as Run does panes.
+// Config's table does not matter. Each is exact by itself, since their rows are of other parts; without a source the
+// files are counted alone.
 //
-// The plain loop knows from the order of a partition's records how far its tenants' clocks had come, but for where epochs end and how
-// long a silence was taken for. What turns on that is not comparable: windows with events that may have been too late are held
-// to the least and the most that they can have.
+// The plain loop knows from the order of a partition's records how far its tenants' clocks had come, but for where
+// epochs end and how long a silence was taken for. What turns on that is not comparable: windows with events that may
+// have been too late are held to the least and the most that they can have.
 func RunWindows(ctx context.Context, cfg Config, source Source, store WindowStore, report func(Difference)) (Summary, error) {
 	cfg.Table = Windows()
 	if source == nil {
@@ -206,7 +208,8 @@ func (w *windowRecount) event(e *event) {
 	t.take(e)
 }
 
-// fileEvent counts an event of a file: nothing of files is late, but what is stored may have had it put beside a window that was to stay.
+// fileEvent counts an event of a file: nothing of files is late, but what is stored may have had it put beside a window
+// that was to stay.
 func (w *windowRecount) fileEvent(e *event) {
 	for _, id := range slices.Sorted(maps.Keys(w.rules)) {
 		rule, part := w.rules[id], e.file.Parts[id]

@@ -152,7 +152,8 @@ func drawWindowed(t *rapid.T) rollup.Declared {
 	return r
 }
 
-// drawWindowTopic draws events whose times jump back and forth, with silences between; all says whether what they become is known.
+// drawWindowTopic draws events whose times jump back and forth, with silences between; all says whether what they
+// become is known.
 func drawWindowTopic(t *rapid.T, s *fakeSource) {
 	at := now.Add(-time.Hour)
 	for range rapid.IntRange(1, 60).Draw(t, "records") {
@@ -184,8 +185,8 @@ func windowConfig(rollups ...rollup.Declared) verify.Config {
 	return cfg
 }
 
-// Whatever the windows, the late policy, the order of events, the epochs and the silences: what the pipeline stores is no difference, and
-// a changed row is one, unless nobody can tell.
+// Whatever the windows, the late policy, the order of events, the epochs and the silences: what the pipeline stores is
+// no difference, and a changed row is one, unless nobody can tell.
 func TestWindowsAreRecounted(t *testing.T) {
 	rows, incomparable := 0, 0
 	rapid.Check(t, func(t *rapid.T) {

@@ -75,8 +75,8 @@ func (w *windowRule) date(t int64) stretch {
 	}
 }
 
-// midnight is the first moment that has the date in the zone, or a later one, found by looking: some dates have no midnight, some
-// two, and a few places have left dates out.
+// midnight is the first moment that has the date in the zone, or a later one, found by looking: some dates have no
+// midnight, some two, and a few places have left dates out.
 func (w *windowRule) midnight(date time.Time) int64 {
 	if at, known := w.midnights[date]; known {
 		return at
@@ -96,8 +96,9 @@ func (w *windowRule) midnight(date time.Time) int64 {
 	return at
 }
 
-// tide says how far the clock of a tenant in a partition is, Unix nanoseconds. Which of the events of an epoch came before its
-// end, when windows close, no record says: so there is a time that it has certainly passed, and one that it has not.
+// tide says how far the clock of a tenant in a partition is, Unix nanoseconds. Which of the events of an epoch came
+// before its end, when windows close, no record says: so there is a time that it has certainly passed, and one that it
+// has not.
 type tide struct {
 	newest   int64 // event time of what has certainly counted
 	possible int64 // or may have

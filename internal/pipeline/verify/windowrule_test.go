@@ -11,7 +11,8 @@ import (
 	"github.com/vigie-io/vigie/pkg/windows"
 )
 
-// Dates that are looked for are those that the engine reckons, also where clocks change at midnight or dates are left out.
+// Dates that are looked for are those that the engine reckons, also where clocks change at midnight or dates are left
+// out.
 func TestDates(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		name := rapid.SampledFrom([]string{"UTC", "Europe/Paris", "America/Sao_Paulo", "America/St_Johns", "Asia/Beirut", "Africa/Cairo", "America/Havana",

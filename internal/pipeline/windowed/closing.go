@@ -13,9 +13,9 @@ import (
 	"github.com/vigie-io/vigie/pkg/windows"
 )
 
-// Take calls emit for what the windows hold, series by series and ascending in key, and empties them, so that none of them closes: for
-// input that has an end, whose windows are closed when all of it has been taken. Values of one key, of any number of tasks, are
-// added up by Join; Closing makes rows of them.
+// Take calls emit for what the windows hold, series by series and ascending in key, and empties them, so that none of
+// them closes: for input that has an end, whose windows are closed when all of it has been taken. Values of one key, of
+// any number of tasks, are added up by Join; Closing makes rows of them.
 func (w *Windows) Take(emit func(key, value []byte)) {
 	parts := map[string][]byte{}
 	for _, s := range w.stores {
@@ -85,8 +85,8 @@ func decodeParts(src []byte) (parts []keptPart, err error) {
 	return parts, nil
 }
 
-// Closing makes rows of windows of which nothing more comes, by the stores of the stream: a window is emitted once, whole. One
-// goroutine uses it.
+// Closing makes rows of windows of which nothing more comes, by the stores of the stream: a window is emitted once,
+// whole. One goroutine uses it.
 type Closing struct {
 	stores map[uint64]*store
 	part   func(rule uint64) string
@@ -94,8 +94,8 @@ type Closing struct {
 	blocks Blocks
 }
 
-// NewClosing closes windows of rules. part is what their rows have as their part. Windows (Unix seconds) that wants refuses become no
-// rows; nil takes all. Blocks keep to so many rows, and bytes.
+// NewClosing closes windows of rules. part is what their rows have as their part. Windows (Unix seconds) that wants
+// refuses become no rows; nil takes all. Blocks keep to so many rows, and bytes.
 func NewClosing(list []*Rule, maxRows, maxBytes int, part func(rule uint64) string, wants func(rule uint64, metric string, start, end int64) bool) *Closing {
 	c := &Closing{stores: map[uint64]*store{}, part: part, wants: wants, blocks: NewBlocks(maxRows, maxBytes)}
 	for _, r := range list {
@@ -113,7 +113,8 @@ func NewClosing(list []*Rule, maxRows, maxBytes int, part func(rule uint64) stri
 // allTime is a watermark behind the end of all windows.
 const allTime = math.MaxInt64 - 1
 
-// Close closes the windows of a key, and calls full for each block that is full. The keys of a rule come one after the other.
+// Close closes the windows of a key, and calls full for each block that is full. The keys of a rule come one after the
+// other.
 func (c *Closing) Close(key, value []byte, full func(*Rows) error) error {
 	id, kind, tenant, name := cutKey(string(key))
 	s := c.stores[id]
@@ -134,7 +135,8 @@ func (c *Closing) Close(key, value []byte, full func(*Rows) error) error {
 		}
 	}
 	for i := range parts {
-		// What ends before the next slice begins is complete. It goes, so that few slices are looked at for each window.
+		// What ends before the next slice begins is complete. It goes, so that few slices are looked at for each
+		// window.
 		s.Advance(tenant, parts[i].window.Start, emit)
 		s.put(tenant, name, &parts[i])
 	}

@@ -18,27 +18,27 @@ type Keep struct {
 	First bool `yaml:"first,omitempty" json:",omitempty"`
 	// Last keeps that of its last event; of several at that time the greatest.
 	Last bool `yaml:"last,omitempty" json:",omitempty"`
-	// Distinct is a field of which different values are counted: exactly up to 512, then with a standard error of 0.81 %. What an
-	// event does not have is no value.
+	// Distinct is a field of which different values are counted: exactly up to 512, then with a standard error of 0.81
+	// %. What an event does not have is no value.
 	Distinct string `yaml:"distinct,omitempty" json:",omitempty"`
 	// Top finds the values of a field that come most often, or weigh most.
 	Top *Top `yaml:"top,omitempty" json:",omitempty"`
 }
 
-// Top says of what the greatest are kept. What an event does not have is no value; values longer than 256 bytes are left out and
-// counted (long_item).
+// Top says of what the greatest are kept. What an event does not have is no value; values longer than 256 bytes are
+// left out and counted (long_item).
 type Top struct {
 	// Of is the field.
 	Of string `yaml:"of"`
 	// K is how many values are shown, 1 to 100. Default 10.
 	K int `yaml:"k,omitempty" json:",omitempty"`
-	// Weight is a field whose number is added up, instead of counting events: 0 or more, at most 10^15 units; others are left out
-	// and counted (bad_weight). Default none: each event counts 1.
+	// Weight is a field whose number is added up, instead of counting events: 0 or more, at most 10^15 units; others
+	// are left out and counted (bad_weight). Default none: each event counts 1.
 	Weight string `yaml:"weight,omitempty" json:",omitempty"`
 	// Unit is what weights are rounded to. Default 1e-6 for duration_seconds, else 1.
 	Unit float64 `yaml:"unit,omitempty" json:",omitempty"`
-	// Counters is how many values are counted beside each other, K to 1000. Of all that was counted at most 1/Counters is an error of
-	// a value. Default 10 times K.
+	// Counters is how many values are counted beside each other, K to 1000. Of all that was counted at most 1/Counters
+	// is an error of a value. Default 10 times K.
 	Counters int `yaml:"counters,omitempty" json:",omitempty"`
 }
 
@@ -148,7 +148,8 @@ type Particular struct {
 	weight   uint64
 }
 
-// ParticularOf is what an event gives beside its measurement. refused says why it is not in the top, if anything is wrong with it.
+// ParticularOf is what an event gives beside its measurement. refused says why it is not in the top, if anything is
+// wrong with it.
 func (k *Keep) ParticularOf(time int64, f rules.Fields, m *aggregate.Measurement) (p Particular, refused events.Reason) {
 	if k == nil {
 		return Particular{}, ""

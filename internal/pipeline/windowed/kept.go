@@ -17,8 +17,8 @@ func keptName(start int64, name string) string {
 	return string(binary.BigEndian.AppendUint64(nil, uint64(start))) + name
 }
 
-// keepParts writes what has changed of a key of a rule with a Keep, each slice and session in a record of its own, and the windows
-// that have been emitted in that of the key.
+// keepParts writes what has changed of a key of a rule with a Keep, each slice and session in a record of its own, and
+// the windows that have been emitted in that of the key.
 func (w *Windows) keepParts(s *store, tenant, name string, was, is *keptWindows) {
 	head := stateKey(s.id, s.contents(), tenant, name)
 	switch {
@@ -44,8 +44,8 @@ func (w *Windows) keepParts(s *store, tenant, name string, was, is *keptWindows)
 // head is what the record of a key itself holds when its parts have their own.
 func (k *keptWindows) head() *keptWindows { return &keptWindows{emitted: k.emitted} }
 
-// placeKept puts a record of a key, of a rule with a Keep, in its place: all that it holds of the part that begins at start, or else
-// the windows that have been emitted.
+// placeKept puts a record of a key, of a rule with a Keep, in its place: all that it holds of the part that begins at
+// start, or else the windows that have been emitted.
 func (s *store) placeKept(tenant, name string, start int64, part bool, r *keptWindows) {
 	k := s.kept(tenant, name)
 	if !part {

@@ -73,7 +73,8 @@ type divertedValue struct {
 	offset int64 // of the first record: with the partition it names the row, in every replay that is committed
 }
 
-// add puts an event beside a window that it misses. It returns false when the tenant has as many, or as much, as it may.
+// add puts an event beside a window that it misses. It returns false when the tenant has as many, or as much, as it
+// may.
 func (d *diverted) add(cell divertedCell, offset int64, limits *tenants.Config, m *aggregate.Measurement, p *Particular) bool {
 	v := d.cells[cell]
 	if v == nil {
@@ -107,7 +108,8 @@ func (w *Windows) Weight() int {
 	return n
 }
 
-// Diverted calls emit for the events of the epoch that windows have missed, ascending in tenant, rule, key, window and reason.
+// Diverted calls emit for the events of the epoch that windows have missed, ascending in tenant, rule, key, window and
+// reason.
 func (w *Windows) Diverted(emit func(Closed)) {
 	cells := slices.SortedFunc(maps.Keys(w.diverted.cells), func(a, b divertedCell) int {
 		return cmp.Or(strings.Compare(a.tenant, b.tenant), cmp.Compare(a.rule, b.rule), strings.Compare(a.key, b.key),

@@ -15,7 +15,8 @@ import (
 type openWindows interface {
 	Add(tenant, key string, t int64, update func(*contents)) windows.Verdict
 	Advance(tenant string, watermark int64, emit func(*windows.Emission[contents]))
-	// missed calls each for the windows of t that have been emitted, after Add said verdict of an event at t that is diverted.
+	// missed calls each for the windows of t that have been emitted, after Add said verdict of an event at t that is
+	// diverted.
 	missed(tenant string, t int64, verdict windows.Verdict, each func(w windows.Window, tooLate bool))
 	Next(tenant string) int64
 	Bound(tenant string, maxSlices int, maxBytes int64)
@@ -159,8 +160,8 @@ func (sessionWindows) encode(dst []byte, k *keptWindows, whole bool) []byte {
 	return appendSessions(dst, k, whole)
 }
 
-// appendSessions appends the sessions of a key: docs/format/state.md, without their contents unless whole. It is called after
-// Advance, when none is late.
+// appendSessions appends the sessions of a key: docs/format/state.md, without their contents unless whole. It is called
+// after Advance, when none is late.
 func appendSessions(dst []byte, k *keptWindows, whole bool) []byte {
 	dst = binary.AppendUvarint(dst, uint64(len(k.parts)))
 	for i := range k.parts {

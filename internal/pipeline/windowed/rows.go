@@ -35,9 +35,9 @@ type Rows struct {
 	Top                 []TopRow
 }
 
-// TopRow is a space-saving summary, so that summaries add up: a value came at most Floor and its Count together, of which
-// Floor and its Error may be too much; one that is not among Items came at most Floor times. Numbers are in events, or in the
-// weight's own.
+// TopRow is a space-saving summary, so that summaries add up: a value came at most Floor and its Count together, of
+// which Floor and its Error may be too much; one that is not among Items came at most Floor times. Numbers are in
+// events, or in the weight's own.
 type TopRow struct {
 	Items          []string // ascending in rank
 	Counts, Errors []float64
@@ -56,8 +56,8 @@ const (
 	Retracted Kind = 1
 	// Delta rows add up with the whole one and with each other.
 	Delta Kind = 2
-	// Late rows hold events that came after the window closed and are not in it (late: divert), within allowed lateness;
-	// TooLate rows such that came after it. They add up.
+	// Late rows hold events that came after the window closed and are not in it (late: divert), within allowed
+	// lateness; TooLate rows such that came after it. They add up.
 	Late    Kind = 3
 	TooLate Kind = 4
 )

@@ -43,8 +43,8 @@ func (v *contents) mergeFrom(from *contents) {
 	}
 }
 
-// bytes is an estimate, of what the count says: it is asked for at each event, and after a restore it has to be the same.
-// 1024 buckets hold values up to 65,536 times the least.
+// bytes is an estimate, of what the count says: it is asked for at each event, and after a restore it has to be the
+// same. 1024 buckets hold values up to 65,536 times the least.
 func (v *contents) bytes() int {
 	n := int(unsafe.Sizeof(*v)) + 8*int(min(v.Count, 1024))
 	if v.more != nil {

@@ -12,8 +12,8 @@ import (
 	"github.com/vigie-io/vigie/pkg/windows"
 )
 
-// Window says over which stretches of event time a rollup counts. Exactly one of Tumbling, Hopping, Calendar and Session is
-// set.
+// Window says over which stretches of event time a rollup counts. Exactly one of Tumbling, Hopping, Calendar and
+// Session is set.
 type Window struct {
 	// Tumbling is the size of adjacent windows, whole seconds.
 	Tumbling time.Duration `yaml:"tumbling,omitempty"`
@@ -25,9 +25,9 @@ type Window struct {
 	Session *Session `yaml:"session,omitempty" json:",omitempty"`
 	// AllowedLateness is how long after its end, in event time, a window is corrected. Default 0s: not at all.
 	AllowedLateness time.Duration `yaml:"allowed_lateness,omitempty"`
-	// Late says what becomes of an event whose window has closed: recompute (within allowed_lateness the window is written again),
-	// merge (within allowed_lateness a row is added to it), or divert (the window stays, and the event is counted beside it).
-	// Default recompute.
+	// Late says what becomes of an event whose window has closed: recompute (within allowed_lateness the window is
+	// written again), merge (within allowed_lateness a row is added to it), or divert (the window stays, and the event
+	// is counted beside it). Default recompute.
 	Late string `yaml:"late,omitempty" json:",omitempty"`
 }
 
@@ -51,8 +51,8 @@ type Calendar struct {
 type Session struct {
 	// Gap is how long it is silent before a session ends. A session is from its first event to Gap after its last.
 	Gap time.Duration `yaml:"gap"`
-	// By are fields that an event must have to belong to a session; they become labels beside those of the rollup. Default
-	// none: a session is of a series.
+	// By are fields that an event must have to belong to a session; they become labels beside those of the rollup.
+	// Default none: a session is of a series.
 	By []string `yaml:"by,omitempty" json:"-"`
 }
 
@@ -168,8 +168,8 @@ func calendar(c *Calendar) (windows.Aligned, error) {
 	return windows.Calendar{Unit: unit, Zone: zone}, nil
 }
 
-// Rule is what of a declared rollup decides about its windows. Whatever changes it makes another rule, whose windows are kept
-// apart: those that are open under the old one finish as they began.
+// Rule is what of a declared rollup decides about its windows. Whatever changes it makes another rule, whose windows
+// are kept apart: those that are open under the old one finish as they began.
 type Rule struct {
 	Name    string
 	Measure string

@@ -1,6 +1,7 @@
-// Package windowed keeps the windows that configuration declares for rollups: which shapes there are and what each holds (Window, Keep),
-// the open windows of a task (Windows, its state.Operator), and the rows of windows that have closed (Rows). How windows of one key
-// open, close and take late events is the business of pkg/windows; what events are and how far watermarks are, that of package pipeline.
+// Package windowed keeps the windows that configuration declares for rollups: which shapes there are and what each
+// holds (Window, Keep), the open windows of a task (Windows, its state.Operator), and the rows of windows that have
+// closed (Rows). How windows of one key open, close and take late events is the business of pkg/windows; what events
+// are and how far watermarks are, that of package pipeline.
 package windowed
 
 import (
@@ -24,11 +25,12 @@ var _ state.Operator = (*Windows)(nil)
 
 // Windows are the open windows of a task's windowed rollups, as an Operator. Under a rule's id the log has the rule's
 // definition, how far the windows of each tenant are, and what is open of each tenant and series; so a rule that
-// configuration no longer has finishes its windows all the same. It is forgotten when no event that is still taken could be in
-// one that has closed: should the rule come back before, such an event would make the window anew and take its place.
+// configuration no longer has finishes its windows all the same. It is forgotten when no event that is still taken
+// could be in one that has closed: should the rule come back before, such an event would make the window anew and take
+// its place.
 //
-// What the log has is in no memory but the stores themselves: they keep what an epoch changes as it was until it is settled. One
-// goroutine uses it.
+// What the log has is in no memory but the stores themselves: they keep what an epoch changes as it was until it is
+// settled. One goroutine uses it.
 type Windows struct {
 	stores  []*store          // ascending in id
 	orphans map[string][]byte // records of rules whose definition has not come, or has gone
@@ -164,8 +166,9 @@ func (w *Windows) Bound(limits *tenants.Config) {
 	}
 }
 
-// Divert puts an event, of which Add said verdict, beside the windows of a rule that it misses because they have been emitted. It says
-// whether it missed any, and full when the tenant has as much beside its windows as it may. offset names the event's record.
+// Divert puts an event, of which Add said verdict, beside the windows of a rule that it misses because they have been
+// emitted. It says whether it missed any, and full when the tenant has as much beside its windows as it may. offset
+// names the event's record.
 func (w *Windows) Divert(id uint64, tenant, key string, time, offset int64, verdict windows.Verdict, m *aggregate.Measurement, p *Particular) (missed, full bool) {
 	w.store(id).missed(tenant, time, verdict, func(window windows.Window, tooLate bool) {
 		missed = true
@@ -184,8 +187,8 @@ func (w *Windows) Advance(tenant string, watermark int64, emit func(Closed)) {
 	}
 }
 
-// Close closes what a silent tenant's clock has passed, and nothing else: times at which no window is open stay as they are, for
-// the clock is a guess.
+// Close closes what a silent tenant's clock has passed, and nothing else: times at which no window is open stay as they
+// are, for the clock is a guess.
 func (w *Windows) Close(tenant string, watermark int64, emit func(Closed)) {
 	for _, s := range w.stores {
 		if !s.tenants[tenant] {

@@ -178,7 +178,8 @@ receivers:
     webhook_configs: [{url: %q}]
 `
 
-// An alert is notified once: not again when it is sent again, nor after the process was killed and sends it again, and its end too.
+// An alert is notified once: not again when it is sent again, nor after the process was killed and sends it again, and
+// its end too.
 func TestWebhookOnceThroughKill(t *testing.T) {
 	url, heard := hooks(t)
 	dir := t.TempDir()

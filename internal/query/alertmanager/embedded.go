@@ -1,8 +1,8 @@
-// Package alertmanager passes the alerts of tenants on: to Alertmanagers elsewhere, or to upstream's own packages in this process,
-// one instance a tenant, with their API. It is the one door to github.com/prometheus/alertmanager.
+// Package alertmanager passes the alerts of tenants on: to Alertmanagers elsewhere, or to upstream's own packages in
+// this process, one instance a tenant, with their API. It is the one door to github.com/prometheus/alertmanager.
 //
-// Its main types are External and Embedded. It evaluates no rules and authenticates nobody. An embedded Alertmanager knows no
-// other process: who wants several, runs them apart and names their addresses.
+// Its main types are External and Embedded. It evaluates no rules and authenticates nobody. An embedded Alertmanager
+// knows no other process: who wants several, runs them apart and names their addresses.
 package alertmanager
 
 import (
@@ -62,7 +62,8 @@ type Embedded struct {
 	instances map[tenants.ID]*instance
 }
 
-// NewEmbedded keeps what was notified and silenced below dir. externalURL is the address of the API that receivers link to.
+// NewEmbedded keeps what was notified and silenced below dir. externalURL is the address of the API that receivers link
+// to.
 func NewEmbedded(dir, externalURL string, log *slog.Logger) (*Embedded, error) {
 	external, err := url.Parse(externalURL)
 	if err != nil {
@@ -94,8 +95,8 @@ func Read(paths map[tenants.ID]string) (Configs, error) {
 	return read, errors.Join(errs...)
 }
 
-// Apply starts the Alertmanagers of new tenants, gives the others their configuration, and ends those of tenants that are not
-// there any more.
+// Apply starts the Alertmanagers of new tenants, gives the others their configuration, and ends those of tenants that
+// are not there any more.
 func (e *Embedded) Apply(configs Configs) error {
 	e.mu.Lock()
 	defer e.mu.Unlock()

@@ -19,9 +19,9 @@ type journaled interface {
 	Snapshot(io.Writer) (int64, error)
 }
 
-// journal keeps upstream state so that kill -9 forgets nothing: a snapshot, as upstream writes it every quarter of an hour, and what
-// came after it. Both are the same messages, each behind its length, so that files can be read one after the other. append may
-// be called at once with rewrite.
+// journal keeps upstream state so that kill -9 forgets nothing: a snapshot, as upstream writes it every quarter of an
+// hour, and what came after it. Both are the same messages, each behind its length, so that files can be read one after
+// the other. append may be called at once with rewrite.
 type journal struct {
 	path string
 	of   journaled
@@ -64,7 +64,8 @@ func whole(text []byte) int {
 	}
 }
 
-// append returns when the message is on the disk. Upstream calls it with its lock held, before it says that anything is done.
+// append returns when the message is on the disk. Upstream calls it with its lock held, before it says that anything is
+// done.
 func (j *journal) append(message []byte) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
@@ -77,7 +78,8 @@ func (j *journal) append(message []byte) {
 	}
 }
 
-// rewrite replaces snapshot and journal by a new snapshot and an empty journal. Whatever it is cut off at, all is in some file.
+// rewrite replaces snapshot and journal by a new snapshot and an empty journal. Whatever it is cut off at, all is in
+// some file.
 func (j *journal) rewrite() (int64, error) {
 	if err := j.rotate(); err != nil {
 		return 0, err
@@ -99,7 +101,8 @@ func (j *journal) rewrite() (int64, error) {
 	return size, os.Remove(j.path + ".journal.old")
 }
 
-// rotate begins a new journal. Of an old one that is still there, and all of which is in the memory, a snapshot comes next.
+// rotate begins a new journal. Of an old one that is still there, and all of which is in the memory, a snapshot comes
+// next.
 func (j *journal) rotate() error {
 	j.mu.Lock()
 	defer j.mu.Unlock()

@@ -15,7 +15,8 @@ import (
 	"github.com/vigie-io/vigie/pkg/events"
 )
 
-// Whatever is asked, the answer is Prometheus' JSON with one of its error types and a status that fits, in bounded time.
+// Whatever is asked, the answer is Prometheus' JSON with one of its error types and a status that fits, in bounded
+// time.
 func TestBadQueries(t *testing.T) {
 	s := newServer(t, func(s *server) {
 		s.limits.QueryTimeout, s.limits.QuerySamples, s.limits.QueryRange = 2*time.Second, 1_000_000, 400*24*time.Hour
@@ -96,7 +97,8 @@ func TestBadQueries(t *testing.T) {
 	}
 }
 
-// Queries that are the same run once while they run, whoever of those who asked goes away; different tenants' never are the same.
+// Queries that are the same run once while they run, whoever of those who asked goes away; different tenants' never are
+// the same.
 func TestSharing(t *testing.T) {
 	s := newServer(t)
 	for _, tenant := range []tenants.ID{"acme", "demo"} {

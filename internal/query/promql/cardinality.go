@@ -39,8 +39,8 @@ const (
 	cardinalityMost = 10_000
 )
 
-// serveCardinality answers /status/tsdb: of stored series that were active within labels_window, before anything is derived of
-// them. There are no chunks. It takes one of the tenant's places, as queries do.
+// serveCardinality answers /status/tsdb: of stored series that were active within labels_window, before anything is
+// derived of them. There are no chunks. It takes one of the tenant's places, as queries do.
 func (s *Service) serveCardinality(w http.ResponseWriter, r *http.Request) {
 	tenant, ok := tenants.FromContext(r.Context())
 	if !ok || s.cardinality == nil {

@@ -11,8 +11,8 @@ const (
 	staleProgress = 10 * time.Minute
 	// idleDelay is how far behind the partitions a tenant without newer events is taken to be.
 	idleDelay = 15 * time.Second
-	// silentTenant is by when the stream has surely closed the windows of a tenant that is silent. It is longer than the
-	// stream's idle_after, and not counted as silence.
+	// silentTenant is by when the stream has surely closed the windows of a tenant that is silent. It is longer than
+	// the stream's idle_after, and not counted as silence.
 	silentTenant = 2 * time.Minute
 	// unknownDelay is used when no partition has ever reported.
 	unknownDelay = 30 * time.Second
@@ -68,9 +68,9 @@ func reach(rows []Progress, now int64) map[partition]int64 {
 	return own
 }
 
-// closedUpTo returns the time (Unix ms) up to which the closed windows of a tenant are there from every partition: the least
-// of the tenant's own watermarks, as it is those that close windows, and not after clamp. Where the tenant is silent his clock
-// is taken to go on, as the stream does, but later by silentTenant.
+// closedUpTo returns the time (Unix ms) up to which the closed windows of a tenant are there from every partition: the
+// least of the tenant's own watermarks, as it is those that close windows, and not after clamp. Where the tenant is
+// silent his clock is taken to go on, as the stream does, but later by silentTenant.
 func closedUpTo(rows []Progress, now, clamp int64) int64 {
 	own := reach(rows, now)
 	for _, r := range rows {

@@ -26,8 +26,8 @@ func longest(metas []Meta) map[string]int64 {
 	return out
 }
 
-// results turns the closed windows of one group into samples: each at the window's end, valid until the next window of its
-// rule has ended, or for as long as a gauge when that is not known beforehand (sessions). Where none is there by
+// results turns the closed windows of one group into samples: each at the window's end, valid until the next window of
+// its rule has ended, or for as long as a gauge when that is not known beforehand (sessions). Where none is there by
 // then, the series is marked stale: nothing happened in the next window.
 type results struct {
 	reader  *reader
@@ -141,7 +141,8 @@ func (b *results) add(i int, w *Closed) error {
 	return b.reader.plan.budget.take(weight)
 }
 
-// addTo gives one target what a window has for it. It returns how many of the levels are the target's, and the samples given.
+// addTo gives one target what a window has for it. It returns how many of the levels are the target's, and the samples
+// given.
 func (b *results) addTo(dst []levels, f facet, kind events.Kind, w *Closed) (taken, weight int, err error) {
 	switch {
 	case f == bucket:

@@ -58,8 +58,8 @@ func TestClosedTumbling(t *testing.T) {
 	}
 }
 
-// Items of a top come and go with windows: one that the next has not ends with it, as does everything when the next is empty.
-// Windows from before their rule kept a measure have none.
+// Items of a top come and go with windows: one that the next has not ends with it, as does everything when the next is
+// empty. Windows from before their rule kept a measure have none.
 func TestClosedKept(t *testing.T) {
 	s := newServer(t)
 	at := func(m int) time.Time { return epoch.Add(time.Duration(m) * time.Minute) }
@@ -109,8 +109,8 @@ func TestClosedKept(t *testing.T) {
 	f("bytes_first", at(2), none)
 }
 
-// A month's result stands for the next month, however long: 28 days are followed by 31. It makes no other selector of the
-// query look back as far.
+// A month's result stands for the next month, however long: 28 days are followed by 31. It makes no other selector of
+// the query look back as far.
 func TestClosedCalendar(t *testing.T) {
 	day := func(month time.Month, d int) time.Time { return time.Date(2026, month, d, 0, 0, 0, 0, time.UTC) }
 	s := newServer(t, func(s *server) { s.now = day(5, 20) })
@@ -151,8 +151,8 @@ func TestClosedHoppingAndSessions(t *testing.T) {
 	}
 }
 
-// A window is there when the tenant's own watermark has passed its end in every partition where he is heard of, and until
-// then the one before stands.
+// A window is there when the tenant's own watermark has passed its end in every partition where he is heard of, and
+// until then the one before stands.
 func TestClosedWatermark(t *testing.T) {
 	s := newServer(t)
 	at := func(m int) time.Time { return epoch.Add(time.Duration(m) * time.Minute) }

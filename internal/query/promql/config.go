@@ -12,13 +12,13 @@ type Config struct {
 	// MaxWaiting is how many queries of one tenant may wait when its query_concurrency is used up, so that a
 	// dashboard of many panels loads; further ones are answered 429. Default 64.
 	MaxWaiting int `yaml:"max_waiting"`
-	// Pushdown lets the database add up the series that a query cannot tell apart, as in sum by (service) (rate(m[5m])).
-	// Answers are the same but for the last digits of floats. Default true.
+	// Pushdown lets the database add up the series that a query cannot tell apart, as in sum by (service)
+	// (rate(m[5m])). Answers are the same but for the last digits of floats. Default true.
 	Pushdown bool `yaml:"pushdown"`
 	// SlowQuery is from how long on a query is logged, with how it was read. 0 logs none. Default 5s.
 	SlowQuery time.Duration `yaml:"slow_query"`
-	// MaxSelectors bounds the selectors of one query, and the match[] of one request for series, labels or federation: each is
-	// a read of the database. Default 200.
+	// MaxSelectors bounds the selectors of one query, and the match[] of one request for series, labels or federation:
+	// each is a read of the database. Default 200.
 	MaxSelectors int `yaml:"max_selectors"`
 	// Lookback is how long a gauge or cumulative sample stays valid for an instant selector. Queries over 1 m
 	// and 1 h windows use at least two windows. Default 5m.

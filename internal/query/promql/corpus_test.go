@@ -39,7 +39,8 @@ func TestMain(m *testing.M) { testkit.Main(m) }
 // command begins a command of a script.
 var command = regexp.MustCompile(`^\s*(clear|load|load_with_nhcb|eval\w*)\b`)
 
-// exceptions are how many evaluations of upstream's scripts we answer otherwise, by script and cause: testdata/corpus.txt.
+// exceptions are how many evaluations of upstream's scripts we answer otherwise, by script and cause:
+// testdata/corpus.txt.
 func exceptions(t *testing.T) map[string]int {
 	t.Helper()
 	text, err := os.ReadFile("testdata/corpus.txt")
@@ -64,9 +65,9 @@ func exceptions(t *testing.T) map[string]int {
 	return out
 }
 
-// Upstream's own scripts, read from its module, over ClickHouse: what comes in as samples is written as the stream writes
-// it, and answered as Prometheus answers it. The engine is upstream's, without the wrapper that aligns, because the scripts
-// evaluate at any second. Time is moved, as the database keeps panes for three days.
+// Upstream's own scripts, read from its module, over ClickHouse: what comes in as samples is written as the stream
+// writes it, and answered as Prometheus answers it. The engine is upstream's, without the wrapper that aligns, because
+// the scripts evaluate at any second. Time is moved, as the database keeps panes for three days.
 func TestUpstreamCorpus(t *testing.T) {
 	out, err := exec.Command("go", "list", "-m", "-f", "{{.Dir}}", "github.com/prometheus/prometheus").Output()
 	if err != nil {
@@ -135,8 +136,8 @@ func TestUpstreamCorpus(t *testing.T) {
 	}
 }
 
-// corpus is one script. Its samples are all written before anything is evaluated, for the sake of few inserts: what is loaded
-// after an evaluation goes to a tenant of its own, together with what was there before.
+// corpus is one script. Its samples are all written before anything is evaluated, for the sake of few inserts: what is
+// loaded after an evaluation goes to a tenant of its own, together with what was there before.
 type corpus struct {
 	t           *testing.T
 	writer      *corpusWriter
@@ -229,8 +230,8 @@ func (c *corpus) run(t *testing.T) map[string][]string {
 	return failures
 }
 
-// attempt returns what f failed with, "" when it did not. The scripts' runner fails subtests of the test it is given, so it
-// is given one that is not below ours.
+// attempt returns what f failed with, "" when it did not. The scripts' runner fails subtests of the test it is given,
+// so it is given one that is not below ours.
 func attempt(t *testing.T, f func(*testing.T)) string {
 	t.Helper()
 	read, write, err := os.Pipe()
@@ -284,8 +285,8 @@ func (q queryOfTenant) Exec(ctx context.Context) *upstream.Result {
 	return q.Query.Exec(tenants.NewContext(ctx, q.tenant))
 }
 
-// moved is a Store whose time zero is another. It reads each series once, and all of it: that a store looks at no more than it is
-// asked for is tested where it is.
+// moved is a Store whose time zero is another. It reads each series once, and all of it: that a store looks at no more
+// than it is asked for is tested where it is.
 type moved struct {
 	promql.Store
 	by     int64 // ms

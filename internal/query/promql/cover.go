@@ -9,8 +9,8 @@ import (
 
 type coverKey struct{}
 
-// WithCover says that the caller lays samples of its own over the Queryable, on series for whose selectors covers says yes. Queries under ctx
-// read those series by series: what was added up before could not be laid over.
+// WithCover says that the caller lays samples of its own over the Queryable, on series for whose selectors covers says
+// yes. Queries under ctx read those series by series: what was added up before could not be laid over.
 func WithCover(ctx context.Context, covers func(matchers []*labels.Matcher) bool) context.Context {
 	return context.WithValue(ctx, coverKey{}, covers)
 }

@@ -9,8 +9,8 @@ import (
 	"github.com/prometheus/prometheus/tsdb/chunkenc"
 )
 
-// Others than our own engine know no start timestamps: to them a window on its own looks like a counter that resets all the time.
-// They are given totals instead, which begin with what they asked for.
+// Others than our own engine know no start timestamps: to them a window on its own looks like a counter that resets all
+// the time. They are given totals instead, which begin with what they asked for.
 
 type cumulativeKey struct{}
 
@@ -21,8 +21,8 @@ func asTotals(ctx context.Context) context.Context {
 
 func wantsTotals(ctx context.Context) bool { return ctx.Value(cumulativeKey{}) != nil }
 
-// totals replaces windows by what was counted since the first of them. A sample of zero where that begins makes the first window
-// count, too.
+// totals replaces windows by what was counted since the first of them. A sample of zero where that begins makes the
+// first window count, too.
 func totals(list []storage.Series) {
 	for i, s := range list {
 		if d, ok := s.(*deltas); ok {

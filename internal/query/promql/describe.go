@@ -13,8 +13,8 @@ import (
 	"go.yaml.in/yaml/v3"
 )
 
-// Describe returns upstream's OpenAPI document of what Handler serves, as decoded YAML: paths below the prefix, schemas in
-// components. Paths and methods that are not served here are left out of it. The caller owns the document.
+// Describe returns upstream's OpenAPI document of what Handler serves, as decoded YAML: paths below the prefix, schemas
+// in components. Paths and methods that are not served here are left out of it. The caller owns the document.
 func Describe(version string) (map[string]any, error) {
 	page := &page{header: http.Header{}}
 	apiv1.NewOpenAPIBuilder(apiv1.OpenAPIOptions{Version: version}, slog.New(slog.DiscardHandler)).ServeOpenAPI(page, &http.Request{URL: &url.URL{}})

@@ -4,8 +4,8 @@
 //
 // Its main type is Service. A query takes this way: the engine wrapper (engine.go) parses it, clamps it to the
 // watermark and aligns it (clamp.go, align.go), chooses a tier per selector and marks what has to be smoothed
-// (plan.go); upstream evaluates; a Select (querier.go) resolves names (catalog.go), reads panes (load.go, reader.go) and
-// serves them as windows with start timestamps (window.go) or plain samples (level.go).
+// (plan.go); upstream evaluates; a Select (querier.go) resolves names (catalog.go), reads panes (load.go, reader.go)
+// and serves them as windows with start timestamps (window.go) or plain samples (level.go).
 //
 // What the numbers mean to a user is in docs/promql.md.
 package promql

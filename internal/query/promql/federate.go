@@ -19,9 +19,9 @@ import (
 
 const day = 24 * time.Hour
 
-// Federate serves GET /federate?match[]=…: the newest complete value of each series, in Prometheus' exposition formats, for a
-// Prometheus that scrapes it with honor_labels. Counters kept in windows are totals since midnight UTC: they begin anew each day, as
-// counters may. Native histograms are left out; what is derived of them is there.
+// Federate serves GET /federate?match[]=…: the newest complete value of each series, in Prometheus' exposition formats,
+// for a Prometheus that scrapes it with honor_labels. Counters kept in windows are totals since midnight UTC: they
+// begin anew each day, as counters may. Native histograms are left out; what is derived of them is there.
 func (s *Service) Federate() http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if err := r.ParseForm(); err != nil {

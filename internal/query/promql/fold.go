@@ -14,23 +14,23 @@ import (
 	"github.com/vigie-io/vigie/pkg/series"
 )
 
-// fold says that what is around a selector, sum by (…) (rate(selector[…])), cannot tell apart the series that agree in some
-// labels: windows add up, before rate as well as after it. The database then adds them up, and the engine is given one series
-// in place of all that agree.
+// fold says that what is around a selector, sum by (…) (rate(selector[…])), cannot tell apart the series that agree in
+// some labels: windows add up, before rate as well as after it. The database then adds them up, and the engine is given
+// one series in place of all that agree.
 //
-// It holds for counters kept in windows and for functions that are sums of windows; a series counts as active where one of those it
-// stands for is.
+// It holds for counters kept in windows and for functions that are sums of windows; a series counts as active where one
+// of those it stands for is.
 type fold struct {
 	without bool
 	names   []string // of labels: those that are kept, or without, those that are not
 }
 
-// additive are the functions whose value for added-up series is the sum of their values for each. irate is not: a series that begins in the
-// last window has none yet, but its window would count in the sum.
+// additive are the functions whose value for added-up series is the sum of their values for each. irate is not: a
+// series that begins in the last window has none yet, but its window would count in the sum.
 var additive = setOf("rate", "increase", "sum_over_time", "histogram_count", "histogram_sum")
 
-// foldOf finds the sum around a selector; path leads from the root to it. It is nil when there is none, or something between that
-// is not additive.
+// foldOf finds the sum around a selector; path leads from the root to it. It is nil when there is none, or something
+// between that is not additive.
 func foldOf(path []parser.Node) *fold {
 	for _, node := range slices.Backward(path) {
 		switch n := node.(type) {
@@ -55,7 +55,8 @@ func foldOf(path []parser.Node) *fold {
 	return nil
 }
 
-// scales tells whether an operator multiplies every sample by one finite number, which a sum of finite samples does not mind.
+// scales tells whether an operator multiplies every sample by one finite number, which a sum of finite samples does not
+// mind.
 func scales(n *parser.BinaryExpr) bool {
 	factor := func(e parser.Expr) bool {
 		number, ok := e.(*parser.NumberLiteral)
@@ -70,8 +71,8 @@ func scales(n *parser.BinaryExpr) bool {
 	return false
 }
 
-// of returns the fold of a use that may be folded, nil for others. A range that reaches past the last complete window is
-// extrapolated, for each series as its samples lie.
+// of returns the fold of a use that may be folded, nil for others. A range that reaches past the last complete window
+// is extrapolated, for each series as its samples lie.
 func (f *fold) of(u *use, k kinds, clamp int64) *fold {
 	if f == nil || k != kindSketch && k != kindDelta || u.selector.Anchored || u.to > clamp {
 		return nil
@@ -79,7 +80,8 @@ func (f *fold) of(u *use, k kinds, clamp int64) *fold {
 	return f
 }
 
-// groups are the series that stand for members, and which one each member belongs to. ok is false when nothing would be gained.
+// groups are the series that stand for members, and which one each member belongs to. ok is false when nothing would be
+// gained.
 func (f *fold) groups(members []member) (groups []member, of []uint32, ok bool) {
 	index := make(map[string]uint32)
 	of = make([]uint32, len(members))
@@ -120,8 +122,8 @@ func (f *fold) kept(m *member) (kept series.Labels) {
 // serviceLabel is the label by which counters are kept added up, too, in tiers of their own.
 const serviceLabel = "service"
 
-// byService says whether what is around a selector sees at most the service of its series, and the selector picks by no other label
-// than that: then the tiers that are kept by service hold what it reads. of is what the selector means.
+// byService says whether what is around a selector sees at most the service of its series, and the selector picks by no
+// other label than that: then the tiers that are kept by service hold what it reads. of is what the selector means.
 func (f *fold) byService(c *catalog, matchers []*labels.Matcher) (of named, ok bool) {
 	if f == nil || f.without {
 		return named{}, false
@@ -147,7 +149,8 @@ func (f *fold) byService(c *catalog, matchers []*labels.Matcher) (of named, ok b
 	return of, true
 }
 
-// maxServices is up to how many services the tiers that are kept by service are read: their names stand in the statement.
+// maxServices is up to how many services the tiers that are kept by service are read: their names stand in the
+// statement.
 const maxServices = 500
 
 // services reads a selector from the tiers that are kept by service. done is false when it has to be read otherwise.

@@ -15,7 +15,8 @@ import (
 	"github.com/vigie-io/vigie/pkg/events"
 )
 
-// routes are the paths of Prometheus' HTTP API that mean something here, with their methods. Writing, administration and scrape targets do not.
+// routes are the paths of Prometheus' HTTP API that mean something here, with their methods. Writing, administration
+// and scrape targets do not.
 var routes = map[string]string{
 	"/query":              "GET POST",
 	"/query_range":        "GET POST",

@@ -32,8 +32,8 @@ func as(tenant tenants.ID, h http.Handler) *httptest.Server {
 	}))
 }
 
-// A Prometheus that reads remotely finds counters that its own rate and increase are right on, gauges and native histograms,
-// in samples and in chunks; and nothing of another tenant.
+// A Prometheus that reads remotely finds counters that its own rate and increase are right on, gauges and native
+// histograms, in samples and in chunks; and nothing of another tenant.
 func TestRemoteRead(t *testing.T) {
 	s := newServer(t)
 	hits := every(time.Second, epoch.Add(30*time.Minute), s.now, 2)

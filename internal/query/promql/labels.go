@@ -39,8 +39,9 @@ func (t texts) add(list ...string) {
 	}
 }
 
-// labels are the values of a label, or the names of labels for the name "". The database lists them: not series, of which a tenant may have
-// a million where a label has ten values. Only of metrics with series of several kinds, of which a name may mean some, series are looked at.
+// labels are the values of a label, or the names of labels for the name "". The database lists them: not series, of
+// which a tenant may have a million where a label has ten values. Only of metrics with series of several kinds, of
+// which a name may mean some, series are looked at.
 func (q *querier) labels(ctx context.Context, name string, hints *storage.LabelHints, matchers []*labels.Matcher) ([]string, annotations.Annotations, error) {
 	tenant, c, err := q.catalog(ctx)
 	if err != nil {

@@ -14,7 +14,8 @@ import (
 	"github.com/vigie-io/vigie/pkg/events"
 )
 
-// Names and values of labels are those of the series that /series lists, for stored series of every kind, also of several under one name.
+// Names and values of labels are those of the series that /series lists, for stored series of every kind, also of
+// several under one name.
 func TestLabelsAreOfSeries(t *testing.T) {
 	s := newServer(t)
 	listed := 0

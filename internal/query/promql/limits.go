@@ -34,7 +34,8 @@ func samplesLimit(limit int) error {
 		"shorten the time range or the [range], add label matchers, or take a longer step"}
 }
 
-// queryConcurrency is the limit of a tenant's places; a request that finds none is answered another status than other limits.
+// queryConcurrency is the limit of a tenant's places; a request that finds none is answered another status than other
+// limits.
 const queryConcurrency = "query_concurrency"
 
 func waitingLimit(limit int) error {

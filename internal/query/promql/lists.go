@@ -11,9 +11,10 @@ import (
 
 // lists keeps for a while what series and services selectors mean, so that the panels of a dashboard list them once.
 //
-// A list that was read when windows were complete up to some time has every series with events in those windows, because the stream
-// announces a series no later than it stores its rows. It serves queries that read no later windows, for as long as a catalog is kept:
-// only a series whose first event came late is missing meanwhile, as it was before that event.
+// A list that was read when windows were complete up to some time has every series with events in those windows,
+// because the stream announces a series no later than it stores its rows. It serves queries that read no later windows,
+// for as long as a catalog is kept: only a series whose first event came late is missing meanwhile, as it was before
+// that event.
 //
 // Safe for concurrent use. Lists are shared: nobody changes them.
 type lists struct {
@@ -49,7 +50,8 @@ func (l listing) size() int { return len(l.series) + len(l.services) }
 const (
 	// maxListed bounds what is kept, about half a kilobyte a series.
 	maxListed = 100_000
-	// listUnit is the unit of since: ranges that differ by less list the same. A series too many has no windows in the range.
+	// listUnit is the unit of since: ranges that differ by less list the same. A series too many has no windows in the
+	// range.
 	listUnit = 10 * time.Minute
 )
 

@@ -7,8 +7,8 @@ import (
 )
 
 // Bounds of a query's text. What the parser checks takes the square of how deep an expression is, and format_query the
-// cube, in time and in memory; neither can be cancelled, and neither holds one of the tenant's places. A chain of operators
-// is as deep as it is long.
+// cube, in time and in memory; neither can be cancelled, and neither holds one of the tenant's places. A chain of
+// operators is as deep as it is long.
 const (
 	maxNesting   = 100
 	maxOperators = 500

@@ -11,8 +11,8 @@ import (
 	"github.com/vigie-io/vigie/internal/tenants"
 )
 
-// place waits until ctx ends for one of the places that a tenant has for queries, and returns the function that gives it
-// back, to be called once. Where as many wait as may, or ctx ends by its deadline, the error names the limit.
+// place waits until ctx ends for one of the places that a tenant has for queries, and returns the function that gives
+// it back, to be called once. Where as many wait as may, or ctx ends by its deadline, the error names the limit.
 func (s *Service) place(ctx context.Context, tenant tenants.ID) (release func(), err error) {
 	release, err = s.slots.Acquire(ctx, tenant)
 	switch {

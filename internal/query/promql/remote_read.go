@@ -13,7 +13,8 @@ const (
 	readFrame       = 1 << 20 // bytes of a frame of chunks
 )
 
-// remoteRead serves Prometheus' remote read, both kinds of answers. Counters kept in windows are totals since the start of the range.
+// remoteRead serves Prometheus' remote read, both kinds of answers. Counters kept in windows are totals since the start
+// of the range.
 func (s *Service) remoteRead() http.Handler {
 	upstream := remote.NewReadHandler(s.log, prometheus.NewRegistry(), s.Queryable(), func() config.Config { return config.DefaultConfig },
 		0, readConcurrency, readFrame)

@@ -42,8 +42,8 @@ type Options struct {
 	DecodeHistogram func(bytes string) (*events.Histogram, error)
 	// Rules lists the rule groups of a tenant for /rules and /alerts; nil shows none.
 	Rules func(tenants.ID) Rules
-	// Cardinality counts a tenant's series seen at or after since (Unix ms) by label, with at most so many values of each,
-	// for /status/tsdb. Nil answers nothing there.
+	// Cardinality counts a tenant's series seen at or after since (Unix ms) by label, with at most so many values of
+	// each, for /status/tsdb. Nil answers nothing there.
 	Cardinality func(ctx context.Context, tenant tenants.ID, since int64, most int) (*Cardinality, error)
 	// Queries takes every query that was asked; nil takes none.
 	Queries *querylog.Log

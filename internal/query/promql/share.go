@@ -12,8 +12,8 @@ import (
 	"github.com/vigie-io/vigie/internal/tenants"
 )
 
-// sharing answers identical queries of a tenant that arrive while one of them runs with what that one finds. Nothing is kept: the next
-// query runs anew. A query ends when nobody waits for it any more. Safe for concurrent use.
+// sharing answers identical queries of a tenant that arrive while one of them runs with what that one finds. Nothing is
+// kept: the next query runs anew. A query ends when nobody waits for it any more. Safe for concurrent use.
 type sharing struct {
 	next    http.Handler
 	failed  func(tenants.ID, any) // a panic, so that its waiters are answered

@@ -17,8 +17,8 @@ func (q *query) traced(ctx context.Context) (context.Context, *Trace) {
 	return WithTrace(ctx)
 }
 
-// slow logs and counts a query that took long, with how it was read, so that what has to be narrowed can be seen. It returns
-// that as JSON, "" when the query was not slow.
+// slow logs and counts a query that took long, with how it was read, so that what has to be narrowed can be seen. It
+// returns that as JSON, "" when the query was not slow.
 func (q *query) slow(t *Trace, took time.Duration, err error) (plan string) {
 	s := q.engine.service
 	if s.cfg.SlowQuery == 0 || took < s.cfg.SlowQuery {

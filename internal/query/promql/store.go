@@ -83,11 +83,11 @@ type PaneQuery struct {
 	Sum      bool  // read sums
 	Sketch   bool  // read sketches
 	Last     bool  // read levels
-	// Groups, when not nil, has for each of IDs the group that it belongs to: the panes of a group are added up, and it stands
-	// for its series with the ID {0, group}. Not with Last.
+	// Groups, when not nil, has for each of IDs the group that it belongs to: the panes of a group are added up, and it
+	// stands for its series with the ID {0, group}. Not with Last.
 	Groups []uint32
-	// Services, when not nil and ascending, asks for the panes of services, of all their series together, in the place of IDs: under the
-	// ID {0, position}, or with Together all under {0, 0}. Not with Last.
+	// Services, when not nil and ascending, asks for the panes of services, of all their series together, in the place
+	// of IDs: under the ID {0, position}, or with Together all under {0, 0}. Not with Last.
 	Services []string
 	Together bool
 }
@@ -151,13 +151,14 @@ type Store interface {
 	// Panes calls yield for every pane, grouped by series in the order of IDs ascending, panes ascending in Start.
 	// The pane is only valid during the call. A yield error ends the read and is returned.
 	Panes(ctx context.Context, tenant tenants.ID, q PaneQuery, yield func(id series.ID, p *Pane) error) error
-	// Columns calls yield once for every series with panes, in any order. q asks for one of Count, Sum and Last, of series. What is given is only
-	// valid during the call. A yield error ends the read and is returned.
+	// Columns calls yield once for every series with panes, in any order. q asks for one of Count, Sum and Last, of
+	// series. What is given is only valid during the call. A yield error ends the read and is returned.
 	Columns(ctx context.Context, tenant tenants.ID, q PaneQuery, yield func(id series.ID, c *PaneColumn) error) error
-	// Services lists the services that have series of the stored metric and meet all matchers, which are on the label service; by name.
+	// Services lists the services that have series of the stored metric and meet all matchers, which are on the label
+	// service; by name.
 	Services(ctx context.Context, tenant tenants.ID, metric string, matchers []Matcher, since int64) ([]string, error)
-	// Windows calls yield for every closed window, grouped by series in the order of IDs ascending, windows ascending in End
-	// and then Start. The window is only valid during the call. A yield error ends the read and is returned.
+	// Windows calls yield for every closed window, grouped by series in the order of IDs ascending, windows ascending
+	// in End and then Start. The window is only valid during the call. A yield error ends the read and is returned.
 	Windows(ctx context.Context, tenant tenants.ID, q WindowQuery, yield func(id series.ID, w *Closed) error) error
 	// Progress returns the rows of vigie.progress of the partitions themselves and of some tenants.
 	Progress(ctx context.Context, of []tenants.ID) ([]Progress, error)

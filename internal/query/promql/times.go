@@ -7,8 +7,8 @@ import (
 	"strconv"
 )
 
-// maxTime is how many seconds from 1970 a time may be away, either way: beyond it its milliseconds do not fit into an int64, and upstream
-// wraps around.
+// maxTime is how many seconds from 1970 a time may be away, either way: beyond it its milliseconds do not fit into an
+// int64, and upstream wraps around.
 const maxTime = math.MaxInt64 / 1000
 
 // checkTimes refuses times of a form that upstream would take for others. What is no number is upstream's to judge.

@@ -1,5 +1,6 @@
-// Package querylog keeps a row of every query that tenants ask, off the queries' path: they are queued, and written in batches.
-// Its main type is Log. It does not know what a query is, and a row that cannot be kept is counted and lost: it is no audit.
+// Package querylog keeps a row of every query that tenants ask, off the queries' path: they are queued, and written in
+// batches. Its main type is Log. It does not know what a query is, and a row that cannot be kept is counted and lost:
+// it is no audit.
 package querylog
 
 import (

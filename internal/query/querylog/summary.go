@@ -6,9 +6,9 @@ import (
 	"strconv"
 )
 
-// ReadOf is what ClickHouse says in the header of an answer (X-ClickHouse-Summary) that it read. Of an answer that begins while it
-// still reads, which those over 1 MiB may, it is what was to be read then: more than in the end when a LIMIT ends it. Zero when
-// there is no such header.
+// ReadOf is what ClickHouse says in the header of an answer (X-ClickHouse-Summary) that it read. Of an answer that
+// begins while it still reads, which those over 1 MiB may, it is what was to be read then: more than in the end when a
+// LIMIT ends it. Zero when there is no such header.
 func ReadOf(h http.Header) Read {
 	var s struct {
 		Rows    count `json:"read_rows"`

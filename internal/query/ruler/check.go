@@ -172,8 +172,8 @@ func locateYAML(path string, lines []string, text string) (problems []Problem) {
 	return problems
 }
 
-// insideExpression moves p, the place of an expression, to where in it the parser stopped. The file shows an expression as
-// it is on one line or in a block that keeps its line ends; elsewhere p stays at its beginning.
+// insideExpression moves p, the place of an expression, to where in it the parser stopped. The file shows an expression
+// as it is on one line or in a block that keeps its line ends; elsewhere p stays at its beginning.
 func (p *Problem) insideExpression(lines []string, e *parser.ParseErr) {
 	if p.Line == 0 || p.Line > len(lines) || p.Col > len(lines[p.Line-1]) {
 		return
@@ -201,8 +201,8 @@ func atoi(text string) int {
 	return n
 }
 
-// Check reads rule files, writes what it finds to out, and returns the exit code that promtool would: 1 when a file cannot be
-// used, 3 when one only has rules twice and lintFatal is set, else 0.
+// Check reads rule files, writes what it finds to out, and returns the exit code that promtool would: 1 when a file
+// cannot be used, 3 when one only has rules twice and lintFatal is set, else 0.
 func Check(files []string, lintFatal bool, out io.Writer) (code int) {
 	for _, path := range files {
 		fmt.Fprintln(out, "Checking", path)

@@ -36,7 +36,8 @@ func shown(r *Ruler, tenant tenants.ID) string {
 	return strings.Join(lines, "\n")
 }
 
-// A process that evaluates nothing shows all groups as the one that evaluates them, at each step, after reloads and when groups go.
+// A process that evaluates nothing shows all groups as the one that evaluates them, at each step, after reloads and
+// when groups go.
 func TestReplicasShowTheSame(t *testing.T) {
 	d := newDatabase(t, shopSeries)
 	const broken = `
@@ -141,8 +142,8 @@ func (w *watched) Commit(ctx context.Context, records map[tenants.ID][][]byte, s
 	return err
 }
 
-// A tenant whose rules do not come to an end delays no other; its own evaluations are made, or counted as missed, later. A shard
-// that is taken away waits for none.
+// A tenant whose rules do not come to an end delays no other; its own evaluations are made, or counted as missed,
+// later. A shard that is taken away waits for none.
 func TestSlowTenantDelaysNoOther(t *testing.T) {
 	h := &held{database: newDatabase(t, shopSeries), free: make(chan struct{}), held: make(chan struct{})}
 	h.complete = time.Unix(100, 0)

@@ -35,8 +35,8 @@ func (o *outputs) AppenderV2(context.Context) storage.AppenderV2 { return o }
 
 func (o *outputs) reset() { o.records, o.samples, o.recorded = nil, 0, map[string]labels.Labels{} }
 
-// Append never fails: what an event cannot say is left out and counted. Of upstream's stale markers only the overlay learns: upstream forgets
-// them when an evaluation is made again, so that the group tells which series have ended.
+// Append never fails: what an event cannot say is left out and counted. Of upstream's stale markers only the overlay
+// learns: upstream forgets them when an evaluation is made again, so that the group tells which series have ended.
 func (o *outputs) Append(_ storage.SeriesRef, ls labels.Labels, _, t int64, v float64, _ *histogram.Histogram, fh *histogram.FloatHistogram, _ storage.AOptions) (storage.SeriesRef, error) {
 	o.overlay.put(ls, point{t, v, fh})
 	if value.IsStaleNaN(v) && fh == nil {

@@ -13,8 +13,8 @@ import (
 	"github.com/prometheus/prometheus/util/annotations"
 )
 
-// overlay shows the rules of a tenant what was recorded lately, before it has come back from the database: rules of a group
-// build on each other at the same time of evaluation. Safe for concurrent use.
+// overlay shows the rules of a tenant what was recorded lately, before it has come back from the database: rules of a
+// group build on each other at the same time of evaluation. Safe for concurrent use.
 type overlay struct {
 	keep int64 // ms
 

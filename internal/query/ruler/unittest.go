@@ -103,9 +103,9 @@ func (t *startTime) UnmarshalYAML(node *yaml.Node) error {
 	return nil
 }
 
-// Test runs files of unit tests in promtool's format against the rule files they name, writes the outcome to out, and returns
-// the exit code that promtool would: 1 when anything failed. Samples are Prometheus' own here, and so are the engine and the
-// storage: a counter is cumulative, whatever it would be in Vigie.
+// Test runs files of unit tests in promtool's format against the rule files they name, writes the outcome to out, and
+// returns the exit code that promtool would: 1 when anything failed. Samples are Prometheus' own here, and so are the
+// engine and the storage: a counter is cumulative, whatever it would be in Vigie.
 func Test(files []string, out io.Writer) (code int) {
 	for _, path := range files {
 		fmt.Fprintln(out, "Testing", path)
@@ -156,7 +156,8 @@ func testOne(path string) (problems []Problem) {
 	return problems
 }
 
-// expand resolves patterns of files, relative ones from dir, or from where the process runs when dir is "". A name without a pattern has to exist.
+// expand resolves patterns of files, relative ones from dir, or from where the process runs when dir is "". A name
+// without a pattern has to exist.
 func expand(patterns []string, dir string) (files []string, err error) {
 	for _, pattern := range patterns {
 		if dir != "" && !filepath.IsAbs(pattern) {
@@ -272,7 +273,8 @@ func (t *unitTest) load(interval time.Duration) error {
 	return nil
 }
 
-// evaluate runs all groups from the start to the last time asked for, and compares alerts on the way. False: a rule failed.
+// evaluate runs all groups from the start to the last time asked for, and compares alerts on the way. False: a rule
+// failed.
 func (t *unitTest) evaluate() bool {
 	start := t.start()
 	var last model.Duration

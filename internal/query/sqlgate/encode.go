@@ -17,8 +17,8 @@ import (
 	"github.com/pierrec/lz4/v4"
 )
 
-// encoder compresses an answer as it comes. Answers leave ClickHouse plain: an error at the end of one could not be scrubbed
-// in what is compressed.
+// encoder compresses an answer as it comes. Answers leave ClickHouse plain: an error at the end of one could not be
+// scrubbed in what is compressed.
 type encoder interface {
 	io.Writer
 	Flush() error // what was written can be read from here on
@@ -129,7 +129,8 @@ func (f *frames) Write(p []byte) (int, error) {
 func (*frames) Flush() error { return nil }
 func (*frames) Close() error { return nil }
 
-// frame is a block of ClickHouse's own compression: LZ4 behind a checksum and two sizes. It is written over out, where there is room.
+// frame is a block of ClickHouse's own compression: LZ4 behind a checksum and two sizes. It is written over out, where
+// there is room.
 func frame(out, plain []byte) []byte {
 	size := checksumSize + headerSize + lz4.CompressBlockBound(len(plain))
 	out = slices.Grow(out[:0], size)[:size]

@@ -30,8 +30,8 @@ func (c *counter) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// Answers of many clients at once, long ones, short ones and those that break off, are each what was written, in every encoding:
-// encoders are used again.
+// Answers of many clients at once, long ones, short ones and those that break off, are each what was written, in every
+// encoding: encoders are used again.
 func TestEncodersAreUsedAgain(t *testing.T) {
 	decoders := map[string]func(io.Reader) (io.Reader, error){
 		"zstd":    func(r io.Reader) (io.Reader, error) { return zstd.NewReader(r) },
@@ -78,7 +78,8 @@ func TestEncodersAreUsedAgain(t *testing.T) {
 	clients.Wait()
 }
 
-// BenchmarkEncoded compresses answers of rows as of api.metrics_10s, in text and in columns, in pieces as they come from ClickHouse.
+// BenchmarkEncoded compresses answers of rows as of api.metrics_10s, in text and in columns, in pieces as they come
+// from ClickHouse.
 func BenchmarkEncoded(b *testing.B) {
 	random := rand.New(rand.NewPCG(1, 2))
 	const rows = 40_000

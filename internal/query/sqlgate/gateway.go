@@ -37,9 +37,9 @@ type Config struct {
 	MaxQuerySize units.Bytes `yaml:"max_query_size"`
 	// Database is where bare table names are looked up. Default api.
 	Database string `yaml:"database"`
-	// TenantThreads is how many threads of ClickHouse the statements of one tenant share, so that many heavy ones of one
-	// leave the processors to others: a statement that begins while n of its tenant run, itself one of them, has at most
-	// an n-th of them, but at least one, and never more than clickhouse.sql.max_threads. Default 8.
+	// TenantThreads is how many threads of ClickHouse the statements of one tenant share, so that many heavy ones of
+	// one leave the processors to others: a statement that begins while n of its tenant run, itself one of them, has at
+	// most an n-th of them, but at least one, and never more than clickhouse.sql.max_threads. Default 8.
 	TenantThreads int `yaml:"tenant_threads"`
 }
 

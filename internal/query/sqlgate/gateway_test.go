@@ -410,7 +410,8 @@ func (e endless) Read(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// A client that stops reading takes no more memory than the connection's, and no longer than its tenant's query_timeout.
+// A client that stops reading takes no more memory than the connection's, and no longer than its tenant's
+// query_timeout.
 func TestClientsThatStopReading(t *testing.T) {
 	u := &upstream{}
 	s := newGateway(t, u, func(_ *sqlgate.Config, l *tenants.Limits) {

@@ -16,8 +16,8 @@ import (
 var (
 	// used by the gateway itself.
 	used = []string{"query", "database", "user", "password", "decompress", "query_id", "compress", "enable_http_compression"}
-	// dropped: clients send them and nothing depends on it, or (buffer sizes) they would take the server's memory. What a
-	// session could keep between requests, temporary tables and settings, cannot be made here.
+	// dropped: clients send them and nothing depends on it, or (buffer sizes) they would take the server's memory. What
+	// a session could keep between requests, temporary tables and settings, cannot be made here.
 	dropped = []string{
 		"readonly", "quota_key", "cancel_http_readonly_queries_on_client_close", "buffer_size", "http_response_buffer_size",
 		"session_id", "session_timeout", "session_check", "close_session", "log_comment", "log_queries", "http_zlib_compression_level", "network_compression_method", "network_zstd_compression_level",
@@ -36,8 +36,8 @@ var (
 		"cast_string_to_dynamic_use_inference",
 	}
 	passedPrefixes = []string{"param_", "output_format_", "format_csv_", "format_custom_"}
-	// withheld begin like those and are not about how the answer looks: one writes a file on the server, the others name a
-	// registry elsewhere.
+	// withheld begin like those and are not about how the answer looks: one writes a file on the server, the others
+	// name a registry elsewhere.
 	withheld = []string{"output_format_schema", "output_format_avro_confluent_subject"}
 	// lowered: a client may ask for less than its tenant may use.
 	lowered = []string{"max_execution_time", "max_rows_to_read", "max_bytes_to_read", "max_result_rows", "max_memory_usage", "max_threads"}

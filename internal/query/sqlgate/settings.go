@@ -8,10 +8,10 @@ type settingsClause struct {
 	set        url.Values
 }
 
-// closingSettings finds SETTINGS a = 1, b = 'x' as the last clause of the whole statement, or the last but FORMAT, which
-// tools add to bound a query. It then means what the same settings mean as parameters of the request, and is judged as
-// those are. Any other SETTINGS, in a subquery for one, can lift what the database holds a tenant to: those are refused
-// where they stand.
+// closingSettings finds SETTINGS a = 1, b = 'x' as the last clause of the whole statement, or the last but FORMAT,
+// which tools add to bound a query. It then means what the same settings mean as parameters of the request, and is
+// judged as those are. Any other SETTINGS, in a subquery for one, can lift what the database holds a tenant to: those
+// are refused where they stand.
 func closingSettings(tokens []token) settingsClause {
 	end := len(tokens)
 	if end >= 2 && tokens[end-2].isWord("format") && tokens[end-1].kind == word {

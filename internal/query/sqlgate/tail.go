@@ -10,8 +10,9 @@ import (
 // maxTail bounds the text of an error in the middle of an answer. What is longer goes on as it is cut.
 const maxTail = 64 << 10
 
-// tail passes an answer on, and scrubs the error that ClickHouse writes at the end of one whose status has been sent: behind
-// a line __exception__ and the tag of its header X-ClickHouse-Exception-Tag, which no data can know, then again its length and the tag.
+// tail passes an answer on, and scrubs the error that ClickHouse writes at the end of one whose status has been sent:
+// behind a line __exception__ and the tag of its header X-ClickHouse-Exception-Tag, which no data can know, then again
+// its length and the tag.
 type tail struct {
 	to     io.Writer
 	scrub  func(string) string

@@ -84,8 +84,8 @@ type Frames struct {
 }
 
 // Client runs Grafana's own Prometheus client, the packages that npm has, in Node against a service. Of Grafana's user
-// interface there is nothing, and its server's part is played by client/stage.cjs: it passes calls on, and turns panels'
-// queries into query and query_range as Grafana's server does. The packages (118 MB) are fetched once.
+// interface there is nothing, and its server's part is played by client/stage.cjs: it passes calls on, and turns
+// panels' queries into query and query_range as Grafana's server does. The packages (118 MB) are fetched once.
 func Client(t testing.TB, look Look) *Seen {
 	t.Helper()
 	node, err := exec.LookPath("node")
