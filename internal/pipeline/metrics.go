@@ -59,87 +59,150 @@ type Metrics struct {
 // that nobody sees.
 func NewMetrics(reg prometheus.Registerer) *Metrics {
 	m := &Metrics{labels: make(map[string]struct{})}
-	counter := func(name, help string) prometheus.Counter {
-		c := prometheus.NewCounter(prometheus.CounterOpts{Name: "vigie_pipeline_" + name, Help: help})
-		register(reg, c)
-		return c
-	}
-	vector := func(name, help string, labels ...string) *prometheus.CounterVec {
-		c := prometheus.NewCounterVec(prometheus.CounterOpts{Name: "vigie_pipeline_" + name, Help: help}, labels)
-		register(reg, c)
-		return c
-	}
-	m.records = vector("records_total", "Source records of committed epochs.", "signal")
-	m.bytes = vector("record_bytes_total", "Bytes of keys and values of source records of committed epochs.", "signal")
-	m.events = vector("events_total", "Events accumulated in committed epochs, with what OTLP histograms fan out to.", "signal")
-	m.refused = vector("refused_events_total", "Events, or records refused whole, that were dead-lettered.", "signal", "tenant", "reason")
-	m.dropped = vector("dropped_events_total", "Events dropped, by reason: a limit was reached, or (too_late) all windows of a declared rollup had passed their lateness, or (duplicate, out_of_order, invalid) a cumulative sample adds nothing to an increase.", "signal", "tenant", "reason")
-	m.late = vector("late_events_total", "Events taken although they were older than their tenant's watermark: rollups count them, windows do what their late policy says.", "signal", "tenant")
-	m.missed = vector("window_late_events_total", "Events that came after a window of a rollup had closed, by what became of them: recompute, merge, divert (the rollup's policy), or too_late (past allowed lateness: not in the window).", "signal", "tenant", "policy")
-	m.alerts = vector("alerts_total", "Alerts of the stream that began to fire, and that were resolved.", "signal", "tenant", "state")
-	m.unheard = vector("alert_missed_events_total", "Events that an alert did not take: too_late (older than all it judges), window_limit (the tenant has as many slices as open_windows allows).", "signal", "tenant", "reason")
-	m.windows = vector("windows_total", "Rows of closed windows: closed, corrected (written again whole), merged (late events, to be added), retracted (a session that has become part of another), diverted (late events beside their window).", "signal", "tenant", "outcome")
-	m.letters = counter("dead_letters_total", "Dead letters written.")
-	m.omitted = counter("dead_letters_omitted_total", "Dead letters without their original, which was too large.")
-	m.lost = vector("lost_offsets_total", "Offsets that were never read, by reason: deleted (by the broker, before they were read), skipped (the group's offset was set beyond them). Markers of transactions and aborted records among them are counted too.", "signal", "reason")
-	m.stateRecords = vector("state_records_total", "Changes of keyed state written in committed epochs, tombstones included.", "signal")
-	m.stateBytes = vector("state_bytes_total", "Bytes of keys and values of changes of keyed state written in committed epochs.", "signal")
-	m.replaced = vector("replaced_sources_total", "Times that a task whose results were of a topic that has been deleted began at the start of its namesake. What was unread of the one before is lost, and nobody knows how much that was.", "signal")
-	m.restores = vector("restores_total", "Readings of a task's state by outcome: restored, stopped (it cannot be restored, and the task waits).", "outcome")
-	for _, outcome := range []string{"restored", "stopped"} {
-		m.restores.WithLabelValues(outcome)
-	}
-	m.restoreRecords = counter("restore_records_total", "Records read to restore state.")
-	m.restoreBytes = counter("restore_bytes_total", "Bytes of keys and values read to restore state.")
-	m.restoreSeconds = histogram(reg, "restore_seconds", "From the assignment of a partition until its state is restored, or cannot be.",
-		[]float64{.01, .03, .1, .3, 1, 3, 10, 30, 100})
-	m.noTime = counter("untimed_events_total", "Events that took their record's timestamp for want of a time.")
-	m.stale = counter("stale_markers_total", "Ends of series that were skipped: those of delta points, and quantiles that are no number.")
-	m.coarse = counter("coarse_histograms_total", "Pre-aggregated histograms coarser than the sketches they were merged into.")
-	m.clamped = counter("clamped_values_total", "Values outside the range of sketches, counted in their first or last bucket.")
-	wall := vector("stage_seconds_total", "Time by stage of work.", "stage")
-	cpu := vector("stage_cpu_seconds_total", "Processor time of workers' threads by stage of work, where the system tells it.", "stage")
-	for i, name := range stageNames {
-		m.wall[i], m.cpu[i] = wall.WithLabelValues(name), cpu.WithLabelValues(name)
-	}
-	m.epochs = vector("epochs_total", "Epochs by outcome: committed, aborted (to be done again), failed (the worker started anew).", "outcome")
-	for _, outcome := range []string{"committed", "aborted", "failed"} {
-		m.epochs.WithLabelValues(outcome)
-	}
-	m.longer = counter("longer_epochs_total", "Committed epochs that went on beyond their length, as all their records were in the log before they began and more followed.")
-	m.endings = vector("epoch_ends_total", "Committed epochs with records by what ended them: "+endingsHelp+".", "cause")
-	for _, cause := range endings {
-		m.endings.WithLabelValues(string(cause))
-	}
-	m.rows = vector("rows_total", "Rows of committed result blocks.", "table")
-	m.blocks = vector("blocks_total", "Committed result blocks; each becomes one INSERT.", "table")
-	m.held = prometheus.NewGauge(prometheus.GaugeOpts{Name: "vigie_pipeline_progress_held_partitions",
-		Help: "Partitions whose progress is not published yet, as results of their last worker are not stored. PromQL waits at what was published before."})
-	register(reg, m.held)
-	m.unsettled = counter("progress_unsettled_total", "Times that progress of a partition was published although results of its last worker were not stored within progress_hold.")
-	m.starts = counter("worker_starts_total", "Sessions opened.")
-	m.failures = counter("worker_failures_total", "Sessions that could not be opened or ended with an error.")
-	m.epochSeconds = histogram(reg, "epoch_seconds", "From the first record of an epoch to its commit.",
-		[]float64{.1, .25, .5, 1, 2, 3, 5, 7.5, 10, 20})
-	m.epochRows = histogram(reg, "epoch_rows", "Rollup and series rows of an epoch.",
-		[]float64{1, 10, 100, 1000, 3000, 10_000, 30_000, 100_000, 300_000})
-	register(reg, (*gauges)(m))
+	r := registry{reg}
+	m.ofEvents(r)
+	m.ofState(r)
+	m.ofEpochs(r)
+	m.ofResults(r)
+	r.register((*gauges)(m))
 	return m
 }
 
-func histogram(reg prometheus.Registerer, name, help string, buckets []float64) prometheus.Histogram {
+// ofEvents makes the metrics of what comes in, and of what becomes of it.
+func (m *Metrics) ofEvents(r registry) {
+	m.records = r.vector("records_total", "Source records of committed epochs.", "signal")
+	m.bytes = r.vector("record_bytes_total", "Bytes of keys and values of source records of committed epochs.", "signal")
+	m.events = r.vector("events_total", "Events accumulated in committed epochs, with what OTLP histograms fan out to.", "signal")
+	m.refused = r.vector("refused_events_total",
+		"Events, or records refused whole, that were dead-lettered.", "signal", "tenant", "reason")
+	m.dropped = r.vector("dropped_events_total",
+		"Events dropped, by reason: a limit was reached, or (too_late) all windows of "+
+			"a declared rollup had passed their lateness, or (duplicate, out_of_order, "+
+			"invalid) a cumulative sample adds nothing to an increase.", "signal", "tenant", "reason")
+	m.late = r.vector("late_events_total",
+		"Events taken although they were older than their tenant's watermark: rollups count "+
+			"them, windows do what their late policy says.", "signal", "tenant")
+	m.missed = r.vector("window_late_events_total",
+		"Events that came after a window of a rollup had closed, by what became of "+
+			"them: recompute, merge, divert (the rollup's policy), or too_late (past "+
+			"allowed lateness: not in the window).", "signal", "tenant", "policy")
+	m.alerts = r.vector("alerts_total",
+		"Alerts of the stream that began to fire, and that were resolved.", "signal", "tenant", "state")
+	m.unheard = r.vector("alert_missed_events_total",
+		"Events that an alert did not take: too_late (older than all it judges), "+
+			"window_limit (the tenant has as many slices as open_windows allows).", "signal", "tenant", "reason")
+	m.windows = r.vector("windows_total",
+		"Rows of closed windows: closed, corrected (written again whole), merged "+
+			"(late events, to be added), retracted (a session that has become part of "+
+			"another), diverted (late events beside their window).", "signal", "tenant", "outcome")
+	m.letters = r.counter("dead_letters_total", "Dead letters written.")
+	m.omitted = r.counter("dead_letters_omitted_total", "Dead letters without their original, which was too large.")
+	m.lost = r.vector("lost_offsets_total",
+		"Offsets that were never read, by reason: deleted (by the broker, before they were "+
+			"read), skipped (the group's offset was set beyond them). Markers of transactions and "+
+			"aborted records among them are counted too.", "signal", "reason")
+	m.noTime = r.counter("untimed_events_total", "Events that took their record's timestamp for want of a time.")
+	m.stale = r.counter("stale_markers_total",
+		"Ends of series that were skipped: those of delta points, and quantiles that are no number.")
+	m.coarse = r.counter("coarse_histograms_total", "Pre-aggregated histograms coarser than the sketches they were merged into.")
+	m.clamped = r.counter("clamped_values_total", "Values outside the range of sketches, counted in their first or last bucket.")
+}
+
+// ofState makes those of keyed state, and of its restoring.
+func (m *Metrics) ofState(r registry) {
+	m.stateRecords = r.vector("state_records_total",
+		"Changes of keyed state written in committed epochs, tombstones included.", "signal")
+	m.stateBytes = r.vector("state_bytes_total",
+		"Bytes of keys and values of changes of keyed state written in committed epochs.", "signal")
+	m.replaced = r.vector("replaced_sources_total",
+		"Times that a task whose results were of a topic that has been deleted began at the start of its "+
+			"namesake. What was unread of the one before is lost, and nobody knows how much that was.", "signal")
+	m.restores = r.vector("restores_total",
+		"Readings of a task's state by outcome: restored, stopped (it cannot be restored, and the task "+
+			"waits).", "outcome")
+	for _, outcome := range []string{"restored", "stopped"} {
+		m.restores.WithLabelValues(outcome)
+	}
+	m.restoreRecords = r.counter("restore_records_total", "Records read to restore state.")
+	m.restoreBytes = r.counter("restore_bytes_total", "Bytes of keys and values read to restore state.")
+	m.restoreSeconds = r.histogram("restore_seconds",
+		"From the assignment of a partition until its state is restored, or cannot be.",
+		[]float64{.01, .03, .1, .3, 1, 3, 10, 30, 100})
+}
+
+// ofEpochs makes those of workers and their epochs.
+func (m *Metrics) ofEpochs(r registry) {
+	wall := r.vector("stage_seconds_total", "Time by stage of work.", "stage")
+	cpu := r.vector("stage_cpu_seconds_total",
+		"Processor time of workers' threads by stage of work, where the system tells it.", "stage")
+	for i, name := range stageNames {
+		m.wall[i], m.cpu[i] = wall.WithLabelValues(name), cpu.WithLabelValues(name)
+	}
+	m.epochs = r.vector("epochs_total",
+		"Epochs by outcome: committed, aborted (to be done again), failed (the worker started anew).", "outcome")
+	for _, outcome := range []string{"committed", "aborted", "failed"} {
+		m.epochs.WithLabelValues(outcome)
+	}
+	m.longer = r.counter("longer_epochs_total",
+		"Committed epochs that went on beyond their length, as all their records were in the log before they began "+
+			"and more followed.")
+	m.endings = r.vector("epoch_ends_total", "Committed epochs with records by what ended them: "+endingsHelp+".", "cause")
+	for _, cause := range endings {
+		m.endings.WithLabelValues(string(cause))
+	}
+	m.starts = r.counter("worker_starts_total", "Sessions opened.")
+	m.failures = r.counter("worker_failures_total", "Sessions that could not be opened or ended with an error.")
+	m.epochSeconds = r.histogram("epoch_seconds", "From the first record of an epoch to its commit.",
+		[]float64{.1, .25, .5, 1, 2, 3, 5, 7.5, 10, 20})
+	m.epochRows = r.histogram("epoch_rows", "Rollup and series rows of an epoch.",
+		[]float64{1, 10, 100, 1000, 3000, 10_000, 30_000, 100_000, 300_000})
+}
+
+// ofResults makes those of what epochs write.
+func (m *Metrics) ofResults(r registry) {
+	m.rows = r.vector("rows_total", "Rows of committed result blocks.", "table")
+	m.blocks = r.vector("blocks_total", "Committed result blocks; each becomes one INSERT.", "table")
+	m.held = prometheus.NewGauge(prometheus.GaugeOpts{
+		Name: "vigie_pipeline_progress_held_partitions",
+		Help: "Partitions whose progress is not published yet, as results of their last worker are not stored. " +
+			"PromQL waits at what was published before.",
+	})
+	r.register(m.held)
+	m.unsettled = r.counter("progress_unsettled_total",
+		"Times that progress of a partition was published although results of its last worker were not stored within "+
+			"progress_hold.")
+}
+
+// registry makes the metrics of package pipeline.
+type registry struct {
+	to prometheus.Registerer // nil: nobody sees them
+}
+
+func (r registry) register(c prometheus.Collector) {
+	if r.to != nil {
+		r.to.MustRegister(c)
+	}
+}
+
+func (r registry) counter(name, help string) prometheus.Counter {
+	c := prometheus.NewCounter(prometheus.CounterOpts{Name: "vigie_pipeline_" + name, Help: help})
+	r.register(c)
+	return c
+}
+
+func (r registry) vector(name, help string, labels ...string) *prometheus.CounterVec {
+	c := prometheus.NewCounterVec(prometheus.CounterOpts{Name: "vigie_pipeline_" + name, Help: help}, labels)
+	r.register(c)
+	return c
+}
+
+func (r registry) histogram(name, help string, buckets []float64) prometheus.Histogram {
 	h := prometheus.NewHistogram(prometheus.HistogramOpts{
 		Name: "vigie_pipeline_" + name, Help: help, Buckets: buckets,
 		NativeHistogramBucketFactor: 1.1, NativeHistogramMaxBucketNumber: 100, NativeHistogramMinResetDuration: time.Hour,
 	})
-	register(reg, h)
+	r.register(h)
 	return h
-}
-
-func register(reg prometheus.Registerer, c prometheus.Collector) {
-	if reg != nil {
-		reg.MustRegister(c)
-	}
 }
 
 // tenantLabel bounds the values of the label tenant: first come, first named.
@@ -215,117 +278,4 @@ func (m *Metrics) leave(w *Worker) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.workers = slices.DeleteFunc(m.workers, func(o *Worker) bool { return o == w })
-}
-
-// gauges are what the running workers' topologies say.
-type gauges Metrics
-
-var (
-	seriesDesc = prometheus.NewDesc("vigie_pipeline_active_series",
-		"Active series of the tenants with the most; tenant _other is the sum of the others.", []string{"tenant"}, nil)
-	watermarkDesc = prometheus.NewDesc("vigie_pipeline_watermark_lag_seconds",
-		"How far behind processing time the watermark is, at most over partitions, of the tenants that send and lag most.", []string{"tenant"}, nil)
-	lagDesc = prometheus.NewDesc("vigie_pipeline_lag_records",
-		"Records of a partition that have not been polled.", []string{"topic", "partition"}, nil)
-	usedDesc = prometheus.NewDesc("vigie_pipeline_limit_used",
-		"What tenants that send have used of a limit, of those nearest to it: rates over all partitions of this process, an average second of the fullest recent window; others in the partition with the most.", []string{"signal", "tenant", "limit"}, nil)
-	mostDesc = prometheus.NewDesc("vigie_pipeline_limit",
-		"The limit in force, of each vigie_pipeline_limit_used.", []string{"signal", "tenant", "limit"}, nil)
-	tasksDesc = prometheus.NewDesc("vigie_pipeline_tasks",
-		"Partitions that workers own.", nil, nil)
-	statesDesc = prometheus.NewDesc("vigie_pipeline_task_states",
-		"Partitions that workers own by state of their task: running, restoring (it reads its state), stopped (its state cannot be restored; /topology says why).", []string{"state"}, nil)
-	keysDesc = prometheus.NewDesc("vigie_pipeline_state_keys",
-		"Keys of state of running tasks.", []string{"topic"}, nil)
-	sizeDesc = prometheus.NewDesc("vigie_pipeline_state_size_bytes",
-		"Bytes of the keys of state of running tasks and of their values.", []string{"topic"}, nil)
-	lengthDesc = prometheus.NewDesc("vigie_pipeline_epoch_target_seconds",
-		"Length that a worker's next epoch aims at.", []string{"slot"}, nil)
-)
-
-// Describe implements prometheus.Collector.
-func (g *gauges) Describe(out chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{seriesDesc, watermarkDesc, lagDesc, usedDesc, mostDesc, tasksDesc, statesDesc, keysDesc, sizeDesc, lengthDesc} {
-		out <- d
-	}
-}
-
-// Collect implements prometheus.Collector.
-func (g *gauges) Collect(out chan<- prometheus.Metric) {
-	g.mu.Lock()
-	workers := slices.Clone(g.workers)
-	g.mu.Unlock()
-	gauge := func(d *prometheus.Desc, v float64, labels ...string) {
-		out <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v, labels...)
-	}
-	tenants, lags := make(map[string]TenantTopology), make(map[string]time.Duration)
-	limits := make(map[limitKey]LimitTopology)
-	tasks, keys, sizes := 0, make(map[string]int), make(map[string]int64)
-	states := map[string]int{TaskRunning: 0, TaskRestoring: 0, TaskStopped: 0}
-	for _, w := range workers {
-		t := w.Topology()
-		gauge(lengthDesc, t.EpochTarget.Seconds(), slotName(t.Slot))
-		tasks += len(t.Tasks)
-		for i := range t.Tasks {
-			gauge(lagDesc, float64(t.Tasks[i].Lag), t.Tasks[i].Topic, slotName(int(t.Tasks[i].Partition)))
-			states[t.Tasks[i].State]++
-			keys[t.Tasks[i].Topic] += t.Tasks[i].StateKeys
-			sizes[t.Tasks[i].Topic] += t.Tasks[i].StateBytes
-			sumTenants(tenants, &t.Tasks[i])
-			sumLimits(limits, &t.Tasks[i])
-			for _, tenant := range t.Tasks[i].Lagging {
-				lags[tenant.Tenant] = max(lags[tenant.Tenant], tenant.Lag)
-			}
-		}
-	}
-	gauge(tasksDesc, float64(tasks))
-	for state, n := range states {
-		gauge(statesDesc, float64(n), state)
-	}
-	for topic, n := range keys {
-		gauge(keysDesc, float64(n), topic)
-		gauge(sizeDesc, float64(sizes[topic]), topic)
-	}
-	for _, tenant := range mostLagging(lags) {
-		gauge(watermarkDesc, tenant.Lag.Seconds(), tenant.Tenant)
-	}
-	for key, l := range limits {
-		gauge(usedDesc, float64(l.Used), key.signal, key.tenant, key.limit)
-		gauge(mostDesc, float64(l.Most), key.signal, key.tenant, key.limit)
-	}
-	top := make([]TenantTopology, 0, len(tenants))
-	for _, tenant := range tenants {
-		top = append(top, tenant)
-	}
-	slices.SortFunc(top, compareTenants)
-	others := 0
-	for i, tenant := range top {
-		if i >= topTenants || tenant.Tenant == otherTenant {
-			others += tenant.Series
-			continue
-		}
-		gauge(seriesDesc, float64(tenant.Series), tenant.Tenant)
-	}
-	gauge(seriesDesc, float64(others), otherTenant)
-}
-
-func mostLagging(lags map[string]time.Duration) []TenantTopology {
-	rows := make([]TenantTopology, 0, len(lags))
-	for tenant, lag := range lags {
-		rows = append(rows, TenantTopology{Tenant: tenant, Lag: lag})
-	}
-	return topOf(rows, compareLags)
-}
-
-func sumTenants(into map[string]TenantTopology, task *TaskTopology) {
-	add := func(t TenantTopology) {
-		sum := into[t.Tenant]
-		sum.Tenant = t.Tenant
-		sum.Series += t.Series
-		into[t.Tenant] = sum
-	}
-	for _, t := range task.Top {
-		add(t)
-	}
-	add(TenantTopology{Tenant: otherTenant, Series: task.OtherSeries})
 }

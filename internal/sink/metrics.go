@@ -41,28 +41,36 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 		}, labels)
 	}
 	m := &Metrics{
-		rows:     counter("vigie_sink_rows_total", "Rows stored, including those ClickHouse dropped as duplicates.", "table"),
-		blocks:   counter("vigie_sink_blocks_total", "Blocks stored: one INSERT each.", "table"),
-		bytes:    counter("vigie_sink_bytes_total", "Bytes of stored blocks.", "table"),
-		failures: counter("vigie_sink_insert_failures_total", "Inserts that did not succeed, by what follows: retry or refused.", "table", "class"),
-		seconds:  histogram("vigie_sink_insert_seconds", "Time of one successful INSERT.", "table"),
-		freshness: histogram("vigie_sink_freshness_seconds", "Age of what became queryable: at the end of an INSERT, since the newest event "+
-			"of the block (from=\"event\") or, when the record does not say it, since its epoch was produced (from=\"epoch\").", "table", "from"),
+		rows:   counter("vigie_sink_rows_total", "Rows stored, including those ClickHouse dropped as duplicates.", "table"),
+		blocks: counter("vigie_sink_blocks_total", "Blocks stored: one INSERT each.", "table"),
+		bytes:  counter("vigie_sink_bytes_total", "Bytes of stored blocks.", "table"),
+		failures: counter("vigie_sink_insert_failures_total",
+			"Inserts that did not succeed, by what follows: retry or refused.", "table", "class"),
+		seconds: histogram("vigie_sink_insert_seconds", "Time of one successful INSERT.", "table"),
+		freshness: histogram("vigie_sink_freshness_seconds",
+			"Age of what became queryable: at the end of an INSERT, since the newest event "+
+				"of the block (from=\"event\") or, when the record does not say it, since its epoch was produced (from=\"epoch\").", "table", "from"),
 		lag: prometheus.NewGaugeVec(prometheus.GaugeOpts{
 			Name: "vigie_sink_lag_records", Help: "Result records readable and not yet stored, per results partition of this process.",
 		}, []string{"partition"}),
 		parked: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "vigie_sink_parked_total", Help: "Result records refused for their content and parked. Alarm on any increase.",
 		}),
-		parkedLast: gauge("vigie_sink_parked_last_timestamp_seconds", "When this process last parked a record, Unix seconds; 0 when never."),
-		stalled:    gauge("vigie_sink_stalled_partitions", "Partitions that wait for an insert or a parking that does not succeed. Alarm when above 0 for minutes."),
-		suspicious: gauge("vigie_sink_refusing", "1 when stream.inserts.park_limit blocks in a row were refused: the server is at fault, nothing more is parked. Alarm at 1."),
-		buffered:   gauge("vigie_sink_buffered_bytes", "Bytes of result records held in memory."),
-		deduplicated: counter("vigie_sink_deduplicated_blocks_total", "Blocks that a ClickHouse server dropped because it had them, whoever sent them, since this "+
-			"process watches it; a result block counts once for each table behind it.", "server"),
+		parkedLast: gauge("vigie_sink_parked_last_timestamp_seconds",
+			"When this process last parked a record, Unix seconds; 0 when never."),
+		stalled: gauge("vigie_sink_stalled_partitions",
+			"Partitions that wait for an insert or a parking that does not succeed. Alarm when above 0 for minutes."),
+		suspicious: gauge("vigie_sink_refusing",
+			"1 when stream.inserts.park_limit blocks in a row were refused: the server is at fault, nothing more is "+
+				"parked. Alarm at 1."),
+		buffered: gauge("vigie_sink_buffered_bytes", "Bytes of result records held in memory."),
+		deduplicated: counter("vigie_sink_deduplicated_blocks_total",
+			"Blocks that a ClickHouse server dropped because it had them, whoever sent them, since this "+
+				"process watches it; a result block counts once for each table behind it.", "server"),
 		duplicates: make(map[string]uint64),
 	}
-	reg.MustRegister(m.rows, m.blocks, m.bytes, m.failures, m.seconds, m.freshness, m.lag, m.parked, m.parkedLast, m.stalled, m.suspicious, m.buffered, m.deduplicated)
+	reg.MustRegister(m.rows, m.blocks, m.bytes, m.failures, m.seconds, m.freshness, m.lag, m.parked, m.parkedLast,
+		m.stalled, m.suspicious, m.buffered, m.deduplicated)
 	return m
 }
 
