@@ -1,13 +1,11 @@
 package pipeline
 
 import (
-	"bytes"
 	"encoding/binary"
 	"fmt"
 	"math"
 	"math/rand/v2"
 	"reflect"
-	"slices"
 	"testing"
 	"time"
 
@@ -104,13 +102,7 @@ func TestKnownEventsChangeNothing(t *testing.T) {
 			records := repeating(r, now)
 			for len(records) > 0 {
 				n := min(1+r.IntN(100), len(records))
-				known.Step(&Chunk{Signal: events.Metrics, Records: records[:n]}, now.UnixMilli())
-				for i := range n {
-					for _, tn := range plain.tenants {
-						tn.repeats = events.NewRepeats(1, 1)
-					}
-					plain.Step(&Chunk{Signal: events.Metrics, Records: records[i : i+1]}, now.UnixMilli())
-				}
+				stepBoth(known, plain, records[:n], now)
 				records = records[n:]
 			}
 			if r.IntN(4) == 0 {
@@ -121,14 +113,8 @@ func TestKnownEventsChangeNothing(t *testing.T) {
 			a, b := NewOutputs(&cfg), NewOutputs(&cfg)
 			known.Drain(a, now.UnixMilli())
 			plain.Drain(b, now.UnixMilli())
-			if !reflect.DeepEqual(a.Rollups, b.Rollups) || !reflect.DeepEqual(a.Series, b.Series) || !reflect.DeepEqual(a.Windows.Blocks, b.Windows.Blocks) ||
-				!reflect.DeepEqual(a.State, b.State) || !reflect.DeepEqual(a.Limits, b.Limits) || !slices.Equal(a.LetterRows, b.LetterRows) || !reflect.DeepEqual(a.Tally, b.Tally) || len(a.Letters) != len(b.Letters) {
-				t.Fatalf("seed %d, epoch %d: outputs differ", seed, epoch)
-			}
-			for i := range a.Letters {
-				if !bytes.Equal(a.Letters[i].Value, b.Letters[i].Value) {
-					t.Fatalf("seed %d, epoch %d: dead letter %d differs", seed, epoch, i)
-				}
+			if what := differs(a, b); what != "" {
+				t.Fatalf("seed %d, epoch %d: %s differ", seed, epoch, what)
 			}
 			known.Committed(false)
 			plain.Committed(false)
@@ -166,13 +152,7 @@ func TestKnownBeyondTheLimitChangesNothing(t *testing.T) {
 		for epoch := range 12 {
 			for records := repeating(r, now); len(records) > 0; {
 				n := min(1+r.IntN(100), len(records))
-				knowing.Step(&Chunk{Signal: events.Metrics, Records: records[:n]}, now.UnixMilli())
-				for i := range n {
-					for _, tn := range plain.tenants {
-						tn.repeats = events.NewRepeats(1, 1)
-					}
-					plain.Step(&Chunk{Signal: events.Metrics, Records: records[i : i+1]}, now.UnixMilli())
-				}
+				stepBoth(knowing, plain, records[:n], now)
 				records = records[n:]
 			}
 			for _, tn := range knowing.tenants {
@@ -184,8 +164,8 @@ func TestKnownBeyondTheLimitChangesNothing(t *testing.T) {
 			a, b := NewOutputs(&cfg), NewOutputs(&cfg)
 			knowing.Drain(a, now.UnixMilli())
 			plain.Drain(b, now.UnixMilli())
-			if !reflect.DeepEqual(a.Rollups, b.Rollups) || !reflect.DeepEqual(a.Series, b.Series) || !reflect.DeepEqual(a.Limits, b.Limits) || !reflect.DeepEqual(a.Tally, b.Tally) {
-				t.Fatalf("seed %d, epoch %d: outputs differ:\n%+v\n%+v", seed, epoch, a.Tally, b.Tally)
+			if what := differs(a, b); what != "" {
+				t.Fatalf("seed %d, epoch %d: %s differ:\n%+v\n%+v", seed, epoch, what, a.Tally, b.Tally)
 			}
 			knowing.Committed(false)
 			plain.Committed(false)
@@ -195,6 +175,34 @@ func TestKnownBeyondTheLimitChangesNothing(t *testing.T) {
 	if known < 1000 {
 		t.Errorf("got %d events beyond the limit known, want many", known)
 	}
+}
+
+// stepBoth gives two tasks the same records. plain is made to forget what it knows of events before each of them.
+func stepBoth(knowing, plain *Task, records []Record, now time.Time) {
+	knowing.Step(&Chunk{Signal: events.Metrics, Records: records}, now.UnixMilli())
+	for i := range records {
+		for _, tn := range plain.tenants {
+			tn.repeats = events.NewRepeats(1, 1)
+		}
+		plain.Step(&Chunk{Signal: events.Metrics, Records: records[i : i+1]}, now.UnixMilli())
+	}
+}
+
+// differs names what of two outputs is not equal.
+func differs(a, b *Outputs) string {
+	for _, part := range []struct {
+		name string
+		a, b any
+	}{
+		{"rollups", a.Rollups, b.Rollups}, {"series", a.Series, b.Series}, {"windows", a.Windows.Blocks, b.Windows.Blocks},
+		{"changes of state", a.State, b.State}, {"dead letters", a.Letters, b.Letters},
+		{"rows of dead letters", a.LetterRows, b.LetterRows}, {"limits", a.Limits, b.Limits}, {"tallies", a.Tally, b.Tally},
+	} {
+		if !reflect.DeepEqual(part.a, part.b) {
+			return part.name
+		}
+	}
+	return ""
 }
 
 // knowsTotals says whether a request of totals is known to the last of them, as one of ten.
