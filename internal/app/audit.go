@@ -23,7 +23,8 @@ type AuditRequest struct {
 
 // AuditResults compares result records with what ClickHouse holds, table by table, and puts back what is missing when
 // it is asked to. found is called for every table: of what is missing, or was and has been put back.
-func AuditResults(ctx context.Context, cfg config.Config, of AuditRequest, log *slog.Logger, found func(table string, a verify.Audited)) error {
+func AuditResults(ctx context.Context, cfg config.Config, of AuditRequest, log *slog.Logger,
+	found func(table string, a verify.Audited)) error {
 	client, err := readyClickHouse(ctx, &cfg)
 	if err != nil {
 		return err
@@ -37,14 +38,16 @@ func AuditResults(ctx context.Context, cfg config.Config, of AuditRequest, log *
 	}
 	for _, table := range of.Tables {
 		asked := verify.AuditConfig{
-			Table: table, Since: of.Since, Now: time.Now(), MaxFuture: cfg.Stream.MaxFuture, WatermarkDelay: cfg.Stream.WatermarkDelay,
-			Decode: clickhouse.Decoder{}.DecodeAmounts, Replaced: replaced,
+			Table: table, Since: of.Since, Now: time.Now(), MaxFuture: cfg.Stream.MaxFuture,
+			WatermarkDelay: cfg.Stream.WatermarkDelay,
+			Decode:         clickhouse.Decoder{}.DecodeAmounts, Replaced: replaced,
 		}
 		var audited verify.Audited
 		if of.Repair {
 			audited, err = verify.Repair(ctx, asked, results, store, clickhouse.NewRepairer(client, clickhouse.RepairPatience))
 			for _, m := range audited.Missing[:audited.Repaired] {
-				log.Warn("result block repaired", "table", table.Name, "partition", m.Partition, "offset", m.Offset, "rows", m.Rows)
+				log.Warn("result block repaired", "table", table.Name, "partition", m.Partition,
+					"offset", m.Offset, "rows", m.Rows)
 			}
 		} else {
 			audited, err = verify.Audit(ctx, asked, results, store)

@@ -21,7 +21,8 @@ func NewChecks(check string, reg prometheus.Registerer) *Checks {
 	c := &Checks{
 		check: check, reg: prometheus.NewRegistry(),
 		differences: prometheus.NewGaugeVec(prometheus.GaugeOpts{
-			Name: "vigie_check_differences", Help: "What the last run found wrong and left so: of vigie verify rows that differ, of vigie audit blocks that are missing.",
+			Name: "vigie_check_differences",
+			Help: "What the last run found wrong and left so: of vigie verify rows that differ, of vigie audit blocks that are missing.",
 		}, []string{"check", "topic", "table"}),
 		ended: prometheus.NewGaugeVec(prometheus.GaugeOpts{
 			Name: "vigie_check_timestamp_seconds", Help: "When the last run ended that came to a result, Unix seconds.",

@@ -45,10 +45,12 @@ func newReloader(cfg config.Config, p *Process, listener net.Addr) (*reloader, e
 	r := &reloader{
 		limits: tenants.NewLive(cfg.Tenants), keys: keys, read: p.Reread, log: p.Log, current: cfg,
 		success: prometheus.NewGauge(prometheus.GaugeOpts{
-			Name: "vigie_config_last_reload_successful", Help: "1 when the last reload of the configuration was taken over, 0 when it was refused.",
+			Name: "vigie_config_last_reload_successful",
+			Help: "1 when the last reload of the configuration was taken over, 0 when it was refused.",
 		}),
 		at: prometheus.NewGauge(prometheus.GaugeOpts{
-			Name: "vigie_config_last_reload_success_timestamp_seconds", Help: "When the configuration that holds was read, Unix seconds.",
+			Name: "vigie_config_last_reload_success_timestamp_seconds",
+			Help: "When the configuration that holds was read, Unix seconds.",
 		}),
 	}
 	p.Registry.MustRegister(r.success, r.at)

@@ -151,7 +151,8 @@ func runRules(ctx context.Context, cfg kafka.Config, r *ruler.Ruler, log *slog.L
 	}()
 	defer func() { <-following }()
 	sessions(ctx, rulesRetryMin, rulesRetryMax, func() error {
-		return kafka.RunRuleShards(ctx, cfg, log, func(ctx context.Context, shard *kafka.RuleShard) error { return r.RunShard(ctx, shard) })
+		return kafka.RunRuleShards(ctx, cfg, log,
+			func(ctx context.Context, shard *kafka.RuleShard) error { return r.RunShard(ctx, shard) })
 	}, func(err error, wait time.Duration) {
 		log.Error("rules are not evaluated; joining the group again", "err", err, "retry_in", wait)
 	})

@@ -7,7 +7,8 @@ import (
 
 // sessions calls once again and again until ctx ends, with pauses between shortest and longest that double while
 // sessions are shorter than the longest. failed is told why one ended, and how long the pause is.
-func sessions(ctx context.Context, shortest, longest time.Duration, once func() error, failed func(err error, wait time.Duration)) {
+func sessions(ctx context.Context, shortest, longest time.Duration, once func() error,
+	failed func(err error, wait time.Duration)) {
 	for wait := shortest; ctx.Err() == nil; wait = min(2*wait, longest) {
 		began := time.Now()
 		err := once()

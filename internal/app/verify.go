@@ -30,7 +30,8 @@ type Verification struct {
 
 // Verify counts the records of a source topic again and compares with ClickHouse; report is called for every
 // difference.
-func Verify(ctx context.Context, cfg config.Config, of Verification, log *slog.Logger, report func(verify.Difference)) (verify.Summary, error) {
+func Verify(ctx context.Context, cfg config.Config, of Verification, log *slog.Logger,
+	report func(verify.Difference)) (verify.Summary, error) {
 	var signal events.Signal
 	if of.Topic != "" {
 		var err error
@@ -82,7 +83,8 @@ func Verify(ctx context.Context, cfg config.Config, of Verification, log *slog.L
 }
 
 // recountFiles adds the files of a job to what is counted.
-func recountFiles(ctx context.Context, cfg *config.Config, of *Verification, what *verify.Config, loaded *clickhouse.Backfill) error {
+func recountFiles(ctx context.Context, cfg *config.Config, of *Verification, what *verify.Config,
+	loaded *clickhouse.Backfill) error {
 	job := backfillOf(cfg, backfill.Config{Job: of.Job, Patterns: of.Files})
 	files, err := backfill.NewRecount(ctx, job, loaded)
 	if err != nil {

@@ -89,7 +89,8 @@ func (a *Authenticator) Tenant(r *http.Request, role Role) (tenants.ID, error) {
 	}
 	plain, ok := credential(r)
 	if !ok {
-		return "", fmt.Errorf("%w: want `Authorization: Bearer %s…`, or the key as basic auth password", ErrUnauthenticated, KeyPrefix)
+		return "", fmt.Errorf("%w: want `Authorization: Bearer %s…`, or the key as basic auth password",
+			ErrUnauthenticated, KeyPrefix)
 	}
 	key, ok := a.lookup(plain)
 	if !ok {
@@ -122,7 +123,8 @@ func credential(r *http.Request) (string, bool) {
 // shows in Origin and Host, the proxy in its forwarding headers.
 func (a *Authenticator) loopbackTenant(r *http.Request, role Role) (tenants.ID, error) {
 	if a.anonymous == "" || role == Admin || !a.fromThisMachine(r) {
-		return "", fmt.Errorf("%w: want `Authorization: Bearer %s…`, or the key as basic auth password", ErrUnauthenticated, KeyPrefix)
+		return "", fmt.Errorf("%w: want `Authorization: Bearer %s…`, or the key as basic auth password",
+			ErrUnauthenticated, KeyPrefix)
 	}
 	return a.anonymous, nil
 }

@@ -77,7 +77,8 @@ func (k *Key) digest() ([digestSize]byte, error) {
 	}
 	raw, err := hex.DecodeString(k.SHA256)
 	if err != nil || len(raw) != len(digest) {
-		return digest, fmt.Errorf("sha256: want %d hex digits (see `vigie keys new`), got %d characters", 2*len(digest), len(k.SHA256))
+		return digest, fmt.Errorf("sha256: want %d hex digits (see `vigie keys new`), got %d characters",
+			2*len(digest), len(k.SHA256))
 	}
 	return [digestSize]byte(raw), nil
 }

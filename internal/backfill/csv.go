@@ -205,7 +205,8 @@ func (w *csvWriter) row(dst []byte, row []string) []byte {
 // appendCell appends a number as it stands. Other texts are left to the decoder: it takes moments, and refuses NaN by
 // its name.
 func appendCell(dst []byte, text string) []byte {
-	if c := text[len(text)-1]; (text[0] == '-' || text[0] >= '0' && text[0] <= '9') && c >= '0' && c <= '9' && json.Valid([]byte(text)) {
+	if c := text[len(text)-1]; (text[0] == '-' || text[0] >= '0' && text[0] <= '9') && c >= '0' &&
+		c <= '9' && json.Valid([]byte(text)) {
 		return append(dst, text...)
 	}
 	return appendText(dst, []byte(text))

@@ -35,7 +35,8 @@ func newDirect(cfg *Config, leaves []leaf) *direct {
 	d := &direct{leaves: leaves, tenant: string(cfg.Tenant), limits: cfg.Decoder}
 	of := events.DefaultOptions()
 	for _, limit := range []struct{ own, otherwise *int }{
-		{&d.limits.MaxRecord, &of.MaxRecord}, {&d.limits.MaxLabels, &of.MaxLabels}, {&d.limits.MaxName, &of.MaxName}, {&d.limits.MaxValue, &of.MaxValue},
+		{&d.limits.MaxRecord, &of.MaxRecord}, {&d.limits.MaxLabels, &of.MaxLabels}, {&d.limits.MaxName, &of.MaxName},
+		{&d.limits.MaxValue, &of.MaxValue},
 	} {
 		if *limit.own <= 0 {
 			*limit.own = *limit.otherwise
@@ -150,7 +151,8 @@ func (d *direct) label(name string, v *parquet.Value) bool {
 // complete looks at the event as a whole.
 func (d *direct) complete() bool {
 	m := &d.m
-	if len(d.labels) > d.limits.MaxLabels || m.Name == "" || len(m.Name) > d.limits.MaxName || len(m.Unit) > d.limits.MaxName || len(m.Help) > d.limits.MaxValue {
+	if len(d.labels) > d.limits.MaxLabels || m.Name == "" || len(m.Name) > d.limits.MaxName || len(m.Unit) > d.limits.MaxName ||
+		len(m.Help) > d.limits.MaxValue {
 		return false
 	}
 	// What the event takes as JSON at most: a byte becomes six, and a label has five more.

@@ -25,7 +25,8 @@ func hoursOf(blocks []*pipeline.Rollups) []Hours {
 	})
 	var hours []Hours
 	for _, h := range single {
-		if last := len(hours) - 1; last >= 0 && hours[last].Tenant == h.Tenant && hours[last].Metric == h.Metric && hours[last].To == h.From {
+		if last := len(hours) - 1; last >= 0 && hours[last].Tenant == h.Tenant &&
+			hours[last].Metric == h.Metric && hours[last].To == h.From {
 			hours[last].To = h.To
 		} else {
 			hours = append(hours, h)

@@ -77,7 +77,8 @@ func (j *Job) fill(ctx context.Context, s *set) error {
 }
 
 func (j *Job) newFilling(ctx context.Context, s *set) (*filling, error) {
-	r := &run{Job: j, ledger: j.ledger + "#increases", file: &file{path: "increases of " + s.rollup.Name, hash: hashOf(s.name)}, cfg: pipeline.DefaultConfig()}
+	r := &run{Job: j, ledger: j.ledger + "#increases", file: &file{path: "increases of " + s.rollup.Name, hash: hashOf(s.name)},
+		cfg: pipeline.DefaultConfig()}
 	if s.rollup.Window == nil {
 		var err error
 		if r.known, err = j.entries(ctx, r.ledger, r.file.hash); err != nil {
@@ -85,7 +86,8 @@ func (j *Job) newFilling(ctx context.Context, s *set) (*filling, error) {
 		}
 	}
 	r.cfg.Rollups, r.cfg.SeriesIdle = []rollup.Declared{*s.rollup}, increaseIdle
-	f := &filling{worker: newWorker(r), set: s, leading: j.cfg.Replace != nil && j.cfg.Replace.LeadIn > 0, dropped: map[events.Reason]uint64{}}
+	f := &filling{worker: newWorker(r), set: s, leading: j.cfg.Replace != nil && j.cfg.Replace.LeadIn > 0,
+		dropped: map[events.Reason]uint64{}}
 	f.task = pipeline.NewTask(pipeline.TaskConfig{
 		Partition: pipeline.Partition{Topic: r.file.path}, Signal: j.cfg.Signal, Config: r.cfg, Limits: tenants.Unlimited,
 	})
@@ -131,7 +133,8 @@ func (f *filling) end(ctx context.Context) error {
 // finish inserts what was drained.
 func (f *filling) finish(ctx context.Context) error {
 	clock := func(t time.Time) string { return t.UTC().Format(time.RFC3339) }
-	e, skip, err := f.open(ctx, f.chunk, fmt.Sprintf("samples from %s to %s", clock(time.Unix(0, f.from)), clock(time.UnixMilli(f.now))))
+	e, skip, err := f.open(ctx, f.chunk,
+		fmt.Sprintf("samples from %s to %s", clock(time.Unix(0, f.from)), clock(time.UnixMilli(f.now))))
 	if err != nil {
 		return err
 	}

@@ -152,7 +152,8 @@ func New(cfg Config, store Store, encoder Encoder, out Output, now func() time.T
 	options := sha256.Sum256(fmt.Appendf(nil, "%+v", cfg.Decoder))
 	j := &Job{
 		ledger: cfg.Job,
-		cfg:    cfg, store: store, encoder: encoder, out: out, now: now, key: []byte(cfg.Tenant), sum: Summary{Reasons: map[string]uint64{}},
+		cfg:    cfg, store: store, encoder: encoder, out: out, now: now, key: []byte(cfg.Tenant),
+		sum: Summary{Reasons: map[string]uint64{}},
 		settings: fmt.Sprintf("v%d signal=%s tenant=%s max_past=%s max_future=%s limits=%x",
 			planVersion, cfg.Signal, cfg.Tenant, cfg.MaxPast, cfg.MaxFuture, options[:4]),
 	}
@@ -282,7 +283,8 @@ func (j *Job) file(ctx context.Context, f *file, seen map[string]string) error {
 		return err
 	}
 	if loaded {
-		j.note("%s: already loaded by job %s on %s, and read again for windows and increases", f.path, j.cfg.Job, r.entry.Started.UTC().Format(time.DateTime))
+		j.note("%s: already loaded by job %s on %s, and read again for windows and increases", f.path, j.cfg.Job,
+			r.entry.Started.UTC().Format(time.DateTime))
 		return nil
 	}
 	r.entry.State = Finished

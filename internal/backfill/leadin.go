@@ -25,7 +25,8 @@ func (w *worker) leadIn(s *stepper) {
 		}
 	}
 	task := pipeline.NewTask(pipeline.TaskConfig{
-		Partition: s.chunk.Partition, Signal: s.chunk.Signal, Config: cfg, Decoder: w.decoder, Scratch: w.scratch, Increases: s.samples.add, Limits: tenants.Unlimited,
+		Partition: s.chunk.Partition, Signal: s.chunk.Signal, Config: cfg, Decoder: w.decoder, Scratch: w.scratch,
+		Increases: s.samples.add, Limits: tenants.Unlimited,
 	})
 	chunk := pipeline.Chunk{Partition: s.chunk.Partition, Signal: s.chunk.Signal}
 	for i := range w.drained.Letters {

@@ -58,7 +58,8 @@ func (r *runs) write(name string, fill func(put) error) error {
 }
 
 func pack(out io.Writer, fill func(put) error) error {
-	packed, err := zstd.NewWriter(out, zstd.WithEncoderLevel(zstd.SpeedFastest), zstd.WithEncoderConcurrency(1), zstd.WithWindowSize(1<<18))
+	packed, err := zstd.NewWriter(out, zstd.WithEncoderLevel(zstd.SpeedFastest), zstd.WithEncoderConcurrency(1),
+		zstd.WithWindowSize(1<<18))
 	if err != nil {
 		return err
 	}

@@ -46,7 +46,8 @@ func DefaultS3Config() S3Config { return S3Config{Endpoint: "https://s3.amazonaw
 func (c *S3Config) Validate() error {
 	at, err := url.Parse(c.Endpoint)
 	switch {
-	case err != nil || at.Scheme != "http" && at.Scheme != "https" || at.Host == "" || strings.Trim(at.Path, "/") != "" || at.User != nil:
+	case err != nil || at.Scheme != "http" && at.Scheme != "https" || at.Host == "" ||
+		strings.Trim(at.Path, "/") != "" || at.User != nil:
 		return fmt.Errorf("endpoint %q: want http:// or https://, a host, and no more", c.Endpoint)
 	case c.SecretKey != "" && c.SecretKeyFile != "":
 		return errors.New("secret_key and secret_key_file: want one of them")
@@ -65,7 +66,8 @@ func (c *S3Config) client() (*minio.Core, error) {
 		return nil, err
 	}
 	keys := credentials.NewChainCredentials([]credentials.Provider{
-		&credentials.EnvAWS{}, &credentials.FileAWSCredentials{}, &credentials.IAM{Client: &http.Client{Timeout: 5 * time.Second}},
+		&credentials.EnvAWS{}, &credentials.FileAWSCredentials{},
+		&credentials.IAM{Client: &http.Client{Timeout: 5 * time.Second}},
 	})
 	if c.AccessKey != "" {
 		secret := c.SecretKey.Reveal()
@@ -83,7 +85,8 @@ func (c *S3Config) client() (*minio.Core, error) {
 	if c.PathStyle {
 		lookup = minio.BucketLookupPath
 	}
-	return minio.NewCore(at.Host, &minio.Options{Creds: keys, Secure: at.Scheme == "https", Region: c.Region, BucketLookup: lookup})
+	return minio.NewCore(at.Host,
+		&minio.Options{Creds: keys, Secure: at.Scheme == "https", Region: c.Region, BucketLookup: lookup})
 }
 
 // objects lists what s3://bucket/pattern matches.
@@ -110,7 +113,8 @@ func objects(ctx context.Context, pattern string, cfg *S3Config) (files []*file,
 			return nil, o.Err
 		}
 		if ok, _ := path.Match(keys, o.Key); ok {
-			files = append(files, &file{path: s3Scheme + bucket + "/" + o.Key, size: o.Size, from: &object{client, bucket, o.Key, o.ETag}})
+			files = append(files,
+				&file{path: s3Scheme + bucket + "/" + o.Key, size: o.Size, from: &object{client, bucket, o.Key, o.ETag}})
 		}
 	}
 	return files, ctx.Err()
@@ -142,7 +146,8 @@ const bodyTries = 5
 func (o *objectReader) ReadAt(p []byte, at int64) (n int, err error) {
 	for try := 0; ; try++ {
 		n, err = o.get(p, at)
-		if err == nil || errors.Is(err, io.EOF) || errors.Is(err, errChanged) || o.ctx.Err() != nil || minio.ToErrorResponse(err).StatusCode != 0 || try == bodyTries {
+		if err == nil || errors.Is(err, io.EOF) || errors.Is(err, errChanged) || o.ctx.Err() != nil ||
+			minio.ToErrorResponse(err).StatusCode != 0 || try == bodyTries {
 			return n, err
 		}
 		select {
@@ -173,7 +178,8 @@ func (o *objectReader) get(p []byte, at int64) (int, error) {
 	}
 	defer body.Close()
 	if info.Size > int64(len(p)) {
-		return 0, fmt.Errorf("read %s%s/%s: got %d bytes, want %d: the service does not know ranges", s3Scheme, o.bucket, o.key, info.Size, len(p))
+		return 0, fmt.Errorf("read %s%s/%s: got %d bytes, want %d: the service does not know ranges", s3Scheme,
+			o.bucket, o.key, info.Size, len(p))
 	}
 	n, err := io.ReadFull(body, p[:info.Size])
 	if err == nil && n < len(p) {

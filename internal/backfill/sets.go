@@ -215,7 +215,8 @@ func (j *Job) fillSets(ctx context.Context) error {
 func (j *Job) record(ctx context.Context, state State) error {
 	for _, set := range j.sets {
 		for _, f := range set.files {
-			e := Entry{Chunk: int64(set.rule), State: state, Name: f.path, Plan: set.name, Started: j.now().Truncate(time.Millisecond)}
+			e := Entry{Chunk: int64(set.rule), State: state, Name: f.path, Plan: set.name,
+				Started: j.now().Truncate(time.Millisecond)}
 			if err := j.retry(ctx, func() error { return j.store.Record(ctx, j.ledgerOfWindows(), f.hash, &e) }); err != nil {
 				return err
 			}

@@ -92,7 +92,8 @@ func (j *Job) eachWindows(across map[uint64]int, fn func(*windowed.Rows) error) 
 			return is
 		}
 	}
-	closing := windowed.NewClosing(rules, cfg.BlockRows, int(cfg.BlockBytes), func(rule uint64) string { return parts[rule] }, within)
+	closing := windowed.NewClosing(rules, cfg.BlockRows, int(cfg.BlockBytes),
+		func(rule uint64) string { return parts[rule] }, within)
 	if err := j.runs.merge(ordered, func(key, value []byte) error { return closing.Close(key, value, fn) }); err != nil {
 		return err
 	}

@@ -48,7 +48,8 @@ func Service(name, version string, run app.Runner, args []string, s Streams) int
 		return code
 	}
 	log := loaded.Config.Logger(s.Err).With("service", name)
-	if err := run(ctx, loaded.Config, app.Process{Name: name, Version: version, Log: log, Reread: reread(name, args, s)}); err != nil {
+	if err := run(ctx, loaded.Config,
+		app.Process{Name: name, Version: version, Log: log, Reread: reread(name, args, s)}); err != nil {
 		return fail(s, name, err)
 	}
 	return exitOK

@@ -152,7 +152,8 @@ func showDeadLetters(ctx context.Context, letters *kafka.DeadLetters, request dl
 			return err
 		}
 		fmt.Fprintf(out, "dead letter  %d/%d\ntime         %s\ntenant       %s\nreason       %s\ndetail       %s\nsource       %s\nevents       %s\nkey          %s\n",
-			d.Partition, d.Offset, d.Time.UTC().Format(time.RFC3339Nano), printable(d.Tenant(), 80), d.Reason, printable(d.Detail, 1000),
+			d.Partition, d.Offset, d.Time.UTC().Format(time.RFC3339Nano), printable(d.Tenant(), 80),
+			d.Reason, printable(d.Detail, 1000),
 			source(&d), events(d.Events), printable(string(d.Key), 200))
 		for _, h := range d.Headers {
 			fmt.Fprintf(out, "header       %s: %s\n", printable(h.Key, 80), printable(string(h.Value), 200))

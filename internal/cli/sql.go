@@ -36,7 +36,8 @@ type sqlSession struct {
 }
 
 func runSQL(ctx context.Context, _ string, args []string, s Streams) int {
-	session := sqlSession{url: cmpEnv(s.Environ, "VIGIE_URL", "http://127.0.0.1:7070"), key: cmpEnv(s.Environ, "VIGIE_KEY", ""), out: s.Out}
+	session := sqlSession{url: cmpEnv(s.Environ, "VIGIE_URL", "http://127.0.0.1:7070"),
+		key: cmpEnv(s.Environ, "VIGIE_KEY", ""), out: s.Out}
 	flags := flag.NewFlagSet("vigie sql", flag.ContinueOnError)
 	flags.SetOutput(io.Discard)
 	flags.StringVar(&session.url, "url", session.url, "")
@@ -78,7 +79,8 @@ func runSQL(ctx context.Context, _ string, args []string, s Streams) int {
 
 // cmpEnv is the value of an environment variable, or fallback when it is not set or empty.
 func cmpEnv(environ []string, name, fallback string) string {
-	i := slices.IndexFunc(environ, func(entry string) bool { return strings.HasPrefix(entry, name+"=") && len(entry) > len(name)+1 })
+	i := slices.IndexFunc(environ,
+		func(entry string) bool { return strings.HasPrefix(entry, name+"=") && len(entry) > len(name)+1 })
 	if i < 0 {
 		return fallback
 	}

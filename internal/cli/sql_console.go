@@ -126,7 +126,8 @@ func (c *console) obey(ctx context.Context, words []string) bool {
 		if argument == "" {
 			c.answer(ctx, "SELECT name, comment FROM system.tables WHERE database = 'api' ORDER BY name")
 		} else {
-			c.answer(ctx, "SELECT name, type, comment FROM system.columns WHERE database = 'api' AND table = '"+strings.NewReplacer(`\`, `\\`, "'", `\'`).Replace(strings.TrimPrefix(argument, "api."))+"' ORDER BY position")
+			c.answer(ctx, "SELECT name, type, comment FROM system.columns WHERE database = 'api' AND table = '"+
+				strings.NewReplacer(`\`, `\\`, "'", `\'`).Replace(strings.TrimPrefix(argument, "api."))+"' ORDER BY position")
 		}
 	case `\f`:
 		c.format = cmp.Or(argument, "PrettyCompact")

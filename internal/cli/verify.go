@@ -85,7 +85,8 @@ func (r *verifyRequest) run(ctx context.Context, cfg config.Config, s Streams) (
 		if sum.Open > 0 {
 			fmt.Fprintf(s.Out, "%s: %d windows are open\n", table.Name, sum.Open)
 		}
-		fmt.Fprintf(s.Out, "%s: %d rows compared, %d not comparable, %s (read %d times)\n", table.Name, sum.Rows, sum.Incomparable, count(&sum), sum.Passes)
+		fmt.Fprintf(s.Out, "%s: %d rows compared, %d not comparable, %s (read %d times)\n", table.Name, sum.Rows,
+			sum.Incomparable, count(&sum), sum.Passes)
 		rows += sum.Rows
 		differences += sum.Differences
 		checks.Found(r.of(), table.Name, sum.Differences)

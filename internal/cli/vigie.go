@@ -24,12 +24,15 @@ type command struct {
 
 var commands = []command{
 	{"dev", "run everything on this machine, on embedded Kafka and ClickHouse, fed with live data", devUsage, true, dev},
-	{"migrate", "bring ClickHouse's tables up to date (-dry-run shows what would run, -print-access who may)", migrateUsage, true, migrate},
+	{"migrate", "bring ClickHouse's tables up to date (-dry-run shows what would run, -print-access who may)",
+		migrateUsage, true, migrate},
 	{"dlq", "list, show or replay dead letters", dlqUsage, true, dlq},
 	{"verify", "count a topic's records again and compare with ClickHouse", verifyUsage, true, verifyTopic},
 	{"backfill", "load files of old events into ClickHouse, each exactly once", backfillUsage, true, backfillFiles},
-	{"audit", "`audit results` finds, and repairs, result blocks that a crash of ClickHouse lost", auditUsage, true, auditResults},
-	{"rules", "`rules check` and `rules test` say whether Prometheus rule files are right, as promtool does", rulesUsage, false, ruleFiles},
+	{"audit", "`audit results` finds, and repairs, result blocks that a crash of ClickHouse lost",
+		auditUsage, true, auditResults},
+	{"rules", "`rules check` and `rules test` say whether Prometheus rule files are right, as promtool does",
+		rulesUsage, false, ruleFiles},
 	{"demo", "produce the demo shop's events to a broker", demoUsage, true, demoShop},
 	{"sql", "run SQL as a tenant, through the query service", sqlUsage, false, runSQL},
 	{"keys", "`keys new` makes an API key and shows it once", keysUsage, false, keys},

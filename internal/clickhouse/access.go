@@ -168,7 +168,8 @@ func AccessSQL(a Access, cluster string) (string, error) {
 // Access is who a server of this configuration has to let in. It reads the files of passwords.
 func (c *Config) Access() (Access, error) {
 	if c.User != UserService || c.SQLUser != UserSQL {
-		return Access{}, fmt.Errorf("clickhouse.user %q, sql_user %q: want %s and %s, whom the statements make", c.User, c.SQLUser, UserService, UserSQL)
+		return Access{}, fmt.Errorf("clickhouse.user %q, sql_user %q: want %s and %s, whom the statements make", c.User,
+			c.SQLUser, UserService, UserSQL)
 	}
 	service, sql, err := c.passwords()
 	if err != nil {

@@ -77,7 +77,8 @@ func parseEntry(fields []string) (e backfill.Entry, err error) {
 
 // Files implements backfill.Lister.
 func (b *Backfill) Files(ctx context.Context, job string) (map[string]string, error) {
-	answer, err := b.client.rows(ctx, "SELECT file, any(name) FROM vigie.backfill WHERE chunk = -1 AND job = "+literal(job)+" GROUP BY file FORMAT TabSeparated")
+	answer, err := b.client.rows(ctx,
+		"SELECT file, any(name) FROM vigie.backfill WHERE chunk = -1 AND job = "+literal(job)+" GROUP BY file FORMAT TabSeparated")
 	if err != nil {
 		return nil, fmt.Errorf("read the ledger of job %s: %w", job, err)
 	}
@@ -93,7 +94,8 @@ func (b *Backfill) Files(ctx context.Context, job string) (map[string]string, er
 func (b *Backfill) Record(ctx context.Context, job, file string, e *backfill.Entry) error {
 	err := b.client.exec(ctx, fmt.Sprintf(`INSERT INTO vigie.backfill (job, file, chunk, state, name, plan, started, mark, rows, events, rejected)
 SETTINGS async_insert = 0 SELECT %s, %s, %d, %d, %s, %s, fromUnixTimestamp64Milli(%d, 'UTC'), %d, %d, %d, %d`,
-		literal(job), literal(file), e.Chunk, e.State, literal(e.Name), literal(e.Plan), e.Started.UnixMilli(), e.Mark, e.Rows, e.Events, e.Rejects))
+		literal(job), literal(file), e.Chunk, e.State, literal(e.Name), literal(e.Plan), e.Started.UnixMilli(), e.Mark,
+		e.Rows, e.Events, e.Rejects))
 	if err != nil {
 		return fmt.Errorf("write the ledger of job %s: %w", job, err)
 	}
@@ -125,7 +127,8 @@ func (b *Backfill) Note(ctx context.Context, job string, hours []backfill.Hours)
 		for i, h := range some {
 			rows[i] = fmt.Sprintf("(%s,%s,%d,%d,%s)", literal(h.Tenant), literal(h.Metric), h.From, h.To, literal(job))
 		}
-		err := b.client.exec(ctx, "INSERT INTO vigie.backfilled (tenant, metric, from, to, job) SETTINGS async_insert = 0 VALUES "+strings.Join(rows, ","))
+		err := b.client.exec(ctx,
+			"INSERT INTO vigie.backfilled (tenant, metric, from, to, job) SETTINGS async_insert = 0 VALUES "+strings.Join(rows, ","))
 		if err != nil {
 			return fmt.Errorf("note the hours that job %s adds to: %w", job, err)
 		}
@@ -149,6 +152,7 @@ func (b *Backfill) Added(ctx context.Context, but string) (func(tenant, metric s
 		return nil, fmt.Errorf("read what was backfilled: %w", err)
 	}
 	return func(tenant, metric string, start int64) bool {
-		return slices.ContainsFunc(added[of{tenant, metric}], func(h backfill.Hours) bool { return start/3600 >= h.From && start/3600 < h.To })
+		return slices.ContainsFunc(added[of{tenant, metric}],
+			func(h backfill.Hours) bool { return start/3600 >= h.From && start/3600 < h.To })
 	}, nil
 }

@@ -47,7 +47,8 @@ func windowOwner(rows *windowed.Rows, i int) string {
 
 // overlapping are the windows, in Unix seconds, that others have stored of the series of some rows, about the time of
 // these.
-func (b *Backfill) overlapping(ctx context.Context, rows *windowed.Rows, some []int, where string) (map[string][]windows.Window, error) {
+func (b *Backfill) overlapping(ctx context.Context, rows *windowed.Rows, some []int,
+	where string) (map[string][]windows.Window, error) {
 	from, to := int64(math.MaxInt64), int64(math.MinInt64)
 	sets := map[string]map[string]bool{}
 	add := func(column, value string) {
@@ -64,7 +65,8 @@ func (b *Backfill) overlapping(ctx context.Context, rows *windowed.Rows, some []
 		add("rule", fmt.Sprint(rows.Rule[i]))
 		add("part NOT", literal(rows.Part[i]))
 	}
-	where += fmt.Sprintf(" AND kind IN (0, 2) AND start < %s AND end > %s AND ", seconds(to*1000), seconds(from*1000)) + migrations.VisibleWindows("windows", "")
+	where += fmt.Sprintf(" AND kind IN (0, 2) AND start < %s AND end > %s AND ", seconds(to*1000), seconds(from*1000)) +
+		migrations.VisibleWindows("windows", "")
 	for _, column := range slices.Sorted(maps.Keys(sets)) {
 		where += " AND " + column + " IN (" + strings.Join(slices.Sorted(maps.Keys(sets[column])), ", ") + ")"
 	}

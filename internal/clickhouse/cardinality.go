@@ -38,7 +38,8 @@ FROM (
 		found                    = &promql.Cardinality{}
 	)
 	err := s.read(ctx, query, nil, proto.Results{
-		{Name: "name", Data: &name}, {Name: "different", Data: &different}, {Name: "having", Data: &having}, {Name: "bytes", Data: &bytes},
+		{Name: "name", Data: &name}, {Name: "different", Data: &different}, {Name: "having", Data: &having},
+		{Name: "bytes", Data: &bytes},
 		{Name: "values", Data: values}, {Name: "counts", Data: counts},
 	}, func(rows int) error {
 		for i := range rows {

@@ -17,7 +17,8 @@ import (
 // Windows calls yield for every closed window of the asked series, series by ID and windows by end and start ascending,
 // parts and rules added up as api.windows does. The window is valid during the call only. An error of yield ends the
 // read.
-func (s *Store) Windows(ctx context.Context, tenant tenants.ID, q promql.WindowQuery, yield func(id series.ID, w *promql.Closed) error) error {
+func (s *Store) Windows(ctx context.Context, tenant tenants.ID, q promql.WindowQuery,
+	yield func(id series.ID, w *promql.Closed) error) error {
 	if len(q.IDs) == 0 || q.From > q.To {
 		return nil
 	}
@@ -81,13 +82,15 @@ func windowsQuery(tenant tenants.ID, q *promql.WindowQuery) string {
 		columns, kept = columns+keptOuter, keptInner()
 	}
 	of := literal(string(tenant))
-	where := "tenant = " + of + " AND " + migrations.VisibleWindows("w", of) + " AND metric = " + literal(q.Metric) + " AND series_id IN ids" +
+	where := "tenant = " + of + " AND " + migrations.VisibleWindows("w", of) + " AND metric = " +
+		literal(q.Metric) + " AND series_id IN ids" +
 		" AND end >= " + at(q.From+999) + " AND end <= " + at(q.To)
 	if q.Longest > 0 {
 		// The start is in the sort key and the partition, the end in neither.
 		where += " AND start >= " + at(q.From-q.Longest.Milliseconds())
 	}
-	return "SELECT " + columns + " FROM (SELECT series_id, toInt64(toUnixTimestamp(start)) AS from, toInt64(toUnixTimestamp(end)) AS to," +
+	return "SELECT " + columns +
+		" FROM (SELECT series_id, toInt64(toUnixTimestamp(start)) AS from, toInt64(toUnixTimestamp(end)) AS to," +
 		" sum(w.count) AS count, sum(w.sum) AS sum, min(w.min) AS min, max(w.max) AS max" + sketch + kept +
 		"\nFROM vigie.windows AS w FINAL WHERE w.kind IN (0, 2) AND " + where +
 		"\nGROUP BY series_id, start, end HAVING count > 0 ORDER BY series_id, end, start)"
@@ -114,7 +117,8 @@ func keptInner() string {
 func (k *keptColumns) results() proto.Results {
 	k.items, k.counts = proto.NewArray[string](new(proto.ColStr)), proto.NewArray[float64](new(proto.ColFloat64))
 	return proto.Results{
-		{Name: "measures", Data: &k.measures}, {Name: "first", Data: &k.first}, {Name: "last", Data: &k.last}, {Name: "distinct", Data: &k.distinct},
+		{Name: "measures", Data: &k.measures}, {Name: "first", Data: &k.first}, {Name: "last", Data: &k.last},
+		{Name: "distinct", Data: &k.distinct},
 		{Name: "items", Data: k.items}, {Name: "counts", Data: k.counts},
 	}
 }

@@ -23,7 +23,8 @@ const panesPerBlock = 1 << 18
 // Columns calls yield once for every asked series that has panes. The server neither sorts nor merges: it appends the
 // rows of each series to arrays, which costs little more than to read them; rows of one pane that are not merged yet
 // are merged here. q asks for one of Count, Sum and Last.
-func (s *Store) Columns(ctx context.Context, tenant tenants.ID, q promql.PaneQuery, yield func(id series.ID, c *promql.PaneColumn) error) error {
+func (s *Store) Columns(ctx context.Context, tenant tenants.ID, q promql.PaneQuery,
+	yield func(id series.ID, c *promql.PaneColumn) error) error {
 	query, err := columnsQuery(tenant, &q)
 	if err != nil || len(q.IDs) == 0 || q.From >= q.To {
 		return err
@@ -60,7 +61,8 @@ func columnsQuery(tenant tenants.ID, q *promql.PaneQuery) (string, error) {
 	default:
 		column = "groupArray(toFloat64(r.sum)) AS value"
 	}
-	return "SELECT r.series_id AS series_id, groupArray(toUnixTimestamp(r.ts)) AS start, " + column + "\nFROM (SELECT r.series_id, r.ts, " + read + " FROM vigie." + table + " AS r WHERE " +
+	return "SELECT r.series_id AS series_id, groupArray(toUnixTimestamp(r.ts)) AS start, " + column +
+		"\nFROM (SELECT r.series_id, r.ts, " + read + " FROM vigie." + table + " AS r WHERE " +
 		panesWhere(tenant, q, "r.series_id IN (SELECT series_id FROM ids)") + smallRows + ") AS r\nGROUP BY r.series_id", nil
 }
 
@@ -161,5 +163,6 @@ func rollupsOf(tier promql.Tier) (table string, err error) {
 // others' generations.
 func panesWhere(tenant tenants.ID, q *promql.PaneQuery, which string) string {
 	of := literal(string(tenant))
-	return strings.Join([]string{"tenant = " + of, "metric = " + literal(q.Metric), which, "ts >= " + seconds(q.From), "ts < " + seconds(q.To), migrations.Visible("r", of)}, " AND ")
+	return strings.Join([]string{"tenant = " + of, "metric = " + literal(q.Metric), which, "ts >= " + seconds(q.From),
+		"ts < " + seconds(q.To), migrations.Visible("r", of)}, " AND ")
 }

@@ -72,8 +72,9 @@ type TLSConfig struct {
 func DefaultConfig() Config {
 	return Config{
 		Addrs: []string{"127.0.0.1:7123"}, User: UserService, SQLUser: UserSQL,
-		Timeout: 30 * time.Second, InsertTimeout: 10 * time.Minute, DialTimeout: 3 * time.Second, ReadMemory: 2 << 30, Compression: CompressionNone,
-		SQL: DefaultSQLLimits(),
+		Timeout: 30 * time.Second, InsertTimeout: 10 * time.Minute, DialTimeout: 3 * time.Second, ReadMemory: 2 << 30,
+		Compression: CompressionNone,
+		SQL:         DefaultSQLLimits(),
 	}
 }
 

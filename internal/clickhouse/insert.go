@@ -35,7 +35,8 @@ var insertSettings = map[string]string{
 // that wraps sink.ErrRefused means that the block itself is at fault; after any other the same call may be repeated.
 func (c *Client) Insert(ctx context.Context, table, token string, rows int, block []byte) error {
 	switch table {
-	case pipeline.TableRollups, pipeline.TableSeries, pipeline.TableProgress, pipeline.TableWindows, pipeline.TableLimits, pipeline.TableLetters:
+	case pipeline.TableRollups, pipeline.TableSeries, pipeline.TableProgress, pipeline.TableWindows,
+		pipeline.TableLimits, pipeline.TableLetters:
 	default:
 		return fmt.Errorf("insert into %q: want one of the ingest tables: %w", table, sink.ErrRefused)
 	}
@@ -69,7 +70,8 @@ func (c *Client) insert(ctx context.Context, table, token string, rows int, bloc
 		header.Set("Content-Encoding", "zstd")
 		block = c.encoder.EncodeAll(block, nil)
 	}
-	_, err := c.fetch(ctx, &call{as: c.service, method: http.MethodPost, params: params, header: header, body: block, limit: c.cfg.InsertTimeout})
+	_, err := c.fetch(ctx,
+		&call{as: c.service, method: http.MethodPost, params: params, header: header, body: block, limit: c.cfg.InsertTimeout})
 	if err != nil {
 		return fmt.Errorf("insert %d rows into %s: %w", rows, table, err)
 	}

@@ -88,7 +88,9 @@ func (k Kept) Lacks(ctx context.Context, table string, b *verify.Block) (int, er
 	params.Set("block_format", "Native")
 	params.Set("block_structure", of.columns)
 	params.Set("input_format_skip_unknown_fields", "1")
-	answer, err := k.client.fetch(ctx, &call{as: k.client.service, method: http.MethodPost, params: params, header: http.Header{"Content-Type": {contentType}}, body: body})
+	answer, err := k.client.fetch(ctx,
+		&call{as: k.client.service, method: http.MethodPost, params: params,
+			header: http.Header{"Content-Type": {contentType}}, body: body})
 	if err != nil {
 		return 0, fmt.Errorf("compare result record %d/%d with %s: %w", b.Partition, b.Offset, table, err)
 	}

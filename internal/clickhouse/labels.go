@@ -55,7 +55,8 @@ func labelsQuery(tenant tenants.ID, q *promql.LabelQuery) (string, error) {
 	if q.Name == "service" { // a column of its own
 		ofPanes = "DISTINCT s.service::String"
 	}
-	more, err := eachOf(tenant, &bySeries, "SELECT "+ofPanes+" AS label", "SELECT "+of+" AS label", func(string) string { return "" })
+	more, err := eachOf(tenant, &bySeries, "SELECT "+ofPanes+" AS label", "SELECT "+of+" AS label",
+		func(string) string { return "" })
 	if list = append(list, more...); err != nil || len(list) == 0 {
 		return "", err
 	}
@@ -63,7 +64,8 @@ func labelsQuery(tenant tenants.ID, q *promql.LabelQuery) (string, error) {
 	if len(list) == 1 { // each is, by itself
 		distinct = ""
 	}
-	return "SELECT " + distinct + "label FROM (" + strings.Join(list, "\nUNION ALL\n") + ")\nWHERE label != '' ORDER BY label" + limited(q.Limit) + smallRows, nil
+	return "SELECT " + distinct + "label FROM (" + strings.Join(list, "\nUNION ALL\n") + ")\nWHERE label != '' ORDER BY label" +
+		limited(q.Limit) + smallRows, nil
 }
 
 // valuesQuery lists from the table of values, which knows of each what metrics have it, but not what other labels.
@@ -80,6 +82,7 @@ func valuesQuery(tenant tenants.ID, q *promql.LabelQuery) (string, error) {
 		where += "\nAND " + condition
 	}
 	// Values lie in order: no more of them are read than are wanted.
-	return "SELECT " + of + " AS label FROM vigie.label_values AS s WHERE " + ofMetrics(tenant, q.Metrics) + where + seen(q.Since) +
+	return "SELECT " + of + " AS label FROM vigie.label_values AS s WHERE " +
+		ofMetrics(tenant, q.Metrics) + where + seen(q.Since) +
 		"\nORDER BY " + of + " LIMIT 1 BY " + of + limited(q.Limit), nil
 }

@@ -65,7 +65,9 @@ func (l *Ledger) Resume(ctx context.Context, topic string, partition int32, next
 // first says whether the partition has been noted once only: another sink may have noted it at the same moment, and
 // inserted.
 func (l *Ledger) first(ctx context.Context, topic string, partition int32) (bool, error) {
-	answer, err := l.client.rows(ctx, fmt.Sprintf("SELECT count() FROM vigie.stored WHERE topic = %s AND partition = %d AND about = '' FORMAT TabSeparated", literal(topic), partition))
+	answer, err := l.client.rows(ctx,
+		fmt.Sprintf("SELECT count() FROM vigie.stored WHERE topic = %s AND partition = %d AND about = '' FORMAT TabSeparated",
+			literal(topic), partition))
 	if err != nil {
 		return false, fmt.Errorf("read what is known to be stored: %w", err)
 	}

@@ -57,7 +57,8 @@ func (c *Client) lockMigrations(ctx context.Context, patience time.Duration) (*m
 
 // alive tells others that the holder is at work. It fails when one of them has taken him for dead.
 func (l *migrationLock) alive(ctx context.Context) error {
-	err := l.client.exec(ctx, "INSERT INTO "+migrationTable+" SELECT if(throwIf(count() = 0, 'another process migrates now'), now(), now()) FROM system.tables WHERE database = 'vigie' AND name = 'migrating' AND comment = '"+l.holder+"'")
+	err := l.client.exec(ctx,
+		"INSERT INTO "+migrationTable+" SELECT if(throwIf(count() = 0, 'another process migrates now'), now(), now()) FROM system.tables WHERE database = 'vigie' AND name = 'migrating' AND comment = '"+l.holder+"'")
 	if err != nil {
 		return fmt.Errorf("keep the lock of migrations: %w", err)
 	}
@@ -79,7 +80,8 @@ func (l *migrationLock) release(ctx context.Context) {
 
 // takeOver puts the lock of a process aside that has not been at work for longer than it may.
 func (l *migrationLock) takeOver(ctx context.Context, patience time.Duration) error {
-	answer, err := l.client.rows(ctx, "SELECT dateDiff('second', greatest((SELECT max(since) FROM "+migrationTable+"), metadata_modification_time), now()), comment FROM system.tables WHERE database = 'vigie' AND name = 'migrating'")
+	answer, err := l.client.rows(ctx,
+		"SELECT dateDiff('second', greatest((SELECT max(since) FROM "+migrationTable+"), metadata_modification_time), now()), comment FROM system.tables WHERE database = 'vigie' AND name = 'migrating'")
 	var exception *Error
 	if errors.As(err, &exception) {
 		return nil // it is gone

@@ -30,7 +30,8 @@ const (
 // Panes calls yield for every pane of the asked series, series by ID and panes by Start ascending. The pane is valid
 // during the call only. It reads in several statements when there are many series: rows that are inserted between two
 // of them are seen for some series only, which the clamp to the watermark hides. An error of yield ends the read.
-func (s *Store) Panes(ctx context.Context, tenant tenants.ID, q promql.PaneQuery, yield func(id series.ID, p *promql.Pane) error) error {
+func (s *Store) Panes(ctx context.Context, tenant tenants.ID, q promql.PaneQuery,
+	yield func(id series.ID, p *promql.Pane) error) error {
 	query, err := panesQuery(tenant, &q)
 	if err != nil || len(q.IDs) == 0 && len(q.Services) == 0 || q.From >= q.To {
 		return err
@@ -63,7 +64,8 @@ func (s *Store) Panes(ctx context.Context, tenant tenants.ID, q promql.PaneQuery
 }
 
 // folded reads the panes of groups, in one statement: there are few of them.
-func (s *Store) folded(ctx context.Context, tenant tenants.ID, query string, q *promql.PaneQuery, yield func(id series.ID, p *promql.Pane) error) error {
+func (s *Store) folded(ctx context.Context, tenant tenants.ID, query string, q *promql.PaneQuery,
+	yield func(id series.ID, p *promql.Pane) error) error {
 	if len(q.Groups) != len(q.IDs) {
 		return fmt.Errorf("read panes of metric %q: %d groups for %d series", q.Metric, len(q.Groups), len(q.IDs))
 	}
@@ -127,10 +129,12 @@ func panesQuery(tenant tenants.ID, q *promql.PaneQuery) (string, error) {
 	default:
 		read(q.Count, "sum(r.count) AS count", "count")
 		read(q.Sum, "sum(r.sum) AS sum", "sum")
-		read(q.Last, "max(r.last) AS level, level.1 AS last_time, level.2 AS last, level.3 AS last_hist", "last_time", "last", "last_hist")
+		read(q.Last, "max(r.last) AS level, level.1 AS last_time, level.2 AS last, level.3 AS last_hist",
+			"last_time", "last", "last_hist")
 		read(q.Sketch, "CAST("+migrations.MergeStates("r.sketch")+", 'String') AS sketch", "sketch")
 	}
-	return "SELECT " + strings.Join(columns, ", ") + " FROM (SELECT " + strings.Join(list, ", ") + "\nFROM " + from + " WHERE " + panesWhere(tenant, q, which) +
+	return "SELECT " + strings.Join(columns, ", ") + " FROM (SELECT " + strings.Join(list, ", ") + "\nFROM " + from + " WHERE " +
+		panesWhere(tenant, q, which) +
 		by + " ORDER BY key, r.ts)" + end, nil
 }
 

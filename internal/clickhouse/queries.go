@@ -35,14 +35,16 @@ func encodeQueries(entries []querylog.Entry) ([]byte, error) {
 	b.strings(column(entries, func(e *querylog.Entry) string { return e.Text }))
 	numberColumn(b, "start", typeTimeMilli, column(entries, func(e *querylog.Entry) int64 { return millis(e.Start) }))
 	numberColumn(b, "end", typeTimeMilli, column(entries, func(e *querylog.Entry) int64 { return millis(e.End) }))
-	numberColumn(b, "step_ms", proto.ColumnTypeInt64, column(entries, func(e *querylog.Entry) int64 { return e.Step.Milliseconds() }))
+	numberColumn(b, "step_ms", proto.ColumnTypeInt64,
+		column(entries, func(e *querylog.Entry) int64 { return e.Step.Milliseconds() }))
 	b.floatColumn("waited_ms", column(entries, func(e *querylog.Entry) float64 { return e.Waited.Seconds() * 1000 }))
 	b.floatColumn("duration_ms", column(entries, func(e *querylog.Entry) float64 { return e.Took.Seconds() * 1000 }))
 	numberColumn(b, "series", proto.ColumnTypeInt64, column(entries, func(e *querylog.Entry) int64 { return int64(e.Series) }))
 	numberColumn(b, "samples", proto.ColumnTypeInt64, column(entries, func(e *querylog.Entry) int64 { return e.Samples }))
 	numberColumn(b, "read_rows", proto.ColumnTypeInt64, column(entries, func(e *querylog.Entry) int64 { return e.Read.Rows }))
 	numberColumn(b, "read_bytes", proto.ColumnTypeInt64, column(entries, func(e *querylog.Entry) int64 { return e.Read.Bytes }))
-	numberColumn(b, "result_bytes", proto.ColumnTypeInt64, column(entries, func(e *querylog.Entry) int64 { return e.ResultBytes }))
+	numberColumn(b, "result_bytes", proto.ColumnTypeInt64,
+		column(entries, func(e *querylog.Entry) int64 { return e.ResultBytes }))
 	b.lowCardinality("status", column(entries, func(e *querylog.Entry) string { return e.Status }))
 	b.column("pushdown", proto.ColumnTypeString)
 	b.strings(column(entries, func(e *querylog.Entry) string { return e.Pushdown }))

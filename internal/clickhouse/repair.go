@@ -52,11 +52,14 @@ func (r *Repairer) Resend(ctx context.Context, missing *verify.Missing) error {
 
 // Repair implements verify.Repairer. Its error, and that of put, wraps ErrRepairing when another repair goes on
 // instead.
-func (r *Repairer) Repair(ctx context.Context, table verify.Table, fn func(put func(context.Context, *verify.Missing) error) error) error {
+func (r *Repairer) Repair(ctx context.Context, table verify.Table,
+	fn func(put func(context.Context, *verify.Missing) error) error) error {
 	if r.client.cfg.Cluster != "" {
-		return fmt.Errorf("repair %s: %w", table.Name, errors.New("replicated tables write token and part at once: what is missing there was lost otherwise"))
+		return fmt.Errorf("repair %s: %w", table.Name,
+			errors.New("replicated tables write token and part at once: what is missing there was lost otherwise"))
 	}
-	p := &repair{Repairer: r, table: table, side: fmt.Sprintf("repair_%s_%016x%08x", table.Name, time.Now().UnixNano(), rand.Uint32())}
+	p := &repair{Repairer: r, table: table,
+		side: fmt.Sprintf("repair_%s_%016x%08x", table.Name, time.Now().UnixNano(), rand.Uint32())}
 	err := p.begin(ctx)
 	if err == nil {
 		err = fn(p.put)
@@ -144,7 +147,8 @@ func (c *Client) fill(ctx context.Context, side string, missing *verify.Missing)
 		params.Set(name, value)
 	}
 	params.Set("deduplicate_insert", "disable")
-	_, err := c.fetch(ctx, &call{as: c.service, method: http.MethodPost, params: params, header: http.Header{}, body: missing.Bytes})
+	_, err := c.fetch(ctx,
+		&call{as: c.service, method: http.MethodPost, params: params, header: http.Header{}, body: missing.Bytes})
 	return err
 }
 
@@ -158,8 +162,10 @@ func repairStatement(side string, missing *verify.Missing) string {
 		day = "toYYYYMM"
 	}
 	columns := "tenant, metric, service, " + id + "ts, count, sum, min, max, " + last + "sketch"
-	selected := strings.Replace(columns, "ts,", fmt.Sprintf("toDateTime(toStartOfInterval(r.ts, INTERVAL %d SECOND), 'UTC') AS ts,", missing.Table.Width), 1)
-	return "INSERT INTO " + side + " (" + columns + ") SELECT " + selected + " FROM input('grain UInt8, tenant LowCardinality(String), metric LowCardinality(String)," +
+	selected := strings.Replace(columns, "ts,",
+		fmt.Sprintf("toDateTime(toStartOfInterval(r.ts, INTERVAL %d SECOND), 'UTC') AS ts,", missing.Table.Width), 1)
+	return "INSERT INTO " + side + " (" + columns + ") SELECT " + selected +
+		" FROM input('grain UInt8, tenant LowCardinality(String), metric LowCardinality(String)," +
 		" service LowCardinality(String), series_id UInt128, ts DateTime(\\'UTC\\'), count UInt64, sum Float64, min Float64, max Float64," +
 		" last Tuple(Int64, Float64, String), sketch " + migrations.SketchType() + "') AS r WHERE r.grain = " + grain +
 		" AND toString(" + day + "(r.ts)) = '" + missing.Group + "' AND NOT " + replaced("r") + " FORMAT Native"
@@ -169,6 +175,7 @@ func repairStatement(side string, missing *verify.Missing) string {
 // ever.
 func replaced(row string) string {
 	named := "(" + row + ".tenant::String, " + row + ".metric::String)"
-	return "(" + row + ".tenant::String, if(" + named + " IN (SELECT tenant::String, metric::String FROM vigie.replaced WHERE metric != ''), " + row + ".metric::String, ''), " +
+	return "(" + row + ".tenant::String, if(" + named +
+		" IN (SELECT tenant::String, metric::String FROM vigie.replaced WHERE metric != ''), " + row + ".metric::String, ''), " +
 		"intDiv(toUnixTimestamp(" + row + ".ts), 3600)::UInt32) IN (SELECT tenant::String, metric::String, arrayJoin(range(from, to))::UInt32 FROM vigie.replaced WHERE gen != 0)"
 }

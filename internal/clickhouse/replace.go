@@ -71,7 +71,8 @@ func (s *stage) Meets(ctx context.Context, rows *windowed.Rows, of []int) ([]int
 
 // Mark implements backfill.Store.
 func (s *stage) Mark(ctx context.Context) (uint64, error) {
-	return s.client.number(ctx, "SELECT toUInt64(max(max_block_number)) FROM system.parts WHERE database = 'vigie' AND (startsWith(table, "+literal(s.prefix)+") OR table = 'series')")
+	return s.client.number(ctx,
+		"SELECT toUInt64(max(max_block_number)) FROM system.parts WHERE database = 'vigie' AND (startsWith(table, "+literal(s.prefix)+") OR table = 'series')")
 }
 
 // Published implements backfill.Replacer.
@@ -150,11 +151,13 @@ func (b *Backfill) attach(ctx context.Context, r *backfill.Replacement, table st
 				return fmt.Errorf("partition %s has %d events of %d", id, got, want)
 			}
 			if got > 0 {
-				if err := b.client.exec(ctx, "ALTER TABLE vigie."+table+" DELETE IN PARTITION ID "+id+" WHERE "+mine+" SETTINGS mutations_sync = 2"); err != nil {
+				if err := b.client.exec(ctx,
+					"ALTER TABLE vigie."+table+" DELETE IN PARTITION ID "+id+" WHERE "+mine+" SETTINGS mutations_sync = 2"); err != nil {
 					return err
 				}
 			}
-			if err := b.client.exec(ctx, "ALTER TABLE vigie."+table+" ATTACH PARTITION ID "+id+" FROM vigie."+staged); err != nil {
+			if err := b.client.exec(ctx,
+				"ALTER TABLE vigie."+table+" ATTACH PARTITION ID "+id+" FROM vigie."+staged); err != nil {
 				return err
 			}
 		}
@@ -197,7 +200,8 @@ func (b *Backfill) wait(ctx context.Context, query string) error {
 // time.
 func (b *Backfill) Finish(ctx context.Context, r *backfill.Replacement) error {
 	prefix := migrations.StagePrefix(r.Gen)
-	left, err := b.client.rows(ctx, "SELECT name FROM system.tables WHERE database = 'vigie' AND startsWith(name, "+literal(prefix)+") ORDER BY engine = 'MaterializedView' DESC, name FORMAT TabSeparatedRaw")
+	left, err := b.client.rows(ctx,
+		"SELECT name FROM system.tables WHERE database = 'vigie' AND startsWith(name, "+literal(prefix)+") ORDER BY engine = 'MaterializedView' DESC, name FORMAT TabSeparatedRaw")
 	if err != nil || left == "" {
 		return err
 	}

@@ -22,7 +22,8 @@ func Hidden() *strings.Replacer {
 
 // Parameters and headers that name somebody, or reach what another tenant left on the server: all tenants are one user
 // there. The gateway has refused them already.
-var withheldParams = []string{"user", "password", "quota_key", "role", "session_id", "session_check", "session_timeout", "close_session"}
+var withheldParams = []string{"user", "password", "quota_key", "role", "session_id", "session_check",
+	"session_timeout", "close_session"}
 
 var relayedHeaders = []string{
 	"Accept-Encoding", "Content-Encoding", "Content-Type", "Traceparent", "Tracestate",
@@ -33,7 +34,8 @@ var relayedHeaders = []string{
 // to the tenant. It judges neither statement nor settings, but lowers settings to the bounds of Config.SQL, above which
 // the server would refuse the query. The answer comes as soon as its header is there, whatever its status; its body
 // streams, and the caller closes it. Ending ctx ends the statement. body is read once: only one address is asked.
-func (c *Client) SQL(ctx context.Context, tenant tenants.ID, method string, params url.Values, header http.Header, body io.Reader) (*http.Response, error) {
+func (c *Client) SQL(ctx context.Context, tenant tenants.ID, method string, params url.Values, header http.Header,
+	body io.Reader) (*http.Response, error) {
 	if err := tenants.Validate(tenant); err != nil {
 		return nil, fmt.Errorf("run SQL: %w", err)
 	}
@@ -59,7 +61,8 @@ func (c *Client) SQL(ctx context.Context, tenant tenants.ID, method string, para
 	}
 	if refusesUs(response) {
 		response.Body.Close()
-		return nil, fmt.Errorf("run SQL of tenant %s: %w", tenant, errors.New("the server does not take the password of clickhouse.sql_user"))
+		return nil, fmt.Errorf("run SQL of tenant %s: %w", tenant,
+			errors.New("the server does not take the password of clickhouse.sql_user"))
 	}
 	return response, nil
 }

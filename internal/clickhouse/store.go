@@ -50,7 +50,8 @@ GROUP BY metric, kind, shape`
 	}, func(rows int) error {
 		for i := range rows {
 			metas = append(metas, promql.Meta{
-				Metric: metric.Row(i), Kind: events.Kind(kind[i]), Native: native[i] != 0, Unit: unit.Row(i), Help: help.Row(i), Shape: shape.Row(i), Kept: promql.Kept(kept[i]),
+				Metric: metric.Row(i), Kind: events.Kind(kind[i]), Native: native[i] != 0, Unit: unit.Row(i), Help: help.Row(i),
+				Shape: shape.Row(i), Kept: promql.Kept(kept[i]),
 			})
 		}
 		return nil
@@ -114,7 +115,8 @@ func seriesQuery(tenant tenants.ID, q *promql.SeriesQuery) (string, error) {
 // eachOf are the statements that pick of the series of panes and of windows, those of them that are asked for. end is
 // what comes at the end of each, given the column that says which of several rows of a series is to be taken, the one
 // where it is greatest.
-func eachOf(tenant tenants.ID, q *promql.SeriesQuery, ofPanes, ofWindows string, end func(latest string) string) (list []string, err error) {
+func eachOf(tenant tenants.ID, q *promql.SeriesQuery, ofPanes, ofWindows string,
+	end func(latest string) string) (list []string, err error) {
 	for _, one := range []struct {
 		metrics                     []string
 		columns, from, seen, latest string
@@ -161,8 +163,10 @@ func ofMetrics(tenant tenants.ID, metrics []string) string {
 
 // Services lists the services that have series of a metric and meet all matchers, which are on the label service; by
 // name.
-func (s *Store) Services(ctx context.Context, tenant tenants.ID, metric string, matchers []promql.Matcher, since int64) ([]string, error) {
-	query := "SELECT DISTINCT s.service::String AS service FROM vigie.series AS s WHERE tenant = " + literal(string(tenant)) + " AND metric = " + literal(metric) + seen(since)
+func (s *Store) Services(ctx context.Context, tenant tenants.ID, metric string, matchers []promql.Matcher,
+	since int64) ([]string, error) {
+	query := "SELECT DISTINCT s.service::String AS service FROM vigie.series AS s WHERE tenant = " + literal(string(tenant)) +
+		" AND metric = " + literal(metric) + seen(since)
 	for _, m := range matchers {
 		if m.Name != "service" {
 			return nil, fmt.Errorf("list services: a matcher on label %s: want service", m.Name)
@@ -254,7 +258,8 @@ GROUP BY tenant, topic, partition ORDER BY topic, partition, tenant`
 }
 
 // read streams the answer of a query into results, one block at a time.
-func (s *Store) read(ctx context.Context, query string, ids []series.ID, results proto.Results, yield func(rows int) error) error {
+func (s *Store) read(ctx context.Context, query string, ids []series.ID, results proto.Results,
+	yield func(rows int) error) error {
 	return s.limited(s.stream(ctx, query, ids, results, yield))
 }
 
@@ -275,14 +280,17 @@ func (c *Client) limitOf(err error) *promql.LimitError {
 	const hint = "shorten the time range, or add label matchers"
 	switch exception.Code {
 	case codeMemory:
-		return &promql.LimitError{Limit: "clickhouse.read_memory", Value: c.cfg.ReadMemory, Met: "a read takes too much memory in the database", Hint: hint}
+		return &promql.LimitError{Limit: "clickhouse.read_memory", Value: c.cfg.ReadMemory,
+			Met: "a read takes too much memory in the database", Hint: hint}
 	case codeTimeout:
-		return &promql.LimitError{Limit: "clickhouse.timeout", Value: c.cfg.Timeout, Met: "a read takes too long in the database", Hint: hint}
+		return &promql.LimitError{Limit: "clickhouse.timeout", Value: c.cfg.Timeout,
+			Met: "a read takes too long in the database", Hint: hint}
 	}
 	return nil
 }
 
-func (s *Store) stream(ctx context.Context, query string, ids []series.ID, results proto.Results, yield func(rows int) error) error {
+func (s *Store) stream(ctx context.Context, query string, ids []series.ID, results proto.Results,
+	yield func(rows int) error) error {
 	var table *external
 	if ids != nil {
 		table = externalIDs(ids)
@@ -361,7 +369,8 @@ func windowsSeen(since int64) string {
 	if since <= 0 {
 		return ""
 	}
-	return " AND s.last_seen >= toDateTime64(" + strconv.FormatInt(min(since/1000, 1<<32-1), 10) + ", 0, 'UTC') - INTERVAL if(s.shape LIKE 'session %', 0, 32) DAY"
+	return " AND s.last_seen >= toDateTime64(" + strconv.FormatInt(min(since/1000, 1<<32-1), 10) +
+		", 0, 'UTC') - INTERVAL if(s.shape LIKE 'session %', 0, 32) DAY"
 }
 
 var literalEscapes = strings.NewReplacer(`\`, `\\`, `'`, `\'`, "\x00", `\0`)

@@ -85,7 +85,8 @@ func verifyQuery(q *verify.Query) (string, error) {
 	}
 	var b strings.Builder
 	// Only what the stream wrote: replacements are of no topic.
-	b.WriteString("SELECT tenant::String AS tenant, metric::String AS metric, service::String AS service, " + id + " AS id, toUnixTimestamp(ts) AS start," +
+	b.WriteString("SELECT tenant::String AS tenant, metric::String AS metric, service::String AS service, " + id +
+		" AS id, toUnixTimestamp(ts) AS start," +
 		" sum(r.count) AS count, sum(r.sum) AS sum" + rest +
 		"\nFROM vigie." + q.Table.Name + " AS r WHERE r.gen = 0 AND ts >= " + seconds(q.From*1000) + " AND ts < " + seconds(q.To*1000))
 	if q.Tenant != "" {

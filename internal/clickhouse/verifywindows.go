@@ -69,12 +69,16 @@ func (c *windowRowColumns) results() proto.Results {
 	c.items = proto.NewArray[string](new(proto.ColStr))
 	c.counts, c.errors = proto.NewArray[float64](new(proto.ColFloat64)), proto.NewArray[float64](new(proto.ColFloat64))
 	return proto.Results{
-		{Name: "tenant", Data: &c.tenant}, {Name: "metric", Data: &c.metric}, {Name: "service", Data: &c.service}, {Name: "id", Data: &c.id},
-		{Name: "start", Data: &c.start}, {Name: "end", Data: &c.end}, {Name: "rule", Data: &c.rule}, {Name: "part", Data: &c.part},
+		{Name: "tenant", Data: &c.tenant}, {Name: "metric", Data: &c.metric},
+		{Name: "service", Data: &c.service}, {Name: "id", Data: &c.id},
+		{Name: "start", Data: &c.start}, {Name: "end", Data: &c.end}, {Name: "rule", Data: &c.rule},
+		{Name: "part", Data: &c.part},
 		{Name: "late", Data: &c.late}, {Name: "count", Data: &c.count}, {Name: "sum", Data: &c.sum}, {Name: "min", Data: &c.low},
 		{Name: "max", Data: &c.high}, {Name: "sketch", Data: &c.sketch}, {Name: "measures", Data: &c.measures},
-		{Name: "first_time", Data: &c.firstTime}, {Name: "first", Data: &c.first}, {Name: "last_time", Data: &c.lastTime}, {Name: "last", Data: &c.last},
-		{Name: "distinct_state", Data: &c.distinct}, {Name: "items", Data: c.items}, {Name: "counts", Data: c.counts}, {Name: "errors", Data: c.errors},
+		{Name: "first_time", Data: &c.firstTime}, {Name: "first", Data: &c.first}, {Name: "last_time", Data: &c.lastTime},
+		{Name: "last", Data: &c.last},
+		{Name: "distinct_state", Data: &c.distinct}, {Name: "items", Data: c.items}, {Name: "counts", Data: c.counts},
+		{Name: "errors", Data: c.errors},
 		{Name: "floor", Data: &c.floor}, {Name: "total", Data: &c.total},
 	}
 }
@@ -84,13 +88,16 @@ func (c *windowRowColumns) row(i int) *verify.WindowRow {
 	c.out = verify.WindowRow{
 		WindowKey: verify.WindowKey{
 			Key: verify.Key{
-				Tenant: c.tenant.Row(i), Metric: c.metric.Row(i), Service: c.service.Row(i), ID: series.ID{Hi: c.id[i].High, Lo: c.id[i].Low}, Start: c.start[i],
+				Tenant: c.tenant.Row(i), Metric: c.metric.Row(i), Service: c.service.Row(i),
+				ID: series.ID{Hi: c.id[i].High, Lo: c.id[i].Low}, Start: c.start[i],
 			},
 			End: c.end[i], Rule: c.rule[i], Part: c.part.Row(i),
 		},
 		Late: c.late[i], Count: c.count[i], Sum: c.sum[i], Min: c.low[i], Max: c.high[i], Sketch: c.sketch.RowBytes(i),
-		Measures: windowed.Measures(c.measures[i]), FirstTime: c.firstTime[i], First: c.first[i], LastTime: c.lastTime[i], Last: c.last[i],
-		Distinct: c.distinct.RowBytes(i), Items: c.items.Row(i), Counts: c.counts.Row(i), Errors: c.errors.Row(i), Floor: c.floor[i], Total: c.total[i],
+		Measures: windowed.Measures(c.measures[i]), FirstTime: c.firstTime[i], First: c.first[i],
+		LastTime: c.lastTime[i], Last: c.last[i],
+		Distinct: c.distinct.RowBytes(i), Items: c.items.Row(i), Counts: c.counts.Row(i), Errors: c.errors.Row(i),
+		Floor: c.floor[i], Total: c.total[i],
 	}
 	return &c.out
 }

@@ -175,7 +175,8 @@ var reserved = []string{
 }
 
 func isReserved(name string) bool {
-	return slices.ContainsFunc(reserved, func(r string) bool { return name == r || strings.HasSuffix(r, "_") && strings.HasPrefix(name, r) })
+	return slices.ContainsFunc(reserved,
+		func(r string) bool { return name == r || strings.HasSuffix(r, "_") && strings.HasPrefix(name, r) })
 }
 
 func applyEnvironment(all []leaf, env map[string]string) error {

@@ -56,7 +56,8 @@ func wrongFields(node *yaml.Node, t reflect.Type, path string) []error {
 		key := node.Content[i]
 		fieldType, known := fields[key.Value]
 		if !known {
-			errs = append(errs, fmt.Errorf("line %d: unknown key %q%s", key.Line, below(path, key.Value), suggest(key.Value, fields)))
+			errs = append(errs, fmt.Errorf("line %d: unknown key %q%s", key.Line, below(path, key.Value),
+				suggest(key.Value, fields)))
 			continue
 		}
 		errs = append(errs, mistakes(node.Content[i+1], fieldType, below(path, key.Value))...)

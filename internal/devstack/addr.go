@@ -20,7 +20,8 @@ func listen(part, addr string) (net.Listener, error) {
 	}
 	listener, err := net.Listen("tcp", addr)
 	if errors.Is(err, syscall.EADDRINUSE) {
-		return nil, fmt.Errorf("listen %s on %s: another program uses this port (%w); stop it or configure another address", part, addr, syscall.EADDRINUSE)
+		return nil, fmt.Errorf("listen %s on %s: another program uses this port (%w); stop it or configure another address",
+			part, addr, syscall.EADDRINUSE)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("listen %s on %s: %w", part, addr, err)

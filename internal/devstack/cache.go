@@ -131,7 +131,8 @@ func notWritable(cacheDir string, err error) error {
 	if path := (*fs.PathError)(nil); errors.As(err, &path) {
 		err = path.Err // the sentence names the directory already
 	}
-	return fmt.Errorf("cache directory %s is not writable (%w); set %s to a directory that this user may write", cacheDir, err, EnvCacheDir)
+	return fmt.Errorf("cache directory %s is not writable (%w); set %s to a directory that this user may write",
+		cacheDir, err, EnvCacheDir)
 }
 
 func freeSpace(dir string) (int64, error) {

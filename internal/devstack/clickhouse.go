@@ -236,7 +236,8 @@ func (c *ClickHouse) recover(crashed *process, crashes int) bool {
 		return true
 	}
 	pause := min(firstBackoff<<(crashes-1), maxBackoff)
-	c.cfg.Log.Error("ClickHouse ended unexpectedly, starting it again", "err", crashed.failure(), "pause", pause, "crashes", crashes)
+	c.cfg.Log.Error("ClickHouse ended unexpectedly, starting it again", "err", crashed.failure(),
+		"pause", pause, "crashes", crashes)
 	if sleep(c.ctx, pause) != nil {
 		return false
 	}

@@ -25,7 +25,8 @@ func (c *ClickHouse) launch(ctx context.Context) (*process, error) {
 		p.stop(0)
 		return nil, fmt.Errorf("start ClickHouse in %s: %w", c.cfg.Dir, err)
 	}
-	c.cfg.Log.Info("ClickHouse started", "http", c.cfg.HTTPAddr, "native", c.cfg.NativeAddr, "dir", c.cfg.Dir, "pid", p.cmd.Process.Pid)
+	c.cfg.Log.Info("ClickHouse started", "http", c.cfg.HTTPAddr, "native", c.cfg.NativeAddr,
+		"dir", c.cfg.Dir, "pid", p.cmd.Process.Pid)
 	return p, nil
 }
 

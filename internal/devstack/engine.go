@@ -35,7 +35,8 @@ func (a engineArgs) encode() []string {
 
 func decodeEngineArgs(args []string) (engineArgs, error) {
 	if len(args) != 4 {
-		return engineArgs{}, fmt.Errorf("run engine: got %d arguments, want library, directory, HTTP port, native port", len(args))
+		return engineArgs{},
+			fmt.Errorf("run engine: got %d arguments, want library, directory, HTTP port, native port", len(args))
 	}
 	httpPort, err1 := strconv.Atoi(args[2])
 	nativePort, err2 := strconv.Atoi(args[3])

@@ -47,7 +47,8 @@ const (
 )
 
 // wayOut ends every error about the library: how to go on without fetching it.
-const wayOut = "or set " + EnvClickHouseLib + " to a libchdb.so of version " + ClickHouseVersion + ", or use a ClickHouse server of your own (clickhouse.addrs)"
+const wayOut = "or set " + EnvClickHouseLib + " to a libchdb.so of version " + ClickHouseVersion +
+	", or use a ClickHouse server of your own (clickhouse.addrs)"
 
 // EnsureClickHouse returns the path of the ClickHouse library, which it fetches into cacheDir the first time ("" means
 // [CacheDir]): 178 MB by npm, checked against a pinned SHA-512. progress, which may be nil, is told in one line what
@@ -128,7 +129,8 @@ func InstallNPM(ctx context.Context, dir string) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, fetchTime)
 	defer cancel()
-	cmd := exec.CommandContext(ctx, npm, "ci", "--ignore-scripts", "--legacy-peer-deps", "--no-audit", "--no-fund", "--prefer-offline",
+	cmd := exec.CommandContext(ctx, npm, "ci", "--ignore-scripts", "--legacy-peer-deps", "--no-audit",
+		"--no-fund", "--prefer-offline",
 		"--loglevel=error", "--update-notifier=false", "--fetch-retries=2", "--fetch-retry-mintimeout=1000")
 	cmd.Dir = dir
 	// npm may stand behind scripts that start it: end the whole group, not only the first of them.
@@ -152,11 +154,16 @@ var npmReasons = []struct {
 	sign *regexp.Regexp
 	text string
 }{
-	{regexp.MustCompile(`EINTEGRITY`), "the package does not match its pinned checksum; check which registry npm uses (npm config get registry), empty npm's cache (npm cache clean --force) and try again"},
-	{regexp.MustCompile(`ENOSPC|(?i:no space left)`), "the disk is full; free 800 MB or set " + EnvCacheDir + " and npm's own cache (npm_config_cache) to directories on another disk"},
-	{regexp.MustCompile(`EACCES|EROFS|EPERM|(?i:read-only file system|permission denied)`), "npm may not write; set " + EnvCacheDir + " and npm's own cache (npm_config_cache) to directories that this user may write"},
-	{regexp.MustCompile(`E404|ETARGET`), "the npm registry does not have the package; check which registry npm uses (npm config get registry)"},
-	{regexp.MustCompile(`E401|E403|EAUTH`), "the npm registry refuses access; check npm's login and which registry it uses (npm config get registry)"},
+	{regexp.MustCompile(`EINTEGRITY`),
+		"the package does not match its pinned checksum; check which registry npm uses (npm config get registry), empty npm's cache (npm cache clean --force) and try again"},
+	{regexp.MustCompile(`ENOSPC|(?i:no space left)`),
+		"the disk is full; free 800 MB or set " + EnvCacheDir + " and npm's own cache (npm_config_cache) to directories on another disk"},
+	{regexp.MustCompile(`EACCES|EROFS|EPERM|(?i:read-only file system|permission denied)`),
+		"npm may not write; set " + EnvCacheDir + " and npm's own cache (npm_config_cache) to directories that this user may write"},
+	{regexp.MustCompile(`E404|ETARGET`),
+		"the npm registry does not have the package; check which registry npm uses (npm config get registry)"},
+	{regexp.MustCompile(`E401|E403|EAUTH`),
+		"the npm registry refuses access; check npm's login and which registry it uses (npm config get registry)"},
 	{regexp.MustCompile(`ENOTFOUND|EAI_AGAIN|ECONNREFUSED|ECONNRESET|ETIMEDOUT|ENETUNREACH|EHOSTUNREACH|ENOTCACHED|ERR_SOCKET_TIMEOUT|CERT|(?i:network)`), "the npm registry cannot be reached; connect to the network or set npm's proxy or registry"},
 }
 

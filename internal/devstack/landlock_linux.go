@@ -47,7 +47,8 @@ func seal(files []string, dir string) error {
 	}
 	all := allRights(version)
 	attr := unix.LandlockRulesetAttr{Handled_access_fs: all}
-	fd, _, errno := unix.RawSyscall(unix.SYS_LANDLOCK_CREATE_RULESET, uintptr(unsafe.Pointer(&attr)), unsafe.Sizeof(attr.Handled_access_fs), 0)
+	fd, _, errno := unix.RawSyscall(unix.SYS_LANDLOCK_CREATE_RULESET, uintptr(unsafe.Pointer(&attr)),
+		unsafe.Sizeof(attr.Handled_access_fs), 0)
 	if errno != 0 {
 		return fmt.Errorf("create Landlock rule set: %w", errno)
 	}

@@ -26,7 +26,8 @@ var (
 	gzipPool   = sync.Pool{New: func() any { return new(gzip.Reader) }}
 	zstdPool   = sync.Pool{New: func() any {
 		// One stream at a time and no goroutine: requests are the concurrency.
-		d, err := zstd.NewReader(nil, zstd.WithDecoderConcurrency(1), zstd.WithDecoderLowmem(true), zstd.WithDecoderMaxWindow(maxZstWindow))
+		d, err := zstd.NewReader(nil, zstd.WithDecoderConcurrency(1), zstd.WithDecoderLowmem(true),
+			zstd.WithDecoderMaxWindow(maxZstWindow))
 		if err != nil {
 			panic("BUG: zstd options: " + err.Error())
 		}
@@ -108,7 +109,8 @@ func (b *bodyReader) readSnappy(dst *[]byte, w http.ResponseWriter, r *http.Requ
 }
 
 func notSnappy(cause error) error {
-	f := fail(http.StatusBadRequest, "body_unreadable", "the body is not in snappy's block format, in which remote write is sent, or ended early")
+	f := fail(http.StatusBadRequest, "body_unreadable",
+		"the body is not in snappy's block format, in which remote write is sent, or ended early")
 	f.cause = cause
 	return f
 }
@@ -148,7 +150,8 @@ func (b *bodyReader) readError(err error) error {
 		return b.tooLarge()
 	}
 	if errors.Is(err, zstd.ErrWindowSizeExceeded) {
-		return fail(http.StatusRequestEntityTooLarge, "zstd_window", "the zstd window is larger than 8 MiB: compress without --long")
+		return fail(http.StatusRequestEntityTooLarge, "zstd_window",
+			"the zstd window is larger than 8 MiB: compress without --long")
 	}
 	f := fail(http.StatusBadRequest, "body_unreadable", "the body ended early or is not compressed as Content-Encoding says")
 	f.cause = err

@@ -79,7 +79,8 @@ func (c *Config) Validate() error {
 		}
 	}
 	if c.RecordTarget > c.RecordMax || c.RecordMax > 1<<20 {
-		return fmt.Errorf("record_target %s, record_max %s: want record_target <= record_max <= 1MiB", c.RecordTarget, c.RecordMax)
+		return fmt.Errorf("record_target %s, record_max %s: want record_target <= record_max <= 1MiB",
+			c.RecordTarget, c.RecordMax)
 	}
 	return nil
 }

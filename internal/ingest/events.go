@@ -76,7 +76,8 @@ func contentEncoding(r *http.Request) (string, error) {
 	case "gzip", "zstd":
 		return encoding, nil
 	default:
-		return "", fail(http.StatusUnsupportedMediaType, "content_encoding", "Content-Encoding is %q: want gzip, zstd or none", encoding)
+		return "", fail(http.StatusUnsupportedMediaType, "content_encoding",
+			"Content-Encoding is %q: want gzip, zstd or none", encoding)
 	}
 }
 
@@ -161,7 +162,8 @@ func (c *call) refuseTimes(batch *events.Batch) (late []int) {
 // eventValues returns the records for the good events: the body as it came when all of it is good and fits one
 // record, else the good events encoded anew, in JSON. release gives the memory back once they are published.
 func (c *call) eventValues(batch *events.Batch, late []int) (values []keyedValue, contentType string, release func()) {
-	if len(batch.Rejects) == 0 && c.limits.Shards <= 1 && len(*c.body) <= int(c.config.RecordMax) && batch.Events <= maxRecordEvents {
+	if len(batch.Rejects) == 0 && c.limits.Shards <= 1 && len(*c.body) <= int(c.config.RecordMax) &&
+		batch.Events <= maxRecordEvents {
 		return []keyedValue{{0, *c.body}}, eventsType(c.r), func() {}
 	}
 	b := newBatcher(c)
@@ -242,6 +244,7 @@ func nothing(w http.ResponseWriter, r *http.Request) {
 func notAllowed(allowed, instead string) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Allow", allowed)
-		writeJSON(w, http.StatusMethodNotAllowed, jsonAnswer{Errors: []jsonError{{Index: -1, Reason: "method", Detail: r.Method + " is not taken: " + instead}}})
+		writeJSON(w, http.StatusMethodNotAllowed,
+			jsonAnswer{Errors: []jsonError{{Index: -1, Reason: "method", Detail: r.Method + " is not taken: " + instead}}})
 	}
 }

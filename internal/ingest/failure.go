@@ -38,10 +38,12 @@ func (s *Server) asFailure(err error) *failure {
 	case errors.Is(err, tenants.ErrForbidden):
 		return fail(http.StatusForbidden, "forbidden", "%v", err)
 	case errors.Is(err, ErrUnavailable), errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled):
-		f = fail(http.StatusServiceUnavailable, "kafka_unavailable", "Kafka did not acknowledge the events: send them again later")
+		f = fail(http.StatusServiceUnavailable, "kafka_unavailable",
+			"Kafka did not acknowledge the events: send them again later")
 		f.retryAfter = s.config.RetryAfter
 	default:
-		f = fail(http.StatusInternalServerError, "internal", "the events could not be stored: send them again later, and see this server's log")
+		f = fail(http.StatusInternalServerError, "internal",
+			"the events could not be stored: send them again later, and see this server's log")
 	}
 	f.cause = err
 	return f

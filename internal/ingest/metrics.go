@@ -46,8 +46,9 @@ func newMetrics(reg prometheus.Registerer, inFlight *memory, tenantLabels int) *
 		refused:  counter("refused_requests_total", "Requests of which nothing was accepted, by reason.", "tenant", "reason"),
 		accepted: counter("accepted_events_total", "Events acknowledged by Kafka.", "tenant", "signal"),
 		rejected: counter("rejected_events_total", "Events refused, by reason.", "tenant", "signal", "reason"),
-		skipped:  counter("skipped_total", "Samples without a value, exemplars, and events without a time, by kind.", "tenant", "kind"),
-		bytes:    counter("body_bytes_total", "Request bodies after decompression.", "tenant"),
+		skipped: counter("skipped_total",
+			"Samples without a value, exemplars, and events without a time, by kind.", "tenant", "kind"),
+		bytes: counter("body_bytes_total", "Request bodies after decompression.", "tenant"),
 		seconds: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Name: "vigie_ingest_request_duration_seconds", Help: "Time from the first header to the answer.",
 			Buckets: prometheus.ExponentialBuckets(0.001, 2, 15), NativeHistogramBucketFactor: 1.1,

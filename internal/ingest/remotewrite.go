@@ -32,7 +32,8 @@ func readRemoteWrite(c *call) error {
 	}
 	// Without the header it is taken for granted, as Prometheus' own receiver does.
 	if encoding := c.r.Header.Get("Content-Encoding"); encoding != "" && !strings.EqualFold(encoding, "snappy") {
-		return fail(http.StatusUnsupportedMediaType, "content_encoding", "Content-Encoding is %q: remote write is snappy", encoding)
+		return fail(http.StatusUnsupportedMediaType, "content_encoding",
+			"Content-Encoding is %q: remote write is snappy", encoding)
 	}
 	return c.reader().readSnappy(c.body, c.w.ResponseWriter, c.r)
 }

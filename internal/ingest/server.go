@@ -92,7 +92,9 @@ func (s *Server) routes() {
 	}
 	s.mux.HandleFunc("POST /v1/events/{signal}", s.unknownSignal)
 	s.mux.HandleFunc("/v1/events/{signal}", notAllowed("POST", "send events here with POST"))
-	s.mux.HandleFunc("/v1/events", notAllowed("GET, HEAD", "send events to /v1/events/metrics, /v1/events/spans or /v1/events/logs; GET tells here what this server takes"))
+	s.mux.HandleFunc("/v1/events",
+		notAllowed("GET, HEAD",
+			"send events to /v1/events/metrics, /v1/events/spans or /v1/events/logs; GET tells here what this server takes"))
 	s.handle("POST /v1/metrics", otlpProtocol(events.Metrics))
 	s.handle("POST /v1/traces", otlpProtocol(events.Spans))
 	s.handle("POST /v1/logs", otlpProtocol(events.Logs))
@@ -134,7 +136,8 @@ type call struct {
 func (s *Server) handle(pattern string, p protocol) {
 	_, route, _ := strings.Cut(pattern, " ")
 	s.mux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) {
-		c := &call{Server: s, signal: p.signal, w: &telemetry.StatusWriter{ResponseWriter: w}, r: r, now: s.now(), body: getBuffer()}
+		c := &call{Server: s, signal: p.signal, w: &telemetry.StatusWriter{ResponseWriter: w}, r: r,
+			now: s.now(), body: getBuffer()}
 		c.lease.memory = &s.memory
 		defer func() {
 			c.lease.release()
@@ -188,7 +191,8 @@ func tooFast(limit, value string, wait time.Duration) error {
 
 // reader reads the body within this call's limits.
 func (c *call) reader() *bodyReader {
-	busy := fail(http.StatusServiceUnavailable, "in_flight", "the server holds as many events as it may (max_in_flight): send again later")
+	busy := fail(http.StatusServiceUnavailable, "in_flight",
+		"the server holds as many events as it may (max_in_flight): send again later")
 	busy.retryAfter = c.config.RetryAfter
 	return &bodyReader{limits: &c.limits, lease: &c.lease, retry: busy}
 }
@@ -248,7 +252,9 @@ func (c *call) tooEarlyOrLate(nanos int64) (events.Reason, string) {
 	case nanos < c.now.Add(-c.config.MaxPast).UnixNano():
 		return events.ReasonTooOld, fmt.Sprintf("the time is %s, more than max_past (%s) ago", clock(nanos), c.config.MaxPast)
 	case nanos > c.now.Add(c.config.MaxFuture).UnixNano():
-		return events.ReasonTooNew, fmt.Sprintf("the time is %s, more than max_future (%s) ahead: check the sender's clock", clock(nanos), c.config.MaxFuture)
+		return events.ReasonTooNew,
+			fmt.Sprintf("the time is %s, more than max_future (%s) ahead: check the sender's clock",
+				clock(nanos), c.config.MaxFuture)
 	}
 	return "", ""
 }

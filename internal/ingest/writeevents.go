@@ -57,9 +57,11 @@ func (w *writer) identify(s *writeSeries) (reason events.Reason, field, detail s
 		case l.Name == nameLabel:
 			w.metric.Name = l.Value
 		case len(l.Name) > int(w.limits.MaxLabelName):
-			return events.ReasonTooLong, "labels", fmt.Sprintf("label name %q has %d bytes, the limit is %s", clip(l.Name), len(l.Name), w.limits.MaxLabelName)
+			return events.ReasonTooLong, "labels",
+				fmt.Sprintf("label name %q has %d bytes, the limit is %s", clip(l.Name), len(l.Name), w.limits.MaxLabelName)
 		case len(l.Value) > int(w.limits.MaxLabelValue):
-			return events.ReasonTooLong, "labels", fmt.Sprintf("label %q has a value of %d bytes, the limit is %s", l.Name, len(l.Value), w.limits.MaxLabelValue)
+			return events.ReasonTooLong, "labels",
+				fmt.Sprintf("label %q has a value of %d bytes, the limit is %s", l.Name, len(l.Value), w.limits.MaxLabelValue)
 		case l.Value != "" || l.Name == "":
 			w.labels = append(w.labels, l)
 		}
@@ -68,14 +70,16 @@ func (w *writer) identify(s *writeSeries) (reason events.Reason, field, detail s
 		return events.ReasonMissing, "name", "the series has no label \"__name__\""
 	}
 	if len(w.metric.Name) > int(w.limits.MaxLabelName) {
-		return events.ReasonTooLong, "name", fmt.Sprintf("the name has %d bytes, the limit is %s", len(w.metric.Name), w.limits.MaxLabelName)
+		return events.ReasonTooLong, "name",
+			fmt.Sprintf("the name has %d bytes, the limit is %s", len(w.metric.Name), w.limits.MaxLabelName)
 	}
 	return w.sortLabels()
 }
 
 func (w *writer) sortLabels() (reason events.Reason, field, detail string) {
 	if len(w.labels) > w.limits.MaxLabels {
-		return events.ReasonTooManyLabels, "labels", fmt.Sprintf("metric %q has %d labels, the limit is %d", w.metric.Name, len(w.labels), w.limits.MaxLabels)
+		return events.ReasonTooManyLabels, "labels",
+			fmt.Sprintf("metric %q has %d labels, the limit is %d", w.metric.Name, len(w.labels), w.limits.MaxLabels)
 	}
 	sorted, err := series.Sort(w.labels)
 	switch {
@@ -190,7 +194,8 @@ func (w *writer) setTimes(millis, startMillis int64) bool {
 func (w *writer) emit(m *events.Metric, from *writeSeries) bool {
 	m.Help, m.Unit = w.metadata.announce(w.tenant, m.Name, from.help, from.unit, w.now, &w.limits)
 	if !w.batcher.addMetric(m) {
-		w.refuse(events.ReasonRecordTooLarge, "", fmt.Sprintf("metric %q: the sample is larger than a record may be (%s)", m.Name, w.config.RecordMax))
+		w.refuse(events.ReasonRecordTooLarge, "",
+			fmt.Sprintf("metric %q: the sample is larger than a record may be (%s)", m.Name, w.config.RecordMax))
 		return false
 	}
 	return true

@@ -68,7 +68,8 @@ func (a *Alerts) Poll(ctx context.Context) (notify.Fetch, error) {
 	fetches.EachPartition(func(p kgo.FetchTopicPartition) {
 		for _, r := range p.Records {
 			if !r.Attrs.IsControl() {
-				out.Records = append(out.Records, notify.Record{Partition: r.Partition, Offset: r.Offset, Time: r.Timestamp, Value: r.Value})
+				out.Records = append(out.Records,
+					notify.Record{Partition: r.Partition, Offset: r.Offset, Time: r.Timestamp, Value: r.Value})
 			}
 		}
 		if n := len(p.Records); n > 0 && p.Records[n-1].Offset+1 >= p.LastStableOffset {

@@ -21,7 +21,8 @@ func describeTopics(ctx context.Context, client *kgo.Client, names ...string) (*
 }
 
 // askLeader asks the leader of a partition for what is in its log. request is without topics.
-func askLeader(ctx context.Context, client *kgo.Client, leader int32, request *kmsg.FetchRequest, name string, id [16]byte, partition kmsg.FetchRequestTopicPartition) (*kmsg.FetchResponseTopicPartition, error) {
+func askLeader(ctx context.Context, client *kgo.Client, leader int32, request *kmsg.FetchRequest, name string, id [16]byte,
+	partition kmsg.FetchRequestTopicPartition) (*kmsg.FetchResponseTopicPartition, error) {
 	topic := kmsg.NewFetchRequestTopic()
 	topic.Topic, topic.TopicID = name, id
 	topic.Partitions = append(topic.Partitions, partition)

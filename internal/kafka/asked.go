@@ -65,7 +65,8 @@ func stableOffsets(ctx context.Context, client *kgo.Client, group string, source
 	of := kmsg.NewOffsetFetchRequestGroup()
 	of.Group = group
 	sources = distinct(sources, func(a, b sourceID) int {
-		return cmp.Or(strings.Compare(a.Topic, b.Topic), bytes.Compare(a.topic[:], b.topic[:]), comparePartitions(a.Partition, b.Partition))
+		return cmp.Or(strings.Compare(a.Topic, b.Topic), bytes.Compare(a.topic[:], b.topic[:]),
+			comparePartitions(a.Partition, b.Partition))
 	})
 	for i, source := range sources {
 		if i == 0 || source.Topic != sources[i-1].Topic || source.topic != sources[i-1].topic {

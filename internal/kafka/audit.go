@@ -55,7 +55,8 @@ func (r *ResultsTopic) Blocks(ctx context.Context, from, to verify.Offsets, fn f
 		}
 		result := sink.Record{TopicID: id, Partition: record.Partition, Offset: record.Offset}
 		return fn(&verify.Block{
-			Partition: record.Partition, Offset: record.Offset, Time: record.Timestamp, Token: result.Token(table), Rows: rows, Bytes: record.Value,
+			Partition: record.Partition, Offset: record.Offset, Time: record.Timestamp, Token: result.Token(table),
+			Rows: rows, Bytes: record.Value,
 		})
 	})
 	if err != nil {

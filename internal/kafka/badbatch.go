@@ -162,13 +162,15 @@ func (s *Session) refuse(ctx context.Context, at refusal) error {
 			return err
 		}
 	}
-	s.log.Warn("records refused", "topic", partition.Topic, "partition", partition.Partition, "offset", batch.first, "why", batch.BadBatch.Why)
+	s.log.Warn("records refused", "topic", partition.Topic, "partition", partition.Partition,
+		"offset", batch.first, "why", batch.BadBatch.Why)
 	s.refused[partition] = batch.next
 	s.places[partition] = batch.next.Offset
 	s.reach.polled(partition, batch.next.Offset, batch.next.Offset) // what can be read is stable
 	_, rewound := s.rewound[partition]
 	s.chunks = append(s.chunks, pipeline.Chunk{
-		Partition: partition, Signal: s.signals[partition.Topic], Records: []pipeline.Record{batch.Record}, LogStart: at.logStart, Rewound: rewound,
+		Partition: partition, Signal: s.signals[partition.Topic], Records: []pipeline.Record{batch.Record},
+		LogStart: at.logStart, Rewound: rewound,
 	})
 	delete(s.rewound, partition)
 	return nil

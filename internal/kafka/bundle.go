@@ -60,7 +60,8 @@ func newBundler(most int64, unpacked int) (*bundler, error) {
 	if err != nil {
 		return nil, err
 	}
-	b := &bundler{memory: m, unpacker: u, entries: newShelf[entry](most / 2), seed: maphash.MakeSeed(), seen: map[uint64]struct{}{}}
+	b := &bundler{memory: m, unpacker: u, entries: newShelf[entry](most / 2), seed: maphash.MakeSeed(),
+		seen: map[uint64]struct{}{}}
 	rand.Read(b.seal[:]) // which never fails
 	return b, nil
 }

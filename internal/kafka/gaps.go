@@ -49,7 +49,8 @@ func (s *Session) checkGap(ctx context.Context, partition pipeline.Partition, wa
 	at, err := s.between(ctx, partition, want, first)
 	switch {
 	case err != nil:
-		return fmt.Errorf("look at what is between offsets %d and %d of %s/%d: %w", want, first, partition.Topic, partition.Partition, err)
+		return fmt.Errorf("look at what is between offsets %d and %d of %s/%d: %w", want, first,
+			partition.Topic, partition.Partition, err)
 	case at >= 0:
 		return fmt.Errorf("fetch %s/%d: want offset %d, got %d: %w", partition.Topic, partition.Partition, at, first, ErrSkipped)
 	}

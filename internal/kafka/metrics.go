@@ -19,7 +19,8 @@ type Metrics struct {
 func NewMetrics(reg prometheus.Registerer) *Metrics {
 	m := &Metrics{
 		transactions: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "vigie_kafka_transactions_total", Help: "Epoch transactions by result: committed, aborted (a rebalance), failed (the session ends).",
+			Name: "vigie_kafka_transactions_total",
+			Help: "Epoch transactions by result: committed, aborted (a rebalance), failed (the session ends).",
 		}, []string{"result"}),
 		seconds: prometheus.NewHistogram(prometheus.HistogramOpts{
 			Name: "vigie_kafka_transaction_seconds", Help: "Time to produce and commit one epoch.",
@@ -27,10 +28,12 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 			Buckets: prometheus.ExponentialBuckets(0.001, 2.5, 12),
 		}),
 		published: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "vigie_kafka_published_records_total", Help: "Records given to Publish by result: acknowledged or failed (some of which may be in the log).",
+			Name: "vigie_kafka_published_records_total",
+			Help: "Records given to Publish by result: acknowledged or failed (some of which may be in the log).",
 		}, []string{"result"}),
 		fenced: prometheus.NewCounter(prometheus.CounterOpts{
-			Name: "vigie_kafka_fenced_total", Help: "Sessions of workers that ended because another took over their identity: two processes with one kafka.instance, or a transaction that timed out.",
+			Name: "vigie_kafka_fenced_total",
+			Help: "Sessions of workers that ended because another took over their identity: two processes with one kafka.instance, or a transaction that timed out.",
 		}),
 	}
 	reg.MustRegister(m.transactions, m.seconds, m.published, m.fenced)

@@ -49,9 +49,11 @@ func (s *Session) Seek(ctx context.Context, source pipeline.Partition, to pipeli
 		}
 	})
 	if failed != nil {
-		return fmt.Errorf("set the offset of group %s in %s/%d to %d: %w", s.cfg.Group, source.Topic, source.Partition, to.Offset, explain(failed))
+		return fmt.Errorf("set the offset of group %s in %s/%d to %d: %w", s.cfg.Group, source.Topic, source.Partition,
+			to.Offset, explain(failed))
 	}
-	s.log.Warn("the group's offset has been set: "+to.Why, "topic", source.Topic, "partition", source.Partition, "offset", to.Offset)
+	s.log.Warn("the group's offset has been set: "+to.Why, "topic", source.Topic,
+		"partition", source.Partition, "offset", to.Offset)
 	s.moves.moved.Store(true)
 	return pipeline.ErrMoved
 }
@@ -79,7 +81,8 @@ func (r *restore) origin(ctx context.Context) (pipeline.Origin, error) {
 		}
 	}
 	if began, ok := r.s.group.Client().CommittedOffsets()[r.source][r.partition]; ok && began.Offset != o.Committed {
-		r.s.log.Warn("the group's offset was changed from outside", "topic", r.source, "partition", r.partition, "from", began.Offset, "to", o.Committed)
+		r.s.log.Warn("the group's offset was changed from outside", "topic", r.source, "partition", r.partition,
+			"from", began.Offset, "to", o.Committed)
 		r.s.moves.moved.Store(true)
 		return o, pipeline.ErrMoved
 	}

@@ -74,7 +74,8 @@ func listed(ctx context.Context, admin *kadm.Client, topic string, list lister) 
 
 // readRange calls fn for the committed records from ≤ offset < to of the partitions in to, by partition in order. to
 // must be readable: at most the last stable offset. What retention deletes meanwhile is skipped.
-func readRange(ctx context.Context, cfg *Config, topic string, from, to map[int32]int64, log *slog.Logger, fn func(id [16]byte, r *kgo.Record) error) error {
+func readRange(ctx context.Context, cfg *Config, topic string, from, to map[int32]int64, log *slog.Logger,
+	fn func(id [16]byte, r *kgo.Record) error) error {
 	return readRangeInto(ctx, cfg, topic, from, to, unpacking{}, log, fn)
 }
 
@@ -87,7 +88,8 @@ type unpacking struct {
 }
 
 // readRangeInto is readRange with batches unpacked in another way.
-func readRangeInto(ctx context.Context, cfg *Config, topic string, from, to map[int32]int64, how unpacking, log *slog.Logger, fn func(id [16]byte, r *kgo.Record) error) error {
+func readRangeInto(ctx context.Context, cfg *Config, topic string, from, to map[int32]int64, how unpacking, log *slog.Logger,
+	fn func(id [16]byte, r *kgo.Record) error) error {
 	left := map[int32]int64{} // partition → end still to be reached
 	begin, next := map[int32]kgo.Offset{}, maps.Clone(from)
 	for partition, end := range to {

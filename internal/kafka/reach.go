@@ -155,7 +155,8 @@ func askLeaders(ctx context.Context, client *kgo.Client, partitions []pipeline.P
 	for leader, partitions := range of {
 		go func() {
 			found := ends{}
-			if response, err := client.Broker(int(leader)).Request(ctx, offsetsRequest(partitions, which, isolation)); err == nil {
+			if response, err := client.Broker(int(leader)).Request(ctx,
+				offsetsRequest(partitions, which, isolation)); err == nil {
 				found.add(response)
 			}
 			answers <- found

@@ -39,11 +39,13 @@ const (
 //
 // It waits for that as long as a transaction may be open: transaction_timeout and the up to 10 s until the
 // broker looks. A transaction of a worker that is no longer in the group is aborted instead, after a second.
-func (s *Session) Restore(ctx context.Context, source pipeline.Partition, apply func(*pipeline.Record) error) (pipeline.Origin, error) {
+func (s *Session) Restore(ctx context.Context, source pipeline.Partition,
+	apply func(*pipeline.Record) error) (pipeline.Origin, error) {
 	s.moves.restoring.Add(1)
 	defer s.moves.restoring.Add(-1)
 	m := newMemory(restoreMemory)
-	r := restore{s: s, topic: s.states[source.Topic], partition: source.Partition, source: source.Topic, memory: m, repeats: newRepeats(), unpacker: unpacker{m, kgo.DefaultDecompressor(m), unbounded}}
+	r := restore{s: s, topic: s.states[source.Topic], partition: source.Partition, source: source.Topic, memory: m,
+		repeats: newRepeats(), unpacker: unpacker{m, kgo.DefaultDecompressor(m), unbounded}}
 	origin, err := r.run(ctx, apply)
 	if err != nil {
 		return origin, fmt.Errorf("restore %s/%d: %w", r.topic, r.partition, err)
@@ -182,7 +184,8 @@ func (r *restore) fetch(ctx context.Context, apply func(*pipeline.Record) error)
 	part, next := kgo.ProcessFetchPartition(options, answer, &r.unpacker, r.memory.grown)
 	switch {
 	case errors.Is(part.Err, kerr.OffsetOutOfRange) && r.next < answer.LogStartOffset:
-		r.s.log.Warn("records were deleted from a state topic", "topic", r.topic, "partition", r.partition, "from", r.next, "to", answer.LogStartOffset)
+		r.s.log.Warn("records were deleted from a state topic", "topic", r.topic, "partition", r.partition, "from", r.next,
+			"to", answer.LogStartOffset)
 		r.next = answer.LogStartOffset
 		return nil
 	case kerr.IsRetriable(part.Err):
@@ -209,7 +212,8 @@ func (r *restore) apply(records []*kgo.Record, fn func(*pipeline.Record) error) 
 	stale := r.repeats.find(records, r.end)
 	for i, record := range records {
 		if err == nil && record.Offset < r.end && !stale[i] {
-			r.record = pipeline.Record{Offset: record.Offset, Timestamp: record.Timestamp.UnixNano(), Key: record.Key, Value: record.Value}
+			r.record = pipeline.Record{Offset: record.Offset, Timestamp: record.Timestamp.UnixNano(),
+				Key: record.Key, Value: record.Value}
 			err = fn(&r.record)
 		}
 		record.Recycle()
@@ -253,7 +257,8 @@ func (r *restore) blocked(ctx context.Context, stable int64) {
 	for _, id := range open {
 		member, ours := strings.CutPrefix(id, r.s.cfg.TransactionalIDPrefix+"-")
 		if err != nil || !ours || slices.Contains(members, member) {
-			log.Info("restore waits for an open transaction", "transactional_id", id, "stable_offset", stable, "end", r.end, "at_most", r.s.cfg.TransactionTimeout+10*time.Second)
+			log.Info("restore waits for an open transaction", "transactional_id", id, "stable_offset", stable, "end", r.end,
+				"at_most", r.s.cfg.TransactionTimeout+10*time.Second)
 			continue
 		}
 		log.Info("aborting the transaction of a worker that is gone", "transactional_id", id, "err", r.abort(ctx, id))

@@ -65,7 +65,8 @@ func NewSession(ctx context.Context, cfg Config, slot int, metrics *Metrics, log
 	}
 	log = log.With("slot", slot)
 	s := &Session{
-		cfg: cfg, appetite: newAppetite(int64(cfg.FetchBuffer)), log: log, metrics: metrics, assignment: newAssignment(), reach: newReach(), read: readPartitions{}, places: places{}, rewound: map[pipeline.Partition]int64{}, refused: refusals{},
+		cfg: cfg, appetite: newAppetite(int64(cfg.FetchBuffer)), log: log, metrics: metrics, assignment: newAssignment(),
+		reach: newReach(), read: readPartitions{}, places: places{}, rewound: map[pipeline.Partition]int64{}, refused: refusals{},
 		signals: map[string]events.Signal{
 			cfg.Topics.Metrics.Name: events.Metrics,
 			cfg.Topics.Spans.Name:   events.Spans,
@@ -363,7 +364,8 @@ func (s *Session) produce(ctx context.Context, messages []pipeline.Message) erro
 		for _, h := range m.Headers {
 			all = append(all, kgo.RecordHeader{Key: h.Key, Value: h.Value})
 		}
-		records[i] = kgo.Record{Topic: m.Topic, Partition: m.Partition, Key: m.Key, Value: m.Value, Headers: all[from:len(all):len(all)]}
+		records[i] = kgo.Record{Topic: m.Topic, Partition: m.Partition, Key: m.Key, Value: m.Value,
+			Headers: all[from:len(all):len(all)]}
 		t.produce(ctx, &records[i])
 	}
 	return t.flush(ctx)

@@ -41,7 +41,8 @@ func (s *Session) standingPlan() standingPlan {
 
 // of says whether it is a plan of exactly these members.
 func (p standingPlan) of(members []kmsg.JoinGroupResponseMember) bool {
-	return len(p) > 0 && len(p) == len(members) && !slices.ContainsFunc(members, func(m kmsg.JoinGroupResponseMember) bool { return p[m.MemberID] == nil })
+	return len(p) > 0 && len(p) == len(members) &&
+		!slices.ContainsFunc(members, func(m kmsg.JoinGroupResponseMember) bool { return p[m.MemberID] == nil })
 }
 
 // whole says whether each partition of the topics has one member, no other has any, and nobody has two more than

@@ -80,7 +80,8 @@ func (w *storedWaiter) until(ctx context.Context, look func() error) error {
 		}
 		if time.Since(w.logged) >= storedLogged && ctx.Err() == nil {
 			w.logged = time.Now()
-			w.s.log.Info("progress is held until what others wrote is stored", "for", time.Since(w.began).Round(time.Second), "err", err)
+			w.s.log.Info("progress is held until what others wrote is stored",
+				"for", time.Since(w.began).Round(time.Second), "err", err)
 		}
 		select {
 		case <-ctx.Done():
@@ -121,7 +122,8 @@ func (w *storedWaiter) reached(ctx context.Context, ends map[int32]int64) error 
 			at = max(at, o.At)
 		}
 		if at < ends[partition] {
-			return fmt.Errorf("%s/%d is stored up to offset %d of %d", w.s.cfg.Topics.Results.Name, partition, at, ends[partition])
+			return fmt.Errorf("%s/%d is stored up to offset %d of %d", w.s.cfg.Topics.Results.Name,
+				partition, at, ends[partition])
 		}
 		delete(ends, partition)
 	}

@@ -76,10 +76,12 @@ func (a *Admin) EnsureTopics(ctx context.Context) ([]TopicState, error) {
 		if source := a.cfg.Topics.sourceOf(key); source != nil {
 			problems = append(problems, checkState(state, source.Name, len(details[source.Name].Partitions)))
 			if state.Created && !created[source.Name] {
-				state.Notes = append(state.Notes, "is new and its source "+source.Name+" is not: state begins empty; watermarks rise again with the next events")
+				state.Notes = append(state.Notes,
+					"is new and its source "+source.Name+" is not: state begins empty; watermarks rise again with the next events")
 			}
 		} else if state.Partitions != int(topic.Partitions) {
-			state.Notes = append(state.Notes, fmt.Sprintf("has %d partitions, kafka.topics.%s.partitions is %d", state.Partitions, key, topic.Partitions))
+			state.Notes = append(state.Notes,
+				fmt.Sprintf("has %d partitions, kafka.topics.%s.partitions is %d", state.Partitions, key, topic.Partitions))
 		}
 		if key == "dlq_replayed" && state.Partitions != 1 {
 			problems = append(problems, fmt.Errorf("topic %s has %d partitions: want 1", topic.Name, state.Partitions))
@@ -114,8 +116,9 @@ func (a *Admin) createMissing(ctx context.Context) (map[string]bool, error) {
 			return
 		}
 		if !a.cfg.CreateTopics {
-			problems = append(problems, fmt.Errorf("topic %s does not exist: create it (partitions %d, %s), or set kafka.create_topics: true",
-				topic.Name, partitions, describe(topicConfig(key, topic))))
+			problems = append(problems,
+				fmt.Errorf("topic %s does not exist: create it (partitions %d, %s), or set kafka.create_topics: true",
+					topic.Name, partitions, describe(topicConfig(key, topic))))
 			return
 		}
 		switch err := a.create(ctx, key, topic, partitions); {
@@ -209,7 +212,8 @@ func (a *Admin) firstMissing(details kadm.TopicDetails) error {
 		}
 		for _, partition := range detail.Partitions {
 			if partition.Err != nil || partition.Leader < 0 {
-				return fmt.Errorf("topic %s partition %d has no leader: %w", name, partition.Partition, errors.Join(partition.Err))
+				return fmt.Errorf("topic %s partition %d has no leader: %w", name, partition.Partition,
+					errors.Join(partition.Err))
 			}
 		}
 	}

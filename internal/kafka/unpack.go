@@ -69,7 +69,8 @@ func (u *unpacker) unpack(src []byte, codec kgo.CompressionCodecType) ([]byte, e
 	case len(out) > lightBatch && footprint(out) > heaviest*u.most:
 		clear(out)
 		u.memory.PutDecompressBytes(out)
-		return nil, fmt.Errorf("its records and headers take more than %d times kafka.max_unpacked (%s) in memory", heaviest, units.Bytes(u.most))
+		return nil, fmt.Errorf("its records and headers take more than %d times kafka.max_unpacked (%s) in memory",
+			heaviest, units.Bytes(u.most))
 	}
 	return out, nil
 }

@@ -156,7 +156,8 @@ func single(r *kgo.Record, headers []pipeline.Header) (pipeline.Record, []pipeli
 		headers = append(headers, pipeline.Header{Key: h.Key, Value: h.Value})
 	}
 	return pipeline.Record{
-		Offset: r.Offset, Timestamp: nanoseconds(r.Timestamp), Key: r.Key, Value: r.Value, Headers: headers[first:len(headers):len(headers)],
+		Offset: r.Offset, Timestamp: nanoseconds(r.Timestamp), Key: r.Key, Value: r.Value,
+		Headers: headers[first:len(headers):len(headers)],
 	}, headers
 }
 

@@ -137,7 +137,8 @@ func (s *SourceTopic) await(ctx context.Context, group, topic string, end map[in
 		}
 		select {
 		case <-ctx.Done():
-			return fmt.Errorf("wait for group %s on topic %s (%s): %w: is stream running? give it time with -wait", group, topic, last, ErrBehind)
+			return fmt.Errorf("wait for group %s on topic %s (%s): %w: is stream running? give it time with -wait",
+				group, topic, last, ErrBehind)
 		case <-time.After(200 * time.Millisecond):
 		}
 	}
@@ -212,13 +213,15 @@ func (s *SourceTopic) committed(ctx context.Context, group, topic string) (map[i
 }
 
 // read is readRange with batches unpacked as workers do.
-func (s *SourceTopic) read(ctx context.Context, topic string, from, to map[int32]int64, refused func(int32, refusedBatch) error, fn func([16]byte, *kgo.Record) error) error {
+func (s *SourceTopic) read(ctx context.Context, topic string, from, to map[int32]int64, refused func(int32, refusedBatch) error,
+	fn func([16]byte, *kgo.Record) error) error {
 	asker, err := s.cfg.asker(s.log)
 	if err != nil {
 		return err
 	}
 	defer asker.Close()
-	how := unpacking{memory: newMemory(4 * int64(s.cfg.FetchBuffer)), most: int(s.cfg.MaxUnpacked), asker: asker, refused: refused}
+	how := unpacking{memory: newMemory(4 * int64(s.cfg.FetchBuffer)), most: int(s.cfg.MaxUnpacked),
+		asker: asker, refused: refused}
 	return readRangeInto(ctx, &s.cfg, topic, from, to, how, s.log, fn)
 }
 
@@ -242,7 +245,8 @@ func (s *SourceTopic) Records(ctx context.Context, from, to verify.Offsets, fn f
 	}
 	for partition := range to {
 		if first, asked := from[partition]; asked && starts[partition] > first && first < to[partition] {
-			return fmt.Errorf("read %s/%d from %d: it begins at %d now: %w: run again", s.topic, partition, first, starts[partition], ErrDeleted)
+			return fmt.Errorf("read %s/%d from %d: it begins at %d now: %w: run again", s.topic, partition, first,
+				starts[partition], ErrDeleted)
 		}
 	}
 	return nil

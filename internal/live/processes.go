@@ -48,7 +48,8 @@ func (p *processes) measure(ctx context.Context, s *sample) error {
 
 // usage sums by name what processes use, elapsed seconds after the last measurement. One that ends meanwhile, or that
 // this user may not look at, is left out.
-func (p *processes) usage(ctx context.Context, all []*process.Process, elapsed float64) (byName []*usage, seconds map[int32]float64) {
+func (p *processes) usage(ctx context.Context, all []*process.Process,
+	elapsed float64) (byName []*usage, seconds map[int32]float64) {
 	seconds = make(map[int32]float64, len(all))
 	index := map[string]*usage{}
 	for _, one := range all {

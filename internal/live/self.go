@@ -54,7 +54,8 @@ func (f *familyReader) append(dst []events.Metric, kind dto.MetricType, m *dto.M
 		h := m.GetHistogram()
 		for _, b := range h.GetBucket() {
 			if !math.IsInf(b.GetUpperBound(), 1) {
-				dst = f.add(dst, "_bucket", events.Cumulative, float64(b.GetCumulativeCount()), m, series.Label{Name: "le", Value: number(b.GetUpperBound())})
+				dst = f.add(dst, "_bucket", events.Cumulative, float64(b.GetCumulativeCount()), m,
+					series.Label{Name: "le", Value: number(b.GetUpperBound())})
 			}
 		}
 		dst = f.add(dst, "_bucket", events.Cumulative, float64(h.GetSampleCount()), m, series.Label{Name: "le", Value: "+Inf"})
@@ -65,7 +66,8 @@ func (f *familyReader) append(dst []events.Metric, kind dto.MetricType, m *dto.M
 }
 
 // add appends one event; values that are not numbers (an empty summary's quantiles) are left out.
-func (f *familyReader) add(dst []events.Metric, suffix string, kind events.Kind, value float64, m *dto.Metric, extra ...series.Label) []events.Metric {
+func (f *familyReader) add(dst []events.Metric, suffix string, kind events.Kind, value float64, m *dto.Metric,
+	extra ...series.Label) []events.Metric {
 	if math.IsNaN(value) || math.IsInf(value, 0) {
 		return dst
 	}

@@ -42,7 +42,8 @@ func parseAlert(value []byte) (*alert, error) {
 		return nil, fmt.Errorf("read an alert: %w", err)
 	}
 	if a.Tenant == "" || a.Name == "" || a.Fingerprint == "" || a.StartsAt.IsZero() {
-		return nil, fmt.Errorf("read an alert: tenant %q, alert %q, fingerprint %q, starts_at %s: want all of them", a.Tenant, a.Name, a.Fingerprint, a.StartsAt)
+		return nil, fmt.Errorf("read an alert: tenant %q, alert %q, fingerprint %q, starts_at %s: want all of them", a.Tenant,
+			a.Name, a.Fingerprint, a.StartsAt)
 	}
 	if a.State != stateFiring && (a.State != stateResolved || a.EndsAt.IsZero()) {
 		return nil, fmt.Errorf("read an alert: state %q: want firing, or resolved and ends_at", a.State)

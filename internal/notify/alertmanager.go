@@ -18,7 +18,8 @@ type alertmanager struct {
 }
 
 func newAlertmanager(cfg *Config, url string) *alertmanager {
-	return &alertmanager{cfg: cfg, url: strings.TrimSuffix(url, "/") + "/api/v2/alerts", client: &http.Client{Timeout: cfg.Timeout}}
+	return &alertmanager{cfg: cfg, url: strings.TrimSuffix(url, "/") + "/api/v2/alerts",
+		client: &http.Client{Timeout: cfg.Timeout}}
 }
 
 // post returns nil when the Alertmanager has taken the alerts.

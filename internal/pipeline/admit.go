@@ -50,7 +50,8 @@ func (a *admission) refusal(cfg *Config, t int64) (reason events.Reason, detail 
 	// A producer's wrong clock makes one of these of each event: fmt would take half the time of its dead letter.
 	at, now := time.Unix(0, t).UTC().Format(time.RFC3339Nano), time.UnixMilli(a.now).UTC().Format(time.RFC3339Nano)
 	if t < a.oldest {
-		return events.ReasonTooOld, "time " + at + ": more than max_past (" + cfg.MaxPast.String() + ") before " + now + ", when it was processed"
+		return events.ReasonTooOld,
+			"time " + at + ": more than max_past (" + cfg.MaxPast.String() + ") before " + now + ", when it was processed"
 	}
 	return events.ReasonTooNew, "time " + at + ": more than max_future (" + cfg.MaxFuture.String() + ") after " + now +
 		", when it was processed: check the producer's clock and unit of time"

@@ -36,7 +36,8 @@ func settle(refused []refusal) []refusal {
 // A letter names the events to take at a replay. It names none (the whole record) when every event was refused, or
 // the record did not decode; but a record that stands for some events only is never widened to all of it.
 func deadLetter(a *arena, cfg *Config, at Partition, r *Record, refused []refusal, count int, only onlyEvents) Message {
-	m := Message{Topic: cfg.DLQTopic, Partition: -1, Key: a.copy(r.Key), Value: a.copy(r.Value), Headers: make([]Header, 0, len(r.Headers)+ownHeaders)}
+	m := Message{Topic: cfg.DLQTopic, Partition: -1, Key: a.copy(r.Key), Value: a.copy(r.Value),
+		Headers: make([]Header, 0, len(r.Headers)+ownHeaders)}
 	for _, h := range r.Headers {
 		if !ours(h.Key) {
 			m.Headers = append(m.Headers, Header{strings.Clone(h.Key), a.copy(h.Value)})
@@ -92,7 +93,8 @@ func (m *Message) size() int64 {
 
 // ours says whether a header of the original is from an earlier passage through the dead letter queue.
 func ours(key string) bool {
-	return len(key) >= len("vigie-dlq-") && strings.EqualFold(key[:len("vigie-dlq-")], "vigie-dlq-") || strings.EqualFold(key, HeaderOnly)
+	return len(key) >= len("vigie-dlq-") && strings.EqualFold(key[:len("vigie-dlq-")], "vigie-dlq-") ||
+		strings.EqualFold(key, HeaderOnly)
 }
 
 func appendEvents(dst []byte, refused []refusal, whole bool, only onlyEvents) []byte {

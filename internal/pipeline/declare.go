@@ -21,7 +21,8 @@ type fields struct {
 // declareMetric gives metrics to the alerts and rollups. Levels have no sum over series, so rollups do without, and
 // cumulative histograms are left out.
 func (t *Task) declareMetric(m *events.Metric) {
-	if m.Stale || m.Kind == events.Gauge && (m.Histogram != nil || !t.alerts.Any()) || m.Kind == events.Cumulative && m.Histogram != nil {
+	if m.Stale || m.Kind == events.Gauge && (m.Histogram != nil || !t.alerts.Any()) ||
+		m.Kind == events.Cumulative && m.Histogram != nil {
 		return
 	}
 	t.fields.own = aggregate.Measurement{Kind: m.Kind, Value: m.Value, Histogram: m.Histogram, Unit: m.Unit}

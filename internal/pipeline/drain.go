@@ -248,7 +248,8 @@ func (t *Task) drainGroup(out *Outputs, tn *tenant, g *group) {
 		t.eachCell(tn.table.At(t.sorted[0].ref), func(c *cell) { t.addCell(out, tn, g, GrainService, zeroID, c) })
 	default:
 		for _, p := range t.merged {
-			b := out.addRollup(tn, g, GrainService, zeroID, &rollupRow{start: p.start, count: p.Count, sum: p.Sum, min: p.Min, max: p.Max})
+			b := out.addRollup(tn, g, GrainService, zeroID,
+				&rollupRow{start: p.start, count: p.Count, sum: p.Sum, min: p.Min, max: p.Max})
 			out.addSketch(b, p.Sketch.AppendDD(b.Sketch))
 		}
 		t.merged = t.merged[:0]
@@ -359,7 +360,8 @@ func (r *ProgressRows) blocks(cfg *Config, fn func(*ProgressRows) error) error {
 	// No row takes more than 128 bytes beside its topic: a tenant's name has 64 at most.
 	return parts(cfg, len(r.Topic), 256, func(from, to int) error {
 		return fn(&ProgressRows{
-			Topic: r.Topic[from:to], Partition: r.Partition[from:to], Tenant: r.Tenant[from:to], Time: r.Time[from:to], Updated: r.Updated[from:to],
+			Topic: r.Topic[from:to], Partition: r.Partition[from:to], Tenant: r.Tenant[from:to], Time: r.Time[from:to],
+			Updated: r.Updated[from:to],
 		})
 	})
 }
@@ -510,7 +512,8 @@ func (r *Rollups) room() {
 	if n < cap(r.Grain) {
 		return
 	}
-	r.Grain, r.Tenant, r.Metric, r.Service = slices.Grow(r.Grain, n), slices.Grow(r.Tenant, n), slices.Grow(r.Metric, n), slices.Grow(r.Service, n)
+	r.Grain, r.Tenant, r.Metric, r.Service = slices.Grow(r.Grain, n), slices.Grow(r.Tenant, n), slices.Grow(r.Metric,
+		n), slices.Grow(r.Service, n)
 	r.Series, r.Pane, r.Count = slices.Grow(r.Series, n), slices.Grow(r.Pane, n), slices.Grow(r.Count, n)
 	r.Sum, r.Min, r.Max = slices.Grow(r.Sum, n), slices.Grow(r.Min, n), slices.Grow(r.Max, n)
 	r.LastTime, r.Last, r.LastHist = slices.Grow(r.LastTime, n), slices.Grow(r.Last, n), slices.Grow(r.LastHist, n)
@@ -539,8 +542,10 @@ func (r *SeriesRows) room() {
 	if n < cap(r.Tenant) {
 		return
 	}
-	r.Tenant, r.Metric, r.Service, r.ID = slices.Grow(r.Tenant, n), slices.Grow(r.Metric, n), slices.Grow(r.Service, n), slices.Grow(r.ID, n)
-	r.Kind, r.Native, r.Unit, r.Help = slices.Grow(r.Kind, n), slices.Grow(r.Native, n), slices.Grow(r.Unit, n), slices.Grow(r.Help, n)
+	r.Tenant, r.Metric, r.Service, r.ID = slices.Grow(r.Tenant, n), slices.Grow(r.Metric,
+		n), slices.Grow(r.Service, n), slices.Grow(r.ID, n)
+	r.Kind, r.Native, r.Unit, r.Help = slices.Grow(r.Kind, n), slices.Grow(r.Native,
+		n), slices.Grow(r.Unit, n), slices.Grow(r.Help, n)
 	r.Labels, r.LastSeen = slices.Grow(r.Labels, n), slices.Grow(r.LastSeen, n)
 }
 

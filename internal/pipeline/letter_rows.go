@@ -90,8 +90,10 @@ func (t *Task) addLetter(r *Record, h *sourceHeaders, tenant string) {
 
 func (t *Task) letterRow(r *Record, h *sourceHeaders, key TenantReason, time, offset int64) LetterRow {
 	row := LetterRow{
-		Tenant: key.Tenant, Signal: t.cfg.Signal, Reason: key.Reason, Topic: t.cfg.Partition.Topic, Partition: t.cfg.Partition.Partition,
-		Offset: offset, Time: time, Letters: 1, Events: uint64(len(t.refused)), Bytes: uint64(len(r.Value)), Detail: foreignPayload,
+		Tenant: key.Tenant, Signal: t.cfg.Signal, Reason: key.Reason, Topic: t.cfg.Partition.Topic,
+		Partition: t.cfg.Partition.Partition,
+		Offset:    offset, Time: time, Letters: 1, Events: uint64(len(t.refused)),
+		Bytes: uint64(len(r.Value)), Detail: foreignPayload,
 	}
 	text := events.IsJSON(h.contentType, r.Value)
 	foreign := func(f refusal) bool { return f.reason == events.ReasonTenantMismatch }

@@ -36,7 +36,8 @@ var limitReasons = []events.Reason{ReasonRateBytes, ReasonRateEvents, ReasonSeri
 // say, is not.
 func limited(reason events.Reason) bool {
 	switch reason {
-	case ReasonRateBytes, ReasonRateEvents, ReasonSeriesLimit, ReasonSeriesBytes, windowed.ReasonWindowLimit, counters.ReasonCounterLimit, events.ReasonTooManyLabels, events.ReasonTooLong:
+	case ReasonRateBytes, ReasonRateEvents, ReasonSeriesLimit, ReasonSeriesBytes, windowed.ReasonWindowLimit,
+		counters.ReasonCounterLimit, events.ReasonTooManyLabels, events.ReasonTooLong:
 		return true
 	}
 	return false
@@ -150,7 +151,8 @@ func (r *LimitRows) blocks(cfg *Config, fn func(*LimitRows) error) error {
 	// A row takes less than 128 bytes beside its topic, of 249 at most.
 	return parts(cfg, len(r.Tenant), 512, func(from, to int) error {
 		return fn(&LimitRows{
-			Tenant: r.Tenant[from:to], Signal: r.Signal[from:to], Reason: r.Reason[from:to], Part: r.Part[from:to], Minute: r.Minute[from:to],
+			Tenant: r.Tenant[from:to], Signal: r.Signal[from:to], Reason: r.Reason[from:to],
+			Part: r.Part[from:to], Minute: r.Minute[from:to],
 			Told: r.Told[from:to], Most: r.Most[from:to], Used: r.Used[from:to], Dropped: r.Dropped[from:to],
 		})
 	})

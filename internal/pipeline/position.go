@@ -109,7 +109,8 @@ func (t *Task) Begin(o Origin) (*Move, error) {
 	case r.known && !old:
 		return t.goOn(o)
 	case o.outlived(old):
-		return &Move{o.Start, "it belonged to a topic that has been deleted and created again; the new one is read from its start"}, nil
+		return &Move{o.Start,
+			"it belonged to a topic that has been deleted and created again; the new one is read from its start"}, nil
 	case old && o.Committed >= 0 && o.Of == [16]byte{}:
 		return nil, fmt.Errorf("offset %d of group %s belongs to another topic %s than is there now (id %x, was %x: it has been deleted and created again, or the cluster is another). %s",
 			o.Committed, o.Group, at.Topic, o.TopicID, r.topic,
@@ -150,7 +151,8 @@ func (t *Task) goOn(o Origin) (*Move, error) {
 	case o.Committed > next && o.Own && next >= o.Start && next <= o.End:
 		return &Move{next, "it was one whose epoch is not there; the task goes on where the results end"}, nil
 	case o.Committed > next && o.Committed > o.End:
-		return nil, fmt.Errorf("offset %d of group %s in %s/%d is behind the end of the log (%d). %s", o.Committed, o.Group, at.Topic, at.Partition, o.End, right)
+		return nil, fmt.Errorf("offset %d of group %s in %s/%d is behind the end of the log (%d). %s", o.Committed, o.Group,
+			at.Topic, at.Partition, o.End, right)
 	}
 	return nil, nil
 }

@@ -97,7 +97,8 @@ func (t *Task) repeat(tn *tenant, r *events.Repeat) {
 		of := tn.class(e)
 		t.known = tn.table.AppendLabels(t.known[:0], r.Ref)
 		t.declareMetric(&events.Metric{
-			Tenant: tn.name, Time: r.Time, Start: r.Start, Name: of.group.metric, Kind: of.group.kind, Value: r.Value, Labels: t.known, Unit: of.about.unit, Help: of.about.help,
+			Tenant: tn.name, Time: r.Time, Start: r.Start, Name: of.group.metric, Kind: of.group.kind, Value: r.Value,
+			Labels: t.known, Unit: of.about.unit, Help: of.about.help,
 		})
 	}
 }

@@ -182,7 +182,8 @@ func (rs *restores) take(ready func(*Task)) {
 		}
 	}
 	if all.records > 0 { // a new installation has nothing to say
-		rs.log.Info("state restored", "partitions", all.partitions, "records", all.records, "bytes", all.bytes, "keys", all.keys, "took", all.took)
+		rs.log.Info("state restored", "partitions", all.partitions, "records", all.records, "bytes", all.bytes,
+			"keys", all.keys, "took", all.took)
 	}
 }
 
@@ -201,7 +202,8 @@ func (rs *restores) stopped(r *restore) {
 	p := r.reach.Partition
 	r.retry = rs.now().Add(r.wait)
 	rs.metrics.restored("stopped", r, rs.now().Sub(r.began))
-	rs.log.Error("task has stopped: its state cannot be restored; its partition waits, others go on", "topic", p.Topic, "partition", p.Partition, "again", r.wait, "err", r.err)
+	rs.log.Error("task has stopped: its state cannot be restored; its partition waits, others go on", "topic", p.Topic,
+		"partition", p.Partition, "again", r.wait, "err", r.err)
 }
 
 // finished notes that a task has its state.
@@ -213,7 +215,8 @@ func (rs *restores) finished(r *restore) restored {
 		rs.log.Error("the source topic has been deleted and created again: its task begins at the start of the new one; what was unread of the one before is lost",
 			"topic", p.Topic, "partition", p.Partition, "offset", r.task.reading.next)
 	}
-	rs.log.Debug("state of a partition restored", "topic", p.Topic, "partition", p.Partition, "records", one.records, "bytes", one.bytes, "keys", one.keys, "took", one.took)
+	rs.log.Debug("state of a partition restored", "topic", p.Topic, "partition", p.Partition, "records", one.records,
+		"bytes", one.bytes, "keys", one.keys, "took", one.took)
 	return one
 }
 

@@ -46,7 +46,8 @@ const (
 
 func newClocks(cfg *Config) clocks {
 	return clocks{
-		after: cfg.IdleAfter.Milliseconds(), delay: int64(cfg.WatermarkDelay), tenants: map[string]clock{}, dirty: map[string]struct{}{},
+		after: cfg.IdleAfter.Milliseconds(), delay: int64(cfg.WatermarkDelay), tenants: map[string]clock{},
+		dirty: map[string]struct{}{},
 	}
 }
 

@@ -41,7 +41,8 @@ func (h *sourceHeaders) read(r *Record) {
 		case strings.EqualFold(key, HeaderOnly):
 			var ok bool
 			if h.only, ok = parseOnly(string(header.Value)); !ok {
-				h.barred = &refusal{-1, ReasonBadReplayHeader, "header " + HeaderOnly + ": want event indexes separated by commas"}
+				h.barred = &refusal{-1, ReasonBadReplayHeader,
+					"header " + HeaderOnly + ": want event indexes separated by commas"}
 			}
 		}
 	}

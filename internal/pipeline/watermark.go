@@ -112,7 +112,8 @@ func (w *watermarks) forget() {
 		}
 	}
 	if excess := len(left) - w.cfg.Config.MaxTenants; excess > 0 {
-		slices.SortFunc(left, func(a, b string) int { return cmp.Or(cmp.Compare(w.resting[a], w.resting[b]), strings.Compare(a, b)) })
+		slices.SortFunc(left,
+			func(a, b string) int { return cmp.Or(cmp.Compare(w.resting[a], w.resting[b]), strings.Compare(a, b)) })
 		for _, name := range left[:excess] {
 			w.drop(name)
 		}

@@ -22,7 +22,8 @@ func (t *Task) window(r *rollup.Rule, g *rollup.Grouping, tenant string, time in
 	tn.seen, tn.newest = t.now, max(tn.newest, time)
 	t.touch(tn)
 	t.key = series.AppendKey(t.key[:0], byte(m.Kind), g.Metric, t.labels)
-	if verdict := t.windows.Add(r.WindowID, tn.name, t.key, time, m, &t.particular); verdict != windows.OnTime || r.Late == windows.Divert {
+	if verdict := t.windows.Add(r.WindowID, tn.name, t.key, time, m,
+		&t.particular); verdict != windows.OnTime || r.Late == windows.Divert {
 		t.late(r, tn, unsafe.String(unsafe.SliceData(t.key), len(t.key)), time, m, verdict)
 	}
 }

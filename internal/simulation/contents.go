@@ -26,7 +26,8 @@ type Key struct {
 
 func (k Key) String() string {
 	at := time.Unix(int64(k.Start), 0).UTC().Format(time.TimeOnly)
-	text := fmt.Sprintf("%s %s %s service=%q series=%x%016x %s", k.Table, k.Tenant, k.Metric, k.Service, k.Series.Hi, k.Series.Lo, at)
+	text := fmt.Sprintf("%s %s %s service=%q series=%x%016x %s", k.Table, k.Tenant, k.Metric, k.Service,
+		k.Series.Hi, k.Series.Lo, at)
 	if k.End > 0 {
 		text += fmt.Sprintf("+%ds of %s", k.End-k.Start, k.Part)
 	}
@@ -61,7 +62,8 @@ func (c *Cell) level(t int64, v float64, hist string) {
 }
 
 func (c *Cell) String() string {
-	return fmt.Sprintf("count %d sum %v min %v max %v last %v@%d sketch %v", c.Count, c.Sum, c.Min, c.Max, c.Last, c.LastTime, c.Sketch.Count())
+	return fmt.Sprintf("count %d sum %v min %v max %v last %v@%d sketch %v", c.Count, c.Sum, c.Min, c.Max, c.Last,
+		c.LastTime, c.Sketch.Count())
 }
 
 func (c *Cell) equal(other *Cell) bool {

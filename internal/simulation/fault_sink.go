@@ -17,7 +17,8 @@ type sinkFault struct {
 }
 
 func parseSinkFault(s *statement) Step {
-	f := sinkFault{what: s.oneOf("what", faultBefore, faultDuring, faultAfter, faultSlow, faultHang, faultRefuse, "readonly", "stall"), parts: 1, times: 1}
+	f := sinkFault{what: s.oneOf("what", faultBefore, faultDuring, faultAfter, faultSlow, faultHang, faultRefuse, "readonly",
+		"stall"), parts: 1, times: 1}
 	if f.what == "stall" {
 		if f.process = s.process(); s.err == nil && f.process[0] != 'w' {
 			s.fail("%s has no results: want a worker", f.process)

@@ -78,9 +78,11 @@ type member struct {
 
 // NewFleet starts the brokers, and all processes at once.
 func NewFleet(shape FleetShape, log *slog.Logger) (*Fleet, error) {
-	f := &Fleet{Warehouse: newWarehouse(), shape: shape, log: log, metrics: pipeline.NewMetrics(nil), counters: sink.NewMetrics(prometheus.NewRegistry())}
+	f := &Fleet{Warehouse: newWarehouse(), shape: shape, log: log, metrics: pipeline.NewMetrics(nil),
+		counters: sink.NewMetrics(prometheus.NewRegistry())}
 	var err error
-	f.cluster, err = kfake.NewCluster(kfake.NumBrokers(1), kfake.Ports(9092), kfake.ListenFn(f.network.Listen), kfake.SleepOutOfOrder())
+	f.cluster, err = kfake.NewCluster(kfake.NumBrokers(1), kfake.Ports(9092),
+		kfake.ListenFn(f.network.Listen), kfake.SleepOutOfOrder())
 	if err != nil {
 		return nil, fmt.Errorf("start brokers: %w", err)
 	}
@@ -110,7 +112,8 @@ func (f *Fleet) prepare() error {
 	}
 	var err error
 	f.client, err = kgo.NewClient(kgo.SeedBrokers(f.cfg.Brokers...), kgo.Dialer(f.cfg.Dial), kgo.DisableClientMetrics(),
-		kgo.DefaultProduceTopic(f.cfg.Topics.Metrics.Name), kgo.ProducerLinger(50*time.Millisecond), kgo.MaxBufferedRecords(1_000_000))
+		kgo.DefaultProduceTopic(f.cfg.Topics.Metrics.Name), kgo.ProducerLinger(50*time.Millisecond),
+		kgo.MaxBufferedRecords(1_000_000))
 	if err != nil {
 		return fmt.Errorf("kafka client: %w", err)
 	}

@@ -112,7 +112,8 @@ func (f *Fleet) send(ctx context.Context) {
 			s := l.series[at]
 			m := s.metric
 			m.Time, m.Value = time.Now().UnixNano(), math.Trunc(l.random.ExpFloat64()*1024)/1024
-			f.client.Produce(context.Background(), &kgo.Record{Key: s.key, Value: events.AppendMetric(nil, &m)}, l.acknowledged(s.tenant))
+			f.client.Produce(context.Background(),
+				&kgo.Record{Key: s.key, Value: events.AppendMetric(nil, &m)}, l.acknowledged(s.tenant))
 		}
 	}
 }

@@ -38,7 +38,8 @@ type Phase struct {
 func (p *Phase) String() string {
 	return fmt.Sprintf("%s: %.0fs, at rest after %.0fs; %d rounds, %d partitions moved, %d orphans; %.0f inserts/s (peak %d, %d again), %.0f parts/s; epochs of %.2fs, %d transactions open, results %.1fs behind; "+
 		"state %.2f MB, %.0f kB/s; busiest worker %.1f means; requests a second: %s",
-		p.Name, p.Length.Seconds(), p.Rest.Seconds(), p.Rounds, p.Moved, p.Orphans, p.Inserts, p.Peak, p.Again, p.Parts, p.Epoch.Seconds(), p.Open, p.Behind.Seconds(),
+		p.Name, p.Length.Seconds(), p.Rest.Seconds(), p.Rounds, p.Moved, p.Orphans, p.Inserts, p.Peak, p.Again, p.Parts,
+		p.Epoch.Seconds(), p.Open, p.Behind.Seconds(),
 		float64(p.State)/1e6, p.StateRate/1e3, p.Skew, p.requests())
 }
 

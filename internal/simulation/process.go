@@ -49,7 +49,8 @@ func (p *process) reach(moment string) {
 // launch starts a process that does not run.
 func (w *World) launch(name string) {
 	ctx, stop := context.WithCancel(context.Background())
-	p := &process{name: name, wire: newWire(w.network.DialContext), rules: w.Recount.windows.set, stop: stop, done: make(chan struct{}), traps: map[string]func(){}}
+	p := &process{name: name, wire: newWire(w.network.DialContext), rules: w.Recount.windows.set, stop: stop,
+		done: make(chan struct{}), traps: map[string]func(){}}
 	cfg := w.cfg
 	cfg.Dial = p.wire.DialContext
 	cfg.Instance = instance(name)

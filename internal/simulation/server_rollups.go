@@ -48,7 +48,8 @@ func rollupRows(b *pipeline.Rollups) []rollupRow {
 		r := &out[i]
 		r.grain = b.Grain[i]
 		r.key = Key{Tenant: b.Tenant[i], Metric: b.Metric[i], Service: b.Service[i], Series: b.Series[i], Start: b.Pane[i]}
-		r.cell = Cell{Count: b.Count[i], Sum: b.Sum[i], Min: b.Min[i], Max: b.Max[i], LastTime: b.LastTime[i], Last: b.Last[i], LastHist: b.LastHist[i]}
+		r.cell = Cell{Count: b.Count[i], Sum: b.Sum[i], Min: b.Min[i], Max: b.Max[i], LastTime: b.LastTime[i],
+			Last: b.Last[i], LastHist: b.LastHist[i]}
 		if b.Grain[i] == pipeline.GrainService { // these tables have no level
 			r.cell.LastTime, r.cell.Last, r.cell.LastHist = 0, 0, ""
 		}

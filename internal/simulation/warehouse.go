@@ -30,7 +30,8 @@ type Warehouse struct {
 type Second struct{ Inserts, Parts, Rows, Again int }
 
 func newWarehouse() *Warehouse {
-	return &Warehouse{tokens: map[string]bool{}, counted: map[string]uint64{}, progress: map[string]int64{}, seconds: map[int64]*Second{}}
+	return &Warehouse{tokens: map[string]bool{}, counted: map[string]uint64{}, progress: map[string]int64{},
+		seconds: map[int64]*Second{}}
 }
 
 // Insert implements sink.Inserter. What has come is stored, whether or not its client is there to hear of it.
@@ -119,7 +120,8 @@ func (w *Warehouse) Between(from, to time.Time) (sum Second) {
 	defer w.mu.Unlock()
 	for at := from.Unix(); at < to.Unix(); at++ {
 		if s := w.seconds[at]; s != nil {
-			sum.Inserts, sum.Parts, sum.Rows, sum.Again = sum.Inserts+s.Inserts, sum.Parts+s.Parts, sum.Rows+s.Rows, sum.Again+s.Again
+			sum.Inserts, sum.Parts, sum.Rows, sum.Again = sum.Inserts+s.Inserts, sum.Parts+
+				s.Parts, sum.Rows+s.Rows, sum.Again+s.Again
 		}
 	}
 	return sum

@@ -23,16 +23,20 @@ const lateness = 48 * time.Hour
 var declared = [...][]declaredRollup{
 	{
 		{windowedRollup("tumbling_w", windowed.Window{Tumbling: 5 * time.Second, AllowedLateness: lateness}), aligned(5, 5), 0},
-		{windowedRollup("sessions_w", windowed.Window{Session: &windowed.Session{Gap: 3 * time.Second}, AllowedLateness: lateness}), nil, 3},
+		{windowedRollup("sessions_w",
+			windowed.Window{Session: &windowed.Session{Gap: 3 * time.Second}, AllowedLateness: lateness}), nil, 3},
 		{windowedRollup("hopping_w", windowed.Window{
-			Hopping: &windowed.Hopping{Size: 6 * time.Second, Every: 2 * time.Second}, AllowedLateness: lateness, Late: "merge"}), aligned(6, 2), 0},
+			Hopping: &windowed.Hopping{Size: 6 * time.Second, Every: 2 * time.Second}, AllowedLateness: lateness,
+			Late: "merge"}), aligned(6, 2), 0},
 		{windowedRollup("diverted_w", windowed.Window{Tumbling: 4 * time.Second, Late: "divert"}), aligned(4, 4), 0},
 	},
 	{
 		{windowedRollup("tumbling_w", windowed.Window{Tumbling: 7 * time.Second, AllowedLateness: lateness}), aligned(7, 7), 0},
-		{windowedRollup("sessions_w", windowed.Window{Session: &windowed.Session{Gap: 2 * time.Second}, AllowedLateness: lateness}), nil, 2},
+		{windowedRollup("sessions_w",
+			windowed.Window{Session: &windowed.Session{Gap: 2 * time.Second}, AllowedLateness: lateness}), nil, 2},
 		{windowedRollup("hopping_w", windowed.Window{
-			Hopping: &windowed.Hopping{Size: 9 * time.Second, Every: 3 * time.Second}, AllowedLateness: lateness, Late: "merge"}), aligned(9, 3), 0},
+			Hopping: &windowed.Hopping{Size: 9 * time.Second, Every: 3 * time.Second}, AllowedLateness: lateness,
+			Late: "merge"}), aligned(9, 3), 0},
 		{windowedRollup("diverted_w", windowed.Window{Tumbling: 3 * time.Second, Late: "divert"}), aligned(3, 3), 0},
 	},
 	{},

@@ -51,7 +51,8 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 			"Age of what became queryable: at the end of an INSERT, since the newest event "+
 				"of the block (from=\"event\") or, when the record does not say it, since its epoch was produced (from=\"epoch\").", "table", "from"),
 		lag: prometheus.NewGaugeVec(prometheus.GaugeOpts{
-			Name: "vigie_sink_lag_records", Help: "Result records readable and not yet stored, per results partition of this process.",
+			Name: "vigie_sink_lag_records",
+			Help: "Result records readable and not yet stored, per results partition of this process.",
 		}, []string{"partition"}),
 		parked: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "vigie_sink_parked_total", Help: "Result records refused for their content and parked. Alarm on any increase.",

@@ -23,7 +23,8 @@ var (
 
 	page = template.Must(template.New("page").Funcs(formats).Parse(pageSource))
 	// The page needs nothing but its own style: whatever a tenant's name smuggled in would not run.
-	policy = "default-src 'none'; style-src 'sha256-" + digest(style) + "'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+	policy = "default-src 'none'; style-src 'sha256-" + digest(style) +
+		"'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
 
 func digest(text string) string {

@@ -136,7 +136,8 @@ func (v *view) addSink(s *Sink) {
 			v.Trouble = append(v.Trouble, trouble{"sink, results partition " + strconv.Itoa(int(lane.Partition)), lane.Error})
 		}
 		if lane.Parked > 0 {
-			v.Trouble = append(v.Trouble, trouble{"sink, results partition " + strconv.Itoa(int(lane.Partition)), parkedText(lane)})
+			v.Trouble = append(v.Trouble,
+				trouble{"sink, results partition " + strconv.Itoa(int(lane.Partition)), parkedText(lane)})
 		}
 	}
 }

@@ -80,8 +80,9 @@ func (w *work) authority() bool {
 func (w *work) record() {
 	switch format, ok := formatOf(w.src.ContentType, w.src.Value); {
 	case !ok:
-		w.refuseRecord(ReasonContentType, "content-type", fmt.Sprintf("content type %s is neither application/json nor %s nor application/x-protobuf",
-			quoted([]byte(w.src.ContentType)), ContentTypeProtobuf))
+		w.refuseRecord(ReasonContentType, "content-type",
+			fmt.Sprintf("content type %s is neither application/json nor %s nor application/x-protobuf",
+				quoted([]byte(w.src.ContentType)), ContentTypeProtobuf))
 	case blank(w.src.Value):
 		w.refuseRecord(ReasonEmpty, "", "the record is empty")
 	case format == formatOTLP:
@@ -141,7 +142,8 @@ func formatNamed(contentType string) (f format, ok bool) {
 	}
 	media, _, _ := strings.Cut(contentType, ";")
 	switch strings.ToLower(strings.TrimSpace(media)) {
-	case "application/json", "application/x-ndjson", "application/ndjson", "application/jsonl", "application/json-lines", "text/json":
+	case "application/json", "application/x-ndjson", "application/ndjson", "application/jsonl",
+		"application/json-lines", "text/json":
 		return formatJSON, true
 	case ContentTypeProtobuf:
 		return formatProtobuf, true

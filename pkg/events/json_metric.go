@@ -104,7 +104,8 @@ func (w *work) checkMetric(m *Metric) {
 		s.refuse(ReasonBadHistogram, "a metric has a value or a histogram, not both")
 	case m.Histogram != nil && m.Histogram.Scale == CustomScale && m.Kind != Gauge && m.Kind != Cumulative:
 		s.field = "kind"
-		s.refuse(ReasonBadHistogram, "a histogram with bounds is kept as it is, not merged: want kind gauge or cumulative, got "+m.Kind.String())
+		s.refuse(ReasonBadHistogram,
+			"a histogram with bounds is kept as it is, not merged: want kind gauge or cumulative, got "+m.Kind.String())
 	}
 }
 

@@ -90,7 +90,8 @@ func (w *work) checkSpan(p *Span) {
 	w.required("name", p.Name)
 	if !s.has(fieldDuration) {
 		s.field = "duration"
-		s.refuse(ReasonMissing, `a span needs a duration: in JSON seconds as a number, or a text such as "12ms"; in protobuf nanoseconds`)
+		s.refuse(ReasonMissing,
+			`a span needs a duration: in JSON seconds as a number, or a text such as "12ms"; in protobuf nanoseconds`)
 	}
 	w.bounded("service", p.Service, w.opts.MaxValue)
 	w.bounded("name", p.Name, w.opts.MaxValue)

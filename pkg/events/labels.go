@@ -71,16 +71,19 @@ func (w *work) checkLabel(name, value string) {
 	case len(name) == 0:
 		w.s.refuse(ReasonBadLabel, "a label has no name")
 	case len(name) > w.opts.MaxName:
-		w.s.refuse(ReasonTooLong, fmt.Sprintf("label name %s has %d bytes, the limit is %d", quoted([]byte(name)), len(name), w.opts.MaxName))
+		w.s.refuse(ReasonTooLong,
+			fmt.Sprintf("label name %s has %d bytes, the limit is %d", quoted([]byte(name)), len(name), w.opts.MaxName))
 	case len(value) > w.opts.MaxValue:
-		w.s.refuse(ReasonTooLong, fmt.Sprintf("label %s has a value of %d bytes, the limit is %d", quoted([]byte(name)), len(value), w.opts.MaxValue))
+		w.s.refuse(ReasonTooLong,
+			fmt.Sprintf("label %s has a value of %d bytes, the limit is %d", quoted([]byte(name)), len(value), w.opts.MaxValue))
 	case name == "__name__":
 		w.s.refuse(ReasonBadLabel, `label "__name__" is reserved; write the name into the field name`)
 	}
 }
 
 func (w *work) tooMany(what string, limit int) {
-	w.s.refuse(ReasonTooManyLabels, fmt.Sprintf("the event has more than %d %s; leave those out that tell no series apart", limit, what))
+	w.s.refuse(ReasonTooManyLabels,
+		fmt.Sprintf("the event has more than %d %s; leave those out that tell no series apart", limit, what))
 }
 
 // sorted makes labels of the arena's end.
@@ -161,9 +164,12 @@ func (a attributeReader) add(name, value string) {
 	case name == "":
 		w.s.refuse(ReasonBadLabel, "an attribute has no name")
 	case len(name) > w.opts.MaxName:
-		w.s.refuse(ReasonTooLong, fmt.Sprintf("attribute name %s has %d bytes, the limit is %d", quoted([]byte(name)), len(name), w.opts.MaxName))
+		w.s.refuse(ReasonTooLong,
+			fmt.Sprintf("attribute name %s has %d bytes, the limit is %d", quoted([]byte(name)), len(name), w.opts.MaxName))
 	case len(value) > w.opts.MaxAttribute:
-		w.s.refuse(ReasonTooLong, fmt.Sprintf("attribute %s has a value of %d bytes, the limit is %d", quoted([]byte(name)), len(value), w.opts.MaxAttribute))
+		w.s.refuse(ReasonTooLong,
+			fmt.Sprintf("attribute %s has a value of %d bytes, the limit is %d", quoted([]byte(name)),
+				len(value), w.opts.MaxAttribute))
 	case len(c.labels)-a.from >= w.opts.MaxAttributes:
 		w.tooMany("attributes", w.opts.MaxAttributes)
 	case value != "":

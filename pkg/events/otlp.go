@@ -42,7 +42,8 @@ func (w *work) otlp() {
 func (w *work) otlpJSON(raw []byte) {
 	name, _, _ := bytes.Cut(bytes.TrimLeft(raw[1:], " \t\r\n")[1:], []byte{'"'})
 	if got := requestSignal(name); got != w.src.Signal {
-		w.refuseRequest(raw, ReasonWrongSignal, "an OTLP request of "+string(got)+" where "+string(w.src.Signal)+" belong; send it to its own topic or path")
+		w.refuseRequest(raw, ReasonWrongSignal,
+			"an OTLP request of "+string(got)+" where "+string(w.src.Signal)+" belong; send it to its own topic or path")
 		return
 	}
 	w.request(raw, unmarshaler.UnmarshalJSON)
@@ -61,7 +62,8 @@ func requestSignal(key []byte) Signal {
 func (w *work) request(raw []byte, unmarshal func(unmarshaler, []byte) error) {
 	parsed := func(req unmarshaler) bool {
 		if err := unmarshal(req, raw); err != nil {
-			w.refuseRequest(raw, ReasonBadOTLP, "not an OTLP export request of "+string(w.src.Signal)+": "+quoted([]byte(err.Error())))
+			w.refuseRequest(raw, ReasonBadOTLP,
+				"not an OTLP export request of "+string(w.src.Signal)+": "+quoted([]byte(err.Error())))
 			return false
 		}
 		return true

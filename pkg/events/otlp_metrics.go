@@ -177,7 +177,8 @@ func (w *work) point(in *instrument, p pointTimes, labels func() series.Labels, 
 		return true
 	}
 	kept := b.scratch.mark()
-	base := Metric{Tenant: w.agree(in.tenant), Time: w.otlpTime(p.at), Name: in.name, Kind: in.kind, Unit: in.unit, Help: in.help, Stale: p.stale}
+	base := Metric{Tenant: w.agree(in.tenant), Time: w.otlpTime(p.at), Name: in.name, Kind: in.kind, Unit: in.unit,
+		Help: in.help, Stale: p.stale}
 	if p.start <= math.MaxInt64 {
 		base.Start = int64(p.start)
 	}
@@ -261,7 +262,8 @@ func (w *work) explicit(base Metric, p pmetric.HistogramDataPoint) {
 func (w *work) counts(base Metric, p pmetric.HistogramDataPoint) bool {
 	counts, bounds, s := p.BucketCounts(), p.ExplicitBounds(), w.s
 	if counts.Len() != 0 && counts.Len() != bounds.Len()+1 || counts.Len() == 0 && bounds.Len() != 0 {
-		s.refuse(ReasonBadHistogram, fmt.Sprintf("%d bucket counts for %d bounds; want one more, or none of either", counts.Len(), bounds.Len()))
+		s.refuse(ReasonBadHistogram,
+			fmt.Sprintf("%d bucket counts for %d bounds; want one more, or none of either", counts.Len(), bounds.Len()))
 		return false
 	}
 	total := uint64(0)

@@ -63,7 +63,9 @@ func (w *work) protobuf() {
 				index = -1 // nothing else in the record
 			}
 			w.out.Events++
-			w.refuseEvent(index, fault{ReasonBadProtobuf, "", fmt.Sprintf("not a vigie.v1.Events at byte %d; the rest of the record, from there on, is lost", at)})
+			w.refuseEvent(index,
+				fault{ReasonBadProtobuf, "",
+					fmt.Sprintf("not a vigie.v1.Events at byte %d; the rest of the record, from there on, is lost", at)})
 			return
 		}
 		if f.tag == eventsMetric && w.src.Repeats != nil && w.repeatMessage(f.bytes, len(rest) == 0) {
@@ -86,7 +88,8 @@ func (w *work) message(tag uint64, e []byte) {
 	s.fault, s.field, s.seen = fault{}, "", 0
 	switch {
 	case tag != eventsTag(w.src.Signal):
-		s.refuse(ReasonWrongSignal, fmt.Sprintf("field %d of vigie.v1.Events where %s belong; send it to its own topic or path", tag>>3, w.src.Signal))
+		s.refuse(ReasonWrongSignal,
+			fmt.Sprintf("field %d of vigie.v1.Events where %s belong; send it to its own topic or path", tag>>3, w.src.Signal))
 	case tag == eventsMetric:
 		w.metricMessage(index, e)
 	case tag == eventsSpan:

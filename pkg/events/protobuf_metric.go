@@ -61,7 +61,8 @@ func (w *work) metricMessage(index int, e []byte) {
 	} else {
 		m.Labels = w.sorted(from)
 	}
-	if w.endMetric(index) && m.Histogram == nil && !m.Stale && w.src.Repeats != nil && !s.has(fieldStart) && s.has(fieldTime) == (p.time >= 0) && w.src.Repeats.worthLearning() {
+	if w.endMetric(index) && m.Histogram == nil && !m.Stale && w.src.Repeats != nil && !s.has(fieldStart) &&
+		s.has(fieldTime) == (p.time >= 0) && w.src.Repeats.worthLearning() {
 		m.Digest = s.cutter.digestMessage(w.src.Repeats, e, p)
 	}
 }

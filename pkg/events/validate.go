@@ -26,7 +26,8 @@ func (w *work) agree(payload string) string {
 		w.tenant = payload
 	default:
 		// Before every other fault of the event, whose details may quote what is another tenant's.
-		s.fault = fault{ReasonTenantMismatch, "tenant", fmt.Sprintf("the payload says tenant %s, the record is tenant %q's", quoted([]byte(payload)), w.tenant)}
+		s.fault = fault{ReasonTenantMismatch, "tenant",
+			fmt.Sprintf("the payload says tenant %s, the record is tenant %q's", quoted([]byte(payload)), w.tenant)}
 	}
 	return w.tenant
 }

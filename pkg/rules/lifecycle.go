@@ -108,7 +108,8 @@ func DecodeStatus(src []byte) (s Status, rest []byte, err error) {
 	for i, t := range []*int64{&s.Active, &s.Fired, &s.Clear} {
 		*t = int64(binary.LittleEndian.Uint64(src[1+8*i:]))
 	}
-	if s.State > Firing || (s.State == Inactive) != (s.Active == 0) || (s.State == Firing) != (s.Fired != 0) || s.Clear != 0 && s.State != Firing {
+	if s.State > Firing || (s.State == Inactive) != (s.Active == 0) || (s.State == Firing) != (s.Fired != 0) ||
+		s.Clear != 0 && s.State != Firing {
 		return Status{}, nil, fmt.Errorf("status of an alert: %x is none", src[:statusBytes])
 	}
 	return s, src[statusBytes:], nil

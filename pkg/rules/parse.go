@@ -136,7 +136,8 @@ func (l *lexer) token() (t token, mistake string) {
 		l.at += close + 2
 		return token{kind: name, text: rest[1 : close+1], at: t.at}, ""
 	case unicode.IsLetter(first) || first == '_':
-		n := strings.IndexFunc(rest, func(r rune) bool { return !unicode.IsLetter(r) && !unicode.IsDigit(r) && r != '_' && r != '.' })
+		n := strings.IndexFunc(rest,
+			func(r rune) bool { return !unicode.IsLetter(r) && !unicode.IsDigit(r) && r != '_' && r != '.' })
 		if n < 0 {
 			n = len(rest)
 		}

@@ -124,7 +124,8 @@ func (k *keys) equal(t slabText, key []byte) bool {
 	form, key = form[n:], key[n:]
 	for len(form) > 0 {
 		name, value := piece(form), piece(values)
-		if len(key) < name+value || string(key[:name]) != string(form[:name]) || string(key[name:name+value]) != string(values[:value]) {
+		if len(key) < name+value || string(key[:name]) != string(form[:name]) ||
+			string(key[name:name+value]) != string(values[:value]) {
 			return false
 		}
 		form, values, key = form[name:], values[value:], key[name+value:]

@@ -60,7 +60,8 @@ func (e *Entry[A]) find(slice Window) (int, bool) {
 		}
 		return n, false
 	}
-	return slices.BinarySearchFunc(e.Slices, slice.Start, func(p EntrySlice[A], start int64) int { return cmp.Compare(p.Window.Start, start) })
+	return slices.BinarySearchFunc(e.Slices, slice.Start,
+		func(p EntrySlice[A], start int64) int { return cmp.Compare(p.Window.Start, start) })
 }
 
 func (e *Entry[A]) empty() bool { return len(e.Slices)+len(e.Emitted) == 0 }

@@ -261,7 +261,8 @@ func (s *Sessions[A]) gather(tn *sessionTenant[A], k *sessionKey[A], want func(*
 
 func (s *Sessions[A]) emit(tn *sessionTenant[A], late bool, emit func(*Emission[A])) {
 	slices.SortFunc(s.due, func(a, b sessionDue[A]) int {
-		return cmp.Or(cmp.Compare(a.window.End, b.window.End), cmp.Compare(a.window.Start, b.window.Start), cmp.Compare(a.key, b.key))
+		return cmp.Or(cmp.Compare(a.window.End, b.window.End),
+			cmp.Compare(a.window.Start, b.window.Start), cmp.Compare(a.key, b.key))
 	})
 	for _, d := range s.due {
 		e := Emission[A]{Tenant: tn.name, Key: d.key, Window: d.window, Version: d.version}
@@ -375,7 +376,8 @@ func (tn *sessionTenant[A]) touch(k *sessionKey[A]) {
 // own makes the value of a session, whose bounds have not changed yet, the store's to change: one that was there at the
 // last Commit is copied first, for Rollback.
 func (s *Sessions[A]) own(k *sessionKey[A], e *EntrySession[A]) {
-	at, found := slices.BinarySearchFunc(k.former, e.Window.Start, func(f EntrySession[A], start int64) int { return cmp.Compare(f.Window.Start, start) })
+	at, found := slices.BinarySearchFunc(k.former, e.Window.Start,
+		func(f EntrySession[A], start int64) int { return cmp.Compare(f.Window.Start, start) })
 	if found && k.former[at].Value == e.Value {
 		copied := new(A)
 		s.ops.Merge(copied, e.Value)
@@ -384,7 +386,8 @@ func (s *Sessions[A]) own(k *sessionKey[A], e *EntrySession[A]) {
 }
 
 // Changes is Store.Changes; what is nothing has no sessions.
-func (s *Sessions[A]) Changes(progress func(tenant string, was, is Progress), key func(tenant, key string, was, is []EntrySession[A])) {
+func (s *Sessions[A]) Changes(progress func(tenant string, was, is Progress),
+	key func(tenant, key string, was, is []EntrySession[A])) {
 	for _, tn := range s.tenants {
 		if tn.Progress != tn.committed.Progress {
 			progress(tn.name, tn.committed.Progress, tn.Progress)

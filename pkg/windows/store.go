@@ -328,7 +328,8 @@ func (s *Store[A]) ending(k *storeKey[A], after, until int64) {
 		}
 		for w, last := s.windows.Span(k.Slices[i].Window); w.Start <= last.Start; w = s.windows.Next(w) {
 			// Windows of later slices ascend, so one noted already is among the last.
-			if w.End > after && w.End <= until && !slices.ContainsFunc(s.due[begun:], func(f firing[A]) bool { return f.window == w }) {
+			if w.End > after && w.End <= until &&
+				!slices.ContainsFunc(s.due[begun:], func(f firing[A]) bool { return f.window == w }) {
 				s.due = append(s.due, firing[A]{key: k, window: w})
 			}
 		}
@@ -348,7 +349,8 @@ func (s *Store[A]) correct(tn *storeTenant[A], emit func(*Emission[A])) {
 				continue
 			}
 			for w, last := s.windows.Span(k.Slices[i].Window); w.Start <= last.Start; w = s.windows.Next(w) {
-				if w.End <= tn.Fired && w.End > tn.Floor && !slices.ContainsFunc(s.due[begun:], func(f firing[A]) bool { return f.window == w }) {
+				if w.End <= tn.Fired && w.End > tn.Floor &&
+					!slices.ContainsFunc(s.due[begun:], func(f firing[A]) bool { return f.window == w }) {
 					s.due = append(s.due, firing[A]{key: k, window: w, late: true})
 				}
 			}
@@ -372,7 +374,8 @@ func (s *Store[A]) correct(tn *storeTenant[A], emit func(*Emission[A])) {
 
 func (s *Store[A]) emit(tn *storeTenant[A], emit func(*Emission[A])) {
 	slices.SortFunc(s.due, func(a, b firing[A]) int {
-		return cmp.Or(cmp.Compare(a.window.End, b.window.End), cmp.Compare(a.window.Start, b.window.Start), cmp.Compare(a.key.name, b.key.name))
+		return cmp.Or(cmp.Compare(a.window.End, b.window.End), cmp.Compare(a.window.Start, b.window.Start),
+			cmp.Compare(a.key.name, b.key.name))
 	})
 	for _, f := range s.due {
 		tn.touch(f.key)
@@ -408,7 +411,8 @@ func (s *Store[A]) version(tn *storeTenant[A], k *storeKey[A], w Window) uint32 
 	if s.config.Late == Divert || w.End <= tn.Floor {
 		return 1 // never corrected: nothing to remember
 	}
-	at, found := slices.BinarySearchFunc(k.Emitted, w.Start, func(e Emitted, start int64) int { return cmp.Compare(e.Window.Start, start) })
+	at, found := slices.BinarySearchFunc(k.Emitted, w.Start,
+		func(e Emitted, start int64) int { return cmp.Compare(e.Window.Start, start) })
 	if !found {
 		k.Emitted = slices.Insert(k.Emitted, at, Emitted{Window: w})
 		tn.grow(k, partOf)

@@ -122,7 +122,8 @@ func (a *Alert) compile() (*Rule, error) {
 	if err := r.texts(); err != nil {
 		return nil, err
 	}
-	r.id = series.Hash(fmt.Appendf(nil, "%q %q %q %q %q %q %d %d %v", a.Name, a.From, a.Where, a.Share, r.Rollup.Measure, r.Rollup.Groupings[0].Fields, r.Over, r.every, r.needs)).Lo
+	r.id = series.Hash(fmt.Appendf(nil, "%q %q %q %q %q %q %d %d %v", a.Name, a.From, a.Where, a.Share, r.Rollup.Measure,
+		r.Rollup.Groupings[0].Fields, r.Over, r.every, r.needs)).Lo
 	return r, nil
 }
 

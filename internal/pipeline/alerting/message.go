@@ -71,7 +71,8 @@ func (a *Alerts) tell(r *Rule, tenant string, k *instance, why string, status ru
 		panic(fmt.Sprintf("BUG: key of an alert %x: %v", k.name, err))
 	}
 	m := message{
-		Version: 1, Tenant: tenant, Alert: name, State: messageFiring, Severity: severities[k.told], Labels: map[string]string{}, Group: map[string]string{},
+		Version: 1, Tenant: tenant, Alert: name, State: messageFiring, Severity: severities[k.told], Labels: map[string]string{},
+		Group:       map[string]string{},
 		Fingerprint: series.Hash([]byte(tenant + "\x00" + k.name)).String(),
 		ActiveAt:    time.Unix(0, status.Active).UTC(), StartsAt: time.Unix(0, status.Fired).UTC(),
 	}

@@ -263,7 +263,8 @@ func (a *Alerts) Restore(key, value []byte) error {
 		b.keys[name[2:]].logged.set(int64(binary.BigEndian.Uint16([]byte(name))), value != nil)
 		name = name[2:]
 	}
-	if k := b.keys[name]; k != nil && k.empty() && !k.statusLogged && !slices.ContainsFunc(k.logged, func(word uint64) bool { return word != 0 }) {
+	if k := b.keys[name]; k != nil && k.empty() && !k.statusLogged &&
+		!slices.ContainsFunc(k.logged, func(word uint64) bool { return word != 0 }) {
 		delete(b.keys, name)
 	}
 	a.foreign = a.foreign || b.of == nil

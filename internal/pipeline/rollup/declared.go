@@ -104,7 +104,8 @@ func (r *Declared) validateKeep(measure string) (*windowed.Keep, error) {
 		if r.Window.Session != nil {
 			fields = append(slices.Clone(fields), r.Window.Session.By...)
 		}
-		if slices.ContainsFunc(fields, func(f string) bool { return labelLetters.ReplaceAllString(f, "_") == windowed.TopLabel }) {
+		if slices.ContainsFunc(fields,
+			func(f string) bool { return labelLetters.ReplaceAllString(f, "_") == windowed.TopLabel }) {
 			return nil, fmt.Errorf("keep.top: the label %s of PromQL is its own, want no field of that name in by", windowed.TopLabel)
 		}
 	}
@@ -121,7 +122,8 @@ func (r *Declared) validateName() error {
 	return nil
 }
 
-var defaultMeasures = map[events.Signal]string{events.Metrics: measureValue, events.Spans: measureDuration, events.Logs: MeasureEvents}
+var defaultMeasures = map[events.Signal]string{events.Metrics: measureValue, events.Spans: measureDuration,
+	events.Logs: MeasureEvents}
 
 // ownMeasure is the measure of the rollup, which its signal must have.
 func (r *Declared) ownMeasure() (string, error) {

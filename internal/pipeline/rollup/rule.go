@@ -33,7 +33,8 @@ type Rule struct {
 
 // Meets says whether the rollup takes an event of a tenant: m is its own measure.
 func (r *Rule) Meets(tenant string, f rules.Fields, m *aggregate.Measurement) bool {
-	return r.takes(m) && (len(r.tenants) == 0 || slices.Contains(r.tenants, tenants.ID(tenant))) && (r.where == nil || r.where.Match(f))
+	return r.takes(m) && (len(r.tenants) == 0 || slices.Contains(r.tenants, tenants.ID(tenant))) &&
+		(r.where == nil || r.where.Match(f))
 }
 
 // takes says whether a rollup counts such measurements.

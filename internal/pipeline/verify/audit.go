@@ -69,7 +69,8 @@ func (m Missing) String() string {
 	if m.Group == "" {
 		return fmt.Sprintf("%s: %d rows of result record %d/%d are missing", m.Table.Name, m.Rows, m.Partition, m.Offset)
 	}
-	return fmt.Sprintf("%s: %d rows (count %d) of result record %d/%d are missing in partition %s", m.Table.Name, m.Rows, m.Count, m.Partition, m.Offset, m.Group)
+	return fmt.Sprintf("%s: %d rows (count %d) of result record %d/%d are missing in partition %s", m.Table.Name, m.Rows, m.Count,
+		m.Partition, m.Offset, m.Group)
 }
 
 // Audited is what an audit found.
@@ -296,7 +297,8 @@ func (a *auditor) subtract(ctx context.Context, said map[Key]amount) (map[Key]am
 }
 
 func (a *auditor) covers(key Key) bool {
-	return key.Start >= a.out.From && key.Start < a.out.To && (a.cfg.Replaced == nil || !a.cfg.Replaced(key.Tenant, key.Metric, key.Start))
+	return key.Start >= a.out.From && key.Start < a.out.To &&
+		(a.cfg.Replaced == nil || !a.cfg.Replaced(key.Tenant, key.Metric, key.Start))
 }
 
 // candidate is a part of a block that may be missing: every row of it is short by at least what it brought.

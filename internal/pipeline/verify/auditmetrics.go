@@ -21,12 +21,16 @@ func NewAuditMetrics(reg prometheus.Registerer) *AuditMetrics {
 		return prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: name, Help: help}, []string{"table"})
 	}
 	m := &AuditMetrics{
-		blocks:      counter("vigie_sink_audit_blocks_total", "Result blocks that audits beside the sink have compared with ClickHouse."),
-		differences: counter("vigie_sink_audit_differences_total", "Parts of blocks that audits beside the sink found missing; what is not repaired counts again in the next."),
-		repaired:    counter("vigie_sink_audit_repaired_total", "Parts of blocks that were missing and have been put back."),
-		failures:    counter("vigie_sink_audit_failures_total", "Audits beside the sink that ended without a result, and are tried again."),
-		left: gauge("vigie_sink_audit_unrepaired", "What the last audit beside the sink left wrong: parts of blocks that are missing, or 1 when rows are missing that "+
-			"blocks do not explain. Alarm when above 0."),
+		blocks: counter("vigie_sink_audit_blocks_total",
+			"Result blocks that audits beside the sink have compared with ClickHouse."),
+		differences: counter("vigie_sink_audit_differences_total",
+			"Parts of blocks that audits beside the sink found missing; what is not repaired counts again in the next."),
+		repaired: counter("vigie_sink_audit_repaired_total", "Parts of blocks that were missing and have been put back."),
+		failures: counter("vigie_sink_audit_failures_total",
+			"Audits beside the sink that ended without a result, and are tried again."),
+		left: gauge("vigie_sink_audit_unrepaired",
+			"What the last audit beside the sink left wrong: parts of blocks that are missing, or 1 when rows are missing that "+
+				"blocks do not explain. Alarm when above 0."),
 		at: gauge("vigie_sink_audit_timestamp_seconds", "When a table was last audited with a result, Unix seconds."),
 	}
 	reg.MustRegister(m.blocks, m.differences, m.repaired, m.failures, m.left, m.at)

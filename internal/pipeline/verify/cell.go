@@ -209,7 +209,8 @@ func (c *Cell) compareSketch(state []byte) string {
 				found++
 			}
 			if want := side.counted[bucket]; !near(got, want, want) {
-				return fmt.Sprintf("sketch: bucket %s%.6g: stored %v, counted %v (p50, p95, p99 follow from buckets)", side.sign, sketches.Bound(bucket+1), got, want)
+				return fmt.Sprintf("sketch: bucket %s%.6g: stored %v, counted %v (p50, p95, p99 follow from buckets)", side.sign,
+					sketches.Bound(bucket+1), got, want)
 			}
 		}
 		if found != len(side.counted) {

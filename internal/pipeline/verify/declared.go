@@ -72,7 +72,8 @@ func newRule(r *rollup.Declared) (c *rule, err error) {
 		}
 	}
 	if c.Measure == "" {
-		c.Measure = map[events.Signal]string{events.Metrics: "value", events.Spans: "duration_seconds", events.Logs: "events"}[r.From]
+		c.Measure = map[events.Signal]string{events.Metrics: "value", events.Spans: "duration_seconds",
+			events.Logs: "events"}[r.From]
 	}
 	var session []string
 	if r.Window != nil && r.Window.Session != nil {
@@ -95,7 +96,8 @@ func newGrouping(metric string, fields, required []string) grouping {
 	g := grouping{metric: metric}
 	for _, name := range slices.Concat(fields, required) {
 		if !slices.ContainsFunc(g.fields, func(f groupField) bool { return f.name == name }) {
-			g.fields = append(g.fields, groupField{noLabelLetter.ReplaceAllString(name, "_"), name, slices.Contains(required, name)})
+			g.fields = append(g.fields,
+				groupField{noLabelLetter.ReplaceAllString(name, "_"), name, slices.Contains(required, name)})
 		}
 	}
 	slices.SortFunc(g.fields, func(a, b groupField) int { return cmp.Compare(a.label, b.label) })
@@ -122,7 +124,8 @@ func (c *rule) derive(e *event, fn func(derived)) {
 
 // wants says whether the event meets the rule's condition.
 func (c *rule) wants(e *event) bool {
-	return (len(c.Tenants) == 0 || slices.Contains(c.Tenants, tenants.ID(e.metric.Tenant))) && (c.where == nil || c.where.Match(e.fields))
+	return (len(c.Tenants) == 0 || slices.Contains(c.Tenants, tenants.ID(e.metric.Tenant))) &&
+		(c.where == nil || c.where.Match(e.fields))
 }
 
 // increases says whether the rule needs samples in the order of time.
@@ -131,7 +134,8 @@ func (c *rule) increases() bool { return c.Measure == rollup.MeasureIncrease }
 // measure is what the event gives the rule.
 func (c *rule) measure(e *event) (d derived, counts bool) {
 	m := &e.metric
-	d = derived{rule: c, Metric: events.Metric{Tenant: m.Tenant, Time: m.Time, Kind: m.Kind, Value: m.Value, Histogram: m.Histogram}}
+	d = derived{rule: c,
+		Metric: events.Metric{Tenant: m.Tenant, Time: m.Time, Kind: m.Kind, Value: m.Value, Histogram: m.Histogram}}
 	level := m.Kind == events.Gauge || m.Kind == events.Cumulative
 	if m.Histogram != nil && !level {
 		d.Kind = events.Observation

@@ -48,7 +48,8 @@ func (r *rates) take(partition int32, timestamp int64, c pipeline.Charge) bool {
 	use.events += uint64(c.Events)
 	use.bytes += uint64(c.Bytes)
 	first := use.events == uint64(c.Events)
-	if !first && (use.events > pipeline.RatePerWindow(int64(l.StreamEventsPerSecond), &l) || use.bytes > pipeline.RatePerWindow(int64(l.StreamBytesPerSecond), &l)) {
+	if !first && (use.events > pipeline.RatePerWindow(int64(l.StreamEventsPerSecond), &l) ||
+		use.bytes > pipeline.RatePerWindow(int64(l.StreamBytesPerSecond), &l)) {
 		r.dropped[strings.Clone(c.Tenant)] += uint64(c.Events)
 		return false
 	}
@@ -67,6 +68,7 @@ func (r *rates) note(sum *Summary) {
 		return
 	}
 	slices.Sort(names)
-	sum.Notes = append(sum.Notes, fmt.Sprintf("%d events of %d tenants are over the rates that hold now (first: %s) and not counted here; if other rates held when they were processed, rows of these tenants differ",
-		total, len(names), names[0]))
+	sum.Notes = append(sum.Notes,
+		fmt.Sprintf("%d events of %d tenants are over the rates that hold now (first: %s) and not counted here; if other rates held when they were processed, rows of these tenants differ",
+			total, len(names), names[0]))
 }

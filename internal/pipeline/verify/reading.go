@@ -73,7 +73,8 @@ func (p *reading) refused(at position, l *Refusal, index int) {
 
 func (p *reading) lose(at position, index int, what string) {
 	if len(p.lost) < maxDifferences {
-		p.lost = append(p.lost, Difference{What: fmt.Sprintf("event %d of record %d/%d %s", index, at.partition, at.offset, what)})
+		p.lost = append(p.lost,
+			Difference{What: fmt.Sprintf("event %d of record %d/%d %s", index, at.partition, at.offset, what)})
 	}
 }
 

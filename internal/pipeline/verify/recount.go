@@ -144,7 +144,8 @@ func (p *pass) narrow() error {
 	to := starts[len(starts)/2]
 	if to == starts[0] {
 		if to = starts[0] + p.v.cfg.Table.Width; starts[len(starts)-1] < to {
-			return fmt.Errorf("%w: pane %s takes more than %s: give -memory, or one tenant", ErrTooSmall, clock(starts[0]), p.v.cfg.Memory)
+			return fmt.Errorf("%w: pane %s takes more than %s: give -memory, or one tenant", ErrTooSmall,
+				clock(starts[0]), p.v.cfg.Memory)
 		}
 	}
 	p.to = to
@@ -193,7 +194,8 @@ func (v *verifier) sortMetrics() {
 func ofSpan(s *events.Span) events.Metric {
 	m := events.Metric{Tenant: s.Tenant, Time: s.Time, Name: rollup.SpanMetric, Value: float64(s.Duration) / 1e9}
 	for _, l := range []series.Label{
-		{Name: "http_route", Value: s.Route}, {Name: "http_status_class", Value: classOf(s.StatusCode)}, {Name: "peer", Value: s.Peer},
+		{Name: "http_route", Value: s.Route}, {Name: "http_status_class", Value: classOf(s.StatusCode)},
+		{Name: "peer", Value: s.Peer},
 		{Name: "service", Value: s.Service}, {Name: "span_kind", Value: s.Kind}, {Name: "span_name", Value: s.Name},
 		{Name: "status", Value: s.Status},
 	} {
@@ -265,6 +267,7 @@ func (l *limits) note(sum *Summary, cfg *Config) {
 		names = append(names, tenant)
 	}
 	slices.Sort(names)
-	sum.Notes = append(sum.Notes, fmt.Sprintf("%d tenants have more series (or longer names of them) or neighbours in a partition than their limit (first: %s): events that it dropped are counted here and not stored, and cannot be told from lost ones (vigie_pipeline_dropped_events_total has their number)",
-		len(names), names[0]))
+	sum.Notes = append(sum.Notes,
+		fmt.Sprintf("%d tenants have more series (or longer names of them) or neighbours in a partition than their limit (first: %s): events that it dropped are counted here and not stored, and cannot be told from lost ones (vigie_pipeline_dropped_events_total has their number)",
+			len(names), names[0]))
 }

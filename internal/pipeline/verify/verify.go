@@ -260,7 +260,8 @@ func (v *verifier) begin(ctx context.Context, since time.Time) (err error) {
 
 // remembers says whether the records before Since matter for what follows: cumulative series go on from them.
 func (v *verifier) remembers() bool {
-	return slices.ContainsFunc(v.cfg.Rollups, func(r rollup.Declared) bool { return r.From == v.cfg.Signal && r.Measure == rollup.MeasureIncrease })
+	return slices.ContainsFunc(v.cfg.Rollups,
+		func(r rollup.Declared) bool { return r.From == v.cfg.Signal && r.Measure == rollup.MeasureIncrease })
 }
 
 // bound finds the panes that can be compared. What is not complete yet, or not any more, is left out.
@@ -316,11 +317,15 @@ func (v *verifier) boundByRetention(ctx context.Context) error {
 	if first := ceil(time.Unix(0, newest).Add(v.cfg.MaxFuture).Unix(), v.cfg.Table.Width); first > v.from {
 		if v.cfg.Files != nil {
 			v.sure = first
-			v.sum.Notes = append(v.sum.Notes, fmt.Sprintf("retention has deleted records of %d partitions: panes before %s may hold more than what is left", len(v.span.Cut), clock(first)))
+			v.sum.Notes = append(v.sum.Notes,
+				fmt.Sprintf("retention has deleted records of %d partitions: panes before %s may hold more than what is left",
+					len(v.span.Cut), clock(first)))
 			return nil
 		}
 		v.from = first
-		v.sum.Notes = append(v.sum.Notes, fmt.Sprintf("retention has deleted records of %d partitions: panes before %s are left out", len(v.span.Cut), clock(first)))
+		v.sum.Notes = append(v.sum.Notes,
+			fmt.Sprintf("retention has deleted records of %d partitions: panes before %s are left out",
+				len(v.span.Cut), clock(first)))
 	}
 	return nil
 }

@@ -22,7 +22,8 @@ type WindowKey struct {
 }
 
 func (k WindowKey) compare(other WindowKey) int {
-	return cmp.Or(k.Key.compare(other.Key), cmp.Compare(k.End, other.End), cmp.Compare(k.Rule, other.Rule), cmp.Compare(k.Part, other.Part))
+	return cmp.Or(k.Key.compare(other.Key), cmp.Compare(k.End, other.End), cmp.Compare(k.Rule, other.Rule),
+		cmp.Compare(k.Part, other.Part))
 }
 
 func (k WindowKey) clone() WindowKey {
@@ -145,7 +146,8 @@ func topCounters(top *windowed.Top) float64 {
 
 // merge adds what another cell of the same rule holds.
 func (c *windowCell) merge(o *windowCell) {
-	c.Count, c.Sum, c.magnitude, c.late, c.unsure = c.Count+o.Count, c.Sum+o.Sum, c.magnitude+o.magnitude, c.late+o.late, c.unsure+o.unsure
+	c.Count, c.Sum, c.magnitude, c.late, c.unsure = c.Count+o.Count, c.Sum+o.Sum, c.magnitude+
+		o.magnitude, c.late+o.late, c.unsure+o.unsure
 	c.Min, c.Max, c.zero = math.Min(c.Min, o.Min), math.Max(c.Max, o.Max), c.zero+o.zero
 	for _, side := range []struct{ into, from *map[int32]float64 }{{&c.positive, &o.positive}, {&c.negative, &o.negative}} {
 		for bucket, n := range *side.from {
@@ -185,7 +187,8 @@ func (c *windowCell) least(rule *windowRule) uint64 {
 func (c *windowCell) differs(r *WindowRow, rule *windowRule) string {
 	var wrong []string
 	if r.Late > 0 && (!rule.diverts() || r.Late > c.late+c.unsure) {
-		wrong = append(wrong, fmt.Sprintf("late: stored %d events beside it, of which at most %d can have been late", r.Late, c.late+c.unsure))
+		wrong = append(wrong,
+			fmt.Sprintf("late: stored %d events beside it, of which at most %d can have been late", r.Late, c.late+c.unsure))
 	}
 	if !c.knows(rule) {
 		if r.Count < c.least(rule) || r.Count > c.Count {
@@ -218,7 +221,8 @@ func (c *keptCell) differs(r *WindowRow, keep *windowed.Keep) (wrong []string) {
 	if keep.Distinct != "" {
 		var stored, counted sketches.Distinct
 		n, err := stored.DecodeState(r.Distinct)
-		note(err != nil || n != len(r.Distinct), "distinct", fmt.Sprintf("%d bytes that are no state", len(r.Distinct)), len(c.distinct))
+		note(err != nil || n != len(r.Distinct), "distinct",
+			fmt.Sprintf("%d bytes that are no state", len(r.Distinct)), len(c.distinct))
 		for value := range c.distinct {
 			counted.Add([]byte(value))
 		}
@@ -240,13 +244,15 @@ func (c *keptCell) differsTop(r *WindowRow, top *windowed.Top) string {
 	bound := total / topCounters(top)
 	slack := 1e-9 * total
 	if math.Abs(r.Total-total) > slack || r.Floor > bound+slack {
-		return fmt.Sprintf("top: stored a total of %v above %v, counted %v, of which at most %v may be wrong", r.Total, r.Floor, total, bound)
+		return fmt.Sprintf("top: stored a total of %v above %v, counted %v, of which at most %v may be wrong",
+			r.Total, r.Floor, total, bound)
 	}
 	known := map[string]int{}
 	for i, item := range r.Items {
 		known[item] = i
 		if weight := c.weights[item] * unit; weight < r.Counts[i]-r.Errors[i]-slack || r.Errors[i]+r.Floor > bound+slack {
-			return fmt.Sprintf("top: %q: stored %v less at most %v, counted %v", item, r.Counts[i]+r.Floor, r.Errors[i]+r.Floor, weight)
+			return fmt.Sprintf("top: %q: stored %v less at most %v, counted %v", item, r.Counts[i]+r.Floor,
+				r.Errors[i]+r.Floor, weight)
 		}
 	}
 	for _, item := range slices.Sorted(maps.Keys(c.weights)) {

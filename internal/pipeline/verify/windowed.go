@@ -79,7 +79,8 @@ func (v *verifier) runWindows(ctx context.Context, store WindowStore) error {
 	}
 	v.sum.From, v.sum.To = v.from, v.to
 	if v.together > 0 {
-		v.sum.Notes = append(v.sum.Notes, fmt.Sprintf("%d windows have events that may have been late: they are compared together with what is beside them", v.together))
+		v.sum.Notes = append(v.sum.Notes,
+			fmt.Sprintf("%d windows have events that may have been late: they are compared together with what is beside them", v.together))
 	}
 	v.limits.note(&v.sum, &v.cfg)
 	return nil
@@ -252,7 +253,8 @@ func (w *windowRecount) derived(e *event, rule *windowRule, d *derived, part str
 			w.sessions[key] = list
 		}
 		before := len(*list)
-		list.take(rule.around(floor(d.Time/1e9, 1))[0], closed, d.unsure || e.unknown, func(c *windowCell, late bool) { w.bytes += c.take(d, e, w.names, late || beside) })
+		list.take(rule.around(floor(d.Time/1e9, 1))[0], closed, d.unsure || e.unknown,
+			func(c *windowCell, late bool) { w.bytes += c.take(d, e, w.names, late || beside) })
 		w.bytes += int64(len(*list)-before) * windowCellBytes
 		return
 	}
@@ -318,12 +320,14 @@ func (w *windowRecount) follow(ctx context.Context, from, to Offsets) error {
 
 // difference compares with the store; only, when it is not nil, are the keys to look at.
 func (w *windowRecount) difference(ctx context.Context, only map[WindowKey]string) (map[WindowKey]string, error) {
-	d := windowDifference{windowRecount: w, only: only, found: map[WindowKey]string{}, seen: map[WindowKey]bool{}, pieces: map[*session]uint64{}}
+	d := windowDifference{windowRecount: w, only: only, found: map[WindowKey]string{}, seen: map[WindowKey]bool{},
+		pieces: map[*session]uint64{}}
 	for _, parts := range []string{w.v.cfg.Topic + "/", w.v.cfg.FileParts} {
 		if len(parts) <= 1 {
 			continue // there is no topic, or there are no files
 		}
-		q := WindowQuery{Parts: parts, Tenant: w.v.cfg.Tenant, From: w.v.from, To: w.v.cfg.Now.Add(w.v.cfg.MaxFuture + 24*time.Hour).Unix()}
+		q := WindowQuery{Parts: parts, Tenant: w.v.cfg.Tenant, From: w.v.from,
+			To: w.v.cfg.Now.Add(w.v.cfg.MaxFuture + 24*time.Hour).Unix()}
 		if err := w.store.WindowRows(ctx, q, d.row); err != nil {
 			return nil, err
 		}
@@ -443,6 +447,7 @@ func (d *windowDifference) session(key WindowKey, s *session) {
 	case !s.tainted && !d.seen[key]:
 		d.missing(key, s.windowCell)
 	case s.tainted && (stored > s.Count || d.closed(&key) && stored < s.least(rule)):
-		d.note(key, fmt.Sprintf("count: stored %d in the sessions of that time, counted %d to %d", stored, s.least(rule), s.Count))
+		d.note(key, fmt.Sprintf("count: stored %d in the sessions of that time, counted %d to %d",
+			stored, s.least(rule), s.Count))
 	}
 }

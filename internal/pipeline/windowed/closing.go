@@ -96,7 +96,8 @@ type Closing struct {
 
 // NewClosing closes windows of rules. part is what their rows have as their part. Windows (Unix seconds) that wants
 // refuses become no rows; nil takes all. Blocks keep to so many rows, and bytes.
-func NewClosing(list []*Rule, maxRows, maxBytes int, part func(rule uint64) string, wants func(rule uint64, metric string, start, end int64) bool) *Closing {
+func NewClosing(list []*Rule, maxRows, maxBytes int, part func(rule uint64) string,
+	wants func(rule uint64, metric string, start, end int64) bool) *Closing {
 	c := &Closing{stores: map[uint64]*store{}, part: part, wants: wants, blocks: NewBlocks(maxRows, maxBytes)}
 	for _, r := range list {
 		definition, id := r.Definition()

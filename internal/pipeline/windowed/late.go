@@ -78,7 +78,8 @@ type divertedValue struct {
 func (d *diverted) add(cell divertedCell, offset int64, limits *tenants.Config, m *aggregate.Measurement, p *Particular) bool {
 	v := d.cells[cell]
 	if v == nil {
-		if most := limits.For(tenants.ID(cell.tenant)); d.counts[cell.tenant] >= most.OpenWindows || d.bytes[cell.tenant] >= int64(most.WindowBytes) {
+		if most := limits.For(tenants.ID(cell.tenant)); d.counts[cell.tenant] >= most.OpenWindows ||
+			d.bytes[cell.tenant] >= int64(most.WindowBytes) {
 			return false
 		}
 		if d.cells == nil {
@@ -121,7 +122,8 @@ func (w *Windows) Diverted(emit func(Closed)) {
 			kind = TooLate
 		}
 		e := windows.Emission[contents]{Tenant: at.tenant, Key: at.key, Window: at.window, Version: 1, Value: &v.contents}
-		emit(Closed{Tenant: at.tenant, Outcome: outcomeDiverted, store: w.store(at.rule), emission: &e, kind: kind, delta: uint64(v.offset) + 1})
+		emit(Closed{Tenant: at.tenant, Outcome: outcomeDiverted, store: w.store(at.rule), emission: &e, kind: kind,
+			delta: uint64(v.offset) + 1})
 	}
 }
 

@@ -50,7 +50,8 @@ func (k *keptWindows) empty() bool { return len(k.emitted)+len(k.parts) == 0 }
 
 // find returns where the part is, or would be, that begins at start.
 func (k *keptWindows) find(start int64) (int, bool) {
-	return slices.BinarySearchFunc(k.parts, start, func(p keptPart, start int64) int { return cmp.Compare(p.window.Start, start) })
+	return slices.BinarySearchFunc(k.parts, start,
+		func(p keptPart, start int64) int { return cmp.Compare(p.window.Start, start) })
 }
 
 type keptPart struct {
@@ -65,7 +66,8 @@ type alignedWindows struct{ *windows.Store[contents] }
 
 func (alignedWindows) contents() byte { return kindSlices }
 
-func (s alignedWindows) changes(progress func(tenant string, was, is windows.Progress), key func(tenant, name string, was, is *keptWindows)) {
+func (s alignedWindows) changes(progress func(tenant string, was, is windows.Progress),
+	key func(tenant, name string, was, is *keptWindows)) {
 	s.Changes(progress, func(tenant, name string, was, is *windows.Entry[contents]) {
 		key(tenant, name, keptSlices(was), keptSlices(is))
 	})
@@ -126,7 +128,8 @@ func (s sessionWindows) missed(_ string, t int64, verdict windows.Verdict, each 
 	}
 }
 
-func (s sessionWindows) changes(progress func(tenant string, was, is windows.Progress), key func(tenant, name string, was, is *keptWindows)) {
+func (s sessionWindows) changes(progress func(tenant string, was, is windows.Progress),
+	key func(tenant, name string, was, is *keptWindows)) {
 	s.Changes(progress, func(tenant, name string, was, is []windows.EntrySession[contents]) {
 		key(tenant, name, keptSessions(was), keptSessions(is))
 	})
@@ -147,7 +150,8 @@ func keptSessions(sessions []windows.EntrySession[contents]) *keptWindows {
 func (s sessionWindows) restore(tenant, name string, k *keptWindows) {
 	sessions := make([]windows.EntrySession[contents], len(k.parts))
 	for i := range k.parts {
-		sessions[i] = windows.EntrySession[contents]{Window: k.parts[i].window, Version: k.parts[i].version, Value: k.parts[i].value}
+		sessions[i] = windows.EntrySession[contents]{Window: k.parts[i].window,
+			Version: k.parts[i].version, Value: k.parts[i].value}
 	}
 	s.Restore(tenant, name, sessions)
 }

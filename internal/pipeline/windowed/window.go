@@ -151,7 +151,8 @@ func hopping(h *Hopping) (windows.Aligned, error) {
 	case h.Size < h.Every || h.Size%time.Second != 0:
 		return nil, fmt.Errorf("window.hopping.size %s: want whole seconds, at least every (%s)", h.Size, h.Every)
 	case h.Size/h.Every > maxHops:
-		return nil, fmt.Errorf("window.hopping: %s every %s puts an event into %d windows, want at most %d", h.Size, h.Every, h.Size/h.Every, maxHops)
+		return nil, fmt.Errorf("window.hopping: %s every %s puts an event into %d windows, want at most %d", h.Size,
+			h.Every, h.Size/h.Every, maxHops)
 	}
 	return windows.Hopping{Size: h.Size, Hop: h.Every}, nil
 }

@@ -169,7 +169,8 @@ func (w *Windows) Bound(limits *tenants.Config) {
 // Divert puts an event, of which Add said verdict, beside the windows of a rule that it misses because they have been
 // emitted. It says whether it missed any, and full when the tenant has as much beside its windows as it may. offset
 // names the event's record.
-func (w *Windows) Divert(id uint64, tenant, key string, time, offset int64, verdict windows.Verdict, m *aggregate.Measurement, p *Particular) (missed, full bool) {
+func (w *Windows) Divert(id uint64, tenant, key string, time, offset int64, verdict windows.Verdict, m *aggregate.Measurement,
+	p *Particular) (missed, full bool) {
 	w.store(id).missed(tenant, time, verdict, func(window windows.Window, tooLate bool) {
 		missed = true
 		full = full || !w.diverted.add(divertedCell{id, tenant, key, window, tooLate}, offset, w.limits, m, p)

@@ -202,10 +202,12 @@ func newInstance(dir string, external *url.URL, log *slog.Logger) (*instance, er
 	var events eventrecorder.Recorder // records nothing
 	var err error
 	// Upstream's metrics bear no tenant, and could be registered only once.
-	if i.notified, err = nflog.New(nflog.Options{Retention: retention, Logger: log, Metrics: prometheus.NewRegistry()}); err != nil {
+	if i.notified, err = nflog.New(nflog.Options{Retention: retention, Logger: log,
+		Metrics: prometheus.NewRegistry()}); err != nil {
 		return nil, err
 	}
-	silences, err := silence.New(silence.Options{Retention: retention, Logger: log, Metrics: prometheus.NewRegistry(), EventRecorder: events})
+	silences, err := silence.New(silence.Options{Retention: retention, Logger: log,
+		Metrics: prometheus.NewRegistry(), EventRecorder: events})
 	if err != nil {
 		return nil, err
 	}
@@ -215,14 +217,16 @@ func newInstance(dir string, external *url.URL, log *slog.Logger) (*instance, er
 		}
 	}
 	i.silencer = silence.NewSilencer(silences, log, events)
-	if i.alerts, err = mem.NewAlerts(context.Background(), alertGC, 0, i.silencer, log, events, prometheus.NewRegistry(), flags); err != nil {
+	if i.alerts, err = mem.NewAlerts(context.Background(), alertGC, 0, i.silencer, log, events,
+		prometheus.NewRegistry(), flags); err != nil {
 		return nil, err
 	}
 	i.builder = notify.NewPipelineBuilder(prometheus.NewRegistry(), flags, events)
 	i.metrics = dispatch.NewDispatcherMetrics(false, nil, flags)
 	i.api, err = api.New(api.Options{
 		Alerts: i.alerts, Silences: silences, GroupMutedFunc: i.groups.Muted, Logger: log, Registry: prometheus.NewRegistry(),
-		RequestDuration: prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: "unused"}, []string{"handler", "method", "code"}),
+		RequestDuration: prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: "unused"},
+			[]string{"handler", "method", "code"}),
 		GroupFunc: func(ctx context.Context, routes func(*dispatch.Route) bool, alerts func(*alert.Alert, time.Time) bool) (dispatch.AlertGroups, map[model.Fingerprint][]string, error) {
 			return i.dispatcher.Load().Groups(ctx, routes, alerts)
 		},
@@ -290,7 +294,8 @@ func (i *instance) apply(cfg *config.Config) error {
 		i.silencer.Mutes(ctx, labels)
 	})
 	timeout := func(d time.Duration) time.Duration { return max(d, notify.MinTimeout) }
-	dispatcher := dispatch.NewDispatcher(i.alerts, routes, pipeline, i.groups, timeout, dispatchIdle, nil, i.log, events, i.metrics, texts)
+	dispatcher := dispatch.NewDispatcher(i.alerts, routes, pipeline, i.groups, timeout, dispatchIdle, nil,
+		i.log, events, i.metrics, texts)
 	// The inhibitor has to know the alerts before any of them is told of.
 	i.running.Go(inhibitor.Run)
 	inhibitor.WaitForLoading()

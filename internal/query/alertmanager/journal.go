@@ -74,7 +74,8 @@ func (j *journal) append(message []byte) {
 		err = j.file.Sync()
 	}
 	if err != nil {
-		j.log.Error("Alertmanager's journal cannot be written: a restart may notify again or forget a silence", "file", j.path, "err", err)
+		j.log.Error("Alertmanager's journal cannot be written: a restart may notify again or forget a silence",
+			"file", j.path, "err", err)
 	}
 }
 

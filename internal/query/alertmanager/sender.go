@@ -94,7 +94,8 @@ type batch struct {
 // NewSender makes a Sender, which sends while Run runs. r may be nil.
 func NewSender(target Target, r prometheus.Registerer, log *slog.Logger) *Sender {
 	s := &Sender{target: target, log: log, queue: make(chan batch, waiting), sent: prometheus.NewCounterVec(prometheus.CounterOpts{
-		Name: "vigie_ruler_alerts_sent_total", Help: "Alerts passed on to Alertmanagers, each as often as it was, by result: ok, failed, dropped (too many waited). What fails comes again after rules.resend_delay.",
+		Name: "vigie_ruler_alerts_sent_total",
+		Help: "Alerts passed on to Alertmanagers, each as often as it was, by result: ok, failed, dropped (too many waited). What fails comes again after rules.resend_delay.",
 	}, []string{"result"})}
 	for _, result := range []string{"ok", "failed", "dropped"} {
 		s.sent.WithLabelValues(result)

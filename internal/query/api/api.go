@@ -194,7 +194,8 @@ func (a *API) refuse(w http.ResponseWriter, err error) {
 		fail(w, http.StatusForbidden, "forbidden", "this API key may not read: it needs the role read")
 	case errors.Is(err, tenants.ErrUnauthenticated):
 		w.Header().Set("WWW-Authenticate", `Basic realm="Vigie API key as password"`)
-		fail(w, http.StatusUnauthorized, "unauthorized", "an API key is required: send Authorization: Bearer <key>, or the key as basic auth password")
+		fail(w, http.StatusUnauthorized, "unauthorized",
+			"an API key is required: send Authorization: Bearer <key>, or the key as basic auth password")
 	default:
 		a.log.Error("authenticate a query", "err", err)
 		fail(w, http.StatusInternalServerError, "internal", "authentication is not available")
@@ -241,7 +242,8 @@ func (a *API) measured(kind string, next http.Handler) http.Handler {
 	})
 }
 
-var endpoints = map[string]bool{"query": true, "query_range": true, "query_exemplars": true, "series": true, "labels": true, "metadata": true}
+var endpoints = map[string]bool{"query": true, "query_range": true, "query_exemplars": true, "series": true,
+	"labels": true, "metadata": true}
 
 // endpoint is from a small set, whatever the path.
 func endpoint(kind, path string) string {

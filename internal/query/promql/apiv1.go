@@ -55,7 +55,8 @@ func newAPI(s *Service, engine promql.QueryEngine, of storage.SampleAndChunkQuer
 		func() (apiv1.RuntimeInfo, error) {
 			// What a tenant may know: nothing of the process and its host.
 			return apiv1.RuntimeInfo{
-				StartTime: started, ServerTime: s.now(), ReloadConfigSuccess: true, LastConfigTime: started, StorageRetention: model.Duration(s.cfg.Retention1h).String(),
+				StartTime: started, ServerTime: s.now(), ReloadConfigSuccess: true, LastConfigTime: started,
+				StorageRetention: model.Duration(s.cfg.Retention1h).String(),
 			}, nil
 		},
 		&apiv1.PrometheusVersion{Version: engineVersion, Revision: s.version, Branch: "vigie", GoVersion: runtime.Version()},

@@ -88,12 +88,15 @@ func (c *Cardinality) status(most int) *apiv1.TSDBStatus {
 	status := &apiv1.TSDBStatus{HeadStats: apiv1.HeadStats{NumSeries: c.Series}, SeriesCountByMetricName: []apiv1.TSDBStat{}}
 	for _, l := range c.Labels {
 		status.HeadStats.NumLabelPairs += int(l.Values)
-		status.LabelValueCountByLabelName = append(status.LabelValueCountByLabelName, apiv1.TSDBStat{Name: l.Name, Value: l.Values})
+		status.LabelValueCountByLabelName = append(status.LabelValueCountByLabelName,
+			apiv1.TSDBStat{Name: l.Name, Value: l.Values})
 		status.MemoryInBytesByLabelName = append(status.MemoryInBytesByLabelName, apiv1.TSDBStat{Name: l.Name, Value: l.Bytes})
 		for _, v := range l.Top {
-			status.SeriesCountByLabelValuePair = append(status.SeriesCountByLabelValuePair, apiv1.TSDBStat{Name: l.Name + "=" + v.Value, Value: v.Series})
+			status.SeriesCountByLabelValuePair = append(status.SeriesCountByLabelValuePair,
+				apiv1.TSDBStat{Name: l.Name + "=" + v.Value, Value: v.Series})
 			if l.Name == model.MetricNameLabel {
-				status.SeriesCountByMetricName = append(status.SeriesCountByMetricName, apiv1.TSDBStat{Name: v.Value, Value: v.Series})
+				status.SeriesCountByMetricName = append(status.SeriesCountByMetricName,
+					apiv1.TSDBStat{Name: v.Value, Value: v.Series})
 			}
 		}
 	}

@@ -46,9 +46,11 @@ var derived = []struct {
 	kinds  kinds // that have it
 	kept   Kept  // that its rule has to keep; 0: nothing
 }{
-	{count, "_count", kindSketch | kindClosedSketch, 0}, {sum, "_sum", kindSketch | kindClosedSketch, 0}, {bucket, "_bucket", kindSketch | kindClosedSketch, 0},
+	{count, "_count", kindSketch | kindClosedSketch, 0}, {sum, "_sum", kindSketch | kindClosedSketch, 0},
+	{bucket, "_bucket", kindSketch | kindClosedSketch, 0},
 	{least, "_min", kindClosedSketch, 0}, {most, "_max", kindClosedSketch, 0}, {perSecond, "_rate", kindClosed, 0},
-	{first, "_first", kindClosed, KeptFirst}, {last, "_last", kindClosed, KeptLast}, {distinct, "_distinct", kindClosed, KeptDistinct}, {top, "_top", kindClosed, KeptTop},
+	{first, "_first", kindClosed, KeptFirst}, {last, "_last", kindClosed, KeptLast},
+	{distinct, "_distinct", kindClosed, KeptDistinct}, {top, "_top", kindClosed, KeptTop},
 }
 
 // target is one stored metric seen under one PromQL name.

@@ -245,7 +245,8 @@ func (b *results) mark(i int, t int64) {
 // valid is how long the latest result of a member stands, ms.
 func (b *results) valid(i int) int64 {
 	last := b.last[i]
-	next, due := b.shapes[i].Next(windows.Window{Start: last.Start * int64(time.Millisecond), End: last.End * int64(time.Millisecond)})
+	next, due := b.shapes[i].Next(windows.Window{Start: last.Start * int64(time.Millisecond),
+		End: last.End * int64(time.Millisecond)})
 	if !due {
 		return b.reader.plan.valid
 	}

@@ -92,7 +92,8 @@ func (c *Config) Validate() error {
 		errs = append(errs, fmt.Errorf("retention_10s %s, retention_1m %s, retention_1h %s: want each at least the one before",
 			c.Retention10s, c.Retention1m, c.Retention1h))
 	}
-	if len(c.BucketBounds) == 0 || !slices.IsSorted(c.BucketBounds) || len(slices.Compact(slices.Clone(c.BucketBounds))) != len(c.BucketBounds) {
+	if len(c.BucketBounds) == 0 || !slices.IsSorted(c.BucketBounds) ||
+		len(slices.Compact(slices.Clone(c.BucketBounds))) != len(c.BucketBounds) {
 		errs = append(errs, fmt.Errorf("bucket_bounds %v: want at least one bound, strictly ascending", c.BucketBounds))
 	}
 	return errors.Join(errs...)

@@ -17,7 +17,8 @@ import (
 // in components. Paths and methods that are not served here are left out of it. The caller owns the document.
 func Describe(version string) (map[string]any, error) {
 	page := &page{header: http.Header{}}
-	apiv1.NewOpenAPIBuilder(apiv1.OpenAPIOptions{Version: version}, slog.New(slog.DiscardHandler)).ServeOpenAPI(page, &http.Request{URL: &url.URL{}})
+	apiv1.NewOpenAPIBuilder(apiv1.OpenAPIOptions{Version: version}, slog.New(slog.DiscardHandler)).ServeOpenAPI(page,
+		&http.Request{URL: &url.URL{}})
 	var doc map[string]any
 	if err := yaml.Unmarshal(page.body.Bytes(), &doc); err != nil {
 		return nil, fmt.Errorf("read upstream's OpenAPI document: %w", err)

@@ -58,14 +58,16 @@ func (e *engine) upstream(maxSamples int) *promql.Engine {
 }
 
 // NewInstantQuery evaluates at the last complete 10 s window at or before ts. The result carries that time.
-func (e *engine) NewInstantQuery(ctx context.Context, q storage.Queryable, opts promql.QueryOpts, qs string, ts time.Time) (promql.Query, error) {
+func (e *engine) NewInstantQuery(ctx context.Context, q storage.Queryable, opts promql.QueryOpts, qs string,
+	ts time.Time) (promql.Query, error) {
 	return e.ask(ctx, querylog.Instant, opts, qs, ts, ts, 0, func(ng *promql.Engine, opts promql.QueryOpts, start, _ time.Time, _ time.Duration) (promql.Query, error) {
 		return ng.NewInstantQuery(ctx, q, opts, qs, start)
 	})
 }
 
 // NewRangeQuery evaluates on a grid of whole windows that ends at the watermark.
-func (e *engine) NewRangeQuery(ctx context.Context, q storage.Queryable, opts promql.QueryOpts, qs string, start, end time.Time, step time.Duration) (promql.Query, error) {
+func (e *engine) NewRangeQuery(ctx context.Context, q storage.Queryable, opts promql.QueryOpts, qs string, start, end time.Time,
+	step time.Duration) (promql.Query, error) {
 	return e.ask(ctx, querylog.Range, opts, qs, start, end, step, func(ng *promql.Engine, opts promql.QueryOpts, start, end time.Time, step time.Duration) (promql.Query, error) {
 		return ng.NewRangeQuery(ctx, q, opts, qs, start, end, step)
 	})
@@ -73,7 +75,8 @@ func (e *engine) NewRangeQuery(ctx context.Context, q storage.Queryable, opts pr
 
 type build func(ng *promql.Engine, opts promql.QueryOpts, start, end time.Time, step time.Duration) (promql.Query, error)
 
-func (e *engine) ask(ctx context.Context, kind querylog.Kind, opts promql.QueryOpts, qs string, start, end time.Time, step time.Duration, build build) (promql.Query, error) {
+func (e *engine) ask(ctx context.Context, kind querylog.Kind, opts promql.QueryOpts, qs string, start, end time.Time,
+	step time.Duration, build build) (promql.Query, error) {
 	asked := e.service.asked(ctx, kind, qs)
 	q, err := e.prepare(ctx, opts, start, end, step, build)
 	if err != nil {
@@ -84,7 +87,8 @@ func (e *engine) ask(ctx context.Context, kind querylog.Kind, opts promql.QueryO
 	return q, nil
 }
 
-func (e *engine) prepare(ctx context.Context, opts promql.QueryOpts, start, end time.Time, step time.Duration, build build) (*query, error) {
+func (e *engine) prepare(ctx context.Context, opts promql.QueryOpts, start, end time.Time, step time.Duration,
+	build build) (*query, error) {
 	tenant, ok := tenants.FromContext(ctx)
 	if !ok {
 		return nil, errNoTenant
@@ -152,7 +156,8 @@ func (a *alignment) at(start, end time.Time, step time.Duration) (promql.Query, 
 func (a *alignment) fit(q *query, catalog *catalog) error {
 	service := a.engine.service
 	for {
-		aligned, err := a.at(time.UnixMilli(a.grid.start), time.UnixMilli(a.grid.end), time.Duration(a.grid.step)*time.Millisecond)
+		aligned, err := a.at(time.UnixMilli(a.grid.start), time.UnixMilli(a.grid.end),
+			time.Duration(a.grid.step)*time.Millisecond)
 		if err != nil {
 			return err
 		}
@@ -177,7 +182,8 @@ func lag(asked, clamp, now int64) (warnings annotations.Annotations) {
 	warnings = annotations.Annotations{}
 	if behind := min(asked, now) - clamp; behind > lagWarning.Milliseconds() {
 		warnings.Add(fmt.Errorf("%w: windows are complete up to %s only, nothing later is shown (processing is %s behind)",
-			annotations.PromQLWarning, time.UnixMilli(clamp).UTC().Format(time.RFC3339), (time.Duration(behind) * time.Millisecond).Round(time.Second)))
+			annotations.PromQLWarning, time.UnixMilli(clamp).UTC().Format(time.RFC3339),
+			(time.Duration(behind) * time.Millisecond).Round(time.Second)))
 	}
 	return warnings
 }

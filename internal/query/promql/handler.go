@@ -55,7 +55,8 @@ func (s *Service) Handler() http.Handler {
 		switch {
 		case strings.HasPrefix(path, "/search/"):
 			// Grafana then lists labels instead, for the rest of its session.
-			writeError(w, http.StatusServiceUnavailable, "unavailable", "search is not supported; use /labels and /label/<name>/values")
+			writeError(w, http.StatusServiceUnavailable, "unavailable",
+				"search is not supported; use /labels and /label/<name>/values")
 		case !known:
 			writeError(w, http.StatusNotFound, "not_found", "there is no "+path+" here: see docs/query-api.md for what is served")
 		case r.Method == http.MethodOptions:
@@ -79,7 +80,8 @@ func (s *Service) Handler() http.Handler {
 			_, large := errors.AsType[*http.MaxBytesError](err)
 			switch {
 			case large:
-				writeError(w, http.StatusRequestEntityTooLarge, "bad_data", fmt.Sprintf("the request is larger than %d bytes: send a shorter query", maxBody))
+				writeError(w, http.StatusRequestEntityTooLarge, "bad_data",
+					fmt.Sprintf("the request is larger than %d bytes: send a shorter query", maxBody))
 			case err != nil:
 				writeError(w, http.StatusBadRequest, "bad_data", err.Error())
 			case len(r.Form["match[]"]) > s.cfg.MaxSelectors: // each is a read of the database
@@ -197,7 +199,8 @@ func (c *catalog) describeAll(f func(name string, about metadata)) {
 		f(m.Metric, about)
 		for _, d := range derived {
 			name := m.Metric + d.suffix
-			if m.kinds()&d.kinds != 0 && slices.ContainsFunc(c.targets[name], func(t target) bool { return t.metric == m.Metric && t.facet == d.facet }) {
+			if m.kinds()&d.kinds != 0 &&
+				slices.ContainsFunc(c.targets[name], func(t target) bool { return t.metric == m.Metric && t.facet == d.facet }) {
 				of := part
 				if d.facet == count || d.facet == bucket {
 					of.Unit = "" // they count

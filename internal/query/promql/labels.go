@@ -16,7 +16,8 @@ import (
 
 // LabelValues answers from the series announced since mint. The values of __name__ without other matchers cost
 // no look at series.
-func (q *querier) LabelValues(ctx context.Context, name string, hints *storage.LabelHints, matchers ...*labels.Matcher) ([]string, annotations.Annotations, error) {
+func (q *querier) LabelValues(ctx context.Context, name string, hints *storage.LabelHints,
+	matchers ...*labels.Matcher) ([]string, annotations.Annotations, error) {
 	if name == model.MetricNameLabel && onlyNames(matchers) {
 		values := texts{}
 		err := q.names(ctx, matchers, func(t named) { values.add(t.name) })
@@ -26,7 +27,8 @@ func (q *querier) LabelValues(ctx context.Context, name string, hints *storage.L
 }
 
 // LabelNames answers from the series announced since mint.
-func (q *querier) LabelNames(ctx context.Context, hints *storage.LabelHints, matchers ...*labels.Matcher) ([]string, annotations.Annotations, error) {
+func (q *querier) LabelNames(ctx context.Context, hints *storage.LabelHints,
+	matchers ...*labels.Matcher) ([]string, annotations.Annotations, error) {
 	return q.labels(ctx, "", hints, matchers)
 }
 
@@ -42,12 +44,14 @@ func (t texts) add(list ...string) {
 // labels are the values of a label, or the names of labels for the name "". The database lists them: not series, of
 // which a tenant may have a million where a label has ten values. Only of metrics with series of several kinds, of
 // which a name may mean some, series are looked at.
-func (q *querier) labels(ctx context.Context, name string, hints *storage.LabelHints, matchers []*labels.Matcher) ([]string, annotations.Annotations, error) {
+func (q *querier) labels(ctx context.Context, name string, hints *storage.LabelHints,
+	matchers []*labels.Matcher) ([]string, annotations.Annotations, error) {
 	tenant, c, err := q.catalog(ctx)
 	if err != nil {
 		return nil, nil, err
 	}
-	l := &labelList{querier: q, tenant: tenant, name: name, values: texts{}, bounds: q.service.bounds(leMatchers(matchers)), most: q.service.limits(tenant).QuerySeries}
+	l := &labelList{querier: q, tenant: tenant, name: name, values: texts{}, bounds: q.service.bounds(leMatchers(matchers)),
+		most: q.service.limits(tenant).QuerySeries}
 	if hints != nil && hints.Limit > 0 {
 		l.most = min(l.most, hints.Limit)
 	}
@@ -73,7 +77,8 @@ func (q *querier) labels(ctx context.Context, name string, hints *storage.LabelH
 	}
 	warnings, err := l.look(ctx, mixed, rest)
 	if l.cut {
-		warnings.Add(fmt.Errorf("%w: the first %d are shown (limit query_series); add matchers to see the rest", annotations.PromQLWarning, l.most))
+		warnings.Add(fmt.Errorf("%w: the first %d are shown (limit query_series); add matchers to see the rest",
+			annotations.PromQLWarning, l.most))
 	}
 	return limited(l.values, hints), warnings, err
 }

@@ -11,7 +11,8 @@ import (
 )
 
 // load reads what one selector of a query sees.
-func (s *Service) load(ctx context.Context, hints *storage.SelectHints, matchers []*labels.Matcher) ([]storage.Series, annotations.Annotations, error) {
+func (s *Service) load(ctx context.Context, hints *storage.SelectHints,
+	matchers []*labels.Matcher) ([]storage.Series, annotations.Annotations, error) {
 	p, planned := planOf(ctx)
 	if !planned { // not through the engine wrapper
 		var err error
@@ -51,7 +52,8 @@ func (s *Service) load(ctx context.Context, hints *storage.SelectHints, matchers
 	}
 	found, rest := c.match(matchers)
 	list := func(q SeriesQuery) ([]Series, error) { return s.lists.series(ctx, p, q) }
-	members, err := s.members(ctx, p.tenant, list, found, rest, s.announced(r.from-s.cfg.ActivityHorizon.Milliseconds()), p.limits.QuerySeries)
+	members, err := s.members(ctx, p.tenant, list, found, rest,
+		s.announced(r.from-s.cfg.ActivityHorizon.Milliseconds()), p.limits.QuerySeries)
 	if err != nil {
 		return nil, nil, err
 	}

@@ -25,7 +25,8 @@ func (s *Service) fresh(ctx context.Context, tenant tenants.ID) lister {
 }
 
 // members lists the stored series that a selector matches, by what it may mean and its other matchers, at most limit+1.
-func (s *Service) members(ctx context.Context, tenant tenants.ID, read lister, found []named, rest []*labels.Matcher, since int64, limit int) ([]member, error) {
+func (s *Service) members(ctx context.Context, tenant tenants.ID, read lister, found []named, rest []*labels.Matcher, since int64,
+	limit int) ([]member, error) {
 	if len(found) == 0 {
 		return nil, nil
 	}
@@ -87,7 +88,8 @@ func split(list []named, first func(named) bool) (yes, no []named) {
 	return yes, no
 }
 
-func (s *Service) membersOf(ctx context.Context, tenant tenants.ID, read lister, found []named, matchers []*labels.Matcher, since int64, limit int) ([]member, error) {
+func (s *Service) membersOf(ctx context.Context, tenant tenants.ID, read lister, found []named, matchers []*labels.Matcher,
+	since int64, limit int) ([]member, error) {
 	if len(found) == 0 {
 		return nil, nil
 	}

@@ -39,7 +39,8 @@ func newMetrics(r prometheus.Registerer) *metrics {
 			Name: "vigie_query_shared_total", Help: "PromQL requests answered with what an identical one found that was running.",
 		}),
 		slow: prometheus.NewCounter(prometheus.CounterOpts{
-			Name: "vigie_query_slow_total", Help: "PromQL queries that took query.promql.slow_query or longer; each is logged with how it was read.",
+			Name: "vigie_query_slow_total",
+			Help: "PromQL queries that took query.promql.slow_query or longer; each is logged with how it was read.",
 		}),
 	}
 	if r != nil {

@@ -16,7 +16,8 @@ const (
 // remoteRead serves Prometheus' remote read, both kinds of answers. Counters kept in windows are totals since the start
 // of the range.
 func (s *Service) remoteRead() http.Handler {
-	upstream := remote.NewReadHandler(s.log, prometheus.NewRegistry(), s.Queryable(), func() config.Config { return config.DefaultConfig },
+	upstream := remote.NewReadHandler(s.log, prometheus.NewRegistry(), s.Queryable(),
+		func() config.Config { return config.DefaultConfig },
 		0, readConcurrency, readFrame)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		r.Body = http.MaxBytesReader(w, r.Body, maxBody)

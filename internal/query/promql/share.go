@@ -79,7 +79,8 @@ func (s *sharing) fly(key string, f *flight, tenant tenants.ID, r *http.Request)
 		if cause := recover(); cause != nil {
 			s.failed(tenant, cause)
 			f.answer = recorded{}
-			writeError(&f.answer, http.StatusInternalServerError, "internal", "the query failed; the cause is in the server's log")
+			writeError(&f.answer, http.StatusInternalServerError, "internal",
+				"the query failed; the cause is in the server's log")
 		}
 		s.mu.Lock()
 		if s.flights[key] == f {

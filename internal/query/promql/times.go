@@ -20,7 +20,8 @@ func checkTimes(r *http.Request) error {
 			continue
 		}
 		if !(math.Abs(t) < maxTime) { // nor is NaN
-			return fmt.Errorf("%s=%s: want seconds since 1970, such as 1764155863.5, or RFC 3339", name, text[:min(len(text), 40)])
+			return fmt.Errorf("%s=%s: want seconds since 1970, such as 1764155863.5, or RFC 3339",
+				name, text[:min(len(text), 40)])
 		}
 	}
 	return nil

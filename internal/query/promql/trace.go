@@ -100,7 +100,8 @@ func (t *Trace) planned(p tracedPlan) {
 
 // selector notes a selector; what is returned is only written by the reader of that selector.
 func (t *Trace) selector(r *reader, matchers []*labels.Matcher) *tracedSelector {
-	s := &tracedSelector{Selector: selectorText(matchers), Function: r.hints.Func, Tier: time.Duration(r.tier).String(), Smoothed: r.smoothed}
+	s := &tracedSelector{Selector: selectorText(matchers), Function: r.hints.Func,
+		Tier: time.Duration(r.tier).String(), Smoothed: r.smoothed}
 	if r.hints.Range > 0 {
 		s.Range = (time.Duration(r.hints.Range) * time.Millisecond).String()
 	}

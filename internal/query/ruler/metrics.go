@@ -22,19 +22,22 @@ func newMetrics(r prometheus.Registerer) *metrics {
 			Help: "What went wrong: rule (a rule could not be evaluated and is skipped), database (an evaluation is tried again), commit (a shard begins anew).",
 		}, []string{"reason"}),
 		missed: prometheus.NewCounter(prometheus.CounterOpts{
-			Name: "vigie_ruler_missed_evaluations_total", Help: "Evaluations skipped because they were later than rules.backfill.",
+			Name: "vigie_ruler_missed_evaluations_total",
+			Help: "Evaluations skipped because they were later than rules.backfill.",
 		}),
 		samples: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "vigie_ruler_samples_total", Help: "Samples recorded by rules, those of ALERTS and ALERTS_FOR_STATE included.",
 		}),
 		leftOut: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "vigie_ruler_left_out_samples_total", Help: "Results of rules that are not recorded, by reason: not_finite, histogram.",
+			Name: "vigie_ruler_left_out_samples_total",
+			Help: "Results of rules that are not recorded, by reason: not_finite, histogram.",
 		}, []string{"reason"}),
 		groups: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "vigie_ruler_groups", Help: "Rule groups that this process evaluates now.",
 		}),
 		lag: prometheus.NewGauge(prometheus.GaugeOpts{
-			Name: "vigie_ruler_lag_seconds", Help: "How far the latest evaluation of the group that is most behind lies in the past.",
+			Name: "vigie_ruler_lag_seconds",
+			Help: "How far the latest evaluation of the group that is most behind lies in the past.",
 		}),
 	}
 	for _, reason := range []string{failedRule, failedDatabase, failedCommit} {

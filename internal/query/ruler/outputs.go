@@ -37,7 +37,8 @@ func (o *outputs) reset() { o.records, o.samples, o.recorded = nil, 0, map[strin
 
 // Append never fails: what an event cannot say is left out and counted. Of upstream's stale markers only the overlay
 // learns: upstream forgets them when an evaluation is made again, so that the group tells which series have ended.
-func (o *outputs) Append(_ storage.SeriesRef, ls labels.Labels, _, t int64, v float64, _ *histogram.Histogram, fh *histogram.FloatHistogram, _ storage.AOptions) (storage.SeriesRef, error) {
+func (o *outputs) Append(_ storage.SeriesRef, ls labels.Labels, _, t int64, v float64, _ *histogram.Histogram,
+	fh *histogram.FloatHistogram, _ storage.AOptions) (storage.SeriesRef, error) {
 	o.overlay.put(ls, point{t, v, fh})
 	if value.IsStaleNaN(v) && fh == nil {
 		return 0, nil
@@ -102,7 +103,8 @@ func (o *outputs) Rollback() error { return nil }
 // eventHistogram is a float histogram as an event carries it; nil when it cannot: counts below zero.
 func eventHistogram(fh *histogram.FloatHistogram) *events.Histogram {
 	h := &events.Histogram{
-		Scale: fh.Schema, ZeroThreshold: fh.ZeroThreshold, ZeroCount: fh.ZeroCount, Count: fh.Count, Sum: fh.Sum, Min: math.NaN(), Max: math.NaN(),
+		Scale: fh.Schema, ZeroThreshold: fh.ZeroThreshold, ZeroCount: fh.ZeroCount, Count: fh.Count, Sum: fh.Sum,
+		Min: math.NaN(), Max: math.NaN(),
 		Bounds: fh.CustomValues,
 	}
 	first := events.PrometheusIndex(fh.Schema)

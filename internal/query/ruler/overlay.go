@@ -119,7 +119,8 @@ type overQuerier struct {
 	mint, maxt int64
 }
 
-func (q *overQuerier) Select(ctx context.Context, ordered bool, hints *storage.SelectHints, matchers ...*labels.Matcher) storage.SeriesSet {
+func (q *overQuerier) Select(ctx context.Context, ordered bool, hints *storage.SelectHints,
+	matchers ...*labels.Matcher) storage.SeriesSet {
 	below := q.Querier.Select(ctx, ordered, hints, matchers...)
 	from, to := q.mint, q.maxt
 	if hints != nil {

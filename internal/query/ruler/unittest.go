@@ -421,7 +421,8 @@ func (t *unitTest) equal(got, want []sample) bool {
 		if g.hist != "" || g.value == w.value || math.IsNaN(g.value) && math.IsNaN(w.value) {
 			return true
 		}
-		return t.file.FuzzyCompare && (math.Nextafter(g.value, math.Inf(1)) == w.value || math.Nextafter(g.value, math.Inf(-1)) == w.value)
+		return t.file.FuzzyCompare &&
+			(math.Nextafter(g.value, math.Inf(1)) == w.value || math.Nextafter(g.value, math.Inf(-1)) == w.value)
 	})
 }
 

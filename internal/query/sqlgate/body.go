@@ -20,7 +20,8 @@ import (
 // statement is the whole SQL of a request: the query parameter, then the body, as ClickHouse reads them.
 func statement(r *http.Request, most int64) (string, error) {
 	if kind, _, _ := mime.ParseMediaType(r.Header.Get("Content-Type")); kind == "multipart/form-data" {
-		return "", refuse(notImplemented, "multipart bodies (external tables) are not supported: join against a subquery or use IN")
+		return "", refuse(notImplemented,
+			"multipart bodies (external tables) are not supported: join against a subquery or use IN")
 	}
 	body, err := plain(r, most)
 	if err != nil {
@@ -85,7 +86,8 @@ func decoder(r io.Reader, encoding string) (io.Reader, error) {
 			out = z.IOReadCloser()
 		}
 	default:
-		return nil, refuse(notImplemented, "Content-Encoding %s is not supported: send gzip, deflate, br, zstd, lz4 or plain text", clip(encoding))
+		return nil, refuse(notImplemented,
+			"Content-Encoding %s is not supported: send gzip, deflate, br, zstd, lz4 or plain text", clip(encoding))
 	}
 	if err != nil {
 		return nil, refuse(badArguments, "Content-Encoding %s: %v", encoding, err)

@@ -194,7 +194,8 @@ func checkToken(tokens []token, i int, t token, applies bool) error {
 	}
 	switch {
 	case t.isWord("settings") && !inSystem(tokens, i):
-		return refuse(readonly, "SETTINGS is not allowed, at byte %d: pass settings as URL parameters; quote the name if it is a column's", t.at)
+		return refuse(readonly,
+			"SETTINGS is not allowed, at byte %d: pass settings as URL parameters; quote the name if it is a column's", t.at)
 	case t.isWord("into") && next(1).isWord("outfile"):
 		return refuse(readonly, "INTO OUTFILE is not allowed, at byte %d", t.at)
 	case t.isWord("parallel") && next(1).isWord("with"):
@@ -205,7 +206,8 @@ func checkToken(tokens []token, i int, t token, applies bool) error {
 		return refuse(accessDenied, "APPLY cannot be used together with query parameters, at byte %d", t.at)
 	case t.kind == word || t.kind == quoted:
 		name := strings.ToLower(t.text)
-		if reason := reaches(name); reason != "" && (applies || next(1).isSign("(") || callable(name) && !namesColumn(tokens, i)) {
+		if reason := reaches(name); reason != "" &&
+			(applies || next(1).isSign("(") || callable(name) && !namesColumn(tokens, i)) {
 			return refuse(accessDenied, "function %s is not allowed, at byte %d: it %s", clip(t.text), t.at, reason)
 		}
 	}
@@ -263,10 +265,12 @@ func checkIdentifiers(names []string, params url.Values) error {
 		for _, value := range values {
 			for part := range strings.SplitSeq(value, ".") {
 				if part == "" || strings.IndexFunc(part, func(r rune) bool { return r >= 0x80 || !isWord(byte(r)) }) >= 0 {
-					return refuse(badArguments, "parameter %s: got %q, want a name of letters, digits and '_'", clip(param), clip(value))
+					return refuse(badArguments,
+						"parameter %s: got %q, want a name of letters, digits and '_'", clip(param), clip(value))
 				}
 				if reason := reaches(strings.ToLower(part)); reason != "" {
-					return refuse(accessDenied, "parameter %s: function %s is not allowed: it %s", clip(param), clip(part), reason)
+					return refuse(accessDenied, "parameter %s: function %s is not allowed: it %s",
+						clip(param), clip(part), reason)
 				}
 			}
 		}

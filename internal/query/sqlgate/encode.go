@@ -38,7 +38,8 @@ var encoders = []struct {
 	idle *sync.Pool // of reusable
 }{
 	{"zstd", idle(func() (reusable, error) {
-		return zstd.NewWriter(nil, zstd.WithEncoderLevel(zstd.SpeedFastest), zstd.WithEncoderConcurrency(1), zstd.WithWindowSize(1<<20))
+		return zstd.NewWriter(nil, zstd.WithEncoderLevel(zstd.SpeedFastest), zstd.WithEncoderConcurrency(1),
+			zstd.WithWindowSize(1<<20))
 	})},
 	{"lz4", idle(func() (reusable, error) { return lz4.NewWriter(nil), nil })},
 	{"gzip", idle(func() (reusable, error) { return gzip.NewWriterLevel(nil, gzip.BestSpeed) })},

@@ -28,7 +28,8 @@ type Upstream interface {
 	// parameters and the settings of the statement (among them the tenant's limits: max_execution_time,
 	// max_rows_to_read, max_bytes_to_read, max_result_rows, max_memory_usage), never the statement; header holds
 	// nothing that names or proves anybody. The caller closes the answer's body. Ending ctx ends the statement.
-	SQL(ctx context.Context, tenant tenants.ID, method string, params url.Values, header http.Header, body io.Reader) (*http.Response, error)
+	SQL(ctx context.Context, tenant tenants.ID, method string, params url.Values, header http.Header,
+		body io.Reader) (*http.Response, error)
 }
 
 // Config bounds the SQL endpoint beyond tenants.Limits.
@@ -106,7 +107,8 @@ func New(cfg Config, o Options) (*Gateway, error) {
 	g := &Gateway{
 		cfg: cfg, o: o,
 		queries: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "vigie_query_sql_total", Help: "SQL requests by outcome: ok, or ClickHouse's name of the error (upstream when it came from ClickHouse).",
+			Name: "vigie_query_sql_total",
+			Help: "SQL requests by outcome: ok, or ClickHouse's name of the error (upstream when it came from ClickHouse).",
 		}, []string{"outcome"}),
 		bytes: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "vigie_query_sql_response_bytes_total", Help: "Bytes of SQL answers passed on.",
@@ -149,10 +151,12 @@ func alive(w http.ResponseWriter, r *http.Request) bool {
 // serve returns an error as long as nothing of the answer is written.
 func (g *Gateway) serve(w http.ResponseWriter, r *http.Request) error {
 	if path := strings.TrimSuffix(r.URL.Path, "/"); path != "" {
-		return refuse(code{badArguments.number, badArguments.name, http.StatusNotFound}, "there is no %s here; queries go to /", clip(path))
+		return refuse(code{badArguments.number, badArguments.name, http.StatusNotFound},
+			"there is no %s here; queries go to /", clip(path))
 	}
 	if r.Method != http.MethodGet && r.Method != http.MethodPost {
-		return refuse(code{badArguments.number, badArguments.name, http.StatusMethodNotAllowed}, "%s is not taken: send GET or POST", clip(r.Method))
+		return refuse(code{badArguments.number, badArguments.name, http.StatusMethodNotAllowed},
+			"%s is not taken: send GET or POST", clip(r.Method))
 	}
 	tenant, err := g.authenticate(r)
 	if err != nil {
@@ -222,9 +226,11 @@ func deadline(ctx context.Context, w http.ResponseWriter) (stop func() bool) {
 func (g *Gateway) turnedAway(err error, l tenants.Limits) error {
 	switch {
 	case errors.Is(err, slots.ErrFull):
-		return refuse(tooManyQueries, "too many queries of this tenant run and wait (limit query_concurrency = %d): run fewer at a time", l.QueryConcurrency)
+		return refuse(tooManyQueries,
+			"too many queries of this tenant run and wait (limit query_concurrency = %d): run fewer at a time", l.QueryConcurrency)
 	case errors.Is(err, context.DeadlineExceeded):
-		return refuse(timeoutExceeded, "the query ran longer than allowed (limit query_timeout = %s): read a shorter time range, or from a wider tier", l.QueryTimeout)
+		return refuse(timeoutExceeded,
+			"the query ran longer than allowed (limit query_timeout = %s): read a shorter time range, or from a wider tier", l.QueryTimeout)
 	}
 	return err
 }
@@ -247,7 +253,8 @@ func (g *Gateway) authenticate(r *http.Request) (tenants.ID, error) {
 	case errors.Is(err, tenants.ErrForbidden):
 		return "", refuse(accessDenied, "this API key may not read")
 	case errors.Is(err, tenants.ErrUnauthenticated) && asked.Header.Get("Authorization") == "":
-		return "", refuse(requiredPassword, "an API key is required: send it as password, X-ClickHouse-Key or Authorization: Bearer")
+		return "", refuse(requiredPassword,
+			"an API key is required: send it as password, X-ClickHouse-Key or Authorization: Bearer")
 	case errors.Is(err, tenants.ErrUnauthenticated):
 		return "", refuse(authFailed, "the API key is not known")
 	}

@@ -40,7 +40,8 @@ var (
 	// name a registry elsewhere.
 	withheld = []string{"output_format_schema", "output_format_avro_confluent_subject"}
 	// lowered: a client may ask for less than its tenant may use.
-	lowered = []string{"max_execution_time", "max_rows_to_read", "max_bytes_to_read", "max_result_rows", "max_memory_usage", "max_threads"}
+	lowered = []string{"max_execution_time", "max_rows_to_read", "max_bytes_to_read", "max_result_rows",
+		"max_memory_usage", "max_threads"}
 )
 
 // settings returns the parameters that go to ClickHouse. An unknown one is an error: silently leaving it out
@@ -59,7 +60,8 @@ func settings(in url.Values, h http.Header, l tenants.Limits, database string) (
 			}
 			out.Set(name, value)
 		default:
-			return nil, refuse(unknownSetting, "setting or parameter %q is not passed on; allowed are param_*, output_format_*, %s, %s",
+			return nil, refuse(unknownSetting,
+				"setting or parameter %q is not passed on; allowed are param_*, output_format_*, %s, %s",
 				clip(name), strings.Join(passed, ", "), strings.Join(lowered, ", "))
 		}
 	}

@@ -24,7 +24,8 @@ type tail struct {
 }
 
 func newTail(to io.Writer, tag string, scrub func(string) string) *tail {
-	return &tail{to: to, scrub: scrub, begin: []byte("__exception__\r\n" + tag + "\r\n"), end: " " + tag + "\r\n__exception__\r\n"}
+	return &tail{to: to, scrub: scrub, begin: []byte("__exception__\r\n" + tag + "\r\n"),
+		end: " " + tag + "\r\n__exception__\r\n"}
 }
 
 // Write implements io.Writer. What cannot be the beginning of an error is passed on at once.
