@@ -60,5 +60,5 @@ const (
 var endings = [...]ending{endLength, endBacklog, endCaughtUp, endStarved, endPressed, endBytes, endLetters, endCut, endRevoked, endStop}
 
 const endingsHelp = "length (the pace of the load), backlog (the most that one of a backlog may last), caught_up (longer than its length for a backlog, " +
-	"until a partition was read to where its log ended when the epoch began), starved (the same, until a poll brought nothing), results (longer than its length, as results wait for ClickHouse), bytes (epoch.max_bytes), " +
+	"until a partition was read to where its log ended when the epoch began, and for as long again or to a newer record), starved (the same, until a poll brought nothing), results (longer than its length, as results wait for ClickHouse), bytes (epoch.max_bytes), " +
 	"letters (16 MiB of dead letters), bad_batch, revoked (a partition was taken away), stop (of the worker)"

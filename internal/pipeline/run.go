@@ -33,6 +33,7 @@ type run struct {
 	waited    time.Duration // for records since then
 	late      bool          // results of the epoch are late, whatever its length
 	longer    bool          // it goes on for that
+	caughtUp  time.Time     // when the first of its partitions was read to where its log ended when the epoch began
 	cut       bool          // it is to end: a partition gives nothing more until then
 	starved   bool          // the last poll brought nothing
 	pressed   time.Duration // what the epoch may last, as results wait
@@ -132,7 +133,7 @@ func (r *run) poll(ctx context.Context) error {
 	r.assign(ctx, &fetch)
 	first := len(fetch.Chunks) > 0 && r.began.IsZero()
 	if first {
-		r.began, r.waited, r.longer, r.stretched = now, 0, false, false
+		r.began, r.waited, r.longer, r.stretched, r.caughtUp = now, 0, false, false, time.Time{}
 	}
 	r.watch.start()
 	for i := range fetch.Chunks {
@@ -161,15 +162,25 @@ func (r *run) poll(ctx context.Context) error {
 		}
 	}
 	r.starved = len(fetch.Chunks) == 0
-	r.late = !r.starved && r.behind()
+	r.late = !r.starved && r.behind(now)
 	r.pressed = r.pace.pressed(r.w.cfg.Waiting())
 	return nil
 }
 
-// behind says whether all records of the epoch were in the log before it began, and more follow in each of their partitions. Who waits for
-// results of such an epoch has waited for longer than it lasts.
-func (r *run) behind() bool {
-	return !slices.ContainsFunc(r.order, func(t *Task) bool { return t.tally.Records > 0 && t.reach.Next >= t.there })
+// behind says whether results of the epoch are late anyway: all its records were in the log before it began, and more follow in
+// each of their partitions, or have done so for half of its time. Who waits for results of such an epoch has waited, or waited for its
+// record to be read, for half as long as it lasts at least.
+func (r *run) behind(now time.Time) bool {
+	for _, t := range r.order {
+		switch {
+		case t.tally.Records == 0 || t.reach.Next < t.there:
+		case t.reach.Next > t.there:
+			return false
+		case r.caughtUp.IsZero():
+			r.caughtUp = now
+		}
+	}
+	return r.caughtUp.IsZero() || now.Sub(r.began) < 2*r.caughtUp.Sub(r.began)
 }
 
 // assign makes tasks for new partitions, which have to restore their state first, and drops those of partitions that were taken away.

@@ -270,8 +270,8 @@ func TestEpochRhythm(t *testing.T) {
 	})
 }
 
-// Epochs of a backlog last up to epoch.backlog; one that has come to the end of what was there when it began, in any partition, is
-// over at once, and so is one whose partition is taken away, or whose backlog does not come.
+// Epochs of a backlog last up to epoch.backlog; one that has come beyond the end of what was there when it began, in any partition, is
+// over at once; at the end, it lasts as long again. Over at once is one whose partition is taken away, or whose backlog does not come.
 func TestEpochsOfABacklog(t *testing.T) {
 	other := pipeline.Partition{Topic: at.Topic, Partition: at.Partition + 1}
 	reaches := func(next, lag int64, fresh int64) []pipeline.Reach {
@@ -332,7 +332,17 @@ func TestEpochsOfABacklog(t *testing.T) {
 			}
 		}
 		gone("a record that is fresh", other, 0, 6)
-		gone("the end of what was there", at, 2_000_000, 6)
+		gone("a record behind the end of what was there", at, 2_000_000, 6)
+		step(at, 1_000_000, 6) // begins an epoch
+		began, end := time.Now().Add(-50*time.Millisecond), next+1_000_000
+		for time.Since(began) < 3*time.Second {
+			step(at, 1_000_000, 6)
+		}
+		for next = end - 1; len(step(at, 0, 6)) == 0; next = end - 1 {
+		}
+		if got := time.Since(began); got < 6*time.Second || got > 6200*time.Millisecond {
+			t.Errorf("a partition that was read to the end of what was there after 3s: got a commit after %s, want 6s", got)
+		}
 		for range 20 {
 			step(at, 1_000_000, 6)
 		}
@@ -343,8 +353,8 @@ func TestEpochsOfABacklog(t *testing.T) {
 		if n := len(s.commits) - told; n != 1 {
 			t.Errorf("got %d commits after waiting for a backlog that does not come, want one", n)
 		}
-		if got := ends(t, reg); got != "backlog 4, caught_up 2, length 1, starved 1" {
-			t.Errorf("got epochs that ended by %s, want backlog 4, caught_up 2, length 1, starved 1", got)
+		if got := ends(t, reg); got != "backlog 4, caught_up 3, length 1, starved 1" {
+			t.Errorf("got epochs that ended by %s, want backlog 4, caught_up 3, length 1, starved 1", got)
 		}
 	})
 }
