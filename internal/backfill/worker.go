@@ -67,7 +67,7 @@ func (w *worker) chunk(ctx context.Context, c *chunk) error {
 			return fmt.Errorf("load %s, chunk %d: %w", w.file.path, c.index, err)
 		}
 	}
-	if err := w.tell(e, rejects); err != nil {
+	if err := w.report(e, rejects); err != nil {
 		return err
 	}
 	e.State = Finished
@@ -190,8 +190,8 @@ func (w *worker) put(ctx context.Context, chunk int64, n int, table string, rows
 	return w.retry(ctx, func() error { return w.store.Insert(ctx, table, token, rows, w.block) })
 }
 
-// tell counts and reports the rejects of a chunk.
-func (w *worker) tell(e Entry, rejects []Reject) error {
+// report counts and reports the rejects of a chunk.
+func (w *worker) report(e Entry, rejects []Reject) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.sum.Rows += e.Rows

@@ -21,7 +21,9 @@ func (s *Session) withOffsets(ctx context.Context) context.Context {
 	return kgo.PreTxnCommitFnContext(ctx, func(request *kmsg.TxnOffsetCommitRequest) error {
 		s.refused.commit(request)
 		if len(request.Topics) == 0 {
-			s.commitStanding(request)
+			if at, offset, found := s.standing(); found {
+				setOffset(request, at, offset)
+			}
 		}
 		for i := range request.Topics {
 			topic := &request.Topics[i]
@@ -34,23 +36,19 @@ func (s *Session) withOffsets(ctx context.Context) context.Context {
 	})
 }
 
-// commitStanding has one of the offsets committed that the session has committed or begun with, if there is one: of a
-// topic whose mark is known, if there is one.
-func (s *Session) commitStanding(request *kmsg.TxnOffsetCommitRequest) {
-	var standing pipeline.Partition
-	behind, found := kgo.EpochOffset{}, false
+// standing is an offset that the session has committed or begun with, if there is one: of a topic whose mark is known, if there is one.
+func (s *Session) standing() (at pipeline.Partition, offset kgo.EpochOffset, found bool) {
 	for topic, partitions := range s.group.Client().CommittedOffsets() {
-		if found && s.marks.get(topic) == (mark{}) {
-			continue
-		}
-		for partition, at := range partitions {
-			if at.Offset >= 0 {
-				standing, behind, found = pipeline.Partition{Topic: topic, Partition: partition}, at, true
-				break
+		marked := s.marks.get(topic) != (mark{})
+		for partition, committed := range partitions {
+			if committed.Offset < 0 {
+				continue
+			}
+			at, offset, found = pipeline.Partition{Topic: topic, Partition: partition}, committed, true
+			if marked {
+				return at, offset, found
 			}
 		}
 	}
-	if found {
-		setOffset(request, standing, behind)
-	}
+	return at, offset, found
 }

@@ -33,8 +33,8 @@ func newClaims() claims {
 	return claims{due: map[Key]uint64{}, aside: map[Key]uint64{}, told: map[place]int64{}}
 }
 
-// tell notes progress of a partition. count is what is stored of a row.
-func (c *claims) tell(of place, millis int64, count func(Key) uint64) {
+// report notes progress of a partition. count is what is stored of a row.
+func (c *claims) report(of place, millis int64, count func(Key) uint64) {
 	c.told[of] = max(c.told[of], millis)
 	var rows []Key
 	c.open = slices.DeleteFunc(c.open, func(p published) bool {

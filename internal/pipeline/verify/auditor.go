@@ -143,7 +143,7 @@ func (a *Auditor) audit(ctx context.Context, t *audited, stored []Stored) bool {
 	if ctx.Err() != nil {
 		return false
 	}
-	a.tell(t, &found, err)
+	a.report(t, &found, err)
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	left := len(found.Missing) > found.Repaired
@@ -187,7 +187,7 @@ func (a *Auditor) look(ctx context.Context, t *audited, stored []Stored) (Audite
 	return Audit(ctx, cfg, a.results, a.store)
 }
 
-func (a *Auditor) tell(t *audited, found *Audited, err error) {
+func (a *Auditor) report(t *audited, found *Audited, err error) {
 	a.metrics.audited(t.Name, found, err)
 	for i, m := range found.Missing {
 		a.log.Warn("a block is missing in ClickHouse", "table", t.Name, "partition", m.Partition, "offset", m.Offset, "rows", m.Rows, "repaired", i < found.Repaired)

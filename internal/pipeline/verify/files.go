@@ -35,7 +35,7 @@ func (p *reading) files(ctx context.Context, after func() error) error {
 	if err != nil {
 		return err
 	}
-	return p.grown.tell(after)
+	return p.grown.release(after)
 }
 
 // row takes what a row of a file holds. batch is never nil: rows have no replay header.

@@ -87,8 +87,8 @@ func (s *fileSamples) seriesOf(m *events.Metric) *fileSeries {
 	return of
 }
 
-// tell counts what waits when all files have been read, and calls after behind each sample.
-func (s *fileSamples) tell(after func() error) error {
+// release counts what waits when all files have been read, and calls after behind each sample.
+func (s *fileSamples) release(after func() error) error {
 	slices.SortFunc(s.waiting, func(a, b fileSample) int {
 		// Of several that a series has at one time the earliest start comes first, and then the greatest: only the first counts.
 		return cmp.Or(cmp.Compare(a.time, b.time), cmp.Compare(a.of.number, b.of.number), cmp.Compare(a.start, b.start), cmp.Compare(b.value, a.value),

@@ -31,7 +31,7 @@ const (
 type Source interface {
 	QueryEngine() promql.QueryEngine
 	Queryable() storage.SampleAndChunkQueryable
-	// Complete is, for each of the tenants, the time up to which all of its windows are complete.
+	// Complete is, for each of the tenants, the time up to which all of its windows are complete; nil beside an error.
 	Complete(ctx context.Context, of []tenants.ID) (map[tenants.ID]time.Time, error)
 }
 

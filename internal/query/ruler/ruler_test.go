@@ -40,11 +40,14 @@ func (d *database) Queryable() storage.SampleAndChunkQueryable {
 }
 
 func (d *database) Complete(_ context.Context, of []tenants.ID) (map[tenants.ID]time.Time, error) {
+	if d.fail != nil {
+		return nil, d.fail
+	}
 	out := map[tenants.ID]time.Time{}
 	for _, tenant := range of {
 		out[tenant] = d.complete
 	}
-	return out, d.fail
+	return out, nil
 }
 
 // failing is an engine whose store may be gone.

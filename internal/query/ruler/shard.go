@@ -192,7 +192,6 @@ func (s *shardRun) look(ctx context.Context) {
 		if err == nil || t.running {
 			continue
 		}
-		t.complete = time.Time{}
 		for _, g := range t.groups {
 			s.failed(ctx, g, err)
 		}
