@@ -177,6 +177,30 @@ func (Decoder) DecodeProgress(block []byte) (*pipeline.ProgressRows, error) {
 	return rows, nil
 }
 
+// DecodeLimits reads a block of pipeline.TableLimits.
+func (Decoder) DecodeLimits(block []byte) (*pipeline.LimitRows, error) {
+	var (
+		tenant, signal, reason, part = lowCardinality(), lowCardinality(), lowCardinality(), lowCardinality()
+		minute                       proto.ColDateTime
+		told                         proto.ColInt64
+		most, used, dropped          proto.ColUInt64
+	)
+	err := readOne(block, proto.Results{
+		{Name: "tenant", Data: tenant}, {Name: "signal", Data: signal}, {Name: "reason", Data: reason}, {Name: "part", Data: part},
+		{Name: "ts", Data: &minute}, {Name: "told", Data: &told}, {Name: "most", Data: &most}, {Name: "used", Data: &used}, {Name: "dropped", Data: &dropped},
+	})
+	if err != nil {
+		return nil, fmt.Errorf("decode block of %s: %w", pipeline.TableLimits, err)
+	}
+	rows := &pipeline.LimitRows{
+		Tenant: tenant.Values, Signal: signal.Values, Reason: reason.Values, Part: part.Values, Told: told, Most: most, Used: used, Dropped: dropped,
+	}
+	for _, at := range minute.Data {
+		rows.Minute = append(rows.Minute, uint32(at))
+	}
+	return rows, nil
+}
+
 func lowCardinality() *proto.ColLowCardinality[string] {
 	return proto.NewLowCardinality[string](new(words))
 }

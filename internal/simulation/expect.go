@@ -161,7 +161,7 @@ func (w *World) letters(ctx context.Context) (map[string]int, error) {
 func (w *World) exact() error {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
-	stored := w.Server.Contents()
+	server, stored := w.Server, w.Server.Contents()
 	parked, err := w.parked(ctx)
 	if err != nil {
 		return err
@@ -174,9 +174,9 @@ func (w *World) exact() error {
 				return err
 			}
 		}
-		stored = repaired.Contents()
+		server, stored = repaired, repaired.Contents()
 	}
-	if difference := Diff(stored, w.Recount.all()); difference != "" {
+	if difference := w.difference(server, stored, w.Recount.all()); difference != "" {
 		return errors.New(difference)
 	}
 	if len(parked) == 0 {

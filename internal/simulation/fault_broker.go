@@ -16,17 +16,19 @@ import (
 
 // brokerFault is something the brokers do.
 type brokerFault struct {
-	what    string // error, move, fence, trim, compact
+	what    string // error, move, fence, trim, cut, compact
 	request kmsg.Key
 	code    *kerr.Error
 	times   int
 	topic   string // a key of topicsOf, or "": any, of produces that of results
 	moved   string // coordinators or leaders
 	process string
+
+	partition int // that is cut
 }
 
 func parseBrokerFault(s *statement) Step {
-	f := brokerFault{what: s.oneOf("what", "error", "move", "fence", "trim", "compact")}
+	f := brokerFault{what: s.oneOf("what", "error", "move", "fence", "trim", "cut", "compact")}
 	switch f.what {
 	case "error":
 		f.request = s.request()
@@ -47,6 +49,8 @@ func parseBrokerFault(s *statement) Step {
 		}
 	case "move":
 		f.moved = s.oneOf("what moves", "coordinators", "leaders")
+	case "cut":
+		f.partition = s.numberField("shard", 0, 0, 63)
 	case "fence":
 		f.process = s.process()
 		if s.err == nil && f.process[0] != 'w' {
@@ -62,6 +66,8 @@ func (f brokerFault) String() string {
 		return "fault broker error " + f.request.Name() + " " + f.code.Message + add(add(nil, "times", f.times, 1), "topic", f.topic, "").String()
 	case "move":
 		return "fault broker move " + f.moved
+	case "cut":
+		return "fault broker cut" + add(nil, "shard", f.partition, 0).String()
 	case "fence":
 		return "fault broker fence " + f.process
 	}
@@ -73,12 +79,14 @@ func (f brokerFault) run(w *World) error {
 	case "error":
 		w.faults = append(w.faults, armed{errorKind(f.request), w.cluster.Fault(w.selected(f))})
 	case "move":
-		w.hits.add("broker move "+f.moved, 1)
 		if f.moved == "coordinators" {
-			w.cluster.RehashCoordinators()
-		} else {
-			w.cluster.ShufflePartitionLeaders()
+			w.moveCoordinators()
+			return nil
 		}
+		w.hits.add("broker move leaders", 1)
+		w.cluster.ShufflePartitionLeaders()
+	case "cut":
+		return w.cutUnread(int32(f.partition) % w.shape.Partitions)
 	case "fence":
 		w.hits.add("broker fence", 1)
 		return w.fence(f.process)
@@ -131,7 +139,11 @@ func (w *World) trim() error {
 			if o.At <= 0 {
 				continue
 			}
-			if err := w.cluster.DeleteRecords(o.Topic, o.Partition, o.At); err != nil {
+			err := w.cluster.DeleteRecords(o.Topic, o.Partition, o.At)
+			if errors.Is(err, kerr.OffsetOutOfRange) {
+				continue // more has been deleted already
+			}
+			if err != nil {
 				return fmt.Errorf("delete records of %s/%d before %d: %w", o.Topic, o.Partition, o.At, err)
 			}
 			w.hits.add("broker trim", 1)
@@ -140,12 +152,83 @@ func (w *World) trim() error {
 	return nil
 }
 
+// restWithin is how long moveCoordinators waits for the groups.
+const restWithin = 10 * time.Second
+
+// moveCoordinators gives groups and transactional ids other coordinators, and waits until no group is giving partitions out: kfake may
+// never answer a join that waits while its coordinator moves. Where a group does not come to rest nothing moves.
+func (w *World) moveCoordinators() {
+	groups := []string{w.cfg.Group, w.cfg.Group + "-sink"}
+	for waited := time.Duration(0); !w.rest(groups); waited += 100 * time.Millisecond {
+		if waited >= restWithin {
+			return
+		}
+		time.Sleep(100 * time.Millisecond)
+	}
+	var transactions []string
+	for _, name := range sortedKeys(w.processes) {
+		if w.processes[name].role() == "worker" {
+			transactions = append(transactions, w.transactionalID(name))
+		}
+	}
+	before := w.coordinators(groups, transactions)
+	w.cluster.RehashCoordinators()
+	after := w.coordinators(groups, transactions)
+	for i := range before {
+		switch {
+		case before[i] == after[i]:
+		case i < len(groups):
+			w.hits.add(hitGroups, 1)
+		default:
+			w.hits.add(hitTransactions, 1)
+		}
+	}
+}
+
+func (w *World) coordinators(groups, transactions []string) (nodes []int32) {
+	for _, name := range slices.Concat(groups, transactions) {
+		nodes = append(nodes, w.cluster.CoordinatorFor(name))
+	}
+	return nodes
+}
+
+// rest says whether no group is being shared out.
+func (w *World) rest(groups []string) bool {
+	return !slices.ContainsFunc(groups, func(name string) bool {
+		group := w.cluster.GroupInfo(name)
+		return group != nil && group.State != "Stable" && group.State != "Empty"
+	})
+}
+
+// unread is how many records cutUnread deletes.
+const unread = 5
+
+// cutUnread deletes records of a partition of metrics that nobody has read, as retention does when workers are away for too long. Which they
+// are has to be known: all that was published before is processed, and no worker runs. They count for nothing.
+func (w *World) cutUnread(partition int32) error {
+	launch, err := w.pause()
+	if err != nil {
+		return err
+	}
+	topic := w.cfg.Topics.Metrics.Name
+	value := []byte(`{"name":"latency","value":1}`)
+	if _, err := w.publish(w.client, topic, partition, "acme", value, unread); err != nil {
+		return err
+	}
+	if err := w.cluster.DeleteRecords(topic, partition, -1); err != nil {
+		return fmt.Errorf("delete records of %s/%d: %w", topic, partition, err)
+	}
+	w.hits.add(hitCut, 1)
+	launch()
+	return nil
+}
+
 // fence initialises the transactional id of a worker, as a second process of the same name would.
 func (w *World) fence(process string) error {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	client, err := kgo.NewClient(kgo.SeedBrokers(w.cfg.Brokers...), kgo.Dialer(w.cfg.Dial), kgo.DisableClientMetrics(),
-		kgo.TransactionalID(w.cfg.TransactionalIDPrefix+"-"+instance(process)+"-0"))
+		kgo.TransactionalID(w.transactionalID(process)))
 	if err != nil {
 		return fmt.Errorf("kafka client: %w", err)
 	}
@@ -154,4 +237,8 @@ func (w *World) fence(process string) error {
 		return fmt.Errorf("fence %s: %w", process, err)
 	}
 	return nil
+}
+
+func (w *World) transactionalID(worker string) string {
+	return w.cfg.TransactionalIDPrefix + "-" + instance(worker) + "-0"
 }

@@ -19,6 +19,7 @@ func Generate(seed uint64) *Scenario {
 	s := &Scenario{Name: fmt.Sprintf("seed %d", seed), Shape: Shape{
 		Brokers: 1 + g.IntN(3), Workers: 1 + g.IntN(3), Sinks: 1 + g.IntN(2), Partitions: int32(1 + g.IntN(4)),
 		Windows: pick(g, 0, len(declared[0])), Transactions: pick(g, 1, 2, 2), Protocol: 1,
+		Rate: pick(g, 0, 4, 10), Series: pick(g, 0, 1, 2),
 	}}
 	if s.Shape.Transactions == 2 {
 		s.Shape.Protocol = pick(g, 1, 1, 2) // which brokers of old do not know
@@ -28,7 +29,7 @@ func Generate(seed uint64) *Scenario {
 		if g.IntN(10) < 2*trouble {
 			s.Steps = append(s.Steps, g.trouble(&s.Shape))
 		} else {
-			s.Steps = append(s.Steps, g.traffic())
+			s.Steps = append(s.Steps, g.traffic(&s.Shape))
 		}
 	}
 	return s
@@ -38,12 +39,12 @@ type generator struct{ *rand.Rand }
 
 func pick[T any](g generator, from ...T) T { return from[g.IntN(len(from))] }
 
-func (g generator) traffic() Step {
+func (g generator) traffic(shape *Shape) Step {
 	tenant := pick(g, "acme", "demo", "zeta")
 	switch n := g.IntN(20); {
 	case n < 12:
 		return eventStep{
-			tenant: tenant, metric: pick(g, "latency", "size"), value: float64(g.IntN(1<<16)-1024) / 64,
+			tenant: g.sender(shape, tenant), metric: pick(g, "latency", "size"), value: float64(g.IntN(1<<16)-1024) / 64,
 			kind: pick(g, events.Observation, events.Observation, events.Delta, events.Gauge, events.Cumulative), service: pick(g, "", "shop", "cart"),
 			label: pick(g, "", "a", "b"), ago: pick(g, 0, 0, 3*time.Second, 45*time.Second, time.Hour, 25*time.Hour), shard: g.IntN(4), times: 1 + g.IntN(5),
 			records: pick(g, 1, 1, 1, 2, 7, 40),
@@ -55,6 +56,17 @@ func (g generator) traffic() Step {
 	default:
 		return advanceStep{g.while()}
 	}
+}
+
+// sender is a tenant, or one that reaches a limit.
+func (g generator) sender(shape *Shape, tenant string) string {
+	switch n := g.IntN(5); {
+	case n == 0 && shape.Rate > 0:
+		return flood
+	case n == 1 && shape.Series > 0:
+		return crowd
+	}
+	return tenant
 }
 
 func (g generator) while() time.Duration {
@@ -133,10 +145,11 @@ func (g generator) request(shape *Shape, of func(kmsg.Key) bool) kmsg.Key {
 }
 
 func (g generator) brokerTrouble(shape *Shape) Step {
-	switch g.IntN(8) {
+	switch g.IntN(9) {
 	case 0:
-		// Not coordinators: kfake may never answer a join that waits while they move. Errors say NOT_COORDINATOR instead.
-		return brokerFault{what: "move", moved: "leaders"}
+		return brokerFault{what: "move", moved: pick(g, "leaders", "coordinators")}
+	case 8:
+		return brokerFault{what: "cut", partition: g.IntN(4)}
 	case 1:
 		return brokerFault{what: "fence", process: g.worker(shape)}
 	case 2:

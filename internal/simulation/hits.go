@@ -59,7 +59,7 @@ func drawn() (kinds []string) {
 			kinds = append(kinds, errorKind(key))
 		}
 	}
-	kinds = append(kinds, "broker move leaders", "broker fence", "broker trim", "broker compact", hitRules, hitShards)
+	kinds = append(kinds, "broker move leaders", "broker fence", "broker trim", "broker compact", hitGroups, hitTransactions, hitCut, hitRules, hitShards, hitRate, hitSeries)
 	for _, what := range []string{"cut", "lose", "delay", "hold", "silence", "silence at a moment"} {
 		kinds = append(kinds, "network "+what)
 	}
@@ -79,6 +79,12 @@ func drawn() (kinds []string) {
 const (
 	hitRules  = "windowed rollups changed"
 	hitShards = "shards changed"
+	hitRate   = "rate reached"
+	hitSeries = "series limit reached"
+	hitCut    = "broker cut"
+	// Coordinators of groups, and of transactions.
+	hitGroups       = "broker move group coordinators"
+	hitTransactions = "broker move transaction coordinators"
 )
 
 func crashKind(role, moment string) string {

@@ -12,12 +12,15 @@ import (
 type Recount struct {
 	Contents
 	windows recountWindows
+	rate    recountRate
 }
 
-// NewRecount returns one that has counted nothing. windows is how many rollups it counts of a set of those that are declared, the
-// first set to begin with.
-func NewRecount(windows int) *Recount {
-	return &Recount{Contents{}, recountWindows{windows, 1, Contents{}, map[sessionsOf][]*events.Metric{}}}
+// NewRecount returns one that has counted nothing. It counts so many windowed rollups as the shape has of the first set that is declared.
+func NewRecount(shape Shape) *Recount {
+	return &Recount{
+		Contents: Contents{}, windows: recountWindows{shape.Windows, 1, Contents{}, map[sessionsOf][]*events.Metric{}},
+		rate: recountRate{most: shape.Rate, taken: map[rateSlot]int{}},
+	}
 }
 
 // all is what has to be stored when all windows are closed.

@@ -20,10 +20,24 @@ func parseRules(s *statement) Step { return rulesStep{s.number("set of rollups",
 func (r rulesStep) String() string { return "rules " + strconv.Itoa(r.set) }
 
 func (r rulesStep) run(w *World) error {
+	launch, err := w.pause()
+	if err != nil {
+		return err
+	}
+	if w.shape.Windows > 0 && w.Recount.windows.set != r.set {
+		w.hits.add(hitRules, 1)
+	}
+	w.Recount.windows.set = r.set
+	launch()
+	return nil
+}
+
+// pause ends all faults, waits until all metrics are processed, and stops all workers. launch starts them again.
+func (w *World) pause() (launch func(), err error) {
 	w.heal()
 	w.revive()
 	if err := w.processed(); err != nil {
-		return err
+		return nil, err
 	}
 	var stopped []string
 	for _, name := range sortedKeys(w.processes) {
@@ -32,14 +46,11 @@ func (r rulesStep) run(w *World) error {
 			stopped = append(stopped, name)
 		}
 	}
-	if w.shape.Windows > 0 && w.Recount.windows.set != r.set {
-		w.hits.add(hitRules, 1)
-	}
-	w.Recount.windows.set = r.set
-	for _, name := range stopped {
-		w.launch(name)
-	}
-	return nil
+	return func() {
+		for _, name := range stopped {
+			w.launch(name)
+		}
+	}, nil
 }
 
 // processed waits until the workers have committed all metrics there are.
@@ -60,16 +71,14 @@ func (w *World) processed() error {
 	return errors.New("not processed: " + left)
 }
 
-// unprocessed names a partition of metrics that has more than the group has read, "" when there is none.
+// unprocessed names a partition of metrics that has records which the group has not read, "" when there is none.
 func (w *World) unprocessed() (left string, err error) {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	topic := w.cfg.Topics.Metrics.Name
-	ends, err := w.admin.ListEndOffsets(ctx, topic)
-	if err == nil {
-		err = ends.Error()
-	}
-	if err != nil {
+	starts, err := w.admin.ListStartOffsets(ctx, topic)
+	ends, failed := w.admin.ListEndOffsets(ctx, topic)
+	if err := errors.Join(err, failed, starts.Error(), ends.Error()); err != nil {
 		return "", fmt.Errorf("list offsets of %s: %w", topic, err)
 	}
 	committed, err := w.admin.FetchOffsets(ctx, w.cfg.Group)
@@ -77,8 +86,9 @@ func (w *World) unprocessed() (left string, err error) {
 		return "", fmt.Errorf("fetch the offsets of %s: %w", w.cfg.Group, err)
 	}
 	ends.Each(func(end kadm.ListedOffset) {
-		at, known := committed.Lookup(topic, end.Partition)
-		if end.Offset > 0 && (!known || at.At < end.Offset) {
+		at, _ := committed.Lookup(topic, end.Partition)
+		start, _ := starts.Lookup(topic, end.Partition)
+		if max(at.At, start.Offset) < end.Offset {
 			left = fmt.Sprintf("%s/%d to %d", topic, end.Partition, end.Offset)
 		}
 	})

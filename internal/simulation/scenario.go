@@ -57,7 +57,7 @@ func (s *Scenario) statement(words []string) error {
 			return fmt.Errorf("%s: want it before the first statement", verb)
 		}
 		least := 1
-		if verb == "windows" {
+		if verb == "windows" || verb == "rate" || verb == "series" {
 			least = 0
 		}
 		n := st.number("how many", least, 16)
@@ -81,10 +81,10 @@ func (s *Scenario) statement(words []string) error {
 // String is a scenario file that Parse reads back as s.
 func (s *Scenario) String() string {
 	var b strings.Builder
-	for _, verb := range []string{"brokers", "partitions", "workers", "sinks", "windows", "transactions", "protocol"} {
+	for _, verb := range []string{"brokers", "partitions", "workers", "sinks", "windows", "transactions", "protocol", "rate", "series"} {
 		fmt.Fprintf(&b, "%s %d\n", verb, map[string]int{
 			"brokers": s.Shape.Brokers, "partitions": int(s.Shape.Partitions), "workers": s.Shape.Workers, "sinks": s.Shape.Sinks,
-			"windows": s.Shape.Windows, "transactions": s.Shape.Transactions, "protocol": s.Shape.Protocol,
+			"windows": s.Shape.Windows, "transactions": s.Shape.Transactions, "protocol": s.Shape.Protocol, "rate": s.Shape.Rate, "series": s.Shape.Series,
 		}[verb])
 	}
 	for _, step := range s.Steps {
@@ -100,5 +100,7 @@ var shapeWords = map[string]func(*Shape, int){
 	"windows":      func(s *Shape, n int) { s.Windows = min(n, len(declared[0])) },
 	"protocol":     func(s *Shape, n int) { s.Protocol = min(n, 2) },
 	"transactions": func(s *Shape, n int) { s.Transactions = min(n, 2) },
+	"rate":         func(s *Shape, n int) { s.Rate = n },
+	"series":       func(s *Shape, n int) { s.Series = n },
 	"partitions":   func(s *Shape, n int) { s.Partitions = int32(n) },
 }

@@ -34,6 +34,7 @@ type Server struct {
 	progress map[progressKey]int64 // Unix milliseconds
 	windows  map[windowKey]windowRow
 	others   parts // of the tables series, progress, windows and limits
+	lost     map[pipeline.TenantReason]uint64
 	faults   []*insertFault
 	readOnly time.Time
 	stalled  map[int32]time.Time // of a results partition, until when nothing is stored
@@ -56,7 +57,7 @@ type (
 
 // NewServer returns an empty one.
 func NewServer() *Server {
-	s := &Server{series: map[seriesKey]seriesRow{}, progress: map[progressKey]int64{}, windows: map[windowKey]windowRow{}, others: newParts(),
+	s := &Server{series: map[seriesKey]seriesRow{}, progress: map[progressKey]int64{}, windows: map[windowKey]windowRow{}, others: newParts(), lost: map[pipeline.TenantReason]uint64{},
 		stalled: map[int32]time.Time{}, refused: map[string]bool{}, claims: newClaims()}
 	for _, grain := range []pipeline.Grain{pipeline.GrainSeries, pipeline.GrainService} {
 		for _, t := range tiers {
@@ -170,7 +171,15 @@ func (s *Server) apply(table, token string, rows int, block []byte, limit int) e
 			return corrupted(err)
 		}
 		return s.applyWindows(token, b, limit)
-	case pipeline.TableLimits, pipeline.TableLetters:
+	case pipeline.TableLimits:
+		b, err := decoder.DecodeLimits(block)
+		if err != nil || len(b.Tenant) != rows {
+			return corrupted(err)
+		}
+		if limit != 0 && s.put(&s.others, "limits", token) {
+			s.applyLimits(b)
+		}
+	case pipeline.TableLetters:
 		if limit != 0 {
 			s.put(&s.others, table, token) // nothing reads them
 		}
@@ -214,7 +223,7 @@ func (s *Server) applyProgress(b *pipeline.ProgressRows) {
 		key := progressKey{b.Topic[i], b.Partition[i], b.Tenant[i]}
 		s.progress[key] = max(s.progress[key], b.Time[i])
 		if b.Tenant[i] == "" {
-			s.claims.tell(place{b.Topic[i], b.Partition[i]}, b.Time[i], s.count)
+			s.claims.report(place{b.Topic[i], b.Partition[i]}, b.Time[i], s.count)
 		}
 	}
 }
@@ -316,6 +325,7 @@ func (s *Server) clone() *Server {
 		}
 	}
 	maps.Copy(out.windows, s.windows)
+	maps.Copy(out.lost, s.lost)
 	maps.Copy(out.others.known, s.others.known)
 	return out
 }

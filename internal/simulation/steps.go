@@ -40,6 +40,9 @@ func (s tenantStep) String() string {
 }
 
 func (s tenantStep) run(w *World) error {
+	if err := w.unbound(s.tenant); err != nil {
+		return err
+	}
 	w.limit(s.tenant, func(l *tenants.Limits) {
 		if s.shards > 0 && s.shards != l.Shards {
 			w.hits.add(hitShards, 1)
@@ -122,7 +125,8 @@ func (l logStep) run(w *World) error {
 	record := events.Log{Tenant: l.tenant, Time: time.Now().UnixNano(), Service: l.service, Severity: l.severity, Body: "simulated"}
 	value := events.AppendLog(nil, &record)
 	value = []byte(strings.TrimSuffix(strings.Repeat(string(value)+"\n", l.times), "\n"))
-	if _, err := w.publish(w.client, w.cfg.Topics.Logs.Name, int32(l.shard)%w.cfg.Topics.Logs.Partitions, l.tenant, value, 1); err != nil {
+	records, err := w.publish(w.client, w.cfg.Topics.Logs.Name, int32(l.shard)%w.cfg.Topics.Logs.Partitions, l.tenant, value, 1)
+	if err != nil || !w.within(records[0], l.tenant, l.times) {
 		return err
 	}
 	for range l.times {
@@ -152,13 +156,20 @@ func (g garbageStep) String() string {
 }
 
 func (g garbageStep) run(w *World) error {
-	client, records := w.client, 1
-	if g.batch {
-		client, records = w.garbler, 3
+	if err := w.unbound(g.tenant); err != nil {
+		return err
 	}
-	at, err := w.publish(client, w.cfg.Topics.Metrics.Name, int32(g.shard)%w.shape.Partitions, g.tenant, []byte(`{"time":"soon"}`), records)
-	w.refused[at] = true
-	return err
+	client, n := w.client, 1
+	if g.batch {
+		client, n = w.garbler, 3
+	}
+	records, err := w.publish(client, w.cfg.Topics.Metrics.Name, int32(g.shard)%w.shape.Partitions, g.tenant, []byte(`{"time":"soon"}`), n)
+	if err != nil {
+		return err
+	}
+	last := records[n-1]
+	w.refused[position(last.Topic, strconv.Itoa(int(last.Partition)), strconv.FormatInt(last.Offset, 10))] = true
+	return nil
 }
 
 // advanceStep lets time pass.

@@ -5,7 +5,6 @@ import (
 	"cmp"
 	"context"
 	"fmt"
-	"strconv"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
@@ -16,22 +15,22 @@ import (
 	"github.com/vigie-io/vigie/pkg/events"
 )
 
-// publish appends so many equal records, which the brokers acknowledge before it returns, and gives the position of the last.
-func (w *World) publish(client *kgo.Client, topic string, partition int32, tenant string, value []byte, n int) (string, error) {
+// publish appends so many equal records, which the brokers acknowledge before it returns.
+func (w *World) publish(client *kgo.Client, topic string, partition int32, tenant string, value []byte, n int) ([]*kgo.Record, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	var failed kgo.FirstErrPromise
-	var last *kgo.Record
-	for i := range n {
-		last = &kgo.Record{Topic: topic, Partition: partition, Key: w.key(tenant, i), Value: value, Headers: []kgo.RecordHeader{
+	records := make([]*kgo.Record, n)
+	for i := range records {
+		records[i] = &kgo.Record{Topic: topic, Partition: partition, Key: w.key(tenant, i), Value: value, Headers: []kgo.RecordHeader{
 			{Key: ingest.HeaderTenant, Value: []byte(tenant)}, {Key: ingest.HeaderContentType, Value: []byte("application/json")},
 		}}
-		client.Produce(ctx, last, failed.Promise())
+		client.Produce(ctx, records[i], failed.Promise())
 	}
 	if err := cmp.Or(client.Flush(ctx), failed.Err()); err != nil {
-		return "", fmt.Errorf("publish to %s/%d: %w", topic, partition, err)
+		return nil, fmt.Errorf("publish to %s/%d: %w", topic, partition, err)
 	}
-	return position(last.Topic, strconv.Itoa(int(last.Partition)), strconv.FormatInt(last.Offset, 10)), nil
+	return records, nil
 }
 
 // key is the Kafka key of a tenant's record: its shards take turns.
@@ -58,10 +57,14 @@ func (w *World) publishMetrics(partition int32, metrics []events.Metric, n int) 
 	for i := range metrics {
 		value = append(events.AppendMetric(value, &metrics[i]), '\n')
 	}
-	if _, err := w.publish(w.client, w.cfg.Topics.Metrics.Name, partition, metrics[0].Tenant, value[:len(value)-1], n); err != nil {
+	records, err := w.publish(w.client, w.cfg.Topics.Metrics.Name, partition, metrics[0].Tenant, value[:len(value)-1], n)
+	if err != nil {
 		return err
 	}
-	for range n {
+	for _, record := range records {
+		if !w.within(record, metrics[0].Tenant, len(metrics)) {
+			continue
+		}
 		for i := range metrics {
 			w.Recount.Metric(&metrics[i])
 			w.Recount.windows.metric(&metrics[i], fmt.Sprintf("%s/%d", w.cfg.Topics.Metrics.Name, partition))

@@ -33,6 +33,8 @@ type Shape struct {
 	Transactions int
 	// Protocol is the version of the workers' group: in 1 the members share partitions out, in 2 the brokers do (KIP-848).
 	Protocol int
+	Rate     int // events that the tenant flood may send to a partition in a second; 0: any number
+	Series   int // active series that the tenant crowd may have in a task; 0: the usual limit
 }
 
 // DefaultShape is one of everything, two partitions, no windows, present brokers and members that share partitions out.
@@ -71,11 +73,12 @@ type World struct {
 // NewWorld starts brokers and processes.
 func NewWorld(shape Shape, hits *Hits, log *slog.Logger) (*World, error) {
 	w := &World{
-		hits: hits, Server: NewServer(), Recount: NewRecount(shape.Windows), shape: shape, start: time.Now(), log: log,
+		hits: hits, Server: NewServer(), Recount: NewRecount(shape), shape: shape, start: time.Now(), log: log,
 		processes: map[string]*process{}, refused: map[string]bool{}, registry: prometheus.NewRegistry(),
 	}
 	w.Server.hits = hits
 	limits := tenants.DefaultConfig()
+	limits.Overrides = binding(shape)
 	w.limits.Store(&limits)
 	w.metrics, w.counters = pipeline.NewMetrics(w.registry), sink.NewMetrics(w.registry)
 	var ports []int
