@@ -5,6 +5,7 @@
 package kafka_test
 
 import (
+	"slices"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -55,6 +56,26 @@ func TestAccidentsSimulated(t *testing.T) {
 	for _, a := range accidents {
 		t.Run(a.name, func(t *testing.T) { simulate(t, a.test) })
 	}
+}
+
+// A partition whose state took longer to read than that of others is not held up by a fetch that waits for records of these.
+func TestReleasedLaterSimulated(t *testing.T) {
+	simulate(t, func(t *testing.T, cfg kafka.Config) {
+		produce(t, cfg, cfg.Topics.Metrics.Name, 1, "a1")
+		s := newSession(t, cfg, 0)
+		defer s.Close()
+		reaches := joined(t, cfg, s)
+		s.Release(reaches[0])
+		time.Sleep(50 * time.Millisecond)
+		s.Release(reaches[1])
+		began := time.Now()
+		if got := take(t, s, 1); !slices.Equal(got, words("a1")) {
+			t.Fatalf("got %v, want the record of the partition that was released later", got)
+		}
+		if waited := time.Since(began); waited > 300*time.Millisecond {
+			t.Errorf("got it after %s, want 300ms at most", waited)
+		}
+	})
 }
 
 // A source topic grows under a running worker: the tasks of the new partitions stop and say what to do, others go on, and
