@@ -96,12 +96,19 @@ func (d *database) ask(statement string) string {
 	return string(body)
 }
 
-// fill writes the series of a size and their rows into the tier that is read, as the views would leave them there. ClickHouse makes them itself.
-func (d *database) fill(s size) {
+// fill writes the series of a size and their rows into the tier that is read, as the views would leave them there, of the metrics that are
+// asked for. ClickHouse makes them itself.
+func (d *database) fill(s size, asked func(metric string) bool) {
 	d.t.Helper()
-	d.fillMetric(s, "requests_total", 1, s.series, "v", "tuple(0, 0., '')", "")
-	d.fillMetric(s, "queue_depth", 2, s.series, "v", "tuple((toUnixTimestamp(ts) + "+fmt.Sprint(s.pane.Seconds())+" - 1) * 1000000000, v, '')", "")
-	d.fillMetric(s, "latency_seconds", 0, min(s.series, s.observed), "20.", "tuple(0, 0., '')", sketchOf("s + p"))
+	if asked("requests_total") {
+		d.fillMetric(s, "requests_total", 1, s.series, "v", "tuple(0, 0., '')", "")
+	}
+	if asked("queue_depth") {
+		d.fillMetric(s, "queue_depth", 2, s.series, "v", "tuple((toUnixTimestamp(ts) + "+fmt.Sprint(s.pane.Seconds())+" - 1) * 1000000000, v, '')", "")
+	}
+	if asked("latency_seconds") {
+		d.fillMetric(s, "latency_seconds", 0, min(s.series, s.observed), "20.", "tuple(0, 0., '')", sketchOf("s + p"))
+	}
 }
 
 // fillMetric leaves sketches away where there is no expression for them: empty ones take as long to write as others.

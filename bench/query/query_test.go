@@ -31,7 +31,7 @@ func TestMain(m *testing.M) { testkit.Main(m) }
 const (
 	envResults = "VIGIE_BENCH_QUERY"        // file of results, to which those of this run are added; without it sizes are small and nothing is timed
 	envCases   = "VIGIE_BENCH_QUERY_CASES"  // separated by spaces, as "10000/24h"
-	envPanels  = "VIGIE_BENCH_QUERY_PANELS" // names of panels, separated by commas; all without it
+	envPanels  = "VIGIE_BENCH_QUERY_PANELS" // names of panels, "dashboard" too, separated by commas; all, and Prometheus' storage, without it
 	envRounds  = "VIGIE_BENCH_QUERY_ROUNDS"
 )
 
@@ -104,18 +104,24 @@ func (b *bench) service() http.Handler {
 func (b *bench) of(s size) {
 	b.tenant = tenants.ID(s.tenant())
 	begin := time.Now()
-	b.fill(s)
-	b.t.Logf("%s filled in %s", &s, time.Since(begin).Round(time.Millisecond))
-	asked := os.Getenv(envPanels)
-	for _, p := range panels {
-		if asked == "" || slices.Contains(strings.Split(asked, ","), p.name) {
-			b.panel(s, p.over(s, b.end))
-		}
+	asked := slices.Clone(panels)
+	only := os.Getenv(envPanels)
+	if only != "" {
+		asked = slices.DeleteFunc(asked, func(p panel) bool { return !slices.Contains(strings.Split(only, ","), p.name) })
 	}
-	if b.wants("tsdb", s) {
+	dashboard := (s.series == 10_000 && s.name == "24 h" || !b.full && s.name == "24 h") && (only == "" || strings.Contains(only, "dashboard"))
+	tsdb := b.wants("tsdb", s) && only == ""
+	b.fill(s, func(metric string) bool {
+		return dashboard || tsdb || slices.ContainsFunc(asked, func(p panel) bool { return strings.Contains(p.query, metric) })
+	})
+	b.t.Logf("%s filled in %s", &s, time.Since(begin).Round(time.Millisecond))
+	for _, p := range asked {
+		b.panel(s, p.over(s, b.end))
+	}
+	if tsdb {
 		b.prometheus(s)
 	}
-	if s.series == 10_000 && s.name == "24 h" || !b.full && s.name == "24 h" {
+	if dashboard {
 		b.dashboard(s)
 	}
 }

@@ -55,6 +55,17 @@ func (s *Sketch) DecodeDD(src []byte) (n int, err error) {
 	return len(src) - len(d.rest), nil
 }
 
+// WalkDD reads the state at the beginning of src without making a sketch of it: it calls positive and negative for every bucket with a
+// count, indexes ascending, and returns the count of zeros and the length of the state. Errors are those of DecodeDD; buckets may have
+// been given before one is found.
+func WalkDD(src []byte, positive, negative func(i int32, n float64)) (zero float64, n int, err error) {
+	d := decoder{rest: src, is: ErrState}
+	if zero = d.state(positive, negative); d.err != nil {
+		return 0, 0, d.err
+	}
+	return zero, len(src) - len(d.rest), nil
+}
+
 // MeasureDD returns the length of the state at the beginning of src, and the errors of DecodeDD, without making a sketch of it.
 func MeasureDD(src []byte) (n int, err error) {
 	d := decoder{rest: src, is: ErrState}
@@ -223,8 +234,8 @@ func (d *decoder) store(add func(i int32, n float64)) {
 			distance = d.varint()
 		}
 		// Bounding the distance keeps the sum from overflowing.
-		if distance > maxIndex-minIndex || distance < minIndex {
-			d.fail("store: got a distance of %d buckets, want %d to %d", distance, minIndex, maxIndex-minIndex)
+		if distance > MaxIndex-MinIndex || distance < MinIndex {
+			d.fail("store: got a distance of %d buckets, want %d to %d", distance, MinIndex, MaxIndex-MinIndex)
 			return
 		}
 		at += distance
@@ -232,8 +243,8 @@ func (d *decoder) store(add func(i int32, n float64)) {
 		if d.err != nil || n == 0 {
 			continue
 		}
-		if at < minIndex || at > maxIndex {
-			d.fail("store: got bucket %d, want %d to %d", at, minIndex, maxIndex)
+		if at < MinIndex || at > MaxIndex {
+			d.fail("store: got bucket %d, want %d to %d", at, MinIndex, MaxIndex)
 			return
 		}
 		add(int32(at), n)

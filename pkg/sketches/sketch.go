@@ -33,8 +33,9 @@ const (
 	MinValue = 1e-12
 	MaxValue = 1e18
 
-	minIndex = -2552 // of MinValue
-	maxIndex = 3826  // of MaxValue
+	// MinIndex and MaxIndex are the buckets of MinValue and MaxValue.
+	MinIndex = -2552
+	MaxIndex = 3826
 )
 
 // ErrEmpty means that a quantile of nothing was asked for.
@@ -203,19 +204,19 @@ func (s *Sketch) negatives() *store {
 func (s *Sketch) indexOf(v float64) int32 {
 	if v < MinValue {
 		s.clamped++
-		return minIndex
+		return MinIndex
 	}
 	if v > MaxValue {
 		s.clamped++
-		return maxIndex
+		return MaxIndex
 	}
 	return index(math.Float64bits(v))
 }
 
 func (s *Sketch) clamp(i int64) int32 {
-	if i < minIndex || i > maxIndex {
+	if i < MinIndex || i > MaxIndex {
 		s.clamped++
-		return int32(min(max(i, minIndex), maxIndex))
+		return int32(min(max(i, MinIndex), MaxIndex))
 	}
 	return int32(i)
 }

@@ -15,6 +15,7 @@ import (
 
 	"pgregory.net/rapid"
 
+	"github.com/vigie-io/vigie/internal/query/promql"
 	"github.com/vigie-io/vigie/internal/tenants"
 	"github.com/vigie-io/vigie/pkg/events"
 )
@@ -154,6 +155,7 @@ func (s *server) points(query string, at time.Time, step time.Duration) map[stri
 	points := map[string]string{}
 	a := s.do("acme", "POST", "/query_range", url.Values{
 		"query": {query}, "start": {seconds(at)}, "end": {seconds(at.Add(10 * step))}, "step": {step.String()}})
+	s.pushdown = a.header.Get(promql.HeaderPushdown)
 	if a.Status != "success" {
 		points["error"] = a.Error
 		return points

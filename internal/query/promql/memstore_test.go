@@ -52,8 +52,9 @@ type memStore struct {
 	asked    int // for progress, so many times
 	fail     error
 	reads    []promql.PaneQuery
-	columns  int // reads of Columns
-	lists    int // and of Series and Services
+	columns  int     // reads of Columns
+	lists    int     // and of Series and Services
+	weight   float64 // of an event in sketches; 0 is 1
 }
 
 var _ promql.Store = (*memStore)(nil)
@@ -206,7 +207,7 @@ func (m *memStore) Panes(_ context.Context, tenant tenants.ID, q promql.PaneQuer
 		if s.Metric != q.Metric || !slices.Contains(q.IDs, s.ID) {
 			continue
 		}
-		for _, p := range s.panes(q) {
+		for _, p := range s.panes(q, m.weight) {
 			if err := yield(s.ID, p); err != nil {
 				return err
 			}
@@ -272,7 +273,7 @@ func fold(all []*stored, q *promql.PaneQuery) (groups []*stored) {
 	return groups
 }
 
-func (s *stored) panes(q promql.PaneQuery) []*promql.Pane {
+func (s *stored) panes(q promql.PaneQuery, weight float64) []*promql.Pane {
 	width := time.Duration(q.Tier).Milliseconds()
 	panes := make(map[int64]*promql.Pane)
 	sketched := make(map[int64]*sketches.Sketch)
@@ -298,7 +299,7 @@ func (s *stored) panes(q promql.PaneQuery) []*promql.Pane {
 		if q.Sum {
 			p.Sum += e.value
 		}
-		sketched[start].Add(e.value)
+		sketched[start].AddN(e.value, cmp.Or(weight, 1))
 		if ns := e.time.UnixNano(); q.Last && s.Kind >= events.Gauge && ns >= p.LastTime {
 			p.LastTime, p.Last, p.LastHist = ns, e.value, ""
 			if s.hists != nil {
@@ -382,14 +383,15 @@ func (m *memStore) Progress(_ context.Context, of []tenants.ID) ([]promql.Progre
 
 // server is a Service with a clock and the API in front.
 type server struct {
-	t       testing.TB
-	store   *memStore
-	now     time.Time
-	limits  tenants.Limits
-	cfg     promql.Config
-	options promql.Options
-	service *promql.Service
-	handler http.Handler
+	t        testing.TB
+	store    *memStore
+	now      time.Time
+	limits   tenants.Limits
+	cfg      promql.Config
+	options  promql.Options
+	service  *promql.Service
+	handler  http.Handler
+	pushdown string // of the last answer to points
 }
 
 // epoch is a multiple of an hour, so that tests can count windows.

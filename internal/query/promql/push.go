@@ -14,6 +14,7 @@ import (
 //
 //	part = function(selector[range], numbers…) | selector of gauges
 //	     | (sum|avg|count|min|max|group) by|without (…) part
+//	     | histogram_quantile(number, sum by|without (…) (rate|increase|sum_over_time(selector of sketches[range])))
 //
 // stepped is one such part.
 type stepped struct {
@@ -22,6 +23,8 @@ type stepped struct {
 	call      *parser.Call           // nil for an instant selector
 	numbers   []promql.Vector        // the call's other arguments
 	aggregate *parser.AggregateExpr  // nil: none
+	quantile  *parser.Call           // of what is aggregated; nil: none
+	phi       float64                // which one
 
 	use      *use
 	at       evaluations // of the statement; step 1 for an instant
@@ -34,6 +37,8 @@ type found struct {
 	parent parser.Node // nil: the part is the whole query
 	node   parser.Expr // what the part replaces
 	why    string      // there is no part
+
+	quantile *found // with histogram_quantile around it, or nil
 }
 
 // overRange are the functions that say one number of one range of a series. What they say of the ends of ranges, of pauses and of
@@ -102,7 +107,30 @@ func partOf(path []parser.Node, selector *parser.VectorSelector) found {
 			}
 		}
 	}
-	return found{part: part, parent: parent, node: node}
+	f := found{part: part, parent: parent, node: node}
+	if call, ok := parent.(*parser.Call); ok {
+		if of, ok := part.quantileBy(call, node); ok {
+			node = call
+			i--
+			f.quantile = &found{part: of, parent: up(), node: node}
+		}
+	}
+	return f
+}
+
+// quantileBy is the part with histogram_quantile around it.
+func (s *stepped) quantileBy(call *parser.Call, node parser.Expr) (of *stepped, ok bool) {
+	sums := s.call != nil && windowSums[s.call.Func.Name] && s.aggregate != nil && s.aggregate.Op == parser.SUM
+	if call.Func.Name != "histogram_quantile" || call.Args[1] != node || !sums {
+		return nil, false
+	}
+	phi, ok := call.Args[0].(*parser.NumberLiteral)
+	if !ok || !(phi.Val >= 0 && phi.Val <= 1) { // of others the engine warns
+		return nil, false
+	}
+	around := *s
+	around.quantile, around.phi = call, phi.Val
+	return &around, true
 }
 
 // numbersOf are the arguments of a call beside its range.
@@ -129,7 +157,7 @@ func numbersOf(call *parser.Call) (numbers []promql.Vector, ok bool) {
 }
 
 // of says why a part cannot be stepped for what its selector means, "" when it can.
-func (s *stepped) of(u *use, c *catalog, smoothed bool) (why string) {
+func (s *stepped) of(u *use, c *catalog, smoothed, folded bool) (why string) {
 	found, _ := c.match(s.selector.LabelMatchers)
 	switch {
 	case len(found) == 0:
@@ -142,6 +170,10 @@ func (s *stepped) of(u *use, c *catalog, smoothed bool) (why string) {
 		return "it is evaluated once, for its @"
 	}
 	switch k, of := found[0].kinds, found[0].facet; {
+	case s.quantile != nil && (k != kindSketch || of != whole || !folded):
+		return "it is not the quantile of a sum of sketches"
+	case s.quantile != nil:
+		return ""
 	case k == kindLevel && c.native(found[0].metric):
 		return "its samples are native histograms"
 	case k == kindLevel:
@@ -180,7 +212,10 @@ func (p *plan) push(stmt *parser.EvalStmt, c *catalog, lookback int64) {
 		key := u.selector.LabelMatchers[0]
 		chosen, f := p.choices[key], list[i]
 		if f.part != nil {
-			if f.why = f.part.of(&u, c, chosen.smoothed); f.why == "" && p.covered(u.selector) {
+			if q := f.quantile; q != nil && q.part.of(&u, c, chosen.smoothed, chosen.fold != nil) == "" {
+				f = *q
+			}
+			if f.why = f.part.of(&u, c, chosen.smoothed, chosen.fold != nil); f.why == "" && p.covered(u.selector) {
 				f.why = "rules have recorded some of it lately"
 			}
 			if f.why != "" {
@@ -241,7 +276,10 @@ func (s *stepped) String() string {
 		if a.Without {
 			word = "without"
 		}
-		return a.Op.String() + " " + word + " (" + strings.Join(a.Grouping, ", ") + ") of " + of
+		of = a.Op.String() + " " + word + " (" + strings.Join(a.Grouping, ", ") + ") of " + of
+	}
+	if s.quantile != nil {
+		of = s.quantile.Func.Name + " of " + of
 	}
 	return of
 }

@@ -37,8 +37,11 @@ func (r *reader) results(c *catalog, matchers []*labels.Matcher) ([]storage.Seri
 	if r.steps != nil {
 		list := unique(r.steps.results())
 		r.trace.Groups = len(list)
-		if r.trace.Pushdown == "" {
+		switch {
+		case r.trace.Pushdown == "":
 			r.trace.Pushdown = r.steps.part.String()
+		case r.quantiles():
+			r.trace.Pushdown = r.steps.part.quantile.Func.Name + " of " + r.trace.Pushdown
 		}
 		return list, r.steps.warnings
 	}
@@ -64,6 +67,9 @@ func (r *reader) emit(list ...storage.Series) error {
 	}
 	return nil
 }
+
+// quantiles tells whether the series are wanted for quantiles of them only.
+func (r *reader) quantiles() bool { return r.steps != nil && r.steps.quantiles != nil }
 
 // group is what one read of the database can bring: series of one metric that need the same columns.
 type group struct {

@@ -110,13 +110,7 @@ func (r *reducer) add(of labels.Labels, values []float64) error {
 }
 
 func (r *reducer) group(of labels.Labels) (*reduced, error) {
-	r.lb.Reset(of)
-	if r.of.Without {
-		r.lb.Del(r.of.Grouping...)
-		r.lb.Del(model.MetricNameLabel)
-	} else {
-		r.lb.Keep(r.of.Grouping...)
-	}
+	keepLabels(r.lb, of, r.of)
 	kept := r.lb.Labels()
 	r.key = kept.Bytes(r.key[:0])
 	g := r.groups[string(r.key)]
@@ -128,6 +122,17 @@ func (r *reducer) group(of labels.Labels) (*reduced, error) {
 		r.groups[string(r.key)] = g
 	}
 	return g, nil
+}
+
+// keepLabels leaves in lb the labels of a series by which it is aggregated.
+func keepLabels(lb *labels.Builder, of labels.Labels, by *parser.AggregateExpr) {
+	lb.Reset(of)
+	if by.Without {
+		lb.Del(by.Grouping...)
+		lb.Del(model.MetricNameLabel)
+	} else {
+		lb.Keep(by.Grouping...)
+	}
 }
 
 // results calls yield with each group's values.

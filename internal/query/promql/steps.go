@@ -31,12 +31,13 @@ func (e evaluations) steps() int { return int((e.end-e.start)/e.step) + 1 }
 
 // stepper makes of each series that is read its values at the evaluations. Not safe for concurrent use.
 type stepper struct {
-	part     *stepped
-	function promql.FunctionCall // nil for an instant selector
-	reducer  *reducer            // nil without an aggregation
-	budget   *budget
-	list     []storage.Series
-	warnings annotations.Annotations
+	part      *stepped
+	function  promql.FunctionCall // nil for an instant selector
+	reducer   *reducer            // nil without an aggregation that is done here
+	quantiles *quantiles          // nil where values are floats
+	budget    *budget
+	list      []storage.Series
+	warnings  annotations.Annotations
 
 	iterator chunkenc.Iterator
 	points   []promql.FPoint // of the series at hand
@@ -51,7 +52,10 @@ func newStepper(part *stepped, budget *budget) *stepper {
 	if part.call != nil {
 		s.function = promql.FunctionCalls[part.call.Func.Name]
 	}
-	if part.aggregate != nil {
+	switch {
+	case part.quantile != nil:
+		s.quantiles = newQuantiles(part)
+	case part.aggregate != nil:
 		s.reducer = newReducer(part.aggregate, part.at.steps(), budget)
 	}
 	return s
@@ -59,6 +63,9 @@ func newStepper(part *stepped, budget *budget) *stepper {
 
 // add evaluates one series.
 func (s *stepper) add(series storage.Series) error {
+	if s.quantiles != nil {
+		s.quantiles.begin(series.(*deltas))
+	}
 	s.read(series)
 	name := series.Labels()
 	any := false
@@ -87,6 +94,10 @@ func (s *stepper) read(series storage.Series) {
 		if s.function != nil && value.IsStaleNaN(f) {
 			continue
 		}
+		if s.quantiles != nil {
+			s.quantiles.sample(s.iterator.(*windowIterator))
+			f = 0
+		}
 		s.points, s.starts = append(s.points, promql.FPoint{T: t, F: f}), append(s.starts, s.iterator.AtST())
 	}
 }
@@ -110,15 +121,24 @@ func (s *stepper) over(yield func(float64)) {
 		}
 		s.matrix[0].Floats, starts.Floats = s.points[low:high], s.starts[low:high]
 		s.helper.Ts = t
+		if s.quantiles != nil {
+			s.points[low].F = 1 // the function of one event is what it multiplies by
+		}
 		out, notes := s.function(s.part.numbers, s.matrix, s.part.call.Args, &s.helper)
 		if len(notes) > 0 {
 			s.warnings.Merge(notes)
 		}
 		if s.helper.Out = out[:0]; len(out) == 0 {
 			yield(absentValue)
-		} else {
-			yield(out[0].F)
+			continue
 		}
+		v := out[0].F
+		if s.quantiles != nil {
+			s.points[low].F = 0
+			v, notes = s.quantiles.over(low, high, v)
+			s.warnings.Merge(notes)
+		}
+		yield(v)
 	}
 }
 
@@ -140,8 +160,12 @@ func (s *stepper) instant(yield func(float64)) {
 
 // named are the labels that the part leaves of a series that has a value, and notes what upstream says of its name.
 func (s *stepper) named(of labels.Labels) labels.Labels {
-	if s.part.call == nil {
+	switch {
+	case s.part.call == nil:
 		return of
+	case s.quantiles != nil:
+		of = s.quantiles.labels(of)
+		return of.DropReserved(schema.IsMetadataLabel)
 	}
 	switch s.part.call.Func.Name {
 	case "last_over_time":

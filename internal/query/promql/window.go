@@ -75,6 +75,7 @@ type deltas struct {
 	starts []int64
 	values []float64                   // of a float series, as long as starts
 	hists  []*histogram.FloatHistogram // of a histogram series, as long as starts; not changed after
+	counts *bucketCounts               // of a series whose values are the sums of sketches
 }
 
 func (s *deltas) Labels() labels.Labels { return s.labels }
@@ -99,10 +100,11 @@ type windowIterator struct {
 	end    int64 // until when it was active before next, or never
 	marked bool  // the stale marker after end has been given
 
-	t, st int64
-	f     float64
-	h     *histogram.FloatHistogram
-	kind  chunkenc.ValueType
+	t, st  int64
+	f      float64
+	h      *histogram.FloatHistogram
+	kind   chunkenc.ValueType
+	window int // index in starts of what was given; -1 for zeros and markers
 }
 
 // alive tells whether the window at next reads as zero when nothing happened in it.
@@ -148,14 +150,17 @@ func (it *windowIterator) active(width int64) {
 	} else {
 		f = it.series.values[it.at]
 	}
+	window := it.at
 	it.at++
 	it.marked = false
 	it.end = it.series.grid.activeUntil(it.next)
 	it.give(it.series.grid.st(it.next), width, f, h)
+	it.window = window
 }
 
 func (it *windowIterator) give(st, width int64, f float64, h *histogram.FloatHistogram) chunkenc.ValueType {
 	it.next += width
+	it.window = -1
 	it.t, it.st, it.f, it.h, it.kind = it.next, st, f, h, chunkenc.ValFloat
 	if it.series.hists != nil {
 		it.kind = chunkenc.ValFloatHistogram

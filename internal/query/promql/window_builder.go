@@ -38,7 +38,7 @@ func (r *reader) windowsOf(ctx context.Context, kind kinds, from source) error {
 
 	b := newWindowBuilder(r, grid, kind, from.members)
 	read := r.panes
-	if r.steps != nil && from.ids == nil && from.services == nil {
+	if r.steps != nil && !r.quantiles() && from.ids == nil && from.services == nil {
 		read = r.paneColumns
 	}
 	for _, s := range grid.segments {
@@ -91,6 +91,7 @@ type column struct {
 	values  []float64
 	hists   []*histogram.FloatHistogram
 	buckets [][]float64
+	counts  *bucketCounts // in place of hists
 }
 
 func newWindowBuilder(r *reader, grid *grid, kind kinds, members []member) *windowBuilder {
@@ -109,6 +110,9 @@ func newWindowBuilder(r *reader, grid *grid, kind kinds, members []member) *wind
 			if t.facet == bucket {
 				b.facets[i][j].buckets = make([][]float64, len(r.bounds))
 			}
+			if t.facet == whole && r.quantiles() {
+				b.facets[i][j].counts = &bucketCounts{windows: b.windows}
+			}
 			sketched := kind == kindSketch && (t.facet == whole || t.facet == bucket)
 			b.query.Sketch = b.query.Sketch || sketched
 			b.query.Count = b.query.Count || t.facet == count
@@ -119,7 +123,7 @@ func newWindowBuilder(r *reader, grid *grid, kind kinds, members []member) *wind
 }
 
 func (b *windowBuilder) add(i int, p *Pane) error {
-	if b.query.Sketch {
+	if b.query.Sketch && !b.reader.quantiles() {
 		var err error
 		if b.decoded, err = b.decoder.decode(p.Sketch); err != nil {
 			return err
@@ -144,6 +148,13 @@ func (b *windowBuilder) add(i int, p *Pane) error {
 		case t.facet == sum || b.kind == kindDelta:
 			c.values = append(c.values, p.Sum)
 			weight++
+		case c.counts != nil:
+			n, err := c.counts.add(p.Sketch)
+			if err != nil {
+				return err
+			}
+			c.values = append(c.values, p.Sum)
+			weight += 1 + n // a count takes less than a sample
 		default:
 			h := windowHistogram(b.decoded, p.Sum)
 			c.hists = append(c.hists, h)
@@ -170,7 +181,7 @@ func (b *windowBuilder) build() (list []storage.Series) {
 		}
 		for j, t := range m.targets {
 			c := b.facets[i][j]
-			one := deltas{grid: b.grid, prior: b.prior[i], starts: b.starts[i], values: c.values, hists: c.hists}
+			one := deltas{grid: b.grid, prior: b.prior[i], starts: b.starts[i], values: c.values, hists: c.hists, counts: c.counts}
 			if t.facet == bucket {
 				for k, le := range b.reader.bounds {
 					each := one
@@ -179,7 +190,7 @@ func (b *windowBuilder) build() (list []storage.Series) {
 				}
 				continue
 			}
-			if t.facet == whole && b.kind == kindSketch && one.hists == nil {
+			if t.facet == whole && b.kind == kindSketch && one.hists == nil && one.counts == nil {
 				one.hists = []*histogram.FloatHistogram{}
 			}
 			one.labels = seriesLabels(t.name, m.Labels, "")
