@@ -1,6 +1,7 @@
 package pipeline
 
 import (
+	"maps"
 	"slices"
 	"time"
 
@@ -49,58 +50,89 @@ func (g *gauges) Collect(out chan<- prometheus.Metric) {
 	g.mu.Lock()
 	workers := slices.Clone(g.workers)
 	g.mu.Unlock()
-	gauge := func(d *prometheus.Desc, v float64, labels ...string) {
+	sums := newTaskSums(func(d *prometheus.Desc, v float64, labels ...string) {
 		out <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v, labels...)
-	}
-	tenants, lags := make(map[string]TenantTopology), make(map[string]time.Duration)
-	limits := make(map[limitKey]LimitTopology)
-	tasks, keys, sizes := 0, make(map[string]int), make(map[string]int64)
-	states := map[string]int{TaskRunning: 0, TaskRestoring: 0, TaskStopped: 0}
+	})
 	for _, w := range workers {
-		t := w.Topology()
-		gauge(lengthDesc, t.EpochTarget.Seconds(), slotName(t.Slot))
-		tasks += len(t.Tasks)
-		for i := range t.Tasks {
-			gauge(lagDesc, float64(t.Tasks[i].Lag), t.Tasks[i].Topic, slotName(int(t.Tasks[i].Partition)))
-			states[t.Tasks[i].State]++
-			keys[t.Tasks[i].Topic] += t.Tasks[i].StateKeys
-			sizes[t.Tasks[i].Topic] += t.Tasks[i].StateBytes
-			sumTenants(tenants, &t.Tasks[i])
-			sumLimits(limits, &t.Tasks[i])
-			for _, tenant := range t.Tasks[i].Lagging {
-				lags[tenant.Tenant] = max(lags[tenant.Tenant], tenant.Lag)
-			}
+		sums.worker(w.Topology())
+	}
+	sums.states()
+	sums.limits()
+	sums.tenants()
+}
+
+// taskSums add up what the tasks of a process say.
+type taskSums struct {
+	gauge   func(d *prometheus.Desc, v float64, labels ...string)
+	tasks   int
+	byState map[string]int             // tasks
+	keys    map[string]int             // of state, by topic
+	bytes   map[string]int64           // of state, by topic
+	series  map[string]TenantTopology  // by tenant
+	lags    map[string]time.Duration   // by tenant, the longest
+	uses    map[limitKey]LimitTopology // of limits
+}
+
+func newTaskSums(gauge func(d *prometheus.Desc, v float64, labels ...string)) *taskSums {
+	return &taskSums{
+		gauge: gauge, byState: map[string]int{TaskRunning: 0, TaskRestoring: 0, TaskStopped: 0}, keys: map[string]int{},
+		bytes: map[string]int64{}, series: map[string]TenantTopology{}, lags: map[string]time.Duration{},
+		uses: map[limitKey]LimitTopology{},
+	}
+}
+
+// worker adds the tasks of a worker, and shows what is of a worker or partition alone.
+func (s *taskSums) worker(w *Topology) {
+	s.gauge(lengthDesc, w.EpochTarget.Seconds(), slotName(w.Slot))
+	s.tasks += len(w.Tasks)
+	for i := range w.Tasks {
+		t := &w.Tasks[i]
+		s.gauge(lagDesc, float64(t.Lag), t.Topic, slotName(int(t.Partition)))
+		s.byState[t.State]++
+		s.keys[t.Topic] += t.StateKeys
+		s.bytes[t.Topic] += t.StateBytes
+		sumTenants(s.series, t)
+		sumLimits(s.uses, t)
+		for _, tenant := range t.Lagging {
+			s.lags[tenant.Tenant] = max(s.lags[tenant.Tenant], tenant.Lag)
 		}
 	}
-	gauge(tasksDesc, float64(tasks))
-	for state, n := range states {
-		gauge(statesDesc, float64(n), state)
+}
+
+// states shows how many tasks there are, and what state they have.
+func (s *taskSums) states() {
+	s.gauge(tasksDesc, float64(s.tasks))
+	for state, n := range s.byState {
+		s.gauge(statesDesc, float64(n), state)
 	}
-	for topic, n := range keys {
-		gauge(keysDesc, float64(n), topic)
-		gauge(sizeDesc, float64(sizes[topic]), topic)
+	for topic, n := range s.keys {
+		s.gauge(keysDesc, float64(n), topic)
+		s.gauge(sizeDesc, float64(s.bytes[topic]), topic)
 	}
-	for _, tenant := range mostLagging(lags) {
-		gauge(watermarkDesc, tenant.Lag.Seconds(), tenant.Tenant)
+}
+
+// limits shows how near tenants are to them.
+func (s *taskSums) limits() {
+	for key, l := range s.uses {
+		s.gauge(usedDesc, float64(l.Used), key.signal, key.tenant, key.limit)
+		s.gauge(mostDesc, float64(l.Most), key.signal, key.tenant, key.limit)
 	}
-	for key, l := range limits {
-		gauge(usedDesc, float64(l.Used), key.signal, key.tenant, key.limit)
-		gauge(mostDesc, float64(l.Most), key.signal, key.tenant, key.limit)
+}
+
+// tenants shows those that lag most, and those with the most series; all others count as one.
+func (s *taskSums) tenants() {
+	for _, tenant := range mostLagging(s.lags) {
+		s.gauge(watermarkDesc, tenant.Lag.Seconds(), tenant.Tenant)
 	}
-	top := make([]TenantTopology, 0, len(tenants))
-	for _, tenant := range tenants {
-		top = append(top, tenant)
-	}
-	slices.SortFunc(top, compareTenants)
 	others := 0
-	for i, tenant := range top {
+	for i, tenant := range slices.SortedFunc(maps.Values(s.series), compareTenants) {
 		if i >= topTenants || tenant.Tenant == otherTenant {
 			others += tenant.Series
 			continue
 		}
-		gauge(seriesDesc, float64(tenant.Series), tenant.Tenant)
+		s.gauge(seriesDesc, float64(tenant.Series), tenant.Tenant)
 	}
-	gauge(seriesDesc, float64(others), otherTenant)
+	s.gauge(seriesDesc, float64(others), otherTenant)
 }
 
 func mostLagging(lags map[string]time.Duration) []TenantTopology {
