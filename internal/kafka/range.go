@@ -81,10 +81,11 @@ func readRange(ctx context.Context, cfg *Config, topic string, from, to map[int3
 
 // unpacking is how batches are unpacked; the zero value is the client's way.
 type unpacking struct {
-	memory  *memory // into which, again and again: records are valid during fn only
-	most    int     // bytes of a batch
-	asker   *kgo.Client
-	refused func(int32, refusedBatch) error // is called in the place of a batch that was refused, in a partition; only where most refuses any
+	memory *memory // into which, again and again: records are valid during fn only
+	most   int     // bytes of a batch
+	asker  *kgo.Client
+	// refused is called in the place of a batch of a partition that was refused; only where most refuses any.
+	refused func(partition int32, batch refusedBatch) error
 }
 
 // readRangeInto is readRange with batches unpacked in another way.
@@ -100,24 +101,9 @@ func readRangeInto(ctx context.Context, cfg *Config, topic string, from, to map[
 	if len(left) == 0 {
 		return nil
 	}
-	options, err := cfg.options("reader", log)
+	client, err := how.client(cfg, topic, begin, log)
 	if err != nil {
 		return err
-	}
-	if how.memory != nil {
-		unpack, err := how.memory.options(how.most)
-		if err != nil {
-			return err
-		}
-		options = append(options, unpack...)
-	}
-	client, err := kgo.NewClient(append(options,
-		kgo.ConsumePartitions(map[string]map[int32]kgo.Offset{topic: begin}),
-		kgo.KeepControlRecords(), // the last offset may be a marker's
-		kgo.FetchMaxWait(500*time.Millisecond),
-	)...)
-	if err != nil {
-		return fmt.Errorf("kafka client: %w", err)
 	}
 	defer client.Close()
 	for len(left) > 0 {
@@ -146,6 +132,30 @@ func readRangeInto(ctx context.Context, cfg *Config, topic string, from, to map[
 		}
 	}
 	return nil
+}
+
+// client returns a client that reads partitions of a topic from where they begin. The caller closes it.
+func (u *unpacking) client(cfg *Config, topic string, begin map[int32]kgo.Offset, log *slog.Logger) (*kgo.Client, error) {
+	options, err := cfg.options("reader", log)
+	if err != nil {
+		return nil, err
+	}
+	if u.memory != nil {
+		unpack, err := u.memory.options(u.most)
+		if err != nil {
+			return nil, err
+		}
+		options = append(options, unpack...)
+	}
+	client, err := kgo.NewClient(append(options,
+		kgo.ConsumePartitions(map[string]map[int32]kgo.Offset{topic: begin}),
+		kgo.KeepControlRecords(), // the last offset may be a marker's
+		kgo.FetchMaxWait(500*time.Millisecond),
+	)...)
+	if err != nil {
+		return nil, fmt.Errorf("kafka client: %w", err)
+	}
+	return client, nil
 }
 
 // goOn has the client go on behind batches that were refused.

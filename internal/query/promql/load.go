@@ -24,24 +24,7 @@ func (s *Service) load(ctx context.Context, hints *storage.SelectHints,
 	if err != nil {
 		return nil, nil, err
 	}
-	r := &reader{service: s, plan: p, hints: hints, bounds: s.bounds(leMatchers(matchers)), items: matchersOf(matchers, topLabel)}
-	var chosen choice
-	if len(matchers) > 0 {
-		chosen = p.choices[matchers[0]]
-	}
-	if chosen.steps != nil {
-		hints = chosen.steps.hints()
-		r.hints, r.steps = hints, newStepper(chosen.steps, &p.budget)
-	}
-	r.from = max(hints.Start, p.now-s.cfg.Retention1h.Milliseconds())
-	r.to = min(hints.End, p.clamp)
-	r.tier = s.kept(r.from, p.now)
-	if chosen.tier != 0 {
-		r.tier, r.smoothed, r.fold = chosen.tier, chosen.smoothed, chosen.fold
-		r.from = max(r.from, hints.Start+chosen.trim)
-	}
-	r.trace = TraceOf(ctx).selector(r, matchers)
-	r.trace.Why = chosen.why
+	r := s.newReader(ctx, p, hints, matchers)
 	if of, ok := r.fold.byService(c, matchers); ok {
 		if done, err := r.services(ctx, of, matchers); err != nil {
 			return nil, nil, err
@@ -70,6 +53,29 @@ func (s *Service) load(ctx context.Context, hints *storage.SelectHints,
 		totals(results)
 	}
 	return results, warnings, nil
+}
+
+// newReader says which time, tier and form of panes a selector reads.
+func (s *Service) newReader(ctx context.Context, p *plan, hints *storage.SelectHints, matchers []*labels.Matcher) *reader {
+	r := &reader{service: s, plan: p, hints: hints, bounds: s.bounds(leMatchers(matchers)), items: matchersOf(matchers, topLabel)}
+	var chosen choice
+	if len(matchers) > 0 {
+		chosen = p.choices[matchers[0]]
+	}
+	if chosen.steps != nil {
+		hints = chosen.steps.hints()
+		r.hints, r.steps = hints, newStepper(chosen.steps, &p.budget)
+	}
+	r.from = max(hints.Start, p.now-s.cfg.Retention1h.Milliseconds())
+	r.to = min(hints.End, p.clamp)
+	r.tier = s.kept(r.from, p.now)
+	if chosen.tier != 0 {
+		r.tier, r.smoothed, r.fold = chosen.tier, chosen.smoothed, chosen.fold
+		r.from = max(r.from, hints.Start+chosen.trim)
+	}
+	r.trace = TraceOf(ctx).selector(r, matchers)
+	r.trace.Why = chosen.why
+	return r
 }
 
 func (c *catalog) describe(matchers []*labels.Matcher) string {
