@@ -16,14 +16,14 @@ import (
 // never end: each that ends is asked anew, with another number in it, so that none is computed for two.
 func TestFiguresFairness(t *testing.T) {
 	figures(t)
-	for _, places := range []string{"16", "4"} {
-		t.Run("query_concurrency="+places, func(t *testing.T) { fairness(t, places) })
+	for _, places := range []string{"0", "16"} {
+		t.Run("tenant_places="+places, func(t *testing.T) { fairness(t, places) })
 	}
 }
 
 func fairness(t *testing.T, places string) {
 	in := install(t, testkit.ApacheKafka(t), []string{"ingest", "stream", "query"},
-		"VIGIE_TENANTS_DEFAULTS_QUERY_CONCURRENCY="+places)
+		"VIGIE_QUERY_TENANT_PLACES="+places)
 	const hour = 360 // windows
 	begin := time.Now().Truncate(10 * time.Second).Add(-hour * 10 * time.Second)
 	in.sendHour(begin, "acme", 400)

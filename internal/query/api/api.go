@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"runtime"
 	"strconv"
 	"strings"
 	"time"
@@ -34,6 +35,10 @@ type Config struct {
 	SQL sqlgate.Config `yaml:"sql"`
 	// Log bounds the log of queries, which tenants read in api.queries.
 	Log querylog.Config `yaml:"log"`
+	// TenantPlaces is how many queries of one tenant this process runs at a time where its query_concurrency allows more. What
+	// runs is not interrupted, so a tenant that holds many times the processors makes every other wait as many times longer,
+	// and none of its own queries faster. Default 0: twice the processors, and 4 at least.
+	TenantPlaces int `yaml:"tenant_places"`
 }
 
 // DefaultConfig is the configuration without any setting.
@@ -53,8 +58,27 @@ func (c *Config) Validate() error {
 	if err := c.Log.Validate(); err != nil {
 		errs = append(errs, fmt.Errorf("log: %w", err))
 	}
+	if c.TenantPlaces < 0 {
+		errs = append(errs, fmt.Errorf("tenant_places %d: want at least 1, or 0 for twice the processors", c.TenantPlaces))
+	}
 	return errors.Join(errs...)
 }
+
+// bounded are limits with no more queries at a time than a tenant has places here.
+func (c *Config) bounded(limits func(tenants.ID) tenants.Limits) func(tenants.ID) tenants.Limits {
+	most := c.TenantPlaces
+	if most == 0 {
+		most = max(leastPlaces, 2*runtime.GOMAXPROCS(0))
+	}
+	return func(t tenants.ID) tenants.Limits {
+		l := limits(t)
+		l.QueryConcurrency = min(l.QueryConcurrency, most)
+		return l
+	}
+}
+
+// leastPlaces lets a few slow queries of a tenant leave room for its dashboard, on however few processors.
+const leastPlaces = 4
 
 // Options are an API's surroundings.
 type Options struct {
@@ -112,6 +136,7 @@ func New(cfg Config, o Options) (*API, error) {
 	if o.Now == nil {
 		o.Now = time.Now
 	}
+	o.Limits = cfg.bounded(o.Limits)
 	places := slots.New(func(t tenants.ID) (int, int) { return o.Limits(t).QueryConcurrency, cfg.PromQL.MaxWaiting })
 	service, err := promql.New(cfg.PromQL, promql.Options{
 		Store: o.Store, Limits: o.Limits, Registerer: o.Registerer, Log: o.Log, Now: o.Now, Slots: places,

@@ -214,8 +214,14 @@ func TestConfig(t *testing.T) {
 	if err := cfg.Validate(); err != nil {
 		t.Errorf("default: %v", err)
 	}
-	cfg.SQL.Database, cfg.PromQL.Lookback = "", 0
-	if err := cfg.Validate(); err == nil || !strings.Contains(err.Error(), "sql: database") || !strings.Contains(err.Error(), "promql: lookback") {
-		t.Errorf("got %v, want both errors by name", err)
+	cfg.SQL.Database, cfg.PromQL.Lookback, cfg.TenantPlaces = "", 0, -1
+	err := cfg.Validate()
+	if err == nil {
+		t.Fatal("got no error")
+	}
+	for _, want := range []string{"sql: database", "promql: lookback", "tenant_places -1"} {
+		if !strings.Contains(err.Error(), want) {
+			t.Errorf("got %v, want %s in it", err, want)
+		}
 	}
 }
