@@ -116,7 +116,7 @@ func (d *database) ask(t testing.TB, statement string) string {
 	}
 	request.Header.Set("X-ClickHouse-User", clickhouse.UserService)
 	request.Header.Set("X-ClickHouse-Key", password)
-	response, err := http.DefaultClient.Do(request)
+	response, err := testkit.HTTPClient.Do(request)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -164,7 +164,8 @@ func TestQuantilesEqualGo(t *testing.T) {
 	}
 }
 
-// Conditions of readers reach the primary key and the partitions through the views' aggregation.
+// Conditions of readers reach the primary key and the partitions through the views' aggregation. The server says of a projection
+// how many parts are left, not by which condition.
 func TestViewsPrune(t *testing.T) {
 	server, client := migrated(t, nil)
 	at := today(t, server)
@@ -178,7 +179,11 @@ func TestViewsPrune(t *testing.T) {
 	}
 	for _, view := range []string{"metrics_10s", "metrics_1m", "services_10s", "services_1m"} {
 		plan := mustTenantSQL(t, client, "acme", fmt.Sprintf("EXPLAIN indexes = 1 SELECT ts, sum(count) FROM api.%s WHERE metric = 'm7' AND ts >= toDateTime(%d, 'UTC') GROUP BY ts FORMAT TSVRaw", view, at))
-		for _, want := range []string{"(metric in ['m7', 'm7'])", "(tenant in ['acme', 'acme'])", "toYYYYMMDD(ts)"} {
+		pruned := "toYYYYMMDD(ts)"
+		if strings.Contains(plan, "ReadFromMergeTree (states)") {
+			pruned = "Parts: 1/1\n"
+		}
+		for _, want := range []string{"(metric in ['m7', 'm7'])", "(tenant in ['acme', 'acme'])", pruned} {
 			if !strings.Contains(plan, want) {
 				t.Errorf("%s: got a plan without %s:\n%s", view, want, plan)
 			}

@@ -83,7 +83,7 @@ func post(t testing.TB, server *testkit.Server, user, password, statement string
 	}
 	request.Header.Set("X-ClickHouse-User", user)
 	request.Header.Set("X-ClickHouse-Key", password)
-	response, err := http.DefaultClient.Do(request)
+	response, err := testkit.HTTPClient.Do(request)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -2,6 +2,7 @@ package testkit
 
 import (
 	"context"
+	"net/http"
 	"os"
 	"path/filepath"
 	"testing"
@@ -12,6 +13,10 @@ import (
 
 // EnvClickHouse is the HTTP address of a ClickHouse server to test against instead of an embedded one.
 const EnvClickHouse = "VIGIE_TEST_CLICKHOUSE"
+
+// HTTPClient asks servers of tests. It lets an idle connection go before the embedded engine does, after 3 s: a POST on one that
+// the server is just closing fails, and is not sent again.
+var HTTPClient = &http.Client{Transport: &http.Transport{IdleConnTimeout: time.Second, MaxIdleConnsPerHost: 64}}
 
 // Server is a ClickHouse server that one test has to itself.
 type Server struct {
