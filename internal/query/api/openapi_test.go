@@ -77,7 +77,7 @@ func TestDocumentIsWhole(t *testing.T) {
 	s, _ := newAPI(t)
 	doc := document(t, s.URL)
 	compiler := jsonschema.NewCompiler()
-	if err := compiler.AddResource("document.json", doc); err != nil {
+	if err := compiler.AddResource("mem:///document.json", doc); err != nil {
 		t.Fatal(err)
 	}
 	seen := 0
@@ -95,7 +95,7 @@ func TestDocumentIsWhole(t *testing.T) {
 				next := pointer + "/" + strings.NewReplacer("~", "~0", "/", "~1", "%", "%25", " ", "%20", ";", "%3B").Replace(key)
 				if key == "schema" {
 					seen++
-					if _, err := compiler.Compile("document.json#" + next); err != nil {
+					if _, err := compiler.Compile("mem:///document.json#" + next); err != nil {
 						t.Errorf("%s: %v", next, err)
 					}
 				}

@@ -27,7 +27,7 @@ func newForms(t *testing.T) forms {
 		t.Fatal(err)
 	}
 	f := forms{jsonschema.NewCompiler()}
-	if err := f.AddResource("document.json", doc); err != nil {
+	if err := f.AddResource("mem:///document.json", doc); err != nil {
 		t.Fatal(err)
 	}
 	return f
@@ -40,7 +40,7 @@ func (f forms) check(t *testing.T, method, path string, a answer) {
 	if a.code == http.StatusOK {
 		status = "200"
 	}
-	schema, err := f.Compile("document.json#/paths/" + strings.ReplaceAll(path, "/", "~1") + "/" + strings.ToLower(method) + "/responses/" + status + "/content/application~1json/schema")
+	schema, err := f.Compile("mem:///document.json#/paths/" + strings.ReplaceAll(path, "/", "~1") + "/" + strings.ToLower(method) + "/responses/" + status + "/content/application~1json/schema")
 	if err != nil {
 		t.Fatalf("%s %s: %v", method, path, err)
 	}
