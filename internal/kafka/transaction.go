@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
 )
@@ -26,7 +27,8 @@ type transaction struct {
 	promise func(*kgo.Record, error) // keep
 
 	mu     sync.Mutex
-	failed error // the first
+	failed error            // the first
+	topics map[string]int32 // of what is acknowledged, with a partition of each
 }
 
 // newTransaction follows the begin of one.
@@ -35,7 +37,7 @@ func newTransaction(ctx context.Context, client *kgo.Client) (*transaction, erro
 	if err != nil {
 		return nil, err
 	}
-	t := &transaction{client: client, id: id, epoch: epoch}
+	t := &transaction{client: client, id: id, epoch: epoch, topics: map[string]int32{}}
 	t.promise = t.keep
 	return t, nil
 }
@@ -46,11 +48,12 @@ func (t *transaction) produce(ctx context.Context, record *kgo.Record) {
 
 // keep is the promise of all records.
 func (t *transaction) keep(record *kgo.Record, err error) {
-	if err == nil {
-		return
-	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	if err == nil {
+		t.topics[record.Topic] = record.Partition
+		return
+	}
 	if t.failed == nil {
 		t.failed = fmt.Errorf("produce %d bytes to %s: %w", len(record.Value), record.Topic, err)
 	}
@@ -72,6 +75,26 @@ func (t *transaction) flush(ctx context.Context) error {
 		return err
 	case id != t.id || epoch != t.epoch:
 		return fmt.Errorf("producer %d of epoch %d became %d of epoch %d: %w", t.id, t.epoch, id, epoch, ErrDivided)
+	}
+	return t.listed(ctx)
+}
+
+// listed waits until the client's list of partitions holds what it has produced to. It sends the first records for a
+// topic before it stores the list (franz-go 1.22.2, storePartitionsUpdate), and tells by the list whether a transaction
+// has records. One that ends in between would be taken for empty and aborted, with no error for who wanted it committed.
+func (t *transaction) listed(ctx context.Context) error {
+	for topic, partition := range t.topics {
+		for {
+			leader, _, err := t.client.PartitionLeader(topic, partition)
+			if leader >= 0 || err != nil { // it is there, with a leader or without
+				break
+			}
+			select {
+			case <-ctx.Done():
+				return ctx.Err()
+			case <-time.After(time.Millisecond):
+			}
+		}
 	}
 	return nil
 }
