@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -25,10 +26,10 @@ type transaction struct {
 	id      int64
 	epoch   int16
 	promise func(*kgo.Record, error) // keep
+	topics  []string                 // produced to
 
 	mu     sync.Mutex
-	failed error            // the first
-	topics map[string]int32 // of what is acknowledged, with a partition of each
+	failed error // the first
 }
 
 // newTransaction follows the begin of one.
@@ -37,23 +38,25 @@ func newTransaction(ctx context.Context, client *kgo.Client) (*transaction, erro
 	if err != nil {
 		return nil, err
 	}
-	t := &transaction{client: client, id: id, epoch: epoch, topics: map[string]int32{}}
+	t := &transaction{client: client, id: id, epoch: epoch}
 	t.promise = t.keep
 	return t, nil
 }
 
 func (t *transaction) produce(ctx context.Context, record *kgo.Record) {
+	if !slices.Contains(t.topics, record.Topic) {
+		t.topics = append(t.topics, record.Topic)
+	}
 	t.client.Produce(ctx, record, t.promise)
 }
 
 // keep is the promise of all records.
 func (t *transaction) keep(record *kgo.Record, err error) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
 	if err == nil {
-		t.topics[record.Topic] = record.Partition
 		return
 	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
 	if t.failed == nil {
 		t.failed = fmt.Errorf("produce %d bytes to %s: %w", len(record.Value), record.Topic, err)
 	}
@@ -83,10 +86,10 @@ func (t *transaction) flush(ctx context.Context) error {
 // topic before it stores the list (franz-go 1.22.2, storePartitionsUpdate), and tells by the list whether a transaction
 // has records. One that ends in between would be taken for empty and aborted, with no error for who wanted it committed.
 func (t *transaction) listed(ctx context.Context) error {
-	for topic, partition := range t.topics {
+	for _, topic := range t.topics {
 		for {
-			leader, _, err := t.client.PartitionLeader(topic, partition)
-			if leader >= 0 || err != nil { // it is there, with a leader or without
+			leader, _, err := t.client.PartitionLeader(topic, 0) // all partitions of a topic are listed at once
+			if leader >= 0 || err != nil {                       // it is there, with a leader or without
 				break
 			}
 			select {
