@@ -184,9 +184,6 @@ func (s *shardRun) look(ctx context.Context) {
 	}
 	complete, err := s.ruler.source.Complete(ctx, list)
 	s.looked, s.complete = true, complete
-	if err != nil {
-		s.complete = nil
-	}
 	for _, t := range s.order {
 		t.complete = complete[t.id]
 		if err == nil || t.running {
