@@ -3,7 +3,6 @@ package query
 import (
 	"encoding/hex"
 	"fmt"
-	"io"
 	"net/http"
 	"strings"
 	"testing"
@@ -78,22 +77,11 @@ func newDatabase(t testing.TB) *database {
 // ask runs a statement and returns its answer as TabSeparated.
 func (d *database) ask(statement string) string {
 	d.t.Helper()
-	request, err := http.NewRequestWithContext(d.t.Context(), http.MethodPost, d.URL(), strings.NewReader(statement))
-	if err != nil {
-		d.t.Fatal(err)
+	status, answer := d.Post(d.t, clickhouse.UserService, "service-password-1", "", statement)
+	if status != http.StatusOK {
+		d.t.Fatalf("%s: %s", statement, answer)
 	}
-	request.Header.Set("X-ClickHouse-User", clickhouse.UserService)
-	request.Header.Set("X-ClickHouse-Key", "service-password-1")
-	response, err := http.DefaultClient.Do(request)
-	if err != nil {
-		d.t.Fatal(err)
-	}
-	defer response.Body.Close()
-	body, err := io.ReadAll(response.Body)
-	if err != nil || response.StatusCode != http.StatusOK {
-		d.t.Fatalf("%s: %v: %s", statement, err, body)
-	}
-	return string(body)
+	return answer
 }
 
 // fill writes the series of a size and their rows into the tier that is read, as the views would leave them there, of the metrics that are

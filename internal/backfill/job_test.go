@@ -110,22 +110,11 @@ func newDatabase(t testing.TB) *database {
 
 func (d *database) ask(t testing.TB, statement string) string {
 	t.Helper()
-	request, err := http.NewRequestWithContext(t.Context(), http.MethodPost, d.server.URL()+"/?wait_end_of_query=1", strings.NewReader(statement))
-	if err != nil {
-		t.Fatal(err)
+	status, answer := d.server.Post(t, clickhouse.UserService, password, "wait_end_of_query=1", statement)
+	if status != http.StatusOK {
+		t.Fatalf("%s: %s", statement, answer)
 	}
-	request.Header.Set("X-ClickHouse-User", clickhouse.UserService)
-	request.Header.Set("X-ClickHouse-Key", password)
-	response, err := testkit.HTTPClient.Do(request)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer response.Body.Close()
-	body, err := io.ReadAll(response.Body)
-	if err != nil || response.StatusCode != http.StatusOK {
-		t.Fatalf("%s: %s %v", statement, body, err)
-	}
-	return string(body)
+	return answer
 }
 
 func (d *database) run(t testing.TB, cfg backfill.Config, change func(backfill.Store) backfill.Store) (backfill.Summary, *output, error) {

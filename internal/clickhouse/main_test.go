@@ -77,22 +77,7 @@ func ask(t testing.TB, server *testkit.Server, statement string) string {
 
 func post(t testing.TB, server *testkit.Server, user, password, statement string) (status int, answer string) {
 	t.Helper()
-	request, err := http.NewRequestWithContext(t.Context(), http.MethodPost, server.URL()+"/?wait_end_of_query=1", strings.NewReader(statement))
-	if err != nil {
-		t.Fatal(err)
-	}
-	request.Header.Set("X-ClickHouse-User", user)
-	request.Header.Set("X-ClickHouse-Key", password)
-	response, err := testkit.HTTPClient.Do(request)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer response.Body.Close()
-	body, err := io.ReadAll(response.Body)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return response.StatusCode, string(body)
+	return server.Post(t, user, password, "wait_end_of_query=1", statement)
 }
 
 // tenantSQL runs a statement as the gateway would.

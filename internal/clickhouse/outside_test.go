@@ -100,23 +100,9 @@ func TestAcceptedStatementsReadTheApiOnly(t *testing.T) {
 // explain is the server's own reading of a statement, with the rights of the service user.
 func (f *front) explain(sql string, params url.Values) string {
 	f.t.Helper()
-	target := f.server.URL() + "/?database=api&" + params.Encode()
-	request, err := http.NewRequestWithContext(f.t.Context(), http.MethodPost, target, strings.NewReader("EXPLAIN QUERY TREE "+sql))
-	if err != nil {
-		f.t.Fatal(err)
-	}
-	request.Header.Set("X-ClickHouse-User", clickhouse.UserService)
-	request.Header.Set("X-ClickHouse-Key", string(access().ServicePassword))
-	response, err := http.DefaultClient.Do(request)
-	if err != nil {
-		f.t.Fatal(err)
-	}
-	defer response.Body.Close()
-	text, err := io.ReadAll(response.Body)
-	if err != nil {
-		f.t.Fatal(err)
-	}
-	return string(text)
+	_, answer := f.server.Post(f.t, clickhouse.UserService, string(access().ServicePassword),
+		"database=api&"+params.Encode(), "EXPLAIN QUERY TREE "+sql)
+	return answer
 }
 
 // TestHeavyTenantHarmsNoOther lets one tenant send 50 queries without end at once, first for the processor, then for

@@ -2,7 +2,6 @@ package simulation_test
 
 import (
 	"fmt"
-	"io"
 	"math/rand/v2"
 	"net/http"
 	"slices"
@@ -50,22 +49,11 @@ func startEngine(t *testing.T) *engine {
 
 func (e *engine) ask(t *testing.T, statement string) string {
 	t.Helper()
-	request, err := http.NewRequestWithContext(t.Context(), http.MethodPost, e.server.URL(), strings.NewReader(statement))
-	if err != nil {
-		t.Fatal(err)
+	status, answer := e.server.Post(t, clickhouse.UserService, string(e.access.ServicePassword), "", statement)
+	if status != http.StatusOK {
+		t.Fatalf("%s: %s", statement, answer)
 	}
-	request.Header.Set("X-ClickHouse-User", clickhouse.UserService)
-	request.Header.Set("X-ClickHouse-Key", string(e.access.ServicePassword))
-	response, err := http.DefaultClient.Do(request)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer response.Body.Close()
-	body, err := io.ReadAll(response.Body)
-	if err != nil || response.StatusCode != http.StatusOK {
-		t.Fatalf("%s: %s %v", statement, body, err)
-	}
-	return strings.TrimSpace(string(body))
+	return strings.TrimSpace(answer)
 }
 
 // contents is every merged row of the engine, as lines.

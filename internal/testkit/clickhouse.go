@@ -2,9 +2,11 @@ package testkit
 
 import (
 	"context"
+	"io"
 	"net/http"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -14,9 +16,9 @@ import (
 // EnvClickHouse is the HTTP address of a ClickHouse server to test against instead of an embedded one.
 const EnvClickHouse = "VIGIE_TEST_CLICKHOUSE"
 
-// HTTPClient asks servers of tests. It lets an idle connection go before the embedded engine does, after 3 s: a POST on one that
-// the server is just closing fails, and is not sent again.
-var HTTPClient = &http.Client{Transport: &http.Transport{IdleConnTimeout: time.Second, MaxIdleConnsPerHost: 64}}
+// httpClient lets an idle connection go before the embedded engine does, after 3 s: a POST on one that the server is just
+// closing fails, and is not sent again.
+var httpClient = &http.Client{Transport: &http.Transport{IdleConnTimeout: time.Second, MaxIdleConnsPerHost: 64}}
 
 // Server is a ClickHouse server that one test has to itself.
 type Server struct {
@@ -62,6 +64,28 @@ func startClickHouse(t testing.TB, lib string, usersXML []byte) *devstack.ClickH
 
 // URL is the server's HTTP address as a URL, without a trailing slash.
 func (s *Server) URL() string { return "http://" + s.HTTPAddr }
+
+// Post sends a statement as a user, with the parameters of a URL's query, and returns what is answered, errors of the
+// server included.
+func (s *Server) Post(t testing.TB, user, password, params, statement string) (status int, answer string) {
+	t.Helper()
+	request, err := http.NewRequestWithContext(t.Context(), http.MethodPost, s.URL()+"/?"+params, strings.NewReader(statement))
+	if err != nil {
+		t.Fatal(err)
+	}
+	request.Header.Set("X-ClickHouse-User", user)
+	request.Header.Set("X-ClickHouse-Key", password)
+	response, err := httpClient.Do(request)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer response.Body.Close()
+	body, err := io.ReadAll(response.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return response.StatusCode, string(body)
+}
 
 // Pid is the process id of the server; it changes with every restart.
 func (s *Server) Pid() int {
