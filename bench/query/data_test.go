@@ -14,8 +14,8 @@ import (
 	"github.com/vigie-io/vigie/pkg/sketches"
 )
 
-// size is the data of one tenant, so many series of each metric over a span that ends now, and the panels over it: Grafana's step for 500 points
-// and a range of windows that are read.
+// size is the data of one tenant, so many series of each metric over a span that ends now, and the panels over it:
+// Grafana's step for 500 points and a range of windows that are read.
 type size struct {
 	series          int
 	name            string // of the span
@@ -65,7 +65,8 @@ func newDatabase(t testing.TB) *database {
 		t.Fatal(err)
 	}
 	d := &database{Server: server, t: t, client: client, end: time.Now().Truncate(time.Hour).Unix()}
-	// Rows are written into the tier that is read: to bring them there from the finest would take as long as it takes the product.
+	// Rows are written into the tier that is read: to bring them there from the finest would take as long as it takes
+	// the product.
 	for _, tier := range []string{"1m", "1h"} {
 		d.ask("DROP VIEW vigie.rollups_" + tier + "_mv")
 		d.ask("DROP VIEW vigie.services_" + tier + "_mv")
@@ -84,8 +85,8 @@ func (d *database) ask(statement string) string {
 	return answer
 }
 
-// fill writes the series of a size and their rows into the tier that is read, as the views would leave them there, of the metrics that are
-// asked for. ClickHouse makes them itself.
+// fill writes the series of a size and their rows into the tier that is read, as the views would leave them there, of
+// the metrics that are asked for. ClickHouse makes them itself.
 func (d *database) fill(s size, asked func(metric string) bool) {
 	d.t.Helper()
 	if asked("requests_total") {
@@ -131,8 +132,8 @@ WHERE tenant = '{tenant}' AND metric = '{metric}' GROUP BY service, ts`,
 	}
 }
 
-// sketchOf is SQL for one of eight states of two hundred values, ten times twenty, by an expression: which of equal values a quantile is
-// does not matter.
+// sketchOf is SQL for one of eight states of two hundred values, ten times twenty, by an expression: which of equal
+// values a quantile is does not matter.
 func sketchOf(expression string) string {
 	var states []string
 	for i := range 8 {

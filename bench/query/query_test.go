@@ -224,7 +224,8 @@ var dashboard = []string{
 	"avg by (region) (queue_depth)",
 }
 
-// dashboard asks for twelve panels over connections of their own and notes when the first and the last begins to answer.
+// dashboard asks for twelve panels over connections of their own and notes when the first and the last begins to
+// answer.
 func (b *bench) dashboard(s size) {
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		b.handler.ServeHTTP(w, r.WithContext(tenants.NewContext(r.Context(), b.tenant)))

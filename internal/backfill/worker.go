@@ -81,8 +81,8 @@ func (w *worker) chunk(ctx context.Context, c *chunk) error {
 
 // open begins a chunk in the ledger, or decides about one that was begun before. skip says to leave its blocks out.
 //
-// A crash between an insert and the chunk's last entry leaves it begun. Its blocks are then inserted again, and dropped by
-// their tokens: which is only sure while the tables remember them.
+// A crash between an insert and the chunk's last entry leaves it begun. Its blocks are then inserted again, and dropped
+// by their tokens: which is only sure while the tables remember them.
 func (w *worker) open(ctx context.Context, chunk int64, holds string) (e Entry, skip bool, err error) {
 	var mark uint64
 	if err := w.retry(ctx, func() (err error) { mark, err = w.store.Mark(ctx); return err }); err != nil {

@@ -164,8 +164,8 @@ func TestQuantilesEqualGo(t *testing.T) {
 	}
 }
 
-// Conditions of readers reach the primary key and the partitions through the views' aggregation. The server says of a projection
-// how many parts are left, not by which condition.
+// Conditions of readers reach the primary key and the partitions through the views' aggregation. The server says of a
+// projection how many parts are left, not by which condition.
 func TestViewsPrune(t *testing.T) {
 	server, client := migrated(t, nil)
 	at := today(t, server)

@@ -69,7 +69,8 @@ func NewClient(cfg Config) (*Client, error) {
 				TLSClientConfig:     tlsConfig,
 				TLSHandshakeTimeout: cfg.DialTimeout,
 				MaxIdleConnsPerHost: 64,
-				// Below the server's keep_alive_timeout (10 s; 3 s of the embedded engine), so that it is not the one to close.
+				// Below the server's keep_alive_timeout (10 s; 3 s of the embedded engine), so that it is not the one
+				// to close.
 				IdleConnTimeout: 2 * time.Second,
 				// Bodies are passed on as they come; compressed ones are decoded where it is asked for.
 				DisableCompression: true,

@@ -16,9 +16,9 @@ import (
 	"github.com/vigie-io/vigie/pkg/sketches"
 )
 
-// Decoder reads the blocks that Encoder writes, and takes nothing else: an error says that the bytes are not exactly one
-// such block. It is for programs that look at result records themselves; ClickHouse takes them as they are. The zero
-// value is ready.
+// Decoder reads the blocks that Encoder writes, and takes nothing else: an error says that the bytes are not exactly
+// one such block. It is for programs that look at result records themselves; ClickHouse takes them as they are. The
+// zero value is ready.
 type Decoder struct{}
 
 // DecodeRollups reads a block of pipeline.TableRollups. The rows do not refer to block.
@@ -55,8 +55,8 @@ func (Decoder) DecodeRollups(block []byte) (*pipeline.Rollups, error) {
 	return rows, nil
 }
 
-// DecodeAmounts reads of a block of pipeline.TableRollups which rows it has, and their counts and sums. The other columns, most of the
-// block, come behind these and are not read. The rows do not refer to block.
+// DecodeAmounts reads of a block of pipeline.TableRollups which rows it has, and their counts and sums. The other
+// columns, most of the block, come behind these and are not read. The rows do not refer to block.
 func (Decoder) DecodeAmounts(block []byte) (*pipeline.Rollups, error) {
 	var (
 		grain                   proto.ColUInt8
@@ -244,8 +244,8 @@ func idsOf(column proto.ColUInt128) []series.ID {
 	return ids
 }
 
-// buffers are kept for readOne. proto.NewReader takes a buffer of its own size as it is, and makes one otherwise: 128 KiB
-// for a block of a few rows.
+// buffers are kept for readOne. proto.NewReader takes a buffer of its own size as it is, and makes one otherwise: 128
+// KiB for a block of a few rows.
 var buffers = sync.Pool{New: func() any { return bufio.NewReaderSize(nil, 128<<10) }}
 
 // readOne reads the one block that data is.

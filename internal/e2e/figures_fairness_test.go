@@ -12,8 +12,8 @@ import (
 	"github.com/vigie-io/vigie/internal/testkit"
 )
 
-// TestFiguresFairness measures what a tenant with small queries waits, alone and beside 50 heavy queries of another that
-// never end: each that ends is asked anew, with another number in it, so that none is computed for two.
+// TestFiguresFairness measures what a tenant with small queries waits, alone and beside 50 heavy queries of another
+// that never end: each that ends is asked anew, with another number in it, so that none is computed for two.
 func TestFiguresFairness(t *testing.T) {
 	figures(t)
 	for _, places := range []string{"0", "16"} {

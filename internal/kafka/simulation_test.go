@@ -58,7 +58,8 @@ func TestAccidentsSimulated(t *testing.T) {
 	}
 }
 
-// A partition whose state took longer to read than that of others is not held up by a fetch that waits for records of these.
+// A partition whose state took longer to read than that of others is not held up by a fetch that waits for records of
+// these.
 func TestReleasedLaterSimulated(t *testing.T) {
 	simulate(t, func(t *testing.T, cfg kafka.Config) {
 		produce(t, cfg, cfg.Topics.Metrics.Name, 1, "a1")
@@ -78,8 +79,8 @@ func TestReleasedLaterSimulated(t *testing.T) {
 	})
 }
 
-// A source topic grows under a running worker: the tasks of the new partitions stop and say what to do, others go on, and
-// nothing is lost once the state topic has grown too.
+// A source topic grows under a running worker: the tasks of the new partitions stop and say what to do, others go on,
+// and nothing is lost once the state topic has grown too.
 func TestGrowingSourceSimulated(t *testing.T) {
 	simulate(t, func(t *testing.T, cfg kafka.Config) {
 		send(t, cfg, 0, 10)

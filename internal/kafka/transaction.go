@@ -84,7 +84,8 @@ func (t *transaction) flush(ctx context.Context) error {
 
 // listed waits until the client's list of partitions holds what it has produced to. It sends the first records for a
 // topic before it stores the list (franz-go 1.22.2, storePartitionsUpdate), and tells by the list whether a transaction
-// has records. One that ends in between would be taken for empty and aborted, with no error for who wanted it committed.
+// has records. One that ends in between would be taken for empty and aborted, with no error for who wanted it
+// committed.
 func (t *transaction) listed(ctx context.Context) error {
 	for _, topic := range t.topics {
 		for {

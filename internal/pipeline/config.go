@@ -45,7 +45,8 @@ type Config struct {
 	// DLQMessageBytes is the largest dead letter. Default 2MiB: a source record of 1 MiB with its headers always
 	// fits. A larger one is replaced by a letter that names the source position and holds no bytes of it.
 	DLQMessageBytes units.Bytes `yaml:"dlq_message_bytes"`
-	// DLQExcerpt is how much of a refused event its tenant finds in api.dead_letters. Default 512B, at most 64KiB. 0B: nothing of it.
+	// DLQExcerpt is how much of a refused event its tenant finds in api.dead_letters. Default 512B, at most 64KiB. 0B:
+	// nothing of it.
 	DLQExcerpt units.Bytes `yaml:"dlq_excerpt"`
 	// SeriesIdle is how long a series may be silent before a task forgets it. Default 10m. A forgotten series
 	// no longer counts as active; when it comes back it is announced anew.
@@ -59,9 +60,9 @@ type Config struct {
 	// ProgressEvery is how often a worker says how far it is, also when idle. Default 1s. PromQL evaluates up to
 	// what was said last.
 	ProgressEvery time.Duration `yaml:"progress_every"`
-	// ProgressHold is how long a worker that is given a partition waits at most, before it says how far it is, until what
-	// others wrote of that partition is stored. Default 10m, after which PromQL no longer waits for the partition either.
-	// What is published without is counted (vigie_pipeline_progress_unsettled_total).
+	// ProgressHold is how long a worker that is given a partition waits at most, before it says how far it is, until
+	// what others wrote of that partition is stored. Default 10m, after which PromQL no longer waits for the partition
+	// either. What is published without is counted (vigie_pipeline_progress_unsettled_total).
 	ProgressHold time.Duration `yaml:"progress_hold"`
 	// Rollups declares metrics that are derived from events, beside the default ones (docs/rollups.md). Default none.
 	Rollups []rollup.Declared `yaml:"rollups"`
@@ -79,18 +80,19 @@ type EpochConfig struct {
 	// Max is the length that load can stretch an epoch to. Default 5s. It bounds what a crash makes a worker do
 	// again, and how stale results get under load.
 	Max time.Duration `yaml:"max"`
-	// Backlog is the length that an epoch can have, if it is more than Max, while a worker works off a backlog: all records of the epoch were in
-	// the log before it began, and more follow, so that results are late anyway; or while ClickHouse is behind, so that results wait
-	// for twice as long before they are stored, and no alerts are declared. Fewer rows of a series and pane are written then.
-	// Default 20s. 0s: neither makes an epoch longer than Max.
+	// Backlog is the length that an epoch can have, if it is more than Max, while a worker works off a backlog: all
+	// records of the epoch were in the log before it began, and more follow, so that results are late anyway; or while
+	// ClickHouse is behind, so that results wait for twice as long before they are stored, and no alerts are declared.
+	// Fewer rows of a series and pane are written then. Default 20s. 0s: neither makes an epoch longer than Max.
 	Backlog time.Duration `yaml:"backlog"`
 	// RowsPerSecond is the number of result rows a second a worker aims to stay below by stretching its epochs:
 	// every active series costs a row an epoch. Default 20000, about a tenth of a ClickHouse core.
 	RowsPerSecond int `yaml:"rows_per_second"`
-	// MaxBytes ends an epoch early for which a worker takes about this much memory, beside what it takes for its series anyway: panes of
-	// a series beyond the newest, long lists and sketches of values, and results as they are sent. Default 256MiB: a million rows
-	// of ten events. With less, a worker that works off a backlog of more series writes several rows of a series and pane where one
-	// would do. It is looked at after each fetch, so an epoch can pass it by what one fetch brings.
+	// MaxBytes ends an epoch early for which a worker takes about this much memory, beside what it takes for its series
+	// anyway: panes of a series beyond the newest, long lists and sketches of values, and results as they are sent.
+	// Default 256MiB: a million rows of ten events. With less, a worker that works off a backlog of more series writes
+	// several rows of a series and pane where one would do. It is looked at after each fetch, so an epoch can pass it
+	// by what one fetch brings.
 	MaxBytes units.Bytes `yaml:"max_bytes"`
 }
 

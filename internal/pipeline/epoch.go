@@ -23,8 +23,8 @@ func newPace(cfg EpochConfig) pace { return pace{cfg: cfg, length: cfg.Min / 16}
 // ended takes the cost of an epoch: the time to drain, encode and commit it, and its rows. The next is long enough for
 // this cost, given the share of the epoch that was not spent waiting for records (from a half on the worker counts as
 // busy), and for the same rows to stay within the rate. Length grows at once with rows, doubles at most with cost, and
-// shrinks by half at most, so that one slow or empty epoch among others does not make it swing: a commit that waited for
-// brokers to come back says nothing about the next.
+// shrinks by half at most, so that one slow or empty epoch among others does not make it swing: a commit that waited
+// for brokers to come back says nothing about the next.
 func (p *pace) ended(cost time.Duration, busy float64, rows int) {
 	times := idleShare + (busyShare-idleShare)*min(2*busy, 1)
 	want := max(min(time.Duration(times*float64(cost)), 2*p.length), time.Duration(rows)*time.Second/time.Duration(p.cfg.RowsPerSecond))
@@ -32,13 +32,14 @@ func (p *pace) ended(cost time.Duration, busy float64, rows int) {
 	p.late = min(max(2*p.late, p.cfg.Max), p.cfg.Backlog)
 }
 
-// pressed is what an epoch may last whose results have to wait before they are stored: half of that, so that who waits for them waits
-// half as long again at most, and ClickHouse gets fewer rows for as long as it is behind.
+// pressed is what an epoch may last whose results have to wait before they are stored: half of that, so that who waits
+// for them waits half as long again at most, and ClickHouse gets fewer rows for as long as it is behind.
 func (p *pace) pressed(waiting time.Duration) time.Duration {
 	return max(p.length, min(waiting/2, p.late))
 }
 
-// aborted takes an epoch that is to be done again. However often that happens, epochs become short enough to come through.
+// aborted takes an epoch that is to be done again. However often that happens, epochs become short enough to come
+// through.
 func (p *pace) aborted() { p.late /= 2 }
 
 // ending is why an epoch ends; none is empty.

@@ -167,9 +167,9 @@ func (r *run) poll(ctx context.Context) error {
 	return nil
 }
 
-// behind says whether results of the epoch are late anyway: all its records were in the log before it began, and more follow in
-// each of their partitions, or have done so for half of its time. Who waits for results of such an epoch has waited, or waited for its
-// record to be read, for half as long as it lasts at least.
+// behind says whether results of the epoch are late anyway: all its records were in the log before it began, and more
+// follow in each of their partitions, or have done so for half of its time. Who waits for results of such an epoch has
+// waited, or waited for its record to be read, for half as long as it lasts at least.
 func (r *run) behind(now time.Time) bool {
 	for _, t := range r.order {
 		switch {
@@ -183,10 +183,10 @@ func (r *run) behind(now time.Time) bool {
 	return r.caughtUp.IsZero() || now.Sub(r.began) < 2*r.caughtUp.Sub(r.began)
 }
 
-// assign makes tasks for new partitions, which have to restore their state first, and drops those of partitions that were taken away.
-// Only a task that the epoch has records of stays until that ends: Commit commits the offsets of everything polled, and results
-// must be beside them. Any other must not be drained once more: what it says without records, such as up to where its partition has been read,
-// would come behind what the new owner has written meanwhile.
+// assign makes tasks for new partitions, which have to restore their state first, and drops those of partitions that
+// were taken away. Only a task that the epoch has records of stays until that ends: Commit commits the offsets of
+// everything polled, and results must be beside them. Any other must not be drained once more: what it says without
+// records, such as up to where its partition has been read, would come behind what the new owner has written meanwhile.
 func (r *run) assign(ctx context.Context, fetch *Fetch) {
 	owned := make(map[Partition]bool, len(fetch.Assigned))
 	var fresh []Reach
@@ -256,8 +256,8 @@ func (r *run) sort() {
 	r.tallies = make([]Tally, len(r.order))
 }
 
-// deadline is when the epoch ends: its length after the first records, which is another while results are late or have to wait, or when
-// it is time to publish progress.
+// deadline is when the epoch ends: its length after the first records, which is another while results are late or have
+// to wait, or when it is time to publish progress.
 func (r *run) deadline() time.Time {
 	progress := r.published.Add(r.cfg.ProgressEvery)
 	if r.began.IsZero() {
@@ -430,7 +430,8 @@ func (r *run) encode() error {
 	})
 }
 
-// encodeRollups encodes a block of the epoch. It is called while tasks drain, too; messages are made of it when they have.
+// encodeRollups encodes a block of the epoch. It is called while tasks drain, too; messages are made of it when they
+// have.
 func (r *run) encodeRollups(b *Rollups) {
 	rows := len(b.Grain)
 	value, err := r.block(TableRollups, rows, func(dst []byte) ([]byte, error) { return r.w.cfg.Encoder.EncodeRollups(dst, b) })

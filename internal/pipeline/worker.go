@@ -22,8 +22,8 @@ type WorkerConfig struct {
 	Metrics *Metrics     // nil counts nothing anyone sees
 	Log     *slog.Logger // nil logs nothing
 
-	// Waiting is for how long results wait for ClickHouse, as far as this process knows: its epochs may last half as long. Nil: they
-	// do not wait. Safe for concurrent use.
+	// Waiting is for how long results wait for ClickHouse, as far as this process knows: its epochs may last half as
+	// long. Nil: they do not wait. Safe for concurrent use.
 	Waiting func() time.Duration
 
 	Limits func() *tenants.Config // that of TaskConfig

@@ -213,8 +213,8 @@ func inBubble(t *testing.T, s *timedSession, change func(*pipeline.WorkerConfig)
 	})
 }
 
-// After an error of Poll nothing is committed, not at the end of the process either: records may have been polled that no
-// task saw, and the commit would be beyond them.
+// After an error of Poll nothing is committed, not at the end of the process either: records may have been polled that
+// no task saw, and the commit would be beyond them.
 func TestNoCommitAfterAPollThatFailed(t *testing.T) {
 	s := &timedSession{assigned: []pipeline.Reach{reach(at, 0)}}
 	commits := 0
@@ -239,7 +239,8 @@ func TestEpochRhythm(t *testing.T) {
 		if len(s.commits) != 2 || tables(s.commits[1].messages) != pipeline.TableProgress || s.commits[1].at != 2*time.Second {
 			t.Fatalf("got %v, want progress after 1s and 2s", s.commits)
 		}
-		// The first records begin a short epoch, those after them one that ends 250 ms later, and progress is published when its time has come.
+		// The first records begin a short epoch, those after them one that ends 250 ms later, and progress is published
+		// when its time has come.
 		s.polls <- fetchOf(at, record("acme", event(time.Now(), "m", ""), "{"))
 		time.Sleep(100 * time.Millisecond)
 		s.polls <- fetchOf(at, record("acme", event(time.Now(), "m", "")))
@@ -270,8 +271,9 @@ func TestEpochRhythm(t *testing.T) {
 	})
 }
 
-// Epochs of a backlog last up to epoch.backlog; one that has come beyond the end of what was there when it began, in any partition, is
-// over at once; at the end, it lasts as long again. Over at once is one whose partition is taken away, or whose backlog does not come.
+// Epochs of a backlog last up to epoch.backlog; one that has come beyond the end of what was there when it began, in
+// any partition, is over at once; at the end, it lasts as long again. Over at once is one whose partition is taken
+// away, or whose backlog does not come.
 func TestEpochsOfABacklog(t *testing.T) {
 	other := pipeline.Partition{Topic: at.Topic, Partition: at.Partition + 1}
 	reaches := func(next, lag int64, fresh int64) []pipeline.Reach {
@@ -283,7 +285,8 @@ func TestEpochsOfABacklog(t *testing.T) {
 	reg := prometheus.NewRegistry()
 	inBubble(t, s, func(c *pipeline.WorkerConfig) { c.Metrics = pipeline.NewMetrics(reg) }, func(t *testing.T, _ *pipeline.Worker, _ context.CancelFunc) {
 		next, told := int64(0), 0
-		// step lets records come at offset next, of which there are lag more, and returns after 50 ms how long ago the commits since then were.
+		// step lets records come at offset next, of which there are lag more, and returns after 50 ms how long ago the
+		// commits since then were.
 		step := func(p pipeline.Partition, lag, fresh int64) (since []time.Duration) {
 			next++
 			f := fetchOf(p, record("acme", event(time.Now(), "m", "")))
@@ -359,8 +362,8 @@ func TestEpochsOfABacklog(t *testing.T) {
 	})
 }
 
-// While results wait to be stored, epochs of live records last half as long, up to what those of a backlog may. They end when results
-// no longer wait. Where alerts are declared, which do not wait for ClickHouse, they stay as they are.
+// While results wait to be stored, epochs of live records last half as long, up to what those of a backlog may. They
+// end when results no longer wait. Where alerts are declared, which do not wait for ClickHouse, they stay as they are.
 func TestEpochsWhileResultsWait(t *testing.T) {
 	type next func(why string, want time.Duration)
 	f := func(why string, alerts []alerting.Alert, steps func(next, *atomic.Int64), want string) {
@@ -465,8 +468,8 @@ func TestRevokedPartition(t *testing.T) {
 	})
 }
 
-// A task whose partition is gone when its epoch has been aborted says nothing any more, not even how far it had come: the new owner's word on that
-// may stand in the log already.
+// A task whose partition is gone when its epoch has been aborted says nothing any more, not even how far it had come:
+// the new owner's word on that may stand in the log already.
 func TestTakenAwayWhenAborted(t *testing.T) {
 	other := pipeline.Partition{Topic: at.Topic, Partition: 5}
 	s := &timedSession{assigned: []pipeline.Reach{reach(at, 0), reach(other, 0)}}

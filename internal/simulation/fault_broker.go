@@ -155,8 +155,9 @@ func (w *World) trim() error {
 // restWithin is how long moveCoordinators waits for the groups.
 const restWithin = 10 * time.Second
 
-// moveCoordinators gives groups and transactional ids other coordinators, and waits until no group is giving partitions out: kfake may
-// never answer a join that waits while its coordinator moves. Where a group does not come to rest nothing moves.
+// moveCoordinators gives groups and transactional ids other coordinators, and waits until no group is giving partitions
+// out: kfake may never answer a join that waits while its coordinator moves. Where a group does not come to rest
+// nothing moves.
 func (w *World) moveCoordinators() {
 	groups := []string{w.cfg.Group, w.cfg.Group + "-sink"}
 	for waited := time.Duration(0); !w.rest(groups); waited += 100 * time.Millisecond {
@@ -203,8 +204,9 @@ func (w *World) rest(groups []string) bool {
 // unread is how many records cutUnread deletes.
 const unread = 5
 
-// cutUnread deletes records of a partition of metrics that nobody has read, as retention does when workers are away for too long. Which they
-// are has to be known: all that was published before is processed, and no worker runs. They count for nothing.
+// cutUnread deletes records of a partition of metrics that nobody has read, as retention does when workers are away for
+// too long. Which they are has to be known: all that was published before is processed, and no worker runs. They count
+// for nothing.
 func (w *World) cutUnread(partition int32) error {
 	launch, err := w.pause()
 	if err != nil {

@@ -10,8 +10,8 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
-// Hits count the faults that met something, by kind: one that is arranged and meets no request or insert proves nothing.
-// The zero value is ready, nil counts nothing. Safe for concurrent use.
+// Hits count the faults that met something, by kind: one that is arranged and meets no request or insert proves
+// nothing. The zero value is ready, nil counts nothing. Safe for concurrent use.
 type Hits struct {
 	mu sync.Mutex
 	of map[string]int

@@ -12,8 +12,8 @@ import (
 	"github.com/vigie-io/vigie/pkg/events"
 )
 
-// Tenants that reach a limit where the shape has one. Theirs are the same as long as the World lives: which records a worker takes while
-// limits change is its own affair.
+// Tenants that reach a limit where the shape has one. Theirs are the same as long as the World lives: which records a
+// worker takes while limits change is its own affair.
 const (
 	flood = "flood" // of Shape.Rate
 	crowd = "crowd" // of Shape.Series
@@ -42,8 +42,8 @@ func (w *World) unbound(tenant string) error {
 	return nil
 }
 
-// recountRate is the plain loop over the records of a tenant that is held to a rate: of each partition and each window of their
-// timestamps those are taken that fit, and the first in any case.
+// recountRate is the plain loop over the records of a tenant that is held to a rate: of each partition and each window
+// of their timestamps those are taken that fit, and the first in any case.
 type recountRate struct {
 	most  int // events of a window
 	taken map[rateSlot]int
@@ -118,9 +118,9 @@ func cut(from Contents, tenant string) Contents {
 	return out
 }
 
-// crowded compares what is stored of a tenant that may not have as many series as it sends. Which of them a task takes depends on when it
-// was made, as it remembers none of another's. But each event is stored once or told to be lost, none is in a row that it was not sent to, and
-// the wider tiers hold what the finest does.
+// crowded compares what is stored of a tenant that may not have as many series as it sends. Which of them a task takes
+// depends on when it was made, as it remembers none of another's. But each event is stored once or told to be lost,
+// none is in a row that it was not sent to, and the wider tiers hold what the finest does.
 func crowded(stored, sent Contents, lost uint64) string {
 	tiered := Contents{}
 	for key, cell := range stored {

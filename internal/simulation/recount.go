@@ -15,7 +15,8 @@ type Recount struct {
 	rate    recountRate
 }
 
-// NewRecount returns one that has counted nothing. It counts so many windowed rollups as the shape has of the first set that is declared.
+// NewRecount returns one that has counted nothing. It counts so many windowed rollups as the shape has of the first set
+// that is declared.
 func NewRecount(shape Shape) *Recount {
 	return &Recount{
 		Contents: Contents{}, windows: recountWindows{shape.Windows, 1, Contents{}, map[sessionsOf][]*events.Metric{}},

@@ -22,9 +22,9 @@ var _ sink.Inserter = (*Server)(nil)
 // dedupWindow is how many parts a table remembers (migrations, {{dedup}}).
 const dedupWindow = 100_000
 
-// Server does with a block what ClickHouse does: it goes through the views into every table behind the ingest table; each
-// table makes one part of each of its partitions, and drops a part whose token it has seen for that partition, whatever
-// is in it. An insert that fails in the middle leaves the parts that were written.
+// Server does with a block what ClickHouse does: it goes through the views into every table behind the ingest table;
+// each table makes one part of each of its partitions, and drops a part whose token it has seen for that partition,
+// whatever is in it. An insert that fails in the middle leaves the parts that were written.
 type Server struct {
 	under sync.WaitGroup // inserts under way
 

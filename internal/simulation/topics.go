@@ -74,7 +74,8 @@ func (w *World) publishMetrics(partition int32, metrics []events.Metric, n int) 
 	return nil
 }
 
-// claim notes an event that has been acknowledged, for progress to be held against. Those that a limit may drop are left out.
+// claim notes an event that has been acknowledged, for progress to be held against. Those that a limit may drop are
+// left out.
 func (w *World) claim(topic string, partition int32, m *events.Metric) {
 	if w.limits.Load().Overrides[tenants.ID(m.Tenant)].ActiveSeries > 0 {
 		return

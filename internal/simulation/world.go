@@ -31,7 +31,8 @@ type Shape struct {
 	Windows    int   // windowed rollups declared
 	// Transactions is the version of transactions: 1 is that of brokers before 4.0, 2 the present one.
 	Transactions int
-	// Protocol is the version of the workers' group: in 1 the members share partitions out, in 2 the brokers do (KIP-848).
+	// Protocol is the version of the workers' group: in 1 the members share partitions out, in 2 the brokers do
+	// (KIP-848).
 	Protocol int
 	Rate     int // events that the tenant flood may send to a partition in a second; 0: any number
 	Series   int // active series that the tenant crowd may have in a task; 0: the usual limit

@@ -132,7 +132,8 @@ func (l *lane) run(ctx context.Context) {
 	}
 }
 
-// begin waits until the lane may insert, and tells of the doubt about what others inserted before. It returns false when ctx ended.
+// begin waits until the lane may insert, and tells of the doubt about what others inserted before. It returns false
+// when ctx ended.
 func (l *lane) begin(ctx context.Context) bool {
 	virgin := false
 	if resume := l.sink.resume; resume != nil {

@@ -40,8 +40,8 @@ func (s *Sink) Topology() []LaneTopology {
 	return nil
 }
 
-// Waiting is for how long the oldest record of all lanes had been here when they were last polled, stored by nobody. It is how far
-// ClickHouse is behind. Safe for concurrent use.
+// Waiting is for how long the oldest record of all lanes had been here when they were last polled, stored by nobody. It
+// is how far ClickHouse is behind. Safe for concurrent use.
 func (s *Sink) Waiting() time.Duration {
 	most := 0.0
 	for _, lane := range s.Topology() {

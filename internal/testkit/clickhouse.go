@@ -16,8 +16,8 @@ import (
 // EnvClickHouse is the HTTP address of a ClickHouse server to test against instead of an embedded one.
 const EnvClickHouse = "VIGIE_TEST_CLICKHOUSE"
 
-// httpClient lets an idle connection go before the embedded engine does, after 3 s: a POST on one that the server is just
-// closing fails, and is not sent again.
+// httpClient lets an idle connection go before the embedded engine does, after 3 s: a POST on one that the server is
+// just closing fails, and is not sent again.
 var httpClient = &http.Client{Transport: &http.Transport{IdleConnTimeout: time.Second, MaxIdleConnsPerHost: 64}}
 
 // Server is a ClickHouse server that one test has to itself.

@@ -55,9 +55,9 @@ func (s *Sketch) DecodeDD(src []byte) (n int, err error) {
 	return len(src) - len(d.rest), nil
 }
 
-// WalkDD reads the state at the beginning of src without making a sketch of it: it calls positive and negative for every bucket with a
-// count, indexes ascending, and returns the count of zeros and the length of the state. Errors are those of DecodeDD; buckets may have
-// been given before one is found.
+// WalkDD reads the state at the beginning of src without making a sketch of it: it calls positive and negative for
+// every bucket with a count, indexes ascending, and returns the count of zeros and the length of the state. Errors are
+// those of DecodeDD; buckets may have been given before one is found.
 func WalkDD(src []byte, positive, negative func(i int32, n float64)) (zero float64, n int, err error) {
 	d := decoder{rest: src, is: ErrState}
 	if zero = d.state(positive, negative); d.err != nil {
@@ -66,7 +66,8 @@ func WalkDD(src []byte, positive, negative func(i int32, n float64)) (zero float
 	return zero, len(src) - len(d.rest), nil
 }
 
-// MeasureDD returns the length of the state at the beginning of src, and the errors of DecodeDD, without making a sketch of it.
+// MeasureDD returns the length of the state at the beginning of src, and the errors of DecodeDD, without making a
+// sketch of it.
 func MeasureDD(src []byte) (n int, err error) {
 	d := decoder{rest: src, is: ErrState}
 	pass := func(int32, float64) {}
@@ -119,8 +120,8 @@ func appendStore(dst []byte, st *store) []byte {
 	return dst
 }
 
-// contiguous says how to write a store that uses so many of so many buckets: a sparse bucket costs its count and mostly one byte
-// more; a contiguous one its count, empty or not.
+// contiguous says how to write a store that uses so many of so many buckets: a sparse bucket costs its count and mostly
+// one byte more; a contiguous one its count, empty or not.
 func contiguous(used, width int) bool { return 9*used >= 8*width }
 
 func appendFloat(dst []byte, v float64) []byte {

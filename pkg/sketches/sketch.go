@@ -5,8 +5,8 @@
 // ClickHouse's quantilesDD (AppendDD, DecodeDD), Prometheus (Prometheus) and OpenTelemetry (OTel). All three
 // hold the same buckets and counts; nothing is lost from one to another. docs/format/sketch.md has the bytes.
 //
-// Distinct counts different items, as ClickHouse's uniqCombined64 does (docs/format/distinct.md). TopK finds the items that
-// come most often (docs/format/topk.md).
+// Distinct counts different items, as ClickHouse's uniqCombined64 does (docs/format/distinct.md). TopK finds the items
+// that come most often (docs/format/topk.md).
 //
 // A Sketch keeps no sum, minimum or maximum: those are exact numbers and travel beside it. The package imports
 // none of the three systems and reads no clock.
@@ -74,8 +74,9 @@ func (s *Sketch) Add(v float64) {
 	s.AddN(v, 1)
 }
 
-// Touch reads what Add reads first, and TouchCount(v) the count that Add(v) will raise, where there is one. Neither result has a meaning. Who has values
-// for many sketches calls one for all of them, then the other, and then Add, so that the processor waits for memory once and not for each.
+// Touch reads what Add reads first, and TouchCount(v) the count that Add(v) will raise, where there is one. Neither
+// result has a meaning. Who has values for many sketches calls one for all of them, then the other, and then Add, so
+// that the processor waits for memory once and not for each.
 func (s *Sketch) Touch() uint64 { return uint64(s.positive.width) }
 
 // TouchCount is described with Touch.
@@ -182,8 +183,8 @@ func (s *Sketch) Bytes() int {
 	return n
 }
 
-// Buckets is how many buckets its state has at most: those between the least and the greatest, or as many as values while
-// these are few.
+// Buckets is how many buckets its state has at most: those between the least and the greatest, or as many as values
+// while these are few.
 func (s *Sketch) Buckets() int { return s.positive.atMost() + s.negative.atMost() }
 
 // Zero is the number of zeros.

@@ -47,10 +47,11 @@ type AuditorConfig struct {
 	Replaced func(ctx context.Context) (func(tenant, metric string, start int64) bool, error)
 }
 
-// Auditor looks for blocks that a crash of the database has lost, beside a running sink and without holding it up. A block can
-// only be lost when its insert ended with an error or with this process, or one before it: so there is doubt when the sink begins with a
-// partition that somebody has inserted of before, and when an insert did not succeed: whoever knows of it calls Doubt. Once the pane that was open then is over, each table is audited from where it
-// was last known to be right. While there is no doubt, that is noted every minute, so that an audit has little to read.
+// Auditor looks for blocks that a crash of the database has lost, beside a running sink and without holding it up. A
+// block can only be lost when its insert ended with an error or with this process, or one before it: so there is doubt
+// when the sink begins with a partition that somebody has inserted of before, and when an insert did not succeed:
+// whoever knows of it calls Doubt. Once the pane that was open then is over, each table is audited from where it was
+// last known to be right. While there is no doubt, that is noted every minute, so that an audit has little to read.
 //
 // Several processes may audit the same tables at a time. It knows nothing of blocks that disks lose later.
 type Auditor struct {
@@ -202,8 +203,8 @@ func (a *Auditor) report(t *audited, found *Audited, err error) {
 	}
 }
 
-// note writes how far all is stored, and known to be in tables that are not in doubt. What is stored was read before the
-// doubts: an insert that is in doubt casts it before its record counts as stored.
+// note writes how far all is stored, and known to be in tables that are not in doubt. What is stored was read before
+// the doubts: an insert that is in doubt casts it before its record counts as stored.
 func (a *Auditor) note(ctx context.Context, stored []Stored) error {
 	next := Offsets{}
 	for _, s := range stored {

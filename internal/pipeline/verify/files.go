@@ -14,7 +14,8 @@ type LoadedFile struct {
 	Parts          map[uint64]string // of rows of windows and increases that they are in, by rule; without rules that the file has not filled
 }
 
-// Files are files that a backfill has loaded. What it rejected of them is in no dead letter, and no limit has dropped anything.
+// Files are files that a backfill has loaded. What it rejected of them is in no dead letter, and no limit has dropped
+// anything.
 type Files interface {
 	// Records calls fn for each row, as a record that is valid during the call, with what became of its file.
 	Records(ctx context.Context, fn func(r *pipeline.Record, of *LoadedFile) error) error

@@ -13,7 +13,8 @@ import (
 // fileIdle is how long a series of files may be silent, in event time, before it may begin anew (docs/backfill.md).
 const fileIdle = 24 * time.Hour
 
-// fileIncrease is a rule of measure increase as files fill it: from the samples of all files of a set, in the order of time.
+// fileIncrease is a rule of measure increase as files fill it: from the samples of all files of a set, in the order of
+// time.
 type fileIncrease struct {
 	*rule
 	id   uint64 // in LoadedFile.Parts
@@ -90,7 +91,8 @@ func (s *fileSamples) seriesOf(m *events.Metric) *fileSeries {
 // release counts what waits when all files have been read, and calls after behind each sample.
 func (s *fileSamples) release(after func() error) error {
 	slices.SortFunc(s.waiting, func(a, b fileSample) int {
-		// Of several that a series has at one time the earliest start comes first, and then the greatest: only the first counts.
+		// Of several that a series has at one time the earliest start comes first, and then the greatest: only the
+		// first counts.
 		return cmp.Or(cmp.Compare(a.time, b.time), cmp.Compare(a.of.number, b.of.number), cmp.Compare(a.start, b.start), cmp.Compare(b.value, a.value),
 			strings.Compare(a.of.Unit, b.of.Unit))
 	})

@@ -35,9 +35,9 @@ type Config struct {
 	SQL sqlgate.Config `yaml:"sql"`
 	// Log bounds the log of queries, which tenants read in api.queries.
 	Log querylog.Config `yaml:"log"`
-	// TenantPlaces is how many queries of one tenant this process runs at a time where its query_concurrency allows more. What
-	// runs is not interrupted, so a tenant that holds many times the processors makes every other wait as many times longer,
-	// and none of its own queries faster. Default 0: twice the processors, and 4 at least.
+	// TenantPlaces is how many queries of one tenant this process runs at a time where its query_concurrency allows
+	// more. What runs is not interrupted, so a tenant that holds many times the processors makes every other wait as
+	// many times longer, and none of its own queries faster. Default 0: twice the processors, and 4 at least.
 	TenantPlaces int `yaml:"tenant_places"`
 }
 

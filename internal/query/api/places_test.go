@@ -28,7 +28,8 @@ func (b *busy) SQL(context.Context, tenants.ID, string, url.Values, http.Header,
 	return &http.Response{StatusCode: 200, ContentLength: -1, Header: http.Header{}, Body: io.NopCloser(strings.NewReader(""))}, nil
 }
 
-// A process runs no more queries of a tenant at a time than it has places for one, whatever the tenant's limit, and each in the end.
+// A process runs no more queries of a tenant at a time than it has places for one, whatever the tenant's limit, and
+// each in the end.
 func TestTenantPlaces(t *testing.T) {
 	for _, c := range []struct{ places, limit, want int }{
 		{3, 16, 3},

@@ -11,8 +11,8 @@ import (
 // progressAtOnce is of how many tenants one statement reads the progress.
 const progressAtOnce = 1000
 
-// Complete is, for each of the tenants, the time up to which all of its windows are complete; nil beside an error. Queries that follow within
-// a second take it from here.
+// Complete is, for each of the tenants, the time up to which all of its windows are complete; nil beside an error.
+// Queries that follow within a second take it from here.
 func (s *Service) Complete(ctx context.Context, of []tenants.ID) (map[tenants.ID]time.Time, error) {
 	out := make(map[tenants.ID]time.Time, len(of))
 	now := s.now().UnixMilli()

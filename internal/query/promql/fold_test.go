@@ -69,7 +69,8 @@ func drawPushed(t *rapid.T) string {
 	return inner
 }
 
-// What is computed while it is read, by the database and beside it, is what the engine computes of every series, for any query.
+// What is computed while it is read, by the database and beside it, is what the engine computes of every series, for
+// any query.
 func TestFoldedEqualsPlain(t *testing.T) {
 	// All tiers and their seams are in two hours.
 	short := func(s *server) { s.cfg.Retention10s, s.cfg.Retention1m = 40*time.Minute, 80*time.Minute }
@@ -134,7 +135,8 @@ func TestSumOfFirstWindow(t *testing.T) {
 	}
 }
 
-// A sample of a gauge is valid for less than the lookback, to the millisecond: at the end of what is read no stale marker says so.
+// A sample of a gauge is valid for less than the lookback, to the millisecond: at the end of what is read no stale
+// marker says so.
 func TestLookbackEnds(t *testing.T) {
 	for _, pushdown := range []bool{true, false} {
 		s := newServer(t, func(s *server) { s.cfg.Pushdown = pushdown })
@@ -213,7 +215,8 @@ func sameNumbers(a, b string) bool {
 	return true
 }
 
-// What was pushed down is said in a header, and with explain=1 in place of the answer; the limits of a query hold all the same.
+// What was pushed down is said in a header, and with explain=1 in place of the answer; the limits of a query hold all
+// the same.
 func TestExplain(t *testing.T) {
 	s := newServer(t)
 	for _, host := range []string{"a", "b", "c"} {

@@ -8,9 +8,10 @@ import (
 	"github.com/prometheus/prometheus/promql/parser"
 )
 
-// A part of a query is stepped when its values at the evaluations are computed while its selector is read: the database gathers each
-// series into one row, upstream's own function is applied to what a step sees of it, and the engine is given a selector in place of
-// the part, whose samples lie at the evaluations. What can be stepped is small, and what is around it is the engine's:
+// A part of a query is stepped when its values at the evaluations are computed while its selector is read: the database
+// gathers each series into one row, upstream's own function is applied to what a step sees of it, and the engine is
+// given a selector in place of the part, whose samples lie at the evaluations. What can be stepped is small, and what
+// is around it is the engine's:
 //
 //	part = function(selector[range], numbers…) | selector of gauges
 //	     | (sum|avg|count|min|max|group) by|without (…) part
@@ -41,8 +42,8 @@ type found struct {
 	quantile *found // with histogram_quantile around it, or nil
 }
 
-// overRange are the functions that say one number of one range of a series. What they say of the ends of ranges, of pauses and of
-// resets is upstream's code in any case.
+// overRange are the functions that say one number of one range of a series. What they say of the ends of ranges, of
+// pauses and of resets is upstream's code in any case.
 var overRange = setOf("rate", "increase", "irate", "delta", "idelta", "deriv", "changes", "resets", "predict_linear",
 	"avg_over_time", "min_over_time", "max_over_time", "sum_over_time", "count_over_time", "last_over_time", "present_over_time",
 	"stddev_over_time", "stdvar_over_time", "quantile_over_time")
@@ -237,7 +238,8 @@ func (p *plan) push(stmt *parser.EvalStmt, c *catalog, lookback int64) {
 	}
 }
 
-// replace puts a selector in the place of a part. Its matchers are those of the part's, by which what was chosen for it is found.
+// replace puts a selector in the place of a part. Its matchers are those of the part's, by which what was chosen for it
+// is found.
 func (f *found) replace(stmt *parser.EvalStmt) {
 	of := f.part.selector
 	results := &parser.VectorSelector{Name: of.Name, LabelMatchers: of.LabelMatchers, PosRange: f.node.PositionRange()}

@@ -24,8 +24,8 @@ type bucketCounts struct {
 	windows int  // about how many there will be
 }
 
-// Slots are places of buckets: those of positive values, then those of negative ones, then that of zeros. Those of a sign
-// begin at a multiple of 64.
+// Slots are places of buckets: those of positive values, then those of negative ones, then that of zeros. Those of a
+// sign begin at a multiple of 64.
 const (
 	sideSlots = (sketches.MaxIndex - sketches.MinIndex + 64) &^ 63
 	zeroSlot  = 2 * sideSlots
@@ -64,8 +64,9 @@ func (b *bucketCounts) put(slot int, n float64) {
 // exact tells whether any sum and difference of counts is right to the last digit.
 func (b *bucketCounts) exact() bool { return !b.partial && b.total < 1<<53 }
 
-// quantiles evaluates histogram_quantile of sums of windows. A window is added when a range reaches it and taken out again
-// when one has left it behind, so that it costs the same in however many ranges it lies. Not safe for concurrent use.
+// quantiles evaluates histogram_quantile of sums of windows. A window is added when a range reaches it and taken out
+// again when one has left it behind, so that it costs the same in however many ranges it lies. Not safe for concurrent
+// use.
 type quantiles struct {
 	part *stepped
 	lb   *labels.Builder
@@ -103,7 +104,8 @@ func (q *quantiles) labels(of labels.Labels) labels.Labels {
 	return q.lb.Labels()
 }
 
-// over is the quantile of the samples from low to high, times a factor. Neither may be less than it was for the same series.
+// over is the quantile of the samples from low to high, times a factor. Neither may be less than it was for the same
+// series.
 func (q *quantiles) over(low, high int, factor float64) (float64, annotations.Annotations) {
 	q.move(low, high)
 	h := &q.histogram

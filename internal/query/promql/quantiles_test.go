@@ -11,8 +11,8 @@ import (
 	"github.com/vigie-io/vigie/pkg/events"
 )
 
-// A quantile that is evaluated while windows are read is the engine's, to the last digit where counts are whole numbers: of
-// both signs and zeros, where series begin, pause and end, over seams of tiers, however far ranges overlap.
+// A quantile that is evaluated while windows are read is the engine's, to the last digit where counts are whole
+// numbers: of both signs and zeros, where series begin, pause and end, over seams of tiers, however far ranges overlap.
 func TestQuantilesEqualPlain(t *testing.T) {
 	short := func(s *server) { s.cfg.Retention10s, s.cfg.Retention1m = 40*time.Minute, 80*time.Minute }
 	pushing := newServer(t, short)

@@ -92,8 +92,8 @@ func (q *querier) catalog(ctx context.Context) (tenants.ID, *catalog, error) {
 	return tenant, c, err
 }
 
-// members lists the matching series for an answer about labels, most of them where that is not 0: what exceeds the tenant's limit is
-// left out and said so.
+// members lists the matching series for an answer about labels, most of them where that is not 0: what exceeds the
+// tenant's limit is left out and said so.
 func (q *querier) members(ctx context.Context, tenant tenants.ID, since int64, found []named, matchers []*labels.Matcher, most int) ([]member, annotations.Annotations, error) {
 	limit := q.service.limits(tenant).QuerySeries
 	list := limit

@@ -14,8 +14,8 @@ import (
 // absentValue stands for no value at a step, as it does in samples.
 var absentValue = math.Float64frombits(value.StaleNaN)
 
-// reduction adds the next value to what is known of a group at one step, and finish makes the answer of it. They are upstream's
-// aggregations, of those whose answer does not depend on the order of series but in the last digit.
+// reduction adds the next value to what is known of a group at one step, and finish makes the answer of it. They are
+// upstream's aggregations, of those whose answer does not depend on the order of series but in the last digit.
 type reduction struct {
 	add    func(a *accumulator, v float64)
 	finish func(a *accumulator) float64

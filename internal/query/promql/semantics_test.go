@@ -317,7 +317,8 @@ func TestTierChoice(t *testing.T) {
 	same(t, "sum of both", s.one("sum(increase(hits_total[3h]))", epoch.Add(6*time.Hour)), float64(len(within(s.store.series["acme"][0].events, epoch.Add(3*time.Hour), epoch.Add(6*time.Hour)))))
 }
 
-// A series that its sender says has ended is not there from then on, and may begin again. Wide windows know of their last event only.
+// A series that its sender says has ended is not there from then on, and may begin again. Wide windows know of their
+// last event only.
 func TestStaleMarkers(t *testing.T) {
 	end := math.Inf(-1)
 	for _, pushdown := range []bool{true, false} {

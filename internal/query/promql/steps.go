@@ -199,7 +199,8 @@ func (s *stepper) results() []storage.Series {
 	return s.list
 }
 
-// steps is a series with a sample at each evaluation: a stale marker where there is no value, so that no other is taken for it.
+// steps is a series with a sample at each evaluation: a stale marker where there is no value, so that no other is taken
+// for it.
 type steps struct {
 	labels labels.Labels
 	at     evaluations

@@ -49,8 +49,8 @@ func (g *grid) width(start int64) int64 {
 	return g.segments[len(g.segments)-1].tier.millis()
 }
 
-// activeUntil is the end of the minute in which the window that starts at start ends: what is known of windows before the grid is known
-// by the minute, and a series has to end at one time, however it is asked for.
+// activeUntil is the end of the minute in which the window that starts at start ends: what is known of windows before
+// the grid is known by the minute, and a series has to end at one time, however it is asked for.
 func (g *grid) activeUntil(start int64) int64 { return ceil(start+g.width(start), Tier1m.millis()) }
 
 // first returns the start of the first window that ends at or after t.

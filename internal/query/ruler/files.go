@@ -41,7 +41,8 @@ func (f *Files) has(key string) bool {
 	return slices.ContainsFunc(f.groups, func(g fileGroup) bool { return g.key() == key })
 }
 
-// Load reads the rule files of a valid configuration. Its error names file, line and column of everything that is wrong.
+// Load reads the rule files of a valid configuration. Its error names file, line and column of everything that is
+// wrong.
 func Load(cfg Config) (*Files, error) {
 	f := &Files{cfg: cfg}
 	var errs []error

@@ -117,8 +117,8 @@ func passing(err error) bool {
 	return errors.As(err, &storage) || errors.Is(err, context.Canceled) || errors.As(err, &limit) && limit.Limit == "query_concurrency"
 }
 
-// next returns the time of the next evaluation when all before complete is known, 0 when there is none, and how many were
-// skipped because they are later than backfill.
+// next returns the time of the next evaluation when all before complete is known, 0 when there is none, and how many
+// were skipped because they are later than backfill.
 func (g *group) next(complete, backfill int64) (at int64, missed int64) {
 	every := g.interval()
 	first := g.evaluated - mod(g.evaluated-g.offset, every) + every
@@ -167,7 +167,8 @@ func (g *group) end(t int64) {
 	g.live = g.out.recorded
 }
 
-// failing tells whether the rule that records a series could not be evaluated: nobody knows whether the series has ended.
+// failing tells whether the rule that records a series could not be evaluated: nobody knows whether the series has
+// ended.
 func (g *group) failing(ls labels.Labels) bool {
 	return slices.ContainsFunc(g.rules.Rules(), func(rule rules.Rule) bool {
 		_, alerting := rule.(*rules.AlertingRule)
@@ -239,8 +240,8 @@ func (g *group) restore(bytes []byte) error {
 	return nil
 }
 
-// notify sends the alerts that fire, and those that ended lately, to the Alertmanager: when something changed, and every
-// resend delay of real time, also while the stream stands still.
+// notify sends the alerts that fire, and those that ended lately, to the Alertmanager: when something changed, and
+// every resend delay of real time, also while the stream stands still.
 func (g *group) notify(now time.Time, resend time.Duration) {
 	if !g.changed && now.Sub(g.sent) < resend {
 		return

@@ -58,7 +58,8 @@ func TestRecordedHistograms(t *testing.T) {
 	}
 }
 
-// A series that a rule records no more goes stale at the next evaluation, once, through accidents too; one of a rule that cannot be evaluated does not.
+// A series that a rule records no more goes stale at the next evaluation, once, through accidents too; one of a rule
+// that cannot be evaluated does not.
 func TestRecordedSeriesEnd(t *testing.T) {
 	const file = `groups:
   - name: g
@@ -109,8 +110,8 @@ func TestRecordedSeriesEnd(t *testing.T) {
 	}
 }
 
-// The series of a group that is in no file any more go stale when it would have been evaluated next, once; those that another
-// group records go on.
+// The series of a group that is in no file any more go stale when it would have been evaluated next, once; those that
+// another group records go on.
 func TestSeriesOfARemovedGroupEnd(t *testing.T) {
 	f := func(after string, want string) {
 		t.Helper()

@@ -20,8 +20,8 @@ import (
 const (
 	// tick is how often the watermarks are looked at.
 	tick = time.Second
-	// overlayKept is how far back what was recorded is laid over the database: as long as a sample of a gauge is valid, and as
-	// it takes to come back.
+	// overlayKept is how far back what was recorded is laid over the database: as long as a sample of a gauge is valid,
+	// and as it takes to come back.
 	overlayKept = 10 * time.Minute
 	// forgetAfter is how long the state of a group that is in no file any more is kept.
 	forgetAfter = 24 * time.Hour
@@ -40,8 +40,8 @@ type Shard interface {
 	Partition() (number, of int32)
 	// Restore returns the last committed states, by key.
 	Restore(ctx context.Context) (map[string][]byte, error)
-	// Commit appends events of tenants and states, all or nothing. A nil state is forgotten. After an error the shard has to be
-	// given up: nobody knows whether it was committed.
+	// Commit appends events of tenants and states, all or nothing. A nil state is forgotten. After an error the shard
+	// has to be given up: nobody knows whether it was committed.
 	Commit(ctx context.Context, events map[tenants.ID][][]byte, states map[string][]byte) error
 }
 
@@ -58,7 +58,8 @@ type Alert struct {
 type Options struct {
 	// Source answers the rules' queries. Required.
 	Source Source
-	// Send takes alerts of a tenant: those that fire and those that ended, again and again. It must not block. Nil drops them.
+	// Send takes alerts of a tenant: those that fire and those that ended, again and again. It must not block. Nil
+	// drops them.
 	Send func(tenants.ID, []Alert)
 	// Registerer takes the metrics; nil leaves them out.
 	Registerer prometheus.Registerer
@@ -105,7 +106,8 @@ func New(files *Files, o Options) *Ruler {
 // Replace puts other files in force, within a second. Groups and alerts that stay keep their state.
 func (r *Ruler) Replace(files *Files) { r.files.Store(files) }
 
-// RuleGroups lists all groups of a tenant: those of this process as they are, those of others as Observe has heard of them.
+// RuleGroups lists all groups of a tenant: those of this process as they are, those of others as Observe has heard of
+// them.
 func (r *Ruler) RuleGroups(tenant tenants.ID) (list []*rules.Group) {
 	files, live := r.files.Load(), r.live(tenant)
 	for _, file := range files.groups {
@@ -139,5 +141,6 @@ func (r *Ruler) live(tenant tenants.ID) map[string]*group {
 	return out
 }
 
-// Observe takes a committed state of a group, whoever evaluates it, nil when it is forgotten. It does not keep the bytes.
+// Observe takes a committed state of a group, whoever evaluates it, nil when it is forgotten. It does not keep the
+// bytes.
 func (r *Ruler) Observe(key string, state []byte) { r.mirror.observe(key, state) }

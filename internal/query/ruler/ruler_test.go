@@ -237,7 +237,8 @@ func (r *Ruler) run(t testing.TB, d *database, l *log, end time.Duration) {
 
 const length = 400 * time.Second
 
-// Whatever is cut off, and wherever, what rules record and the alerts they hold are those of a run without accidents, each once.
+// Whatever is cut off, and wherever, what rules record and the alerts they hold are those of a run without accidents,
+// each once.
 func TestExactlyOnceThroughAccidents(t *testing.T) {
 	patient := func(c *Config) { c.Backfill = time.Hour }
 	quiet := newDatabase(t, shopSeries)

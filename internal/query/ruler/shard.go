@@ -12,8 +12,8 @@ import (
 	"github.com/vigie-io/vigie/internal/tenants"
 )
 
-// RunShard evaluates the groups of a shard until ctx ends or something is wrong with the shard, which then has to be opened
-// anew: what was not committed is evaluated again. Tenants do not wait for each other; the groups of one do.
+// RunShard evaluates the groups of a shard until ctx ends or something is wrong with the shard, which then has to be
+// opened anew: what was not committed is evaluated again. Tenants do not wait for each other; the groups of one do.
 func (r *Ruler) RunShard(ctx context.Context, shard Shard) error {
 	s, err := r.open(ctx, shard)
 	if err != nil {
@@ -69,8 +69,8 @@ func (s *shardRun) close() {
 	r.metrics.groups.Sub(float64(len(s.shown)))
 }
 
-// shardRun is a shard that is being evaluated. One goroutine uses it; those that evaluate have a tenant each, and give it back
-// with its outcome.
+// shardRun is a shard that is being evaluated. One goroutine uses it; those that evaluate have a tenant each, and give
+// it back with its outcome.
 type shardRun struct {
 	ruler       *Ruler
 	shard       Shard
@@ -321,8 +321,8 @@ func (s *shardRun) show() {
 	s.shown = all
 }
 
-// mine says whether the tenant is of this shard. All groups of a tenant are, so that those that build on others find what they
-// recorded a moment ago.
+// mine says whether the tenant is of this shard. All groups of a tenant are, so that those that build on others find
+// what they recorded a moment ago.
 func (s *shardRun) mine(tenant tenants.ID) bool {
 	number, of := s.shard.Partition()
 	h := fnv.New32a()
@@ -330,8 +330,8 @@ func (s *shardRun) mine(tenant tenants.ID) bool {
 	return int32(h.Sum32()%uint32(of)) == number
 }
 
-// due lists the groups of a tenant to evaluate now: those whose time is the earliest. When there is something to catch up with,
-// a group is not ahead of others that it builds on. states takes those of groups that are new.
+// due lists the groups of a tenant to evaluate now: those whose time is the earliest. When there is something to catch
+// up with, a group is not ahead of others that it builds on. states takes those of groups that are new.
 func (t *tenantRun) due(states map[string][]byte) (list []*group) {
 	if t.complete.IsZero() {
 		return nil

@@ -27,8 +27,8 @@ type groupState struct {
 	Series    []map[string]string  `json:"series,omitempty"` // that were recorded
 }
 
-// mostSeries is of how many recorded series a state has the labels: where there are more, those that end while the group goes elsewhere
-// are valid for as long as samples of gauges are.
+// mostSeries is of how many recorded series a state has the labels: where there are more, those that end while the
+// group goes elsewhere are valid for as long as samples of gauges are.
 const mostSeries = 2000
 
 // ruleRun is how the last evaluation of a rule went, for readers of rules.
@@ -81,8 +81,8 @@ type alertState struct {
 	KeepFiringSince int64             `json:"keep_firing_since,omitempty"`
 }
 
-// seenSample is a result of the rule's expression, and when it was last one (Unix ms). Upstream keeps the alerts, which do not
-// tell from what they came; from the samples its own code makes them again.
+// seenSample is a result of the rule's expression, and when it was last one (Unix ms). Upstream keeps the alerts, which
+// do not tell from what they came; from the samples its own code makes them again.
 type seenSample struct {
 	Labels map[string]string `json:"labels"`
 	Value  number            `json:"value"`
@@ -154,9 +154,9 @@ func alertsOf(rule *rules.AlertingRule) (out []alertState) {
 	return out
 }
 
-// restoreRule brings the alerts of a rule back: upstream makes them from the samples, and then they get their state. Samples of
-// the last evaluation are made together, as they were; older ones apart, as they might make the same alerts. It returns how many
-// alerts were not made.
+// restoreRule brings the alerts of a rule back: upstream makes them from the samples, and then they get their state.
+// Samples of the last evaluation are made together, as they were; older ones apart, as they might make the same alerts.
+// It returns how many alerts were not made.
 func restoreRule(ctx context.Context, rule *rules.AlertingRule, s ruleState, evaluated int64) (lost int) {
 	var latest promql.Vector
 	var older []promql.Sample
@@ -191,7 +191,8 @@ func restoreRule(ctx context.Context, rule *rules.AlertingRule, s ruleState, eva
 	return len(left)
 }
 
-// remake has upstream make the alerts of some samples, beside those that are there: those have ended, so that it keeps them.
+// remake has upstream make the alerts of some samples, beside those that are there: those have ended, so that it keeps
+// them.
 func remake(ctx context.Context, rule *rules.AlertingRule, vector promql.Vector, evaluated int64) {
 	rule.ForEachActiveAlert(func(a *rules.Alert) { a.State, a.ResolvedAt = rules.StateInactive, moment(evaluated) })
 	query := rule.Query().String()
@@ -203,8 +204,8 @@ func remake(ctx context.Context, rule *rules.AlertingRule, vector promql.Vector,
 	}, nil, 0)
 }
 
-// samples are results of an alerting rule's expression, by their labels and value: with another value a template may make
-// another alert.
+// samples are results of an alerting rule's expression, by their labels and value: with another value a template may
+// make another alert.
 type samples map[string]seenSample
 
 func (s seenSample) key() string {
