@@ -241,6 +241,9 @@ func TestWindowsAreRecounted(t *testing.T) {
 		}
 		after, found := findWindows(t, cfg, s)
 		knows := after.Incomparable == 0 && after.Open == sum.Open // a clock may have closed it, or not yet
+		if r.kind == windowed.Retracted && after.Incomparable < sum.Incomparable {
+			return // nobody could tell whether the row's late event came in time: with the row goes the question
+		}
 		if len(found) == 0 && (knows || before.Count != r.Count) {
 			t.Fatalf("got no difference for %+v instead of %+v: %+v, before %+v", r, before, after, sum)
 		}
