@@ -1,4 +1,4 @@
-// Package sqlgate lets tenants query ClickHouse over ClickHouse's own HTTP interface, so that clickhouse-client,
+// Package sqlgate lets tenants query ClickHouse over ClickHouse's own HTTP interface, so that its clients over HTTP,
 // Grafana's ClickHouse data source and BI tools work with a Vigie API key.
 //
 // Its main type is Gateway, an http.Handler. It authenticates, reads the whole statement, lets through one
