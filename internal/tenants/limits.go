@@ -56,10 +56,10 @@ type Limits struct {
 	// and counted.
 	WindowBytes units.Bytes `yaml:"window_bytes"`
 
-	// QueryTimeout is the longest a PromQL or SQL query may run. Default 30s.
+	// QueryTimeout is the longest a PromQL or SQL query may take, its waiting for a place included. Default 30s.
 	QueryTimeout time.Duration `yaml:"query_timeout"`
-	// QueryConcurrency is the number of queries a tenant may run at once, per process. Default 16.
-	// Above it: 429.
+	// QueryConcurrency is the number of queries a tenant may run at once, per process, where query.tenant_places allows
+	// as many. Default 16. Further ones wait; when query.promql.max_waiting wait, the answer is 429.
 	QueryConcurrency int `yaml:"query_concurrency"`
 	// QuerySamples is the number of samples one PromQL query may hold in memory. Default 20000000.
 	QuerySamples int `yaml:"query_samples"`
