@@ -1,68 +1,14 @@
 package alertmanager
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
-	"errors"
-	"fmt"
-	"io"
 	"log/slog"
-	"net/http"
-	"strings"
-	"sync"
-	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/vigie-io/vigie/internal/tenants"
 )
-
-// External are Alertmanagers elsewhere. Each is given every alert: they agree among themselves who tells whom.
-type External struct {
-	urls   []string
-	client *http.Client
-}
-
-// NewExternal posts to <url>/api/v2/alerts, with the tenant in the header X-Scope-OrgID.
-func NewExternal(urls []string, timeout time.Duration) *External {
-	return &External{urls, &http.Client{Timeout: timeout}}
-}
-
-// Send returns nil when at least one has taken the alerts.
-func (e *External) Send(ctx context.Context, tenant tenants.ID, alerts []byte) error {
-	errs := make([]error, len(e.urls))
-	var sending sync.WaitGroup
-	for i, url := range e.urls {
-		sending.Go(func() { errs[i] = e.post(ctx, strings.TrimSuffix(url, "/")+"/api/v2/alerts", tenant, alerts) })
-	}
-	sending.Wait()
-	for _, err := range errs {
-		if err == nil {
-			return nil
-		}
-	}
-	return errors.Join(errs...)
-}
-
-func (e *External) post(ctx context.Context, url string, tenant tenants.ID, alerts []byte) error {
-	request, err := http.NewRequestWithContext(ctx, http.MethodPost, url, bytes.NewReader(alerts))
-	if err != nil {
-		return err
-	}
-	request.Header.Set("Content-Type", "application/json")
-	request.Header.Set("X-Scope-OrgID", string(tenant))
-	response, err := e.client.Do(request)
-	if err != nil {
-		return err
-	}
-	defer response.Body.Close()
-	text, _ := io.ReadAll(io.LimitReader(response.Body, 1<<10))
-	if response.StatusCode/100 != 2 {
-		return fmt.Errorf("post alerts to %s: %s: %s", request.URL.Redacted(), response.Status, bytes.TrimSpace(text))
-	}
-	return nil
-}
 
 // Target takes the alerts of a tenant, JSON as API v2 has it.
 type Target interface {
@@ -95,7 +41,8 @@ type batch struct {
 func NewSender(target Target, r prometheus.Registerer, log *slog.Logger) *Sender {
 	s := &Sender{target: target, log: log, queue: make(chan batch, waiting), sent: prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "vigie_ruler_alerts_sent_total",
-		Help: "Alerts passed on to Alertmanagers, each as often as it was, by result: ok, failed, dropped (too many waited). What fails comes again after rules.resend_delay.",
+		Help: "Alerts passed on to Alertmanagers, each as often as it was, by result: ok, failed, dropped (too many waited). " +
+			"What fails comes again after rules.resend_delay.",
 	}, []string{"result"})}
 	for _, result := range []string{"ok", "failed", "dropped"} {
 		s.sent.WithLabelValues(result)
