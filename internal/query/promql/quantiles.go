@@ -108,10 +108,10 @@ func (q *quantiles) labels(of labels.Labels) labels.Labels {
 // series.
 func (q *quantiles) over(low, high int, factor float64) (float64, annotations.Annotations) {
 	q.move(low, high)
-	h := &q.histogram
-	h.PositiveSpans, h.PositiveBuckets = q.buckets(h.PositiveSpans[:0], h.PositiveBuckets[:0], 0, factor)
-	h.NegativeSpans, h.NegativeBuckets = q.buckets(h.NegativeSpans[:0], h.NegativeBuckets[:0], sideSlots, factor)
-	h.ZeroCount, h.Count, h.Sum = q.total[zeroSlot]*factor, q.count()*factor, 0
+	h, n := &q.histogram, 0.
+	h.PositiveSpans, h.PositiveBuckets = q.buckets(h.PositiveSpans[:0], h.PositiveBuckets[:0], 0, factor, &n)
+	h.NegativeSpans, h.NegativeBuckets = q.buckets(h.NegativeSpans[:0], h.NegativeBuckets[:0], sideSlots, factor, &n)
+	h.ZeroCount, h.Count, h.Sum = q.total[zeroSlot]*factor, (n+q.total[zeroSlot])*factor, 0
 	for _, sum := range q.sums[low:high] {
 		h.Sum += sum
 	}
@@ -158,18 +158,10 @@ func (q *quantiles) clear() {
 	clear(q.filled[:])
 }
 
-// count is how many values are in total.
-func (q *quantiles) count() (n float64) {
-	for word, set := range q.filled {
-		for ; set != 0; set &= set - 1 {
-			n += q.total[64*word+bits.TrailingZeros64(set)]
-		}
-	}
-	return n
-}
-
-// buckets appends those of one sign, whose slots begin at first, to a histogram's.
-func (q *quantiles) buckets(spans []histogram.Span, counts []float64, first int, factor float64) ([]histogram.Span, []float64) {
+// buckets appends those of one sign, whose slots begin at first, to a histogram's, times a factor, and adds what they
+// count to n.
+func (q *quantiles) buckets(spans []histogram.Span, counts []float64, first int, factor float64, n *float64) (
+	[]histogram.Span, []float64) {
 	next := int32(0) // after the last one, by upstream's number
 	for word := first / 64; word < (first+sideSlots)/64; word++ {
 		for set := q.filled[word]; set != 0; set &= set - 1 {
@@ -180,6 +172,7 @@ func (q *quantiles) buckets(spans []histogram.Span, counts []float64, first int,
 			}
 			spans[len(spans)-1].Length++
 			counts = append(counts, q.total[slot]*factor)
+			*n += q.total[slot]
 			next = i + 1
 		}
 	}
