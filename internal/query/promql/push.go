@@ -61,62 +61,77 @@ func setOf(names ...string) map[string]bool {
 
 // partOf finds the part of a query around a selector. path leads from the root to it.
 func partOf(path []parser.Node, selector *parser.VectorSelector) found {
-	part := &stepped{selector: selector}
-	var node parser.Expr = selector
-	i := len(path) - 1
-	up := func() (parent parser.Node) {
-		for ; i >= 0; i-- {
-			switch n := path[i].(type) {
-			case parser.Expressions:
-			case *parser.ParenExpr:
-				node = n
-			default:
-				return n
-			}
-		}
-		return nil
-	}
-	parent := up()
-	if m, ok := parent.(*parser.MatrixSelector); ok {
-		part.matrix, node = m, m
-		i--
-		call, ok := up().(*parser.Call)
+	part, at := &stepped{selector: selector}, climb{path, selector}
+	if m, ok := at.parent().(*parser.MatrixSelector); ok {
+		at.to(m)
+		call, ok := at.parent().(*parser.Call)
 		if !ok || !overRange[call.Func.Name] {
 			return found{why: "its function is evaluated series by series"}
 		}
-		if part.numbers, ok = numbersOf(call); !ok {
+		numbers, ok := numbersOf(call)
+		if !ok {
 			return found{why: "an argument of its function is not a number"}
 		}
-		part.call, node = call, call
-		i--
-		parent = up()
+		at.to(call)
+		part.matrix, part.call, part.numbers = m, call, numbers
 	}
-	if a, ok := parent.(*parser.AggregateExpr); ok && reductions[a.Op] != nil && a.Expr == node {
-		part.aggregate, node = a, a
-		i--
-		parent = up()
+	if a, ok := at.parent().(*parser.AggregateExpr); ok && reductions[a.Op] != nil && a.Expr == at.node {
+		at.to(a)
+		part.aggregate = a
 	}
-	for _, n := range path[:i+1] {
-		switch n := n.(type) {
-		case *parser.SubqueryExpr:
-			return found{why: "it is inside a subquery"}
-		case *parser.StepInvariantExpr:
-			return found{why: "it is evaluated once, for its @"}
-		case *parser.Call:
-			if looksInside[n.Func.Name] {
-				return found{why: n.Func.Name + " looks inside its argument"}
-			}
-		}
+	parent := at.parent()
+	if why := withheld(at.path); why != "" {
+		return found{why: why}
 	}
-	f := found{part: part, parent: parent, node: node}
+	f := found{part: part, parent: parent, node: at.node}
 	if call, ok := parent.(*parser.Call); ok {
-		if of, ok := part.quantileBy(call, node); ok {
-			node = call
-			i--
-			f.quantile = &found{part: of, parent: up(), node: node}
+		if of, ok := part.quantileBy(call, at.node); ok {
+			at.to(call)
+			around := at.parent()
+			f.quantile = &found{part: of, parent: around, node: at.node}
 		}
 	}
 	return f
+}
+
+// climb goes from a node of a query up to the root.
+type climb struct {
+	path []parser.Node // from the root to what is above node
+	node parser.Expr   // where it is, with the parentheses around it
+}
+
+// parent is what is above: neither parentheses nor a list of arguments. It is nil above the root.
+func (c *climb) parent() parser.Node {
+	for ; len(c.path) > 0; c.path = c.path[:len(c.path)-1] {
+		switch n := c.path[len(c.path)-1].(type) {
+		case parser.Expressions:
+		case *parser.ParenExpr:
+			c.node = n
+		default:
+			return n
+		}
+	}
+	return nil
+}
+
+// to goes up to the parent.
+func (c *climb) to(parent parser.Expr) { c.node, c.path = parent, c.path[:len(c.path)-1] }
+
+// withheld says why nothing below the nodes of a path may be a part, "" when it may.
+func withheld(path []parser.Node) string {
+	for _, n := range path {
+		switch n := n.(type) {
+		case *parser.SubqueryExpr:
+			return "it is inside a subquery"
+		case *parser.StepInvariantExpr:
+			return "it is evaluated once, for its @"
+		case *parser.Call:
+			if looksInside[n.Func.Name] {
+				return n.Func.Name + " looks inside its argument"
+			}
+		}
+	}
+	return ""
 }
 
 // quantileBy is the part with histogram_quantile around it.
