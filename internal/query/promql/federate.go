@@ -93,6 +93,7 @@ func (s *Service) latest(ctx context.Context, sets [][]*labels.Matcher) (found [
 	return slices.CompactFunc(found, func(a, b newest) bool { return labels.Equal(a.labels, b.labels) }), nil
 }
 
+// latestOf are the newest values of the series that meet all matchers.
 func (s *Service) latestOf(ctx context.Context, p *plan, c *catalog, matchers []*labels.Matcher) (found []newest, err error) {
 	midnight := floor(p.clamp-1, day.Milliseconds())
 	named, others := c.match(matchers)
@@ -104,7 +105,7 @@ func (s *Service) latestOf(ctx context.Context, p *plan, c *catalog, matchers []
 		return nil, seriesLimit(p.limits.QuerySeries)
 	}
 	s.metrics.series.Add(float64(len(members)))
-	counters, rest := members[:0:0], members[:0:0]
+	var counters, rest []member
 	for _, m := range members {
 		if m.kinds()&(kindSketch|kindDelta) != 0 {
 			counters = append(counters, m)
@@ -112,37 +113,42 @@ func (s *Service) latestOf(ctx context.Context, p *plan, c *catalog, matchers []
 			rest = append(rest, m)
 		}
 	}
-	read := func(from int64, tier Tier, members []member, take func(storage.Series)) error {
-		r := &reader{
-			service: s, plan: p, hints: &storage.SelectHints{Start: from, End: p.clamp}, bounds: s.bounds(leMatchers(matchers)),
-			tier: tier, from: from, to: p.clamp,
-		}
-		r.trace = TraceOf(ctx).selector(r, matchers)
-		if err := r.read(ctx, members); err != nil {
-			return s.storeError(ctx, p.tenant, "windows", err)
-		}
-		for _, one := range unique(r.list) {
-			take(one)
-		}
-		return nil
+	list, err := s.upTo(ctx, p, matchers, Tier1h, midnight+1, counters)
+	if err != nil {
+		return nil, err
 	}
-	err = read(midnight+1, Tier1h, counters, func(one storage.Series) {
+	for _, one := range list {
 		if d, ok := one.(*deltas); ok && d.hists == nil {
 			if total, ok := d.since(midnight); ok {
 				found = append(found, newest{one.Labels(), p.clamp, total})
 			}
 		}
-	})
+	}
+	list, err = s.upTo(ctx, p, matchers, Tier10s, p.clamp-s.cfg.Lookback.Milliseconds()+1, rest)
 	if err != nil {
 		return nil, err
 	}
-	err = read(p.clamp-s.cfg.Lookback.Milliseconds()+1, Tier10s, rest, func(one storage.Series) {
+	for _, one := range list {
 		if l, ok := lastOf(one.Iterator(nil)); ok {
 			l.labels = one.Labels()
 			found = append(found, l)
 		}
-	})
-	return found, err
+	}
+	return found, nil
+}
+
+// upTo reads some members from a time (Unix ms) up to the watermark.
+func (s *Service) upTo(ctx context.Context, p *plan, matchers []*labels.Matcher, tier Tier, from int64, members []member) (
+	[]storage.Series, error) {
+	r := &reader{
+		service: s, plan: p, hints: &storage.SelectHints{Start: from, End: p.clamp}, bounds: s.bounds(leMatchers(matchers)),
+		tier: tier, from: from, to: p.clamp,
+	}
+	r.trace = TraceOf(ctx).selector(r, matchers)
+	if err := r.read(ctx, members); err != nil {
+		return nil, s.storeError(ctx, p.tenant, "windows", err)
+	}
+	return unique(r.list), nil
 }
 
 // since is what was counted in the windows that end after t. ok is false when the series has ended.

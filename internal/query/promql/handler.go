@@ -7,12 +7,10 @@ import (
 	"fmt"
 	"net/http"
 	"runtime/debug"
-	"slices"
 	"strconv"
 	"strings"
 
 	"github.com/vigie-io/vigie/internal/tenants"
-	"github.com/vigie-io/vigie/pkg/events"
 )
 
 // routes are the paths of Prometheus' HTTP API that mean something here, with their methods. Writing, administration
@@ -45,54 +43,76 @@ const maxBody = 1 << 20
 // carries the tenant.
 func (s *Service) Handler() http.Handler {
 	upstream := newAPI(s, s.QueryEngine(), s.Queryable())
-	queries, lists, reads := s.queries(traced(upstream)), s.held(upstream), s.held(s.remoteRead())
+	queries, lists := s.form(s.queries(traced(upstream))), s.form(s.held(upstream))
+	answers := map[string]http.Handler{
+		"/query":              queries,
+		"/query_range":        queries,
+		"/series":             lists,
+		"/labels":             lists,
+		"/label/:name/values": lists,
+		"/metadata":           http.HandlerFunc(s.serveMetadata),
+		"/status/tsdb":        http.HandlerFunc(s.serveCardinality),
+		"/read":               s.held(s.remoteRead()),
+	}
+	others := s.form(upstream)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		path := r.URL.Path
-		if strings.HasPrefix(path, "/label/") && strings.HasSuffix(path, "/values") {
-			path = "/label/:name/values"
+		path, ok := routeOf(w, r)
+		if !ok {
+			return
 		}
-		methods, known := routes[path]
+		if answer := answers[path]; answer != nil {
+			answer.ServeHTTP(w, r)
+			return
+		}
+		others.ServeHTTP(w, r)
+	})
+}
+
+// routeOf is the route of a request. Where there is none, or nothing left to do, it answers, and ok is false.
+func routeOf(w http.ResponseWriter, r *http.Request) (path string, ok bool) {
+	path = r.URL.Path
+	if strings.HasPrefix(path, "/label/") && strings.HasSuffix(path, "/values") {
+		path = "/label/:name/values"
+	}
+	methods, known := routes[path]
+	switch {
+	case strings.HasPrefix(path, "/search/"):
+		// Grafana then lists labels instead, for the rest of its session.
+		writeError(w, http.StatusServiceUnavailable, "unavailable",
+			"search is not supported; use /labels and /label/<name>/values")
+	case !known:
+		writeError(w, http.StatusNotFound, "not_found", "there is no "+path+" here: see docs/query-api.md for what is served")
+	case r.Method == http.MethodOptions:
+		w.Header().Set("Allow", strings.ReplaceAll(methods, " ", ", ")+", OPTIONS")
+		w.WriteHeader(http.StatusNoContent)
+	case !strings.Contains(methods, r.Method):
+		w.Header().Set("Allow", strings.ReplaceAll(methods, " ", ", "))
+		writeError(w, http.StatusMethodNotAllowed, "bad_data", path+" takes "+strings.ReplaceAll(methods, " ", " or "))
+	default:
+		return path, true
+	}
+	return path, false
+}
+
+// form lets next see a request whose form can be read, and asks for nothing that would take too long only to look at.
+func (s *Service) form(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		r.Body = http.MaxBytesReader(w, r.Body, maxBody)
+		err := r.ParseForm()
+		if err == nil {
+			err = errors.Join(checkTimes(r), checkNesting(r.FormValue("query")))
+		}
+		_, large := errors.AsType[*http.MaxBytesError](err)
 		switch {
-		case strings.HasPrefix(path, "/search/"):
-			// Grafana then lists labels instead, for the rest of its session.
-			writeError(w, http.StatusServiceUnavailable, "unavailable",
-				"search is not supported; use /labels and /label/<name>/values")
-		case !known:
-			writeError(w, http.StatusNotFound, "not_found", "there is no "+path+" here: see docs/query-api.md for what is served")
-		case r.Method == http.MethodOptions:
-			w.Header().Set("Allow", strings.ReplaceAll(methods, " ", ", ")+", OPTIONS")
-			w.WriteHeader(http.StatusNoContent)
-		case !strings.Contains(methods, r.Method):
-			w.Header().Set("Allow", strings.ReplaceAll(methods, " ", ", "))
-			writeError(w, http.StatusMethodNotAllowed, "bad_data", path+" takes "+strings.ReplaceAll(methods, " ", " or "))
-		case path == "/metadata":
-			s.serveMetadata(w, r)
-		case path == "/status/tsdb":
-			s.serveCardinality(w, r)
-		case path == "/read":
-			reads.ServeHTTP(w, r)
+		case large:
+			writeError(w, http.StatusRequestEntityTooLarge, "bad_data",
+				fmt.Sprintf("the request is larger than %d bytes: send a shorter query", maxBody))
+		case err != nil:
+			writeError(w, http.StatusBadRequest, "bad_data", err.Error())
+		case len(r.Form["match[]"]) > s.cfg.MaxSelectors: // each is a read of the database
+			writeError(w, http.StatusUnprocessableEntity, "execution", selectorsLimit(s.cfg.MaxSelectors).Error())
 		default:
-			r.Body = http.MaxBytesReader(w, r.Body, maxBody)
-			err := r.ParseForm()
-			if err == nil {
-				err = errors.Join(checkTimes(r), checkNesting(r.FormValue("query")))
-			}
-			_, large := errors.AsType[*http.MaxBytesError](err)
-			switch {
-			case large:
-				writeError(w, http.StatusRequestEntityTooLarge, "bad_data",
-					fmt.Sprintf("the request is larger than %d bytes: send a shorter query", maxBody))
-			case err != nil:
-				writeError(w, http.StatusBadRequest, "bad_data", err.Error())
-			case len(r.Form["match[]"]) > s.cfg.MaxSelectors: // each is a read of the database
-				writeError(w, http.StatusUnprocessableEntity, "execution", selectorsLimit(s.cfg.MaxSelectors).Error())
-			case path == "/query" || path == "/query_range":
-				queries.ServeHTTP(w, r)
-			case path == "/series" || path == "/labels" || path == "/label/:name/values":
-				lists.ServeHTTP(w, r)
-			default:
-				upstream.ServeHTTP(w, r)
-			}
+			next.ServeHTTP(w, r)
 		}
 	})
 }
@@ -136,47 +156,6 @@ func writeJSON(w http.ResponseWriter, code int, body any) {
 	_ = json.NewEncoder(w).Encode(body) // the client has gone
 }
 
-// metadata is one entry of /metadata.
-type metadata struct {
-	Type string `json:"type"`
-	Help string `json:"help"`
-	Unit string `json:"unit"`
-}
-
-// serveMetadata answers from the stored metrics; upstream's handler would ask scrape targets.
-func (s *Service) serveMetadata(w http.ResponseWriter, r *http.Request) {
-	limit, err := number(r, "limit")
-	perMetric, err2 := number(r, "limit_per_metric")
-	if err != nil || err2 != nil {
-		writeError(w, http.StatusBadRequest, "bad_data", "limit and limit_per_metric: want whole numbers")
-		return
-	}
-	tenant, ok := tenants.FromContext(r.Context())
-	if !ok {
-		writeError(w, http.StatusInternalServerError, "internal", errNoTenant.Error())
-		return
-	}
-	c, err := s.catalog(r.Context(), tenant)
-	if err != nil {
-		writeError(w, http.StatusInternalServerError, "internal", err.Error())
-		return
-	}
-	data := make(map[string][]metadata)
-	c.describeAll(func(name string, about metadata) {
-		if asked := r.FormValue("metric"); asked != "" && asked != name {
-			return
-		}
-		list, seen := data[name]
-		if !seen && limit >= 0 && len(data) >= limit || slices.Contains(list, about) {
-			return
-		}
-		if perMetric <= 0 || len(list) < perMetric {
-			data[name] = append(list, about)
-		}
-	})
-	writeJSON(w, http.StatusOK, map[string]any{"status": "success", "data": data})
-}
-
 // number reads an optional number; -1 when there is none.
 func number(r *http.Request, name string) (int, error) {
 	text := r.FormValue(name)
@@ -184,45 +163,4 @@ func number(r *http.Request, name string) (int, error) {
 		return -1, nil
 	}
 	return strconv.Atoi(text)
-}
-
-// describeAll calls f for every name that a query may use, stored ones with what was derived from them.
-func (c *catalog) describeAll(f func(name string, about metadata)) {
-	for i := range c.metas {
-		m := &c.metas[i]
-		about := metadata{metadataType(m), m.Help, m.Unit}
-		part := metadata{"counter", m.Help, m.Unit}
-		if m.Shape != "" {
-			about.Help = "Closed windows, " + m.Shape + "."
-			part = metadata{"gauge", about.Help, m.Unit}
-		}
-		f(m.Metric, about)
-		for _, d := range derived {
-			name := m.Metric + d.suffix
-			if m.kinds()&d.kinds != 0 &&
-				slices.ContainsFunc(c.targets[name], func(t target) bool { return t.metric == m.Metric && t.facet == d.facet }) {
-				of := part
-				if d.facet == count || d.facet == bucket {
-					of.Unit = "" // they count
-				}
-				f(name, of)
-			}
-		}
-	}
-}
-
-func metadataType(m *Meta) string {
-	switch {
-	case m.kinds() == kindClosedSketch:
-		return "gaugehistogram"
-	case m.Shape != "":
-		return "gauge"
-	case m.Kind == events.Gauge && m.Native:
-		return "gaugehistogram"
-	case m.Kind == events.Observation, m.Native:
-		return "histogram"
-	case m.Kind == events.Gauge:
-		return "gauge"
-	}
-	return "counter"
 }
