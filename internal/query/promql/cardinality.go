@@ -100,7 +100,10 @@ func (c *Cardinality) status(most int) *apiv1.TSDBStatus {
 			}
 		}
 	}
-	for _, list := range []*[]apiv1.TSDBStat{&status.SeriesCountByMetricName, &status.LabelValueCountByLabelName, &status.MemoryInBytesByLabelName, &status.SeriesCountByLabelValuePair} {
+	for _, list := range []*[]apiv1.TSDBStat{
+		&status.SeriesCountByMetricName, &status.LabelValueCountByLabelName,
+		&status.MemoryInBytesByLabelName, &status.SeriesCountByLabelValuePair,
+	} {
 		*list = greatest(*list, most)
 	}
 	return status

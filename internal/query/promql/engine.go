@@ -60,17 +60,19 @@ func (e *engine) upstream(maxSamples int) *promql.Engine {
 // NewInstantQuery evaluates at the last complete 10 s window at or before ts. The result carries that time.
 func (e *engine) NewInstantQuery(ctx context.Context, q storage.Queryable, opts promql.QueryOpts, qs string,
 	ts time.Time) (promql.Query, error) {
-	return e.ask(ctx, querylog.Instant, opts, qs, ts, ts, 0, func(ng *promql.Engine, opts promql.QueryOpts, start, _ time.Time, _ time.Duration) (promql.Query, error) {
+	instant := func(ng *promql.Engine, opts promql.QueryOpts, start, _ time.Time, _ time.Duration) (promql.Query, error) {
 		return ng.NewInstantQuery(ctx, q, opts, qs, start)
-	})
+	}
+	return e.ask(ctx, querylog.Instant, opts, qs, ts, ts, 0, instant)
 }
 
 // NewRangeQuery evaluates on a grid of whole windows that ends at the watermark.
 func (e *engine) NewRangeQuery(ctx context.Context, q storage.Queryable, opts promql.QueryOpts, qs string, start, end time.Time,
 	step time.Duration) (promql.Query, error) {
-	return e.ask(ctx, querylog.Range, opts, qs, start, end, step, func(ng *promql.Engine, opts promql.QueryOpts, start, end time.Time, step time.Duration) (promql.Query, error) {
+	ranged := func(ng *promql.Engine, opts promql.QueryOpts, start, end time.Time, step time.Duration) (promql.Query, error) {
 		return ng.NewRangeQuery(ctx, q, opts, qs, start, end, step)
-	})
+	}
+	return e.ask(ctx, querylog.Range, opts, qs, start, end, step, ranged)
 }
 
 type build func(ng *promql.Engine, opts promql.QueryOpts, start, end time.Time, step time.Duration) (promql.Query, error)

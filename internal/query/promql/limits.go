@@ -59,7 +59,9 @@ func timeLimit(limit time.Duration) error {
 }
 
 // errStore is all that a client learns of a database error; the cause is logged.
-var errStore = promql.ErrStorage{Err: errors.New("the database did not answer this read; try again, and see the server's log if it lasts")}
+var errStore = promql.ErrStorage{
+	Err: errors.New("the database did not answer this read; try again, and see the server's log if it lasts"),
+}
 
 // budget counts the samples that the selectors of one query hold. Safe for concurrent use.
 type budget struct {

@@ -38,9 +38,11 @@ func checkNesting(query string) error {
 		}
 		switch {
 		case depth > maxNesting:
-			return fmt.Errorf("query: more than %d brackets within one another, at byte %d: split it, by recording rules for one", maxNesting, item.Pos)
+			return fmt.Errorf("query: more than %d brackets within one another, at byte %d: split it, by recording rules for one",
+				maxNesting, item.Pos)
 		case operators > maxOperators:
-			return fmt.Errorf("query: more than %d operators, at byte %d: split it, or match several names with one selector", maxOperators, item.Pos)
+			return fmt.Errorf("query: more than %d operators, at byte %d: split it, or match several names with one selector",
+				maxOperators, item.Pos)
 		}
 	}
 }

@@ -300,7 +300,8 @@ func misused(stmt *parser.EvalStmt, catalog *catalog) annotations.Annotations {
 	var warnings annotations.Annotations
 	for _, u := range uses(stmt, noStepSubquery) {
 		if k := catalog.kinds(u.selector.LabelMatchers); counterOnly[u.call] && k != 0 && k&^kindClosed == 0 {
-			warnings.Add(fmt.Errorf("%w: %s(%s[…]): closed windows are gauges, each a result of its own; take it as it is, or with sum_over_time, avg_over_time or max_over_time (sums of windows that overlap count twice)",
+			warnings.Add(fmt.Errorf("%w: %s(%s[…]): closed windows are gauges, each a result of its own; take it as it is, "+
+				"or with sum_over_time, avg_over_time or max_over_time (sums of windows that overlap count twice)",
 				annotations.PromQLWarning, u.call, u.selector))
 		}
 	}

@@ -47,7 +47,8 @@ func (q *querier) Select(ctx context.Context, _ bool, hints *storage.SelectHints
 }
 
 // bare returns labels without samples, for /series. It is asked from the beginning to the end of time.
-func (q *querier) bare(ctx context.Context, hints *storage.SelectHints, matchers []*labels.Matcher) ([]storage.Series, annotations.Annotations, error) {
+func (q *querier) bare(ctx context.Context, hints *storage.SelectHints, matchers []*labels.Matcher) (
+	[]storage.Series, annotations.Annotations, error) {
 	tenant, c, err := q.catalog(ctx)
 	if err != nil {
 		return nil, nil, err
@@ -94,7 +95,8 @@ func (q *querier) catalog(ctx context.Context) (tenants.ID, *catalog, error) {
 
 // members lists the matching series for an answer about labels, most of them where that is not 0: what exceeds the
 // tenant's limit is left out and said so.
-func (q *querier) members(ctx context.Context, tenant tenants.ID, since int64, found []named, matchers []*labels.Matcher, most int) ([]member, annotations.Annotations, error) {
+func (q *querier) members(ctx context.Context, tenant tenants.ID, since int64, found []named, matchers []*labels.Matcher,
+	most int) ([]member, annotations.Annotations, error) {
 	limit := q.service.limits(tenant).QuerySeries
 	list := limit
 	if most > 0 {
@@ -107,7 +109,8 @@ func (q *querier) members(ctx context.Context, tenant tenants.ID, since int64, f
 	var warnings annotations.Annotations
 	if len(members) > limit {
 		members = members[:limit]
-		warnings.Add(fmt.Errorf("%w: answered from %d series (limit query_series); add matchers to see the rest", annotations.PromQLWarning, limit))
+		warnings.Add(fmt.Errorf("%w: answered from %d series (limit query_series); add matchers to see the rest",
+			annotations.PromQLWarning, limit))
 	}
 	return members, warnings, nil
 }
@@ -161,6 +164,7 @@ func leMatchers(matchers []*labels.Matcher) (found []*labels.Matcher) {
 // with them, so nothing of Vigie uses it; the upstream API's constructor asks for one.
 type chunkQuerier struct{ querier }
 
-func (q *chunkQuerier) Select(ctx context.Context, sorted bool, hints *storage.SelectHints, matchers ...*labels.Matcher) storage.ChunkSeriesSet {
+func (q *chunkQuerier) Select(ctx context.Context, sorted bool, hints *storage.SelectHints,
+	matchers ...*labels.Matcher) storage.ChunkSeriesSet {
 	return storage.NewSeriesSetToChunkSet(q.querier.Select(ctx, sorted, hints, matchers...))
 }

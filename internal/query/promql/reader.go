@@ -48,8 +48,8 @@ func (r *reader) results(c *catalog, matchers []*labels.Matcher) ([]storage.Seri
 	list := unique(r.list)
 	var warnings annotations.Annotations
 	if dropped := len(r.list) - len(list); dropped > 0 {
-		warnings.Add(fmt.Errorf("%w: %d series of %s were left out because others of another kind have the same labels; give metrics of different kinds different names",
-			annotations.PromQLWarning, dropped, c.describe(matchers)))
+		warnings.Add(fmt.Errorf("%w: %d series of %s were left out because others of another kind have the same labels; "+
+			"give metrics of different kinds different names", annotations.PromQLWarning, dropped, c.describe(matchers)))
 	}
 	return list, warnings
 }

@@ -87,7 +87,10 @@ type reduced struct {
 }
 
 func newReducer(of *parser.AggregateExpr, steps int, budget *budget) *reducer {
-	return &reducer{how: reductions[of.Op], of: of, steps: steps, budget: budget, groups: make(map[string]*reduced), lb: labels.NewBuilder(labels.EmptyLabels())}
+	return &reducer{
+		how: reductions[of.Op], of: of, steps: steps, budget: budget, groups: make(map[string]*reduced),
+		lb: labels.NewBuilder(labels.EmptyLabels()),
+	}
 }
 
 func (r *reducer) add(of labels.Labels, values []float64) error {

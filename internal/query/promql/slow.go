@@ -32,6 +32,7 @@ func (q *query) slow(t *Trace, took time.Duration, err error) (plan string) {
 		text = text[:longestLogged]
 	}
 	s.log.Warn("slow query", "tenant", q.tenant, "query", text, "start", e.Start, "end", e.End, "step", e.Step,
-		"seconds", took.Seconds(), "pushdown", t.pushdown(), "selectors", string(selectors), "statements", len(e.Statements), "err", err)
+		"seconds", took.Seconds(), "pushdown", t.pushdown(), "selectors", string(selectors), "statements", len(e.Statements),
+		"err", err)
 	return string(selectors)
 }

@@ -48,7 +48,10 @@ type stepper struct {
 }
 
 func newStepper(part *stepped, budget *budget) *stepper {
-	s := &stepper{part: part, budget: budget, matrix: make(promql.Matrix, 1), helper: promql.EvalNodeHelper{Out: make(promql.Vector, 0, 1)}}
+	s := &stepper{
+		part: part, budget: budget, matrix: make(promql.Matrix, 1),
+		helper: promql.EvalNodeHelper{Out: make(promql.Vector, 0, 1)},
+	}
 	if part.call != nil {
 		s.function = promql.FunctionCalls[part.call.Func.Name]
 	}
@@ -179,7 +182,8 @@ func (s *stepper) named(of labels.Labels) labels.Labels {
 }
 
 func namedAsCounter(name string) bool {
-	return slices.ContainsFunc([]string{"_total", "_sum", "_count", "_bucket"}, func(end string) bool { return strings.HasSuffix(name, end) })
+	return slices.ContainsFunc([]string{"_total", "_sum", "_count", "_bucket"},
+		func(end string) bool { return strings.HasSuffix(name, end) })
 }
 
 // give takes the values of a series; they are not kept.

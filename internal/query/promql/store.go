@@ -136,7 +136,9 @@ type SeriesQuery struct {
 // LabelQuery asks for the labels of the series that a SeriesQuery asks for; Limit is of labels.
 type LabelQuery struct {
 	SeriesQuery
-	Name string // whose values are wanted; "" for the names of labels, with __name__ when there is any series, and __name__ for the stored metrics
+	// Name is the label whose values are wanted: __name__ for the stored metrics. "" asks for the names of labels, with
+	// __name__ among them when there is any series.
+	Name string
 }
 
 // Store is what PromQL needs of the database. Every call is bound to one tenant and sees nothing of another.
