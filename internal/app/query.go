@@ -34,27 +34,8 @@ func Query(ctx context.Context, cfg config.Config, p Process) error {
 	if err != nil {
 		return err
 	}
-	var rules *ruleRunner
-	store := clickhouse.NewStore(client)
 	queries := querylog.New(cfg.Query.Log, client, p.Registry, p.Log)
-	handler, err := api.New(cfg.Query.Config, api.Options{
-		Store:           store,
-		Upstream:        client,
-		Authenticate:    func(r *http.Request) (tenants.ID, error) { return reload.keys.Tenant(r, auth.Read) },
-		Limits:          reload.limits.For,
-		HiddenInSQL:     clickhouse.Hidden(),
-		Registerer:      p.Registry,
-		Log:             p.Log,
-		DecodeHistogram: pipeline.DecodeHistogram,
-		Version:         p.Version,
-		Cardinality:     store.Cardinality,
-		Queries:         queries,
-		Rules:           func(tenant tenants.ID) promql.Rules { return rules.ruler.RuleGroups(tenant) },
-	})
-	if err != nil {
-		return err
-	}
-	rules, err = newRuleRunner(&cfg, handler.PromQL(), &p)
+	handler, rules, err := newAnswers(&cfg, &p, client, reload, queries)
 	if err != nil {
 		return err
 	}
@@ -74,4 +55,30 @@ func Query(ctx context.Context, cfg config.Config, p Process) error {
 		return endpoint.serve(ctx, reload, &p, client.Ready)
 	})
 	return g.wait()
+}
+
+// newAnswers makes the API that answers tenants, and what evaluates their rules. Each knows the other: rules ask the
+// API's PromQL, and the API shows the rules.
+func newAnswers(cfg *config.Config, p *Process, client *clickhouse.Client, reload *reloader, queries *querylog.Log) (
+	handler *api.API, rules *ruleRunner, err error) {
+	store := clickhouse.NewStore(client)
+	handler, err = api.New(cfg.Query.Config, api.Options{
+		Store:           store,
+		Upstream:        client,
+		Authenticate:    func(r *http.Request) (tenants.ID, error) { return reload.keys.Tenant(r, auth.Read) },
+		Limits:          reload.limits.For,
+		HiddenInSQL:     clickhouse.Hidden(),
+		Registerer:      p.Registry,
+		Log:             p.Log,
+		DecodeHistogram: pipeline.DecodeHistogram,
+		Version:         p.Version,
+		Cardinality:     store.Cardinality,
+		Queries:         queries,
+		Rules:           func(tenant tenants.ID) promql.Rules { return rules.ruler.RuleGroups(tenant) },
+	})
+	if err != nil {
+		return nil, nil, err
+	}
+	rules, err = newRuleRunner(cfg, handler.PromQL(), p)
+	return handler, rules, err
 }

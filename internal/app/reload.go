@@ -102,12 +102,17 @@ func (r *reloader) take() (reloaded, error) {
 		}
 	}
 	applied, restart := config.Changes(&r.current, &fresh)
-	// What holds is the old configuration with what was taken over: further reloads name the rest again.
-	held := r.current.Rules
-	r.current.Rules = fresh.Rules
-	r.current.Rules.Alertmanagers, r.current.Rules.AlertmanagerDir, r.current.Rules.ExternalURL = held.Alertmanagers, held.AlertmanagerDir, held.ExternalURL
-	r.current.Tenants, r.current.Auth.Keys, r.current.Auth.KeysFile = fresh.Tenants, fresh.Auth.Keys, fresh.Auth.KeysFile
+	r.hold(&fresh)
 	return reloaded{applied, restart}, nil
+}
+
+// hold notes what holds now: the old configuration with what was taken over. Further reloads name the rest again.
+func (r *reloader) hold(fresh *config.Config) {
+	rules := fresh.Rules
+	rules.Alertmanagers, rules.AlertmanagerDir = r.current.Rules.Alertmanagers, r.current.Rules.AlertmanagerDir
+	rules.ExternalURL = r.current.Rules.ExternalURL
+	r.current.Rules = rules
+	r.current.Tenants, r.current.Auth.Keys, r.current.Auth.KeysFile = fresh.Tenants, fresh.Auth.Keys, fresh.Auth.KeysFile
 }
 
 // yaml is the configuration that holds, secrets masked.
@@ -131,7 +136,8 @@ func (r *reloader) operators(next http.Handler) http.Handler {
 		} else {
 			w.Header().Set("WWW-Authenticate", auth.Challenge)
 		}
-		http.Error(w, "for operators: want a key of role admin, or no key, from this machine, to a listener on a loopback address ("+err.Error()+")", status)
+		http.Error(w, "for operators: want a key of role admin, or no key, from this machine, to a listener on a loopback address ("+
+			err.Error()+")", status)
 	})
 }
 

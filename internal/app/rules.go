@@ -101,7 +101,7 @@ func (r *ruleRunner) mount(mux *http.ServeMux, keys *auth.Authenticator) {
 	if r.embedded == nil {
 		return
 	}
-	mux.Handle("/alertmanager/", http.StripPrefix("/alertmanager", http.HandlerFunc(func(w http.ResponseWriter, request *http.Request) {
+	serve := func(w http.ResponseWriter, request *http.Request) {
 		role := auth.Write
 		if request.Method == http.MethodGet || request.Method == http.MethodHead {
 			role = auth.Read
@@ -112,11 +112,13 @@ func (r *ruleRunner) mount(mux *http.ServeMux, keys *auth.Authenticator) {
 			http.Error(w, "this API key may not do this: reading needs the role read, all else write", http.StatusForbidden)
 		case err != nil:
 			w.Header().Set("WWW-Authenticate", `Basic realm="Vigie API key as password"`)
-			http.Error(w, "an API key is required: send Authorization: Bearer <key>, or the key as basic auth password", http.StatusUnauthorized)
+			http.Error(w, "an API key is required: send Authorization: Bearer <key>, or the key as basic auth password",
+				http.StatusUnauthorized)
 		default:
 			r.embedded.ServeHTTP(w, request.WithContext(tenants.NewContext(request.Context(), tenant)))
 		}
-	})))
+	}
+	mux.Handle("/alertmanager/", http.StripPrefix("/alertmanager", http.HandlerFunc(serve)))
 }
 
 func (r *ruleRunner) close() {

@@ -110,8 +110,9 @@ func newAuditor(cfg *config.Config, p *Process, client *clickhouse.Client) *veri
 			of.Kept = append(of.Kept, verify.KeptTable{Name: table, Results: kafka.NewResultsTopic(cfg.Kafka, ingest, auditWait, p.Log)})
 		}
 	}
-	return verify.NewAuditor(of, kafka.NewResultsTopic(cfg.Kafka, pipeline.TableRollups, auditWait, p.Log), clickhouse.NewStore(client),
-		clickhouse.NewRepairer(client, clickhouse.RepairPatience), clickhouse.NewKept(client), clickhouse.NewLedger(client), verify.NewAuditMetrics(p.Registry), p.Log)
+	results := kafka.NewResultsTopic(cfg.Kafka, pipeline.TableRollups, auditWait, p.Log)
+	return verify.NewAuditor(of, results, clickhouse.NewStore(client), clickhouse.NewRepairer(client, clickhouse.RepairPatience),
+		clickhouse.NewKept(client), clickhouse.NewLedger(client), verify.NewAuditMetrics(p.Registry), p.Log)
 }
 
 // waiting is for how long results have been here without being stored.

@@ -70,7 +70,8 @@ func Stream(ctx context.Context, cfg config.Config, p Process) error {
 	return g.wait()
 }
 
-func newWorkers(cfg *config.Config, p *Process, topics *topics, connections *kafka.Metrics, limits *tenants.Live, results *sinkRunner) []*pipeline.Worker {
+func newWorkers(cfg *config.Config, p *Process, topics *topics, connections *kafka.Metrics, limits *tenants.Live,
+	results *sinkRunner) []*pipeline.Worker {
 	shape := cfg.Stream.Config
 	shape.ResultsTopic, shape.DLQTopic = cfg.Kafka.Topics.Results.Name, cfg.Kafka.Topics.DLQ.Name
 	shape.AlertsTopic = cfg.Kafka.Topics.Alerts.Name

@@ -41,8 +41,10 @@ Try, in another shell:
 
   . %s/keys.env
   curl -s %s/api/v1/query --data-urlencode 'query=sum by (service) (rate(span_duration_seconds_count[1m]))'
-  curl -s %s/sql -d "SELECT service, sum(count) AS n, p99(sketch) AS p99 FROM api.metrics_10s WHERE metric = 'span_duration_seconds' GROUP BY service ORDER BY n DESC FORMAT PrettyCompact"
-  curl -s -H "Authorization: Bearer $VIGIE_KEY_ACME" %s/v1/events/metrics -d '{"name":"checkout_seconds","value":0.123,"labels":{"service":"checkout"}}'
+  curl -s %s/sql -d "SELECT service, sum(count) AS n, p99(sketch) AS p99 FROM api.metrics_10s
+    WHERE metric = 'span_duration_seconds' GROUP BY service ORDER BY n DESC FORMAT PrettyCompact"
+  curl -s -H "Authorization: Bearer $VIGIE_KEY_ACME" %s/v1/events/metrics \
+    -d '{"name":"checkout_seconds","value":0.123,"labels":{"service":"checkout"}}'
 
 In this directory verify, audit, backfill and dlq of %[5]s know these servers. To count again what came in:
 

@@ -49,17 +49,7 @@ func Verify(ctx context.Context, cfg config.Config, of Verification, log *slog.L
 	if err != nil {
 		return verify.Summary{}, err
 	}
-	what := verify.Config{
-		Signal: signal, Table: of.Table, Tenant: of.Tenant, Since: of.Since, Until: of.Until, Memory: of.Memory,
-		MaxPast: cfg.Stream.MaxPast, MaxFuture: cfg.Stream.MaxFuture, WatermarkDelay: cfg.Stream.WatermarkDelay,
-		MaxTenants: cfg.Stream.MaxTenants,
-		Topic:      of.Topic,
-		Rollups:    cfg.Stream.Rollups,
-		SeriesIdle: cfg.Stream.SeriesIdle,
-		IdleAfter:  cfg.Stream.IdleAfter,
-		Limits:     cfg.Tenants.For,
-		Now:        time.Now(),
-	}
+	what := recountOf(&cfg, &of, signal)
 	what.Replaced = func(tenant, metric string, start int64) bool { return replaced.Find(tenant, metric, start) != nil }
 	what.ReplacedWindow = func(tenant, metric string, start, end int64) bool {
 		return replaced.FindWindow(tenant, metric, start, end) != nil
@@ -80,6 +70,21 @@ func Verify(ctx context.Context, cfg config.Config, of Verification, log *slog.L
 		return verify.Summary{}, err
 	}
 	return verify.Run(ctx, what, source, store, report)
+}
+
+// recountOf is what to count of a topic, by the settings that the stream runs with.
+func recountOf(cfg *config.Config, of *Verification, signal events.Signal) verify.Config {
+	return verify.Config{
+		Signal: signal, Table: of.Table, Tenant: of.Tenant, Since: of.Since, Until: of.Until, Memory: of.Memory,
+		MaxPast: cfg.Stream.MaxPast, MaxFuture: cfg.Stream.MaxFuture, WatermarkDelay: cfg.Stream.WatermarkDelay,
+		MaxTenants: cfg.Stream.MaxTenants,
+		Topic:      of.Topic,
+		Rollups:    cfg.Stream.Rollups,
+		SeriesIdle: cfg.Stream.SeriesIdle,
+		IdleAfter:  cfg.Stream.IdleAfter,
+		Limits:     cfg.Tenants.For,
+		Now:        time.Now(),
+	}
 }
 
 // recountFiles adds the files of a job to what is counted.
