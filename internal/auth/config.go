@@ -73,7 +73,8 @@ func (c *Config) Validate() error {
 func (k *Key) digest() ([digestSize]byte, error) {
 	var digest [digestSize]byte
 	if strings.HasPrefix(k.SHA256, KeyPrefix) {
-		return digest, errors.New("sha256: got the key itself, which belongs in no file; want the 64 hex digits that `vigie keys new` shows with it")
+		return digest, errors.New("sha256: got the key itself, which belongs in no file; " +
+			"want the 64 hex digits that `vigie keys new` shows with it")
 	}
 	raw, err := hex.DecodeString(k.SHA256)
 	if err != nil || len(raw) != len(digest) {

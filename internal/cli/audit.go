@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/vigie-io/vigie/internal/app"
+	"github.com/vigie-io/vigie/internal/config"
 	"github.com/vigie-io/vigie/internal/pipeline/verify"
 )
 
@@ -41,23 +42,7 @@ func auditResults(ctx context.Context, _ string, args []string, s Streams) int {
 	if done {
 		return code
 	}
-	missing, checks := 0, app.NewChecks("audit", nil)
-	err = app.AuditResults(ctx, loaded.Config, request.AuditRequest, loaded.Config.Logger(s.Err), func(table string, a verify.Audited) {
-		for _, m := range a.Missing {
-			fmt.Fprintln(s.Out, m)
-		}
-		fmt.Fprintf(s.Out, "%s: %d blocks read, %d rows compared, parts of %d blocks missing, %d rows hold more than the records say\n",
-			table, a.Blocks, a.Rows, len(a.Missing), a.Surplus)
-		missing += len(a.Missing)
-		left := len(a.Missing)
-		if request.Repair {
-			left = 0
-		}
-		checks.Found(loaded.Config.Kafka.Topics.Results.Name, table, left)
-	})
-	if err == nil {
-		err = checks.Write(request.metrics)
-	}
+	missing, err := request.run(ctx, loaded.Config, s)
 	if err != nil {
 		fmt.Fprintf(s.Err, "vigie audit: %v\n", err)
 		return exitError
@@ -74,6 +59,28 @@ func auditResults(ctx context.Context, _ string, args []string, s Streams) int {
 		return exitFailure
 	}
 	return exitOK
+}
+
+// run audits table by table, and returns how many parts of blocks were missing.
+func (r *auditRequest) run(ctx context.Context, cfg config.Config, s Streams) (missing int, err error) {
+	checks := app.NewChecks("audit", nil)
+	found := func(table string, a verify.Audited) {
+		for _, m := range a.Missing {
+			fmt.Fprintln(s.Out, m)
+		}
+		fmt.Fprintf(s.Out, "%s: %d blocks read, %d rows compared, parts of %d blocks missing, %d rows hold more than the records say\n",
+			table, a.Blocks, a.Rows, len(a.Missing), a.Surplus)
+		missing += len(a.Missing)
+		left := len(a.Missing)
+		if r.Repair {
+			left = 0
+		}
+		checks.Found(cfg.Kafka.Topics.Results.Name, table, left)
+	}
+	if err := app.AuditResults(ctx, cfg, r.AuditRequest, cfg.Logger(s.Err), found); err != nil {
+		return missing, err
+	}
+	return missing, checks.Write(r.metrics)
 }
 
 func parseAudit(args []string, now time.Time) (r auditRequest, rest []string, err error) {

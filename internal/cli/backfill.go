@@ -21,12 +21,14 @@ import (
 	contract "github.com/vigie-io/vigie/pkg/events"
 )
 
-const backfillUsage = `usage: vigie backfill -signal metrics|spans|logs -from 'dir/*.parquet'|'s3://bucket/key*' [-job backfill] [-tenant t]
-                      [-parallel cores] [-rejects file] [-in-doubt load|skip] [-runs folder] [-split-sessions] [flags]
-       vigie backfill -replace -range FROM/TO -tenant t -signal … -from … [-job name] [-lead-in 1h] [-accept-rejects] [-replace-empty] [flags]
+const backfillUsage = `usage: vigie backfill -signal metrics|spans|logs -from 'dir/*.parquet'|'s3://bucket/key*'
+                      [-job backfill] [-tenant t] [-parallel cores] [-rejects file] [-in-doubt load|skip]
+                      [-runs folder] [-split-sessions] [flags]
+       vigie backfill -replace -range FROM/TO -tenant t -signal … -from … [-job name]
+                      [-lead-in 1h] [-accept-rejects] [-replace-empty] [flags]
 
-Loads files of old events, each once by job and content; run again after an interruption it goes on. With -replace what they hold takes the
-place of what is stored of the tenant, signal and range. docs/backfill.md says more.
+Loads files of old events, each once by job and content. Run again after an interruption, it goes on. With -replace,
+what the files hold takes the place of what is stored of the tenant, signal and range. docs/backfill.md says more.
 Exit code 1: rows were rejected; 2: an error, or interrupted.
 `
 

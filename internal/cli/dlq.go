@@ -151,10 +151,14 @@ func showDeadLetters(ctx context.Context, letters *kafka.DeadLetters, request dl
 		if err != nil {
 			return err
 		}
-		fmt.Fprintf(out, "dead letter  %d/%d\ntime         %s\ntenant       %s\nreason       %s\ndetail       %s\nsource       %s\nevents       %s\nkey          %s\n",
-			d.Partition, d.Offset, d.Time.UTC().Format(time.RFC3339Nano), printable(d.Tenant(), 80),
-			d.Reason, printable(d.Detail, 1000),
-			source(&d), events(d.Events), printable(string(d.Key), 200))
+		fmt.Fprintf(out, "dead letter  %d/%d\n", d.Partition, d.Offset)
+		fmt.Fprintf(out, "time         %s\n", d.Time.UTC().Format(time.RFC3339Nano))
+		fmt.Fprintf(out, "tenant       %s\n", printable(d.Tenant(), 80))
+		fmt.Fprintf(out, "reason       %s\n", d.Reason)
+		fmt.Fprintf(out, "detail       %s\n", printable(d.Detail, 1000))
+		fmt.Fprintf(out, "source       %s\n", source(&d))
+		fmt.Fprintf(out, "events       %s\n", events(d.Events))
+		fmt.Fprintf(out, "key          %s\n", printable(string(d.Key), 200))
 		for _, h := range d.Headers {
 			fmt.Fprintf(out, "header       %s: %s\n", printable(h.Key, 80), printable(string(h.Value), 200))
 		}

@@ -30,7 +30,8 @@ Ctrl-C drops what was typed, or ends the query that runs. Tab completes names; h
 const completionTime = 2 * time.Second
 
 // words that begin or join clauses, completed beside the names that the service knows.
-var words = strings.Fields("SELECT FROM WHERE GROUP BY ORDER LIMIT HAVING WITH AS AND OR NOT IN BETWEEN LIKE JOIN LEFT INNER ON USING UNION ALL DISTINCT ARRAY DESC ASC INTERVAL HOUR DAY MINUTE FORMAT DESCRIBE SHOW TABLES EXPLAIN")
+var words = strings.Fields("SELECT FROM WHERE GROUP BY ORDER LIMIT HAVING WITH AS AND OR NOT IN BETWEEN LIKE " +
+	"JOIN LEFT INNER ON USING UNION ALL DISTINCT ARRAY DESC ASC INTERVAL HOUR DAY MINUTE FORMAT DESCRIBE SHOW TABLES EXPLAIN")
 
 // console is vigie sql at a terminal.
 type console struct {
@@ -154,6 +155,8 @@ func (c *console) answer(ctx context.Context, statement string) {
 	}
 }
 
+const allNames = "SELECT DISTINCT arrayJoin([table, name]) AS word FROM system.columns WHERE database = 'api' ORDER BY word"
+
 // learn asks for the names to complete. Without an answer there are only the words of the language.
 func (c *console) learn(ctx context.Context) {
 	c.names = slices.Clone(words)
@@ -161,7 +164,7 @@ func (c *console) learn(ctx context.Context) {
 	defer cancel()
 	var list bytes.Buffer
 	ask := sqlSession{url: c.url, key: c.key, format: "TabSeparatedRaw", out: &list}
-	if ask.run(ctx, "SELECT DISTINCT arrayJoin([table, name]) AS word FROM system.columns WHERE database = 'api' ORDER BY word") == nil {
+	if ask.run(ctx, allNames) == nil {
 		c.names = append(c.names, strings.Fields(list.String())...)
 	}
 }

@@ -17,9 +17,9 @@ import (
 	"github.com/vigie-io/vigie/internal/tenants"
 )
 
-const verifyUsage = `usage: vigie verify -from <topic> [-from 'dir/*.parquet' [-job backfill]] [-table rollups_10s|…|windows|all] [-tenant t] [-since 2h] [-until 10m]
-                    [-show 20] [-memory 512MiB] [-wait 2m]
-                    [-metrics file.prom] [flags]
+const verifyUsage = `usage: vigie verify -from <topic> [-from 'dir/*.parquet' [-job backfill]]
+                    [-table rollups_10s|…|windows|all] [-tenant t] [-since 2h] [-until 10m] [-show 20]
+                    [-memory 512MiB] [-wait 2m] [-metrics file.prom] [flags]
 
 Counts the topic's raw records again and compares every tenant, series and complete pane or closed window with ClickHouse.
 -since and -until are times of panes: ago, or as 2006-01-02T15:04:05Z. Exit code 1: there are differences; 2: an error.

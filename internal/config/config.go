@@ -181,7 +181,8 @@ func (c *Config) shardedAlerts() error {
 	for i, a := range c.Stream.Alerts {
 		for _, id := range a.Tenants {
 			if n := c.Tenants.For(id).Shards; n > 1 {
-				errs = append(errs, fmt.Errorf("stream.alerts[%d] %q: tenant %s has %d shards, and an alert sees one: set its shards to 1, or use a rule over PromQL", i, a.Name, id, n))
+				errs = append(errs, fmt.Errorf("stream.alerts[%d] %q: tenant %s has %d shards, and an alert sees one: "+
+					"set its shards to 1, or use a rule over PromQL", i, a.Name, id, n))
 			}
 		}
 	}

@@ -64,7 +64,8 @@ func Load(name string, args, environ []string, w io.Writer) (Loaded, error) {
 	case err != nil:
 		return loaded, explainFlag(err, all)
 	case flags.set.NArg() > 0:
-		return loaded, fmt.Errorf("argument %q is not a flag: a file is given as -config file, a key as -<key>=<value>", flags.set.Arg(0))
+		return loaded, fmt.Errorf("argument %q is not a flag: a file is given as -config file, a key as -<key>=<value>",
+			flags.set.Arg(0))
 	}
 	env := environment(environ)
 	path := flags.path

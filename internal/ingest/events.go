@@ -34,7 +34,8 @@ func eventsProtocol(signal events.Signal) protocol {
 func readEvents(c *call) error {
 	if eventsType(c.r) == "" {
 		return fail(http.StatusUnsupportedMediaType, "content_type",
-			"Content-Type is %q: want application/json, application/x-ndjson or %s", c.r.Header.Get("Content-Type"), events.ContentTypeProtobuf)
+			"Content-Type is %q: want application/json, application/x-ndjson or %s",
+			c.r.Header.Get("Content-Type"), events.ContentTypeProtobuf)
 	}
 	encoding, err := contentEncoding(c.r)
 	if err != nil {

@@ -55,7 +55,10 @@ func (a Admin) Mount(mux *http.ServeMux) {
 	})))
 	// Not the command line, which may hold secrets.
 	for path, handler := range map[string]http.HandlerFunc{
-		"/debug/pprof/": pprof.Index, "/debug/pprof/profile": pprof.Profile, "/debug/pprof/symbol": pprof.Symbol, "/debug/pprof/trace": pprof.Trace,
+		"/debug/pprof/":        pprof.Index,
+		"/debug/pprof/profile": pprof.Profile,
+		"/debug/pprof/symbol":  pprof.Symbol,
+		"/debug/pprof/trace":   pprof.Trace,
 		"/debug/pprof/cmdline": http.NotFound,
 	} {
 		mux.Handle(path, guard(handler))

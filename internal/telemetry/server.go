@@ -21,7 +21,8 @@ func Listen(addr, service, setting string) (net.Listener, error) {
 	listener, err := net.Listen("tcp", addr)
 	switch {
 	case errors.Is(err, syscall.EADDRINUSE):
-		return nil, fmt.Errorf("%s cannot listen on %s: the port is in use; stop what uses it, or set %s to another address", service, addr, setting)
+		return nil, fmt.Errorf("%s cannot listen on %s: the port is in use; stop what uses it, or set %s to another address",
+			service, addr, setting)
 	case err != nil:
 		return nil, fmt.Errorf("%s cannot listen on %s: %w; set %s to another address", service, addr, err, setting)
 	}

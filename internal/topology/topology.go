@@ -21,7 +21,8 @@ type Topology struct {
 
 // Sink is what moves results to ClickHouse.
 type Sink struct {
-	State        string              `json:"state"` // "off" (stream.sink is false), "starting", "running", "waiting" (to start anew after Error), "stopped"
+	// State is "off" (stream.sink is false), "starting", "running", "waiting" (to start anew after Error) or "stopped".
+	State        string              `json:"state"`
 	Error        string              `json:"error,omitempty"`
 	Since        time.Time           `json:"since"`               // when State began
 	Deduplicated uint64              `json:"deduplicated_blocks"` // vigie_sink_deduplicated_blocks_total, all servers

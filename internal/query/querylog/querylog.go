@@ -131,7 +131,8 @@ func New(cfg Config, store Store, r prometheus.Registerer, log *slog.Logger) *Lo
 		}),
 		lost: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "vigie_query_log_lost_total",
-			Help: "Queries that are not in api.queries, by reason: full (query.log.queue were waiting), end (the process ended while the database did not answer).",
+			Help: "Queries that are not in api.queries, by reason: full (query.log.queue were waiting), " +
+				"end (the process ended while the database did not answer).",
 		}, []string{"reason"}),
 		failed: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "vigie_query_log_failures_total", Help: "Attempts to write to api.queries that failed; each is made again.",

@@ -13,7 +13,8 @@ import (
 const maxFailure = 8 << 20
 
 // inside are parts of ClickHouse's errors that tell where the data lies.
-var inside = regexp.MustCompile(`(?: ?from part|Received from) \S+(?: located on disk [^\s,]+(?: of type [^\s,]+)?)?|/\S*/(?:store|data|metadata|user_files|tmp)/\S*`)
+var inside = regexp.MustCompile(`(?: ?from part|Received from) \S+(?: located on disk [^\s,]+(?: of type [^\s,]+)?)?` +
+	`|/\S*/(?:store|data|metadata|user_files|tmp)/\S*`)
 
 // scrub takes out of an error what is the operator's business: the names of ClickHouse's users, paths, servers.
 func (g *Gateway) scrub(text string) string {

@@ -227,10 +227,12 @@ func (g *Gateway) turnedAway(err error, l tenants.Limits) error {
 	switch {
 	case errors.Is(err, slots.ErrFull):
 		return refuse(tooManyQueries,
-			"too many queries of this tenant run and wait (limit query_concurrency = %d here): run fewer at a time", l.QueryConcurrency)
+			"too many queries of this tenant run and wait (limit query_concurrency = %d here): run fewer at a time",
+			l.QueryConcurrency)
 	case errors.Is(err, context.DeadlineExceeded):
 		return refuse(timeoutExceeded,
-			"the query ran longer than allowed (limit query_timeout = %s): read a shorter time range, or from a wider tier", l.QueryTimeout)
+			"the query ran longer than allowed (limit query_timeout = %s): read a shorter time range, or from a wider tier",
+			l.QueryTimeout)
 	}
 	return err
 }

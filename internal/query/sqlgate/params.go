@@ -20,7 +20,8 @@ var (
 	// a session could keep between requests, temporary tables and settings, cannot be made here.
 	dropped = []string{
 		"readonly", "quota_key", "cancel_http_readonly_queries_on_client_close", "buffer_size", "http_response_buffer_size",
-		"session_id", "session_timeout", "session_check", "close_session", "log_comment", "log_queries", "http_zlib_compression_level", "network_compression_method", "network_zstd_compression_level",
+		"session_id", "session_timeout", "session_check", "close_session", "log_comment", "log_queries",
+		"http_zlib_compression_level", "network_compression_method", "network_zstd_compression_level",
 	}
 	// What is about writing says nothing of a statement that reads.
 	droppedPrefixes = []string{"insert_", "input_format_", "async_", "wait_for_async_"}
