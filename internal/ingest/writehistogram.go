@@ -126,47 +126,33 @@ func (b *writeBuckets) decode(f field, which protowire.Number) (err error) {
 	return err
 }
 
-// dense appends the counts of adjacent buckets to dst and returns the index of the first one.
+// dense appends the counts of adjacent buckets to dst, which is empty, and returns the index of the first one.
 func (b *writeBuckets) dense(dst []float64) (first int64, counts []float64, err error) {
-	var running int64
-	source, index := 0, int64(0)
-	available := max(len(b.deltas), len(b.counts))
+	source, available, last := 0, max(len(b.deltas), len(b.counts)), int64(0)
 	for i, span := range b.spans {
-		if i > 0 && span.offset < 0 {
-			return 0, dst, fmt.Errorf("span %d begins %d buckets before the last one's end", i, -span.offset)
+		gap := span.offset // of empty buckets between this span and the one before
+		if i == 0 {
+			first, gap = span.offset, 0
 		}
-		if span.length > uint64(available-source) {
+		switch {
+		case gap < 0:
+			return 0, dst, fmt.Errorf("span %d begins %d buckets before the last one's end", i, -gap)
+		case span.length > uint64(available-source):
 			return 0, dst, fmt.Errorf("spans name more buckets than the %d there are", available)
-		}
-		if i == 0 {
-			first = span.offset
-			index = first
-		}
-		gap := span.offset
-		if i == 0 {
-			gap = 0
-		}
-		if gap > maxBuckets || int64(len(dst))+gap+int64(span.length) > maxBuckets {
+		case gap > maxBuckets || int64(len(dst))+gap+int64(span.length) > maxBuckets:
 			return 0, dst, fmt.Errorf("buckets reach over more than %d indexes: use a smaller schema", maxBuckets)
 		}
 		for range gap {
 			dst = append(dst, 0)
 		}
 		for range span.length {
-			count := 0.0
-			if len(b.counts) > 0 {
-				count = b.counts[source]
-			} else {
-				running += protowire.DecodeZigZag(b.deltas[source])
-				count = float64(running)
-			}
+			count := b.count(source, &last)
 			if !(count >= 0) || math.IsInf(count, 1) {
-				return 0, dst, fmt.Errorf("bucket %d counts %v", index, count)
+				return 0, dst, fmt.Errorf("bucket %d counts %v", first+int64(len(dst)), count)
 			}
 			dst = append(dst, count)
 			source++
 		}
-		index += gap + int64(span.length)
 	}
 	if source != available {
 		return 0, dst, fmt.Errorf("spans name %d buckets of the %d there are", source, available)
@@ -175,6 +161,16 @@ func (b *writeBuckets) dense(dst []float64) (first int64, counts []float64, err 
 		return 0, dst, fmt.Errorf("first bucket %d is out of range", first)
 	}
 	return first, dst, nil
+}
+
+// count is the count of the at-th bucket that was sent. Integer histograms send differences: last is the count before,
+// and then this one. Buckets are asked for in order.
+func (b *writeBuckets) count(at int, last *int64) float64 {
+	if len(b.counts) > 0 {
+		return b.counts[at]
+	}
+	*last += protowire.DecodeZigZag(b.deltas[at])
+	return float64(*last)
 }
 
 // event fills into with the histogram. The index of an exponential one's buckets is OpenTelemetry's, which is
