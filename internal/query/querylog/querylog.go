@@ -6,89 +6,14 @@ package querylog
 import (
 	"context"
 	"crypto/rand"
-	"errors"
 	"fmt"
 	"log/slog"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
-	"github.com/vigie-io/vigie/internal/tenants"
 	"github.com/vigie-io/vigie/internal/units"
 )
-
-// Kind says what asked.
-type Kind string
-
-// Kinds.
-const (
-	Instant Kind = "instant" // /api/v1/query
-	Range   Kind = "range"   // /api/v1/query_range
-	Rule    Kind = "rule"    // an expression of a rule, or of an alert's text
-	SQL     Kind = "sql"
-)
-
-// OK is the Status of a query that was answered.
-const OK = "ok"
-
-// Entry is one query.
-type Entry struct {
-	Tenant      tenants.ID
-	Time        time.Time // it came
-	Kind        Kind
-	Text        string // as it was asked
-	Start, End  time.Time
-	Step        time.Duration // of PromQL: the times it was evaluated at, after alignment; zero when it was not
-	Waited      time.Duration // for a place among the tenant's queries
-	Took        time.Duration // from Time to the end of its answer
-	Series      int           // stored series matched
-	Samples     int64         // that the engine was given
-	Read        Read
-	ResultBytes int64  // of the answer, 0 for PromQL
-	Status      string // OK, or which limit or kind of error ended it
-	Pushdown    string // what the database did for the engine, "none" for nothing
-	Plan        string // of a slow query, how it was read: JSON
-}
-
-// Read is what the database read for a query.
-type Read struct{ Rows, Bytes int64 }
-
-// Store keeps entries. The same token comes again with the same entries when a call did not succeed.
-type Store interface {
-	InsertQueries(ctx context.Context, token string, entries []Entry) error
-}
-
-// Config bounds the log.
-type Config struct {
-	// Enabled says whether queries are logged. Default true.
-	Enabled bool `yaml:"enabled"`
-	// Every is the longest that a query waits to be written. Default 5s.
-	Every time.Duration `yaml:"every"`
-	// Queue is how many queries may wait to be written; further ones are counted and lost. Default 4096.
-	Queue int `yaml:"queue"`
-	// MaxText is how much is kept of a query's text and of a slow one's plan. Default 8KiB.
-	MaxText units.Bytes `yaml:"max_text"`
-}
-
-// DefaultConfig is the configuration without any setting.
-func DefaultConfig() Config {
-	return Config{Enabled: true, Every: 5 * time.Second, Queue: 4096, MaxText: 8 << 10}
-}
-
-// Validate says which fields cannot be.
-func (c *Config) Validate() error {
-	var errs []error
-	if c.Every < 100*time.Millisecond {
-		errs = append(errs, fmt.Errorf("every %s: want 100ms or more", c.Every))
-	}
-	if c.Queue < 1 {
-		errs = append(errs, fmt.Errorf("queue %d: want at least 1", c.Queue))
-	}
-	if c.MaxText < 16 || c.MaxText > 1<<20 {
-		errs = append(errs, fmt.Errorf("max_text %s: want 16B to 1MiB", c.MaxText))
-	}
-	return errors.Join(errs...)
-}
 
 const (
 	batch    = 1000             // entries of one insert
