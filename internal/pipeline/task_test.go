@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"github.com/vigie-io/vigie/internal/pipeline"
+	"github.com/vigie-io/vigie/internal/pipeline/rollup"
+	"github.com/vigie-io/vigie/internal/pipeline/windowed"
 	"github.com/vigie-io/vigie/internal/tenants"
 	"github.com/vigie-io/vigie/pkg/events"
 	"github.com/vigie-io/vigie/pkg/series"
@@ -287,17 +289,61 @@ func TestWatermarkGoesBackWithAnAbortedEpoch(t *testing.T) {
 	f(`vigie.metrics.v1/4 "" 100;`) // a heartbeat: nothing new of the tenant
 }
 
+// Of each kind of what a task makes there is some, and of all the order and the bytes are the same again.
 func TestSameInputSameOutput(t *testing.T) {
-	run := func() *pipeline.Outputs {
-		task := newTask(nil)
-		for i := range 400 {
-			when := start.Add(-time.Duration(i*i%90) * time.Second)
-			step(task, start, record(fmt.Sprint("t", i%3), event(when, fmt.Sprint("m", i%5), fmt.Sprintf(`"service":"s%d","x":"%d"`, i%4, i%7))), record("t0", "{"))
+	kinds := []string{"observation", "gauge", "delta", "cumulative"}
+	run := func() (all []*pipeline.Outputs, progress pipeline.ProgressRows) {
+		task := newTask(func(c *pipeline.TaskConfig) {
+			c.Config.Alerts = alertRules
+			c.Config.Rollups = []rollup.Declared{
+				{Name: "w", From: events.Metrics, By: []string{"service"},
+					Window: &windowed.Window{Tumbling: 10 * time.Second, Late: "divert"}},
+				{Name: "s", From: events.Metrics, By: []string{"x"},
+					Window: &windowed.Window{Session: &windowed.Session{Gap: 3 * time.Second}}},
+				{Name: "grown", From: events.Metrics, Measure: "increase", By: []string{"service", "x"}},
+			}
+			c.Limits = limitsOf(map[tenants.ID]tenants.Limits{
+				"t0": {ActiveSeries: 30, MaxLabels: 2}, "t1": {StreamEventsPerSecond: 30}, "t2": {ActiveSeries: 40},
+			})
+		})
+		for epoch := range 4 {
+			now := start.Add(time.Duration(epoch) * 15 * time.Second)
+			for i := range 400 {
+				tenant, name, when := fmt.Sprint("t", i%3), fmt.Sprint("m", i%5), now.Add(-time.Duration(i*i%20)*time.Second)
+				if i%7 == 0 {
+					name = "req"
+				}
+				step(task, now, record(tenant, fmt.Sprintf(`{"time":%q,"name":%q,"kind":%q,"value":%d,"labels":{"service":"s%d","x":"%d"%s}}`,
+					when.Format(time.RFC3339Nano), name, kinds[i%4], i, i%4, i%11, map[bool]string{true: `,"y":"z"`}[i%13 == 0])))
+				step(task, now, record(tenant, "{"))
+			}
+			task.SetReach(pipeline.Reach{Partition: at, Signal: events.Metrics, Through: now.UnixMilli()})
+			all = append(all, drain(task, now))
+			task.AppendProgress(&progress, now.UnixMilli())
+			task.Committed(true)
 		}
-		return drain(task, start)
+		return all, progress
 	}
-	if a, b := run(), run(); !reflect.DeepEqual(a.Rollups, b.Rollups) || !reflect.DeepEqual(a.Series, b.Series) || !reflect.DeepEqual(a.Letters, b.Letters) {
-		t.Error("got different outputs for the same input, want them equal bit for bit")
+	first, progress := run()
+	made := map[string]int{"progress": len(progress.Tenant)}
+	for _, out := range first {
+		for kind, n := range map[string]int{
+			"rollups": len(out.Rollups), "series": len(out.Series), "windows": len(out.Windows.Blocks), "state": len(out.State),
+			"letters": len(out.Letters), "rows of letters": len(out.LetterRows), "alerts": len(out.Alerts), "limits": len(out.Limits.Tenant),
+		} {
+			made[kind] += n
+		}
+	}
+	for kind, n := range made {
+		if n == 0 {
+			t.Errorf("got no %s: the test proves little", kind)
+		}
+	}
+	for range 5 {
+		again, progressAgain := run()
+		if !reflect.DeepEqual(again, first) || !reflect.DeepEqual(progressAgain, progress) {
+			t.Fatal("got different outputs for the same input, want them equal bit for bit")
+		}
 	}
 }
 

@@ -68,6 +68,14 @@ type divertedCell struct {
 	tooLate     bool
 }
 
+// kind is that of the rows.
+func (c divertedCell) kind() Kind {
+	if c.tooLate {
+		return TooLate
+	}
+	return Late
+}
+
 type divertedValue struct {
 	contents
 	offset int64 // of the first record: with the partition it names the row, in every replay that is committed
@@ -114,15 +122,12 @@ func (w *Windows) Weight() int {
 func (w *Windows) Diverted(emit func(Closed)) {
 	cells := slices.SortedFunc(maps.Keys(w.diverted.cells), func(a, b divertedCell) int {
 		return cmp.Or(strings.Compare(a.tenant, b.tenant), cmp.Compare(a.rule, b.rule), strings.Compare(a.key, b.key),
-			cmp.Compare(a.window.Start, b.window.Start), cmp.Compare(a.window.End, b.window.End))
+			cmp.Compare(a.window.Start, b.window.Start), cmp.Compare(a.window.End, b.window.End), cmp.Compare(a.kind(), b.kind()))
 	})
 	for _, at := range cells {
-		v, kind := w.diverted.cells[at], Late
-		if at.tooLate {
-			kind = TooLate
-		}
+		v := w.diverted.cells[at]
 		e := windows.Emission[contents]{Tenant: at.tenant, Key: at.key, Window: at.window, Version: 1, Value: &v.contents}
-		emit(Closed{Tenant: at.tenant, Outcome: outcomeDiverted, store: w.store(at.rule), emission: &e, kind: kind,
+		emit(Closed{Tenant: at.tenant, Outcome: outcomeDiverted, store: w.store(at.rule), emission: &e, kind: at.kind(),
 			delta: uint64(v.offset) + 1})
 	}
 }
