@@ -9,6 +9,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -62,34 +63,37 @@ func newLog(t *testing.T, cfg Config, store Store) *Log {
 
 // What is added is written once, in order, whether attempts fail, are stored and not heard of, or the process ends.
 func TestEveryEntryIsWrittenOnce(t *testing.T) {
-	failures := 1
-	store := &table{fail: func() error {
-		if failures--; failures >= 0 {
-			return errors.New("gone")
+	synctest.Test(t, func(t *testing.T) {
+		failures := 1
+		store := &table{fail: func() error {
+			if failures--; failures >= 0 {
+				return errors.New("gone")
+			}
+			return nil
+		}}
+		l := newLog(t, small(5000), store)
+		ctx, stop := context.WithCancel(t.Context())
+		var running sync.WaitGroup
+		running.Go(func() { _ = l.Run(ctx) })
+		const n = 2500
+		var want []string
+		for i := range n {
+			want = append(want, fmt.Sprint(i))
+			l.Add(Entry{Text: fmt.Sprint(i)})
 		}
-		return nil
-	}}
-	l := newLog(t, small(5000), store)
-	ctx, stop := context.WithCancel(t.Context())
-	var running sync.WaitGroup
-	running.Go(func() { _ = l.Run(ctx) })
-	const n = 2500
-	var want []string
-	for i := range n {
-		want = append(want, fmt.Sprint(i))
-		l.Add(Entry{Text: fmt.Sprint(i)})
-	}
-	for testutil.ToFloat64(l.failed) == 0 {
-		time.Sleep(time.Millisecond)
-	}
-	stop()
-	running.Wait()
-	if got := strings.Join(store.texts, " "); got != strings.Join(want, " ") {
-		t.Errorf("got %d entries, want %d in order, each once", len(store.texts), n)
-	}
-	if got := testutil.ToFloat64(l.written) + testutil.ToFloat64(l.lost.WithLabelValues(lostEnd)); got != n {
-		t.Errorf("written and lost: got %v, want %d", got, n)
-	}
+		for testutil.ToFloat64(l.failed) == 0 {
+			time.Sleep(time.Millisecond)
+		}
+		synctest.Wait() // it waits to try again
+		stop()
+		running.Wait()
+		if got := strings.Join(store.texts, " "); got != strings.Join(want, " ") {
+			t.Errorf("got %d entries, want %d in order, each once", len(store.texts), n)
+		}
+		if got := testutil.ToFloat64(l.written) + testutil.ToFloat64(l.lost.WithLabelValues(lostEnd)); got != n {
+			t.Errorf("written and lost: got %v, want %d", got, n)
+		}
+	})
 }
 
 // A database that does not answer holds no query up: what does not fit is lost and counted, what fits is written later.
