@@ -63,7 +63,7 @@ func (l *listener) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 
 func (l *listener) waitFor(t *testing.T, n int) []posted {
 	t.Helper()
-	for range 500 {
+	for range 3000 {
 		l.mu.Lock()
 		heard := slices.Clone(l.heard)
 		l.mu.Unlock()
@@ -72,7 +72,7 @@ func (l *listener) waitFor(t *testing.T, n int) []posted {
 		}
 		time.Sleep(10 * time.Millisecond)
 	}
-	t.Fatalf("an Alertmanager heard of %d alerts in 5 s, want %d", len(l.heard), n)
+	t.Fatalf("an Alertmanager heard of %d alerts in 30 s, want %d", len(l.heard), n)
 	return nil
 }
 

@@ -10,6 +10,7 @@ import (
 
 	"github.com/vigie-io/vigie/internal/tenants"
 	"github.com/vigie-io/vigie/pkg/events"
+	"github.com/vigie-io/vigie/pkg/sketches"
 )
 
 // hostileLimits let no tenant have more series than those of hostileSeries.
@@ -30,13 +31,20 @@ type neighbour struct {
 
 func neighbourOf(task *Task, out *Outputs, name string) (n neighbour) {
 	for _, b := range out.Rollups {
+		rest := b.Sketch
 		for i, tenant := range b.Tenant {
+			size, err := new(sketches.Sketch).DecodeDD(rest)
+			if err != nil {
+				panic(err)
+			}
 			if tenant == name {
+				n.rollups.Sketch = append(n.rollups.Sketch, rest[:size]...)
 				n.rollups.Metric, n.rollups.Service = append(n.rollups.Metric, b.Metric[i]), append(n.rollups.Service, b.Service[i])
 				n.rollups.Grain, n.rollups.Series, n.rollups.Pane = append(n.rollups.Grain, b.Grain[i]), append(n.rollups.Series, b.Series[i]), append(n.rollups.Pane, b.Pane[i])
 				n.rollups.Count, n.rollups.Sum = append(n.rollups.Count, b.Count[i]), append(n.rollups.Sum, b.Sum[i])
 				n.rollups.Min, n.rollups.Max = append(n.rollups.Min, b.Min[i]), append(n.rollups.Max, b.Max[i])
 			}
+			rest = rest[size:]
 		}
 	}
 	for _, b := range out.Series {

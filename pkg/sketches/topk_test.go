@@ -139,7 +139,11 @@ func TestTopKOfZipf(t *testing.T) {
 		top.Add([]byte(item), 1)
 		exact[item]++
 	}
-	for i, c := range top.Top(10) {
+	first := top.Top(10)
+	if len(first) != 10 {
+		t.Fatalf("got the first %d, want ten", len(first))
+	}
+	for i, c := range first {
 		if c.Item != fmt.Sprint(i) {
 			t.Errorf("rank %d: got item %s (%d, really %d), want %d", i, c.Item, c.Count, exact[c.Item], i)
 		}

@@ -507,7 +507,6 @@ func TestEveryRefusalHasItsLetter(t *testing.T) {
 	}
 }
 
-// What a limit dropped cannot be told from what was lost, and that is said.
 // Limits of labels that changed while records were processed are no difference: the letters say what was refused.
 func TestLabelLimitsThatChanged(t *testing.T) {
 	of := func(labels int) *tenants.Config {
@@ -550,6 +549,7 @@ func TestLabelLimitsThatChanged(t *testing.T) {
 	}
 }
 
+// What a limit dropped cannot be told from what was lost, and that is said.
 func TestLimitsAreNamed(t *testing.T) {
 	s := newSource(events.Metrics)
 	s.add(0, "acme", now, observation("acme", now.Add(-time.Minute)))

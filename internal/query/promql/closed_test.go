@@ -124,6 +124,9 @@ func TestClosedCalendar(t *testing.T) {
 	same(t, "of the year", s.one("sum_over_time(tokens_month[1y])", s.now), 590)
 	s.store.reads = nil
 	s.vector("tokens_month or temp", s.now)
+	if len(s.store.reads) == 0 {
+		t.Error("temp: got no read, want one")
+	}
 	for _, r := range s.store.reads {
 		if back := time.Duration(s.now.UnixMilli()-r.From) * time.Millisecond; back > 10*time.Minute {
 			t.Errorf("temp: read from %s back, want no further than its own lookback", back)

@@ -87,13 +87,21 @@ func TestRangeEqualsLoop(t *testing.T) {
 		rng := time.Duration(rapid.IntRange(1, 60).Draw(rt, "range")) * 10 * time.Second
 		step := time.Duration(rapid.SampledFrom([]int{10, 20, 30, 60, 300, 3600}).Draw(rt, "step")) * time.Second
 		start := epoch.Add(time.Duration(rapid.IntRange(0, 360).Draw(rt, "start")) * 10 * time.Second)
+		answered := map[int64]float64{}
 		for _, one := range s.matrix(fmt.Sprintf("increase(hits_total[%s])", rng), start, s.now, step) {
 			for _, v := range one.Values {
-				at := time.UnixMilli(int64(v[0].(float64) * 1000))
-				got := sample{Value: v}.number(t)
-				if want := add(within(evs, at.Add(-rng), at)); !near(got, want, 1e-9) {
-					rt.Fatalf("increase[%s] step %s at %s: got %v, want %v", rng, step, at.UTC().Format(time.TimeOnly), got, want)
-				}
+				answered[int64(v[0].(float64)*1000)] = sample{Value: v}.number(t)
+			}
+		}
+		for at := start; !at.After(s.now); at = at.Add(step) {
+			values := within(evs, at.Add(-rng), at)
+			got, there := answered[at.UnixMilli()]
+			if !there && len(values) == 0 {
+				continue // before the first activity or long after the last
+			}
+			if want := add(values); !there || !near(got, want, 1e-9) {
+				rt.Fatalf("increase[%s] step %s at %s: got %v (%v), want %v", rng, step, at.UTC().Format(time.TimeOnly),
+					got, there, want)
 			}
 		}
 	})
