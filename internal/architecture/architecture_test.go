@@ -21,7 +21,9 @@ var layers = []struct {
 	within   bool     // packages of this layer may import each other
 }{
 	{"pkg", []string{"pkg", "migrations", "proto"}, true},
-	{"ground", []string{"internal/units", "internal/tenants", "internal/telemetry", "internal/alertapi", "internal/architecture"}, true},
+	{"ground", []string{
+		"internal/units", "internal/pause", "internal/tenants", "internal/telemetry", "internal/alertapi", "internal/architecture",
+	}, true},
 	{"engine", []string{"internal/auth", "internal/backfill", "internal/demo", "internal/ingest", "internal/live", "internal/notify", "internal/pipeline", "internal/query", "internal/sink"}, false},
 	{"adapter", []string{"internal/kafka", "internal/clickhouse"}, false},
 	{"config", []string{"internal/config"}, false},

@@ -19,8 +19,8 @@ func newAppetite(budget int64) appetite {
 	return appetite{budget: budget, limit: min(budget, firstFetch)}
 }
 
-// fed takes how much the largest of the last fetches was when unpacked, and says whether the limit has changed.
-func (a *appetite) fed(unpacked int64) bool {
+// adapt takes how much the largest of the last fetches was when unpacked, and says whether the limit has changed.
+func (a *appetite) adapt(unpacked int64) bool {
 	before := a.limit
 	switch {
 	case unpacked > a.budget:
@@ -36,9 +36,9 @@ func (a *appetite) limits() (fetch, partition int32) {
 	return int32(a.limit), int32(min(a.limit, partitionFetch))
 }
 
-// eat adapts the client's fetches to what the largest of the last ones took in memory.
-func (s *Session) eat(unpacked int64) {
-	if s.appetite.fed(unpacked) {
+// adaptFetches adapts the client's fetches to what the largest of the last ones took in memory.
+func (s *Session) adaptFetches(unpacked int64) {
+	if s.appetite.adapt(unpacked) {
 		s.group.Client().UpdateFetchMaxBytes(s.appetite.limits())
 	}
 }

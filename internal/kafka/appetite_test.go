@@ -15,7 +15,7 @@ func TestAppetite(t *testing.T) {
 		for range rapid.IntRange(1, 3).Draw(t, "kinds of records") {
 			ratio := rapid.Float64Range(0.5, 100).Draw(t, "unpacked per fetched byte")
 			for range 30 {
-				a.fed(int64(float64(a.limit) * ratio))
+				a.adapt(int64(float64(a.limit) * ratio))
 			}
 			got := int64(float64(a.limit) * ratio)
 			if got > budget+budget/100 && a.limit > leastFetch {
@@ -30,7 +30,7 @@ func TestAppetite(t *testing.T) {
 			}
 		}
 		before := a.limit
-		if a.fed(0) || a.limit != before {
+		if a.adapt(0) || a.limit != before {
 			t.Fatalf("nothing came: got limit %d after %d", a.limit, before)
 		}
 	})

@@ -3,6 +3,7 @@ package kafka
 import (
 	"context"
 	"errors"
+	"fmt"
 
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -39,4 +40,21 @@ func askLeader(ctx context.Context, client *kgo.Client, leader int32, request *k
 		return nil, errors.New("the broker's answer does not hold the partition")
 	}
 	return &answer.Topics[0].Partitions[0], nil
+}
+
+// partitionCount asks for the partitions of a topic that has to exist.
+func partitionCount(ctx context.Context, client *kgo.Client, name string) (int, error) {
+	response, err := describeTopics(ctx, client, name)
+	if err != nil {
+		return 0, fmt.Errorf("look up topic %s: %w", name, err)
+	}
+	for _, topic := range response.Topics {
+		if err := kerr.ErrorForCode(topic.ErrorCode); err != nil {
+			return 0, fmt.Errorf("look up topic %s: %w", name, err)
+		}
+		if len(topic.Partitions) > 0 {
+			return len(topic.Partitions), nil
+		}
+	}
+	return 0, fmt.Errorf("look up topic %s: the broker names no partitions", name)
 }

@@ -52,7 +52,7 @@ func (l logs) holds(p pipeline.Partition) bool {
 
 // bothEnds asks for the ends at once.
 func bothEnds(ctx context.Context, client *kgo.Client, partitions []pipeline.Partition) (l logs) {
-	partitions = distinct(partitions, comparePartitions)
+	partitions = distinct(partitions, pipeline.Partition.Compare)
 	var both sync.WaitGroup
 	both.Go(func() { l.first = listOffsets(ctx, client, partitions, offsetEarliest, readUncommitted) })
 	both.Go(func() { l.behind = listOffsets(ctx, client, partitions, offsetLatest, readUncommitted) })
@@ -66,7 +66,7 @@ func stableOffsets(ctx context.Context, client *kgo.Client, group string, source
 	of.Group = group
 	sources = distinct(sources, func(a, b sourceID) int {
 		return cmp.Or(strings.Compare(a.Topic, b.Topic), bytes.Compare(a.topic[:], b.topic[:]),
-			comparePartitions(a.Partition, b.Partition))
+			a.Partition.Compare(b.Partition))
 	})
 	for i, source := range sources {
 		if i == 0 || source.Topic != sources[i-1].Topic || source.topic != sources[i-1].topic {

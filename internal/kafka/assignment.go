@@ -64,7 +64,8 @@ type watchedBalancer struct {
 }
 
 // MemberBalancer runs in the group's leader.
-func (w watchedBalancer) MemberBalancer(members []kmsg.JoinGroupResponseMember) (kgo.GroupMemberBalancer, map[string]struct{}, error) {
+func (w watchedBalancer) MemberBalancer(members []kmsg.JoinGroupResponseMember) (
+	kgo.GroupMemberBalancer, map[string]struct{}, error) {
 	balancer, topics, err := w.GroupBalancer.MemberBalancer(members)
 	if err != nil {
 		return nil, nil, err
@@ -161,7 +162,7 @@ func (a *assignment) grow(added func(pipeline.Partition)) []owned {
 			added(partition)
 		}
 	}
-	slices.SortFunc(a.visible, func(a, b owned) int { return comparePartitions(a.Partition, b.Partition) })
+	slices.SortFunc(a.visible, func(a, b owned) int { return a.Partition.Compare(b.Partition) })
 	return a.visible
 }
 

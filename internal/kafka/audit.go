@@ -40,7 +40,8 @@ func (r *ResultsTopic) Settle(ctx context.Context, end verify.Offsets) error {
 
 // Blocks implements verify.Results.
 func (r *ResultsTopic) Blocks(ctx context.Context, from, to verify.Offsets, fn func(*verify.Block) error) error {
-	err := readRangeInto(ctx, &r.cfg, r.topic, from, to, unpacking{memory: newMemory(blocksMemory), most: unbounded}, r.log, func(id [16]byte, record *kgo.Record) error {
+	how := unpacking{memory: newMemory(blocksMemory), most: unbounded}
+	err := readRangeInto(ctx, &r.cfg, r.topic, from, to, how, r.log, func(id [16]byte, record *kgo.Record) error {
 		table, rows := "", 0
 		for _, h := range record.Headers {
 			switch h.Key {

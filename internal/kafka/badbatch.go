@@ -144,9 +144,7 @@ func leaderOf(ctx context.Context, client *kgo.Client, name string, partition in
 // refuse makes the record of the batch that was refused the partition's next.
 func (s *Session) refuse(ctx context.Context, at refusal) error {
 	partition := at.Partition
-	s.pending, s.read[partition] = true, true
-	if !s.assignment.released(partition) {
-		s.losses.Add(1) // as for records, in Poll
+	if !s.takes(partition) {
 		return nil
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), gapPatience)
@@ -167,12 +165,7 @@ func (s *Session) refuse(ctx context.Context, at refusal) error {
 	s.refused[partition] = batch.next
 	s.places[partition] = batch.next.Offset
 	s.reach.polled(partition, batch.next.Offset, batch.next.Offset) // what can be read is stable
-	_, rewound := s.rewound[partition]
-	s.chunks = append(s.chunks, pipeline.Chunk{
-		Partition: partition, Signal: s.signals[partition.Topic], Records: []pipeline.Record{batch.Record},
-		LogStart: at.logStart, Rewound: rewound,
-	})
-	delete(s.rewound, partition)
+	s.addChunk(pipeline.Chunk{Partition: partition, Records: []pipeline.Record{batch.Record}, LogStart: at.logStart})
 	return nil
 }
 
@@ -185,37 +178,6 @@ func (u refusals) commit(request *kmsg.TxnOffsetCommitRequest) {
 	for partition, behind := range u {
 		setOffset(request, partition, behind)
 	}
-}
-
-// setOffset has a transaction commit an offset.
-func setOffset(request *kmsg.TxnOffsetCommitRequest, at pipeline.Partition, to kgo.EpochOffset) {
-	p := offsetIn(request, at)
-	p.Offset, p.LeaderEpoch = to.Offset, to.Epoch
-}
-
-// offsetIn finds or adds the offset of a partition.
-func offsetIn(request *kmsg.TxnOffsetCommitRequest, at pipeline.Partition) *kmsg.TxnOffsetCommitRequestTopicPartition {
-	var topic *kmsg.TxnOffsetCommitRequestTopic
-	for i := range request.Topics {
-		if request.Topics[i].Topic == at.Topic {
-			topic = &request.Topics[i]
-		}
-	}
-	if topic == nil {
-		added := kmsg.NewTxnOffsetCommitRequestTopic()
-		added.Topic = at.Topic
-		request.Topics = append(request.Topics, added)
-		topic = &request.Topics[len(request.Topics)-1]
-	}
-	for i := range topic.Partitions {
-		if topic.Partitions[i].Partition == at.Partition {
-			return &topic.Partitions[i]
-		}
-	}
-	added := kmsg.NewTxnOffsetCommitRequestTopicPartition()
-	added.Partition = at.Partition
-	topic.Partitions = append(topic.Partitions, added)
-	return &topic.Partitions[len(topic.Partitions)-1]
 }
 
 // settle has the client go on behind the batches if the epoch has committed, and otherwise come to them once more. It

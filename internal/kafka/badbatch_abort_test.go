@@ -63,7 +63,7 @@ func TestRefusedBatchesAndAborts(t *testing.T) {
 	}
 	abort := func() {
 		t.Helper()
-		f.losses.Add(1)
+		f.revoked.Add(1)
 		f.commit(false)
 	}
 	for range 2 {

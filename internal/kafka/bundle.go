@@ -116,8 +116,9 @@ func (b *bundler) spareOne() *bundle {
 func (b *bundler) room(bytes int) []entry {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	guess := min(int(b.density*float64(bytes)), b.unpacker.most/int(unsafe.Sizeof(entry{}))) // a batch may have been of nothing but small records
-	return b.entries.get(guess + 1)
+	// Entries take no more than a batch may, even where one of nothing but small records has made density high.
+	most := b.unpacker.most / int(unsafe.Sizeof(entry{}))
+	return b.entries.get(min(int(b.density*float64(bytes)), most) + 1)
 }
 
 // keep takes room back that held the entries of so many bytes.

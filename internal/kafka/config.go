@@ -207,7 +207,9 @@ func (c *Config) Validate() error {
 			return fmt.Errorf("kafka.brokers %q: want host:port", broker)
 		}
 	}
-	for key, value := range map[string]string{"instance": c.Instance, "transactional_id_prefix": c.TransactionalIDPrefix, "group": c.Group, "client_id": c.ClientID} {
+	for key, value := range map[string]string{
+		"instance": c.Instance, "transactional_id_prefix": c.TransactionalIDPrefix, "group": c.Group, "client_id": c.ClientID,
+	} {
 		if !isName(value, maxInstanceName) || value == "" && key != "instance" {
 			return fmt.Errorf("kafka.%s %q: want letters, digits, '.', '_' and '-', at most 128", key, value)
 		}
@@ -321,9 +323,11 @@ func (t *Topics) validate() (err error) {
 		case other != "":
 			err = fmt.Errorf("kafka.topics.%s.name %q: is the name of kafka.topics.%s already", key, topic.Name, other)
 		case stateKey(key) && (topic.Partitions != 0 || topic.Retention != 0):
-			err = fmt.Errorf("kafka.topics.%s: leave partitions and retention 0: a state topic has the partitions of its source and is compacted", key)
+			err = fmt.Errorf("kafka.topics.%s: leave partitions and retention 0: "+
+				"a state topic has the partitions of its source and is compacted", key)
 		case stateKey(key) && topic.MaxMessage < minStateMessage:
-			err = fmt.Errorf("kafka.topics.%s.max_message %s: want 2MiB or more: a key and its state may have 1MiB", key, topic.MaxMessage)
+			err = fmt.Errorf("kafka.topics.%s.max_message %s: want 2MiB or more: a key and its state may have 1MiB",
+				key, topic.MaxMessage)
 		case !stateKey(key) && (topic.Partitions < 1 || topic.Partitions > 10_000):
 			err = fmt.Errorf("kafka.topics.%s.partitions %d: want 1 to 10000", key, topic.Partitions)
 		case topic.Retention < 0:

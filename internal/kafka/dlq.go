@@ -41,9 +41,11 @@ type DeadLetter struct {
 	Events          string            // "" for the whole record, else the indexes of the refused events, "3,17"
 	Key, Value      []byte            // the original's
 	Headers         []pipeline.Header // the original's
-	Omitted         int64             // size of an original that was too large to keep: Value and Headers are empty, it cannot be replayed
-	topicID         [16]byte
-	timestamp       time.Time // the original's, or Time
+	// Omitted is the size of an original that was too large to keep: Value and Headers are empty, and it cannot be
+	// replayed.
+	Omitted   int64
+	topicID   [16]byte
+	timestamp time.Time // the original's, or Time
 }
 
 // Tenant is the tenant the original record names, "" when it names none.
@@ -103,7 +105,8 @@ func (l *DeadLetters) List(ctx context.Context, filter Filter, limit int) ([]Dea
 // Show returns one dead letter, or ErrNoDeadLetter.
 func (l *DeadLetters) Show(ctx context.Context, at Position) (DeadLetter, error) {
 	var found *DeadLetter
-	err := l.read(ctx, map[int32]int64{at.Partition: at.Offset}, map[int32]int64{at.Partition: at.Offset + 1}, func(d DeadLetter) error {
+	from, to := map[int32]int64{at.Partition: at.Offset}, map[int32]int64{at.Partition: at.Offset + 1}
+	err := l.read(ctx, from, to, func(d DeadLetter) error {
 		if d.Position == at {
 			found = &d
 		}

@@ -9,7 +9,8 @@ import (
 
 // ErrFenced says that another client uses the same transactional id or group member id: a successor after a
 // restart, or a second process with the same kafka.instance.
-var ErrFenced = errors.New("another process took over this worker's identity (if that is not a restart, give each process its own kafka.instance)")
+var ErrFenced = errors.New("another process took over this worker's identity " +
+	"(if that is not a restart, give each process its own kafka.instance)")
 
 // ErrTopicRecreated says that a topic was deleted and created again under a running client (or that the brokers
 // do not yet agree about a new one). A new session reads the new topic.

@@ -100,7 +100,7 @@ func TestSkippedRecordsEndTheSession(t *testing.T) {
 	if err := take(3); err != nil {
 		t.Fatalf("the next session: got %v, want what was skipped", err)
 	}
-	s.losses.Add(1) // the epoch aborts
+	s.revoked.Add(1) // the epoch aborts
 	if committed, err := s.Commit(ctx, nil); err != nil || committed {
 		t.Fatalf("commit: got %v, %v, want it aborted", committed, err)
 	}

@@ -33,7 +33,8 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 		}, []string{"result"}),
 		fenced: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "vigie_kafka_fenced_total",
-			Help: "Sessions of workers that ended because another took over their identity: two processes with one kafka.instance, or a transaction that timed out.",
+			Help: "Sessions of workers that ended because another took over their identity: " +
+				"two processes with one kafka.instance, or a transaction that timed out.",
 		}),
 	}
 	reg.MustRegister(m.transactions, m.seconds, m.published, m.fenced)

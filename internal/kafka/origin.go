@@ -10,6 +10,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
+	"github.com/vigie-io/vigie/internal/pause"
 	"github.com/vigie-io/vigie/internal/pipeline"
 )
 
@@ -43,11 +44,12 @@ func (s *Session) Seek(ctx context.Context, source pipeline.Partition, to pipeli
 		return nil
 	})
 	var failed error
-	s.group.Client().CommitOffsetsSync(ctx, offsets, func(_ *kgo.Client, _ *kmsg.OffsetCommitRequest, response *kmsg.OffsetCommitResponse, err error) {
-		if failed = err; err == nil {
-			failed = commitError(response)
-		}
-	})
+	s.group.Client().CommitOffsetsSync(ctx, offsets,
+		func(_ *kgo.Client, _ *kmsg.OffsetCommitRequest, response *kmsg.OffsetCommitResponse, err error) {
+			if failed = err; err == nil {
+				failed = commitError(response)
+			}
+		})
 	if failed != nil {
 		return fmt.Errorf("set the offset of group %s in %s/%d to %d: %w", s.cfg.Group, source.Topic, source.Partition,
 			to.Offset, explain(failed))
@@ -76,7 +78,7 @@ func (r *restore) origin(ctx context.Context) (pipeline.Origin, error) {
 		if err != nil && !kerr.IsRetriable(err) {
 			return o, fmt.Errorf("look up the offset of group %s: %w", r.s.cfg.Group, err)
 		}
-		if err := pause(ctx); err != nil {
+		if err := pause.For(ctx, restoreWait); err != nil {
 			return o, fmt.Errorf("look up the offset of group %s: %w", r.s.cfg.Group, err)
 		}
 	}

@@ -132,8 +132,10 @@ func (p *Producer) produce(ctx context.Context, records []kgo.Record) error {
 
 // unavailable tells what a later attempt may heal from what the record or the set-up is at fault for.
 func unavailable(err error) bool {
-	for _, final := range []error{kerr.MessageTooLarge, kerr.RecordListTooLarge, kerr.InvalidRecord, kerr.CorruptMessage,
-		kerr.TopicAuthorizationFailed, kerr.ClusterAuthorizationFailed, kerr.SaslAuthenticationFailed, kerr.InvalidTopicException} {
+	for _, final := range []error{
+		kerr.MessageTooLarge, kerr.RecordListTooLarge, kerr.InvalidRecord, kerr.CorruptMessage, kerr.InvalidTopicException,
+		kerr.TopicAuthorizationFailed, kerr.ClusterAuthorizationFailed, kerr.SaslAuthenticationFailed,
+	} {
 		if errors.Is(err, final) {
 			return false
 		}

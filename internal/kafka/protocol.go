@@ -9,6 +9,8 @@ import (
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"github.com/vigie-io/vigie/internal/pause"
 )
 
 // ErrRevoked ends a session of the consumer protocol when partitions were taken away. The client tells the first
@@ -30,9 +32,9 @@ func (s *Session) protocol() []kgo.Opt {
 	}
 }
 
-// revoked notes that partitions were taken away.
-func (s *Session) revoked() {
-	s.losses.Add(1)
+// noteRevoked notes that partitions were taken away.
+func (s *Session) noteRevoked() {
+	s.revoked.Add(1)
 	s.over.Store(s.cfg.GroupProtocol == protocolConsumer)
 }
 
@@ -44,7 +46,7 @@ func (s *Session) takeOver(ctx context.Context, instance string, slot int) error
 		return nil
 	}
 	members, err := consumerMembers(ctx, kadm.NewClient(s.restorer), s.cfg.Group)
-	for kerr.IsRetriable(err) && pause(ctx) == nil { // the topic of groups may be new
+	for kerr.IsRetriable(err) && pause.For(ctx, restoreWait) == nil { // the topic of groups may be new
 		members, err = consumerMembers(ctx, kadm.NewClient(s.restorer), s.cfg.Group)
 	}
 	if err != nil {
@@ -55,7 +57,8 @@ func (s *Session) takeOver(ctx context.Context, instance string, slot int) error
 			continue
 		}
 		request := kmsg.NewPtrConsumerGroupHeartbeatRequest()
-		request.Group, request.MemberID, request.InstanceID, request.MemberEpoch = s.cfg.Group, member.MemberID, member.InstanceID, -2
+		request.Group, request.MemberID, request.InstanceID = s.cfg.Group, member.MemberID, member.InstanceID
+		request.MemberEpoch = -2 // a static member that will be back
 		response, err := request.RequestWith(ctx, s.restorer)
 		if err == nil {
 			err = kerr.ErrorForCode(response.ErrorCode)

@@ -13,6 +13,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
+	"github.com/vigie-io/vigie/internal/pause"
 	"github.com/vigie-io/vigie/internal/pipeline"
 )
 
@@ -82,8 +83,8 @@ func (r *restore) run(ctx context.Context, apply func(*pipeline.Record) error) (
 	}
 	origin, err := r.origin(ctx)
 	if err == nil && unwritten && origin.Committed > 0 {
-		r.s.log.Warn("state partition has never been written and its source has been processed: state begins empty (new here, or the topic was deleted)",
-			"topic", r.topic, "partition", r.partition, "source_offset", origin.Committed)
+		r.s.log.Warn("state partition has never been written and its source has been processed: state begins empty "+
+			"(new here, or the topic was deleted)", "topic", r.topic, "partition", r.partition, "source_offset", origin.Committed)
 	}
 	return origin, err
 }
@@ -99,18 +100,9 @@ func (r *restore) bounds(ctx context.Context) error {
 			r.next, r.end, r.progress = log.first[at], log.behind[at], time.Now()
 			return nil
 		}
-		if err := pause(ctx); err != nil {
+		if err := pause.For(ctx, restoreWait); err != nil {
 			return fmt.Errorf("look up its end: %w", err)
 		}
-	}
-}
-
-func pause(ctx context.Context) error {
-	select {
-	case <-ctx.Done():
-		return ctx.Err()
-	case <-time.After(restoreWait):
-		return nil
 	}
 }
 
@@ -124,7 +116,7 @@ func (r *restore) locate(ctx context.Context) error {
 		if err := r.found(response); !errors.Is(err, errLeaderless) {
 			return err
 		}
-		if err := pause(ctx); err != nil {
+		if err := pause.For(ctx, restoreWait); err != nil {
 			return fmt.Errorf("wait for its leader: %w", err)
 		}
 	}
@@ -164,7 +156,8 @@ func (r *restore) found(response *kmsg.MetadataResponse) error {
 			return nil
 		}
 	}
-	return fmt.Errorf("the topic has %d partitions, none for partition %d of its source %s, which has grown: add partitions to it (kafka-topics.sh --alter --topic %s --partitions %d or more)",
+	return fmt.Errorf("the topic has %d partitions, none for partition %d of its source %s, which has grown: "+
+		"add partitions to it (kafka-topics.sh --alter --topic %s --partitions %d or more)",
 		len(topic.Partitions), r.partition, r.source, r.topic, r.partition+1)
 }
 
@@ -179,7 +172,8 @@ func (r *restore) fetch(ctx context.Context, apply func(*pipeline.Record) error)
 		return r.again(ctx)
 	}
 	options := kgo.ProcessFetchPartitionOpts{
-		Offset: r.next, IsolationLevel: kgo.ReadCommitted(), Topic: r.topic, Partition: r.partition, Pools: []kgo.Pool{r.memory},
+		Offset: r.next, IsolationLevel: kgo.ReadCommitted(), Topic: r.topic, Partition: r.partition,
+		Pools: []kgo.Pool{r.memory},
 	}
 	part, next := kgo.ProcessFetchPartition(options, answer, &r.unpacker, r.memory.grown)
 	switch {
@@ -223,7 +217,7 @@ func (r *restore) apply(records []*kgo.Record, fn func(*pipeline.Record) error) 
 
 // again waits and looks for the leader anew.
 func (r *restore) again(ctx context.Context) error {
-	if err := pause(ctx); err != nil {
+	if err := pause.For(ctx, restoreWait); err != nil {
 		return err
 	}
 	return r.locate(ctx)
@@ -250,15 +244,16 @@ func (r *restore) blocked(ctx context.Context, stable int64) {
 	admin := kadm.NewClient(r.s.restorer)
 	open, err := r.open(ctx, admin)
 	if err != nil {
-		log.Warn("restore waits for an open transaction, and cannot ask whose", "stable_offset", stable, "end", r.end, "err", err)
+		log.Warn("restore waits for an open transaction, and cannot ask whose",
+			"stable_offset", stable, "end", r.end, "err", err)
 		return
 	}
 	members, err := r.members(ctx, admin)
 	for _, id := range open {
 		member, ours := strings.CutPrefix(id, r.s.cfg.TransactionalIDPrefix+"-")
 		if err != nil || !ours || slices.Contains(members, member) {
-			log.Info("restore waits for an open transaction", "transactional_id", id, "stable_offset", stable, "end", r.end,
-				"at_most", r.s.cfg.TransactionTimeout+10*time.Second)
+			log.Info("restore waits for an open transaction", "transactional_id", id,
+				"stable_offset", stable, "end", r.end, "at_most", r.s.cfg.TransactionTimeout+10*time.Second)
 			continue
 		}
 		log.Info("aborting the transaction of a worker that is gone", "transactional_id", id, "err", r.abort(ctx, id))

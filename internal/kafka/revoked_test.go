@@ -126,7 +126,7 @@ func TestTakenAwayWhileATransactionEnds(t *testing.T) {
 	f := newFeed(t, ctx, cfg)
 	f.take()
 	cluster.ControlKey(int16(kmsg.EndTxn), func(kmsg.Request) (kmsg.Response, error, bool) {
-		f.revoked()
+		f.noteRevoked()
 		return nil, nil, false
 	})
 	f.commit(true)

@@ -10,6 +10,7 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kgo"
 
+	"github.com/vigie-io/vigie/internal/pause"
 	"github.com/vigie-io/vigie/internal/tenants"
 )
 
@@ -129,10 +130,8 @@ func (m *ruleMember) keep(ctx context.Context, partition int32) {
 			wait = shardRetryMin
 		}
 		m.log.Warn("shard of rules ended; opening it again", "partition", partition, "err", err, "retry_in", wait)
-		select {
-		case <-ctx.Done():
+		if pause.For(ctx, wait) != nil {
 			return
-		case <-time.After(wait):
 		}
 	}
 }

@@ -18,10 +18,11 @@ import (
 
 var _ pipeline.Session = (*Session)(nil)
 
-// Session is the transactional consumer and producer of one worker slot. One goroutine uses it; Restore and Release
-// may run beside it.
-// After an error from Poll or Commit only Close may follow: a producer that failed cannot be used again
-// (Apache Kafka answers INVALID_RECORD to the next transaction), so the worker makes a new session.
+// Session is the transactional consumer and producer of one worker slot. One goroutine uses it; Restore and Release may
+// run beside it.
+//
+// After an error from Poll or Commit only Close may follow: a producer that failed cannot be used again (Apache Kafka
+// answers INVALID_RECORD to the next transaction), so the worker makes a new session.
 type Session struct {
 	cfg   Config
 	group *kgo.GroupTransactSession
@@ -36,7 +37,7 @@ type Session struct {
 	result   int32
 
 	assignment *assignment
-	losses     atomic.Uint64 // times that partitions were taken away
+	revoked    atomic.Uint64 // times that partitions were taken away
 	settled    uint64        // of them, those that came before the last commit began, or that an abort has answered
 	over       atomic.Bool   // they were, and the protocol does not tell which
 	pending    bool          // something was polled since the last Commit
@@ -120,12 +121,12 @@ func (s *Session) options(instance string, slot int) ([]kgo.Opt, error) {
 		kgo.HeartbeatInterval(s.cfg.heartbeat()),
 		kgo.OnPartitionsRevoked(func(_ context.Context, _ *kgo.Client, revoked map[string][]int32) {
 			if len(revoked) > 0 {
-				s.revoked()
+				s.noteRevoked()
 			}
 		}),
 		kgo.OnPartitionsLost(func(context.Context, *kgo.Client, map[string][]int32) {
 			s.assignment.lose()
-			s.revoked()
+			s.noteRevoked()
 		}),
 		// Markers of transactions are returned, so that a partition whose log ends with one has an end that can be
 		// reached.
@@ -205,110 +206,15 @@ func (s *Session) leave() {
 // ResultPartition is the results partition of this slot.
 func (s *Session) ResultPartition() int32 { return s.result }
 
-// Poll implements pipeline.Session. Its errors may wrap ErrFenced or ErrTopicRecreated.
-func (s *Session) Poll(ctx context.Context) (pipeline.Fetch, error) {
-	clear(s.chunks)
-	s.chunks = s.chunks[:0]
-	s.polled.release()
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	s.assignment.wakes(cancel)
-	fetches := s.group.PollFetches(ctx)
-	s.polled.fetches = fetches
-	refused := takeRefused(fetches)
-	if fetches.IsClientClosed() {
-		return pipeline.Fetch{}, fmt.Errorf("poll events: %w", kgo.ErrClientClosed)
-	}
-	if err := errors.Join(s.moves.over(), s.read.lost(fetches), fetchErrors(fetches, s.log)); err != nil {
-		return pipeline.Fetch{}, s.metrics.end(fmt.Errorf("poll events: %w", err))
-	}
-	s.read.rewound(fetches, s.rewound)
-	var lost error
-	unpacked, largest := int64(0), int64(0)
-	take := func(p kgo.FetchTopicPartition) {
-		if len(p.Records) == 0 {
-			return
-		}
-		s.pending = true
-		partition := pipeline.Partition{Topic: p.Topic, Partition: p.Partition}
-		s.read[partition] = true
-		if !s.assignment.released(partition) {
-			// It is just being taken away. Its records come again to whoever has it then, if this epoch aborts.
-			s.losses.Add(1)
-			return
-		}
-		place := s.place(partition)
-		from := max(place, p.LogStartOffset)
-		records, bytes := s.polled.unread(p.Records, from)
-		unpacked += bytes
-		first, next := p.Records[0].Offset, p.Records[len(p.Records)-1].Offset+1
-		if records.Len > 0 {
-			first = min(first, records.First)
-		}
-		if place >= 0 {
-			lost = errors.Join(lost, s.checkGap(ctx, partition, from, first))
-		}
-		s.places[partition] = next
-		s.reach.polled(partition, next, p.LastStableOffset)
-		if records.Len > 0 {
-			_, rewound := s.rewound[partition]
-			s.chunks = append(s.chunks, pipeline.Chunk{
-				Partition: partition, Signal: s.signals[p.Topic], Unread: records, LogStart: p.LogStartOffset, Rewound: rewound,
-			})
-			delete(s.rewound, partition)
-		}
-	}
-	for i := range fetches {
-		unpacked = 0
-		fetches[i : i+1].EachPartition(take)
-		largest = max(largest, unpacked)
-	}
-	s.eat(largest)
-	for _, at := range refused {
-		lost = errors.Join(lost, s.refuse(ctx, at))
-	}
-	if lost != nil {
-		return pipeline.Fetch{}, fmt.Errorf("poll events: %w", lost)
-	}
-	return pipeline.Fetch{Chunks: s.chunks, Assigned: s.assigned()}, nil
-}
-
-// assigned lists the session's partitions. Within an epoch the list only grows: a partition that is taken away
-// makes the next Commit abort, and until then its task has to stay, or else the epoch could commit offsets of
-// records whose results were dropped with the task.
-func (s *Session) assigned() []pipeline.Reach {
-	partitions := s.assignment.grow(func(partition pipeline.Partition) {
-		s.reach.forget(partition)
-		delete(s.places, partition)
-	})
-	out := make([]pipeline.Reach, 0, len(partitions))
-	for _, p := range partitions {
-		lag, through, next := s.reach.of(p.Partition)
-		out = append(out, pipeline.Reach{
-			Partition: p.Partition, Signal: s.signals[p.Topic], Lag: lag, Through: through, Next: next, Assignment: p.number,
-		})
-	}
-	return out
-}
-
-// Release implements pipeline.Session.
-func (s *Session) Release(reaches ...pipeline.Reach) {
-	list := make([]owned, len(reaches))
-	for i, r := range reaches {
-		list[i] = owned{r.Partition, r.Assignment}
-	}
-	s.assignment.release(list)
-}
-
 // Commit implements pipeline.Session. Messages of a partition keep their order. ctx should end only to give up
 // the session.
 func (s *Session) Commit(ctx context.Context, messages []pipeline.Message) (bool, error) {
-	losses := s.losses.Load()
-	if !s.pending && len(messages) == 0 && losses == s.settled {
+	revoked := s.revoked.Load()
+	if !s.pending && len(messages) == 0 && revoked == s.settled {
 		return true, nil
 	}
 	start := time.Now()
-	committed, err := s.commit(ctx, messages, losses > s.settled)
+	committed, err := s.commit(ctx, messages, revoked > s.settled)
 	s.metrics.transaction(committed, err, time.Since(start))
 	if err != nil {
 		return false, s.metrics.end(fmt.Errorf("commit epoch: %w", explain(err)))
@@ -319,12 +225,12 @@ func (s *Session) Commit(ctx context.Context, messages []pipeline.Message) (bool
 	}
 	// What was taken away while the transaction ended is the next commit's: the client forgets it when it is called
 	// back just then.
-	s.settled = losses
+	s.settled = revoked
 	if s.over.Load() {
 		return false, ErrRevoked
 	}
 	if !committed {
-		s.settled = s.losses.Load()
+		s.settled = s.revoked.Load()
 		s.assignment.settle()
 		s.reach.rewind()
 		clear(s.places)

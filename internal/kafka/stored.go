@@ -11,6 +11,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kerr"
 
+	"github.com/vigie-io/vigie/internal/pause"
 	"github.com/vigie-io/vigie/internal/pipeline"
 )
 
@@ -83,10 +84,8 @@ func (w *storedWaiter) until(ctx context.Context, look func() error) error {
 			w.s.log.Info("progress is held until what others wrote is stored",
 				"for", time.Since(w.began).Round(time.Second), "err", err)
 		}
-		select {
-		case <-ctx.Done():
-			return fmt.Errorf("wait until results are stored: %w (%w)", err, ctx.Err())
-		case <-time.After(storedWait):
+		if ended := pause.For(ctx, storedWait); ended != nil {
+			return fmt.Errorf("wait until results are stored: %w (%w)", err, ended)
 		}
 	}
 }

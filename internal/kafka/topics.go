@@ -12,6 +12,8 @@ import (
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/vigie-io/vigie/internal/pause"
 )
 
 // Admin makes and checks topics. It is safe for concurrent use.
@@ -76,8 +78,8 @@ func (a *Admin) EnsureTopics(ctx context.Context) ([]TopicState, error) {
 		if source := a.cfg.Topics.sourceOf(key); source != nil {
 			problems = append(problems, checkState(state, source.Name, len(details[source.Name].Partitions)))
 			if state.Created && !created[source.Name] {
-				state.Notes = append(state.Notes,
-					"is new and its source "+source.Name+" is not: state begins empty; watermarks rise again with the next events")
+				state.Notes = append(state.Notes, "is new and its source "+source.Name+
+					" is not: state begins empty; watermarks rise again with the next events")
 			}
 		} else if state.Partitions != int(topic.Partitions) {
 			state.Notes = append(state.Notes,
@@ -196,10 +198,8 @@ func (a *Admin) awaitTopics(ctx context.Context) (kadm.TopicDetails, error) {
 		if missing == nil {
 			return details, nil
 		}
-		select {
-		case <-ctx.Done():
-			return nil, fmt.Errorf("wait for topics: %w (%w)", missing, ctx.Err())
-		case <-time.After(50 * time.Millisecond):
+		if ended := pause.For(ctx, 50*time.Millisecond); ended != nil {
+			return nil, fmt.Errorf("wait for topics: %w (%w)", missing, ended)
 		}
 	}
 }
@@ -251,10 +251,13 @@ func (a *Admin) configs(ctx context.Context) map[string]map[string]string {
 func checkState(state TopicState, source string, partitions int) error {
 	switch {
 	case state.Partitions < partitions:
-		return fmt.Errorf("topic %s has %d partitions and its source %s has %d: add partitions to it (kafka-topics.sh --alter --topic %s --partitions %d), no state is lost",
+		return fmt.Errorf("topic %s has %d partitions and its source %s has %d: "+
+			"add partitions to it (kafka-topics.sh --alter --topic %s --partitions %d), no state is lost",
 			state.Name, state.Partitions, source, partitions, state.Name, partitions)
 	case state.Partitions > partitions:
-		return fmt.Errorf("topic %s has %d partitions and its source %s has only %d, so the source is not the one it was written for: create the source with %d partitions, or delete %s to begin without state",
+		return fmt.Errorf("topic %s has %d partitions and its source %s has only %d, "+
+			"so the source is not the one it was written for: "+
+			"create the source with %d partitions, or delete %s to begin without state",
 			state.Name, state.Partitions, source, partitions, state.Partitions, state.Name)
 	}
 	return nil
@@ -264,14 +267,16 @@ func checkState(state TopicState, source string, partitions int) error {
 func checkConfig(key string, topic *Topic, have map[string]string) error {
 	if got, ok := have["cleanup.policy"]; ok {
 		if compacted, want := strings.Contains(got, "compact"), policy(key) == "compact"; compacted && !want {
-			return fmt.Errorf("topic %s has cleanup.policy %s, which drops records of the same key: set it to delete", topic.Name, got)
+			return fmt.Errorf("topic %s has cleanup.policy %s, which drops records of the same key: set it to delete",
+				topic.Name, got)
 		} else if want && got != "compact" {
-			return fmt.Errorf("topic %s has cleanup.policy %s, which forgets records that are still needed: set it to compact", topic.Name, got)
+			return fmt.Errorf("topic %s has cleanup.policy %s, which forgets records that are still needed: set it to compact",
+				topic.Name, got)
 		}
 	}
 	if got, err := strconv.ParseInt(have["max.message.bytes"], 10, 64); err == nil && got < int64(topic.MaxMessage) {
-		return fmt.Errorf("topic %s has max.message.bytes %d, less than kafka.topics.%s.max_message %s: raise the one or lower the other",
-			topic.Name, got, key, topic.MaxMessage)
+		return fmt.Errorf("topic %s has max.message.bytes %d, less than kafka.topics.%s.max_message %s: "+
+			"raise the one or lower the other", topic.Name, got, key, topic.MaxMessage)
 	}
 	return nil
 }

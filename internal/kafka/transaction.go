@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/vigie-io/vigie/internal/pause"
 )
 
 // ErrDivided says that the client took a new producer epoch in the middle of a transaction. That aborts at the brokers
@@ -93,10 +95,8 @@ func (t *transaction) listed(ctx context.Context) error {
 			if leader >= 0 || err != nil {                       // it is there, with a leader or without
 				break
 			}
-			select {
-			case <-ctx.Done():
-				return ctx.Err()
-			case <-time.After(time.Millisecond):
+			if err := pause.For(ctx, time.Millisecond); err != nil {
+				return err
 			}
 		}
 	}

@@ -14,6 +14,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 
+	"github.com/vigie-io/vigie/internal/pause"
 	"github.com/vigie-io/vigie/internal/pipeline"
 	"github.com/vigie-io/vigie/internal/pipeline/verify"
 	"github.com/vigie-io/vigie/pkg/events"
@@ -114,10 +115,8 @@ func (s *SourceTopic) awaitStable(ctx context.Context, topic string, end map[int
 		if !open {
 			return nil
 		}
-		select {
-		case <-ctx.Done():
+		if pause.For(ctx, 100*time.Millisecond) != nil {
 			return fmt.Errorf("wait for topic %s: a transaction is open: %w: give it time with -wait", topic, ErrBehind)
-		case <-time.After(100 * time.Millisecond):
 		}
 	}
 }
@@ -135,11 +134,9 @@ func (s *SourceTopic) await(ctx context.Context, group, topic string, end map[in
 		case ctx.Err() == nil:
 			return err
 		}
-		select {
-		case <-ctx.Done():
+		if pause.For(ctx, 200*time.Millisecond) != nil {
 			return fmt.Errorf("wait for group %s on topic %s (%s): %w: is stream running? give it time with -wait",
 				group, topic, last, ErrBehind)
-		case <-time.After(200 * time.Millisecond):
 		}
 	}
 }
@@ -213,8 +210,8 @@ func (s *SourceTopic) committed(ctx context.Context, group, topic string) (map[i
 }
 
 // read is readRange with batches unpacked as workers do.
-func (s *SourceTopic) read(ctx context.Context, topic string, from, to map[int32]int64, refused func(int32, refusedBatch) error,
-	fn func([16]byte, *kgo.Record) error) error {
+func (s *SourceTopic) read(ctx context.Context, topic string, from, to map[int32]int64,
+	refused func(int32, refusedBatch) error, fn func([16]byte, *kgo.Record) error) error {
 	asker, err := s.cfg.asker(s.log)
 	if err != nil {
 		return err

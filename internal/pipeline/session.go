@@ -1,6 +1,7 @@
 package pipeline
 
 import (
+	"cmp"
 	"context"
 
 	"github.com/vigie-io/vigie/pkg/events"
@@ -10,6 +11,11 @@ import (
 type Partition struct {
 	Topic     string
 	Partition int32
+}
+
+// Compare orders partitions by topic and number.
+func (p Partition) Compare(other Partition) int {
+	return cmp.Or(cmp.Compare(p.Topic, other.Topic), cmp.Compare(p.Partition, other.Partition))
 }
 
 // Header is one Kafka record header.

@@ -24,7 +24,7 @@ func (s *Session) withOffsets(ctx context.Context) context.Context {
 	return kgo.PreTxnCommitFnContext(ctx, func(request *kmsg.TxnOffsetCommitRequest) error {
 		s.refused.commit(request)
 		if len(request.Topics) == 0 {
-			if at, offset, found := s.standing(); found {
+			if at, offset, found := s.lastCommitted(); found {
 				setOffset(request, at, offset)
 			}
 		}
@@ -39,9 +39,9 @@ func (s *Session) withOffsets(ctx context.Context) context.Context {
 	})
 }
 
-// standing is an offset that the session has committed or begun with, if there is one: of a topic whose mark is known,
-// if there is one.
-func (s *Session) standing() (at pipeline.Partition, offset kgo.EpochOffset, found bool) {
+// lastCommitted is an offset that the session has committed or begun with, if there is one: of a topic whose mark is
+// known, if there is such a topic.
+func (s *Session) lastCommitted() (at pipeline.Partition, offset kgo.EpochOffset, found bool) {
 	for topic, partitions := range s.group.Client().CommittedOffsets() {
 		marked := s.marks.get(topic) != (mark{})
 		for partition, committed := range partitions {
@@ -55,4 +55,35 @@ func (s *Session) standing() (at pipeline.Partition, offset kgo.EpochOffset, fou
 		}
 	}
 	return at, offset, found
+}
+
+// setOffset has a transaction commit an offset.
+func setOffset(request *kmsg.TxnOffsetCommitRequest, at pipeline.Partition, to kgo.EpochOffset) {
+	p := offsetIn(request, at)
+	p.Offset, p.LeaderEpoch = to.Offset, to.Epoch
+}
+
+// offsetIn finds or adds the offset of a partition.
+func offsetIn(request *kmsg.TxnOffsetCommitRequest, at pipeline.Partition) *kmsg.TxnOffsetCommitRequestTopicPartition {
+	var topic *kmsg.TxnOffsetCommitRequestTopic
+	for i := range request.Topics {
+		if request.Topics[i].Topic == at.Topic {
+			topic = &request.Topics[i]
+		}
+	}
+	if topic == nil {
+		added := kmsg.NewTxnOffsetCommitRequestTopic()
+		added.Topic = at.Topic
+		request.Topics = append(request.Topics, added)
+		topic = &request.Topics[len(request.Topics)-1]
+	}
+	for i := range topic.Partitions {
+		if topic.Partitions[i].Partition == at.Partition {
+			return &topic.Partitions[i]
+		}
+	}
+	added := kmsg.NewTxnOffsetCommitRequestTopicPartition()
+	added.Partition = at.Partition
+	topic.Partitions = append(topic.Partitions, added)
+	return &topic.Partitions[len(topic.Partitions)-1]
 }
