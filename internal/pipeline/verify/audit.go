@@ -336,8 +336,8 @@ func (a *auditor) trace(ctx context.Context, missing map[Key]amount) error {
 	rows := len(missing)
 	taken, ok := s.only()
 	if !ok {
-		return fmt.Errorf("audit %s: %d rows are short, %d blocks could be missing, %d sets of them fit: %w: compare with `vigie verify`",
-			a.cfg.Table.Name, rows, len(candidates), len(s.solutions), ErrUnresolved)
+		return fmt.Errorf("audit %s: %d rows are short, %d blocks could be missing, %d sets of them fit: %w: "+
+			"compare with `vigie verify`", a.cfg.Table.Name, rows, len(candidates), len(s.solutions), ErrUnresolved)
 	}
 	for _, i := range taken {
 		a.out.Missing = append(a.out.Missing, candidates[i].Missing)

@@ -78,8 +78,11 @@ type audited struct {
 }
 
 // NewAuditor returns an auditor. Results should settle quickly or give up: it comes again.
-func NewAuditor(cfg AuditorConfig, results Results, store Store, repairer Repairer, kept KeptStore, ledger Ledger, metrics *AuditMetrics, log *slog.Logger) *Auditor {
-	a := &Auditor{cfg: cfg, results: results, store: store, repairer: repairer, kept: kept, ledger: ledger, metrics: metrics, log: log}
+func NewAuditor(cfg AuditorConfig, results Results, store Store, repairer Repairer, kept KeptStore, ledger Ledger,
+	metrics *AuditMetrics, log *slog.Logger) *Auditor {
+	a := &Auditor{
+		cfg: cfg, results: results, store: store, repairer: repairer, kept: kept, ledger: ledger, metrics: metrics, log: log,
+	}
 	for _, table := range cfg.Tables {
 		a.tables = append(a.tables, &audited{Table: table})
 	}
@@ -191,7 +194,8 @@ func (a *Auditor) look(ctx context.Context, t *audited, stored []Stored) (Audite
 func (a *Auditor) report(t *audited, found *Audited, err error) {
 	a.metrics.audited(t.Name, found, err)
 	for i, m := range found.Missing {
-		a.log.Warn("a block is missing in ClickHouse", "table", t.Name, "partition", m.Partition, "offset", m.Offset, "rows", m.Rows, "repaired", i < found.Repaired)
+		a.log.Warn("a block is missing in ClickHouse", "table", t.Name, "partition", m.Partition, "offset", m.Offset,
+			"rows", m.Rows, "repaired", i < found.Repaired)
 	}
 	switch {
 	case errors.Is(err, ErrUnresolved), errors.Is(err, ErrTooMuch):
@@ -199,7 +203,8 @@ func (a *Auditor) report(t *audited, found *Audited, err error) {
 	case err != nil:
 		a.log.Warn("audit ended early: trying again", "table", t.Name, "err", err)
 	default:
-		a.log.Info("results audited", "table", t.Name, "blocks", found.Blocks, "rows", found.Rows, "from", clock(found.From), "to", clock(found.To), "repaired", found.Repaired)
+		a.log.Info("results audited", "table", t.Name, "blocks", found.Blocks, "rows", found.Rows,
+			"from", clock(found.From), "to", clock(found.To), "repaired", found.Repaired)
 	}
 }
 

@@ -70,68 +70,82 @@ func (p *pass) follow(ctx context.Context, from, to Offsets, keys map[Key]string
 }
 
 // difference compares the cells, or those of the keys given, with the store.
-func (p *pass) difference(ctx context.Context, only map[Key]bool) (found map[Key]string, rows int, err error) {
-	found = map[Key]string{}
-	skipped := 0
-	if only == nil {
-		defer func() { p.v.sum.Incomparable += skipped }()
+func (p *pass) difference(ctx context.Context, asked map[Key]bool) (found map[Key]string, rows int, err error) {
+	d := paneDifference{pass: p, asked: asked, found: map[Key]string{}, seen: make(map[Key]bool, len(p.cells))}
+	if asked == nil {
+		defer func() { p.v.sum.Incomparable += d.incomparable }()
 	}
-	seen := make(map[Key]bool, len(p.cells))
 	q := Query{Table: p.v.cfg.Table, Tenant: p.v.cfg.Tenant}
 	q.Metrics, q.Except = p.v.metrics()
 	from, to := p.reach()
 	step := panesPerRead * q.Table.Width
-	for q.From = from; q.From < to && len(found) < maxDifferences; q.From += step {
+	for q.From = from; q.From < to && len(d.found) < maxDifferences; q.From += step {
 		q.To = min(q.From+step, to)
-		err := p.v.store.Rows(ctx, q, func(row *Row) error {
-			if only != nil && !only[row.Key] {
-				return nil
-			}
-			if p.skips(&row.Key) {
-				skipped++
-				return nil
-			}
-			c := p.cells[row.Key]
-			if p.v.below(row) {
-				if c == nil {
-					skipped++
-					return nil
-				}
-				key := row.Key.clone()
-				seen[key] = true
-				if what := c.exceeds(row); what != "" {
-					found[key] = what
-				} else if c.differs(row) == "" {
-					rows++
-				} else {
-					skipped++
-				}
-				return nil
-			}
-			rows++
-			if c == nil {
-				if len(found) < maxDifferences {
-					found[row.Key.clone()] = "stored, and no event counts for it"
-				}
-				return nil
-			}
-			key := row.Key.clone()
-			seen[key] = true
-			if what := c.differs(row); what != "" {
-				found[key] = what
-			}
-			return nil
-		})
-		if err != nil {
-			return nil, rows, err
+		if err := p.v.store.Rows(ctx, q, d.row); err != nil {
+			return nil, d.rows, err
 		}
 	}
 	for key, c := range p.cells {
-		if !seen[key] && !p.skips(&key) && (only == nil || only[key]) {
-			found[key] = c.missing()
+		if !d.seen[key] && !p.skips(&key) && (asked == nil || asked[key]) {
+			d.found[key] = c.missing()
 		}
 	}
-	return found, rows, nil
+	return d.found, d.rows, nil
+}
+
+// paneDifference is one comparison of a pass with the store.
+type paneDifference struct {
+	*pass
+	asked map[Key]bool // nil: all
+	found map[Key]string
+	seen  map[Key]bool // cells that have a row
+
+	rows, incomparable int
+}
+
+// row compares one row.
+func (d *paneDifference) row(r *Row) error {
+	if d.asked != nil && !d.asked[r.Key] {
+		return nil
+	}
+	c := d.cells[r.Key]
+	switch below := d.v.below(r); {
+	case d.skips(&r.Key), below && c == nil:
+		d.incomparable++
+	case below:
+		d.atLeast(r, c)
+	case c == nil:
+		d.rows++
+		if len(d.found) < maxDifferences {
+			d.found[r.Key.clone()] = "stored, and no event counts for it"
+		}
+	default:
+		d.rows++
+		d.note(r, c.differs(r))
+	}
+	return nil
+}
+
+// atLeast compares a row that may hold more than what is counted.
+func (d *paneDifference) atLeast(r *Row, c *Cell) {
+	less := c.exceeds(r)
+	d.note(r, less)
+	switch {
+	case less != "":
+	case c.differs(r) == "":
+		d.rows++
+	default:
+		d.incomparable++
+	}
+}
+
+// note notes that a cell has a row, and what is wrong with it, if anything.
+func (d *paneDifference) note(r *Row, wrong string) {
+	key := r.Key.clone()
+	d.seen[key] = true
+	if wrong != "" {
+		d.found[key] = wrong
+	}
 }
 
 // below says whether a row may hold more than what is counted: something of it was added by others, or is not there to

@@ -10,8 +10,10 @@ import (
 
 // LoadedFile is what became of a file's rows.
 type LoadedFile struct {
-	Oldest, Newest int64             // event times that were taken, bounds included, Unix nanoseconds
-	Parts          map[uint64]string // of rows of windows and increases that they are in, by rule; without rules that the file has not filled
+	Oldest, Newest int64 // event times that were taken, bounds included, Unix nanoseconds
+	// Parts are those of rows of windows and increases that they are in, by rule; without rules that the file has not
+	// filled.
+	Parts map[uint64]string
 }
 
 // Files are files that a backfill has loaded. What it rejected of them is in no dead letter, and no limit has dropped
@@ -46,9 +48,10 @@ func (p *reading) row(batch *events.Batch, standsFor func(int) bool, timestamp i
 		p.v.sum.Refused += uint64(len(batch.Rejects))
 	}
 	each(batch, func(index int, e *event) {
-		if e.timestamp, e.file = timestamp, of; !standsFor(index) || p.v.cfg.Tenant != "" && e.metric.Tenant != string(p.v.cfg.Tenant) {
+		if !standsFor(index) || p.v.cfg.Tenant != "" && e.metric.Tenant != string(p.v.cfg.Tenant) {
 			return
 		}
+		e.timestamp, e.file = timestamp, of
 		taken := e.metric.Time >= of.Oldest && e.metric.Time <= of.Newest
 		switch {
 		case p.first && taken:

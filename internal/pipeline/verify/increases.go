@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 	"time"
+	"unsafe"
 
 	"github.com/vigie-io/vigie/pkg/events"
 	"github.com/vigie-io/vigie/pkg/series"
@@ -40,8 +41,7 @@ type fileSample struct {
 	value       float64
 }
 
-// fileSampleBytes is the size of a fileSample.
-const fileSampleBytes = 40
+const fileSampleBytes = int64(unsafe.Sizeof(fileSample{}))
 
 // fileSeries is what samples of a series, of one unit, have in common.
 type fileSeries struct {
@@ -51,7 +51,10 @@ type fileSeries struct {
 
 // newFileSamples keeps them in a quarter of a recount's memory.
 func newFileSamples(memory int64) fileSamples {
-	return fileSamples{most: int(memory / 4 / fileSampleBytes), series: map[string]*fileSeries{}, numbers: map[string]int{}, sets: map[string]int32{}}
+	return fileSamples{
+		most: int(memory / 4 / fileSampleBytes), series: map[string]*fileSeries{}, numbers: map[string]int{},
+		sets: map[string]int32{},
+	}
 }
 
 // add takes the metric of a row.
@@ -79,7 +82,9 @@ func (s *fileSamples) seriesOf(m *events.Metric) *fileSeries {
 	s.key = append(append(s.key, 0), m.Unit...)
 	of := s.series[string(s.key)]
 	if of == nil {
-		of = &fileSeries{events.Metric{Tenant: strings.Clone(m.Tenant), Kind: m.Kind, Name: strings.Clone(m.Name), Unit: strings.Clone(m.Unit)}, number}
+		of = &fileSeries{number: number, Metric: events.Metric{
+			Tenant: strings.Clone(m.Tenant), Kind: m.Kind, Name: strings.Clone(m.Name), Unit: strings.Clone(m.Unit),
+		}}
 		for _, l := range m.Labels {
 			of.Labels = append(of.Labels, series.Label{Name: strings.Clone(l.Name), Value: strings.Clone(l.Value)})
 		}
@@ -93,8 +98,8 @@ func (s *fileSamples) release(after func() error) error {
 	slices.SortFunc(s.waiting, func(a, b fileSample) int {
 		// Of several that a series has at one time the earliest start comes first, and then the greatest: only the
 		// first counts.
-		return cmp.Or(cmp.Compare(a.time, b.time), cmp.Compare(a.of.number, b.of.number), cmp.Compare(a.start, b.start), cmp.Compare(b.value, a.value),
-			strings.Compare(a.of.Unit, b.of.Unit))
+		return cmp.Or(cmp.Compare(a.time, b.time), cmp.Compare(a.of.number, b.of.number),
+			cmp.Compare(a.start, b.start), cmp.Compare(b.value, a.value), strings.Compare(a.of.Unit, b.of.Unit))
 	})
 	for i := range s.waiting {
 		s.give(&s.waiting[i])

@@ -69,6 +69,7 @@ func (r *rates) note(sum *Summary) {
 	}
 	slices.Sort(names)
 	sum.Notes = append(sum.Notes,
-		fmt.Sprintf("%d events of %d tenants are over the rates that hold now (first: %s) and not counted here; if other rates held when they were processed, rows of these tenants differ",
+		fmt.Sprintf("%d events of %d tenants are over the rates that hold now (first: %s) and not counted here; "+
+			"if other rates held when they were processed, rows of these tenants differ",
 			total, len(names), names[0]))
 }

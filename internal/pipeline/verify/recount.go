@@ -268,6 +268,8 @@ func (l *limits) note(sum *Summary, cfg *Config) {
 	}
 	slices.Sort(names)
 	sum.Notes = append(sum.Notes,
-		fmt.Sprintf("%d tenants have more series (or longer names of them) or neighbours in a partition than their limit (first: %s): events that it dropped are counted here and not stored, and cannot be told from lost ones (vigie_pipeline_dropped_events_total has their number)",
+		fmt.Sprintf("%d tenants have more series (or longer names of them) or neighbours in a partition than their limit "+
+			"(first: %s): events that it dropped are counted here and not stored, and cannot be told from lost ones "+
+			"(vigie_pipeline_dropped_events_total has their number)",
 			len(names), names[0]))
 }

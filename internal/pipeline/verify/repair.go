@@ -32,7 +32,8 @@ func Repair(ctx context.Context, cfg AuditConfig, results Results, store Store, 
 		return found, err
 	}
 	if cfg.Most > 0 && len(found.Missing) > cfg.Most {
-		return found, fmt.Errorf("repair %s: parts of %d blocks are missing: %w: look why, then run `vigie audit results -repair`", cfg.Table.Name, len(found.Missing), ErrTooMuch)
+		return found, fmt.Errorf("repair %s: parts of %d blocks are missing: %w: "+
+			"look why, then run `vigie audit results -repair`", cfg.Table.Name, len(found.Missing), ErrTooMuch)
 	}
 	for i := range found.Missing {
 		if err := repairer.Resend(ctx, &found.Missing[i]); err != nil {

@@ -80,7 +80,8 @@ func (v *verifier) runWindows(ctx context.Context, store WindowStore) error {
 	v.sum.From, v.sum.To = v.from, v.to
 	if v.together > 0 {
 		v.sum.Notes = append(v.sum.Notes,
-			fmt.Sprintf("%d windows have events that may have been late: they are compared together with what is beside them", v.together))
+			fmt.Sprintf("%d windows have events that may have been late: they are compared together with what is beside them",
+				v.together))
 	}
 	v.limits.note(&v.sum, &v.cfg)
 	return nil
