@@ -166,7 +166,8 @@ func (r *Rule) times() error {
 		r.Every = defaultEvery(r.Over, r.needs.Quantiles)
 	}
 	if r.Every < time.Second || r.Every%time.Second != 0 || r.Over%r.Every != 0 || r.Over/r.Every > maxSteps {
-		return fmt.Errorf("every %s: want whole seconds of which over (%s) is a multiple, of at most %d", r.Every, r.Over, maxSteps)
+		return fmt.Errorf("every %s: want whole seconds of which over (%s) is a multiple, of at most %d",
+			r.Every, r.Over, maxSteps)
 	}
 	if r.For < 0 || r.ClearAfter < 0 || r.ForgetAfter < 0 {
 		return fmt.Errorf("for %s, clear_after %s, forget_after %s: want 0s or more", r.For, r.ClearAfter, r.ForgetAfter)

@@ -5,6 +5,7 @@
 package alerting
 
 import (
+	"cmp"
 	"math"
 	"slices"
 
@@ -164,48 +165,55 @@ func (a *Alerts) judge(b *book, to int64) {
 
 // judgeKey judges a key at the steps behind the last up to to. Steps at which nothing can change are skipped.
 func (a *Alerts) judgeKey(b *book, k *instance, to int64) {
-	r := b.of
 	for step := b.step + 1; step <= to; {
-		a.measure(r, k, step)
-		at := step * r.every
-		holds := r.when.Match(&a.measures)
-		before, after := k.status, r.life.Next(k.status, at, holds, r.until == nil || r.until.Match(&a.measures))
-		quiet := int64(0)
-		if n := len(k.slices); after.State != rules.Inactive && (n == 0 || k.slices[n-1].index < step-r.kept) {
-			quiet = k.quiet
-			if quiet == 0 {
-				quiet = step
-			}
-		}
-		forgotten := after.State == rules.Firing && quiet != 0 && at-quiet*r.every >= int64(r.ForgetAfter)
-		if forgotten {
-			after = rules.Status{}
-		}
-		if after != before || quiet != k.quiet {
-			a.noteStatus(b, k)
-			k.status, k.quiet = after, quiet
-		}
+		a.judgeStep(b, k, step)
 		switch {
-		case before.State != rules.Firing && after.State == rules.Firing:
-			k.told = r.severity
-			a.tell(r, b.tenant, k, messageFiring, after, at)
-		case forgotten:
-			a.tell(r, b.tenant, k, messageForgotten, before, at)
-		case before.State == rules.Firing && after.State == rules.Inactive:
-			a.tell(r, b.tenant, k, messageResolved, before, at)
-		}
-		next := step + 1
-		if quiet != 0 {
-			due := r.life.Due(after)
-			if after.State == rules.Firing {
-				due = min(due, quiet*r.every+int64(r.ForgetAfter))
-			}
-			next = max(next, stepsUp(due, r.every))
-		} else if n := len(k.slices); n == 0 || k.slices[n-1].index < step-r.kept {
+		case k.quiet != 0:
+			step = max(step+1, stepsUp(b.of.due(k), b.of.every))
+		case k.silentSince(step - b.of.kept):
 			return // inactive, and nothing is left
+		default:
+			step++
 		}
-		step = next
 	}
+}
+
+// judgeStep judges a key at a step, and tells of an alert that fires or ends there.
+func (a *Alerts) judgeStep(b *book, k *instance, step int64) {
+	r, at := b.of, step*b.of.every
+	a.measure(r, k, step)
+	before, holds := k.status, r.when.Match(&a.measures)
+	after := r.life.Next(before, at, holds, r.until == nil || r.until.Match(&a.measures))
+	quiet := int64(0)
+	if after.State != rules.Inactive && k.silentSince(step-r.kept) {
+		quiet = cmp.Or(k.quiet, step)
+	}
+	forgotten := after.State == rules.Firing && quiet != 0 && at-quiet*r.every >= int64(r.ForgetAfter)
+	if forgotten {
+		after = rules.Status{}
+	}
+	if after != before || quiet != k.quiet {
+		a.noteStatus(b, k)
+		k.status, k.quiet = after, quiet
+	}
+	switch {
+	case before.State != rules.Firing && after.State == rules.Firing:
+		k.told = r.severity
+		a.tell(r, b.tenant, k, messageFiring, after, at)
+	case forgotten:
+		a.tell(r, b.tenant, k, messageForgotten, before, at)
+	case before.State == rules.Firing && after.State == rules.Inactive:
+		a.tell(r, b.tenant, k, messageResolved, before, at)
+	}
+}
+
+// due is when the status of a quiet key changes next by time alone.
+func (r *Rule) due(k *instance) int64 {
+	due := r.life.Due(k.status)
+	if k.status.State == rules.Firing {
+		due = min(due, k.quiet*r.every+int64(r.ForgetAfter))
+	}
+	return due
 }
 
 // stepsUp is the first step at or after a time.

@@ -108,6 +108,12 @@ type instance struct {
 	changed []int64
 }
 
+// silentSince says whether a key has no slice from an index on.
+func (k *instance) silentSince(index int64) bool {
+	n := len(k.slices)
+	return n == 0 || k.slices[n-1].index < index
+}
+
 // at finds the slice with the index.
 func (k *instance) at(index int64) (pos int, found bool) {
 	if n := len(k.slices); n > 0 && k.slices[n-1].index <= index {

@@ -106,7 +106,8 @@ func (r *Declared) validateKeep(measure string) (*windowed.Keep, error) {
 		}
 		if slices.ContainsFunc(fields,
 			func(f string) bool { return labelLetters.ReplaceAllString(f, "_") == windowed.TopLabel }) {
-			return nil, fmt.Errorf("keep.top: the label %s of PromQL is its own, want no field of that name in by", windowed.TopLabel)
+			return nil, fmt.Errorf("keep.top: the label %s of PromQL is its own, want no field of that name in by",
+				windowed.TopLabel)
 		}
 	}
 	return r.Keep.Validate()

@@ -97,7 +97,8 @@ func (w *Window) open() (openWindows, error) {
 	if err != nil {
 		return nil, err
 	}
-	bounds := windows.StoreConfig{AllowedLateness: w.AllowedLateness, Late: late, MaxSlices: math.MaxInt, MaxBytes: math.MaxInt64} // each tenant has its own
+	// Each tenant has its own limits.
+	bounds := windows.StoreConfig{AllowedLateness: w.AllowedLateness, Late: late, MaxSlices: math.MaxInt, MaxBytes: math.MaxInt64}
 	if w.Session != nil {
 		if gap := w.Session.Gap; gap < time.Second || gap%time.Second != 0 {
 			return nil, fmt.Errorf("window.session.gap %s: want whole seconds, 1s or more", gap)

@@ -471,7 +471,8 @@ func decodeWindowRecord(kind byte, tenant, name string, value []byte) (r record,
 		if len(value) != progressBytes {
 			return r, fmt.Errorf("progress: got %d bytes, want %d", len(value), progressBytes)
 		}
-		r.progress.Fired, r.progress.Floor = int64(binary.LittleEndian.Uint64(value)), int64(binary.LittleEndian.Uint64(value[8:]))
+		r.progress.Fired = int64(binary.LittleEndian.Uint64(value))
+		r.progress.Floor = int64(binary.LittleEndian.Uint64(value[8:]))
 		return r, nil
 	case kindSlices:
 		r.kept, err = decodeWindows(value)
