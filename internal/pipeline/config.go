@@ -104,12 +104,15 @@ func DefaultConfig() Config {
 		StateTopics: map[events.Signal]string{
 			events.Metrics: "vigie.state.metrics.v1", events.Spans: "vigie.state.spans.v1", events.Logs: "vigie.state.logs.v1",
 		},
-		AlertsTopic:     "vigie.alerts.v1",
-		MaxFuture:       5 * time.Minute,
-		MaxPast:         72 * time.Hour,
-		WatermarkDelay:  5 * time.Second,
-		IdleAfter:       time.Minute,
-		Epoch:           EpochConfig{Min: 250 * time.Millisecond, Max: 5 * time.Second, Backlog: 20 * time.Second, RowsPerSecond: 20_000, MaxBytes: 256 << 20},
+		AlertsTopic:    "vigie.alerts.v1",
+		MaxFuture:      5 * time.Minute,
+		MaxPast:        72 * time.Hour,
+		WatermarkDelay: 5 * time.Second,
+		IdleAfter:      time.Minute,
+		Epoch: EpochConfig{
+			Min: 250 * time.Millisecond, Max: 5 * time.Second, Backlog: 20 * time.Second,
+			RowsPerSecond: 20_000, MaxBytes: 256 << 20,
+		},
 		BlockRows:       100_000,
 		BlockBytes:      12 << 20,
 		DLQMessageBytes: 2 << 20,
@@ -133,14 +136,16 @@ func (c *Config) Validate() error {
 	}
 	refuse(c.ResultsTopic == "", "results_topic: want the name of a topic")
 	refuse(c.DLQTopic == "", "dlq_topic: want the name of a topic")
-	refuse(c.ResultsTopic != "" && c.ResultsTopic == c.DLQTopic, "dlq_topic %q: want another topic than results_topic", c.DLQTopic)
+	refuse(c.ResultsTopic != "" && c.ResultsTopic == c.DLQTopic,
+		"dlq_topic %q: want another topic than results_topic", c.DLQTopic)
 	for _, signal := range []events.Signal{events.Metrics, events.Spans, events.Logs} {
 		refuse(c.StateTopics[signal] == "", "state topic of %s: want the name of a topic", signal)
 	}
 	refuse(c.MaxFuture < 0, "max_future %s: want 0s or more", c.MaxFuture)
 	refuse(c.MaxPast < time.Minute, "max_past %s: want 1m or more", c.MaxPast)
 	refuse(c.WatermarkDelay < 0, "watermark_delay %s: want 0s or more", c.WatermarkDelay)
-	refuse(c.IdleAfter < 0 || c.IdleAfter > 0 && c.IdleAfter < time.Second, "idle_after %s: want 0s (never), or 1s or more", c.IdleAfter)
+	refuse(c.IdleAfter < 0 || c.IdleAfter > 0 && c.IdleAfter < time.Second,
+		"idle_after %s: want 0s (never), or 1s or more", c.IdleAfter)
 	refuse(c.Epoch.Min < time.Millisecond, "epoch.min %s: want 1ms or more", c.Epoch.Min)
 	refuse(c.Epoch.Max < c.Epoch.Min, "epoch.max %s: want at least epoch.min (%s)", c.Epoch.Max, c.Epoch.Min)
 	refuse(c.Epoch.Backlog < 0, "epoch.backlog %s: want 0s or more", c.Epoch.Backlog)

@@ -27,8 +27,9 @@ func newPace(cfg EpochConfig) pace { return pace{cfg: cfg, length: cfg.Min / 16}
 // for brokers to come back says nothing about the next.
 func (p *pace) ended(cost time.Duration, busy float64, rows int) {
 	times := idleShare + (busyShare-idleShare)*min(2*busy, 1)
-	want := max(min(time.Duration(times*float64(cost)), 2*p.length), time.Duration(rows)*time.Second/time.Duration(p.cfg.RowsPerSecond))
-	p.length = min(max(want, p.length/2, p.cfg.Min), p.cfg.Max)
+	forCost := min(time.Duration(times*float64(cost)), 2*p.length)
+	forRows := time.Duration(rows) * time.Second / time.Duration(p.cfg.RowsPerSecond)
+	p.length = min(max(forCost, forRows, p.length/2, p.cfg.Min), p.cfg.Max)
 	p.late = min(max(2*p.late, p.cfg.Max), p.cfg.Backlog)
 }
 
@@ -58,8 +59,12 @@ const (
 	endStop     ending = "stop"
 )
 
-var endings = [...]ending{endLength, endBacklog, endCaughtUp, endStarved, endPressed, endBytes, endLetters, endCut, endRevoked, endStop}
+var endings = [...]ending{
+	endLength, endBacklog, endCaughtUp, endStarved, endPressed, endBytes, endLetters, endCut, endRevoked, endStop,
+}
 
-const endingsHelp = "length (the pace of the load), backlog (the most that one of a backlog may last), caught_up (longer than its length for a backlog, " +
-	"until a partition was read to where its log ended when the epoch began, and for as long again or to a newer record), starved (the same, until a poll brought nothing), results (longer than its length, as results wait for ClickHouse), bytes (epoch.max_bytes), " +
+const endingsHelp = "length (the pace of the load), backlog (the most that one of a backlog may last), " +
+	"caught_up (longer than its length for a backlog, until a partition was read to where its log ended when the epoch " +
+	"began, and for as long again or to a newer record), starved (the same, until a poll brought nothing), " +
+	"results (longer than its length, as results wait for ClickHouse), bytes (epoch.max_bytes), " +
 	"letters (16 MiB of dead letters), bad_batch, revoked (a partition was taken away), stop (of the worker)"

@@ -60,8 +60,8 @@ func (f *fences) wait(ctx context.Context, assigned []Reach) {
 		return
 	}
 	for p, assignment := range left {
-		f.log.Error("progress is published although results of the partition's last worker are not stored: PromQL may read panes without them",
-			"topic", p.Topic, "partition", p.Partition, "waited", f.limit, "err", err)
+		f.log.Error("progress is published although results of the partition's last worker are not stored: "+
+			"PromQL may read panes without them", "topic", p.Topic, "partition", p.Partition, "waited", f.limit, "err", err)
 		f.metrics.unsettled.Inc()
 		f.pass(p, assignment)
 	}

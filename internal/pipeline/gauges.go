@@ -40,7 +40,9 @@ var (
 
 // Describe implements prometheus.Collector.
 func (g *gauges) Describe(out chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{seriesDesc, watermarkDesc, lagDesc, usedDesc, mostDesc, tasksDesc, statesDesc, keysDesc, sizeDesc, lengthDesc} {
+	for _, d := range []*prometheus.Desc{
+		seriesDesc, watermarkDesc, lagDesc, usedDesc, mostDesc, tasksDesc, statesDesc, keysDesc, sizeDesc, lengthDesc,
+	} {
 		out <- d
 	}
 }

@@ -31,6 +31,9 @@ type operator struct {
 	version byte
 }
 
+// runNewer is what to do about state of a version that this one does not know.
+const runNewer = "run the one that wrote it, or a later one"
+
 // Restore takes one record of the task's state partition; they come in order, before the first Step. After an error
 // the task is as if the record had not come. It retains neither slice.
 func (t *Task) Restore(key, value []byte) error {
@@ -42,15 +45,17 @@ func (t *Task) Restore(key, value []byte) error {
 	case (o == nil || key[1] != stateKeyVersion) && value == nil:
 		return nil // what a newer version has removed, this one need not know
 	case o == nil:
-		return fmt.Errorf("state of kind %d is not known to this version of Vigie: run the one that wrote it, or a later one", key[0])
+		return fmt.Errorf("state of kind %d is not known to this version of Vigie: %s", key[0], runNewer)
 	case key[1] != stateKeyVersion:
-		return fmt.Errorf("state key of kind %d has version %d, this version of Vigie knows %d: run the one that wrote it, or a later one", key[0], key[1], stateKeyVersion)
+		return fmt.Errorf("state key of kind %d has version %d, this version of Vigie knows %d: %s",
+			key[0], key[1], stateKeyVersion, runNewer)
 	case value == nil:
 		return o.Restore(key[2:], nil)
 	case len(value) == 0:
 		return fmt.Errorf("state value of kind %d is empty: want a version first", key[0])
 	case value[0] != o.version:
-		return fmt.Errorf("state value of kind %d has version %d, this version of Vigie knows %d: run the one that wrote it, or a later one", key[0], value[0], o.version)
+		return fmt.Errorf("state value of kind %d has version %d, this version of Vigie knows %d: %s",
+			key[0], value[0], o.version, runNewer)
 	}
 	return o.Restore(key[2:], value[1:])
 }

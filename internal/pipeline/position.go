@@ -112,7 +112,8 @@ func (t *Task) Begin(o Origin) (*Move, error) {
 		return &Move{o.Start,
 			"it belonged to a topic that has been deleted and created again; the new one is read from its start"}, nil
 	case old && o.Committed >= 0 && o.Of == [16]byte{}:
-		return nil, fmt.Errorf("offset %d of group %s belongs to another topic %s than is there now (id %x, was %x: it has been deleted and created again, or the cluster is another). %s",
+		return nil, fmt.Errorf("offset %d of group %s belongs to another topic %s than is there now "+
+			"(id %x, was %x: it has been deleted and created again, or the cluster is another). %s",
 			o.Committed, o.Group, at.Topic, o.TopicID, r.topic,
 			o.command("--delete-offsets", at, "to read the topic from its start"))
 	default: // of a topic that has not been read, or by a version that did not write positions
@@ -146,7 +147,8 @@ func (t *Task) goOn(o Origin) (*Move, error) {
 	case o.Committed < 0 && next <= o.End:
 		return &Move{next, "it was lost; the task goes on where the results end"}, nil
 	case o.Committed < next:
-		return nil, fmt.Errorf("offset %d of group %s in %s/%d is before %d, up to where the results are: reading from there would count records twice. %s. docs/operating.md says how to compute results again",
+		return nil, fmt.Errorf("offset %d of group %s in %s/%d is before %d, up to where the results are: "+
+			"reading from there would count records twice. %s. docs/operating.md says how to compute results again",
 			o.Committed, o.Group, at.Topic, at.Partition, next, right)
 	case o.Committed > next && o.Own && next >= o.Start && next <= o.End:
 		return &Move{next, "it was one whose epoch is not there; the task goes on where the results end"}, nil
@@ -159,8 +161,8 @@ func (t *Task) goOn(o Origin) (*Move, error) {
 
 // command is what an operator can type.
 func (o *Origin) command(what string, at Partition, why string) string {
-	spot := fmt.Sprintf("%s:%d", at.Topic, at.Partition)
-	return fmt.Sprintf("Stop every stream process and, %s, run kafka-consumer-groups.sh --group %s %s --topic %s --execute", why, o.Group, what, spot)
+	return fmt.Sprintf("Stop every stream process and, %s, run kafka-consumer-groups.sh --group %s %s --topic %s:%d --execute",
+		why, o.Group, what, at.Topic, at.Partition)
 }
 
 // follows says whether the records of c come after those that were stepped.
@@ -169,7 +171,9 @@ func (t *Task) follows(c *Chunk) error {
 	if !r.tracked || c.Rewound || c.first() >= r.next {
 		return nil
 	}
-	return fmt.Errorf("offset %d of %s/%d came again: the results are up to %d. The log or the group's offset was changed; stop every stream process and set the offset to where unread records begin (kafka-consumer-groups.sh --reset-offsets)",
+	return fmt.Errorf("offset %d of %s/%d came again: the results are up to %d. "+
+		"The log or the group's offset was changed; stop every stream process and set the offset to where unread records "+
+		"begin (kafka-consumer-groups.sh --reset-offsets)",
 		c.first(), c.Partition.Topic, c.Partition.Partition, r.next)
 }
 

@@ -130,7 +130,8 @@ func (r *restore) read(ctx context.Context, s Session) error {
 		}
 	}
 	topic := r.task.cfg.Config.StateTopics[r.task.cfg.Signal]
-	return fmt.Errorf("restore %s/%d@%d (%d such keys): %w; to give the key up, write a tombstone for it, or to begin without any state, delete the topic",
+	return fmt.Errorf("restore %s/%d@%d (%d such keys): %w; "+
+		"to give the key up, write a tombstone for it, or to begin without any state, delete the topic",
 		topic, r.reach.Partition.Partition, first.offset, len(damaged), first.err)
 }
 
@@ -212,7 +213,8 @@ func (rs *restores) finished(r *restore) restored {
 	rs.metrics.restored("restored", r, one.took)
 	if r.task.reading.replaced {
 		rs.metrics.replaced.WithLabelValues(string(r.reach.Signal)).Inc()
-		rs.log.Error("the source topic has been deleted and created again: its task begins at the start of the new one; what was unread of the one before is lost",
+		rs.log.Error("the source topic has been deleted and created again: "+
+			"its task begins at the start of the new one; what was unread of the one before is lost",
 			"topic", p.Topic, "partition", p.Partition, "offset", r.task.reading.next)
 	}
 	rs.log.Debug("state of a partition restored", "topic", p.Topic, "partition", p.Partition, "records", one.records,

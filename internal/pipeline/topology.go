@@ -17,7 +17,7 @@ type Topology struct {
 	Epoch       uint64         `json:"epoch"`    // committed since the session began
 	Aborted     uint64         `json:"aborted"`  // since the session began
 	EpochTarget time.Duration  `json:"epoch_target_ns"`
-	EpochLength time.Duration  `json:"epoch_length_ns"` // of the last committed one with records: from the first of them to its commit
+	EpochLength time.Duration  `json:"epoch_length_ns"` // of the last committed one with records: from the first to its commit
 	EpochRows   int            `json:"epoch_rows"`      // of it
 	EpochCost   time.Duration  `json:"epoch_cost_ns"`   // time to drain, encode and commit it
 	Committed   time.Time      `json:"last_committed"`  // zero before the first
@@ -122,10 +122,6 @@ func compareTenants(a, b TenantTopology) int {
 
 func compareLags(a, b TenantTopology) int {
 	return cmp.Or(cmp.Compare(b.Lag, a.Lag), cmp.Compare(a.Tenant, b.Tenant))
-}
-
-func comparePartitions(a, b Partition) int {
-	return cmp.Or(cmp.Compare(a.Topic, b.Topic), cmp.Compare(a.Partition, b.Partition))
 }
 
 func compareTasks(a, b TaskTopology) int {

@@ -125,3 +125,6 @@ func (w *watermarks) drop(name string) {
 	delete(w.resting, name)
 	w.gone = append(w.gone, name)
 }
+
+// watermark is the event time before which no event of the tenant is expected any more, Unix nanoseconds.
+func (t *Task) watermark(tn *tenant) int64 { return tn.newest - int64(t.cfg.Config.WatermarkDelay) }

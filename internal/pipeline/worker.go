@@ -7,6 +7,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/vigie-io/vigie/internal/pause"
 	"github.com/vigie-io/vigie/internal/tenants"
 )
 
@@ -92,19 +93,10 @@ func (w *Worker) Run(ctx context.Context) error {
 		}
 		w.cfg.Log.Error("worker failed and starts anew", "slot", w.cfg.Slot, "after", backoff, "err", err)
 		w.enter("waiting", err)
-		wait(ctx, backoff)
+		_ = pause.For(ctx, backoff)
 		backoff = min(2*backoff, maxBackoff)
 	}
 	return nil
-}
-
-func wait(ctx context.Context, d time.Duration) {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-ctx.Done():
-	case <-timer.C:
-	}
 }
 
 // session runs one session to its end: nil when ctx has ended and the last epoch is committed.
@@ -125,7 +117,10 @@ func (w *Worker) session(ctx context.Context) (progressed bool, err error) {
 }
 
 func (w *Worker) enter(state string, err error) {
-	t := Topology{Slot: w.cfg.Slot, State: state, Since: w.cfg.Now(), Failures: w.failed, EpochTarget: w.cfg.Config.Epoch.Min, Tasks: []TaskTopology{}}
+	t := Topology{
+		Slot: w.cfg.Slot, State: state, Since: w.cfg.Now(), Failures: w.failed, EpochTarget: w.cfg.Config.Epoch.Min,
+		Tasks: []TaskTopology{},
+	}
 	if err != nil {
 		t.Error = err.Error()
 	}
