@@ -57,11 +57,13 @@ func appendPeers(out []byte, entries []Entry) []byte {
 		}
 	}
 	for _, at := range places {
-		if !slices.ContainsFunc(entries, func(e Entry) bool { return e.Measure == "rate" && e.Format == at.format && e.Series == at.series }) {
+		rated := func(e Entry) bool { return e.Measure == "rate" && e.Format == at.format && e.Series == at.series }
+		if !slices.ContainsFunc(entries, rated) {
 			continue
 		}
-		out = fmt.Appendf(out, "\n**%s, %s series**\n\n| | events per CPU-second: median (least – most) | Vigie's, as a multiple: least / median / most | events a row of results | allocations an event | resident |\n|---|---|---|---|---|---|\n",
-			title(at.format), thousands(float64(at.series)))
+		out = fmt.Appendf(out, "\n**%s, %s series**\n\n", title(at.format), thousands(float64(at.series)))
+		out = append(out, "| | events per CPU-second: median (least – most) | Vigie's, as a multiple: least / median / most "+
+			"| events a row of results | allocations an event | resident |\n|---|---|---|---|---|---|\n"...)
 		for _, p := range peerNames {
 			rate := find(entries, "rate", p.peer, at)
 			if rate == nil {
@@ -80,7 +82,8 @@ func appendPeers(out []byte, entries []Entry) []byte {
 			if e := find(entries, "resident", p.peer, at); e != nil {
 				resident = fmt.Sprintf("%.0f MiB", e.Median/(1<<20))
 			}
-			out = fmt.Appendf(out, "| %s | %s (%s – %s) | %s | %s | %s | %s |\n", p.text, thousands(rate.Median), thousands(rate.Min), thousands(rate.Max), times, rows, allocs, resident)
+			out = fmt.Appendf(out, "| %s | %s (%s – %s) | %s | %s | %s | %s |\n", p.text,
+				thousands(rate.Median), thousands(rate.Min), thousands(rate.Max), times, rows, allocs, resident)
 		}
 	}
 	return out
@@ -90,14 +93,17 @@ func appendPeers(out []byte, entries []Entry) []byte {
 var variants = map[string]string{VigieTwo: ", two workers", VigieKilled: ", killed"}
 
 // others are the measures of Vigie alone.
-var others = []string{"fresh-p50", "fresh-p99", "recovery", "two-workers", "growth", "heap", "stored", "per-stored-row", "clickhouse", "merges"}
+var others = []string{
+	"fresh-p50", "fresh-p99", "recovery", "two-workers", "growth", "heap", "stored", "per-stored-row", "clickhouse", "merges",
+}
 
 func appendOthers(out []byte, entries []Entry) []byte {
 	out = append(out, "\n**Vigie by itself**\n\n| | | least | median | most |\n|---|---|---|---|---|\n"...)
 	for _, measure := range others {
 		for _, e := range entries {
 			if e.Measure == measure {
-				out = fmt.Appendf(out, "| %s | %s, %s series%s | %s | %s | %s |\n", e.Unit, title(e.Format), thousands(float64(e.Series)), variants[e.Peer], figure(e.Min), figure(e.Median), figure(e.Max))
+				out = fmt.Appendf(out, "| %s | %s, %s series%s | %s | %s | %s |\n", e.Unit, title(e.Format),
+					thousands(float64(e.Series)), variants[e.Peer], figure(e.Min), figure(e.Median), figure(e.Max))
 			}
 		}
 	}
@@ -139,7 +145,8 @@ func appendTargets(out []byte, entries []Entry) []byte {
 			verdict = "stretch reached"
 		}
 		out = fmt.Appendf(out, "| %s, %s, %s series: %s%s | %s | %s | %s | %s |\n",
-			e.Peer, title(e.Format), thousands(float64(e.Series)), e.Unit, fullness(entries, &e), figure(e.Floor), figure(e.Stretch), figure(e.Median), verdict)
+			e.Peer, title(e.Format), thousands(float64(e.Series)), e.Unit, fullness(entries, &e),
+			figure(e.Floor), figure(e.Stretch), figure(e.Median), verdict)
 	}
 	return out
 }

@@ -24,7 +24,7 @@ type Run struct {
 	Wall       float64 `json:"wall"`                  // seconds
 	Allocs     float64 `json:"allocs,omitempty"`      // an event
 	Resident   int64   `json:"resident"`              // most bytes
-	ClickHouse float64 `json:"clickhouse,omitempty"`  // its seconds of processor time until its merges were done, less idle ones, when it is not the peer
+	ClickHouse float64 `json:"clickhouse,omitempty"`  // beside the peer: its CPU seconds until all is merged, less idle ones
 	Merges     float64 `json:"merges,omitempty"`      // of those, what merges took
 	Heap       float64 `json:"heap,omitempty"`        // bytes that lived at the last collection
 	Stored     float64 `json:"stored,omitempty"`      // bytes of the finest rollups in ClickHouse, merged
@@ -149,10 +149,14 @@ var (
 		{"wall", "events per second", "higher", func(r *Run, _ float64) float64 { return float64(r.Events) / r.Wall }},
 		{"resident", "bytes", "lower", func(r *Run, _ float64) float64 { return float64(r.Resident) }},
 		{"allocs", "allocations per event", "lower", func(r *Run, _ float64) float64 { return r.Allocs }},
-		{"clickhouse", "CPU nanoseconds of ClickHouse per event", "lower", func(r *Run, _ float64) float64 { return r.ClickHouse / float64(r.Events) * 1e9 }},
-		{"merges", "CPU nanoseconds of ClickHouse per event, of it merges", "lower", func(r *Run, _ float64) float64 { return r.Merges / float64(r.Events) * 1e9 }},
-		{"per-row", "events per row of results", "higher", func(r *Run, _ float64) float64 { return perRow(r.Events, r.Results) }},
-		{"per-stored-row", "events per row stored", "higher", func(r *Run, _ float64) float64 { return perRow(r.Events, r.StoredRows) }},
+		{"clickhouse", "CPU nanoseconds of ClickHouse per event", "lower",
+			func(r *Run, _ float64) float64 { return r.ClickHouse / float64(r.Events) * 1e9 }},
+		{"merges", "CPU nanoseconds of ClickHouse per event, of it merges", "lower",
+			func(r *Run, _ float64) float64 { return r.Merges / float64(r.Events) * 1e9 }},
+		{"per-row", "events per row of results", "higher",
+			func(r *Run, _ float64) float64 { return perRow(r.Events, r.Results) }},
+		{"per-stored-row", "events per row stored", "higher",
+			func(r *Run, _ float64) float64 { return perRow(r.Events, r.StoredRows) }},
 		{"heap", "bytes of heap per series", "lower", func(r *Run, series float64) float64 { return r.Heap / series }},
 		{"stored", "bytes stored per event", "lower", func(r *Run, _ float64) float64 { return r.Stored / float64(r.Events) }},
 	}
@@ -161,7 +165,8 @@ var (
 	}
 	freshFigures = []quantity{
 		{"fresh-p50", "seconds from event to queryable, median", "lower", func(r *Run, _ float64) float64 { return r.P50 }},
-		{"fresh-p99", "seconds from event to queryable, 99th percentile", "lower", func(r *Run, _ float64) float64 { return r.P99 }},
+		{"fresh-p99", "seconds from event to queryable, 99th percentile", "lower",
+			func(r *Run, _ float64) float64 { return r.P99 }},
 	}
 )
 
@@ -204,14 +209,16 @@ func Summarize(runs []Run) (entries []Entry) {
 			entries = add(entries, at, f, measured(list, func(r *Run) float64 { return f.of(r, float64(series)) }))
 		}
 		if at.peer == Vigie && series == grown {
-			entries = add(entries, at, quantity{measure: "growth", unit: "times the CPU per event of 10 k series", better: "lower"}, growth(at, rounds))
+			of := quantity{measure: "growth", unit: "times the CPU per event of 10 k series", better: "lower"}
+			entries = add(entries, at, of, growth(at, rounds))
 		}
 		if at.peer != Vigie && list[0].P99 == 0 && list[0].Recovery == 0 {
 			entries = addRatio(entries, at, ratios(at, rounds))
 		}
 	}
 	slices.SortFunc(entries, func(a, b Entry) int {
-		return cmp.Or(cmp.Compare(a.Format, b.Format), cmp.Compare(a.Series, b.Series), cmp.Compare(a.Measure, b.Measure), cmp.Compare(a.Peer, b.Peer))
+		return cmp.Or(cmp.Compare(a.Format, b.Format), cmp.Compare(a.Series, b.Series),
+			cmp.Compare(a.Measure, b.Measure), cmp.Compare(a.Peer, b.Peer))
 	})
 	return entries
 }
@@ -223,7 +230,8 @@ func add(entries []Entry, at subject, f quantity, values []float64) []Entry {
 	slices.Sort(values)
 	format, series := caseOf(at.of)
 	t := targets[[3]string{f.measure, at.peer, at.of}]
-	return append(entries, Entry{f.measure, at.peer, format, series, f.unit, f.better, values[0], median(values), values[len(values)-1], t.floor, t.stretch})
+	return append(entries, Entry{f.measure, at.peer, format, series, f.unit, f.better,
+		values[0], median(values), values[len(values)-1], t.floor, t.stretch})
 }
 
 // ratios are Vigie's rates over a peer's, of the rounds that have both.
@@ -259,12 +267,14 @@ func addRatio(entries []Entry, at subject, times []float64) []Entry {
 		for i := range times {
 			times[i] = 2 / times[i]
 		}
-		return add(entries, at, quantity{measure: "two-workers", unit: "times one worker's events, by processor time an event", better: "higher"}, times)
+		of := quantity{measure: "two-workers", unit: "times one worker's events, by processor time an event", better: "higher"}
+		return add(entries, at, of, times)
 	case "null":
 		for i := range times {
 			times[i] = 1 / times[i]
 		}
-		return add(entries, subject{Vigie, at.of}, quantity{measure: "over-null", unit: "times the CPU of only reading", better: "lower"}, times)
+		of := quantity{measure: "over-null", unit: "times the CPU of only reading", better: "lower"}
+		return add(entries, subject{Vigie, at.of}, of, times)
 	}
 	return add(entries, at, quantity{measure: "times", unit: "times the peer's events per CPU-second", better: "higher"}, times)
 }

@@ -80,7 +80,8 @@ type Record struct {
 // Last is a record of one event in JSON, of a tenant of its own.
 func Last(at time.Time) Record {
 	const tenant = "closing"
-	return Record{tenant, at.UnixMilli(), fmt.Appendf(nil, `{"tenant":%q,"time":%d,"name":"end","value":0,"labels":{}}`, tenant, at.UnixMilli())}
+	value := fmt.Appendf(nil, `{"tenant":%q,"time":%d,"name":"end","value":0,"labels":{}}`, tenant, at.UnixMilli())
+	return Record{tenant, at.UnixMilli(), value}
 }
 
 // source is one series, its JSON cut at time and value. In protobuf those stand first, and end is all the rest.
@@ -159,7 +160,9 @@ func pick(sums []float64, at float64) int {
 }
 
 var (
-	names    = [...]string{"http_request_duration_seconds", "rpc_client_duration_seconds", "db_query_duration_seconds", "queue_wait_seconds"}
+	names = [...]string{
+		"http_request_duration_seconds", "rpc_client_duration_seconds", "db_query_duration_seconds", "queue_wait_seconds",
+	}
 	methods  = [...]string{"GET", "PUT", "POST", "DELETE"}
 	statuses = [...]string{"200", "201", "404", "500"}
 )
@@ -203,19 +206,25 @@ func (shape Shape) source(n int) source {
 	case TSBS:
 		host := n / len(cpuFields)
 		return source{name: "cpu_" + cpuFields[n%len(cpuFields)], labels: [][2]string{
-			{"hostname", "host_" + strconv.Itoa(host)}, {"region", regions[host%len(regions)]}, {"datacenter", regions[host%len(regions)] + "a"}, {"rack", strconv.Itoa(host % 100)},
-			{"os", "Ubuntu16.04LTS"}, {"arch", "x64"}, {"team", "SF"}, {"service", strconv.Itoa(host % 20)}, {"service_version", strconv.Itoa(host % 2)}, {"service_environment", "production"},
+			{"hostname", "host_" + strconv.Itoa(host)}, {"region", regions[host%len(regions)]},
+			{"datacenter", regions[host%len(regions)] + "a"}, {"rack", strconv.Itoa(host % 100)}, {"os", "Ubuntu16.04LTS"},
+			{"arch", "x64"}, {"team", "SF"}, {"service", strconv.Itoa(host % 20)}, {"service_version", strconv.Itoa(host % 2)},
+			{"service_environment", "production"},
 		}}
 	}
 	return source{name: names[n%len(names)], labels: [][2]string{
 		{"service", "checkout-" + strconv.Itoa(n%50)}, {"instance", fmt.Sprintf("10.%d.%d.%d:8080", n>>16&255, n>>8&255, n&255)},
-		{"route", "/api/v1/orders/" + strconv.Itoa(n>>24)}, {"method", methods[n/len(names)%len(methods)]}, {"status", statuses[n/16%len(statuses)]},
+		{"route", "/api/v1/orders/" + strconv.Itoa(n>>24)}, {"method", methods[n/len(names)%len(methods)]},
+		{"status", statuses[n/16%len(statuses)]},
 	}}
 }
 
 var (
-	cpuFields = [...]string{"usage_user", "usage_system", "usage_idle", "usage_nice", "usage_iowait", "usage_irq", "usage_softirq", "usage_steal", "usage_guest", "usage_guest_nice"}
-	regions   = [...]string{"us-east-1", "us-west-1", "eu-west-1", "ap-southeast-1", "sa-east-1"}
+	cpuFields = [...]string{
+		"usage_user", "usage_system", "usage_idle", "usage_nice", "usage_iowait", "usage_irq", "usage_softirq", "usage_steal",
+		"usage_guest", "usage_guest_nice",
+	}
+	regions = [...]string{"us-east-1", "us-west-1", "eu-west-1", "ap-southeast-1", "sa-east-1"}
 )
 
 // hot are the series of which one at a time takes most of Nexmark's bids, for a hundredth of the log.

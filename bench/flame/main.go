@@ -114,8 +114,10 @@ func draw(root *frame, title string) []byte {
 	}
 	place(root, 0, 0)
 	height := (depth + 2) * rowHeight
-	out := fmt.Appendf(nil, `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 %.0f %d" font-family="monospace" font-size="10">`+"\n", width, height)
-	out = fmt.Appendf(out, `<rect width="100%%" height="100%%" fill="white"/><text x="4" y="14" font-size="12">%s</text>`+"\n", html.EscapeString(title))
+	out := fmt.Appendf(nil, `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 %.0f %d"`+
+		` font-family="monospace" font-size="10">`+"\n", width, height)
+	out = fmt.Appendf(out, `<rect width="100%%" height="100%%" fill="white"/>`+
+		`<text x="4" y="14" font-size="12">%s</text>`+"\n", html.EscapeString(title))
 	out = fmt.Appendf(out, `<g transform="translate(0,%d)">`+"\n", 2*rowHeight)
 	return append(append(out, boxes...), "</g></svg>\n"...)
 }
@@ -129,10 +131,12 @@ func appendBox(dst []byte, f *frame, all time.Duration, x, w float64, row int) [
 	for _, c := range name {
 		hue = (hue*31 + int(c)) % 50
 	}
-	dst = fmt.Appendf(dst, `<g><title>%s %.1f%%</title><rect x="%.1f" y="%d" width="%.1f" height="%d" fill="hsl(%d,75%%,70%%)" stroke="white" stroke-width=".5"/>`,
+	dst = fmt.Appendf(dst, `<g><title>%s %.1f%%</title><rect x="%.1f" y="%d" width="%.1f" height="%d"`+
+		` fill="hsl(%d,75%%,70%%)" stroke="white" stroke-width=".5"/>`,
 		html.EscapeString(f.name), 100*float64(f.total)/float64(all), x, row*rowHeight, w, rowHeight, hue)
 	if most := int((w - 4) / charWidth); most >= 3 {
-		dst = fmt.Appendf(dst, `<text x="%.1f" y="%d">%s</text>`, x+2, row*rowHeight+11, html.EscapeString(name[:min(len(name), most)]))
+		dst = fmt.Appendf(dst, `<text x="%.1f" y="%d">%s</text>`, x+2, row*rowHeight+11,
+			html.EscapeString(name[:min(len(name), most)]))
 	}
 	return append(dst, "</g>\n"...)
 }

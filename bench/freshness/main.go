@@ -53,9 +53,11 @@ func main() {
 	flag.DurationVar(&o.length, "for", 30*time.Second, "length of the measurement")
 	flag.DurationVar(&o.warm, "warm", 10*time.Second, "load before the measurement")
 	flag.DurationVar(&o.every, "every", 100*time.Millisecond, "distance of probes")
-	flag.StringVar(&o.runs, "runs", "", "file of runs to append the latencies to, as bench/compare does (bench/results/runs.jsonl)")
+	flag.StringVar(&o.runs, "runs", "",
+		"file of runs to append the latencies to, as bench/compare does (bench/results/runs.jsonl)")
 	flag.IntVar(&o.percent, "load", 0, "what part of its capacity the rate is, in percent, for that file")
-	flag.StringVar(&o.loads, "loads", "", "measure at these parts of what the stream takes, in percent, separated by commas (30,60,90), instead of at -rate")
+	flag.StringVar(&o.loads, "loads", "", "measure at these parts of what the stream takes, in percent, "+
+		"separated by commas (30,60,90), instead of at -rate")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
@@ -66,7 +68,8 @@ func main() {
 }
 
 func run(ctx context.Context, o options, out io.Writer) error {
-	client, err := kgo.NewClient(kgo.SeedBrokers(strings.Split(o.brokers, ",")...), kgo.DefaultProduceTopic(o.topic), kgo.ProducerLinger(5*time.Millisecond))
+	client, err := kgo.NewClient(kgo.SeedBrokers(strings.Split(o.brokers, ",")...), kgo.DefaultProduceTopic(o.topic),
+		kgo.ProducerLinger(5*time.Millisecond))
 	if err != nil {
 		return fmt.Errorf("kafka client: %w", err)
 	}
@@ -118,7 +121,8 @@ func capacity(ctx context.Context, client *kgo.Client, o options) (float64, erro
 	taken := (after.events - before.events) / time.Since(began).Seconds()
 	if err == nil {
 		o.length = time.Second
-		_, err = probe(ctx, client, o, "freshness_backlog_"+strconv.FormatInt(began.Unix(), 10)) // is counted when all before it is
+		// A probe is counted when all before it is.
+		_, err = probe(ctx, client, o, "freshness_backlog_"+strconv.FormatInt(began.Unix(), 10))
 	}
 	return taken, err
 }
@@ -205,7 +209,8 @@ func load(ctx context.Context, client *kgo.Client, o options) (sent int) {
 		due := int(time.Since(began).Seconds() * float64(o.rate))
 		for due = min(due, sent+mostAtOnce); sent < due; sent++ {
 			n := random.IntN(o.series)
-			value := fmt.Appendf(nil, `{"tenant":%q,"time":%d,"name":"freshness_load_seconds","value":%.4f,"labels":{"service":"svc-%d","route":"/r/%d","instance":"i-%d"}}`,
+			value := fmt.Appendf(nil, `{"tenant":%q,"time":%d,"name":"freshness_load_seconds","value":%.4f,`+
+				`"labels":{"service":"svc-%d","route":"/r/%d","instance":"i-%d"}}`,
 				o.tenant, time.Now().UnixMilli(), random.ExpFloat64()/10, n%20, n/20%50, n/1000)
 			// Keys that spread as shards do, so that all partitions and workers have work.
 			client.Produce(ctx, &kgo.Record{Key: fmt.Appendf(nil, "%s#%d", o.tenant, n%16), Value: value}, nil)
@@ -227,8 +232,9 @@ func probe(ctx context.Context, client *kgo.Client, o options, metric string) ([
 	for len(latencies) < len(stamps) || time.Since(began) < o.length {
 		if now := time.Now(); !now.Before(next) && now.Sub(began) < o.length {
 			stamps, next = append(stamps, now), now.Add(o.every)
-			client.Produce(ctx, &kgo.Record{Key: []byte(o.tenant), Value: fmt.Appendf(nil,
-				`{"tenant":%q,"time":%d,"name":%q,"kind":"delta","value":1,"labels":{"service":"probe"}}`, o.tenant, now.UnixMilli(), metric)}, nil)
+			value := fmt.Appendf(nil, `{"tenant":%q,"time":%d,"name":%q,"kind":"delta","value":1,"labels":{"service":"probe"}}`,
+				o.tenant, now.UnixMilli(), metric)
+			client.Produce(ctx, &kgo.Record{Key: []byte(o.tenant), Value: value}, nil)
 		}
 		seen, err := count(ctx, o, metric)
 		if err != nil {
@@ -238,7 +244,8 @@ func probe(ctx context.Context, client *kgo.Client, o options, metric string) ([
 			latencies = append(latencies, now.Sub(stamps[len(latencies)]))
 		}
 		if time.Now().After(deadline) {
-			return nil, fmt.Errorf("%d of %d probes were not counted within %s after the last", len(stamps)-len(latencies), len(stamps), patience)
+			return nil, fmt.Errorf("%d of %d probes were not counted within %s after the last",
+				len(stamps)-len(latencies), len(stamps), patience)
 		}
 		time.Sleep(2 * time.Millisecond)
 	}
@@ -247,7 +254,8 @@ func probe(ctx context.Context, client *kgo.Client, o options, metric string) ([
 
 func count(ctx context.Context, o options, metric string) (int, error) {
 	body, err := get(ctx, http.MethodPost, o.query+"/sql", o.key,
-		strings.NewReader("SELECT toUInt64(sum(sum)) FROM api.metrics_10s WHERE metric = '"+metric+"' AND ts > now() - INTERVAL 5 MINUTE"))
+		strings.NewReader("SELECT toUInt64(sum(sum)) FROM api.metrics_10s WHERE metric = '"+metric+
+			"' AND ts > now() - INTERVAL 5 MINUTE"))
 	if err != nil {
 		return 0, err
 	}
@@ -312,7 +320,8 @@ func report(out io.Writer, o options, sent float64, latencies []time.Duration, b
 		return latencies[int(q*float64(len(latencies)-1))].Round(time.Millisecond)
 	}
 	fmt.Fprintf(out, "load: %d events/s of %d series asked, about %.0f/s sent\n", o.rate, o.series, sent)
-	fmt.Fprintf(out, "event to queryable, %d probes: p50 %s  p90 %s  p99 %s  max %s\n", len(latencies), at(0.5), at(0.9), at(0.99), at(1))
+	fmt.Fprintf(out, "event to queryable, %d probes: p50 %s  p90 %s  p99 %s  max %s\n",
+		len(latencies), at(0.5), at(0.9), at(0.99), at(1))
 	events := after.events - before.events
 	if events <= 0 {
 		return

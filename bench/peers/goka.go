@@ -81,7 +81,8 @@ func runGoka(ctx context.Context, brokers []string, topic, results string, recor
 		}
 		for _, w := range state.over() {
 			rows.Add(1)
-			value, err := json.Marshal(&result{Series: c.Key(), Start: w.Start, Count: w.Count, Sum: w.Sum, Min: w.Min, Max: w.Max})
+			row := result{Series: c.Key(), Start: w.Start, Count: w.Count, Sum: w.Sum, Min: w.Min, Max: w.Max}
+			value, err := json.Marshal(&row)
 			if err != nil {
 				c.Fail(err)
 			}
@@ -100,7 +101,8 @@ func runGoka(ctx context.Context, brokers []string, topic, results string, recor
 	if err := gokaTopics(brokers, graph); err != nil {
 		return r, err
 	}
-	p, err := goka.NewProcessor(brokers, graph, goka.WithStorageBuilder(storage.MemoryBuilder()), goka.WithLogger(log.New(io.Discard, "", 0)))
+	p, err := goka.NewProcessor(brokers, graph,
+		goka.WithStorageBuilder(storage.MemoryBuilder()), goka.WithLogger(log.New(io.Discard, "", 0)))
 	if err != nil {
 		return r, err
 	}
@@ -108,7 +110,8 @@ func runGoka(ctx context.Context, brokers []string, topic, results string, recor
 	if err := p.Run(ctx); err != nil && !errors.Is(err, context.Canceled) {
 		return r, err
 	}
-	r.Wall, r.Counted, r.Bad, r.Late, r.Results = time.Since(began).Seconds(), int(counted.Load()), int(bad.Load()), int(late.Load()), int(rows.Load())
+	r.Wall, r.Counted, r.Results = time.Since(began).Seconds(), int(counted.Load()), int(rows.Load())
+	r.Bad, r.Late = int(bad.Load()), int(late.Load())
 	r.measure()
 	return r, nil
 }

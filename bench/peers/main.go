@@ -70,9 +70,10 @@ func run(ctx context.Context, brokers []string, topic, results, name string, rec
 		return runGoka(ctx, brokers, topic, results, records) // brings a Kafka client of its own
 	}
 	client, err := kgo.NewClient(
-		kgo.SeedBrokers(brokers...), kgo.ConsumeTopics(topic), kgo.ConsumerGroup(fmt.Sprintf("%s-%s-%d", topic, name, time.Now().UnixNano())),
-		kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()), kgo.AutoCommitMarks(),
-		kgo.DefaultProduceTopic(results), kgo.ProducerBatchCompression(kgo.Lz4Compression()), kgo.ProducerLinger(5*time.Millisecond),
+		kgo.SeedBrokers(brokers...), kgo.ConsumeTopics(topic),
+		kgo.ConsumerGroup(fmt.Sprintf("%s-%s-%d", topic, name, time.Now().UnixNano())),
+		kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()), kgo.AutoCommitMarks(), kgo.DefaultProduceTopic(results),
+		kgo.ProducerBatchCompression(kgo.Lz4Compression()), kgo.ProducerLinger(5*time.Millisecond),
 		kgo.MaxBufferedRecords(100_000),
 	)
 	if err != nil {

@@ -68,7 +68,9 @@ func (a *aggregator) take(_ int32, value []byte) {
 	}
 	at := len(a.samples)
 	a.samples = append(a.samples, prompb.Sample{Value: s.value, Timestamp: s.time})
-	a.series = append(a.series, prompb.TimeSeries{Labels: a.labels[from:len(a.labels):len(a.labels)], Samples: a.samples[at : at+1 : at+1]})
+	a.series = append(a.series, prompb.TimeSeries{
+		Labels: a.labels[from:len(a.labels):len(a.labels)], Samples: a.samples[at : at+1 : at+1],
+	})
 	if len(a.series) == batch {
 		a.push()
 	}

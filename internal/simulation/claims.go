@@ -47,8 +47,8 @@ func (c *claims) report(of place, millis int64, count func(Key) uint64) {
 	})
 	for _, key := range rows {
 		if has := count(key) + c.aside[key]; has < c.due[key] && c.ahead == "" {
-			c.ahead = fmt.Sprintf("progress of %s/%d (%s) is ahead of its rows: %s has %d of the %d events told of", of.topic, of.partition,
-				time.UnixMilli(millis).UTC().Format(time.TimeOnly), key, has, c.due[key])
+			c.ahead = fmt.Sprintf("progress of %s/%d (%s) is ahead of its rows: %s has %d of the %d events told of",
+				of.topic, of.partition, time.UnixMilli(millis).UTC().Format(time.TimeOnly), key, has, c.due[key])
 		}
 	}
 }

@@ -27,7 +27,9 @@ type expectStep struct {
 var figures = []string{"count", "sum", "min", "max"}
 
 func parseExpect(s *statement) Step {
-	e := expectStep{what: s.oneOf("what", "count", "sum", "min", "max", "exact", "deadletters", "parked", "duplicates", "deduplicated", "aborted", "failed"), pane: -1}
+	what := s.oneOf("what", "count", "sum", "min", "max", "exact", "deadletters", "parked", "duplicates", "deduplicated",
+		"aborted", "failed")
+	e := expectStep{what: what, pane: -1}
 	if e.what == "exact" {
 		return e
 	}
@@ -102,7 +104,8 @@ func (e expectStep) read(w *World) (float64, error) {
 func (e expectStep) stored(contents Contents) float64 {
 	all := newCell()
 	for key, cell := range contents {
-		if key.Table != finest || key.Tenant != e.tenant || key.Metric != e.metric || e.service != "" && key.Service != e.service {
+		if key.Table != finest || key.Tenant != e.tenant || key.Metric != e.metric ||
+			e.service != "" && key.Service != e.service {
 			continue
 		}
 		if e.pane >= 0 && time.Unix(int64(key.Start), 0).Sub(epoch) != e.pane {

@@ -63,7 +63,8 @@ func parseBrokerFault(s *statement) Step {
 func (f brokerFault) String() string {
 	switch f.what {
 	case "error":
-		return "fault broker error " + f.request.Name() + " " + f.code.Message + add(add(nil, "times", f.times, 1), "topic", f.topic, "").String()
+		return "fault broker error " + f.request.Name() + " " + f.code.Message +
+			add(add(nil, "times", f.times, 1), "topic", f.topic, "").String()
 	case "move":
 		return "fault broker move " + f.moved
 	case "cut":
@@ -115,7 +116,10 @@ var topicsOf = map[kmsg.Key][]string{
 // selected keeps the faults of the kinds of requests that the producers outside make, too, from hitting them.
 func (w *World) selected(f brokerFault) kfake.Fault {
 	topics := &w.cfg.Topics
-	names := map[string]string{"metrics": topics.Metrics.Name, "state": topics.StateMetrics.Name, "results": topics.Results.Name, "letters": topics.DLQ.Name}
+	names := map[string]string{
+		"metrics": topics.Metrics.Name, "state": topics.StateMetrics.Name, "results": topics.Results.Name,
+		"letters": topics.DLQ.Name,
+	}
 	out := kfake.Fault{Keys: []kmsg.Key{f.request}, Topic: names[f.topic], Err: f.code, Count: f.times}
 	if f.request == kmsg.Produce && f.topic == "" {
 		out.Topic = topics.Results.Name

@@ -16,6 +16,7 @@ import (
 
 	"github.com/vigie-io/vigie/internal/clickhouse"
 	"github.com/vigie-io/vigie/internal/kafka"
+	"github.com/vigie-io/vigie/internal/pause"
 	"github.com/vigie-io/vigie/internal/pipeline"
 	"github.com/vigie-io/vigie/internal/pipeline/rollup"
 	"github.com/vigie-io/vigie/internal/pipeline/windowed"
@@ -94,7 +95,8 @@ func NewFleet(shape FleetShape, log *slog.Logger) (*Fleet, error) {
 	f.cfg = kafka.DefaultConfig()
 	f.cfg.Brokers, f.cfg.Dial = f.cluster.ListenAddrs(), f.network.DialContext
 	topics := &f.cfg.Topics
-	topics.Metrics.Partitions, topics.Spans.Partitions, topics.Logs.Partitions, topics.Results.Partitions = shape.Partitions, 1, 1, shape.Results
+	topics.Metrics.Partitions, topics.Spans.Partitions, topics.Logs.Partitions = shape.Partitions, 1, 1
+	topics.Results.Partitions = shape.Results
 	if err := f.prepare(); err != nil {
 		f.Close()
 		return nil, err
@@ -177,7 +179,7 @@ func (f *Fleet) terminate(i int) {
 }
 
 // Roll restarts all processes in order, so many at a time, and starts the next when a while has passed.
-func (f *Fleet) Roll(together int, pause time.Duration) {
+func (f *Fleet) Roll(together int, between time.Duration) {
 	for first := 0; first < len(f.members); first += together {
 		var stopped sync.WaitGroup
 		for i := first; i < min(first+together, len(f.members)); i++ {
@@ -187,7 +189,7 @@ func (f *Fleet) Roll(together int, pause time.Duration) {
 			})
 		}
 		stopped.Wait()
-		time.Sleep(pause)
+		time.Sleep(between)
 	}
 }
 
@@ -264,10 +266,7 @@ func (f *Fleet) sink(ctx context.Context, cfg kafka.Config, log *slog.Logger) {
 		}
 		if err != nil {
 			log.Error("sink ended; starting it again", "err", err)
-			select {
-			case <-ctx.Done():
-			case <-time.After(250 * time.Millisecond):
-			}
+			_ = pause.For(ctx, 250*time.Millisecond)
 		}
 	}
 }

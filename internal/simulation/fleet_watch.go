@@ -36,7 +36,8 @@ type Phase struct {
 }
 
 func (p *Phase) String() string {
-	return fmt.Sprintf("%s: %.0fs, at rest after %.0fs; %d rounds, %d partitions moved, %d orphans; %.0f inserts/s (peak %d, %d again), %.0f parts/s; epochs of %.2fs, %d transactions open, results %.1fs behind; "+
+	return fmt.Sprintf("%s: %.0fs, at rest after %.0fs; %d rounds, %d partitions moved, %d orphans; "+
+		"%.0f inserts/s (peak %d, %d again), %.0f parts/s; epochs of %.2fs, %d transactions open, results %.1fs behind; "+
 		"state %.2f MB, %.0f kB/s; busiest worker %.1f means; requests a second: %s",
 		p.Name, p.Length.Seconds(), p.Rest.Seconds(), p.Rounds, p.Moved, p.Orphans, p.Inserts, p.Peak, p.Again, p.Parts,
 		p.Epoch.Seconds(), p.Open, p.Behind.Seconds(),
@@ -46,7 +47,8 @@ func (p *Phase) String() string {
 // requests lists the kinds that come once a second or more.
 func (p *Phase) requests() string {
 	var list []string
-	for _, name := range slices.SortedFunc(maps.Keys(p.Requests), func(a, b string) int { return cmp.Compare(p.Requests[b], p.Requests[a]) }) {
+	most := func(a, b string) int { return cmp.Compare(p.Requests[b], p.Requests[a]) }
+	for _, name := range slices.SortedFunc(maps.Keys(p.Requests), most) {
 		if p.Requests[name] >= 1 {
 			list = append(list, fmt.Sprintf("%s %.0f", name, p.Requests[name]))
 		}

@@ -45,12 +45,16 @@ func (g generator) traffic(shape *Shape) Step {
 	case n < 12:
 		return eventStep{
 			tenant: g.sender(shape, tenant), metric: pick(g, "latency", "size"), value: float64(g.IntN(1<<16)-1024) / 64,
-			kind: pick(g, events.Observation, events.Observation, events.Delta, events.Gauge, events.Cumulative), service: pick(g, "", "shop", "cart"),
-			label: pick(g, "", "a", "b"), ago: pick(g, 0, 0, 3*time.Second, 45*time.Second, time.Hour, 25*time.Hour), shard: g.IntN(4), times: 1 + g.IntN(5),
-			records: pick(g, 1, 1, 1, 2, 7, 40),
+			kind:    pick(g, events.Observation, events.Observation, events.Delta, events.Gauge, events.Cumulative),
+			service: pick(g, "", "shop", "cart"), label: pick(g, "", "a", "b"),
+			ago:   pick(g, 0, 0, 3*time.Second, 45*time.Second, time.Hour, 25*time.Hour),
+			shard: g.IntN(4), times: 1 + g.IntN(5), records: pick(g, 1, 1, 1, 2, 7, 40),
 		}
 	case n < 14:
-		return logStep{tenant: tenant, service: pick(g, "shop", "cart"), severity: pick(g, "info", "error"), shard: g.IntN(2), times: 1 + g.IntN(3)}
+		return logStep{
+			tenant: tenant, service: pick(g, "shop", "cart"), severity: pick(g, "info", "error"),
+			shard: g.IntN(2), times: 1 + g.IntN(3),
+		}
 	case n < 15:
 		return garbageStep{tenant: tenant, shard: g.IntN(4), batch: g.IntN(2) == 0}
 	default:
@@ -155,7 +159,8 @@ func (g generator) brokerTrouble(shape *Shape) Step {
 	case 2:
 		return brokerFault{what: pick(g, "trim", "trim", "compact")}
 	}
-	f := brokerFault{what: "error", request: g.request(shape, func(k kmsg.Key) bool { return len(requests[k]) > 0 }), times: 1 + g.IntN(3)}
+	f := brokerFault{what: "error"}
+	f.request, f.times = g.request(shape, func(k kmsg.Key) bool { return len(requests[k]) > 0 }), 1+g.IntN(3)
 	f.code = pick(g, requests[f.request]...)
 	if topics := topicsOf[f.request]; len(topics) > 0 && g.IntN(2) == 0 {
 		f.topic = pick(g, topics...)
@@ -184,8 +189,10 @@ func (g generator) sinkTrouble(shape *Shape) Step {
 		return sinkFault{what: "stall", process: g.worker(shape), by: g.while() + pick(g, 0, 20*time.Second), parts: 1, times: 1}
 	}
 	f := sinkFault{
-		what:  pick(g, faultBefore, faultDuring, faultDuring, faultAfter, faultAfter, faultSlow, faultHang, faultRefuse, "readonly", "readonly"),
-		parts: 1, times: 1 + g.IntN(4), table: pick(g, "", "", pipeline.TableRollups, pipeline.TableSeries, pipeline.TableProgress),
+		what: pick(g, faultBefore, faultDuring, faultDuring, faultAfter, faultAfter, faultSlow, faultHang, faultRefuse,
+			"readonly", "readonly"),
+		parts: 1, times: 1 + g.IntN(4),
+		table: pick(g, "", "", pipeline.TableRollups, pipeline.TableSeries, pipeline.TableProgress),
 	}
 	switch f.what {
 	case faultDuring:

@@ -59,7 +59,8 @@ func drawn() (kinds []string) {
 			kinds = append(kinds, errorKind(key))
 		}
 	}
-	kinds = append(kinds, "broker move leaders", "broker fence", "broker trim", "broker compact", hitGroups, hitTransactions, hitCut, hitRules, hitShards, hitRate, hitSeries)
+	kinds = append(kinds, "broker move leaders", "broker fence", "broker trim", "broker compact",
+		hitGroups, hitTransactions, hitCut, hitRules, hitShards, hitRate, hitSeries)
 	for _, what := range []string{"cut", "lose", "delay", "hold", "silence", "silence at a moment"} {
 		kinds = append(kinds, "network "+what)
 	}

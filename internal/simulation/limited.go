@@ -145,7 +145,8 @@ func crowded(stored, sent Contents, lost uint64) string {
 		return "tiers of " + crowd + ": " + difference
 	}
 	if stored.total()+lost != sent.total() {
-		return fmt.Sprintf("tenant %s sent %d events: %d are stored and %d are told to be lost to its limit of series", crowd, sent.total(), stored.total(), lost)
+		return fmt.Sprintf("tenant %s sent %d events: %d are stored and %d are told to be lost to its limit of series",
+			crowd, sent.total(), stored.total(), lost)
 	}
 	return ""
 }

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/vigie-io/vigie/internal/kafka"
+	"github.com/vigie-io/vigie/internal/pause"
 	"github.com/vigie-io/vigie/internal/sink"
 )
 
@@ -15,10 +16,7 @@ func (w *World) sink(ctx context.Context, cfg kafka.Config, p *process) {
 	for ctx.Err() == nil {
 		if err := w.sinkOnce(ctx, cfg, p, log); err != nil {
 			log.Error("sink ended; starting it again", "err", err)
-			select {
-			case <-ctx.Done():
-			case <-time.After(250 * time.Millisecond):
-			}
+			_ = pause.For(ctx, 250*time.Millisecond)
 		}
 	}
 }

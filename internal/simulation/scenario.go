@@ -81,11 +81,15 @@ func (s *Scenario) statement(words []string) error {
 // String is a scenario file that Parse reads back as s.
 func (s *Scenario) String() string {
 	var b strings.Builder
-	for _, verb := range []string{"brokers", "partitions", "workers", "sinks", "windows", "transactions", "protocol", "rate", "series"} {
-		fmt.Fprintf(&b, "%s %d\n", verb, map[string]int{
-			"brokers": s.Shape.Brokers, "partitions": int(s.Shape.Partitions), "workers": s.Shape.Workers, "sinks": s.Shape.Sinks,
-			"windows": s.Shape.Windows, "transactions": s.Shape.Transactions, "protocol": s.Shape.Protocol, "rate": s.Shape.Rate, "series": s.Shape.Series,
-		}[verb])
+	for _, line := range []struct {
+		verb string
+		n    int
+	}{
+		{"brokers", s.Shape.Brokers}, {"partitions", int(s.Shape.Partitions)}, {"workers", s.Shape.Workers},
+		{"sinks", s.Shape.Sinks}, {"windows", s.Shape.Windows}, {"transactions", s.Shape.Transactions},
+		{"protocol", s.Shape.Protocol}, {"rate", s.Shape.Rate}, {"series", s.Shape.Series},
+	} {
+		fmt.Fprintf(&b, "%s %d\n", line.verb, line.n)
 	}
 	for _, step := range s.Steps {
 		b.WriteString(step.String() + "\n")

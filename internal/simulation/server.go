@@ -57,8 +57,11 @@ type (
 
 // NewServer returns an empty one.
 func NewServer() *Server {
-	s := &Server{series: map[seriesKey]seriesRow{}, progress: map[progressKey]int64{}, windows: map[windowKey]windowRow{}, others: newParts(), lost: map[pipeline.TenantReason]uint64{},
-		stalled: map[int32]time.Time{}, refused: map[string]bool{}, claims: newClaims()}
+	s := &Server{
+		series: map[seriesKey]seriesRow{}, progress: map[progressKey]int64{}, windows: map[windowKey]windowRow{},
+		others: newParts(), lost: map[pipeline.TenantReason]uint64{}, stalled: map[int32]time.Time{},
+		refused: map[string]bool{}, claims: newClaims(),
+	}
 	for _, grain := range []pipeline.Grain{pipeline.GrainSeries, pipeline.GrainService} {
 		for _, t := range tiers {
 			name := "rollups_" + t.name

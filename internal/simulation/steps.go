@@ -18,8 +18,8 @@ var verbs map[string]func(*statement) Step
 func init() { // as they refer to themselves in their errors
 	verbs = map[string]func(*statement) Step{
 		"tenant": parseTenant, "event": parseEvent, "log": parseLog, "garbage": parseGarbage, "advance": parseAdvance,
-		"rules": parseRules, "crash": parseCrash, "restart": parseRestart, "rebalance": parseRebalance, "fault": parseFault, "heal": parseHeal,
-		"watermark": parseWatermark, "expect": parseExpect,
+		"rules": parseRules, "crash": parseCrash, "restart": parseRestart, "rebalance": parseRebalance, "fault": parseFault,
+		"heal": parseHeal, "watermark": parseWatermark, "expect": parseExpect,
 	}
 }
 
@@ -64,7 +64,9 @@ type eventStep struct {
 	records        int
 }
 
-var kinds = map[string]events.Kind{"observation": events.Observation, "delta": events.Delta, "gauge": events.Gauge, "cumulative": events.Cumulative}
+var kinds = map[string]events.Kind{
+	"observation": events.Observation, "delta": events.Delta, "gauge": events.Gauge, "cumulative": events.Cumulative,
+}
 
 func parseEvent(s *statement) Step {
 	e := eventStep{tenant: s.name("tenant"), metric: s.name("metric"), value: s.dyadic("value")}
@@ -114,15 +116,21 @@ type logStep struct {
 }
 
 func parseLog(s *statement) Step {
-	return logStep{s.name("tenant"), s.name("service"), s.name("severity"), s.numberField("shard", 0, 0, 63), s.numberField("times", 1, 1, 1000)}
+	return logStep{
+		s.name("tenant"), s.name("service"), s.name("severity"),
+		s.numberField("shard", 0, 0, 63), s.numberField("times", 1, 1, 1000),
+	}
 }
 
 func (l logStep) String() string {
-	return "log " + l.tenant + " " + l.service + " " + l.severity + add(add(nil, "shard", l.shard, 0), "times", l.times, 1).String()
+	return "log " + l.tenant + " " + l.service + " " + l.severity +
+		add(add(nil, "shard", l.shard, 0), "times", l.times, 1).String()
 }
 
 func (l logStep) run(w *World) error {
-	record := events.Log{Tenant: l.tenant, Time: time.Now().UnixNano(), Service: l.service, Severity: l.severity, Body: "simulated"}
+	record := events.Log{
+		Tenant: l.tenant, Time: time.Now().UnixNano(), Service: l.service, Severity: l.severity, Body: "simulated",
+	}
 	value := events.AppendLog(nil, &record)
 	value = []byte(strings.TrimSuffix(strings.Repeat(string(value)+"\n", l.times), "\n"))
 	records, err := w.publish(w.client, w.cfg.Topics.Logs.Name, int32(l.shard)%w.cfg.Topics.Logs.Partitions, l.tenant, value, 1)
@@ -163,7 +171,8 @@ func (g garbageStep) run(w *World) error {
 	if g.batch {
 		client, n = w.garbler, 3
 	}
-	records, err := w.publish(client, w.cfg.Topics.Metrics.Name, int32(g.shard)%w.shape.Partitions, g.tenant, []byte(`{"time":"soon"}`), n)
+	partition := int32(g.shard) % w.shape.Partitions
+	records, err := w.publish(client, w.cfg.Topics.Metrics.Name, partition, g.tenant, []byte(`{"time":"soon"}`), n)
 	if err != nil {
 		return err
 	}

@@ -16,15 +16,17 @@ import (
 )
 
 // publish appends so many equal records, which the brokers acknowledge before it returns.
-func (w *World) publish(client *kgo.Client, topic string, partition int32, tenant string, value []byte, n int) ([]*kgo.Record, error) {
+func (w *World) publish(client *kgo.Client, topic string, partition int32, tenant string, value []byte,
+	n int) ([]*kgo.Record, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	var failed kgo.FirstErrPromise
 	records := make([]*kgo.Record, n)
 	for i := range records {
-		records[i] = &kgo.Record{Topic: topic, Partition: partition, Key: w.key(tenant, i), Value: value, Headers: []kgo.RecordHeader{
+		records[i] = &kgo.Record{Topic: topic, Partition: partition, Key: w.key(tenant, i), Value: value}
+		records[i].Headers = []kgo.RecordHeader{
 			{Key: ingest.HeaderTenant, Value: []byte(tenant)}, {Key: ingest.HeaderContentType, Value: []byte("application/json")},
-		}}
+		}
 		client.Produce(ctx, records[i], failed.Promise())
 	}
 	if err := cmp.Or(client.Flush(ctx), failed.Err()); err != nil {
@@ -112,7 +114,8 @@ func (w *World) read(ctx context.Context, topic string, fn func(*kgo.Record)) er
 	if len(left) == 0 {
 		return nil
 	}
-	client, err := kgo.NewClient(kgo.SeedBrokers(w.cfg.Brokers...), kgo.Dialer(w.cfg.Dial), kgo.ConsumeTopics(topic), kgo.DisableClientMetrics(),
+	client, err := kgo.NewClient(
+		kgo.SeedBrokers(w.cfg.Brokers...), kgo.Dialer(w.cfg.Dial), kgo.ConsumeTopics(topic), kgo.DisableClientMetrics(),
 		kgo.FetchIsolationLevel(kgo.ReadCommitted()), kgo.KeepControlRecords(), kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()),
 		kgo.FetchMaxWait(100*time.Millisecond))
 	if err != nil {

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/vigie-io/vigie/internal/clickhouse"
+	"github.com/vigie-io/vigie/internal/pause"
 	"github.com/vigie-io/vigie/internal/pipeline"
 	"github.com/vigie-io/vigie/internal/sink"
 )
@@ -42,12 +43,7 @@ func (w *Warehouse) Insert(ctx context.Context, table, token string, rows int, b
 	if err := w.store(table, token, rows, block); err != nil {
 		return err
 	}
-	select {
-	case <-time.After(insertTakes):
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
+	return pause.For(ctx, insertTakes)
 }
 
 func (w *Warehouse) store(table, token string, rows int, block []byte) error {

@@ -86,12 +86,16 @@ func NewWorld(shape Shape, hits *Hits, log *slog.Logger) (*World, error) {
 	for i := range shape.Brokers {
 		ports = append(ports, 9092+i)
 	}
-	options := []kfake.Opt{kfake.NumBrokers(shape.Brokers), kfake.Ports(ports...), kfake.ListenFn(w.network.Listen), kfake.SleepOutOfOrder()}
+	options := []kfake.Opt{
+		kfake.NumBrokers(shape.Brokers), kfake.Ports(ports...), kfake.ListenFn(w.network.Listen), kfake.SleepOutOfOrder(),
+	}
 	if shape.Transactions == 1 {
 		options = append(options, kfake.MaxVersions(kversion.V3_9_0()))
 	}
 	if shape.Protocol == 2 {
-		options = append(options, kfake.BrokerConfigs(map[string]string{"group.consumer.session.timeout.ms": "6000", "group.consumer.heartbeat.interval.ms": "1000"}))
+		options = append(options, kfake.BrokerConfigs(map[string]string{
+			"group.consumer.session.timeout.ms": "6000", "group.consumer.heartbeat.interval.ms": "1000",
+		}))
 	}
 	var err error
 	w.cluster, err = kfake.NewCluster(options...)
@@ -123,7 +127,8 @@ func (w *World) config() kafka.Config {
 	if w.shape.Protocol == 2 {
 		cfg.GroupProtocol = "consumer"
 	}
-	cfg.Topics.Metrics.Partitions, cfg.Topics.Spans.Partitions, cfg.Topics.Logs.Partitions = w.shape.Partitions, 1, max(1, w.shape.Partitions/2)
+	cfg.Topics.Metrics.Partitions, cfg.Topics.Spans.Partitions = w.shape.Partitions, 1
+	cfg.Topics.Logs.Partitions = max(1, w.shape.Partitions/2)
 	return cfg
 }
 
@@ -145,7 +150,8 @@ func (w *World) prepare() error {
 		return err
 	}
 	options := []kgo.Opt{
-		kgo.SeedBrokers(w.cfg.Brokers...), kgo.Dialer(w.cfg.Dial), kgo.RecordPartitioner(kgo.ManualPartitioner()), kgo.DisableClientMetrics(),
+		kgo.SeedBrokers(w.cfg.Brokers...), kgo.Dialer(w.cfg.Dial), kgo.DisableClientMetrics(),
+		kgo.RecordPartitioner(kgo.ManualPartitioner()),
 		kgo.ManualFlushing(),        // so that records sent together are one batch
 		kgo.UnknownTopicRetries(-1), // metadata may be wrong for a while
 	}
@@ -154,7 +160,8 @@ func (w *World) prepare() error {
 		kgo.Compressor
 	}{{&w.client, nil}, {&w.garbler, garbled{}}} {
 		var err error
-		if *client.made, err = kgo.NewClient(append(options[:len(options):len(options)], kgo.WithCompressor(client.Compressor))...); err != nil {
+		all := append(options[:len(options):len(options)], kgo.WithCompressor(client.Compressor))
+		if *client.made, err = kgo.NewClient(all...); err != nil {
 			return fmt.Errorf("kafka client: %w", err)
 		}
 	}

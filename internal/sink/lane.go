@@ -7,6 +7,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/vigie-io/vigie/internal/pause"
 )
 
 // lane is the queue of one partition and the goroutine that inserts from it, in order.
@@ -258,10 +260,8 @@ func (l *lane) retry(ctx context.Context, what string, try func() error) bool {
 			s.metrics.stalled.Inc()
 		}
 		s.log.Warn("results wait: trying again", "what", what, "partition", l.partition, "wait", wait, "err", err)
-		select {
-		case <-ctx.Done():
+		if pause.For(ctx, jitter(wait)) != nil {
 			return false
-		case <-time.After(jitter(wait)):
 		}
 		wait = min(2*wait, s.cfg.RetryMax)
 	}

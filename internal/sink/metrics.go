@@ -49,7 +49,8 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 		seconds: histogram("vigie_sink_insert_seconds", "Time of one successful INSERT.", "table"),
 		freshness: histogram("vigie_sink_freshness_seconds",
 			"Age of what became queryable: at the end of an INSERT, since the newest event "+
-				"of the block (from=\"event\") or, when the record does not say it, since its epoch was produced (from=\"epoch\").", "table", "from"),
+				"of the block (from=\"event\") or, when the record does not say it, "+
+				"since its epoch was produced (from=\"epoch\").", "table", "from"),
 		lag: prometheus.NewGaugeVec(prometheus.GaugeOpts{
 			Name: "vigie_sink_lag_records",
 			Help: "Result records readable and not yet stored, per results partition of this process.",

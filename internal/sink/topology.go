@@ -63,7 +63,8 @@ func (l *lane) topology() LaneTopology {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	t := LaneTopology{
-		Topic: l.topic, Resumed: l.resumed.Load(), Partition: l.partition, Next: l.done.Load(), Lag: l.lag(), Buffered: l.bytes, Waiting: l.waiting().Seconds(),
+		Topic: l.topic, Resumed: l.resumed.Load(), Partition: l.partition, Next: l.done.Load(), Lag: l.lag(),
+		Buffered: l.bytes, Waiting: l.waiting().Seconds(),
 		Blocks: l.progress.blocks, Tried: l.progress.tried, Parked: l.progress.parked,
 		LastInsert: l.progress.inserted, LastTable: l.progress.table,
 	}

@@ -127,14 +127,19 @@ func nodesOf(t testing.TB, n int) []*node {
 func (n *node) format(dir, jars string) (command []string, err error) {
 	java, err := exec.LookPath("java")
 	if err != nil {
-		return nil, missingError{errors.New("java is not on PATH; install Java 17 or later (Debian: apt-get install default-jre-headless)")}
+		return nil, missingError{errors.New("java is not on PATH; " +
+			"install Java 17 or later (Debian: apt-get install default-jre-headless)")}
 	}
 	properties := filepath.Join(dir, "server.properties")
 	if err := os.WriteFile(properties, []byte(n.properties(dir)), 0o600); err != nil {
 		return nil, err
 	}
-	base := []string{java, "-Xmx512m", "-XX:+ExitOnOutOfMemoryError", "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn", "-cp", filepath.Join(jars, "*")}
-	format := exec.Command(java, append(base[1:len(base):len(base)], "kafka.tools.StorageTool", "format", "-t", "Vigie0test0cluster0id0A", "-c", properties)...)
+	base := []string{
+		java, "-Xmx512m", "-XX:+ExitOnOutOfMemoryError", "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn",
+		"-cp", filepath.Join(jars, "*"),
+	}
+	format := exec.Command(java, append(base[1:len(base):len(base)],
+		"kafka.tools.StorageTool", "format", "-t", "Vigie0test0cluster0id0A", "-c", properties)...)
 	if output, err := format.CombinedOutput(); err != nil {
 		return nil, fmt.Errorf("format Apache Kafka's data directory: %w: %s", err, bytes.TrimSpace(output))
 	}
@@ -208,7 +213,8 @@ func ensureApache(ctx context.Context, progress func(string)) (string, error) {
 func fetchApache(ctx context.Context, work string) (string, error) {
 	maven, err := exec.LookPath("mvn")
 	if err != nil {
-		return "", errors.New("mvn is not on PATH; install Maven (Debian: apt-get install maven) or set " + EnvKafka + " to a running cluster")
+		return "", errors.New("mvn is not on PATH; install Maven (Debian: apt-get install maven) or set " + EnvKafka +
+			" to a running cluster")
 	}
 	if err := os.WriteFile(filepath.Join(work, "pom.xml"), pom, 0o644); err != nil {
 		return "", err
@@ -217,7 +223,8 @@ func fetchApache(ctx context.Context, work string) (string, error) {
 	cmd := exec.CommandContext(ctx, maven, "-q", "-B", "-C", "dependency:copy-dependencies", "-DoutputDirectory="+jars)
 	cmd.Dir = work
 	if output, err := cmd.CombinedOutput(); err != nil {
-		return "", fmt.Errorf("mvn: %w: %s; connect to the network, check Maven's settings, or set %s to a running cluster", err, bytes.TrimSpace(output), EnvKafka)
+		return "", fmt.Errorf("mvn: %w: %s; connect to the network, check Maven's settings, or set %s to a running cluster",
+			err, bytes.TrimSpace(output), EnvKafka)
 	}
 	return jars, forEachJar(jars, checkJar)
 }

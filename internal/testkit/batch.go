@@ -56,8 +56,9 @@ func (p Packed) Produce(ctx context.Context, client *kgo.Client, topic string, p
 	}
 	millis := cmp.Or(p.Millis, time.Now().UnixMilli())
 	batch := kmsg.RecordBatch{
-		PartitionLeaderEpoch: -1, Magic: 2, Attributes: int16(p.Codec), LastOffsetDelta: p.Records - 1, FirstTimestamp: millis, MaxTimestamp: millis,
-		ProducerID: -1, ProducerEpoch: -1, FirstSequence: -1, NumRecords: p.Records, Records: p.Bytes,
+		PartitionLeaderEpoch: -1, Magic: 2, Attributes: int16(p.Codec), LastOffsetDelta: p.Records - 1,
+		FirstTimestamp: millis, MaxTimestamp: millis, ProducerID: -1, ProducerEpoch: -1, FirstSequence: -1,
+		NumRecords: p.Records, Records: p.Bytes,
 	}
 	raw := batch.AppendTo(nil)
 	const before, sum = 12, 17 // bytes that the length does not count, and where the checksum is

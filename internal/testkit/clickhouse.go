@@ -53,7 +53,8 @@ func startClickHouse(t testing.TB, lib string, usersXML []byte) *devstack.ClickH
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
 	engine, err := devstack.StartClickHouse(ctx, devstack.ClickHouseConfig{
-		Dir: filepath.Join(t.TempDir(), "clickhouse"), HTTPAddr: FreeAddr(t), NativeAddr: FreeAddr(t), UsersXML: usersXML, Lib: lib, Log: Log(t),
+		Dir: filepath.Join(t.TempDir(), "clickhouse"), HTTPAddr: FreeAddr(t), NativeAddr: FreeAddr(t),
+		UsersXML: usersXML, Lib: lib, Log: Log(t),
 	})
 	if err != nil {
 		t.Fatal(err)

@@ -37,7 +37,8 @@ func (c *choice) find(t testing.TB) (containers bool, err error) {
 		if host == "" {
 			host = defaultDocker
 		}
-		c.containers, c.why, c.err = choose(os.Getenv(EnvContainers), containersBuilt, func() (string, error) { return pingDocker(t.Context(), host) })
+		ping := func() (string, error) { return pingDocker(t.Context(), host) }
+		c.containers, c.why, c.err = choose(os.Getenv(EnvContainers), containersBuilt, ping)
 		fmt.Fprintf(os.Stderr, "*** parts of tests: %s\n", c.why)
 	})
 	return c.containers, c.err

@@ -37,7 +37,8 @@ func containerKafka(t testing.TB) (addr string, stop func(), err error) {
 		}
 	}
 	env["KAFKA_LISTENERS"] = "PLAINTEXT://0.0.0.0:9092,CONTROLLER://localhost:9093"
-	container, err := testcontainers.Run(ctx, kafkaImage, testcontainers.WithEnv(env), testcontainers.WithExposedPorts(addr+":9092/tcp"))
+	container, err := testcontainers.Run(ctx, kafkaImage,
+		testcontainers.WithEnv(env), testcontainers.WithExposedPorts(addr+":9092/tcp"))
 	stop = func() { _ = testcontainers.TerminateContainer(container) }
 	if err == nil {
 		err = awaitKafka(addr, nil, nil)
@@ -60,13 +61,13 @@ func containerClickHouse(t testing.TB, usersXML []byte) (addr string, err error)
 	defer cancel()
 	options := []testcontainers.ContainerCustomizer{
 		testcontainers.WithExposedPorts("8123/tcp"),
-		testcontainers.WithFiles(testcontainers.ContainerFile{Reader: bytes.NewReader(replicated), ContainerFilePath: "/etc/clickhouse-server/config.d/replicated.xml", FileMode: 0o644}),
+		clickhouseFile("config.d/replicated.xml", replicated),
 		testcontainers.WithWaitStrategy(wait.ForHTTP("/ping").WithPort("8123/tcp")),
 		// Without it the image takes away the network access of the user without a password.
 		testcontainers.WithEnv(map[string]string{"CLICKHOUSE_SKIP_USER_SETUP": "1"}),
 	}
 	if usersXML != nil {
-		options = append(options, testcontainers.WithFiles(testcontainers.ContainerFile{Reader: bytes.NewReader(usersXML), ContainerFilePath: "/etc/clickhouse-server/users.xml", FileMode: 0o644}))
+		options = append(options, clickhouseFile("users.xml", usersXML))
 	}
 	container, err := testcontainers.Run(ctx, clickhouseImage, options...)
 	t.Cleanup(func() { _ = testcontainers.TerminateContainer(container) })
@@ -74,4 +75,11 @@ func containerClickHouse(t testing.TB, usersXML []byte) (addr string, err error)
 		return "", fmt.Errorf("start %s: %w", clickhouseImage, err)
 	}
 	return container.PortEndpoint(ctx, "8123/tcp", "")
+}
+
+// clickhouseFile puts a file into the server's folder of configuration.
+func clickhouseFile(name string, text []byte) testcontainers.ContainerCustomizer {
+	return testcontainers.WithFiles(testcontainers.ContainerFile{
+		Reader: bytes.NewReader(text), ContainerFilePath: "/etc/clickhouse-server/" + name, FileMode: 0o644,
+	})
 }

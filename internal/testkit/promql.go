@@ -24,9 +24,11 @@ func (q PromQL) Draw(t *rapid.T) string {
 	case 1:
 		return "max by (service) (" + q.sum(t) + ")"
 	case 2, 3:
-		return "histogram_quantile(" + quantile(t) + ", " + aggregate(t, "sum", "le", "service") + "(rate(latency_seconds_bucket" + matchers(t) + q.window(t) + ")))"
+		return "histogram_quantile(" + quantile(t) + ", " + aggregate(t, "sum", "le", "service") +
+			"(rate(latency_seconds_bucket" + matchers(t) + q.window(t) + ")))"
 	case 4, 5:
-		return "histogram_quantile(" + quantile(t) + ", " + aggregate(t, "sum") + "(rate(latency_seconds" + matchers(t) + q.window(t) + ")))"
+		return "histogram_quantile(" + quantile(t) + ", " + aggregate(t, "sum") +
+			"(rate(latency_seconds" + matchers(t) + q.window(t) + ")))"
 	case 6:
 		return "max_over_time((" + q.sum(t) + ")[10m:1m])"
 	case 7:
@@ -36,8 +38,10 @@ func (q PromQL) Draw(t *rapid.T) string {
 }
 
 func (q PromQL) sum(t *rapid.T) string {
-	function := rapid.SampledFrom([]string{"rate", "increase", "sum_over_time", "irate", "", "count_over_time"}).Draw(t, "function")
-	metric := rapid.SampledFrom([]string{"hits_total", "latency_seconds_count", "latency_seconds_sum", "latency_seconds_bucket", "latency_seconds"}).Draw(t, "metric")
+	functions := []string{"rate", "increase", "sum_over_time", "irate", "", "count_over_time"}
+	metrics := []string{"hits_total", "latency_seconds_count", "latency_seconds_sum", "latency_seconds_bucket", "latency_seconds"}
+	function := rapid.SampledFrom(functions).Draw(t, "function")
+	metric := rapid.SampledFrom(metrics).Draw(t, "metric")
 	selector := metric + matchers(t)
 	offset := rapid.SampledFrom(append([]string{"", "", ""}, q.Offsets...)).Draw(t, "offset")
 	if offset != "" {
@@ -60,7 +64,10 @@ func (q PromQL) sum(t *rapid.T) string {
 
 // stepped draws an aggregation, or none, of a function that is computed series by series.
 func (q PromQL) stepped(t *rapid.T) string {
-	functions := []string{"rate(", "increase(", "irate(", "avg_over_time(", "max_over_time(", "min_over_time(", "count_over_time(", "sum_over_time(", "quantile_over_time(0.4, "}
+	functions := []string{
+		"rate(", "increase(", "irate(", "avg_over_time(", "max_over_time(", "min_over_time(", "count_over_time(",
+		"sum_over_time(", "quantile_over_time(0.4, ",
+	}
 	selector := rapid.SampledFrom([]string{"hits_total", "latency_seconds_count", "latency_seconds_sum"}).Draw(t, "counter")
 	if rapid.Bool().Draw(t, "gauge") {
 		selector = "level"
@@ -71,7 +78,8 @@ func (q PromQL) stepped(t *rapid.T) string {
 	if function != "" {
 		inner = function + inner + q.window(t) + ")"
 	}
-	name := rapid.SampledFrom([]string{"", "avg", "count", "min", "max", "group", "sum", "stddev", "stdvar"}).Draw(t, "aggregation")
+	names := []string{"", "avg", "count", "min", "max", "group", "sum", "stddev", "stdvar"}
+	name := rapid.SampledFrom(names).Draw(t, "aggregation")
 	if name == "" {
 		around := rapid.SampledFrom([]string{"%s", "topk(3, %s)", "quantile by (region) (0.3, %s)", "%s > 1"}).Draw(t, "around")
 		return fmt.Sprintf(around, inner)
@@ -98,7 +106,8 @@ func aggregate(t *rapid.T, name string, labels ...string) string {
 			return name + " without (instance)"
 		}
 	}
-	more := rapid.SliceOfNDistinct(rapid.SampledFrom([]string{"service", "region", "nothing"}), 0, 2, rapid.ID[string]).Draw(t, "by")
+	label := rapid.SampledFrom([]string{"service", "region", "nothing"})
+	more := rapid.SliceOfNDistinct(label, 0, 2, rapid.ID[string]).Draw(t, "by")
 	for _, l := range more {
 		if !strings.Contains(strings.Join(labels, ","), l) {
 			labels = append(labels, l)
@@ -108,7 +117,10 @@ func aggregate(t *rapid.T, name string, labels ...string) string {
 }
 
 func matchers(t *rapid.T) string {
-	list := rapid.SliceOfN(rapid.SampledFrom([]string{`service="a"`, `service=~"a|c"`, `service!="b"`, `region="x"`, `instance=~"[0-4]"`, `service=""`}), 0, 2).Draw(t, "matchers")
+	one := rapid.SampledFrom([]string{
+		`service="a"`, `service=~"a|c"`, `service!="b"`, `region="x"`, `instance=~"[0-4]"`, `service=""`,
+	})
+	list := rapid.SliceOfN(one, 0, 2).Draw(t, "matchers")
 	if len(list) == 0 {
 		return ""
 	}

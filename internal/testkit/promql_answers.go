@@ -34,7 +34,8 @@ func DifferPromQL(got, want []byte) string {
 		return fmt.Sprintf("%v in %s", err, want)
 	}
 	if a.Status != b.Status || a.ErrorType != b.ErrorType || a.Data.ResultType != b.Data.ResultType {
-		return fmt.Sprintf("got %s %s %s, want %s %s %s", a.Status, a.ErrorType, a.Data.ResultType, b.Status, b.ErrorType, b.Data.ResultType)
+		return fmt.Sprintf("got %s %s %s, want %s %s %s",
+			a.Status, a.ErrorType, a.Data.ResultType, b.Status, b.ErrorType, b.Data.ResultType)
 	}
 	if a, b := a.notes(), b.notes(); !slices.Equal(a, b) {
 		return fmt.Sprintf("got warnings %q, want %q", a, b)

@@ -30,8 +30,8 @@ func (b *Batch) reset() {
 	b.Rejects = b.Rejects[:0]
 	b.Events, b.NoTime, b.Stale, b.Coarse = 0, 0, 0, 0
 	c := &b.scratch
-	c.labels, c.hists, c.counts, c.bounds, c.text = shrink(c.labels, 32), shrink(c.hists, 160), shrink(c.counts,
-		8), shrink(c.bounds, 8), c.text[:0]
+	c.labels, c.hists = shrink(c.labels, 32), shrink(c.hists, 160)
+	c.counts, c.bounds, c.text = shrink(c.counts, 8), shrink(c.bounds, 8), c.text[:0]
 	if cap(b.Metrics) > keepBytes/208 {
 		b.Metrics, b.MetricIndex = nil, nil
 	}

@@ -213,7 +213,8 @@ func (w *work) room() bool {
 		return true
 	}
 	w.refuseEvent(b.Events, fault{ReasonTooManyEvents, "",
-		fmt.Sprintf("the record goes on after event %d; at most %d events (histogram buckets count) are taken; send smaller batches", b.Events, w.opts.MaxEvents)})
+		fmt.Sprintf("the record goes on after event %d; at most %d events (histogram buckets count) are taken; "+
+			"send smaller batches", b.Events, w.opts.MaxEvents)})
 	b.Events++
 	return false
 }

@@ -172,7 +172,9 @@ func (w *work) startsOTLP() bool {
 	if !bytes.HasPrefix(rest, []byte(`"resource`)) {
 		return false
 	}
-	for _, key := range [...]string{`"resourceMetrics"`, `"resourceSpans"`, `"resourceLogs"`, `"resource_metrics"`, `"resource_spans"`, `"resource_logs"`} {
+	for _, key := range [...]string{
+		`"resourceMetrics"`, `"resourceSpans"`, `"resourceLogs"`, `"resource_metrics"`, `"resource_spans"`, `"resource_logs"`,
+	} {
 		if bytes.HasPrefix(rest, []byte(key)) {
 			return true
 		}

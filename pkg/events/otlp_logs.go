@@ -35,7 +35,8 @@ func (w *work) otlpLog(r *resource, p plog.LogRecord) bool {
 		TraceID:  hexTrace(p.TraceID()), SpanID: hexSpan(p.SpanID()),
 	}
 	attrs := w.eventAttributes(r, p.Attributes())
-	if name := w.text("event_name", p.EventName(), w.opts.MaxName); name != "" && indexLabel(c.labels[attrs.from:], "event.name") < 0 {
+	name := w.text("event_name", p.EventName(), w.opts.MaxName)
+	if name != "" && indexLabel(c.labels[attrs.from:], "event.name") < 0 {
 		attrs.add("event.name", name)
 	}
 	l.Attributes = attrs.sorted()

@@ -81,7 +81,8 @@ func MeasureDD(src []byte) (n int, err error) {
 func (d *decoder) state(positive, negative func(i int32, n float64)) (zero float64) {
 	d.expect(flagMapping, "mapping")
 	if gamma, offset := d.float(), d.float(); d.err == nil && (gamma != Gamma || offset != 0) {
-		d.fail("mapping γ %v offset %v: want γ %v offset 0; write the column type with the literal %v", gamma, offset, Gamma, Alpha)
+		d.fail("mapping γ %v offset %v: want γ %v offset 0; write the column type with the literal %v",
+			gamma, offset, Gamma, Alpha)
 	}
 	d.expect(flagPositive, "positive store")
 	d.store(positive)

@@ -64,8 +64,8 @@ func (v View) SQL(raw string) (string, error) {
 
 func (v View) expand(name string, args []string) (string, error) {
 	want := map[string]int{
-		"timeFilter": 1, "timeFilter_ms": 1, "dateFilter": 1, "dateTimeFilter": 2, "dt": 2, "timeInterval": 1, "timeInterval_ms": 1,
-		"fromTime": 0, "toTime": 0, "fromTime_ms": 0, "toTime_ms": 0, "interval_s": 0,
+		"timeFilter": 1, "timeFilter_ms": 1, "dateFilter": 1, "dateTimeFilter": 2, "dt": 2,
+		"timeInterval": 1, "timeInterval_ms": 1, "fromTime": 0, "toTime": 0, "fromTime_ms": 0, "toTime_ms": 0, "interval_s": 0,
 	}
 	if n, known := want[name]; !known || len(args) != n {
 		return "", fmt.Errorf("macro with %d arguments is not known", len(args))
