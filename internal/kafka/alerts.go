@@ -16,10 +16,10 @@ var _ notify.Source = (*Alerts)(nil)
 // Alerts reads the topic of alerts as a member of the group that tells Alertmanagers: committed records, of each
 // partition that it is given from the first. The group commits nothing.
 type Alerts struct {
-	topic  string
-	client *kgo.Client
-	log    *slog.Logger
-	lost   *losses
+	topic   string
+	client  *kgo.Client
+	log     *slog.Logger
+	revoked *revocations
 }
 
 // NewAlerts joins the group.
@@ -32,8 +32,8 @@ func NewAlerts(cfg Config, log *slog.Logger) (*Alerts, error) {
 	if err != nil {
 		return nil, err
 	}
-	a := &Alerts{topic: cfg.Topics.Alerts.Name, log: log, lost: newLosses(cfg.Topics.Alerts.Name)}
-	a.client, err = kgo.NewClient(append(append(options, a.lost.options()...),
+	a := &Alerts{topic: cfg.Topics.Alerts.Name, log: log, revoked: newRevocations(cfg.Topics.Alerts.Name)}
+	a.client, err = kgo.NewClient(append(append(options, a.revoked.options()...),
 		kgo.ConsumeTopics(a.topic),
 		kgo.ConsumerGroup(cfg.Group+"-alerts"),
 		kgo.InstanceID(instance+"-alerts"),
@@ -57,7 +57,7 @@ func (a *Alerts) Close() { a.client.CloseAllowingRebalance() }
 // Poll implements notify.Source. Its error may wrap ErrFenced or ErrTopicRecreated.
 func (a *Alerts) Poll(ctx context.Context) (notify.Fetch, error) {
 	fetches := a.client.PollFetches(ctx)
-	out := notify.Fetch{Lost: a.lost.take()}
+	out := notify.Fetch{Lost: a.revoked.take()}
 	a.client.AllowRebalance()
 	if fetches.IsClientClosed() {
 		return notify.Fetch{}, kgo.ErrClientClosed

@@ -67,7 +67,7 @@ func (r *restore) origin(ctx context.Context) (pipeline.Origin, error) {
 	o := pipeline.Origin{TopicID: r.sourceID, Group: r.s.cfg.Group}
 	for {
 		committed, noted, err := r.committed(ctx)
-		log, _ := r.s.asked.logs.get(ctx, at)
+		log, _ := r.s.lookups.logs.get(ctx, at)
 		if err == nil && log.holds(at) {
 			o.Committed, o.Own, o.Start, o.End = committed, noted != "", log.first[at], log.behind[at]
 			if by := readMark(noted); by.cluster == r.cluster {
@@ -95,7 +95,7 @@ func (r *restore) origin(ctx context.Context) (pipeline.Origin, error) {
 // least. Tools note nothing.
 func (r *restore) committed(ctx context.Context) (offset int64, noted string, err error) {
 	of := sourceID{pipeline.Partition{Topic: r.source, Partition: r.partition}, r.sourceID}
-	response, err := r.s.asked.offsets.get(ctx, of)
+	response, err := r.s.lookups.offsets.get(ctx, of)
 	if err != nil {
 		return -1, "", err
 	}

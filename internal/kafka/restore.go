@@ -96,7 +96,7 @@ func (r *restore) bounds(ctx context.Context) error {
 		if err := r.locate(ctx); err != nil {
 			return err
 		}
-		if log, err := r.s.asked.logs.get(ctx, at); err == nil && log.holds(at) {
+		if log, err := r.s.lookups.logs.get(ctx, at); err == nil && log.holds(at) {
 			r.next, r.end, r.progress = log.first[at], log.behind[at], time.Now()
 			return nil
 		}
@@ -109,7 +109,7 @@ func (r *restore) bounds(ctx context.Context) error {
 // locate asks for the ids of the topic and its source and for the partition's leader, and waits until there is one.
 func (r *restore) locate(ctx context.Context) error {
 	for {
-		response, err := r.s.asked.topics.get(ctx, r.topic, r.source)
+		response, err := r.s.lookups.topics.get(ctx, r.topic, r.source)
 		if err != nil {
 			return fmt.Errorf("look it up: %w", err)
 		}

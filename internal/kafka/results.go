@@ -26,10 +26,10 @@ const unbounded = 1 << 30
 
 // Results reads the results topic as a member of the sink's consumer group: committed transactions only.
 type Results struct {
-	topic  string
-	client *kgo.Client
-	log    *slog.Logger
-	lost   *losses
+	topic   string
+	client  *kgo.Client
+	log     *slog.Logger
+	revoked *revocations
 }
 
 // NewResults joins the sink's group. member tells the sinks of one process apart.
@@ -47,8 +47,8 @@ func NewResults(cfg Config, member int, log *slog.Logger) (*Results, error) {
 		return nil, err
 	}
 	options = append(options, unpacking...)
-	r := &Results{topic: cfg.Topics.Results.Name, log: log, lost: newLosses(cfg.Topics.Results.Name)}
-	r.client, err = kgo.NewClient(append(append(options, r.lost.options()...),
+	r := &Results{topic: cfg.Topics.Results.Name, log: log, revoked: newRevocations(cfg.Topics.Results.Name)}
+	r.client, err = kgo.NewClient(append(append(options, r.revoked.options()...),
 		kgo.ConsumeTopics(r.topic),
 		kgo.ConsumerGroup(cfg.Group+"-sink"),
 		kgo.InstanceID(fmt.Sprintf("%s-sink-%d", instance, member)),
@@ -74,7 +74,7 @@ func (r *Results) Close() { r.client.CloseAllowingRebalance() }
 // Poll implements sink.Source. Its error may wrap ErrFenced or ErrTopicRecreated.
 func (r *Results) Poll(ctx context.Context) (sink.Fetch, error) {
 	fetches := r.client.PollRecords(ctx, maxResultPoll)
-	out := sink.Fetch{Lost: r.lost.take(), Ends: map[int32]int64{}}
+	out := sink.Fetch{Lost: r.revoked.take(), Ends: map[int32]int64{}}
 	r.client.AllowRebalance()
 	if fetches.IsClientClosed() {
 		return sink.Fetch{}, kgo.ErrClientClosed

@@ -29,7 +29,7 @@ type Session struct {
 	// restorer reads state. A connection is served one request after the other, so fetches that wait for events must
 	// not stand before those for state.
 	restorer *kgo.Client
-	asked    *asked // through restorer
+	lookups  *lookups // through restorer
 	log      *slog.Logger
 	metrics  *Metrics
 	signals  map[string]events.Signal // by topic
@@ -149,7 +149,7 @@ func (s *Session) open(ctx context.Context, instance string, slot int) error {
 	if s.restorer, err = kgo.NewClient(options...); err != nil {
 		return fmt.Errorf("kafka client: %w", err)
 	}
-	s.asked = newAsked(ctx, s.restorer, s.cfg.Group)
+	s.lookups = newLookups(ctx, s.restorer, s.cfg.Group)
 	if err := s.start(ctx, instance, slot); err != nil {
 		s.restorer.Close()
 		return err

@@ -14,8 +14,8 @@ import (
 	"github.com/vigie-io/vigie/internal/pipeline"
 )
 
-// asked is what restores want to know beside the state itself.
-type asked struct {
+// lookups are what restores ask the brokers for beside the state itself. Those of one start ask in common: see rounds.
+type lookups struct {
 	topics  rounds[string, *kmsg.MetadataResponse]
 	logs    rounds[pipeline.Partition, logs]
 	offsets rounds[sourceID, *kmsg.OffsetFetchResponse]
@@ -27,18 +27,18 @@ type sourceID struct {
 	topic [16]byte
 }
 
-// newAsked asks through client, until that is closed.
-func newAsked(ctx context.Context, client *kgo.Client, group string) *asked {
+// newLookups asks through client, until that is closed.
+func newLookups(ctx context.Context, client *kgo.Client, group string) *lookups {
 	ctx = context.WithoutCancel(ctx)
-	a := &asked{}
-	a.topics.ask = func(names []string) (*kmsg.MetadataResponse, error) {
+	l := &lookups{}
+	l.topics.ask = func(names []string) (*kmsg.MetadataResponse, error) {
 		return describeTopics(ctx, client, distinct(names, strings.Compare)...)
 	}
-	a.logs.ask = func(partitions []pipeline.Partition) (logs, error) { return bothEnds(ctx, client, partitions), nil }
-	a.offsets.ask = func(sources []sourceID) (*kmsg.OffsetFetchResponse, error) {
+	l.logs.ask = func(partitions []pipeline.Partition) (logs, error) { return bothEnds(ctx, client, partitions), nil }
+	l.offsets.ask = func(sources []sourceID) (*kmsg.OffsetFetchResponse, error) {
 		return stableOffsets(ctx, client, group, sources)
 	}
-	return a
+	return l
 }
 
 // logs are the first offsets of partitions and those behind their last records. One that did not answer is missing.
