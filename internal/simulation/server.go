@@ -136,13 +136,8 @@ func (s *Server) insert(fault insertFault, table, token string, rows int, block 
 func (s *Server) apply(table, token string, rows int, block []byte, limit int) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if time.Now().Before(s.readOnly) {
-		s.hits.add("sink readonly", 1)
-		return &clickhouse.Error{Status: 500, Code: codeReadOnly, Message: "Table is in readonly mode"}
-	}
-	if until := s.stalled[lane(token)]; time.Now().Before(until) {
-		s.hits.add("sink stall", 1)
-		return fmt.Errorf("dial tcp: connection refused")
+	if err := s.outage(token); err != nil {
+		return err
 	}
 	var decoder clickhouse.Decoder
 	switch table {
@@ -188,6 +183,19 @@ func (s *Server) apply(table, token string, rows int, block []byte, limit int) e
 		}
 	default:
 		return &clickhouse.Error{Status: 404, Code: codeUnknownTable, Message: "no table " + table}
+	}
+	return nil
+}
+
+// outage is why the server takes no block of a token now, or nil.
+func (s *Server) outage(token string) error {
+	if time.Now().Before(s.readOnly) {
+		s.hits.add("sink readonly", 1)
+		return &clickhouse.Error{Status: 500, Code: codeReadOnly, Message: "Table is in readonly mode"}
+	}
+	if until := s.stalled[lane(token)]; time.Now().Before(until) {
+		s.hits.add("sink stall", 1)
+		return fmt.Errorf("dial tcp: connection refused")
 	}
 	return nil
 }
