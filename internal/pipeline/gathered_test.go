@@ -25,24 +25,33 @@ var gatherings = map[string]struct {
 	"lists":                   {series: 3_000, events: 60},
 	"sketches":                {series: 1_000, events: 300},
 	"sketches of all numbers": {series: 500, events: 100, change: func(m *events.Metric, _, i int) { m.Value = math.Pow(10, float64(i%31)-12) }},
-	"negative numbers":        {series: 1_000, events: 100, change: func(m *events.Metric, _, i int) { m.Value = -m.Value }},
-	"levels":                  {series: 5_000, events: 3, change: func(m *events.Metric, _, _ int) { m.Kind = events.Gauge }},
-	"sums":                    {series: 5_000, events: 3, change: func(m *events.Metric, _, _ int) { m.Kind = events.Delta }},
-	"panes":                   {series: 1_000, events: 40, change: func(m *events.Metric, _, i int) { m.Time -= int64(i%40) * 10e9 }},
+	"lists of all numbers": {series: 3_000, events: 85, change: func(m *events.Metric, _, i int) {
+		m.Value = math.Pow(10, 0.3*float64(i)-11)
+	}},
+	"negative numbers": {series: 1_000, events: 100, change: func(m *events.Metric, _, i int) { m.Value = -m.Value }},
+	"levels":           {series: 5_000, events: 3, change: func(m *events.Metric, _, _ int) { m.Kind = events.Gauge }},
+	"sums":             {series: 5_000, events: 3, change: func(m *events.Metric, _, _ int) { m.Kind = events.Delta }},
+	"panes":            {series: 1_000, events: 40, change: func(m *events.Metric, _, i int) { m.Time -= int64(i%40) * 10e9 }},
 	"a service of its own": {series: 5_000, events: 10, change: func(m *events.Metric, s, _ int) {
 		m.Labels = append(m.Labels, series.Label{Name: "service", Value: fmt.Sprint("service ", s)})
 	}},
+	"a long name": {series: 5_000, events: 1, change: func(m *events.Metric, s, _ int) {
+		m.Name, m.Kind = fmt.Sprintf("m%0200d", s), events.Gauge
+	}},
 	"a tenant of its own": {series: 2_000, events: 5, change: func(m *events.Metric, s, _ int) { m.Tenant = fmt.Sprint("tenant-", s) }},
-	"histograms":          {series: 500, events: 4, change: func(m *events.Metric, _, i int) { m.Histogram = wide(i) }},
+	"histograms":          {series: 500, events: 4, change: func(m *events.Metric, _, i int) { m.Histogram = wide(i, 160) }},
 	"cumulative histograms": {series: 500, events: 4, change: func(m *events.Metric, _, i int) {
-		m.Kind, m.Histogram = events.Cumulative, wide(i)
+		m.Kind, m.Histogram = events.Cumulative, wide(i, 160)
+	}},
+	"cumulative histograms that grow": {series: 500, events: 2, change: func(m *events.Metric, _, i int) {
+		m.Kind, m.Histogram = events.Cumulative, wide(i, 1+159*i)
 	}},
 }
 
-// wide is a histogram of 160 buckets.
-func wide(i int) *events.Histogram {
+// wide is a histogram of so many buckets.
+func wide(i, buckets int) *events.Histogram {
 	h := &events.Histogram{Scale: 3, Min: 1, Max: 1e6, Positive: events.Buckets{Offset: int32(i)}}
-	for n := range 160 {
+	for n := range buckets {
 		h.Positive.Counts = append(h.Positive.Counts, float64(1+n%3))
 		h.Count += float64(1 + n%3)
 	}

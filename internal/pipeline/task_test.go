@@ -303,18 +303,19 @@ func TestSameInputSameOutput(t *testing.T) {
 				{Name: "grown", From: events.Metrics, Measure: "increase", By: []string{"service", "x"}},
 			}
 			c.Limits = limitsOf(map[tenants.ID]tenants.Limits{
-				"t0": {ActiveSeries: 30, MaxLabels: 2}, "t1": {StreamEventsPerSecond: 30}, "t2": {ActiveSeries: 40},
+				"t0": {ActiveSeries: 30, MaxLabels: 3}, "t1": {StreamEventsPerSecond: 30}, "t2": {ActiveSeries: 40},
 			})
 		})
 		for epoch := range 4 {
 			now := start.Add(time.Duration(epoch) * 15 * time.Second)
 			for i := range 400 {
-				tenant, name, when := fmt.Sprint("t", i%3), fmt.Sprint("m", i%5), now.Add(-time.Duration(i*i%20)*time.Second)
+				tenant, name, when := fmt.Sprint("t", i%3), fmt.Sprint("m", i%5), now.Add(-time.Duration(i*i%45)*time.Second)
 				if i%7 == 0 {
 					name = "req"
 				}
-				step(task, now, record(tenant, fmt.Sprintf(`{"time":%q,"name":%q,"kind":%q,"value":%d,"labels":{"service":"s%d","x":"%d"%s}}`,
-					when.Format(time.RFC3339Nano), name, kinds[i%4], i, i%4, i%11, map[bool]string{true: `,"y":"z"`}[i%13 == 0])))
+				labels := fmt.Sprintf(`"service":"s%d","host":"h%d","x":"%d"%s`, i%4, i%5, i%11, map[bool]string{true: `,"y":"z"`}[i%13 == 0])
+				step(task, now, record(tenant, fmt.Sprintf(`{"time":%q,"name":%q,"kind":%q,"value":%d,"labels":{%s}}`,
+					when.Format(time.RFC3339Nano), name, kinds[i%4], i, labels)))
 				step(task, now, record(tenant, "{"))
 			}
 			task.SetReach(pipeline.Reach{Partition: at, Signal: events.Metrics, Through: now.UnixMilli()})
