@@ -91,8 +91,11 @@ func TestCoveredSeriesAreNotPushed(t *testing.T) {
 	})
 	over := laid{s.service.Queryable(), s.now.UnixMilli()}
 	for query, want := range map[string]string{
-		"sum(recorded)":                   "{} => 200",
-		"count by (host) (recorded > 50)": `{host="a"} => 1,{host="b"} => 1`,
+		"recorded":                         `{__name__="recorded", host="a"} => 100,{__name__="recorded", host="b"} => 100`,
+		"max_over_time(recorded[5m])":      `{host="a"} => 100,{host="b"} => 100`,
+		"sum(max_over_time(recorded[5m]))": "{} => 200",
+		"sum(recorded)":                    "{} => 200",
+		"count by (host) (recorded > 50)":  `{host="a"} => 1,{host="b"} => 1`,
 	} {
 		q, err := s.service.QueryEngine().NewInstantQuery(ctx, over, nil, query, s.now)
 		if err != nil {
