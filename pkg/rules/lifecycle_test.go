@@ -54,6 +54,9 @@ func TestLifecycle(t *testing.T) {
 			if before.State == rules.Pending && holds && (s.State == rules.Firing) != (at >= due) {
 				t.Fatalf("at %d: got %+v, want the change at %d", at, s, due)
 			}
+			if before.Clear != 0 && clear && !holds && (s.State == rules.Inactive) != (at >= due) {
+				t.Fatalf("at %d: got %+v, want it to end at %d", at, s, due)
+			}
 			back, rest, err := rules.DecodeStatus(append(s.AppendBinary(nil), 7))
 			if err != nil || back != s || len(rest) != 1 {
 				t.Fatalf("got %+v, %v, want %+v back", back, err, s)
