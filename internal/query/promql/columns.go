@@ -11,8 +11,9 @@ import (
 	"github.com/vigie-io/vigie/pkg/series"
 )
 
-// panesAtOnce is about how many panes of series that are evaluated as they are read are held at a time: 100 MB of them.
-const panesAtOnce = 4 << 20
+// seriesAtOnce is how many series of so many panes each are read at a time where they are evaluated as they are read:
+// what is held of them is 4 million panes, 100 MB, or of few series more.
+func seriesAtOnce(panes int) int { return max(64, 4<<20/panes) }
 
 // paneColumns is panes for series that come as a row each, in any order. It is for queries of one column.
 func (r *reader) paneColumns(ctx context.Context, of source, s segment, q PaneQuery, add func(i int, p *Pane) error) error {
@@ -58,8 +59,7 @@ func (r *reader) inTurns(read func(context.Context, group, []member) error) func
 		if r.fold != nil || g.kind == kindLevel && twinsOf(members) != nil { // which are read together
 			return read(ctx, g, members)
 		}
-		panes := int((r.to-r.from)/r.tier.millis()) + 2
-		turn := max(64, panesAtOnce/panes)
+		turn := r.service.seriesAtOnce(int((r.to-r.from)/r.tier.millis()) + 2)
 		if len(members) > turn { // rows lie by service, and then by ID: a turn reads few services whole, not a little of each
 			slices.SortStableFunc(members, func(a, b member) int {
 				return cmp.Compare(a.Labels.Get(serviceLabel), b.Labels.Get(serviceLabel))

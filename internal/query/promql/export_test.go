@@ -30,5 +30,8 @@ func (s *Service) Forget() {
 	clear(s.catalogs.entries)
 }
 
+// ReadAtOnce has so many series read in one turn, however many panes they have.
+func (s *Service) ReadAtOnce(series int) { s.seriesAtOnce = func(int) int { return series } }
+
 // Listed is how much is kept of them.
 func (s *Service) Listed() int { return s.lists.held }

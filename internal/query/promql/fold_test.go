@@ -4,8 +4,10 @@ import (
 	"encoding/json"
 	"fmt"
 	"maps"
+	"net/http"
 	"net/http/httptest"
 	"net/url"
+	"reflect"
 	"regexp"
 	"slices"
 	"strconv"
@@ -76,12 +78,13 @@ func TestFoldedEqualsPlain(t *testing.T) {
 	short := func(s *server) { s.cfg.Retention10s, s.cfg.Retention1m = 40*time.Minute, 80*time.Minute }
 	folding := newServer(t, short)
 	plain := newServer(t, short, func(p *server) { p.cfg.Pushdown, p.store = false, folding.store })
-	folded, byService := 0, 0
+	folded, byService, turns := 0, 0, 0
 	folding.store.columns = 0
 	rapid.Check(t, func(rt *rapid.T) {
 		folding.store.empty()
 		folding.service.Forget()
 		plain.service.Forget()
+		folding.service.ReadAtOnce(rapid.SampledFrom([]int{1, 2, 5, 1000}).Draw(rt, "series at once"))
 		for _, a := range []string{"", "1", "2"} {
 			for _, b := range []string{"", "x", "y"} {
 				ls := map[string]string{"le": "own"}
@@ -107,9 +110,12 @@ func TestFoldedEqualsPlain(t *testing.T) {
 			step := time.Duration(rapid.IntRange(1, 40).Draw(rt, "step")) * 5 * time.Second
 			before := len(folding.store.reads)
 			got, want := folding.points(query, at, step), plain.points(query, at, step)
-			for _, q := range folding.store.reads[before:] {
+			for i, q := range folding.store.reads[before:] {
 				if q.Groups != nil {
 					folded++
+				}
+				if i > 0 && sameButSeries(q, folding.store.reads[before+i-1]) {
+					turns++
 				}
 				if q.Services != nil {
 					byService++
@@ -118,8 +124,35 @@ func TestFoldedEqualsPlain(t *testing.T) {
 			compare(rt, query, got, want)
 		}
 	})
-	if folded == 0 || byService == 0 || folding.store.columns == 0 {
-		t.Errorf("got %d reads folded, %d of services and %d of columns, want some of each", folded, byService, folding.store.columns)
+	if folded == 0 || byService == 0 || folding.store.columns == 0 || turns == 0 {
+		t.Errorf("got %d reads folded, %d of services, %d of columns and %d in a further turn, want some of each",
+			folded, byService, folding.store.columns, turns)
+	}
+}
+
+// sameButSeries tells whether two reads differ in the series alone.
+func sameButSeries(a, b promql.PaneQuery) bool {
+	different := !slices.Equal(a.IDs, b.IDs)
+	a.IDs, b.IDs = nil, nil
+	return different && reflect.DeepEqual(a, b)
+}
+
+// Of series that are read in turns those of one turn are held.
+func TestTurnsHoldOneTurn(t *testing.T) {
+	s := newServer(t, func(s *server) { s.limits.QuerySamples = 2000 })
+	for i := range 10 {
+		ls := map[string]string{"host": fmt.Sprint(i)}
+		s.store.add(t, "acme", events.Gauge, "temp", ls, every(10*time.Second, epoch, s.now, 1)...)
+		s.store.add(t, "acme", events.Delta, "hits_total", ls, every(10*time.Second, epoch, s.now, 1)...)
+	}
+	for _, query := range []string{"count(max_over_time(temp[2h]))", "count(max_over_time(hits_total[2h]))"} {
+		for series, want := range map[int]int{2: http.StatusOK, 10: http.StatusUnprocessableEntity} {
+			s.service.ReadAtOnce(series)
+			a := s.do("acme", "POST", "/query", url.Values{"query": {query}, "time": {seconds(s.now)}})
+			if a.code != want {
+				t.Errorf("%s, %d series at a time: got %d %s, want %d", query, series, a.code, a.body, want)
+			}
+		}
 	}
 }
 

@@ -70,6 +70,8 @@ type Service struct {
 	lists       *lists
 	engine      *engine
 	sharing     *sharing
+
+	seriesAtOnce func(panes int) int
 }
 
 // New makes a Service. cfg must be valid.
@@ -83,6 +85,7 @@ func New(cfg Config, o Options) (*Service, error) {
 	s := &Service{
 		cfg: cfg, store: o.Store, limits: o.Limits, log: o.Log, now: o.Now, slots: o.Slots, decode: o.DecodeHistogram,
 		version: o.Version, rules: o.Rules, cardinality: o.Cardinality, queryLog: o.Queries, metrics: newMetrics(o.Registerer),
+		seriesAtOnce: seriesAtOnce,
 	}
 	if s.log == nil {
 		s.log = slog.Default()
