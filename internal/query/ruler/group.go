@@ -8,6 +8,7 @@ import (
 	"maps"
 	"net/url"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/prometheus/common/model"
@@ -23,6 +24,12 @@ import (
 // window is the width of the finest windows: between two of their borders no answer changes.
 const window = 10 * time.Second
 
+// What upstream names the series that alerts are recorded as.
+const (
+	alertsSeries         = "ALERTS"
+	alertsForStateSeries = "ALERTS_FOR_STATE"
+)
+
 // group is a rule group as this process evaluates it. One goroutine uses it, but for readers of rules.
 type group struct {
 	ruler  *Ruler
@@ -31,9 +38,9 @@ type group struct {
 	rules  *rules.Group
 	ctx    context.Context // has the tenant
 	out    outputs
-	seen   map[string]samples       // results of alerting rules, by ruleKey
-	live   map[string]labels.Labels // series that the last evaluation recorded, by their bytes
-	offset int64                    // ms, of evaluations from multiples of the interval
+	seen   map[string]samples  // results of alerting rules, by ruleKey
+	live   map[string]recorded // series that the last evaluation recorded, by their bytes
+	offset int64               // ms, of evaluations from multiples of the interval
 
 	evaluated int64     // Unix ms, of the last committed evaluation; 0 when there was none
 	at        int64     // the evaluation that is due, 0 when none is, …
@@ -87,6 +94,8 @@ func (g *group) noticed(_ context.Context, _ string, alerts ...*rules.Alert) {
 func (g *group) query(o *overlay) rules.QueryFunc {
 	ask := rules.EngineQueryFunc(g.ruler.source.QueryEngine(), over{g.ruler.source.Queryable(), o})
 	return func(ctx context.Context, q string, t time.Time) (promql.Vector, error) {
+		of := rules.FromOriginContext(ctx)
+		g.out.rule = g.place(of)
 		vector, err := ask(upstream.WithCover(ctx, o.covers), q, t)
 		if err != nil {
 			if passing(err) {
@@ -94,20 +103,18 @@ func (g *group) query(o *overlay) rules.QueryFunc {
 			}
 			return nil, err
 		}
-		if of := rules.FromOriginContext(ctx); of.Kind == rules.KindAlerting && of.Query == q {
-			g.see(of, vector)
+		if of.Kind == rules.KindAlerting && of.Query == q {
+			g.seen[ruleKey(of.Name, of.Labels)].see(vector, g.at)
 		}
 		return vector, nil
 	}
 }
 
-func (g *group) see(of rules.RuleDetail, vector promql.Vector) {
-	for _, rule := range g.rules.Rules() {
-		if _, alerting := rule.(*rules.AlertingRule); alerting && rule.Name() == of.Name && labels.Equal(rule.Labels(), of.Labels) {
-			g.seen[ruleKey(of.Name, of.Labels)].see(vector, g.at)
-			return
-		}
-	}
+// place is where the rule that asks is in the group.
+func (g *group) place(of rules.RuleDetail) int {
+	return slices.IndexFunc(g.rules.Rules(), func(rule rules.Rule) bool {
+		return rule.Name() == of.Name && labels.Equal(rule.Labels(), of.Labels) && rule.Query().String() == of.Query
+	})
 }
 
 // passing tells errors that a later attempt may not meet from those of the query itself.
@@ -137,10 +144,11 @@ func mod(a, b int64) int64 { return (a%b + b) % b }
 
 // evaluate runs all rules at t (Unix ms). After an error nothing of it may be used, and it has to be made again.
 func (g *group) evaluate(t int64) error {
-	g.out.reset()
+	g.out.begin(t-g.rules.QueryOffset().Milliseconds(), g.live)
 	g.failed = nil
 	rules.DefaultEvalIterationFunc(g.ctx, g.rules, moment(t))
 	if g.failed != nil {
+		g.out.undo()
 		return fmt.Errorf("evaluate rule group %s of %s at %s: %w", g.file.group.Name, g.file.tenant, moment(t).Format(time.RFC3339), g.failed)
 	}
 	for _, rule := range g.rules.Rules() {
@@ -148,35 +156,43 @@ func (g *group) evaluate(t int64) error {
 			g.ruler.metrics.failures.WithLabelValues(failedRule).Inc()
 		}
 	}
-	g.end(t - g.rules.QueryOffset().Milliseconds())
+	g.end()
 	return nil
 }
 
-// end has the series go stale that were recorded before and are no more.
-func (g *group) end(t int64) {
+// end has the series go stale that were recorded before and are no more. Whether those of a rule that could not be
+// evaluated have ended nobody knows.
+func (g *group) end() {
+	all := g.rules.Rules()
 	for _, key := range slices.Sorted(maps.Keys(g.live)) {
-		ls := g.live[key]
+		s := g.live[key]
 		switch _, still := g.out.recorded[key]; {
 		case still:
-		case g.failing(ls):
-			g.out.recorded[key] = ls
+		case s.rule != noRule && all[s.rule].LastError() != nil:
+			g.out.recorded[key] = s
 		default:
-			g.out.end(ls, t)
+			g.out.end(s.labels)
 		}
 	}
 	g.live = g.out.recorded
 }
 
-// failing tells whether the rule that records a series could not be evaluated: nobody knows whether the series has
-// ended.
-func (g *group) failing(ls labels.Labels) bool {
-	return slices.ContainsFunc(g.rules.Rules(), func(rule rules.Rule) bool {
-		_, alerting := rule.(*rules.AlertingRule)
+// recorder is the place of the first rule that may record a series: it has the rule's name, and its labels but for
+// those that are templates.
+func (g *group) recorder(ls labels.Labels) int {
+	return slices.IndexFunc(g.rules.Rules(), func(rule rules.Rule) bool {
 		name := ls.Get(model.MetricNameLabel)
-		if alerting {
+		if _, alerting := rule.(*rules.AlertingRule); alerting {
+			if name != alertsSeries && name != alertsForStateSeries {
+				return false
+			}
 			name = ls.Get(model.AlertNameLabel)
 		}
-		return rule.LastError() != nil && rule.Name() == name
+		fits := rule.Name() == name
+		rule.Labels().Range(func(l labels.Label) {
+			fits = fits && (strings.Contains(l.Value, "{{") || ls.Get(l.Name) == l.Value)
+		})
+		return fits
 	})
 }
 
@@ -202,7 +218,7 @@ func (g *group) state(t int64) []byte {
 	}
 	if len(g.live) <= mostSeries {
 		for _, key := range slices.Sorted(maps.Keys(g.live)) {
-			s.Series = append(s.Series, g.live[key].Map())
+			s.Series = append(s.Series, g.live[key].labels.Map())
 		}
 	}
 	return s.bytes()
@@ -214,10 +230,10 @@ func (g *group) restore(bytes []byte) error {
 	if err != nil {
 		return err
 	}
-	g.evaluated, g.live = s.Evaluated, map[string]labels.Labels{}
+	g.evaluated, g.live = s.Evaluated, map[string]recorded{}
 	for _, one := range s.Series {
 		ls := labels.FromMap(one)
-		g.live[string(ls.Bytes(nil))] = ls
+		g.live[string(ls.Bytes(nil))] = recorded{ls, g.recorder(ls)}
 	}
 	for _, rule := range g.rules.AlertingRules() {
 		key := ruleKey(rule.Name(), rule.Labels())

@@ -24,25 +24,51 @@ type outputs struct {
 	overlay *overlay
 	metrics *metrics
 
-	records  [][]byte // JSON arrays of events; the last is open
+	at       int64                    // Unix ms, time of the samples
+	before   map[string]recorded      // series of the evaluation before, by their bytes, …
+	recorded map[string]recorded      // … and of this one
+	rule     int                      // whose turn it is, by its place in the group
+	laid     map[string]labels.Labels // series that have a sample of this evaluation in the overlay
+	records  [][]byte                 // JSON arrays of events; the last is open
 	samples  int
-	recorded map[string]labels.Labels // series of the evaluation, by their bytes
 }
+
+// recorded is a series and the place in the group of the rule that records it; noRule when none does any more.
+type recorded struct {
+	labels labels.Labels
+	rule   int
+}
+
+const noRule = -1
 
 var _ storage.AppendableV2 = (*outputs)(nil)
 
 func (o *outputs) AppenderV2(context.Context) storage.AppenderV2 { return o }
 
-func (o *outputs) reset() { o.records, o.samples, o.recorded = nil, 0, map[string]labels.Labels{} }
+// begin makes room for an evaluation whose samples are of a time (Unix ms), after one that recorded some series.
+func (o *outputs) begin(at int64, before map[string]recorded) {
+	*o = outputs{
+		tenant: o.tenant, overlay: o.overlay, metrics: o.metrics,
+		at: at, before: before, recorded: map[string]recorded{}, rule: noRule, laid: map[string]labels.Labels{},
+	}
+}
 
-// Append never fails: what an event cannot say is left out and counted. Of upstream's stale markers only the overlay
-// learns: upstream forgets them when an evaluation is made again, so that the group tells which series have ended.
+// undo takes back what rules saw of an evaluation that is to be made again: they are to see what they saw before it.
+func (o *outputs) undo() {
+	for _, ls := range o.laid {
+		o.overlay.drop(ls, o.at)
+	}
+}
+
+// Append never fails: what an event cannot say is left out and counted. Upstream's stale markers are not used: it
+// forgets which series there were when an evaluation is made again, and when a group goes elsewhere.
 func (o *outputs) Append(_ storage.SeriesRef, ls labels.Labels, _, t int64, v float64, _ *histogram.Histogram,
 	fh *histogram.FloatHistogram, _ storage.AOptions) (storage.SeriesRef, error) {
-	o.overlay.put(ls, point{t, v, fh})
 	if value.IsStaleNaN(v) && fh == nil {
 		return 0, nil
 	}
+	key := string(ls.Bytes(nil))
+	o.lay(key, ls, point{t, v, fh})
 	m := o.event(ls, t)
 	m.Value = v
 	if fh != nil {
@@ -54,15 +80,37 @@ func (o *outputs) Append(_ storage.SeriesRef, ls labels.Labels, _, t int64, v fl
 		o.metrics.leftOut.WithLabelValues("not_finite").Inc()
 		return 0, nil
 	}
-	o.recorded[string(ls.Bytes(nil))] = ls
+	o.recorded[key] = recorded{ls, o.rule}
 	o.add(m)
 	return 0, nil
 }
 
+// Commit is called when a rule was evaluated. The rules after it see that a series has ended which it recorded before
+// and records no more; that it is not another rule's now is known after the last one.
+func (o *outputs) Commit() error {
+	for key, s := range o.before {
+		if _, laid := o.laid[key]; !laid && s.rule == o.rule {
+			o.lay(key, s.labels, ended(o.at))
+		}
+	}
+	return nil
+}
+
+func (o *outputs) Rollback() error { return nil }
+
+// lay shows the rules a sample.
+func (o *outputs) lay(key string, ls labels.Labels, p point) {
+	o.overlay.put(ls, p)
+	o.laid[key] = ls
+}
+
+// ended is the sample that ends a series.
+func ended(t int64) point { return point{t, math.Float64frombits(value.StaleNaN), nil} }
+
 // end records that a series has ended.
-func (o *outputs) end(ls labels.Labels, t int64) {
-	o.overlay.put(ls, point{t, math.Float64frombits(value.StaleNaN), nil})
-	m := o.event(ls, t)
+func (o *outputs) end(ls labels.Labels) {
+	o.lay(string(ls.Bytes(nil)), ls, ended(o.at))
+	m := o.event(ls, o.at)
 	m.Stale = true
 	o.add(m)
 }
@@ -96,9 +144,6 @@ func (o *outputs) take() [][]byte {
 	}
 	return o.records
 }
-
-func (o *outputs) Commit() error   { return nil }
-func (o *outputs) Rollback() error { return nil }
 
 // eventHistogram is a float histogram as an event carries it; nil when it cannot: counts below zero.
 func eventHistogram(fh *histogram.FloatHistogram) *events.Histogram {

@@ -22,7 +22,7 @@ func TestRecordedHistograms(t *testing.T) {
 	record := func(h *histogram.FloatHistogram) (string, float64) {
 		t.Helper()
 		o := &outputs{tenant: "acme", overlay: newOverlay(0), metrics: newMetrics(nil)}
-		o.reset()
+		o.begin(1_795_428_000_000, nil)
 		if _, err := o.Append(0, labels.FromStrings("__name__", "m"), 0, 1_795_428_000_000, 0, nil, h, storage.AOptions{}); err != nil {
 			t.Fatal(err)
 		}

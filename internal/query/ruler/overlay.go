@@ -52,6 +52,15 @@ func (o *overlay) put(ls labels.Labels, p point) {
 	}
 }
 
+// drop takes the sample of a time out again.
+func (o *overlay) drop(ls labels.Labels, t int64) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if s := o.series[string(ls.Bytes(nil))]; s != nil {
+		s.points = slices.DeleteFunc(slices.Clone(s.points), func(p chunks.Sample) bool { return p.T() == t }) // readers hold the old ones
+	}
+}
+
 func (o *overlay) expire() {
 	for key, s := range o.series {
 		old := 0

@@ -63,6 +63,7 @@ func (s *shardRun) markers(tenant tenants.ID, state groupState) [][]byte {
 	if t := s.tenants[tenant]; t != nil {
 		out.overlay, others = t.overlay, t.groups
 	}
+	out.begin(state.Evaluated+state.Interval, nil)
 	live := map[string]bool{}
 	for _, g := range others {
 		for key := range g.live {
@@ -71,7 +72,7 @@ func (s *shardRun) markers(tenant tenants.ID, state groupState) [][]byte {
 	}
 	for _, one := range state.Series {
 		if ls := labels.FromMap(one); !live[string(ls.Bytes(nil))] {
-			out.end(ls, state.Evaluated+state.Interval)
+			out.end(ls)
 		}
 	}
 	return out.take()

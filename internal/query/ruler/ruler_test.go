@@ -32,6 +32,7 @@ type database struct {
 	loader   *promqltest.LazyLoader
 	complete time.Time
 	fail     error
+	spare    int // queries that are still answered before fail
 }
 
 func (d *database) QueryEngine() promql.QueryEngine { return failing{d.loader.QueryEngine(), d} }
@@ -40,7 +41,7 @@ func (d *database) Queryable() storage.SampleAndChunkQueryable {
 }
 
 func (d *database) Complete(_ context.Context, of []tenants.ID) (map[tenants.ID]time.Time, error) {
-	if d.fail != nil {
+	if d.fail != nil && d.spare == 0 {
 		return nil, d.fail
 	}
 	out := map[tenants.ID]time.Time{}
@@ -58,13 +59,23 @@ type failing struct {
 
 func (f failing) NewInstantQuery(ctx context.Context, q storage.Queryable, o promql.QueryOpts, qs string, t time.Time) (promql.Query, error) {
 	if f.d.fail != nil {
-		return nil, f.d.fail
+		if f.d.spare == 0 {
+			return nil, f.d.fail
+		}
+		f.d.spare--
 	}
 	return f.QueryEngine.NewInstantQuery(ctx, q, o, qs, t)
 }
 
+// tester is a test, or a case of a property.
+type tester interface {
+	Helper()
+	Fatal(args ...any)
+	Cleanup(f func())
+}
+
 // newDatabase loads series in promqltest's notation, a sample every 10 s from time 0.
-func newDatabase(t testing.TB, series string) *database {
+func newDatabase(t tester, series string) *database {
 	t.Helper()
 	loader, err := promqltest.NewLazyLoader("load 10s\n"+strings.TrimLeft(series, "\n"), promqltest.LazyLoaderOpts{Parser: newParser()})
 	if err != nil {
@@ -248,52 +259,71 @@ func TestExactlyOnceThroughAccidents(t *testing.T) {
 		t.Fatalf("got %d events, want a run that says something", len(want.events))
 	}
 	rapid.Check(t, func(rt *rapid.T) {
-		d := newDatabase(t, shopSeries)
-		d.complete = time.Unix(10, 0)
+		d := newDatabase(rt, shopSeries)
 		got := &log{database: d}
-		r := newRuler(t, d, chained, patient, nil)
-		var s *shardRun
-		open := func() {
-			var err error
-			if s, err = r.open(t.Context(), got); err != nil {
-				rt.Fatal(err)
-			}
-		}
-		open()
-		if _, err := s.step(t.Context()); err != nil { // all groups are known
-			rt.Fatal(err)
-		}
-		for !d.complete.After(time.Unix(0, 0).Add(length - 10*time.Second)) {
-			accident := rapid.IntRange(0, 9).Draw(rt, "accident")
-			got.lose, got.unheard, d.fail = accident == 0, accident == 1, nil
-			if accident == 2 {
-				d.fail = promql.ErrStorage{Err: errors.New("gone")}
-			}
-			if accident == 3 { // a reload; the rules are the same
-				r.Replace(&Files{cfg: r.files.Load().cfg, groups: r.files.Load().groups})
-			}
-			if accident != 4 {
-				d.complete = d.complete.Add(time.Duration(rapid.IntRange(0, 6).Draw(rt, "panes")) * 10 * time.Second)
-				d.complete = time.Unix(min(d.complete.Unix(), int64(length/time.Second)), 0)
-			}
-			if _, err := s.step(t.Context()); err != nil || accident == 4 {
-				s.close()
-				got.lose, got.unheard, d.fail = false, false, nil
-				open()
-			}
-		}
-		got.lose, got.unheard, d.fail = false, false, nil
-		for more := true; more; {
-			var err error
-			if more, err = s.step(t.Context()); err != nil {
-				rt.Fatal(err)
-			}
-		}
-		s.close()
+		newRuler(t, d, chained, patient, nil).runThroughAccidents(rt, d, got, func(*shardRun) {})
 		if a, b := sorted(got.events), sorted(want.events); !slices.Equal(a, b) {
 			rt.Fatalf("after accidents:\n%s", differences(a, b))
 		}
 	})
+}
+
+// runThroughAccidents evaluates all up to the end. settled is called first when all groups are known and have not been
+// evaluated, and then after each step in which nothing went wrong.
+func (r *Ruler) runThroughAccidents(t *rapid.T, d *database, l *log, settled func(*shardRun)) {
+	d.complete = time.Unix(10, 0)
+	var s *shardRun
+	open := func() {
+		l.lose, l.unheard, d.fail = false, false, nil
+		var err error
+		if s, err = r.open(t.Context(), l); err != nil {
+			t.Fatal(err)
+		}
+	}
+	step := func() (more bool) {
+		more, err := s.step(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		settled(s)
+		return more
+	}
+	open()
+	step()
+	for !d.complete.After(time.Unix(0, 0).Add(length - 10*time.Second)) {
+		accident := rapid.IntRange(0, 9).Draw(t, "accident")
+		if accident != 4 {
+			d.complete = d.complete.Add(time.Duration(rapid.IntRange(0, 6).Draw(t, "panes")) * 10 * time.Second)
+			d.complete = time.Unix(min(d.complete.Unix(), int64(length/time.Second)), 0)
+		}
+		switch accident {
+		case 0, 1:
+			l.lose, l.unheard = accident == 0, accident == 1
+			if _, err := s.step(t.Context()); err != nil {
+				s.close()
+				open()
+			}
+			l.lose, l.unheard = false, false // there may have been nothing to commit
+		case 2:
+			d.fail, d.spare = promql.ErrStorage{Err: errors.New("gone")}, rapid.IntRange(0, 6).Draw(t, "answers before")
+			if _, err := s.step(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			d.fail = nil
+		case 3: // a reload; the rules are the same
+			r.Replace(&Files{cfg: r.files.Load().cfg, groups: r.files.Load().groups})
+			step()
+		case 4: // the shard goes elsewhere
+			s.close()
+			open()
+			step()
+		default:
+			step()
+		}
+	}
+	for step() {
+	}
+	s.close()
 }
 
 func sorted(lines []string) []string { return slices.Sorted(slices.Values(lines)) }

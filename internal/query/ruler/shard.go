@@ -155,6 +155,7 @@ func (s *shardRun) begin(ctx context.Context) error {
 			if err := s.follow(ctx, t, files); err != nil {
 				return err
 			}
+			s.notify(t) // of what a former owner may not have come to tell
 		}
 		if t.resting || s.running == s.concurrency {
 			continue
@@ -292,7 +293,7 @@ func (s *shardRun) follow(ctx context.Context, t *tenantRun, files *Files) error
 			}
 		}
 		if was != nil {
-			g.rules.CopyState(was.rules) // which series there were
+			g.rules.CopyState(was.rules) // alerts with labels that came of queries, which restore cannot make
 		}
 		delete(s.states, file.key())
 		next = append(next, g)

@@ -168,9 +168,11 @@ func restoreRule(ctx context.Context, rule *rules.AlertingRule, s ruleState, eva
 			older = append(older, made)
 		}
 	}
-	remake(ctx, rule, latest, evaluated)
+	if err := remake(ctx, rule, latest, evaluated); err != nil { // the rule failed on them, and kept the alerts it had
+		older = append(older, latest...)
+	}
 	for _, sample := range older {
-		remake(ctx, rule, promql.Vector{sample}, evaluated)
+		_ = remake(ctx, rule, promql.Vector{sample}, evaluated)
 	}
 	left := map[string]alertState{}
 	for _, a := range s.Alerts {
@@ -178,8 +180,8 @@ func restoreRule(ctx context.Context, rule *rules.AlertingRule, s ruleState, eva
 	}
 	rule.ForEachActiveAlert(func(a *rules.Alert) {
 		was, found := left[a.Labels.String()]
-		if !found { // a sample that makes another alert by now; the next evaluation drops it
-			a.State, a.ResolvedAt = rules.StateInactive, time.Unix(1, 0)
+		if !found { // of a sample that makes another alert by now, or on which the rule failed; an evaluation drops it
+			a.State, a.FiredAt, a.ResolvedAt = rules.StateInactive, time.Time{}, time.Unix(1, 0) // nobody is told
 			return
 		}
 		delete(left, a.Labels.String())
@@ -193,15 +195,16 @@ func restoreRule(ctx context.Context, rule *rules.AlertingRule, s ruleState, eva
 
 // remake has upstream make the alerts of some samples, beside those that are there: those have ended, so that it keeps
 // them.
-func remake(ctx context.Context, rule *rules.AlertingRule, vector promql.Vector, evaluated int64) {
+func remake(ctx context.Context, rule *rules.AlertingRule, vector promql.Vector, evaluated int64) error {
 	rule.ForEachActiveAlert(func(a *rules.Alert) { a.State, a.ResolvedAt = rules.StateInactive, moment(evaluated) })
 	query := rule.Query().String()
-	_, _ = rule.Eval(ctx, 0, moment(evaluated), func(_ context.Context, q string, _ time.Time) (promql.Vector, error) {
+	_, err := rule.Eval(ctx, 0, moment(evaluated), func(_ context.Context, q string, _ time.Time) (promql.Vector, error) {
 		if q == query {
 			return vector, nil
 		}
 		return nil, nil // what templates ask; texts are restored
 	}, nil, 0)
+	return err
 }
 
 // samples are results of an alerting rule's expression, by their labels and value: with another value a template may
