@@ -29,6 +29,8 @@ import (
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/vigie-io/vigie/internal/pause"
 )
 
 type options struct {
@@ -108,7 +110,7 @@ func capacity(ctx context.Context, client *kgo.Client, o options) (float64, erro
 	defer stop()
 	loaded := make(chan int, 1)
 	go func() { loaded <- load(loading, client, o) }()
-	if err := wait(ctx, o.warm); err != nil {
+	if err := pause.For(ctx, o.warm); err != nil {
 		return 0, err
 	}
 	before, err := scrape(ctx, o.stream)
@@ -127,15 +129,6 @@ func capacity(ctx context.Context, client *kgo.Client, o options) (float64, erro
 	return taken, err
 }
 
-func wait(ctx context.Context, d time.Duration) error {
-	select {
-	case <-ctx.Done():
-		return ctx.Err()
-	case <-time.After(d):
-		return nil
-	}
-}
-
 // measure measures at one rate.
 func measure(ctx context.Context, client *kgo.Client, o options, out io.Writer) error {
 	began := time.Now()
@@ -144,7 +137,7 @@ func measure(ctx context.Context, client *kgo.Client, o options, out io.Writer) 
 	defer stop()
 	loaded := make(chan int, 1)
 	go func() { loaded <- load(loading, client, o) }()
-	if err := wait(ctx, o.warm); err != nil {
+	if err := pause.For(ctx, o.warm); err != nil {
 		return err
 	}
 	before, err := scrape(ctx, o.stream)

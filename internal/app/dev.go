@@ -12,6 +12,7 @@ import (
 	"github.com/vigie-io/vigie/internal/clickhouse"
 	"github.com/vigie-io/vigie/internal/config"
 	"github.com/vigie-io/vigie/internal/devstack"
+	"github.com/vigie-io/vigie/internal/pause"
 	"github.com/vigie-io/vigie/internal/telemetry"
 	"github.com/vigie-io/vigie/internal/tenants"
 	"github.com/vigie-io/vigie/internal/units"
@@ -217,10 +218,8 @@ func awaitReady(ctx context.Context, checks []namedCheck) error {
 			if err == nil {
 				break
 			}
-			select {
-			case <-ctx.Done():
+			if pause.For(ctx, readyEvery) != nil {
 				return fmt.Errorf("%s is not ready: %w", c.name, err)
-			case <-time.After(readyEvery):
 			}
 		}
 	}

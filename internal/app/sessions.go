@@ -3,6 +3,8 @@ package app
 import (
 	"context"
 	"time"
+
+	"github.com/vigie-io/vigie/internal/pause"
 )
 
 // sessions calls once again and again until ctx ends, with pauses between shortest and longest that double while
@@ -19,9 +21,6 @@ func sessions(ctx context.Context, shortest, longest time.Duration, once func() 
 			wait = shortest
 		}
 		failed(err, wait)
-		select {
-		case <-ctx.Done():
-		case <-time.After(wait):
-		}
+		_ = pause.For(ctx, wait) // the loop sees that ctx has ended
 	}
 }

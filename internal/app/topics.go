@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/vigie-io/vigie/internal/kafka"
+	"github.com/vigie-io/vigie/internal/pause"
 )
 
 // topics makes sure that Kafka can be reached and has the topics of the configuration.
@@ -43,10 +44,8 @@ func (t *topics) ensure(ctx context.Context) error {
 		t.failure.Store(err.Error())
 		looked()
 		t.log.Warn("topics are not ready", "err", err, "retry_in", wait)
-		select {
-		case <-ctx.Done():
+		if pause.For(ctx, wait) != nil {
 			return nil
-		case <-time.After(wait):
 		}
 	}
 }

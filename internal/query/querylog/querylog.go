@@ -12,6 +12,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/vigie-io/vigie/internal/pause"
 	"github.com/vigie-io/vigie/internal/units"
 )
 
@@ -160,10 +161,7 @@ func (l *Log) keep(ctx context.Context, list []Entry) {
 			break // and what else is queued would only wait as long again
 		}
 		l.log.Warn("queries wait to be logged; trying again", "queries", len(list), "err", err, "retry_in", wait)
-		select {
-		case <-ctx.Done():
-		case <-time.After(wait):
-		}
+		_ = pause.For(ctx, wait) // when ctx has ended, one attempt more follows
 	}
 	l.lost.WithLabelValues(lostEnd).Add(float64(len(list)))
 }
