@@ -10,7 +10,8 @@ import (
 )
 
 // clickhouseSketches are the aggregates of the two peers in ClickHouse.
-var clickhouseSketches = map[string]string{"clickhouse": "quantilesDD(0.0054, 0.5, 0.95, 0.99)", "clickhouse-tdigest": "quantilesTDigest(0.5, 0.95, 0.99)"}
+var clickhouseSketches = map[string]string{"clickhouse": "quantilesDD(0.0054, 0.5, 0.95, 0.99)",
+	"clickhouse-tdigest": "quantilesTDigest(0.5, 0.95, 0.99)"}
 
 // clickhouse is ClickHouse's own Kafka table engine, with a materialized view that aggregates into ten seconds: blocks
 // as large as they get, for that costs least. The processor time is that of the server until its table counts every

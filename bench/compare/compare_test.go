@@ -67,7 +67,8 @@ func TestCompare(t *testing.T) {
 		b := &bench{broker: broker, client: client, admin: kadm.NewClient(client), of: of, bin: bin, dir: dir}
 		b.fill(t)
 		for i := range number(t, envRounds, 3) {
-			for _, peer := range words(envPeers, "vigie null encoding-json fastjson streamaggr goka clickhouse clickhouse-tdigest") {
+			for _, peer := range words(envPeers,
+				"vigie null encoding-json fastjson streamaggr goka clickhouse clickhouse-tdigest") {
 				t.Run(fmt.Sprintf("%s/%d/%s", of, i, peer), func(t *testing.T) {
 					r := Run{Round: round + int64(i), Peer: peer, Case: of, Load: load(t)}
 					b.run(t, &r)
@@ -178,7 +179,8 @@ func (b *bench) fill(t *testing.T) {
 		t.Fatalf("fill %s: %v %v %v", b.topic, err, flushed, failed)
 	}
 	b.log = tally
-	t.Logf("%s: %d records, %d events, %d of them malformed, made in %s", b.of, tally.Records, tally.Events, tally.Malformed, time.Since(began).Round(time.Millisecond))
+	t.Logf("%s: %d records, %d events, %d of them malformed, made in %s",
+		b.of, tally.Records, tally.Events, tally.Malformed, time.Since(began).Round(time.Millisecond))
 }
 
 // close ends each partition with an event of half a minute later: what waits for time to go on closes its windows then.
@@ -195,7 +197,8 @@ func (b *bench) close(t *testing.T, w Workload, start time.Time, tally *Tally) e
 	}
 	last := Last(start.Add(w.Span + 30*time.Second))
 	for partition := range int32(partitions) {
-		record := &kgo.Record{Topic: b.topic, Partition: partition, Key: []byte(last.Tenant), Value: last.Value, Timestamp: time.UnixMilli(last.Time)}
+		record := &kgo.Record{Topic: b.topic, Partition: partition, Key: []byte(last.Tenant), Value: last.Value,
+			Timestamp: time.UnixMilli(last.Time)}
 		if err := client.ProduceSync(t.Context(), record).FirstErr(); err != nil {
 			return err
 		}
@@ -207,7 +210,8 @@ func (b *bench) close(t *testing.T, w Workload, start time.Time, tally *Tally) e
 func (b *bench) create(t *testing.T, topic string) {
 	t.Helper()
 	largest := "4194304" // what Vigie asks of its topics
-	if _, err := b.admin.CreateTopic(t.Context(), partitions, 1, map[string]*string{"max.message.bytes": &largest}, topic); err != nil {
+	if _, err := b.admin.CreateTopic(t.Context(), partitions, 1,
+		map[string]*string{"max.message.bytes": &largest}, topic); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -251,7 +255,8 @@ func (b *bench) peer(t *testing.T, r *Run) {
 	if part := few[r.Peer]; part > 0 {
 		records = int(float64(records) * part)
 	}
-	cmd := exec.CommandContext(t.Context(), b.bin, "-peer", r.Peer, "-brokers", b.broker.Addr, "-topic", b.topic, "-results", results, "-records", strconv.Itoa(records))
+	cmd := exec.CommandContext(t.Context(), b.bin, "-peer", r.Peer, "-brokers", b.broker.Addr, "-topic", b.topic, "-results",
+		results, "-records", strconv.Itoa(records))
 	a := b.answer(t, r.Peer, cmd)
 	perRecord := float64(b.log.Events) / float64(b.log.Records)
 	r.Events, r.Results, r.CPU, r.Wall, r.Allocs, r.Resident = int(float64(a.Records)*perRecord), a.Results, a.CPU, a.Wall, a.Allocs/perRecord, a.Resident

@@ -48,8 +48,10 @@ func (b *bench) java(t *testing.T, r *Run) {
 	defer b.drop(results)
 	cmd := exec.CommandContext(t.Context(), "java", "-Xmx4g",
 		// what Flink and Hazelcast ask for on this JVM
-		"--add-modules=java.se", "--add-exports=java.base/jdk.internal.ref=ALL-UNNAMED", "--add-opens=java.base/java.lang=ALL-UNNAMED", "--add-opens=java.base/java.util=ALL-UNNAMED",
-		"--add-opens=java.base/java.nio=ALL-UNNAMED", "--add-opens=java.base/sun.nio.ch=ALL-UNNAMED", "--add-opens=java.management/sun.management=ALL-UNNAMED",
+		"--add-modules=java.se", "--add-exports=java.base/jdk.internal.ref=ALL-UNNAMED",
+		"--add-opens=java.base/java.lang=ALL-UNNAMED", "--add-opens=java.base/java.util=ALL-UNNAMED",
+		"--add-opens=java.base/java.nio=ALL-UNNAMED", "--add-opens=java.base/sun.nio.ch=ALL-UNNAMED",
+		"--add-opens=java.management/sun.management=ALL-UNNAMED",
 		"--add-opens=jdk.management/com.sun.management.internal=ALL-UNNAMED",
 		"-cp", path, javaMain[r.Peer],
 		b.broker.Addr, b.topic, results, strconv.Itoa(b.log.Records), t.TempDir())

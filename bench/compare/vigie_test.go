@@ -45,11 +45,14 @@ func (b *bench) vigie(t *testing.T, r *Run) {
 	unique := fmt.Sprintf("%s.%d", b.topic, time.Now().UnixNano())
 	admin := testkit.FreeAddr(t)
 	env := []string{
-		"VIGIE_KAFKA_BROKERS=" + b.broker.Addr, "VIGIE_KAFKA_GROUP=" + unique, "VIGIE_KAFKA_TRANSACTIONAL_ID_PREFIX=" + unique, "VIGIE_KAFKA_INSTANCE=one",
+		"VIGIE_KAFKA_BROKERS=" + b.broker.Addr, "VIGIE_KAFKA_GROUP=" + unique,
+		"VIGIE_KAFKA_TRANSACTIONAL_ID_PREFIX=" + unique, "VIGIE_KAFKA_INSTANCE=one",
 		"VIGIE_CLICKHOUSE_ADDRS=" + server.HTTPAddr, "VIGIE_CLICKHOUSE_PASSWORD=" + password, "VIGIE_STREAM_LISTEN=" + admin,
-		"VIGIE_STREAM_WORKERS=" + workers, "VIGIE_TENANTS_DEFAULTS_ACTIVE_SERIES=" + series, "VIGIE_TENANTS_DEFAULTS_SERIES_BYTES=16GiB", "VIGIE_KAFKA_TOPICS_METRICS_NAME=" + b.topic,
+		"VIGIE_STREAM_WORKERS=" + workers, "VIGIE_TENANTS_DEFAULTS_ACTIVE_SERIES=" + series,
+		"VIGIE_TENANTS_DEFAULTS_SERIES_BYTES=16GiB", "VIGIE_KAFKA_TOPICS_METRICS_NAME=" + b.topic,
 	}
-	for _, topic := range []string{"spans", "logs", "state_metrics", "state_spans", "state_logs", "results", "dlq", "dlq_replayed", "parked"} {
+	for _, topic := range []string{"spans", "logs", "state_metrics", "state_spans", "state_logs", "results",
+		"dlq", "dlq_replayed", "parked"} {
 		env = append(env, "VIGIE_KAFKA_TOPICS_"+strings.ToUpper(topic)+"_NAME="+unique+"."+topic)
 		defer b.drop(unique + "." + topic)
 	}
@@ -175,7 +178,8 @@ const profileSeconds = 15
 // environment is that of this test but for Vigie's configuration.
 func environment() (env []string) {
 	for _, entry := range os.Environ() {
-		if !strings.HasPrefix(entry, "VIGIE_") || strings.HasPrefix(entry, "VIGIE_CACHE_DIR=") || strings.HasPrefix(entry, "VIGIE_CLICKHOUSE_LIB=") {
+		if !strings.HasPrefix(entry, "VIGIE_") || strings.HasPrefix(entry, "VIGIE_CACHE_DIR=") ||
+			strings.HasPrefix(entry, "VIGIE_CLICKHOUSE_LIB=") {
 			env = append(env, entry)
 		}
 	}

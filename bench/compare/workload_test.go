@@ -75,7 +75,8 @@ func TestWorkload(t *testing.T) {
 func TestLast(t *testing.T) {
 	at := time.Date(2026, 11, 26, 0, 0, 0, 0, time.UTC)
 	last, batch := Last(at), new(events.Batch)
-	events.NewDecoder(events.Options{}).Decode(batch, events.Source{Signal: events.Metrics, Key: []byte(last.Tenant), Value: last.Value, Timestamp: last.Time * 1e6})
+	events.NewDecoder(events.Options{}).Decode(batch,
+		events.Source{Signal: events.Metrics, Key: []byte(last.Tenant), Value: last.Value, Timestamp: last.Time * 1e6})
 	if len(batch.Metrics) != 1 || len(batch.Rejects) != 0 || batch.Metrics[0].Time != at.UnixNano() {
 		t.Errorf("got %+v and refusals %v, want one event of %s", batch.Metrics, batch.Rejects, at)
 	}

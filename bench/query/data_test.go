@@ -47,7 +47,8 @@ type database struct {
 
 func newDatabase(t testing.TB) *database {
 	t.Helper()
-	access := clickhouse.Access{ServicePassword: "service-password-1", SQLPassword: "sql-password-12345", Limits: clickhouse.DefaultSQLLimits()}
+	access := clickhouse.Access{ServicePassword: "service-password-1", SQLPassword: "sql-password-12345",
+		Limits: clickhouse.DefaultSQLLimits()}
 	users, err := clickhouse.UsersXML(access)
 	if err != nil {
 		t.Fatal(err)
@@ -93,7 +94,8 @@ func (d *database) fill(s size, asked func(metric string) bool) {
 		d.fillMetric(s, "requests_total", 1, s.series, "v", "tuple(0, 0., '')", "")
 	}
 	if asked("queue_depth") {
-		d.fillMetric(s, "queue_depth", 2, s.series, "v", "tuple((toUnixTimestamp(ts) + "+fmt.Sprint(s.pane.Seconds())+" - 1) * 1000000000, v, '')", "")
+		d.fillMetric(s, "queue_depth", 2, s.series, "v",
+			"tuple((toUnixTimestamp(ts) + "+fmt.Sprint(s.pane.Seconds())+" - 1) * 1000000000, v, '')", "")
 	}
 	if asked("latency_seconds") {
 		d.fillMetric(s, "latency_seconds", 0, min(s.series, s.observed), "20.", "tuple(0, 0., '')", sketchOf("s + p"))
@@ -110,8 +112,10 @@ func (d *database) fillMetric(s size, metric string, kind, series int, sum, last
 	before := s.rng + time.Hour // the hour for the look back at what was active
 	panes := int((s.span + before) / s.pane)
 	words := strings.NewReplacer(
-		"{tenant}", s.tenant(), "{metric}", metric, "{kind}", fmt.Sprint(kind), "{series}", fmt.Sprint(series), "{end}", fmt.Sprint(d.end),
-		"{rows}", fmt.Sprint(series*panes), "{panes}", fmt.Sprint(panes), "{pane}", fmt.Sprint(s.pane.Seconds()), "{start}", fmt.Sprint(d.end-int64((s.span+before).Seconds())),
+		"{tenant}", s.tenant(), "{metric}", metric, "{kind}", fmt.Sprint(kind), "{series}",
+		fmt.Sprint(series), "{end}", fmt.Sprint(d.end),
+		"{rows}", fmt.Sprint(series*panes), "{panes}", fmt.Sprint(panes), "{pane}", fmt.Sprint(s.pane.Seconds()), "{start}",
+		fmt.Sprint(d.end-int64((s.span+before).Seconds())),
 		"{tier}", s.tier, "{sum}", sum, "{last}", last, "{, sketch}", ofSketch, "{sketch}", sketch, "{merge}", merge,
 		"{id}", "bitOr(bitShiftLeft(toUInt128(cityHash64(s, '"+metric+"')), 64), toUInt128(cityHash64('"+metric+"', s)))",
 	)

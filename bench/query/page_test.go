@@ -120,14 +120,17 @@ func (r *results) tables() (out []byte) {
 			return fmt.Sprintf("%.2g", a/b)
 		}
 		cpu := func(system string) float64 { return r.find(of.Case, of.What, system).CPU }
-		out = fmt.Appendf(out, "| %s | %s | %.0f | %s | %s | %s | %s | %.0f | %.0f |\n", of.Case, of.What, of.CPU, ratio(of.CPU, cpu("sql")), ratio(cpu("first"), cpu("sql")), ratio(cpu("plain"), of.CPU), ratio(cpu("tsdb"), of.CPU), of.Here, of.There)
+		out = fmt.Appendf(out, "| %s | %s | %.0f | %s | %s | %s | %s | %.0f | %.0f |\n", of.Case, of.What, of.CPU,
+			ratio(of.CPU, cpu("sql")), ratio(cpu("first"), cpu("sql")), ratio(cpu("plain"), of.CPU),
+			ratio(cpu("tsdb"), of.CPU), of.Here, of.There)
 	}
 	out = append(out, "\n| | CPU ms | ms | first byte, ms | MiB held in `query` |\n|---|---|---|---|---|\n"...)
 	for _, of := range r.list {
 		if of.Case == "labels" {
 			out = fmt.Appendf(out, "| a million series: %s | %.0f | %.0f | | %.0f |\n", of.What, of.CPU, of.Wall, of.Here)
 		} else if of.First > 0 {
-			out = fmt.Appendf(out, "| %s, %s | %.0f | %.0f | %.0f | %.0f |\n", of.Case, of.What, of.CPU, of.Wall, of.First, of.Here)
+			out = fmt.Appendf(out, "| %s, %s | %.0f | %.0f | %.0f | %.0f |\n", of.Case, of.What,
+				of.CPU, of.Wall, of.First, of.Here)
 		}
 	}
 	return append(append(out, "\n| target | measured | |\n|---|---|---|\n"...), r.targets()...)

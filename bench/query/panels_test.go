@@ -35,7 +35,8 @@ var rates = windowed("id", "{of}", "sum(r.sum)", "sum(s) OVER {w} / {R}", "vigie
 
 // windowed is SQL that aggregates panes by a key and then what lies in the range of each evaluation.
 func windowed(by, where, pane, window, from, key string) string {
-	window = strings.Replace(window, "{w}", "(PARTITION BY "+by+" ORDER BY ts RANGE BETWEEN {R} - {W} PRECEDING AND CURRENT ROW)", 1)
+	window = strings.Replace(window, "{w}",
+		"(PARTITION BY "+by+" ORDER BY ts RANGE BETWEEN {R} - {W} PRECEDING AND CURRENT ROW)", 1)
 	return "SELECT " + by + ", toUnixTimestamp(ts) + {W} AS t, v FROM (SELECT " + by + ", ts, " + window + " AS v FROM (SELECT " + key + ", r.ts AS ts, " + pane + " AS s FROM " + from +
 		" WHERE " + where + " GROUP BY " + by + ", ts)) WHERE t >= {start} AND (t - {start}) % {S} = 0"
 }
@@ -48,7 +49,8 @@ func (p panel) over(s size, end int64) panel {
 	start := end - int64(s.span.Seconds())
 	alpha := "(" + strconv.FormatFloat(sketches.Alpha, 'f', -1, 64) + ", "
 	words := strings.NewReplacer(
-		"{R} - {W}", fmt.Sprint((s.rng - s.pane).Seconds()), "{R}", fmt.Sprint(s.rng.Seconds()), "{W}", fmt.Sprint(s.pane.Seconds()), "{S}", fmt.Sprint(s.step.Seconds()), "{start}", fmt.Sprint(start), "{tier}", s.tier,
+		"{R} - {W}", fmt.Sprint((s.rng - s.pane).Seconds()), "{R}", fmt.Sprint(s.rng.Seconds()), "{W}",
+		fmt.Sprint(s.pane.Seconds()), "{S}", fmt.Sprint(s.step.Seconds()), "{start}", fmt.Sprint(start), "{tier}", s.tier,
 		"{of}", fmt.Sprintf("r.tenant = '%s' AND r.metric = '%s' AND r.ts >= toDateTime(%d) AND r.ts < toDateTime(%d)", s.tenant(), metric, start-int64(s.rng.Seconds()), end),
 		"{regions}", fmt.Sprintf("(SELECT series_id, any(s.labels['region']) AS region FROM vigie.series AS s WHERE tenant = '%s' AND metric = '%s' GROUP BY series_id)", s.tenant(), metric),
 		"{merge}", "quantilesDDMergeState"+alpha+"0.99)", "{final}", "quantilesDDMerge"+alpha+"0.99)",

@@ -32,8 +32,10 @@ func tsdbOf(t testing.TB, s size, end int64) *tsdb.DB {
 	totals, names := make([]float64, s.series), make([][2]labels.Labels, s.series)
 	refs := make([][2]storage.SeriesRef, s.series)
 	for i := range names {
-		of := []string{"env", "prod", "instance", fmt.Sprint("10.0.0.", i), "region", fmt.Sprint("r", i%10), "service", fmt.Sprint("s", i%50), "version", fmt.Sprint("v", i%4)}
-		names[i] = [2]labels.Labels{labels.FromStrings(append(of, "__name__", "requests_total")...), labels.FromStrings(append(of, "__name__", "queue_depth")...)}
+		of := []string{"env", "prod", "instance", fmt.Sprint("10.0.0.", i), "region", fmt.Sprint("r", i%10), "service",
+			fmt.Sprint("s", i%50), "version", fmt.Sprint("v", i%4)}
+		names[i] = [2]labels.Labels{labels.FromStrings(append(of, "__name__", "requests_total")...),
+			labels.FromStrings(append(of, "__name__", "queue_depth")...)}
 	}
 	for p := int(time.Hour / s.pane); p < panes; p++ {
 		appender := db.Appender(context.Background())
@@ -77,5 +79,6 @@ func prometheus(t testing.TB, engine *upstream.Engine, db *tsdb.DB, query string
 }
 
 func newEngine() *upstream.Engine {
-	return upstream.NewEngine(upstream.EngineOpts{Logger: slog.New(slog.DiscardHandler), MaxSamples: math.MaxInt32, Timeout: time.Hour})
+	return upstream.NewEngine(upstream.EngineOpts{Logger: slog.New(slog.DiscardHandler),
+		MaxSamples: math.MaxInt32, Timeout: time.Hour})
 }

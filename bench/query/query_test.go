@@ -56,7 +56,8 @@ func TestQueries(t *testing.T) {
 	observed, labelled := 10, 5000
 	if path := os.Getenv(envResults); path != "" {
 		b.full, b.rounds, observed, labelled = true, 3, 1000, 1_000_000
-		cases = strings.Fields(cmp.Or(os.Getenv(envCases), "1000/1h 10000/1h 100000/1h 1000/24h 10000/24h 1000/30d 10000/30d 100000/30d labels"))
+		cases = strings.Fields(cmp.Or(os.Getenv(envCases),
+			"1000/1h 10000/1h 100000/1h 1000/24h 10000/24h 1000/30d 10000/30d 100000/30d labels"))
 		if n, err := strconv.Atoi(os.Getenv(envRounds)); err == nil {
 			b.rounds = n
 		}
@@ -92,7 +93,8 @@ func (b *bench) service() http.Handler {
 	limits := tenants.DefaultConfig().Defaults
 	limits.QueryTimeout = time.Hour // on a busy machine what is slow would else not be measured at all
 	service, err := promql.New(promql.DefaultConfig(), promql.Options{
-		Store: clickhouse.NewStore(b.client), Limits: func(tenants.ID) tenants.Limits { return limits }, Now: func() time.Time { return time.Unix(b.end+30, b.later.Load()) },
+		Store: clickhouse.NewStore(b.client), Limits: func(tenants.ID) tenants.Limits { return limits },
+		Now: func() time.Time { return time.Unix(b.end+30, b.later.Load()) },
 	})
 	if err != nil {
 		b.t.Fatal(err)
@@ -109,7 +111,8 @@ func (b *bench) of(s size) {
 	if only != "" {
 		asked = slices.DeleteFunc(asked, func(p panel) bool { return !slices.Contains(strings.Split(only, ","), p.name) })
 	}
-	dashboard := (s.series == 10_000 && s.name == "24 h" || !b.full && s.name == "24 h") && (only == "" || strings.Contains(only, "dashboard"))
+	dashboard := (s.series == 10_000 && s.name == "24 h" || !b.full && s.name == "24 h") &&
+		(only == "" || strings.Contains(only, "dashboard"))
 	tsdb := b.wants("tsdb", s) && only == ""
 	b.fill(s, func(metric string) bool {
 		return dashboard || tsdb || slices.ContainsFunc(asked, func(p panel) bool { return strings.Contains(p.query, metric) })
@@ -168,7 +171,8 @@ func (b *bench) panel(s size, p panel) {
 			r.Here, r.There = mebibytes(here), mebibytes(there)
 		}
 		b.results.add(r)
-		b.t.Logf("%-20s %-8s cpu %8.1f ms, wall %8.1f ms, %.1f of SQL %.0f MiB here, %.0f there", p.name, way, r.CPU, r.Wall, float64(c.CPU)/float64(best["sql"].CPU), r.Here, r.There)
+		b.t.Logf("%-20s %-8s cpu %8.1f ms, wall %8.1f ms, %.1f of SQL %.0f MiB here, %.0f there", p.name, way, r.CPU, r.Wall,
+			float64(c.CPU)/float64(best["sql"].CPU), r.Here, r.There)
 	}
 	b.results.write(b.t, b.path) // a run that is broken off has measured that much
 }
@@ -203,7 +207,8 @@ func (b *bench) prometheus(s size) {
 			continue
 		}
 		c := b.turns(map[string]func(){"tsdb": func() { prometheus(b.t, engine, db, p.query, s, b.end) }})["tsdb"]
-		b.results.add(result{Case: s.String(), What: p.name, System: "tsdb", CPU: milliseconds(c.CPU), Wall: milliseconds(c.Wall)})
+		b.results.add(result{Case: s.String(), What: p.name, System: "tsdb",
+			CPU: milliseconds(c.CPU), Wall: milliseconds(c.Wall)})
 		b.t.Logf("%-20s tsdb cpu %8.1f ms, wall %8.1f ms", p.name, milliseconds(c.CPU), milliseconds(c.Wall))
 	}
 }
@@ -259,8 +264,10 @@ func (b *bench) dashboard(s size) {
 		firstBest, lastBest = min(firstBest, first), min(lastBest, last)
 	}})["pushed"]
 	here, there := b.memory(load)
-	b.results.add(result{Case: s.String(), What: "dashboard of 12 panels", System: "pushed", CPU: milliseconds(c.CPU), Wall: milliseconds(lastBest), First: milliseconds(firstBest), Here: mebibytes(here), There: mebibytes(there)})
-	b.t.Logf("dashboard: first byte after %s, that of the last panel after %s, cpu %s, %.0f MiB here", firstBest, lastBest, c.CPU, mebibytes(here))
+	b.results.add(result{Case: s.String(), What: "dashboard of 12 panels", System: "pushed", CPU: milliseconds(c.CPU),
+		Wall: milliseconds(lastBest), First: milliseconds(firstBest), Here: mebibytes(here), There: mebibytes(there)})
+	b.t.Logf("dashboard: first byte after %s, that of the last panel after %s, cpu %s, %.0f MiB here", firstBest,
+		lastBest, c.CPU, mebibytes(here))
 }
 
 func firstByte(t testing.TB, url string, begin time.Time) (took time.Duration) {
@@ -322,14 +329,16 @@ FROM (SELECT number AS s FROM numbers(%d))`, b.end, series))
 		if b.full {
 			c := b.turns(map[string]func(){"pushed": run})["pushed"]
 			here, there := b.memory(run)
-			b.results.add(result{Case: "labels", What: ask.what, System: "pushed", CPU: milliseconds(c.CPU), Wall: milliseconds(c.Wall), Here: mebibytes(here), There: mebibytes(there)})
+			b.results.add(result{Case: "labels", What: ask.what, System: "pushed", CPU: milliseconds(c.CPU),
+				Wall: milliseconds(c.Wall), Here: mebibytes(here), There: mebibytes(there)})
 			b.t.Logf("%-60s cpu %8.1f ms, wall %8.1f ms", ask.what, milliseconds(c.CPU), milliseconds(c.Wall))
 		}
 	}
 }
 
 func (b *bench) form(s size, query string) url.Values {
-	return url.Values{"query": {query}, "start": {fmt.Sprint(b.end - int64(s.span.Seconds()))}, "end": {fmt.Sprint(b.end)}, "step": {fmt.Sprint(s.step.Seconds())}}
+	return url.Values{"query": {query}, "start": {fmt.Sprint(b.end - int64(s.span.Seconds()))}, "end": {fmt.Sprint(b.end)},
+		"step": {fmt.Sprint(s.step.Seconds())}}
 }
 
 // query asks the query service, in the process.

@@ -52,7 +52,8 @@ func benchMetric(r *rand.Rand, start time.Time) func(i int) events.Metric {
 	}
 	return func(i int) events.Metric {
 		return events.Metric{
-			Tenant: "acme", Time: start.UnixNano() + int64(i)*int64(10*time.Second)/(6*benchSeries), Name: "http_request_duration_seconds",
+			Tenant: "acme", Time: start.UnixNano() + int64(i)*int64(10*time.Second)/(6*benchSeries),
+			Name:  "http_request_duration_seconds",
 			Value: r.ExpFloat64(), Labels: all[r.IntN(benchSeries)],
 		}
 	}

@@ -46,7 +46,8 @@ func TestCSVIsNDJSON(t *testing.T) {
 	want := d.contents(t)
 	value := func(m *events.Metric) string { return fmt.Sprint(m.Value) }
 	write(t, filepath.Join(dir, "columns.csv.gz"), asCSV(t, "tenant,time,name,kind,value,labels.a,labels.n,labels.service,comment", all, func(m *events.Metric) []string {
-		return []string{m.Tenant, fmt.Sprint(m.Time), m.Name, m.Kind.String(), value(m), m.Labels.Get("a"), m.Labels.Get("n"), m.Labels.Get("service"), "\n"}
+		return []string{m.Tenant, fmt.Sprint(m.Time), m.Name, m.Kind.String(), value(m), m.Labels.Get("a"), m.Labels.Get("n"),
+			m.Labels.Get("service"), "\n"}
 	}))
 	write(t, filepath.Join(dir, "json.csv.zst"), asCSV(t, "value,labels,kind,time,name,tenant", all, func(m *events.Metric) []string {
 		labels := fmt.Sprintf(`{"a":%q,"n":%q,"service":%q}`, m.Labels.Get("a"), m.Labels.Get("n"), m.Labels.Get("service"))

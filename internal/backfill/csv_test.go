@@ -53,7 +53,8 @@ func rowByRow(t *testing.T, text []byte) (all []string) {
 // Rows end where encoding/csv ends them, whatever the quotes.
 func FuzzCSVRows(f *testing.F) {
 	for _, seed := range []string{
-		"", "a,b\n1,2\n", "a,\"b\nc\"\r\n\"d\"\n", "\"a\"\"\n\",b\nx", "a\"b,\"c\nd\"\n", "\"a\"b,\"c\nd\n", "\"a\r", "\"\n\n\",\n\n,\"", "a,\"b\" \nc\n", "\r\n\"\"\r",
+		"", "a,b\n1,2\n", "a,\"b\nc\"\r\n\"d\"\n", "\"a\"\"\n\",b\nx", "a\"b,\"c\nd\"\n", "\"a\"b,\"c\nd\n", "\"a\r",
+		"\"\n\n\",\n\n,\"", "a,\"b\" \nc\n", "\r\n\"\"\r",
 	} {
 		f.Add([]byte(seed))
 	}
@@ -148,7 +149,8 @@ func TestCSVHeader(t *testing.T) {
 	f := func(text, want string) {
 		t.Helper()
 		j := &Job{cfg: Config{Signal: events.Metrics}, out: silent{}}
-		if _, _, err := j.header(&file{}, bufio.NewReader(strings.NewReader(text))); err == nil || !strings.Contains(err.Error(), want) {
+		if _, _, err := j.header(&file{}, bufio.NewReader(strings.NewReader(text))); err == nil ||
+			!strings.Contains(err.Error(), want) {
 			t.Errorf("%q: got %v, want %q", text, err, want)
 		}
 	}

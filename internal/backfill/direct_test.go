@@ -56,9 +56,15 @@ type (
 )
 
 var (
-	someText  = rapid.SampledFrom([]string{"", "a", "acme", "x y", "é", "\u2028", "<&>", `"`, `\`, "\n", "\x00", "\x7f", "\xff", "a\xc3", "\uFFFD", "__name__", "observation", "delta", "gauge", "cumulative", "{}", strings.Repeat("n", 20), strings.Repeat("v", 40)})
-	someFloat = rapid.OneOf(rapid.Float64(), rapid.SampledFrom([]float64{0, math.Copysign(0, -1), 1e300, 5e-324, math.NaN(), math.Inf(1), math.Inf(-1), 1e21, 123456789.125}))
-	someInt   = rapid.OneOf(rapid.Int64(), rapid.Int64Range(0, 2e18), rapid.SampledFrom([]int64{0, -1, 1e11, 1e11 - 1, 1e14, 1e14 - 1, 1e17, 1e17 - 1, 1e17 - 7, 1e17 - 8, 1e17 - 9, 9_223_372_036, 9_223_372_037, math.MaxInt64, math.MinInt64}))
+	someText = rapid.SampledFrom([]string{"", "a", "acme", "x y", "é", "\u2028", "<&>", `"`, `\`, "\n", "\x00", "\x7f", "\xff",
+		"a\xc3", "\uFFFD", "__name__", "observation", "delta", "gauge", "cumulative", "{}",
+		strings.Repeat("n", 20), strings.Repeat("v", 40)})
+	someFloat = rapid.OneOf(rapid.Float64(),
+		rapid.SampledFrom([]float64{0, math.Copysign(0, -1), 1e300, 5e-324, math.NaN(), math.Inf(1),
+			math.Inf(-1), 1e21, 123456789.125}))
+	someInt = rapid.OneOf(rapid.Int64(), rapid.Int64Range(0, 2e18),
+		rapid.SampledFrom([]int64{0, -1, 1e11, 1e11 - 1, 1e14, 1e14 - 1, 1e17, 1e17 - 1, 1e17 - 7, 1e17 - 8, 1e17 - 9,
+			9_223_372_036, 9_223_372_037, math.MaxInt64, math.MinInt64}))
 	plainText = rapid.SampledFrom([]string{"a", "b", "service", "né", "x<y"})
 )
 
@@ -111,7 +117,8 @@ func fill(t *rapid.T, v reflect.Value) {
 		case **float64:
 			*f = maybe(t, rapid.Float64Range(-1e6, 1e6), someFloat)
 		case **float32:
-			*f = maybe(t, rapid.Float32Range(-1e6, 1e6), rapid.Custom(func(t *rapid.T) float32 { return float32(someFloat.Draw(t, "f")) }))
+			*f = maybe(t, rapid.Float32Range(-1e6, 1e6),
+				rapid.Custom(func(t *rapid.T) float32 { return float32(someFloat.Draw(t, "f")) }))
 		case **bool:
 			*f = maybe(t, rapid.Bool(), rapid.Bool())
 		case *map[string]string:

@@ -31,8 +31,9 @@ func someIncreases() []rollup.Declared {
 		{Name: "grown_often", Where: `n != "3" and unit == "By"`},
 		{Name: "grown_visits", By: []string{"service"}, Window: &windowed.Window{Session: &windowed.Session{Gap: 40 * time.Second, By: []string{"n"}}}},
 		{
-			Name: "grown_hops", By: []string{"service"}, Window: &windowed.Window{Hopping: &windowed.Hopping{Size: 5 * time.Minute, Every: time.Minute}, Late: "divert"},
-			Keep: &windowed.Keep{First: true, Last: true, Distinct: "n", Top: &windowed.Top{Of: "n", K: 5}},
+			Name: "grown_hops", By: []string{"service"},
+			Window: &windowed.Window{Hopping: &windowed.Hopping{Size: 5 * time.Minute, Every: time.Minute}, Late: "divert"},
+			Keep:   &windowed.Keep{First: true, Last: true, Distinct: "n", Top: &windowed.Top{Of: "n", K: 5}},
 		},
 	}
 	for i := range all {
@@ -157,8 +158,10 @@ func TestIncreasesOfFilesAreRecounted(t *testing.T) {
 			t.Fatal(err)
 		}
 		what := verify.Config{
-			Signal: files.Signal(), Table: verify.Tables()[0], Memory: memory, MaxPast: stream.MaxPast, MaxFuture: stream.MaxFuture, WatermarkDelay: stream.WatermarkDelay,
-			MaxTenants: 100, Rollups: rollups, Topic: "t", Limits: limits.For, SeriesIdle: stream.SeriesIdle, Now: time.Now(), Files: files, FileParts: files.Parts(),
+			Signal: files.Signal(), Table: verify.Tables()[0], Memory: memory, MaxPast: stream.MaxPast,
+			MaxFuture: stream.MaxFuture, WatermarkDelay: stream.WatermarkDelay,
+			MaxTenants: 100, Rollups: rollups, Topic: "t", Limits: limits.For, SeriesIdle: stream.SeriesIdle, Now: time.Now(),
+			Files: files, FileParts: files.Parts(),
 		}
 		if source == nil {
 			what.Topic = ""

@@ -117,7 +117,8 @@ func (d *database) ask(t testing.TB, statement string) string {
 	return answer
 }
 
-func (d *database) run(t testing.TB, cfg backfill.Config, change func(backfill.Store) backfill.Store) (backfill.Summary, *output, error) {
+func (d *database) run(t testing.TB, cfg backfill.Config,
+	change func(backfill.Store) backfill.Store) (backfill.Summary, *output, error) {
 	t.Helper()
 	var store backfill.Store = clickhouse.NewBackfill(d.Client)
 	if change != nil {
@@ -134,10 +135,12 @@ func (d *database) contents(t testing.TB) map[string]string {
 	t.Helper()
 	all := map[string]string{}
 	for _, tier := range []string{"10s", "1m", "1h"} {
-		all["rollups_"+tier] = d.ask(t, "SELECT tenant, metric, service, series_id, ts, count, sum, min, max, last, hex(sketch) FROM vigie.rollups_"+tier+
-			" FINAL ORDER BY tenant, metric, service, series_id, ts")
-		all["services_"+tier] = d.ask(t, "SELECT tenant, metric, service, ts, count, sum, min, max, hex(sketch) FROM vigie.services_"+tier+
-			" FINAL ORDER BY tenant, metric, service, ts")
+		all["rollups_"+tier] = d.ask(t,
+			"SELECT tenant, metric, service, series_id, ts, count, sum, min, max, last, hex(sketch) FROM vigie.rollups_"+tier+
+				" FINAL ORDER BY tenant, metric, service, series_id, ts")
+		all["services_"+tier] = d.ask(t,
+			"SELECT tenant, metric, service, ts, count, sum, min, max, hex(sketch) FROM vigie.services_"+tier+
+				" FINAL ORDER BY tenant, metric, service, ts")
 	}
 	all["windows"] = d.windows(t)
 	all["window_series"] = d.ask(t, "SELECT * FROM vigie.window_series FINAL ORDER BY tenant, metric, series_id")
@@ -172,9 +175,11 @@ func someMetrics(n int) []events.Metric {
 	for i := range all {
 		k := r.IntN(4)
 		all[i] = events.Metric{
-			Tenant: []string{"acme", "demo"}[r.IntN(2)], Time: start.UnixNano() + r.Int64N(int64(2*time.Hour)), Kind: events.Kind(k),
+			Tenant: []string{"acme", "demo"}[r.IntN(2)],
+			Time:   start.UnixNano() + r.Int64N(int64(2*time.Hour)), Kind: events.Kind(k),
 			Name: fmt.Sprintf("m%d", k), Value: float64(r.IntN(4096)) / 64,
-			Labels: series.Labels{{Name: "n", Value: fmt.Sprint(r.IntN(20))}, {Name: "service", Value: fmt.Sprint("s", r.IntN(3))}},
+			Labels: series.Labels{{Name: "n", Value: fmt.Sprint(r.IntN(20))},
+				{Name: "service", Value: fmt.Sprint("s", r.IntN(3))}},
 		}
 	}
 	return all
@@ -193,7 +198,8 @@ func (d *database) oneTask(t testing.TB, left []events.Metric, rollups []rollup.
 	t.Helper()
 	cfg, now, r, most := pipeline.DefaultConfig(), time.Now().UnixMilli(), rand.New(rand.NewPCG(5, uint64(part))), 1+len(left)/2
 	cfg.Rollups = rollups
-	task := pipeline.NewTask(pipeline.TaskConfig{Partition: pipeline.Partition{Topic: "t", Partition: int32(part)}, Signal: events.Metrics, Config: cfg})
+	task := pipeline.NewTask(pipeline.TaskConfig{Partition: pipeline.Partition{Topic: "t", Partition: int32(part)},
+		Signal: events.Metrics, Config: cfg})
 	out := pipeline.NewOutputs(&cfg)
 	for i := 0; len(left) > 0; i++ {
 		n := min(len(left), 1+r.IntN(most))
@@ -265,7 +271,8 @@ func write(t testing.TB, path string, text []byte) {
 
 func (d *database) empty(t testing.TB) {
 	t.Helper()
-	for _, table := range []string{"rollups_10s", "rollups_1m", "rollups_1h", "services_10s", "services_1m", "services_1h", "series", "label_values", "windows", "window_series", "backfill"} {
+	for _, table := range []string{"rollups_10s", "rollups_1m", "rollups_1h", "services_10s", "services_1m", "services_1h",
+		"series", "label_values", "windows", "window_series", "backfill"} {
 		d.ask(t, "TRUNCATE TABLE vigie."+table+" SYNC")
 	}
 }
@@ -478,7 +485,8 @@ func TestInDoubt(t *testing.T) {
 		t.Fatalf("got %v, want a break after the last insert", err)
 	}
 	late := func(s backfill.Store) backfill.Store { return &advanced{s} }
-	if _, _, err := d.run(t, cfg, late); !errors.Is(err, backfill.ErrInDoubt) || !strings.Contains(err.Error(), "rows 1 to 100 ") {
+	if _, _, err := d.run(t, cfg, late); !errors.Is(err, backfill.ErrInDoubt) ||
+		!strings.Contains(err.Error(), "rows 1 to 100 ") {
 		t.Fatalf("got %v, want ErrInDoubt of rows 1 to 100", err)
 	}
 	cfg.InDoubt = "skip"
@@ -528,7 +536,8 @@ func TestDeclaredRollups(t *testing.T) {
 	row := strings.Fields(loaded.ask(t, "SELECT tenant, min(toUnixTimestamp(ts)), max(toUnixTimestamp(ts)) FROM vigie.rollups_10s WHERE metric = 'by_service' GROUP BY tenant LIMIT 1"))
 	first, _ := strconv.ParseInt(row[1], 10, 64)
 	last, _ := strconv.ParseInt(row[2], 10, 64)
-	if !added(row[0], "by_service", first) || !added(row[0], "by_service", last) || added(row[0], "by_service", first-3600) || added(row[0], "by_service", last+3600) || added("other", "by_service", first) {
+	if !added(row[0], "by_service", first) || !added(row[0], "by_service", last) || added(row[0], "by_service", first-3600) ||
+		added(row[0], "by_service", last+3600) || added("other", "by_service", first) {
 		t.Errorf("got other hours than those from %d to %d", first, last)
 	}
 }

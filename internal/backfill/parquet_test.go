@@ -77,7 +77,8 @@ func toMapRow(m *events.Metric) mapRow {
 	for _, l := range m.Labels {
 		labels[l.Name] = l.Value
 	}
-	return mapRow{Tenant: m.Tenant, Time: time.Unix(0, m.Time), Name: m.Name, Kind: m.Kind.String(), Value: m.Value, Labels: labels}
+	return mapRow{Tenant: m.Tenant, Time: time.Unix(0, m.Time), Name: m.Name, Kind: m.Kind.String(),
+		Value: m.Value, Labels: labels}
 }
 
 func number(m *events.Metric) (n int64) {
@@ -98,12 +99,14 @@ func TestParquetIsNDJSON(t *testing.T) {
 
 	writeParquet(t, filepath.Join(dir, "map.parquet"), all, toMapRow)
 	writeParquet(t, filepath.Join(dir, "struct.parquet"), all, func(m *events.Metric) (r structRow) {
-		r = structRow{Tenant: m.Tenant, Time: time.Unix(0, m.Time).UTC().Format(time.RFC3339Nano), Name: m.Name, Kind: m.Kind.String(), Value: m.Value}
+		r = structRow{Tenant: m.Tenant, Time: time.Unix(0, m.Time).UTC().Format(time.RFC3339Nano), Name: m.Name,
+			Kind: m.Kind.String(), Value: m.Value}
 		r.Labels.N, r.Labels.Service = number(m), m.Labels.Get("service")
 		return r
 	})
 	writeParquet(t, filepath.Join(dir, "text.parquet"), all, func(m *events.Metric) textRow {
-		return textRow{m.Tenant, m.Time, m.Name, m.Kind.String(), m.Value, fmt.Sprintf(`{"n":"%d","service":%q}`, number(m), m.Labels.Get("service"))}
+		return textRow{m.Tenant, m.Time, m.Name, m.Kind.String(), m.Value,
+			fmt.Sprintf(`{"n":"%d","service":%q}`, number(m), m.Labels.Get("service"))}
 	})
 	writeParquet(t, filepath.Join(dir, "dotted.parquet"), all, func(m *events.Metric) dottedRow {
 		return dottedRow{m.Tenant, m.Time, m.Name, m.Kind.String(), m.Value, number(m), m.Labels.Get("service")}
@@ -122,7 +125,8 @@ func TestParquetIsNDJSON(t *testing.T) {
 	if err := os.Rename(filepath.Join(dir, "text.ndjson"), filepath.Join(dir, "no.parquet")); err != nil {
 		t.Fatal(err)
 	}
-	if _, _, err := d.run(t, config(filepath.Join(dir, "no.parquet")), nil); err == nil || !strings.Contains(err.Error(), "as Parquet") {
+	if _, _, err := d.run(t, config(filepath.Join(dir, "no.parquet")), nil); err == nil ||
+		!strings.Contains(err.Error(), "as Parquet") {
 		t.Errorf("a file that is no Parquet: got %v, want an error that says so", err)
 	}
 }

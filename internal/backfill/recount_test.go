@@ -29,7 +29,8 @@ func (s *topic) Span(context.Context, time.Time) (verify.Span, error) {
 func (s *topic) Settle(context.Context, verify.Offsets) error { return nil }
 func (s *topic) Records(_ context.Context, from, to verify.Offsets, fn func(int32, *pipeline.Record) error) error {
 	for i := from[0]; i < to[0]; i++ {
-		r := pipeline.Record{Offset: i, Timestamp: time.Now().UnixNano(), Key: []byte(s.all[i].Tenant), Value: events.AppendMetric(nil, &s.all[i])}
+		r := pipeline.Record{Offset: i, Timestamp: time.Now().UnixNano(), Key: []byte(s.all[i].Tenant),
+			Value: events.AppendMetric(nil, &s.all[i])}
 		if err := fn(0, &r); err != nil {
 			return err
 		}
@@ -52,7 +53,8 @@ func TestFilesAreRecounted(t *testing.T) {
 	text.WriteString("tenant,time,name,kind,value,labels.n,labels.service\n")
 	for i := range all[3_000:3_500] {
 		m := &all[3_000+i]
-		fmt.Fprintf(&text, "%s,%d,%s,%s,%v,%s,%s\n", m.Tenant, m.Time, m.Name, m.Kind, m.Value, m.Labels.Get("n"), m.Labels.Get("service"))
+		fmt.Fprintf(&text, "%s,%d,%s,%s,%v,%s,%s\n", m.Tenant, m.Time, m.Name, m.Kind, m.Value,
+			m.Labels.Get("n"), m.Labels.Get("service"))
 	}
 	write(t, filepath.Join(dir, "b.csv"), []byte(text.String()))
 	type row struct {
@@ -87,7 +89,8 @@ func TestFilesAreRecounted(t *testing.T) {
 			t.Fatal(err)
 		}
 		what := verify.Config{
-			Signal: files.Signal(), Table: table, Memory: 64 << 20, MaxPast: 72 * time.Hour, MaxFuture: 5 * time.Minute, MaxTenants: 100,
+			Signal: files.Signal(), Table: table, Memory: 64 << 20, MaxPast: 72 * time.Hour,
+			MaxFuture: 5 * time.Minute, MaxTenants: 100,
 			Rollups: cfg.Rollups, Limits: limits.For, Now: time.Now(),
 		}
 		if job != "" {
@@ -116,7 +119,8 @@ func TestFilesAreRecounted(t *testing.T) {
 	}
 	alone, found := count(table, nil, "test")
 	if len(found) > 0 || alone.Rows == 0 || alone.Incomparable == 0 || alone.Events != 3_000 {
-		t.Errorf("files alone: got %+v and %d differences (%.1v), want none, rows that are theirs alone, and others", alone, len(found), found)
+		t.Errorf("files alone: got %+v and %d differences (%.1v), want none, rows that are theirs alone, and others",
+			alone, len(found), found)
 	}
 
 	// A row that the files brought is lost; another is there twice.
@@ -186,7 +190,8 @@ func TestWindowsOfFilesAreRecounted(t *testing.T) {
 			t.Fatal(err)
 		}
 		what := verify.Config{
-			Signal: files.Signal(), Memory: 1 << 30, MaxPast: stream.MaxPast, MaxFuture: stream.MaxFuture, WatermarkDelay: stream.WatermarkDelay, MaxTenants: 100,
+			Signal: files.Signal(), Memory: 1 << 30, MaxPast: stream.MaxPast, MaxFuture: stream.MaxFuture,
+			WatermarkDelay: stream.WatermarkDelay, MaxTenants: 100,
 			Rollups: rollups, Topic: "t", Limits: limits.For, Now: time.Now(), Files: files, FileParts: files.Parts(),
 		}
 		if source == nil {
@@ -213,11 +218,13 @@ func TestWindowsOfFilesAreRecounted(t *testing.T) {
 	whole, _ := count(&topic{streamed})
 	files, _ := count(nil)
 	if files.Rows >= whole.Rows || files.Events != uint64(len(loaded)) {
-		t.Errorf("got %d rows of %d and %d events of the files, want a part of the rows and %d events", files.Rows, whole.Rows, files.Events, len(loaded))
+		t.Errorf("got %d rows of %d and %d events of the files, want a part of the rows and %d events",
+			files.Rows, whole.Rows, files.Events, len(loaded))
 	}
 	// Of each rollup a window loses its greatest value, or is gone.
 	for i := range rollups {
-		of := fmt.Sprintf("metric = '%s' AND startsWith(part, 'backfill/') ORDER BY tenant, series_id, start, end LIMIT 1", rollups[i].Name)
+		of := fmt.Sprintf("metric = '%s' AND startsWith(part, 'backfill/') ORDER BY tenant, series_id, start, end LIMIT 1",
+			rollups[i].Name)
 		if i%2 == 0 {
 			d.ask(t, "INSERT INTO vigie.windows SELECT * REPLACE (version + 1 AS version, max - 1 AS max) FROM vigie.windows FINAL WHERE "+of)
 		} else {

@@ -40,7 +40,8 @@ func (d *database) visible(t testing.TB, tenant string) map[string]string {
 		of := " AS r WHERE tenant = '" + tenant + "' AND " + migrations.Visible("r", "'"+tenant+"'")
 		measures := "sum(r.count), sum(r.sum), min(r.min), max(r.max), hex(" + migrations.MergeStates("r.sketch") + ")"
 		all["rollups_"+tier] = d.ask(t, "SELECT metric, service, series_id, ts, "+measures+", max(r.last) FROM vigie.rollups_"+tier+of+" GROUP BY metric, service, series_id, ts ORDER BY ALL")
-		all["services_"+tier] = d.ask(t, "SELECT metric, service, ts, "+measures+" FROM vigie.services_"+tier+of+" GROUP BY metric, service, ts ORDER BY ALL")
+		all["services_"+tier] = d.ask(t,
+			"SELECT metric, service, ts, "+measures+" FROM vigie.services_"+tier+of+" GROUP BY metric, service, ts ORDER BY ALL")
 	}
 	return all
 }
@@ -55,7 +56,8 @@ type replaceCase struct {
 
 func withWindows(cfg backfill.Config) backfill.Config {
 	w := windowed.Window{Hopping: &windowed.Hopping{Size: 5 * time.Minute, Every: time.Minute}}
-	cfg.Rollups = []rollup.Declared{{Name: "hops", From: events.Metrics, By: []string{"service"}, Window: &w, Keep: &windowed.Keep{Last: true, Distinct: "n"}}}
+	cfg.Rollups = []rollup.Declared{{Name: "hops", From: events.Metrics, By: []string{"service"}, Window: &w,
+		Keep: &windowed.Keep{Last: true, Distinct: "n"}}}
 	return cfg
 }
 
@@ -287,7 +289,8 @@ func (c *windowCase) recount(t *testing.T, d *database, streamed []events.Metric
 	}
 	limits, stream := tenants.DefaultConfig(), pipeline.DefaultConfig()
 	what := verify.Config{
-		Signal: events.Metrics, Memory: 1 << 30, MaxPast: stream.MaxPast, MaxFuture: stream.MaxFuture, WatermarkDelay: stream.WatermarkDelay, MaxTenants: 100,
+		Signal: events.Metrics, Memory: 1 << 30, MaxPast: stream.MaxPast, MaxFuture: stream.MaxFuture,
+		WatermarkDelay: stream.WatermarkDelay, MaxTenants: 100,
 		Rollups: c.rollups, Topic: "t", Limits: limits.For, Now: time.Now(),
 	}
 	for _, knows := range []bool{false, true} {
@@ -309,7 +312,8 @@ func TestReplaceSessions(t *testing.T) {
 	d, dir, hour := newDatabase(t), t.TempDir(), time.Now().Truncate(time.Hour)
 	from, to := hour.Add(-9*time.Hour), hour.Add(-8*time.Hour)
 	event := func(at time.Duration, user string) events.Metric {
-		return events.Metric{Tenant: "acme", Kind: events.Observation, Name: "m0", Value: 1, Time: from.Add(at).UnixNano(), Labels: series.Labels{{Name: "n", Value: user}}}
+		return events.Metric{Tenant: "acme", Kind: events.Observation, Name: "m0", Value: 1, Time: from.Add(at).UnixNano(),
+			Labels: series.Labels{{Name: "n", Value: user}}}
 	}
 	w := windowed.Window{Session: &windowed.Session{Gap: 10 * time.Minute}}
 	visits := rollup.Declared{Name: "visits", From: events.Metrics, By: []string{"n"}, Window: &w}
@@ -337,13 +341,15 @@ func TestReplaceSessions(t *testing.T) {
 	}
 	check("after 59 2, before -1 1, end 59 1, within 1 1")
 	for i := range 2 { // also what has replaced is replaced
-		if err := run(fmt.Sprint("new", i), true, false, event(2*time.Minute, "within"), event(58*time.Minute, "end"), event(59*time.Minute, "end"), event(30*time.Minute, fmt.Sprint(i))); err != nil {
+		if err := run(fmt.Sprint("new", i), true, false, event(2*time.Minute, "within"), event(58*time.Minute, "end"),
+			event(59*time.Minute, "end"), event(30*time.Minute, fmt.Sprint(i))); err != nil {
 			t.Fatal(err)
 		}
 		check(fmt.Sprintf("%d 30 1, after 59 2, before -1 1, end 58 2, within 2 1", i))
 	}
 	touching := []events.Metric{event(5*time.Minute, "before"), event(55*time.Minute, "after")}
-	if err := run("touching", true, false, touching...); !errors.Is(err, backfill.ErrTouches) || !strings.Contains(err.Error(), "2 sessions") {
+	if err := run("touching", true, false, touching...); !errors.Is(err, backfill.ErrTouches) ||
+		!strings.Contains(err.Error(), "2 sessions") {
 		t.Fatalf("got %v, want that two sessions touch others", err)
 	}
 	check("1 30 1, after 59 2, before -1 1, end 58 2, within 2 1")
@@ -478,8 +484,10 @@ func TestReplaceOnACluster(t *testing.T) {
 	defer client.Close()
 	path := filepath.Join(t.TempDir(), "a.ndjson")
 	write(t, path, nil)
-	job := backfill.New(newReplaceCase().config(path, "fix"), clickhouse.NewBackfill(client), clickhouse.Encoder{}, &output{}, nil)
-	if _, err := job.Run(t.Context()); !errors.Is(err, clickhouse.ErrCluster) || !strings.Contains(err.Error(), "docs/backfill.md") {
+	job := backfill.New(newReplaceCase().config(path, "fix"), clickhouse.NewBackfill(client),
+		clickhouse.Encoder{}, &output{}, nil)
+	if _, err := job.Run(t.Context()); !errors.Is(err, clickhouse.ErrCluster) ||
+		!strings.Contains(err.Error(), "docs/backfill.md") {
 		t.Errorf("got %v, want a refusal that says what to do", err)
 	}
 }
@@ -493,7 +501,9 @@ type windowCase struct {
 func newWindowCase() *windowCase {
 	hour := time.Now().Truncate(time.Hour)
 	c := &windowCase{from: hour.Add(-9 * time.Hour), to: hour.Add(-7 * time.Hour)}
-	c.rollups = append(slices.Concat(someWindows(), someIncreases()), rollup.Declared{Name: "panes", From: events.Metrics, Where: `name == "m1"`, By: []string{"service"}, AlsoBy: [][]string{{}}})
+	c.rollups = append(slices.Concat(someWindows(), someIncreases()),
+		rollup.Declared{Name: "panes", From: events.Metrics, Where: `name == "m1"`,
+			By: []string{"service"}, AlsoBy: [][]string{{}}})
 	return c
 }
 
@@ -509,8 +519,10 @@ func (c *windowCase) events(n int, seed uint64, from, to time.Time, of ...string
 			at = at.Truncate(time.Hour).Add(30 * time.Minute)
 		}
 		all[i] = events.Metric{
-			Tenant: of[r.IntN(len(of))], Time: at.UnixNano(), Kind: events.Kind(k), Name: fmt.Sprint("m", k), Value: float64(r.IntN(4096)) / 64,
-			Labels: series.Labels{{Name: "n", Value: fmt.Sprint(r.IntN(20))}, {Name: "service", Value: fmt.Sprint("s", r.IntN(3))}},
+			Tenant: of[r.IntN(len(of))], Time: at.UnixNano(), Kind: events.Kind(k), Name: fmt.Sprint("m", k),
+			Value: float64(r.IntN(4096)) / 64,
+			Labels: series.Labels{{Name: "n", Value: fmt.Sprint(r.IntN(20))},
+				{Name: "service", Value: fmt.Sprint("s", r.IntN(3))}},
 		}
 	}
 	slices.SortFunc(all, func(a, b events.Metric) int { return cmp.Compare(a.Time, b.Time) })
@@ -535,7 +547,8 @@ func (c *windowCase) seen(t testing.TB, d *database, tenant tenants.ID, within b
 	all := map[string]string{}
 	for key, view := range map[string]string{"windows": "windows", "windows, late": "late_windows"} {
 		// A session ends its gap after its last event.
-		of := fmt.Sprintf("start >= toDateTime(%d, 'UTC') AND end <= toDateTime(%d, 'UTC') + if(startsWith(metric, 'w0'), 39, 0)", c.from.Unix(), c.to.Unix())
+		of := fmt.Sprintf("start >= toDateTime(%d, 'UTC') AND end <= toDateTime(%d, 'UTC') + if(startsWith(metric, 'w0'), 39, 0)",
+			c.from.Unix(), c.to.Unix())
 		if !within {
 			of = "NOT (" + of + ")"
 		}
@@ -689,7 +702,8 @@ func TestReplaceLeadIn(t *testing.T) {
 		panes := "SELECT metric, labels, ts, count, round(sum, 6) FROM api.metrics_1m WHERE startsWith(metric, 'grown') AND "
 		windows := "SELECT metric, labels, start, end, count, round(sum, 6), first, last, distinct_count FROM api.windows WHERE startsWith(metric, 'grown') ORDER BY ALL"
 		return map[string]string{
-			"within": d.sql(t, "acme", panes+within+" ORDER BY ALL"), "around": d.sql(t, "acme", panes+"NOT "+within+" ORDER BY ALL"), "windows": d.sql(t, "acme", windows),
+			"within": d.sql(t, "acme", panes+within+" ORDER BY ALL"),
+			"around": d.sql(t, "acme", panes+"NOT "+within+" ORDER BY ALL"), "windows": d.sql(t, "acme", windows),
 		}
 	}
 	want := numbers()
@@ -699,7 +713,8 @@ func TestReplaceLeadIn(t *testing.T) {
 
 	cfg := c.replacing(before, "rejects")
 	cfg.SplitSessions, cfg.Replace.LeadIn = true, 2*time.Hour
-	if _, out, err := d.run(t, cfg, nil); !errors.Is(err, backfill.ErrNotSwitched) || len(out.rejects) != 1 || out.rejects[0].Reason != "too_old" {
+	if _, out, err := d.run(t, cfg, nil); !errors.Is(err, backfill.ErrNotSwitched) || len(out.rejects) != 1 ||
+		out.rejects[0].Reason != "too_old" {
 		t.Errorf("an event before the lead-in: got %v, %d rejects, want one", err, len(out.rejects))
 	}
 	same(t, numbers(), want)

@@ -42,13 +42,15 @@ func newBucket(t *testing.T) *bucket {
 		t.Fatal(err)
 	}
 	return &bucket{client, backfill.S3Config{
-		Endpoint: "http://" + server.Addr, AccessKey: server.AccessKey, SecretKey: units.Secret(server.SecretKey), PathStyle: true,
+		Endpoint: "http://" + server.Addr, AccessKey: server.AccessKey,
+		SecretKey: units.Secret(server.SecretKey), PathStyle: true,
 	}}
 }
 
 func (b *bucket) put(t testing.TB, key string, text []byte) {
 	t.Helper()
-	if _, err := b.PutObject(t.Context(), "old", key, bytes.NewReader(text), int64(len(text)), minio.PutObjectOptions{}); err != nil {
+	if _, err := b.PutObject(t.Context(), "old", key, bytes.NewReader(text), int64(len(text)),
+		minio.PutObjectOptions{}); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -60,7 +62,8 @@ func TestS3IsLocal(t *testing.T) {
 	dir := t.TempDir()
 	write(t, filepath.Join(dir, "a.ndjson"), ndjson(all[:15_000]))
 	write(t, filepath.Join(dir, "b.csv.gz"), asCSV(t, "tenant,time,name,kind,value,labels.n,labels.service", all[15_000:20_000], func(m *events.Metric) []string {
-		return []string{m.Tenant, fmt.Sprint(m.Time), m.Name, m.Kind.String(), fmt.Sprint(m.Value), m.Labels.Get("n"), m.Labels.Get("service")}
+		return []string{m.Tenant, fmt.Sprint(m.Time), m.Name, m.Kind.String(), fmt.Sprint(m.Value),
+			m.Labels.Get("n"), m.Labels.Get("service")}
 	}))
 	writeParquet(t, filepath.Join(dir, "c.parquet"), all[20_000:], toMapRow)
 	for _, name := range []string{"a.ndjson", "b.csv.gz", "c.parquet"} {

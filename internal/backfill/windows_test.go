@@ -42,7 +42,8 @@ func someWindows() (all []rollup.Declared) {
 				"": nil, "_kept": {First: true, Last: true, Distinct: "n", Top: &windowed.Top{Of: "n", K: 5}},
 			} {
 				all = append(all, rollup.Declared{
-					Name: fmt.Sprint("w", i, late, name), From: events.Metrics, Where: `name == "m0" or name == "m1"`, By: []string{"service"}, Window: &w, Keep: keep,
+					Name: fmt.Sprint("w", i, late, name), From: events.Metrics, Where: `name == "m0" or name == "m1"`,
+					By: []string{"service"}, Window: &w, Keep: keep,
 				})
 			}
 		}
@@ -58,10 +59,12 @@ func oldMetrics(n int) []events.Metric {
 	for i := range all {
 		k := r.IntN(4)
 		all[i] = events.Metric{
-			Tenant: []string{"acme", "demo"}[r.IntN(2)], Kind: events.Kind(k), Name: fmt.Sprint("m", k), Value: float64(r.IntN(4096)) / 64,
+			Tenant: []string{"acme", "demo"}[r.IntN(2)], Kind: events.Kind(k), Name: fmt.Sprint("m", k),
+			Value: float64(r.IntN(4096)) / 64,
 			// In bursts, so that there are sessions of many events.
-			Time:   end.Add(-60*time.Hour+time.Duration(r.IntN(20))*time.Hour).UnixNano() + r.Int64N(int64(10*time.Minute)),
-			Labels: series.Labels{{Name: "n", Value: fmt.Sprint(r.IntN(20))}, {Name: "service", Value: fmt.Sprint("s", r.IntN(3))}},
+			Time: end.Add(-60*time.Hour+time.Duration(r.IntN(20))*time.Hour).UnixNano() + r.Int64N(int64(10*time.Minute)),
+			Labels: series.Labels{{Name: "n", Value: fmt.Sprint(r.IntN(20))},
+				{Name: "service", Value: fmt.Sprint("s", r.IntN(3))}},
 		}
 	}
 	slices.SortFunc(all, func(a, b events.Metric) int { return cmp.Compare(a.Time, b.Time) })
@@ -180,7 +183,8 @@ func TestBackfillOfALaterRollup(t *testing.T) {
 func TestBackfillBesideStoredWindows(t *testing.T) {
 	start := time.Now().Add(-24 * time.Hour).Truncate(time.Hour)
 	event := func(at time.Duration, user string) events.Metric {
-		return events.Metric{Tenant: "acme", Kind: events.Observation, Name: "m0", Value: 1, Time: start.Add(at).UnixNano(), Labels: series.Labels{{Name: "n", Value: user}}}
+		return events.Metric{Tenant: "acme", Kind: events.Observation, Name: "m0", Value: 1, Time: start.Add(at).UnixNano(),
+			Labels: series.Labels{{Name: "n", Value: user}}}
 	}
 	declare := func(name, late string, w windowed.Window) rollup.Declared {
 		w.Late = late

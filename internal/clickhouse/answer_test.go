@@ -19,7 +19,8 @@ func TestEndOfAnswer(t *testing.T) {
 		column.Append("Code: not one")
 	}
 	kind, native := proto.ColUInt8{1}, proto.ColUInt8{0}
-	input := proto.Input{{Name: "metric", Data: metric}, {Name: "kind", Data: &kind}, {Name: "native", Data: &native}, {Name: "unit", Data: unit}, {Name: "help", Data: help}, {Name: "shape", Data: help}, {Name: "measures", Data: &native}}
+	input := proto.Input{{Name: "metric", Data: metric}, {Name: "kind", Data: &kind}, {Name: "native", Data: &native},
+		{Name: "unit", Data: unit}, {Name: "help", Data: help}, {Name: "shape", Data: help}, {Name: "measures", Data: &native}}
 	var buffer proto.Buffer
 	if err := (proto.Block{Columns: len(input), Rows: 1}).EncodeRawBlock(&buffer, 0, input); err != nil {
 		t.Fatal(err)
@@ -103,7 +104,8 @@ func TestPasswordsDoNotShowInErrors(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := client.Ready(t.Context()); err == nil || strings.Contains(err.Error(), "hunter2") || strings.Contains(err.Error(), "SELECT") {
+	if err := client.Ready(t.Context()); err == nil || strings.Contains(err.Error(), "hunter2") ||
+		strings.Contains(err.Error(), "SELECT") {
 		t.Errorf("got %v, want an error without the password and the statement", err)
 	}
 }

@@ -26,14 +26,19 @@ func TestViewsMerge(t *testing.T) {
 	id := series.ID{Hi: 1, Lo: 2}
 	for i := range 4 {
 		insertRollups(t, client, fmt.Sprint(i),
-			row{tenant: "acme", metric: "m", service: "shop", id: id, pane: at, values: []float64{float64(i), 10}, lastTime: int64(100 - i), last: float64(i)},
-			row{grain: pipeline.GrainService, tenant: "acme", metric: "m", service: "shop", pane: at, values: []float64{float64(i), 10}})
+			row{tenant: "acme", metric: "m", service: "shop", id: id, pane: at, values: []float64{float64(i), 10},
+				lastTime: int64(100 - i), last: float64(i)},
+			row{grain: pipeline.GrainService, tenant: "acme", metric: "m", service: "shop", pane: at,
+				values: []float64{float64(i), 10}})
 		insertSeries(t, client, fmt.Sprint("s", i), &pipeline.SeriesRows{
-			Tenant: []string{"acme"}, Metric: []string{"m"}, Service: []string{"shop"}, ID: []series.ID{id}, Kind: []uint8{2}, Native: []bool{false},
-			Unit: []string{"s"}, Help: []string{fmt.Sprint("help ", i)}, Labels: []series.Labels{{{Name: "service", Value: "shop"}}}, LastSeen: []uint32{at + uint32(i)},
+			Tenant: []string{"acme"}, Metric: []string{"m"}, Service: []string{"shop"}, ID: []series.ID{id},
+			Kind: []uint8{2}, Native: []bool{false},
+			Unit: []string{"s"}, Help: []string{fmt.Sprint("help ", i)},
+			Labels: []series.Labels{{{Name: "service", Value: "shop"}}}, LastSeen: []uint32{at + uint32(i)},
 		})
 	}
-	insertRollups(t, client, "unknown", row{tenant: "acme", metric: "m", service: "shop", id: series.ID{Lo: 9}, pane: at, values: []float64{1}})
+	insertRollups(t, client, "unknown",
+		row{tenant: "acme", metric: "m", service: "shop", id: series.ID{Lo: 9}, pane: at, values: []float64{1}})
 	if got := ask(t, server, "SELECT count() FROM vigie.rollups_10s WHERE series_id = bitShiftLeft(toUInt128(1), 64) + 2"); got != "4" {
 		t.Fatalf("stored rows: got %s, want 4 that are not merged", got)
 	}
@@ -79,18 +84,23 @@ func TestEndedSeries(t *testing.T) {
 		sample(one.seconds, one.value)
 	}
 	insertSeries(t, client, "s", &pipeline.SeriesRows{
-		Tenant: []string{"acme"}, Metric: []string{"m"}, Service: []string{""}, ID: []series.ID{id}, Kind: []uint8{uint8(events.Gauge)}, Native: []bool{false},
+		Tenant: []string{"acme"}, Metric: []string{"m"}, Service: []string{""}, ID: []series.ID{id},
+		Kind: []uint8{uint8(events.Gauge)}, Native: []bool{false},
 		Unit: []string{""}, Help: []string{""}, Labels: []series.Labels{{{Name: "a", Value: "b"}}}, LastSeen: []uint32{at},
 	})
-	for tier, want := range map[string]string{"10s": `(0,\N),(10,3),(20,-7),(30,8),(60,\N)`, "1m": `(0,8),(60,\N)`, "1h": `(0,\N)`} {
-		got := mustTenantSQL(t, client, "acme", fmt.Sprintf("SELECT toUnixTimestamp(ts) - %d, last FROM api.metrics_%s ORDER BY ts FORMAT Values", at, tier))
+	for tier, want := range map[string]string{"10s": `(0,\N),(10,3),(20,-7),(30,8),(60,\N)`,
+		"1m": `(0,8),(60,\N)`, "1h": `(0,\N)`} {
+		got := mustTenantSQL(t, client, "acme",
+			fmt.Sprintf("SELECT toUnixTimestamp(ts) - %d, last FROM api.metrics_%s ORDER BY ts FORMAT Values", at, tier))
 		if got = strings.ReplaceAll(got, "NULL", `\N`); got != want {
 			t.Errorf("%s: got %s, want %s", tier, got, want)
 		}
 	}
 	service := promqlOver(t, client, time.Unix(int64(at)+120, 0))
 	for _, pushdown := range []string{"1", "0"} {
-		answer := askPromQL(service, "/query_range", url.Values{"query": {"max by (a) (m)"}, "start": {fmt.Sprint(at + 10)}, "end": {fmt.Sprint(at + 90)}, "step": {"10"}, "pushdown": {pushdown}})
+		answer := askPromQL(service, "/query_range",
+			url.Values{"query": {"max by (a) (m)"}, "start": {fmt.Sprint(at + 10)}, "end": {fmt.Sprint(at + 90)},
+				"step": {"10"}, "pushdown": {pushdown}})
 		var body struct {
 			Data struct{ Result []struct{ Values [][2]any } }
 		}
@@ -145,7 +155,8 @@ func TestQuantilesEqualGo(t *testing.T) {
 		for _, tier := range []string{"10s", "1m", "1h"} {
 			for call, q := range map[string]float64{
 				"p50(sketch)": 0.5, "p90(sketch)": 0.9, "p95(sketch)": 0.95, "p99(sketch)": 0.99,
-				"quantile_of(0.25, sketch)": 0.25, "quantile_of(0.999, sketch)": 0.999, "quantile_of(0, sketch)": 0, "quantile_of(1, sketch)": 1,
+				"quantile_of(0.25, sketch)": 0.25, "quantile_of(0.999, sketch)": 0.999,
+				"quantile_of(0, sketch)": 0, "quantile_of(1, sketch)": 1,
 			} {
 				answer := mustTenantSQL(t, client, "acme", "SELECT "+call+" FROM api.metrics_"+tier+" WHERE metric = '"+shape+"'")
 				got, err := strconv.ParseFloat(answer, 64)

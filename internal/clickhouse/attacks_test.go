@@ -181,14 +181,16 @@ func (f *front) list(statement string) []string {
 func (f *front) listed(t *testing.T) {
 	var attacks []string
 	for _, attack := range readAttacks(t) {
-		attacks = append(attacks, attack, strings.ReplaceAll(attack, "'users.xml'", "'"+f.path+"/users.xml'"), "EXPLAIN "+attack, "EXPLAIN SYNTAX "+attack)
+		attacks = append(attacks, attack, strings.ReplaceAll(attack, "'users.xml'", "'"+f.path+"/users.xml'"),
+			"EXPLAIN "+attack, "EXPLAIN SYNTAX "+attack)
 	}
 	f.all(attacks)
 }
 
 // What a tenant may call in place of a table; everything else that the server knows must not get past the gateway.
 var tableFunctionsAllowed = []string{
-	"SQLStandardValues", "fuzzJSON", "generateRandom", "generateSeries", "generate_series", "null", "numbers", "numbers_mt", "primes",
+	"SQLStandardValues", "fuzzJSON", "generateRandom", "generateSeries", "generate_series", "null",
+	"numbers", "numbers_mt", "primes",
 	"values", "view", "viewIfPermitted", "zeros", "zeros_mt",
 }
 
@@ -201,16 +203,20 @@ func (f *front) tableFunctions(t *testing.T) {
 	for _, name := range names {
 		allowed := slices.Contains(tableFunctionsAllowed, name)
 		for _, arguments := range []string{
-			"'vigie', 'series'", "'vigie.series'", "vigie.series", "vigie, series", "'" + f.path + "/users.xml', 'LineAsString', 'a String'",
-			"'http://" + f.canary + "/', 'CSV', 'a String'", "'" + f.canary + "', 'vigie', 'series'", "'" + f.canary + "', 'a', 'b', 'c', 'd'",
-			"'default', 'vigie', 'series'", "'vigie', 'series', 'p'", "'EXPLAIN', '', (SELECT * FROM vigie.series)", "SELECT * FROM vigie.series", "",
+			"'vigie', 'series'", "'vigie.series'", "vigie.series", "vigie, series",
+			"'" + f.path + "/users.xml', 'LineAsString', 'a String'",
+			"'http://" + f.canary + "/', 'CSV', 'a String'", "'" + f.canary + "', 'vigie', 'series'",
+			"'" + f.canary + "', 'a', 'b', 'c', 'd'",
+			"'default', 'vigie', 'series'", "'vigie', 'series', 'p'", "'EXPLAIN', '', (SELECT * FROM vigie.series)",
+			"SELECT * FROM vigie.series", "",
 		} {
 			if name == "generateRandom" && arguments == "" {
 				continue // anything may come, also what looks like a secret
 			}
 			statement := "SELECT * FROM " + name + "(" + arguments + ") LIMIT 100"
 			attacks = append(attacks, statement, "DESCRIBE TABLE "+name+"("+arguments+")")
-			if status, answer, header := through(t, f.gateway, "acme", statement, nil); !allowed && header.Get("X-ClickHouse-Query-Id") != "" {
+			if status, answer, header := through(t, f.gateway, "acme", statement, nil); !allowed &&
+				header.Get("X-ClickHouse-Query-Id") != "" {
 				t.Errorf("%s: got to the server: %d %s", statement, status, answer[:min(len(answer), 200)])
 			}
 			// Past the gateway the server refuses, or has nothing to tell.
@@ -230,9 +236,12 @@ func (f *front) functions(t *testing.T) {
 	}
 	var attacks []string
 	for _, name := range names {
-		attacks = append(attacks, "SELECT "+name+"('"+f.path+"/users.xml')", "SELECT arrayMap("+name+", ['"+f.path+"/users.xml'])")
-		if lower := strings.ToLower(name); strings.Contains(lower, "get") || strings.Contains(lower, "table") || strings.Contains(lower, "dict") || strings.Contains(lower, "http") {
-			attacks = append(attacks, "SELECT "+name+"('vigie.series', 'metric', 1)", "SELECT "+name+"('vigie', 'series', 'metric')", "SELECT "+name+"('X-ClickHouse-Key')")
+		attacks = append(attacks, "SELECT "+name+"('"+f.path+"/users.xml')",
+			"SELECT arrayMap("+name+", ['"+f.path+"/users.xml'])")
+		if lower := strings.ToLower(name); strings.Contains(lower, "get") || strings.Contains(lower, "table") ||
+			strings.Contains(lower, "dict") || strings.Contains(lower, "http") {
+			attacks = append(attacks, "SELECT "+name+"('vigie.series', 'metric', 1)",
+				"SELECT "+name+"('vigie', 'series', 'metric')", "SELECT "+name+"('X-ClickHouse-Key')")
 		}
 	}
 	f.all(attacks)
@@ -240,8 +249,10 @@ func (f *front) functions(t *testing.T) {
 
 // The tables of the server that tenants can read, all of which are about the server's program.
 var systemTablesRead = []string{
-	"aggregate_function_combinators", "collations", "columns", "completions", "contributors", "current_roles", "data_type_families",
-	"database_engines", "databases", "dictionary_layouts", "disk_types", "enabled_roles", "formats", "functions", "licenses", "one",
+	"aggregate_function_combinators", "collations", "columns", "completions", "contributors",
+	"current_roles", "data_type_families",
+	"database_engines", "databases", "dictionary_layouts", "disk_types", "enabled_roles", "formats",
+	"functions", "licenses", "one",
 	"privileges", "quota_usage", "settings", "table_engines", "table_functions", "tables", "time_zones",
 }
 
@@ -258,7 +269,8 @@ func (f *front) systemTables(t *testing.T) {
 		if status == http.StatusOK {
 			read = append(read, name)
 		}
-		if status == http.StatusOK && (name == "tables" || name == "columns" || name == "databases") && strings.Contains(answer, "vigie\t") {
+		if status == http.StatusOK && (name == "tables" || name == "columns" || name == "databases") &&
+			strings.Contains(answer, "vigie\t") {
 			t.Errorf("%s: got names of tables that are not the tenant's", statement)
 		}
 	}
@@ -292,12 +304,17 @@ func (f *front) settings(t *testing.T) {
 func (f *front) parameters(t *testing.T) {
 	secret := "'" + f.path + "/users.xml'"
 	for _, statement := range []string{
-		"SELECT arrayMap({f:Identifier}, [" + secret + "])", "SELECT {f:Identifier}(" + secret + ")", "SELECT * FROM {f:Identifier}",
-		"SELECT * FROM {f:Identifier}(" + secret + ")", "SELECT * APPLY {f:Identifier} FROM (SELECT " + secret + ")", "SELECT * FROM {f:Identifier}.series",
-		"SELECT arrayMap({f:Identifier}/**/, [" + secret + "])", "SELECT arrayMap({`f`:Identifier}, [" + secret + "])", "SELECT {f:String}",
-		"SELECT * FROM {f:String}", "SELECT arrayMap({f:Expression}, [" + secret + "])", "SHOW TABLES FROM {f:Identifier}", "DESCRIBE {f:Identifier}",
+		"SELECT arrayMap({f:Identifier}, [" + secret + "])", "SELECT {f:Identifier}(" + secret + ")",
+		"SELECT * FROM {f:Identifier}",
+		"SELECT * FROM {f:Identifier}(" + secret + ")", "SELECT * APPLY {f:Identifier} FROM (SELECT " + secret + ")",
+		"SELECT * FROM {f:Identifier}.series",
+		"SELECT arrayMap({f:Identifier}/**/, [" + secret + "])",
+		"SELECT arrayMap({`f`:Identifier}, [" + secret + "])", "SELECT {f:String}",
+		"SELECT * FROM {f:String}", "SELECT arrayMap({f:Expression}, [" + secret + "])",
+		"SHOW TABLES FROM {f:Identifier}", "DESCRIBE {f:Identifier}",
 	} {
-		for _, value := range []string{"file", "FILE", "`file`", "fi\\x6ce", "\\file", "fi\\\nle", "vigie.series", "vigie", "series", "a.file", "file ", "file/**/", "$$file$$"} {
+		for _, value := range []string{"file", "FILE", "`file`", "fi\\x6ce", "\\file", "fi\\\nle", "vigie.series", "vigie",
+			"series", "a.file", "file ", "file/**/", "$$file$$"} {
 			f.try(statement, url.Values{"param_f": {value}})
 			f.try(statement, url.Values{"param_f": {value, "upper"}})
 			f.try(statement, url.Values{"param_F": {value}, "param_f": {"upper"}})

@@ -97,10 +97,12 @@ func versions(random *rand.Rand, r *closedRule, of int, w windows.Window, evs []
 		for version := 1; version <= n; version++ {
 			some := held[:len(held)-(n-version)]
 			row := &windowed.Rows{
-				Tenant: []string{"acme"}, Metric: []string{r.metric}, Service: []string{"shop"}, Labels: []series.Labels{labelsOf(of)},
+				Tenant: []string{"acme"}, Metric: []string{r.metric}, Service: []string{"shop"},
+				Labels: []series.Labels{labelsOf(of)},
 				Series: []series.ID{series.Hash(series.AppendKey(nil, byte(r.kind), r.metric, labelsOf(of)))},
 				Start:  []int64{w.Start}, End: []int64{w.End}, SeriesKind: []uint8{uint8(r.kind)}, Shape: []string{r.shape},
-				Rule: []uint64{7}, Part: []string{fmt.Sprint("t/", part)}, Version: []uint32{uint32(version)}, Kind: []windowed.Kind{0}, Delta: []uint64{0}, Count: []uint64{uint64(len(some))},
+				Rule: []uint64{7}, Part: []string{fmt.Sprint("t/", part)}, Version: []uint32{uint32(version)},
+				Kind: []windowed.Kind{0}, Delta: []uint64{0}, Count: []uint64{uint64(len(some))},
 				Sum: []float64{0}, Min: []float64{math.Inf(1)}, Max: []float64{math.Inf(-1)},
 			}
 			var sketch sketches.Sketch
@@ -132,7 +134,8 @@ func newAsker(t testing.TB, client *clickhouse.Client, now time.Time) *asker {
 	t.Helper()
 	limits := tenants.DefaultConfig().Defaults
 	service, err := promql.New(promql.DefaultConfig(), promql.Options{
-		Store: clickhouse.NewStore(client), Limits: func(tenants.ID) tenants.Limits { return limits }, Now: func() time.Time { return now },
+		Store: clickhouse.NewStore(client), Limits: func(tenants.ID) tenants.Limits { return limits },
+		Now: func() time.Time { return now },
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -231,7 +234,8 @@ func TestBackfilledWindowsInPromQL(t *testing.T) {
 	for _, i := range random.Perm(len(evs)) {
 		e := evs[i]
 		for name, kind := range map[string]events.Kind{"m": events.Observation, "d": events.Delta} {
-			m := events.Metric{Tenant: "acme", Time: e.second * 1e9, Kind: kind, Name: name, Value: e.value, Labels: labelsOf(e.series)}
+			m := events.Metric{Tenant: "acme", Time: e.second * 1e9, Kind: kind, Name: name,
+				Value: e.value, Labels: labelsOf(e.series)}
 			files[e.part] = append(events.AppendMetric(files[e.part], &m), '\n')
 		}
 	}
@@ -253,7 +257,8 @@ func TestBackfilledWindowsInPromQL(t *testing.T) {
 	for _, r := range closedRules {
 		w, of := shapes[r.metric], map[events.Kind]string{events.Observation: "m", events.Delta: "d"}[r.kind]
 		job.Rollups = append(job.Rollups, rollup.Declared{
-			Name: r.metric, From: events.Metrics, Where: fmt.Sprintf("name == %q", of), By: []string{"route", "service"}, Window: &w,
+			Name: r.metric, From: events.Metrics, Where: fmt.Sprintf("name == %q", of),
+			By: []string{"route", "service"}, Window: &w,
 		})
 	}
 	clock := func() time.Time { return time.Unix(now, 0) }
@@ -348,7 +353,8 @@ func checkClosed(t *testing.T, ask *asker, r *closedRule, held map[int]map[windo
 
 // standing is the result that stands at a time: that of the latest window that has ended and is closed everywhere,
 // unless the next is closed too and was empty.
-func standing(r *closedRule, byWindow map[windows.Window][]measured, second, closed int64, facet func([]float64) float64) (value float64, stands bool) {
+func standing(r *closedRule, byWindow map[windows.Window][]measured, second, closed int64,
+	facet func([]float64) float64) (value float64, stands bool) {
 	var latest windows.Window
 	for w := range byWindow {
 		if w.End <= second && w.End <= closed && w.End > latest.End {

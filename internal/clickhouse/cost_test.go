@@ -39,7 +39,8 @@ func BenchmarkInsert(b *testing.B) {
 			for b.Loop() {
 				for _, block := range encoded {
 					at++
-					if err := client.Insert(b.Context(), pipeline.TableRollups, fmt.Sprintf("topic/0/%d", at), rows, block); err != nil {
+					if err := client.Insert(b.Context(), pipeline.TableRollups,
+						fmt.Sprintf("topic/0/%d", at), rows, block); err != nil {
 						b.Fatal(err)
 					}
 				}
@@ -58,7 +59,8 @@ func BenchmarkInsert(b *testing.B) {
 func latencyRows(random *rand.Rand, events int, pane uint32) (rows []row) {
 	add := func(n, events int, grain pipeline.Grain) {
 		for i := range n {
-			r := row{grain: grain, tenant: fmt.Sprint("tenant-", i%200), metric: fmt.Sprint("metric", i%4), service: fmt.Sprint("checkout-", i%500), pane: pane}
+			r := row{grain: grain, tenant: fmt.Sprint("tenant-", i%200), metric: fmt.Sprint("metric", i%4),
+				service: fmt.Sprint("checkout-", i%500), pane: pane}
 			if grain == pipeline.GrainSeries {
 				r.id = series.ID{Hi: uint64(i) * 0x9e3779b97f4a7c15, Lo: uint64(i)}
 			}
@@ -109,7 +111,8 @@ func BenchmarkAnnounced(b *testing.B) {
 			var encoded [blocks][]byte
 			for i := range blocks {
 				var err error
-				if encoded[i], err = (clickhouse.Encoder{}).EncodeSeries(nil, announcedSeries(i*series, series, today(b, server))); err != nil {
+				if encoded[i], err = (clickhouse.Encoder{}).EncodeSeries(nil,
+					announcedSeries(i*series, series, today(b, server))); err != nil {
 					b.Fatal(err)
 				}
 			}
@@ -117,7 +120,8 @@ func BenchmarkAnnounced(b *testing.B) {
 			for b.Loop() {
 				for _, block := range encoded {
 					at++
-					if err := client.Insert(b.Context(), pipeline.TableSeries, fmt.Sprintf("topic/0/%d", at), series, block); err != nil {
+					if err := client.Insert(b.Context(), pipeline.TableSeries,
+						fmt.Sprintf("topic/0/%d", at), series, block); err != nil {
 						b.Fatal(err)
 					}
 				}

@@ -17,31 +17,41 @@ import (
 // The bytes are those of docs/format/results.md: they lie in Kafka, so an old record must stay readable.
 func TestGoldenBlocks(t *testing.T) {
 	rollupRows := rollups(
-		row{tenant: "acme", metric: "m", service: "shop", id: series.ID{Hi: 1, Lo: 2}, pane: 1_800_000_000, values: []float64{1, 2, 0, -3}},
-		row{grain: pipeline.GrainService, tenant: "acme", metric: "m", service: "shop", pane: 1_800_000_000, values: []float64{1}},
-		row{tenant: "demo", metric: "g", id: series.ID{Hi: math.MaxUint64}, pane: 1_800_000_010, lastTime: 1_800_000_010_000_000_001, last: 2.5, lastHist: "\x00h"},
+		row{tenant: "acme", metric: "m", service: "shop", id: series.ID{Hi: 1, Lo: 2}, pane: 1_800_000_000,
+			values: []float64{1, 2, 0, -3}},
+		row{grain: pipeline.GrainService, tenant: "acme", metric: "m", service: "shop",
+			pane: 1_800_000_000, values: []float64{1}},
+		row{tenant: "demo", metric: "g", id: series.ID{Hi: math.MaxUint64}, pane: 1_800_000_010,
+			lastTime: 1_800_000_010_000_000_001, last: 2.5, lastHist: "\x00h"},
 	)
 	seriesRows := &pipeline.SeriesRows{
-		Tenant: []string{"acme", "acme"}, Metric: []string{"m", "n"}, Service: []string{"shop", ""}, ID: []series.ID{{Hi: 1, Lo: 2}, {Lo: 3}},
+		Tenant: []string{"acme", "acme"}, Metric: []string{"m", "n"}, Service: []string{"shop", ""},
+		ID:   []series.ID{{Hi: 1, Lo: 2}, {Lo: 3}},
 		Kind: []uint8{0, 3}, Native: []bool{false, true}, Unit: []string{"s", ""}, Help: []string{"a help", ""},
-		Labels: []series.Labels{{{Name: "route", Value: "/"}, {Name: "service", Value: "shop"}}, nil}, LastSeen: []uint32{1_800_000_000, 1},
+		Labels:   []series.Labels{{{Name: "route", Value: "/"}, {Name: "service", Value: "shop"}}, nil},
+		LastSeen: []uint32{1_800_000_000, 1},
 	}
 	progress := &pipeline.ProgressRows{
-		Topic: []string{"t", "t"}, Partition: []int32{0, -1}, Tenant: []string{"", "acme"}, Time: []int64{1_800_000_000_123, 0}, Updated: []int64{1, -1},
+		Topic: []string{"t", "t"}, Partition: []int32{0, -1}, Tenant: []string{"", "acme"},
+		Time: []int64{1_800_000_000_123, 0}, Updated: []int64{1, -1},
 	}
 	limits := &pipeline.LimitRows{
-		Tenant: []string{"acme", "demo"}, Signal: []string{"metrics", "metrics"}, Reason: []string{"rate_events", "too_long"}, Part: []string{"t/0", "t/0"},
-		Minute: []uint32{1_800_000_000, 60}, Told: []int64{1_800_000_012_345, 61_000}, Most: []uint64{500, 0}, Used: []uint64{250, 0}, Dropped: []uint64{0, 7},
+		Tenant: []string{"acme", "demo"}, Signal: []string{"metrics", "metrics"},
+		Reason: []string{"rate_events", "too_long"}, Part: []string{"t/0", "t/0"},
+		Minute: []uint32{1_800_000_000, 60}, Told: []int64{1_800_000_012_345, 61_000}, Most: []uint64{500, 0},
+		Used: []uint64{250, 0}, Dropped: []uint64{0, 7},
 	}
 	letters := []pipeline.LetterRow{
 		{
-			Tenant: "acme", Signal: "metrics", Reason: "bad_value", Topic: "t", Partition: 3, Offset: 1 << 40, Time: 1_800_000_012_345, Letters: 1, Events: 2,
+			Tenant: "acme", Signal: "metrics", Reason: "bad_value", Topic: "t", Partition: 3, Offset: 1 << 40,
+			Time: 1_800_000_012_345, Letters: 1, Events: 2,
 			Bytes: 300, Detail: "event 0: value: NaN", Excerpt: `{"value":NaN}`,
 		},
 		{Tenant: "demo", Signal: "metrics", Reason: "too_old", Topic: "t", Partition: 3, Offset: -1, Time: 1_800_000_000_000, Letters: 7, Events: 8, Bytes: 9},
 	}
 	encoder := clickhouse.Encoder{}
-	windowRows := windowRows("acme", 1_800_000_000, windowRow{part: "t/0", version: 1, count: 2, sum: 2.5}, windowRow{part: "t/1", version: 3, count: 1, sum: 4})
+	windowRows := windowRows("acme", 1_800_000_000, windowRow{part: "t/0", version: 1, count: 2, sum: 2.5},
+		windowRow{part: "t/1", version: 3, count: 1, sum: 4})
 	measured := keptRows(1_800_000_000)
 	for name, encode := range map[string]func(dst []byte) ([]byte, error){
 		"rollups":  func(dst []byte) ([]byte, error) { return encoder.EncodeRollups(dst, rollupRows) },
@@ -119,7 +129,8 @@ func BenchmarkEncodeRollups(b *testing.B) {
 		for j := range values {
 			values[j] = math.Exp(float64(j) / 10)
 		}
-		rows[i] = row{tenant: fmt.Sprint("tenant", i/4000), metric: fmt.Sprint("metric", i/100), service: fmt.Sprint("service", i/20%8), id: series.ID{Hi: uint64(i), Lo: 1}, pane: 1_800_000_000, values: values}
+		rows[i] = row{tenant: fmt.Sprint("tenant", i/4000), metric: fmt.Sprint("metric", i/100),
+			service: fmt.Sprint("service", i/20%8), id: series.ID{Hi: uint64(i), Lo: 1}, pane: 1_800_000_000, values: values}
 	}
 	block := rollups(rows...)
 	var dst []byte
@@ -147,7 +158,9 @@ func BenchmarkEncodeSeries(b *testing.B) {
 		rows.Native = append(rows.Native, false)
 		rows.Unit = append(rows.Unit, "s")
 		rows.Help = append(rows.Help, "")
-		rows.Labels = append(rows.Labels, series.Labels{{Name: "route", Value: fmt.Sprint(i)}, {Name: "service", Value: "shop"}, {Name: "status", Value: "200"}})
+		rows.Labels = append(rows.Labels,
+			series.Labels{{Name: "route", Value: fmt.Sprint(i)}, {Name: "service", Value: "shop"},
+				{Name: "status", Value: "200"}})
 		rows.LastSeen = append(rows.LastSeen, 1)
 	}
 	var dst []byte

@@ -51,7 +51,8 @@ func keyOf(r *http.Request) (tenants.ID, error) {
 }
 
 // through asks the gateway as a tenant.
-func through(t testing.TB, server *httptest.Server, tenant, statement string, params url.Values, header ...string) (int, string, http.Header) {
+func through(t testing.TB, server *httptest.Server, tenant, statement string, params url.Values,
+	header ...string) (int, string, http.Header) {
 	t.Helper()
 	request, err := http.NewRequestWithContext(t.Context(), http.MethodPost, server.URL+"/sql/?"+params.Encode(), strings.NewReader(statement))
 	if err != nil {

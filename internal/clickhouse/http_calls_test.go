@@ -77,7 +77,8 @@ func TestToolsCalls(t *testing.T) {
 		}
 		status, answer, _ := through(t, gateway, "acme", call.statement, params)
 		if status != http.StatusOK || !strings.Contains(answer, call.want) || leaks(answer) {
-			t.Errorf("%s: %s ?%s: got %d %s, want %q in it", call.tool, call.statement, call.params, status, answer[:min(len(answer), 400)], call.want)
+			t.Errorf("%s: %s ?%s: got %d %s, want %q in it",
+				call.tool, call.statement, call.params, status, answer[:min(len(answer), 400)], call.want)
 		}
 	}
 	to := time.Now()
@@ -87,14 +88,16 @@ func TestToolsCalls(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if status, answer, _ := through(t, gateway, "acme", statement, nil); status != http.StatusOK || answer == "" || leaks(answer) {
+		if status, answer, _ := through(t, gateway, "acme", statement, nil); status != http.StatusOK ||
+			answer == "" || leaks(answer) {
 			t.Errorf("%s: got %d %s, want rows", statement, status, answer)
 		}
 	}
 }
 
 // direct asks the server as the gateway does, without it.
-func direct(t *testing.T, client *clickhouse.Client, statement string, params url.Values, header http.Header) (string, http.Header) {
+func direct(t *testing.T, client *clickhouse.Client, statement string, params url.Values,
+	header http.Header) (string, http.Header) {
 	t.Helper()
 	response, err := client.SQL(t.Context(), "acme", http.MethodPost, params, header, strings.NewReader(statement))
 	if err != nil {
@@ -130,10 +133,12 @@ func TestFormatsAndCompressionsPass(t *testing.T) {
 			continue // wants a schema or a template
 		}
 		passed++
-		if volatile.ReplaceAllString(got, "") != volatile.ReplaceAllString(want, "") && !strings.Contains("Parquet ORC Arrow Avro", format) {
+		if volatile.ReplaceAllString(got, "") != volatile.ReplaceAllString(want, "") &&
+			!strings.Contains("Parquet ORC Arrow Avro", format) {
 			t.Errorf("%s: got %d bytes, want the server's %d", format, len(got), len(want))
 		}
-		if header.Get("Content-Type") != wantHeader.Get("Content-Type") || header.Get("X-ClickHouse-Format") != wantHeader.Get("X-ClickHouse-Format") {
+		if header.Get("Content-Type") != wantHeader.Get("Content-Type") ||
+			header.Get("X-ClickHouse-Format") != wantHeader.Get("X-ClickHouse-Format") {
 			t.Errorf("%s: got headers %v, want those of %v", format, header, wantHeader)
 		}
 	}
@@ -142,17 +147,20 @@ func TestFormatsAndCompressionsPass(t *testing.T) {
 	}
 	t.Logf("%d formats", passed)
 	for accepted, encoding := range map[string]string{
-		"gzip": "gzip", "deflate": "deflate", "br": "br", "zstd": "zstd", "lz4": "lz4", "gzip, deflate, br, zstd": "zstd", "gzip;q=0, deflate": "deflate", "xz": "", "": "",
+		"gzip": "gzip", "deflate": "deflate", "br": "br", "zstd": "zstd", "lz4": "lz4", "gzip, deflate, br, zstd": "zstd",
+		"gzip;q=0, deflate": "deflate", "xz": "", "": "",
 	} {
 		params := url.Values{"enable_http_compression": {"1"}, "default_format": {"CSV"}}
 		want, _ := direct(t, client, statement, url.Values{"default_format": {"CSV"}}, nil)
 		_, packed, header := through(t, gateway, "acme", statement, params, "Accept-Encoding", accepted)
 		if got := unpacked(t, packed, encoding); got != want || header.Get("Content-Encoding") != encoding {
-			t.Errorf("%s: got %d bytes as %q, want the server's %d as %q", accepted, len(got), header.Get("Content-Encoding"), len(want), encoding)
+			t.Errorf("%s: got %d bytes as %q, want the server's %d as %q",
+				accepted, len(got), header.Get("Content-Encoding"), len(want), encoding)
 		}
 		// Errors can be read whatever was accepted.
 		status, text, header := through(t, gateway, "acme", "SELECT nothing FROM series", params, "Accept-Encoding", accepted)
-		if status != http.StatusNotFound || !strings.HasPrefix(text, "Code: 47. DB::Exception: ") || header.Get("Content-Encoding") != "" {
+		if status != http.StatusNotFound || !strings.HasPrefix(text, "Code: 47. DB::Exception: ") ||
+			header.Get("Content-Encoding") != "" {
 			t.Errorf("%s: got %d %q, want error 47 as text", encoding, status, text)
 		}
 	}
@@ -163,13 +171,15 @@ func TestHeadersPass(t *testing.T) {
 	twoTenants(t, server, client)
 	gateway := gate(t, client, nil)
 	status, body, h := through(t, gateway, "acme", "SELECT count() FROM api.series", url.Values{
-		"query_id": {"my-query"}, "send_progress_in_http_headers": {"1"}, "http_headers_progress_interval_ms": {"1"}, "wait_end_of_query": {"1"},
+		"query_id": {"my-query"}, "send_progress_in_http_headers": {"1"},
+		"http_headers_progress_interval_ms": {"1"}, "wait_end_of_query": {"1"},
 	})
 	if status != http.StatusOK || body != "1\n" {
 		t.Fatalf("got %d %s, want 1", status, body)
 	}
 	for name, want := range map[string]string{
-		"X-Clickhouse-Query-Id": "^my-query$", "X-Clickhouse-Summary": `"read_rows":"[1-9]`, "X-Clickhouse-Format": "^TSV$", "X-Clickhouse-Timezone": "^UTC$",
+		"X-Clickhouse-Query-Id": "^my-query$", "X-Clickhouse-Summary": `"read_rows":"[1-9]`, "X-Clickhouse-Format": "^TSV$",
+		"X-Clickhouse-Timezone": "^UTC$",
 	} {
 		if !regexp.MustCompile(want).MatchString(h.Get(name)) {
 			t.Errorf("%s: got %q, want %s", name, h.Get(name), want)
@@ -184,7 +194,8 @@ func TestHeadersPass(t *testing.T) {
 		}
 	}
 	status, body, h = through(t, gateway, "acme", "SELECT * FROM nowhere", url.Values{"query_id": {"my-query"}})
-	if status != http.StatusNotFound || h.Get("X-ClickHouse-Exception-Code") != "60" || h.Get("X-ClickHouse-Query-Id") != "my-query" || !strings.HasPrefix(body, "Code: 60.") {
+	if status != http.StatusNotFound || h.Get("X-ClickHouse-Exception-Code") != "60" ||
+		h.Get("X-ClickHouse-Query-Id") != "my-query" || !strings.HasPrefix(body, "Code: 60.") {
 		t.Errorf("got %d %s with %v, want ClickHouse's error 60", status, body, h)
 	}
 }

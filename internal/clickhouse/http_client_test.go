@@ -36,7 +36,8 @@ func TestClickHouseGo(t *testing.T) {
 	twoTenants(t, server, client)
 	http := gate(t, client, nil)
 	for _, method := range []driver.CompressionMethod{
-		driver.CompressionNone, driver.CompressionGZIP, driver.CompressionDeflate, driver.CompressionBrotli, driver.CompressionLZ4, driver.CompressionZSTD,
+		driver.CompressionNone, driver.CompressionGZIP, driver.CompressionDeflate, driver.CompressionBrotli,
+		driver.CompressionLZ4, driver.CompressionZSTD,
 	} {
 		t.Run(method.String(), func(t *testing.T) {
 			conn := open(t, http, method, driver.Settings{"max_execution_time": 20})
@@ -91,13 +92,15 @@ func read(pointer any) any { return reflect.ValueOf(pointer).Elem().Interface() 
 func readViews(t *testing.T, conn driver.Conn) {
 	t.Helper()
 	var tenants []string
-	if err := conn.QueryRow(t.Context(), "SELECT groupUniqArray(tenant) FROM metrics_10s WHERE metric = {m:String} AND p99(sketch) >= 0 GROUP BY ALL",
+	if err := conn.QueryRow(t.Context(),
+		"SELECT groupUniqArray(tenant) FROM metrics_10s WHERE metric = {m:String} AND p99(sketch) >= 0 GROUP BY ALL",
 		driver.Named("m", "apple")).Scan(&tenants); err == nil {
 		t.Error("an aggregate in WHERE: got no error")
 	}
 	var labels map[string]string
 	var p99, last *float64
-	if err := conn.QueryRow(t.Context(), "SELECT any(m.labels), p99(sketch), any(last) FROM metrics_10s AS m WHERE metric = {m:String}",
+	if err := conn.QueryRow(t.Context(),
+		"SELECT any(m.labels), p99(sketch), any(last) FROM metrics_10s AS m WHERE metric = {m:String}",
 		driver.Named("m", "apple")).Scan(&labels, &p99, &last); err != nil {
 		t.Fatal(err)
 	}

@@ -32,8 +32,10 @@ func epoch(at uint32, n int) (rows []row) {
 	for i := range n {
 		pane := at + uint32(10*i)
 		rows = append(rows,
-			row{tenant: "acme", metric: "m", service: "shop", id: series.ID{Hi: 1, Lo: 2}, pane: pane, values: []float64{1, 2, float64(i)}},
-			row{grain: pipeline.GrainService, tenant: "acme", metric: "m", service: "shop", pane: pane, values: []float64{1, 2, float64(i)}})
+			row{tenant: "acme", metric: "m", service: "shop", id: series.ID{Hi: 1, Lo: 2}, pane: pane,
+				values: []float64{1, 2, float64(i)}},
+			row{grain: pipeline.GrainService, tenant: "acme", metric: "m", service: "shop", pane: pane,
+				values: []float64{1, 2, float64(i)}})
 	}
 	return rows
 }

@@ -56,11 +56,13 @@ func twoTenants(t *testing.T, server *testkit.Server, client *clickhouse.Client)
 		insertWindows(t, client, "windows "+tenant, windows)
 		insertLimits(t, client, "limits "+tenant, limitRows(tenant, at, limitRow{part: word, reason: "rate_events", told: 1, most: uint64(number), used: uint64(number), dropped: uint64(number)}))
 		insertLetters(t, client, "letters "+tenant, pipeline.LetterRow{
-			Tenant: tenant, Signal: "metrics", Reason: "bad_value", Topic: word, Offset: int64(number), Time: time.Now().UnixMilli(), Letters: 1, Events: uint64(number),
+			Tenant: tenant, Signal: "metrics", Reason: "bad_value", Topic: word, Offset: int64(number),
+			Time: time.Now().UnixMilli(), Letters: 1, Events: uint64(number),
 			Bytes: uint64(number), Detail: word, Excerpt: word,
 		})
 		err := client.InsertQueries(t.Context(), "queries "+tenant, []querylog.Entry{{
-			Tenant: tenants.ID(tenant), Time: time.Now(), Kind: querylog.Range, Text: word, Samples: int64(number), Status: word, Pushdown: word, Plan: word,
+			Tenant: tenants.ID(tenant), Time: time.Now(), Kind: querylog.Range, Text: word, Samples: int64(number),
+			Status: word, Pushdown: word, Plan: word,
 		}})
 		if err != nil {
 			t.Fatal(err)
@@ -79,7 +81,8 @@ func twoTenants(t *testing.T, server *testkit.Server, client *clickhouse.Client)
 	}
 }
 
-var apiViews = []string{"metrics_10s", "metrics_1m", "metrics_1h", "services_10s", "services_1m", "services_1h", "series", "label_values", "windows", "late_windows", "limits", "dead_letters", "queries"}
+var apiViews = []string{"metrics_10s", "metrics_1m", "metrics_1h", "services_10s", "services_1m", "services_1h", "series",
+	"label_values", "windows", "late_windows", "limits", "dead_letters", "queries"}
 
 // leaks looks for the other tenant and for passwords in an answer. Errors may quote the attack itself.
 func leaks(answer string) bool {
@@ -137,7 +140,8 @@ func TestTenantsMayOnlyRead(t *testing.T) {
 		word, _, _ := strings.Cut(statement, " ")
 		switch word {
 		case "SELECT", "WITH", "EXPLAIN", "SHOW", "DESCRIBE", "EXISTS", "SET", "USE":
-			if !strings.Contains(statement, "vigie.") && !strings.Contains(statement, "'vigie'") || strings.Contains(statement, "FROM api.") ||
+			if !strings.Contains(statement, "vigie.") && !strings.Contains(statement, "'vigie'") ||
+				strings.Contains(statement, "FROM api.") ||
 				strings.Contains(statement, "system.") || strings.Contains(statement, "information_schema") {
 				continue
 			}
@@ -153,10 +157,12 @@ func TestRequestsCannotChooseTheTenant(t *testing.T) {
 	twoTenants(t, server, client)
 	const query = "SELECT groupUniqArray(tenant) FROM api.series"
 	header := http.Header{
-		"X-Vigie-Tenant": {"demo"}, "x-vigie-tenant": {"demo"}, "X-Clickhouse-User": {"vigie"}, "X-Clickhouse-Key": {string(access().ServicePassword)},
-		"Authorization": {"Basic dmlnaWU6c2VydmljZS1wYXNzd29yZC0x"}, "X-Clickhouse-Quota": {"demo"},
+		"X-Vigie-Tenant": {"demo"}, "x-vigie-tenant": {"demo"}, "X-Clickhouse-User": {"vigie"},
+		"X-Clickhouse-Key": {string(access().ServicePassword)},
+		"Authorization":    {"Basic dmlnaWU6c2VydmljZS1wYXNzd29yZC0x"}, "X-Clickhouse-Quota": {"demo"},
 	}
-	params := url.Values{"user": {"vigie"}, "password": {string(access().ServicePassword)}, "role": {"x"}, "session_id": {"s"}, "quota_key": {"demo"}}
+	params := url.Values{"user": {"vigie"}, "password": {string(access().ServicePassword)}, "role": {"x"},
+		"session_id": {"s"}, "quota_key": {"demo"}}
 	response, err := client.SQL(t.Context(), "acme", http.MethodPost, params, header, strings.NewReader(query))
 	if err != nil {
 		t.Fatal(err)
@@ -198,7 +204,8 @@ func TestSettingsOfTenants(t *testing.T) {
 			t.Errorf("%v: got %s, want it refused", params, answer)
 		}
 	}
-	good := url.Values{"max_execution_time": {"0"}, "max_result_rows": {"99999999999"}, "max_threads": {"1"}, "output_format_json_quote_64bit_integers": {"1"}, "default_format": {"JSONEachRow"}}
+	good := url.Values{"max_execution_time": {"0"}, "max_result_rows": {"99999999999"}, "max_threads": {"1"},
+		"output_format_json_quote_64bit_integers": {"1"}, "default_format": {"JSONEachRow"}}
 	status, answer := tenantSQL(t, client, "acme", "SELECT getSetting('max_execution_time') AS t, getSetting('max_result_rows') AS r", good)
 	if want := `{"t":30,"r":1000000}`; status != http.StatusOK || strings.TrimSpace(answer) != want {
 		t.Errorf("got %d %s, want %s", status, answer, want)

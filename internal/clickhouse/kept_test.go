@@ -49,7 +49,8 @@ func TestAuditOfRowsThatReplaceEachOther(t *testing.T) {
 		*to = append(*to, b)
 	}
 	for _, rows := range []*windowed.Rows{
-		windowRows("acme", at, windowRow{part: "t/0", version: 1, count: 2, sum: 3}, windowRow{part: "t/1", version: 1, count: 4, sum: 5}),
+		windowRows("acme", at, windowRow{part: "t/0", version: 1, count: 2, sum: 3},
+			windowRow{part: "t/1", version: 1, count: 4, sum: 5}),
 		windowRows("acme", at, windowRow{part: "t/0", version: 2, count: 3, sum: 9}),
 		windowRows("acme", at, windowRow{part: "t/0", kind: windowed.Delta, delta: 1, count: 1, sum: 1}),
 		windowRows("acme", at, windowRow{part: "t/0", kind: windowed.Delta, delta: 2, count: 1, sum: 1}),
@@ -59,8 +60,10 @@ func TestAuditOfRowsThatReplaceEachOther(t *testing.T) {
 	}
 	for i := range 3 {
 		rows := &pipeline.SeriesRows{
-			Tenant: []string{"acme"}, Metric: []string{"m"}, Service: []string{"s"}, ID: []series.ID{{Lo: uint64(i % 2)}}, Kind: []uint8{0}, Native: []bool{false},
-			Unit: []string{""}, Help: []string{""}, Labels: []series.Labels{{{Name: "service", Value: "s"}}}, LastSeen: []uint32{uint32(at) + uint32(i)},
+			Tenant: []string{"acme"}, Metric: []string{"m"}, Service: []string{"s"}, ID: []series.ID{{Lo: uint64(i % 2)}},
+			Kind: []uint8{0}, Native: []bool{false},
+			Unit: []string{""}, Help: []string{""}, Labels: []series.Labels{{{Name: "service", Value: "s"}}},
+			LastSeen: []uint32{uint32(at) + uint32(i)},
 		}
 		block, err := encoder.EncodeSeries(nil, rows)
 		add(&announced, pipeline.TableSeries, 1, block, err)

@@ -26,14 +26,18 @@ func TestLabels(t *testing.T) {
 	shopTraffic(t, client, "acme", at-86400, random)
 	shopTraffic(t, client, "demo", at, random)
 	insertSeries(t, client, "gone", &pipeline.SeriesRows{
-		Tenant: []string{"acme"}, Metric: []string{"level"}, Service: []string{"old"}, ID: []series.ID{{Lo: 5}}, Kind: []uint8{uint8(events.Gauge)}, Native: []bool{false}, Unit: []string{""}, Help: []string{""},
-		Labels: []series.Labels{{{Name: "rack", Value: "r"}, {Name: "region", Value: "old"}, {Name: "service", Value: "old"}}}, LastSeen: []uint32{at - 86400},
+		Tenant: []string{"acme"}, Metric: []string{"level"}, Service: []string{"old"}, ID: []series.ID{{Lo: 5}},
+		Kind: []uint8{uint8(events.Gauge)}, Native: []bool{false}, Unit: []string{""}, Help: []string{""},
+		Labels:   []series.Labels{{{Name: "rack", Value: "r"}, {Name: "region", Value: "old"}, {Name: "service", Value: "old"}}},
+		LastSeen: []uint32{at - 86400},
 	})
 	ask(t, server, fmt.Sprintf("INSERT INTO vigie.window_series (tenant, metric, series_id, shape, kind, labels, last_seen) VALUES ('acme', 'visits', 7, 'tumbling 1m', 1, {'page': '/', 'region': 'z'}, %d)", at))
 	store := clickhouse.NewStore(client)
 	metrics := []string{"hits_total", "latency_seconds", "level", "visits"}
 	for _, matchers := range [][]promql.Matcher{
-		nil, {{Name: "region", Op: "=", Value: "x"}}, {{Name: "service", Op: "!=", Value: ""}, {Name: "instance", Op: "=~", Value: "[3-6]"}}, {{Name: "page", Op: "=", Value: "/"}}, {{Name: "region", Op: "=", Value: "none"}},
+		nil, {{Name: "region", Op: "=", Value: "x"}},
+		{{Name: "service", Op: "!=", Value: ""}, {Name: "instance", Op: "=~", Value: "[3-6]"}},
+		{{Name: "page", Op: "=", Value: "/"}}, {{Name: "region", Op: "=", Value: "none"}},
 		{{Name: "region", Op: "!~", Value: "x|o.*"}}, {{Name: "instance", Op: "=~", Value: "[3-6]"}, {Name: "instance", Op: "!=", Value: "4"}},
 	} {
 		for i, since := range []int64{0, int64(at) * 1000, 0} {
@@ -45,7 +49,8 @@ func TestLabels(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			want := map[string]map[string]bool{"": {}, "__name__": {}, "none": {}, "region": {}, "service": {}, "instance": {}, "page": {}, "rack": {}}
+			want := map[string]map[string]bool{"": {}, "__name__": {}, "none": {}, "region": {}, "service": {},
+				"instance": {}, "page": {}, "rack": {}}
 			for _, s := range list {
 				want[""]["__name__"], want["__name__"][s.Metric] = true, true
 				for _, l := range s.Labels {
@@ -54,7 +59,8 @@ func TestLabels(t *testing.T) {
 			}
 			for name, values := range want {
 				query := promql.LabelQuery{Name: name, SeriesQuery: of}
-				if got, err := store.Labels(t.Context(), "acme", query); err != nil || !slices.Equal(got, slices.Sorted(maps.Keys(values))) {
+				if got, err := store.Labels(t.Context(), "acme", query); err != nil ||
+					!slices.Equal(got, slices.Sorted(maps.Keys(values))) {
 					t.Errorf("%q of %v since %d: got %q, %v, want %v", name, matchers, since, got, err, values)
 				}
 			}
@@ -107,7 +113,9 @@ func TestLabelValuesOfABlock(t *testing.T) {
 		rows.Tenant, rows.Metric, rows.Service = append(rows.Tenant, "acme"), append(rows.Metric, "m"), append(rows.Service, "shop")
 		rows.ID, rows.Kind, rows.Native = append(rows.ID, series.ID{Lo: uint64(i)}), append(rows.Kind, 0), append(rows.Native, false)
 		rows.Unit, rows.Help, rows.LastSeen = append(rows.Unit, ""), append(rows.Help, ""), append(rows.LastSeen, today(t, server))
-		rows.Labels = append(rows.Labels, series.Labels{{Name: "instance", Value: fmt.Sprint(i)}, {Name: "region", Value: fmt.Sprint(i % 10)}, {Name: "service", Value: "shop"}})
+		rows.Labels = append(rows.Labels,
+			series.Labels{{Name: "instance", Value: fmt.Sprint(i)}, {Name: "region", Value: fmt.Sprint(i % 10)},
+				{Name: "service", Value: "shop"}})
 	}
 	insertSeries(t, client, "one", rows)
 	if got := ask(t, server, "SELECT count() FROM vigie.label_values"); got != "1012" {

@@ -109,7 +109,8 @@ func TestLedgerResume(t *testing.T) {
 	f(0, 40, nil) // the first ever
 	note(60)
 	f(0, 45, nil) // a crash before the offsets were committed
-	if _, err := ledger.Resume(t.Context(), "id", 0, 39); !errors.Is(err, clickhouse.ErrForgotten) || !strings.Contains(err.Error(), "to 60") {
+	if _, err := ledger.Resume(t.Context(), "id", 0, 39); !errors.Is(err, clickhouse.ErrForgotten) ||
+		!strings.Contains(err.Error(), "to 60") {
 		t.Errorf("from before the first: got %v, want ErrForgotten", err)
 	}
 	f(1, 0, nil)

@@ -26,7 +26,8 @@ func TestDeadLettersView(t *testing.T) {
 	at := int64(today(t, server)) * 1000
 	row := func(tenant string, offset, time int64, n uint64) pipeline.LetterRow {
 		r := pipeline.LetterRow{
-			Tenant: tenant, Signal: "logs", Reason: "bad_json", Topic: "t", Partition: 2, Offset: offset, Time: at + time, Letters: n, Events: 2 * n, Bytes: 10 * n, Detail: "it's off",
+			Tenant: tenant, Signal: "logs", Reason: "bad_json", Topic: "t", Partition: 2, Offset: offset, Time: at + time,
+			Letters: n, Events: 2 * n, Bytes: 10 * n, Detail: "it's off",
 		}
 		if offset >= 0 {
 			r.Excerpt = "{\"é"

@@ -40,9 +40,13 @@ func TestLimitsView(t *testing.T) {
 	server, client := migrated(t, nil)
 	ask(t, server, "SYSTEM STOP MERGES")
 	at := today(t, server)
-	insertLimits(t, client, "a", limitRows("acme", at, limitRow{"t/0", "rate_events", 5, 100, 30, 7}, limitRow{"t/0", "series_limit", 5, 10, 4, 0}))
-	insertLimits(t, client, "a", limitRows("acme", at, limitRow{"t/0", "rate_events", 5, 100, 30, 7}, limitRow{"t/0", "series_limit", 5, 10, 4, 0}))
-	insertLimits(t, client, "b", limitRows("acme", at, limitRow{"t/0", "rate_events", 9, 60, 20, 1}, limitRow{"t/1", "series_limit", 5, 10, 3, 2}, limitRow{"t/1", "too_long", 5, 0, 0, 3}, limitRow{"t/1", "too_late", 5, 0, 0, 8}))
+	insertLimits(t, client, "a",
+		limitRows("acme", at, limitRow{"t/0", "rate_events", 5, 100, 30, 7}, limitRow{"t/0", "series_limit", 5, 10, 4, 0}))
+	insertLimits(t, client, "a",
+		limitRows("acme", at, limitRow{"t/0", "rate_events", 5, 100, 30, 7}, limitRow{"t/0", "series_limit", 5, 10, 4, 0}))
+	insertLimits(t, client, "b",
+		limitRows("acme", at, limitRow{"t/0", "rate_events", 9, 60, 20, 1}, limitRow{"t/1", "series_limit", 5, 10, 3, 2},
+			limitRow{"t/1", "too_long", 5, 0, 0, 3}, limitRow{"t/1", "too_late", 5, 0, 0, 8}))
 	insertLimits(t, client, "c", limitRows("acme", at, limitRow{"t/1", "rate_events", 7, 100, 50, 2}))
 	insertLimits(t, client, "d", limitRows("acme", at+60, limitRow{"t/0", "rate_events", 1, 60, 1, 4}))
 	insertLimits(t, client, "e", limitRows("demo", at, limitRow{"t/0", "rate_events", 99, 999, 999, 999}))

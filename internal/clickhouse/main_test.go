@@ -81,7 +81,8 @@ func post(t testing.TB, server *testkit.Server, user, password, statement string
 }
 
 // tenantSQL runs a statement as the gateway would.
-func tenantSQL(t testing.TB, client *clickhouse.Client, tenant tenants.ID, statement string, params url.Values) (status int, answer string) {
+func tenantSQL(t testing.TB, client *clickhouse.Client, tenant tenants.ID, statement string,
+	params url.Values) (status int, answer string) {
 	t.Helper()
 	response, err := client.SQL(t.Context(), tenant, http.MethodPost, params, nil, strings.NewReader(statement))
 	if err != nil {

@@ -128,7 +128,8 @@ func TestKeptMeasures(t *testing.T) {
 		t.Errorf("got states %v, want one a window", states)
 	}
 	want := keptUsers(evs, 0, 120).Estimate()
-	got := mustTenantSQL(t, client, "acme", fmt.Sprintf("SELECT distinct_of(uniqCombined64MergeState(14)(distinct_state)) FROM api.windows WHERE start < %d", at+120))
+	got := mustTenantSQL(t, client, "acme",
+		fmt.Sprintf("SELECT distinct_of(uniqCombined64MergeState(14)(distinct_state)) FROM api.windows WHERE start < %d", at+120))
 	if n, err := strconv.ParseFloat(got, 64); err != nil || math.Abs(n-want) > 1e-9*want {
 		t.Errorf("both windows: got %s users, want %v", got, want)
 	}
@@ -140,7 +141,8 @@ func keptInPromQL(t *testing.T, client *clickhouse.Client, evs []bought, at int6
 	now := at + 600
 	insertProgress(t, client, now, map[string]int64{"": now, "acme": at + 290})
 	a := newAsker(t, client, time.Unix(now, 0))
-	for i, query := range []string{"kept_rate", "kept_first", "kept_last", "round(kept_distinct, 0.000001)", `kept_top{item="item 1"}`, `sum(kept_top{item!="item 1"})`} {
+	for i, query := range []string{"kept_rate", "kept_first", "kept_last", "round(kept_distinct, 0.000001)",
+		`kept_top{item="item 1"}`, `sum(kept_top{item!="item 1"})`} {
 		got := a.matrix(query, at, at+240, 10)[""]
 		for second := int64(0); second <= 240; second += 10 {
 			value, there := got[at+second]
@@ -204,7 +206,8 @@ func keptWant(evs []bought, from int64) string {
 			last = e
 		}
 	}
-	names := slices.SortedFunc(maps.Keys(items), func(a, b string) int { return cmp.Or(items[b]-items[a], strings.Compare(a, b)) })
+	names := slices.SortedFunc(maps.Keys(items),
+		func(a, b string) int { return cmp.Or(items[b]-items[a], strings.Compare(a, b)) })
 	var top []string
 	for _, name := range names[:3] {
 		top = append(top, fmt.Sprintf("('%s',%d,0)", name, items[name]))
@@ -216,7 +219,8 @@ func keptWant(evs []bought, from int64) string {
 
 // keptRows are two rows of one block: one of a rule that keeps something, and one of a rule that does not.
 func keptRows(start int64) *windowed.Rows {
-	rows := windowRows("acme", start, windowRow{part: "t/0", version: 1, count: 2, sum: 2.5}, windowRow{part: "t/1", version: 3, count: 1, sum: 4})
+	rows := windowRows("acme", start, windowRow{part: "t/0", version: 1, count: 2, sum: 2.5},
+		windowRow{part: "t/1", version: 3, count: 1, sum: 4})
 	var distinct sketches.Distinct
 	distinct.Add([]byte("ann"))
 	rows.Measures = []windowed.Measures{windowed.MeasureFirst | windowed.MeasureLast | windowed.MeasureDistinct | windowed.MeasureTop, 0}

@@ -56,7 +56,8 @@ func TestMigrate(t *testing.T) {
 	}
 
 	ask(t, server, "INSERT INTO vigie.schema_migrations (version, name, checksum) VALUES (3, 'x', 'other')")
-	if _, err := client.Migrate(ctx, false); !errors.Is(err, clickhouse.ErrNotMigrated) || !strings.Contains(err.Error(), "0003_") {
+	if _, err := client.Migrate(ctx, false); !errors.Is(err, clickhouse.ErrNotMigrated) ||
+		!strings.Contains(err.Error(), "0003_") {
 		t.Errorf("a changed file: got %v, want ErrNotMigrated naming it", err)
 	}
 	if err := client.Ready(ctx); !errors.Is(err, clickhouse.ErrNotMigrated) {
@@ -118,7 +119,8 @@ func TestNewerSchema(t *testing.T) {
 // The embedded engine cannot run replicated tables, so what a cluster gets is only parsed here.
 func TestStatementsForClusterAndStockServerParse(t *testing.T) {
 	server, _ := newServer(t, nil)
-	statements := mustStatements(t, migrations.Target{Cluster: "prod", Owner: clickhouse.UserService, ViewOwner: clickhouse.UserViewOwner})
+	statements := mustStatements(t,
+		migrations.Target{Cluster: "prod", Owner: clickhouse.UserService, ViewOwner: clickhouse.UserViewOwner})
 	for _, cluster := range []string{"", "prod"} {
 		sql, err := clickhouse.AccessSQL(access(), cluster)
 		if err != nil {
@@ -132,7 +134,8 @@ func TestStatementsForClusterAndStockServerParse(t *testing.T) {
 	}
 	for _, statement := range statements {
 		ask(t, server, "EXPLAIN AST "+statement)
-		if strings.HasPrefix(statement, "CREATE") && strings.Contains(statement, "MergeTree(") && !strings.Contains(statement, "Replicated") {
+		if strings.HasPrefix(statement, "CREATE") && strings.Contains(statement, "MergeTree(") &&
+			!strings.Contains(statement, "Replicated") {
 			t.Errorf("got a table that is not replicated: %s", statement)
 		}
 	}

@@ -23,13 +23,19 @@ import (
 
 // sources of random statements: what a tenant may read, and what not.
 var sources = []string{
-	"api.series", "series", "`api`.`metrics_10s`", "metrics_1m AS m", "\"services_10s\"", "api.windows", "late_windows", "limits", "dead_letters", "queries",
-	"system.one", "system.tables", "system.functions", "system.settings", "numbers(3)", "numbers(2) AS n", "values('a UInt8', 1)", "view(SELECT 1 AS a)",
+	"api.series", "series", "`api`.`metrics_10s`", "metrics_1m AS m", "\"services_10s\"", "api.windows", "late_windows",
+	"limits", "dead_letters", "queries",
+	"system.one", "system.tables", "system.functions", "system.settings", "numbers(3)", "numbers(2) AS n",
+	"values('a UInt8', 1)", "view(SELECT 1 AS a)",
 	"generateSeries(1, 3)", "zeros(2)", "{t:Identifier}", "api.{t:Identifier}",
-	"vigie.series", "`vigie`.series", "vigie.rollups_10s", "system.parts", "system.processes", "system.users", "information_schema.tables",
-	"merge('vigie', '.*')", "merge('api', 'series')", "remote('127.0.0.1', vigie.series)", "cluster('default', vigie.series)", "mergeTreeIndex('vigie', 'series')",
-	"loop(vigie.series)", "url('http://127.0.0.1:1/', 'CSV', 'a String')", "file('x', 'CSV', 'a String')", "dictionary('d')", "view(SELECT * FROM vigie.series)",
-	"viewIfPermitted(SELECT 1 AS a ELSE null('a UInt8'))", "viewIfPermitted(SELECT count() AS a FROM vigie.series ELSE null('a UInt64'))",
+	"vigie.series", "`vigie`.series", "vigie.rollups_10s", "system.parts", "system.processes",
+	"system.users", "information_schema.tables",
+	"merge('vigie', '.*')", "merge('api', 'series')", "remote('127.0.0.1', vigie.series)", "cluster('default', vigie.series)",
+	"mergeTreeIndex('vigie', 'series')",
+	"loop(vigie.series)", "url('http://127.0.0.1:1/', 'CSV', 'a String')", "file('x', 'CSV', 'a String')", "dictionary('d')",
+	"view(SELECT * FROM vigie.series)",
+	"viewIfPermitted(SELECT 1 AS a ELSE null('a UInt8'))",
+	"viewIfPermitted(SELECT count() AS a FROM vigie.series ELSE null('a UInt64'))",
 }
 
 // statement draws a SELECT with sources wherever a table may stand.
@@ -41,9 +47,11 @@ func statement(rt *rapid.T, depth int) string {
 		}
 		return pick(sources)
 	}
-	out := pick([]string{"", "", "WITH (SELECT count() FROM " + source() + ") AS c ", "WITH c AS (SELECT * FROM " + source() + ") "}) +
+	out := pick([]string{"", "", "WITH (SELECT count() FROM " + source() + ") AS c ",
+		"WITH c AS (SELECT * FROM " + source() + ") "}) +
 		pick([]string{"SELECT ", "select ", "SELECT/**/", "SELECT -- x\n", "SELECT DISTINCT "}) +
-		pick([]string{"count()", "*", "1", "(SELECT any(1) FROM " + source() + ")", "exists(SELECT 1 FROM " + source() + ")", "arrayMap(x -> x + 1, [1])", "arrayMap(upper, ['a'])"}) +
+		pick([]string{"count()", "*", "1", "(SELECT any(1) FROM " + source() + ")", "exists(SELECT 1 FROM " + source() + ")",
+			"arrayMap(x -> x + 1, [1])", "arrayMap(upper, ['a'])"}) +
 		pick([]string{" FROM ", " from ", "\nFROM/* from */"}) + source()
 	out += pick([]string{"", "", "", " WHERE 1 IN (SELECT count() FROM " + source() + ")", " WHERE 1", " PREWHERE 1"})
 	out += pick([]string{"", "", "", " LIMIT 10", " UNION ALL SELECT count() FROM " + source(), " ORDER BY 1"})

@@ -74,11 +74,13 @@ func shopTraffic(t testing.TB, client *clickhouse.Client, tenant string, at uint
 	t.Helper()
 	tr := &traffic{series: &pipeline.SeriesRows{}, merged: map[[2]string]map[uint32][]float64{}}
 	for i := range 10 {
-		labels := series.Labels{{Name: "instance", Value: fmt.Sprint(i)}, {Name: "region", Value: []string{"x", "y"}[random.IntN(2)]}}
+		labels := series.Labels{{Name: "instance", Value: fmt.Sprint(i)},
+			{Name: "region", Value: []string{"x", "y"}[random.IntN(2)]}}
 		if service := []string{"a", "b", "c", ""}[random.IntN(4)]; service != "" {
 			labels = append(labels, series.Label{Name: "service", Value: service})
 		}
-		for metric, kind := range map[string]events.Kind{"hits_total": events.Delta, "latency_seconds": events.Observation, "level": events.Gauge} {
+		for metric, kind := range map[string]events.Kind{"hits_total": events.Delta,
+			"latency_seconds": events.Observation, "level": events.Gauge} {
 			panes := map[uint32][]float64{}
 			for pane := 10 * random.IntN(300); pane < 7200; pane += 10 * (1 + random.IntN(1+random.IntN(1+random.IntN(400)))) {
 				for range 1 + random.IntN(3) {
@@ -97,7 +99,8 @@ func promqlOver(t testing.TB, client *clickhouse.Client, now time.Time) *promql.
 	cfg, limits := promql.DefaultConfig(), tenants.DefaultConfig().Defaults
 	cfg.Retention10s, cfg.Retention1m = 40*time.Minute, 80*time.Minute
 	service, err := promql.New(cfg, promql.Options{
-		Store: clickhouse.NewStore(client), Limits: func(tenants.ID) tenants.Limits { return limits }, Now: func() time.Time { return now },
+		Store: clickhouse.NewStore(client), Limits: func(tenants.ID) tenants.Limits { return limits },
+		Now: func() time.Time { return now },
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -123,10 +126,12 @@ func TestPushedEqualsPlain(t *testing.T) {
 	shopTraffic(t, client, "acme", at, random)
 	shopTraffic(t, client, "demo", at, random)
 	service := promqlOver(t, client, time.Unix(int64(at)+7200, 0))
-	queries := testkit.PromQL{Ranges: []string{"10s", "30s", "1m", "90s", "5m", "17m", "1h", "2h"}, Offsets: []string{"10s", "1m", "30m"}}
+	queries := testkit.PromQL{Ranges: []string{"10s", "30s", "1m", "90s", "5m", "17m", "1h", "2h"},
+		Offsets: []string{"10s", "1m", "30m"}}
 	pushed := map[string]int{}
 	cases := rapid.Custom(func(rt *rapid.T) url.Values {
-		form := url.Values{"query": {queries.Draw(rt)}, "start": {fmt.Sprint(at + 10*uint32(rapid.IntRange(0, 720).Draw(rt, "start")))}, "end": {fmt.Sprint(at + 7200)}}
+		form := url.Values{"query": {queries.Draw(rt)},
+			"start": {fmt.Sprint(at + 10*uint32(rapid.IntRange(0, 720).Draw(rt, "start")))}, "end": {fmt.Sprint(at + 7200)}}
 		form.Set("step", rapid.SampledFrom([]string{"10", "30", "60", "420", "1200"}).Draw(rt, "step"))
 		return form
 	})
@@ -172,7 +177,8 @@ func TestExplain(t *testing.T) {
 				Statements []struct{ SQL string }
 			}
 		}
-		if err := json.Unmarshal(answer.Body.Bytes(), &body); err != nil || body.Status != "success" || len(body.Data.Selectors) != 1 || len(body.Data.Statements) == 0 {
+		if err := json.Unmarshal(answer.Body.Bytes(), &body); err != nil || body.Status != "success" ||
+			len(body.Data.Selectors) != 1 || len(body.Data.Statements) == 0 {
 			t.Fatalf("%s: %v: %s", query, err, answer.Body)
 		}
 		if got := body.Data.Selectors[0].Pushdown; got != want.pushdown {

@@ -37,7 +37,8 @@ func TestQueryLog(t *testing.T) {
 	cfg.PromQL.SlowQuery = time.Nanosecond
 	limits.QuerySeries = 25
 	handler, err := api.New(cfg, api.Options{
-		Store: clickhouse.NewStore(client), Upstream: client, Authenticate: keyOf, Limits: func(tenants.ID) tenants.Limits { return limits }, HiddenInSQL: clickhouse.Hidden(),
+		Store: clickhouse.NewStore(client), Upstream: client, Authenticate: keyOf,
+		Limits: func(tenants.ID) tenants.Limits { return limits }, HiddenInSQL: clickhouse.Hidden(),
 		Log: slog.New(slog.DiscardHandler), Now: func() time.Time { return time.Unix(int64(at)+7200, 0) }, Queries: logs,
 	})
 	if err != nil {
@@ -60,13 +61,16 @@ func TestQueryLog(t *testing.T) {
 	}
 	now := fmt.Sprint(at + 7200)
 	ask("acme", "/api/v1/query", url.Values{"query": {"sum by (service) (rate(hits_total[1m]))"}, "time": {now}})
-	ask("acme", "/api/v1/query_range", url.Values{"query": {"resets(level[1m])"}, "start": {fmt.Sprint(at + 3600)}, "end": {now}, "step": {"60"}})
+	ask("acme", "/api/v1/query_range",
+		url.Values{"query": {"resets(level[1m])"}, "start": {fmt.Sprint(at + 3600)}, "end": {now}, "step": {"60"}})
 	ask("acme", "/api/v1/query", url.Values{"query": {"1 + vgk_QUERYLOGSECRET +"}, "time": {now}})
 	ask("acme", "/api/v1/query", url.Values{"query": {"rate(hits_total[1m]"}, "time": {now}})
 	ask("acme", "/api/v1/query", url.Values{"query": {`{__name__=~".+"}`}, "time": {now}})
 	ask("demo", "/api/v1/query", url.Values{"query": {"count(level)"}, "time": {now}})
-	ruleCtx := rules.NewOriginContext(tenants.NewContext(t.Context(), "acme"), rules.RuleDetail{Name: "level:max", Query: "max(level)", Kind: rules.KindRecording})
-	if _, err := rules.EngineQueryFunc(handler.PromQL().QueryEngine(), handler.PromQL().Queryable())(ruleCtx, "max(level)", time.Unix(int64(at)+7200, 0)); err != nil {
+	ruleCtx := rules.NewOriginContext(tenants.NewContext(t.Context(), "acme"),
+		rules.RuleDetail{Name: "level:max", Query: "max(level)", Kind: rules.KindRecording})
+	if _, err := rules.EngineQueryFunc(handler.PromQL().QueryEngine(), handler.PromQL().Queryable())(ruleCtx, "max(level)",
+		time.Unix(int64(at)+7200, 0)); err != nil {
 		t.Fatal(err)
 	}
 	ask("acme", "/sql", url.Values{"query": {"SELECT count(), 'of acme' FROM metrics_10s"}})
@@ -108,7 +112,8 @@ func TestQueryLog(t *testing.T) {
 func TestQueriesAreWrittenOnce(t *testing.T) {
 	_, client := migrated(t, nil)
 	// A year that no column can hold is no year.
-	entries := []querylog.Entry{{Tenant: "acme", Time: time.Now(), Text: "a", Start: time.Unix(1<<40, 0), End: time.Unix(-1<<40, 0), Step: time.Second, Took: 1500 * time.Microsecond}}
+	entries := []querylog.Entry{{Tenant: "acme", Time: time.Now(), Text: "a", Start: time.Unix(1<<40, 0),
+		End: time.Unix(-1<<40, 0), Step: time.Second, Took: 1500 * time.Microsecond}}
 	for range 2 {
 		if err := client.InsertQueries(t.Context(), "queries/x/1", entries); err != nil {
 			t.Fatal(err)

@@ -42,7 +42,8 @@ func (r resultBlocks) Blocks(_ context.Context, from, to verify.Offsets, fn func
 
 func (r resultBlocks) insert(t *testing.T, client *clickhouse.Client, offset int) {
 	t.Helper()
-	if err := client.Insert(t.Context(), pipeline.TableRollups, fmt.Sprintf("id/0/%d/rollups", offset), 1<<20, r[offset]); err != nil {
+	if err := client.Insert(t.Context(), pipeline.TableRollups, fmt.Sprintf("id/0/%d/rollups", offset),
+		1<<20, r[offset]); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -169,7 +170,8 @@ func TestRepairLeavesWhatWasReplaced(t *testing.T) {
 	for _, of := range []struct {
 		tenant, metric string
 		hour           int64
-	}{{"acme", "m", hour}, {"acme", "n", hour}, {"acme", "m", hour + 1}, {"acme", "n", hour + 1}, {"demo", "n", hour}, {"demo", "m", hour + 1}} {
+	}{{"acme", "m", hour}, {"acme", "n", hour}, {"acme", "m", hour + 1}, {"acme", "n", hour + 1},
+		{"demo", "n", hour}, {"demo", "m", hour + 1}} {
 		for _, grain := range []pipeline.Grain{pipeline.GrainSeries, pipeline.GrainService} {
 			var sketch sketches.Sketch
 			sketch.Add(1)
@@ -210,7 +212,8 @@ func TestRepairLeavesWhatWasReplaced(t *testing.T) {
 	}
 }
 
-func repairTable(t *testing.T, client *clickhouse.Client, blocks verify.Results, table verify.Table, now time.Time) (verify.Audited, error) {
+func repairTable(t *testing.T, client *clickhouse.Client, blocks verify.Results, table verify.Table,
+	now time.Time) (verify.Audited, error) {
 	t.Helper()
 	return verify.Repair(t.Context(), verify.AuditConfig{
 		Table: table, Since: now.Add(-2 * time.Hour).Truncate(time.Hour), Now: now, Decode: clickhouse.Decoder{}.DecodeAmounts,
@@ -218,7 +221,8 @@ func repairTable(t *testing.T, client *clickhouse.Client, blocks verify.Results,
 }
 
 // lossy is a server in whose table the blocks lack some, and what the table held with them.
-func lossy(t *testing.T, table verify.Table, lost ...int) (server *testkit.Server, client *clickhouse.Client, blocks resultBlocks, now time.Time, whole string) {
+func lossy(t *testing.T, table verify.Table,
+	lost ...int) (server *testkit.Server, client *clickhouse.Client, blocks resultBlocks, now time.Time, whole string) {
 	t.Helper()
 	server, client = migrated(t, nil)
 	now = time.Now()
@@ -230,7 +234,8 @@ func lossy(t *testing.T, table verify.Table, lost ...int) (server *testkit.Serve
 	ask(t, server, "TRUNCATE TABLE vigie."+table.Name)
 	for offset := range blocks {
 		if !slices.Contains(lost, offset) {
-			if err := client.Insert(t.Context(), pipeline.TableRollups, fmt.Sprintf("again/0/%d/rollups", offset), 1<<20, blocks[offset]); err != nil {
+			if err := client.Insert(t.Context(), pipeline.TableRollups, fmt.Sprintf("again/0/%d/rollups", offset),
+				1<<20, blocks[offset]); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -283,7 +288,8 @@ type afterwards struct {
 	first func()
 }
 
-func (a afterwards) Repair(ctx context.Context, table verify.Table, fn func(put func(context.Context, *verify.Missing) error) error) error {
+func (a afterwards) Repair(ctx context.Context, table verify.Table,
+	fn func(put func(context.Context, *verify.Missing) error) error) error {
 	a.first()
 	return a.Repairer.Repair(ctx, table, fn)
 }

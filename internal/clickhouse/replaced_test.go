@@ -138,7 +138,8 @@ func TestReadersKnowGenerations(t *testing.T) {
 		}
 	}
 	where, err := os.ReadFile("columns.go")
-	if _, body, is := strings.Cut(string(where), "\nfunc panesWhere("); err != nil || !is || !strings.Contains(body, "migrations.Visible(") {
+	if _, body, is := strings.Cut(string(where), "\nfunc panesWhere("); err != nil || !is ||
+		!strings.Contains(body, "migrations.Visible(") {
 		t.Errorf("panesWhere in columns.go: want migrations.Visible in it, %v", err)
 	}
 	if found < 2 {

@@ -31,10 +31,12 @@ func TestDecoderIsTheEncodersInverse(t *testing.T) {
 		for range n {
 			id := series.ID{Hi: rapid.Uint64().Draw(t, "hi"), Lo: rapid.Uint64().Draw(t, "lo")}
 			rows = append(rows, row{
-				grain: pipeline.Grain(rapid.IntRange(0, 1).Draw(t, "grain")), tenant: text.Draw(t, "tenant"), metric: text.Draw(t, "metric"),
+				grain: pipeline.Grain(rapid.IntRange(0, 1).Draw(t, "grain")), tenant: text.Draw(t, "tenant"),
+				metric:  text.Draw(t, "metric"),
 				service: text.Draw(t, "service"), id: id, pane: rapid.Uint32().Draw(t, "pane"),
 				values:   rapid.SliceOfN(rapid.Float64Range(-1e9, 1e9), 1, 40).Draw(t, "values"),
-				lastTime: rapid.Int64().Draw(t, "last time"), last: rapid.Float64().Draw(t, "last"), lastHist: text.Draw(t, "hist"),
+				lastTime: rapid.Int64().Draw(t, "last time"), last: rapid.Float64().Draw(t, "last"),
+				lastHist: text.Draw(t, "hist"),
 			})
 			var labels series.Labels
 			for range rapid.IntRange(0, 3).Draw(t, "labels") {
@@ -121,7 +123,8 @@ func amountsAreRollups(t *rapid.T, rows *pipeline.Rollups) {
 
 func amountsOf(rows *pipeline.Rollups) *pipeline.Rollups {
 	return &pipeline.Rollups{
-		Grain: rows.Grain, Tenant: rows.Tenant, Metric: rows.Metric, Service: rows.Service, Series: rows.Series, Pane: rows.Pane, Count: rows.Count, Sum: rows.Sum,
+		Grain: rows.Grain, Tenant: rows.Tenant, Metric: rows.Metric, Service: rows.Service, Series: rows.Series, Pane: rows.Pane,
+		Count: rows.Count, Sum: rows.Sum,
 	}
 }
 
@@ -154,7 +157,8 @@ func FuzzDecodeRollups(f *testing.F) {
 			t.Errorf("columns: got %d tenants for %d rows", len(rows.Tenant), len(rows.Grain))
 		}
 		amounts, failed := clickhouse.Decoder{}.DecodeAmounts(block)
-		if err == nil && len(rows.Grain) > 0 && (failed != nil || !reflect.DeepEqual(amounts, amountsOf(rows))) && !hasNaN(rows.Sum) {
+		if err == nil && len(rows.Grain) > 0 &&
+			(failed != nil || !reflect.DeepEqual(amounts, amountsOf(rows))) && !hasNaN(rows.Sum) {
 			t.Errorf("amounts: got %+v, %v, want those of %+v", amounts, failed, rows)
 		}
 	})

@@ -38,7 +38,8 @@ type oracleSeries struct {
 
 // awkward are texts that quoting, escaping or regular expressions could get wrong.
 var awkward = []string{
-	"shop", "it's", `back\slash`, "tab\there", "line\nend", "nul\x00byte", "ünïcödé", `"quoted"`, "a.b", "axb", "%", "{x:String}", "--", "/*", "", "日本語", `\'`,
+	"shop", "it's", `back\slash`, "tab\there", "line\nend", "nul\x00byte", "ünïcödé", `"quoted"`, "a.b", "axb", "%",
+	"{x:String}", "--", "/*", "", "日本語", `\'`,
 }
 
 // fill inserts random series and panes of two tenants, in several blocks with overlapping panes.
@@ -61,7 +62,8 @@ func fill(t *testing.T, client *clickhouse.Client, at uint32, random *rand.Rand)
 		}
 		kind := events.Kind(random.IntN(4))
 		id := series.Hash(series.AppendKey(nil, byte(kind), metric, labels))
-		s := oracleSeries{promql.Series{ID: id, Metric: metric, Kind: kind, Native: random.IntN(5) == 0, Labels: labels}, at + uint32(random.IntN(3600))}
+		s := oracleSeries{promql.Series{ID: id, Metric: metric, Kind: kind, Native: random.IntN(5) == 0, Labels: labels},
+			at + uint32(random.IntN(3600))}
 		o.series[tenants.ID(tenant)] = append(o.series[tenants.ID(tenant)], s)
 		for range 1 + random.IntN(2) { // announced once or twice
 			rows.Tenant = append(rows.Tenant, tenant)
@@ -141,7 +143,8 @@ func (o *oracle) panes(tenant tenants.ID, q promql.PaneQuery) (keys []paneKey, p
 	width := int64(time.Duration(q.Tier) / time.Millisecond)
 	for _, r := range o.rows {
 		start := int64(r.pane) * 1000 / width * width
-		if r.tenant != string(tenant) || r.metric != q.Metric || !slices.Contains(q.IDs, r.id) || start < q.From || start >= q.To {
+		if r.tenant != string(tenant) || r.metric != q.Metric || !slices.Contains(q.IDs, r.id) ||
+			start < q.From || start >= q.To {
 			continue
 		}
 		key := paneKey{r.id, start}
@@ -224,13 +227,15 @@ func checkMetas(t *testing.T, store *clickhouse.Store, o *oracle) {
 }
 
 func checkSeries(t *testing.T, store *clickhouse.Store, o *oracle, at uint32, random *rand.Rand) {
-	expressions := []string{"", ".*", ".+", "a.b", "shop|it's", "[a-z]+", "line.end", "(?i)SHOP", `\p{L}+`, "日.*", "nul.byte", `back\\slash`}
+	expressions := []string{"", ".*", ".+", "a.b", "shop|it's", "[a-z]+", "line.end", "(?i)SHOP", `\p{L}+`,
+		"日.*", "nul.byte", `back\\slash`}
 	for range 150 {
 		tenant := []tenants.ID{"acme", "demo"}[random.IntN(2)]
 		metrics := [][]string{{"m0"}, {"m0", `m'2\`}, {"m0", "m1", `m'2\`, "none"}, {"none"}}[random.IntN(4)]
 		var matchers []promql.Matcher
 		for range random.IntN(3) {
-			m := promql.Matcher{Name: []string{"service", "x", "y'\\", "absent"}[random.IntN(4)], Op: []string{"=", "!=", "=~", "!~"}[random.IntN(4)]}
+			m := promql.Matcher{Name: []string{"service", "x", "y'\\", "absent"}[random.IntN(4)],
+				Op: []string{"=", "!=", "=~", "!~"}[random.IntN(4)]}
 			if len(m.Op) == 2 && m.Op != "!=" {
 				m.Value = expressions[random.IntN(len(expressions))]
 			} else {
@@ -246,7 +251,8 @@ func checkSeries(t *testing.T, store *clickhouse.Store, o *oracle, at uint32, ra
 			t.Fatalf("%q %+v: %v", metrics, matchers, err)
 		}
 		if len(got)+len(want) > 0 && !reflect.DeepEqual(got, want) {
-			t.Fatalf("%s %q %+v since %d: got %d series %v, want %d %v", tenant, metrics, matchers, since, len(got), got, len(want), want)
+			t.Fatalf("%s %q %+v since %d: got %d series %v, want %d %v",
+				tenant, metrics, matchers, since, len(got), got, len(want), want)
 		}
 		if limit := 1 + random.IntN(20); len(want) > limit {
 			q.Limit, q.Closed = limit, nil
@@ -261,8 +267,9 @@ func checkPanes(t *testing.T, store *clickhouse.Store, o *oracle, at uint32, ran
 	for i := range 60 {
 		tenant := []tenants.ID{"acme", "demo"}[i%2]
 		q := promql.PaneQuery{
-			Metric: []string{"m0", "m1", `m'2\`}[random.IntN(3)], Tier: []promql.Tier{promql.Tier10s, promql.Tier1m, promql.Tier1h}[random.IntN(3)],
-			From: int64(at)*1000 + int64(random.IntN(200))*1000, To: int64(at)*1000 + 100_000 + int64(random.IntN(300))*1000,
+			Metric: []string{"m0", "m1", `m'2\`}[random.IntN(3)],
+			Tier:   []promql.Tier{promql.Tier10s, promql.Tier1m, promql.Tier1h}[random.IntN(3)],
+			From:   int64(at)*1000 + int64(random.IntN(200))*1000, To: int64(at)*1000 + 100_000 + int64(random.IntN(300))*1000,
 			Count: random.IntN(2) == 0, Sum: random.IntN(2) == 0, Sketch: random.IntN(2) == 0, Last: random.IntN(2) == 0,
 		}
 		if q.Tier == promql.Tier1h {
@@ -321,7 +328,8 @@ func TestServicePanes(t *testing.T) {
 			known.Unit, known.Help, known.Labels = append(known.Unit, ""), append(known.Help, ""), append(known.Labels, labels)
 			known.LastSeen = append(known.LastSeen, at)
 			for range 5 {
-				r := randomRow(random, tenant, promql.Series{Metric: []string{"m0", "m1"}[random.IntN(2)], ID: series.ID{Lo: 9}}, at)
+				r := randomRow(random, tenant,
+					promql.Series{Metric: []string{"m0", "m1"}[random.IntN(2)], ID: series.ID{Lo: 9}}, at)
 				r.grain, r.service, r.id = pipeline.GrainService, service, series.ID{}
 				rows = append(rows, r)
 			}
@@ -359,7 +367,8 @@ func servicePanes(t *testing.T, server *testkit.Server, store *clickhouse.Store,
 	t.Helper()
 	for _, together := range []bool{false, true} {
 		for _, tier := range []promql.Tier{promql.Tier10s, promql.Tier1m, promql.Tier1h} {
-			q := promql.PaneQuery{Metric: "m0", Tier: tier, From: int64(at) * 1000, To: int64(at)*1000 + 200_000, Count: true, Sum: true, Sketch: true, Services: names[3:], Together: together}
+			q := promql.PaneQuery{Metric: "m0", Tier: tier, From: int64(at) * 1000, To: int64(at)*1000 + 200_000, Count: true,
+				Sum: true, Sketch: true, Services: names[3:], Together: together}
 			o := &oracle{}
 			for _, r := range rows {
 				if i := slices.Index(q.Services, r.service); i >= 0 {

@@ -57,7 +57,8 @@ func TestVerifyWindows(t *testing.T) {
 		{Session: &windowed.Session{Gap: 9 * time.Second, By: []string{"user"}}, AllowedLateness: time.Hour},
 		{Tumbling: 20 * time.Second, Late: "divert"},
 	} {
-		cfg.Rollups = append(cfg.Rollups, rollup.Declared{Name: fmt.Sprint("w", i), From: events.Metrics, By: []string{"service"}, Window: &w, Keep: keep})
+		cfg.Rollups = append(cfg.Rollups,
+			rollup.Declared{Name: fmt.Sprint("w", i), From: events.Metrics, By: []string{"service"}, Window: &w, Keep: keep})
 	}
 	if err := cfg.Validate(); err != nil {
 		t.Fatal(err)
@@ -87,8 +88,10 @@ func TestVerifyWindows(t *testing.T) {
 		t.Helper()
 		var found []verify.Difference
 		sum, err := verify.RunWindows(t.Context(), verify.Config{
-			Signal: events.Metrics, Topic: "t", Memory: 64 << 20, MaxPast: cfg.MaxPast, MaxFuture: cfg.MaxFuture, WatermarkDelay: cfg.WatermarkDelay,
-			MaxTenants: cfg.MaxTenants, Rollups: cfg.Rollups, SeriesIdle: cfg.SeriesIdle, IdleAfter: cfg.IdleAfter, Now: time.Unix(at+300, 0),
+			Signal: events.Metrics, Topic: "t", Memory: 64 << 20, MaxPast: cfg.MaxPast, MaxFuture: cfg.MaxFuture,
+			WatermarkDelay: cfg.WatermarkDelay,
+			MaxTenants:     cfg.MaxTenants, Rollups: cfg.Rollups, SeriesIdle: cfg.SeriesIdle,
+			IdleAfter: cfg.IdleAfter, Now: time.Unix(at+300, 0),
 			Limits: func(tenants.ID) tenants.Limits { return tenants.DefaultConfig().Defaults },
 		}, log, clickhouse.NewStore(client), func(d verify.Difference) { found = append(found, d) })
 		if err != nil {
@@ -105,7 +108,8 @@ func TestVerifyWindows(t *testing.T) {
 	}
 	ask(t, server, "OPTIMIZE TABLE vigie.windows FINAL")
 	check(0)
-	for i, change := range []string{"count + 1 AS count", "sum + 1 AS sum", "(first.1, first.2 + 1) AS first", "(top.1, top.2, top.3, top.4, top.5 + 1, top.6) AS top", "1 AS kind"} {
+	for i, change := range []string{"count + 1 AS count", "sum + 1 AS sum", "(first.1, first.2 + 1) AS first",
+		"(top.1, top.2, top.3, top.4, top.5 + 1, top.6) AS top", "1 AS kind"} {
 		ask(t, server, fmt.Sprintf("INSERT INTO vigie.windows SELECT * REPLACE(%s, version + 1 AS version) FROM "+
 			"(SELECT * FROM vigie.windows FINAL WHERE kind = 0 AND metric = 'w0' ORDER BY series_id, start, part LIMIT 1 OFFSET %d)", change, i))
 		check(i + 1)

@@ -63,18 +63,27 @@ func TestWindowsView(t *testing.T) {
 	server, client := migrated(t, nil)
 	ask(t, server, "SYSTEM STOP MERGES")
 	at := int64(today(t, server))
-	insertWindows(t, client, "a", windowRows("acme", at, windowRow{part: "t/0", version: 2, count: 5, sum: 10}, windowRow{part: "t/1", version: 1, count: 3, sum: 6}))
+	insertWindows(t, client, "a",
+		windowRows("acme", at, windowRow{part: "t/0", version: 2, count: 5, sum: 10},
+			windowRow{part: "t/1", version: 1, count: 3, sum: 6}))
 	insertWindows(t, client, "b", windowRows("acme", at, windowRow{part: "t/0", version: 1, count: 4, sum: 8}))
 	insertWindows(t, client, "b", windowRows("acme", at, windowRow{part: "t/0", version: 1, count: 4, sum: 8}))
-	insertWindows(t, client, "d", windowRows("acme", at+60, windowRow{part: "t/0", version: 2, kind: windowed.Retracted}, windowRow{part: "t/0", version: 1, count: 4, sum: 8}))
+	insertWindows(t, client, "d",
+		windowRows("acme", at+60, windowRow{part: "t/0", version: 2, kind: windowed.Retracted},
+			windowRow{part: "t/0", version: 1, count: 4, sum: 8}))
 	insertWindows(t, client, "e", windowRows("acme", at+120, windowRow{part: "t/0", version: 1, count: 4, sum: 8}))
-	insertWindows(t, client, "f", windowRows("acme", at+120, windowRow{part: "t/0", version: 3, kind: windowed.Delta, delta: 3, count: 2, sum: 4}))
-	insertWindows(t, client, "g", windowRows("acme", at+120, windowRow{part: "t/0", version: 2, kind: windowed.Delta, delta: 2, count: 1, sum: 2}))
+	insertWindows(t, client, "f",
+		windowRows("acme", at+120, windowRow{part: "t/0", version: 3, kind: windowed.Delta, delta: 3, count: 2, sum: 4}))
+	insertWindows(t, client, "g",
+		windowRows("acme", at+120, windowRow{part: "t/0", version: 2, kind: windowed.Delta, delta: 2, count: 1, sum: 2}))
 	insertWindows(t, client, "c", windowRows("demo", at, windowRow{part: "t/0", version: 9, count: 900, sum: 900}))
-	insertWindows(t, client, "h", windowRows("acme", at, windowRow{part: "t/0", version: 1, kind: windowed.Late, delta: 18, count: 1, sum: 2},
-		windowRow{part: "t/0", version: 1, kind: windowed.TooLate, delta: 22, count: 4, sum: 8}))
-	insertWindows(t, client, "i", windowRows("acme", at, windowRow{part: "t/0", version: 1, kind: windowed.Late, delta: 19, count: 2, sum: 4}))
-	insertWindows(t, client, "j", windowRows("demo", at, windowRow{part: "t/0", version: 1, kind: windowed.Late, delta: 19, count: 700, sum: 4}))
+	insertWindows(t, client, "h",
+		windowRows("acme", at, windowRow{part: "t/0", version: 1, kind: windowed.Late, delta: 18, count: 1, sum: 2},
+			windowRow{part: "t/0", version: 1, kind: windowed.TooLate, delta: 22, count: 4, sum: 8}))
+	insertWindows(t, client, "i",
+		windowRows("acme", at, windowRow{part: "t/0", version: 1, kind: windowed.Late, delta: 19, count: 2, sum: 4}))
+	insertWindows(t, client, "j",
+		windowRows("demo", at, windowRow{part: "t/0", version: 1, kind: windowed.Late, delta: 19, count: 700, sum: 4}))
 	f := func() {
 		t.Helper()
 		got := mustTenantSQL(t, client, "acme", `SELECT metric, service, labels, toUnixTimestamp(end) - toUnixTimestamp(start), version, count, sum, min, max,

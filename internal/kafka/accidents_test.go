@@ -341,7 +341,8 @@ func testOffsetOutlivesTopic(t *testing.T, cfg kafka.Config) {
 	commitOffset(t, cfg, mine)
 	e = employ(t, cfg)
 	e.counted(13)
-	if !e.log.has("it belonged to a topic that has been deleted and created again") || !e.log.has("what was unread of the one before is lost") {
+	if !e.log.has("it belonged to a topic that has been deleted and created again") ||
+		!e.log.has("what was unread of the one before is lost") {
 		t.Error("got no word of the topic's death, want it logged")
 	}
 	if got := e.count("vigie_pipeline_replaced_sources_total", "signal", "metrics"); got != 1 {

@@ -81,7 +81,8 @@ func TestRefusedBatchesAndAborts(t *testing.T) {
 		abort()
 		expect("eb")
 		f.commit(true)
-		idle := []pipeline.Message{{Topic: cfg.Topics.Results.Name, Partition: f.ResultPartition(), Value: []byte("by time alone")}}
+		idle := []pipeline.Message{{Topic: cfg.Topics.Results.Name, Partition: f.ResultPartition(),
+			Value: []byte("by time alone")}}
 		if committed, err := f.Commit(ctx, idle); err != nil || !committed { // commits an offset again
 			t.Fatalf("commit: got %v, %v, want true", committed, err)
 		}

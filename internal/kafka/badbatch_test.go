@@ -79,9 +79,11 @@ func testHostileBatches(t *testing.T, cfg kafka.Config) {
 	var want []int64
 	for i, letter := range letters {
 		want = append(want, offsetOf(t, letter))
-		if header(letter, pipeline.HeaderDLQReason) != string(pipeline.ReasonBadBatch) || !strings.Contains(header(letter, pipeline.HeaderDLQDetail), refused[i]) ||
+		if header(letter, pipeline.HeaderDLQReason) != string(pipeline.ReasonBadBatch) ||
+			!strings.Contains(header(letter, pipeline.HeaderDLQDetail), refused[i]) ||
 			header(letter, pipeline.HeaderDLQOmitted) == "" || letter.Value != nil {
-			t.Errorf("letter %d: got %s: %s, want bad_batch: %s", i, header(letter, pipeline.HeaderDLQReason), header(letter, pipeline.HeaderDLQDetail), refused[i])
+			t.Errorf("letter %d: got %s: %s, want bad_batch: %s",
+				i, header(letter, pipeline.HeaderDLQReason), header(letter, pipeline.HeaderDLQDetail), refused[i])
 		}
 	}
 	recount := func(end map[int32]int64) (events int, batches []int64) {

@@ -108,7 +108,8 @@ func (l *brokersLog) data(t *rapid.T, attributes int16, producer int64) {
 		if rapid.IntRange(0, 5).Draw(t, "removed") > 0 {
 			var headers []pipeline.Header
 			for range rapid.SampledFrom([]int{0, 0, 0, 1, 3}).Draw(t, "headers") {
-				headers = append(headers, pipeline.Header{Key: rapid.StringN(0, 5, 20).Draw(t, "header"), Value: drawBytes(t, "of header")})
+				headers = append(headers,
+					pipeline.Header{Key: rapid.StringN(0, 5, 20).Draw(t, "header"), Value: drawBytes(t, "of header")})
 			}
 			time := rapid.SampledFrom([]int64{0, 3, -7, 1 << 20, math.MaxInt64, math.MinInt64}).Draw(t, "time")
 			raw = appendRecord(raw, time, offset, drawBytes(t, "key"), drawBytes(t, "value"), headers...)
@@ -124,12 +125,14 @@ func (l *brokersLog) data(t *rapid.T, attributes int16, producer int64) {
 	}
 	l.append(kmsg.RecordBatch{
 		Attributes: attributes, ProducerID: producer, LastOffsetDelta: offset - 1, NumRecords: int32(count), Records: raw,
-		FirstTimestamp: rapid.Int64Range(0, 1<<42).Draw(t, "first time"), MaxTimestamp: rapid.Int64Range(0, 1<<42).Draw(t, "max time"),
+		FirstTimestamp: rapid.Int64Range(0, 1<<42).Draw(t, "first time"),
+		MaxTimestamp:   rapid.Int64Range(0, 1<<42).Draw(t, "max time"),
 	})
 }
 
 func codecsOfKafka() [5]kgo.CompressionCodec {
-	return [...]kgo.CompressionCodec{kgo.NoCompression(), kgo.GzipCompression(), kgo.SnappyCompression(), kgo.Lz4Compression(), kgo.ZstdCompression()}
+	return [...]kgo.CompressionCodec{kgo.NoCompression(), kgo.GzipCompression(), kgo.SnappyCompression(),
+		kgo.Lz4Compression(), kgo.ZstdCompression()}
 }
 
 func (l *brokersLog) append(b kmsg.RecordBatch) {
@@ -145,11 +148,13 @@ func (l *brokersLog) marker(producer, first int64, commit bool) {
 	if commit {
 		key[3] = 1
 	} else {
-		l.aborted = append(l.aborted, kmsg.FetchResponseTopicPartitionAbortedTransaction{ProducerID: producer, FirstOffset: first})
+		l.aborted = append(l.aborted,
+			kmsg.FetchResponseTopicPartitionAbortedTransaction{ProducerID: producer, FirstOffset: first})
 		l.markers = append(l.markers, l.end)
 	}
 	l.append(kmsg.RecordBatch{
-		Attributes: transactional | control, ProducerID: producer, NumRecords: 1, Records: appendRecord(nil, 0, 0, key, make([]byte, 6)),
+		Attributes: transactional | control, ProducerID: producer, NumRecords: 1,
+		Records: appendRecord(nil, 0, 0, key, make([]byte, 6)),
 	})
 }
 
@@ -192,7 +197,8 @@ func (l *brokersLog) fetch(t *rapid.T, offset int64) *kmsg.FetchResponseTopicPar
 	to := min(from+rapid.IntRange(1, 4).Draw(t, "fetched"), len(l.batches))
 	answer.RecordBatches = slices.Concat(l.batches[from:to]...)
 	if to < len(l.batches) {
-		answer.RecordBatches = append(answer.RecordBatches, l.batches[to][:rapid.IntRange(0, len(l.batches[to])-1).Draw(t, "cut off")]...)
+		answer.RecordBatches = append(answer.RecordBatches,
+			l.batches[to][:rapid.IntRange(0, len(l.batches[to])-1).Draw(t, "cut off")]...)
 	}
 	for i, a := range l.aborted {
 		if l.markers[i] >= offset {
@@ -233,7 +239,8 @@ func readPlain(t *rapid.T, answer *kmsg.FetchResponseTopicPartition, o kgo.Proce
 }
 
 // readBundled is the same by way of bundles. It gives the memory of the answer back.
-func readBundled(t *rapid.T, answer *kmsg.FetchResponseTopicPartition, o kgo.ProcessFetchPartitionOpts, p *polled, place int64) (out []string, next int64) {
+func readBundled(t *rapid.T, answer *kmsg.FetchResponseTopicPartition, o kgo.ProcessFetchPartitionOpts, p *polled,
+	place int64) (out []string, next int64) {
 	o.Pools = []kgo.Pool{recordsOnly{p.bundles.memory}}
 	part, next := kgo.ProcessFetchPartition(o, answer, p.bundles, nil)
 	if part.Err != nil {
@@ -298,7 +305,8 @@ func TestBundlesLeaveTheRest(t *testing.T) {
 	record := func(dst []byte, offset int32) []byte { return appendRecord(dst, 0, offset, []byte("k"), []byte("v")) }
 	compressor, _ := kgo.DefaultCompressor(kgo.Lz4Compression())
 	for name, raw := range map[string][]byte{
-		"one": record(nil, 0), "back": record(record(nil, 1), 0), "twice": record(record(nil, 1), 1), "before": record(record(nil, -1), 0), "text": []byte("no records"),
+		"one": record(nil, 0), "back": record(record(nil, 1), 0), "twice": record(record(nil, 1), 1),
+		"before": record(record(nil, -1), 0), "text": []byte("no records"),
 	} {
 		packed, codec := compressor.Compress(new(bytes.Buffer), raw)
 		got, err := someBundler(t).Decompress(bytes.Clone(packed), codec)

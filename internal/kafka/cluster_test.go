@@ -110,7 +110,8 @@ func inSync(ctx context.Context, c *kgo.Client, n int) bool {
 func watch(t *testing.T, cfg kafka.Config) *atomic.Int64 {
 	t.Helper()
 	var seen atomic.Int64
-	c := hasty(t, cfg, kgo.ConsumeTopics(cfg.Topics.Results.Name), kgo.FetchIsolationLevel(kgo.ReadCommitted()), kgo.FetchMaxWait(50*time.Millisecond))
+	c := hasty(t, cfg, kgo.ConsumeTopics(cfg.Topics.Results.Name), kgo.FetchIsolationLevel(kgo.ReadCommitted()),
+		kgo.FetchMaxWait(50*time.Millisecond))
 	ctx, cancel := context.WithCancel(context.Background())
 	var reader sync.WaitGroup
 	reader.Go(func() {

@@ -54,7 +54,9 @@ func config(brokers ...string) kafka.Config {
 	cfg := kafka.DefaultConfig()
 	cfg.Brokers, cfg.Instance, cfg.Group, cfg.TransactionalIDPrefix = brokers, "host", unique, unique
 	cfg.ReachInterval = 20 * time.Millisecond
-	for _, topic := range []*kafka.Topic{&cfg.Topics.Metrics, &cfg.Topics.Spans, &cfg.Topics.Logs, &cfg.Topics.StateMetrics, &cfg.Topics.StateSpans, &cfg.Topics.StateLogs, &cfg.Topics.Results, &cfg.Topics.DLQ, &cfg.Topics.DLQReplayed, &cfg.Topics.Parked, &cfg.Topics.RuleState} {
+	for _, topic := range []*kafka.Topic{&cfg.Topics.Metrics, &cfg.Topics.Spans, &cfg.Topics.Logs, &cfg.Topics.StateMetrics,
+		&cfg.Topics.StateSpans, &cfg.Topics.StateLogs, &cfg.Topics.Results, &cfg.Topics.DLQ, &cfg.Topics.DLQReplayed,
+		&cfg.Topics.Parked, &cfg.Topics.RuleState} {
 		topic.Name = unique + "." + topic.Name
 	}
 	cfg.Topics.Metrics.Partitions, cfg.Topics.Spans.Partitions, cfg.Topics.Logs.Partitions = 4, 2, 2
@@ -87,7 +89,8 @@ func deadline(t testing.TB) context.Context {
 // client is a plain Kafka client, as an outside producer or reader has it.
 func client(t *testing.T, cfg kafka.Config, options ...kgo.Opt) *kgo.Client {
 	t.Helper()
-	options = append(options, kgo.SeedBrokers(cfg.Brokers...), kgo.RecordPartitioner(kgo.ManualPartitioner()), kgo.ProducerBatchMaxBytes(17<<20))
+	options = append(options, kgo.SeedBrokers(cfg.Brokers...), kgo.RecordPartitioner(kgo.ManualPartitioner()),
+		kgo.ProducerBatchMaxBytes(17<<20))
 	if cfg.Dial != nil {
 		options = append(options, kgo.Dialer(cfg.Dial))
 	}
@@ -121,7 +124,8 @@ func produceRecords(t *testing.T, cfg kafka.Config, records ...*kgo.Record) {
 // committed reads what a read-committed reader sees of a topic, up to its present end.
 func committed(t *testing.T, cfg kafka.Config, topic string) (out []*kgo.Record) {
 	t.Helper()
-	c := client(t, cfg, kgo.ConsumeTopics(topic), kgo.FetchIsolationLevel(kgo.ReadCommitted()), kgo.KeepControlRecords(), kgo.FetchMaxWait(50*time.Millisecond))
+	c := client(t, cfg, kgo.ConsumeTopics(topic), kgo.FetchIsolationLevel(kgo.ReadCommitted()), kgo.KeepControlRecords(),
+		kgo.FetchMaxWait(50*time.Millisecond))
 	defer c.Close()
 	ends := endOffsets(t, cfg, topic)
 	for ctx := deadline(t); len(ends) > 0; {

@@ -58,7 +58,8 @@ func TestMemoryIsUsedAgain(t *testing.T) {
 		text = fmt.Appendf(text, `{"time":"2026-11-24T12:00:00Z","name":"m","value":%v,"labels":{"service":"checkout"}}`, r.ExpFloat64())
 	}
 	for name, codec := range map[string]kgo.CompressionCodec{
-		"gzip": kgo.GzipCompression(), "snappy": kgo.SnappyCompression(), "lz4": kgo.Lz4Compression(), "zstd": kgo.ZstdCompression(),
+		"gzip": kgo.GzipCompression(), "snappy": kgo.SnappyCompression(), "lz4": kgo.Lz4Compression(),
+		"zstd": kgo.ZstdCompression(),
 	} {
 		t.Run(name, func(t *testing.T) {
 			compressor, err := kgo.DefaultCompressor(codec)

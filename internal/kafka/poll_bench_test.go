@@ -106,8 +106,9 @@ func fillEvents(b *testing.B, cfg kafka.Config, codec kgo.CompressionCodec) {
 	}
 	defer c.Close()
 	for i := range polledRecords {
-		value := fmt.Appendf(nil, `{"tenant":"acme","time":"2026-11-24T12:00:00.%09dZ","name":"http_request_duration_seconds","value":%d.%d,`+
-			`"labels":{"instance":"10.0.%d.%d:8080","method":"GET","route":"/api/v1/orders","service":"svc-%d","status":"200"}}`,
+		value := fmt.Appendf(nil,
+			`{"tenant":"acme","time":"2026-11-24T12:00:00.%09dZ","name":"http_request_duration_seconds","value":%d.%d,`+
+				`"labels":{"instance":"10.0.%d.%d:8080","method":"GET","route":"/api/v1/orders","service":"svc-%d","status":"200"}}`,
 			i*997, i%7, i*31, i>>8&255, i&255, i%50)
 		c.Produce(b.Context(), &kgo.Record{Topic: cfg.Topics.Metrics.Name, Key: fmt.Appendf(nil, "acme-%d", i/2000), Value: value}, func(_ *kgo.Record, err error) {
 			if err != nil {

@@ -119,7 +119,8 @@ func TestPublishWhenTheBrokerGoesAway(t *testing.T) {
 func TestPublishErrorsThatDoNotPass(t *testing.T) {
 	_, cfg := fake(t)
 	p := newProducer(t, cfg)
-	err := p.Publish(deadline(t), []ingest.Record{{Topic: cfg.Topics.Metrics.Name, Key: []byte("a"), Value: make([]byte, cfg.Topics.Metrics.MaxMessage+1)}})
+	err := p.Publish(deadline(t),
+		[]ingest.Record{{Topic: cfg.Topics.Metrics.Name, Key: []byte("a"), Value: make([]byte, cfg.Topics.Metrics.MaxMessage+1)}})
 	if err == nil || errors.Is(err, ingest.ErrUnavailable) {
 		t.Errorf("too large: got %v, want an error that is not ErrUnavailable", err)
 	}
@@ -133,7 +134,8 @@ func TestPublishErrorsThatDoNotPass(t *testing.T) {
 func TestPark(t *testing.T) {
 	_, cfg := fake(t)
 	p := newProducer(t, cfg)
-	refused := sink.Record{Topic: "r", Partition: 1, Offset: 7, Key: []byte("k"), Value: make([]byte, cfg.Topics.Results.MaxMessage-1024), Headers: []sink.Header{{Key: "vigie-table", Value: []byte("x")}}}
+	refused := sink.Record{Topic: "r", Partition: 1, Offset: 7, Key: []byte("k"),
+		Value: make([]byte, cfg.Topics.Results.MaxMessage-1024), Headers: []sink.Header{{Key: "vigie-table", Value: []byte("x")}}}
 	if err := p.Park(deadline(t), refused, "id/1/7/x", errors.New("code 117")); err != nil {
 		t.Fatalf("park: %v", err)
 	}

@@ -33,7 +33,8 @@ func TestReachKnowsTheLeaders(t *testing.T) {
 	reached := func(millis int64) func() bool {
 		return func() bool {
 			fetch := poll(t, s)
-			return len(fetch.Assigned) == 8 && !slices.ContainsFunc(fetch.Assigned, func(r pipeline.Reach) bool { return r.Through < millis })
+			return len(fetch.Assigned) == 8 &&
+				!slices.ContainsFunc(fetch.Assigned, func(r pipeline.Reach) bool { return r.Through < millis })
 		}
 	}
 	await(t, "reach of all partitions", reached(time.Now().UnixMilli()))

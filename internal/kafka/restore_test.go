@@ -237,7 +237,8 @@ func testStateRecreated(t *testing.T, cfg kafka.Config) {
 	joined(t, cfg, w.session)
 	commit(t, w.session, w.state(0, "a", "1"))
 	recreate(t, cfg, cfg.Topics.StateMetrics.Name)
-	if committed, err := w.session.Commit(deadline(t), []pipeline.Message{w.state(0, "b", "1")}); committed || !errors.Is(err, kafka.ErrTopicRecreated) {
+	if committed, err := w.session.Commit(deadline(t), []pipeline.Message{w.state(0, "b", "1")}); committed ||
+		!errors.Is(err, kafka.ErrTopicRecreated) {
 		t.Fatalf("commit: got %v, %v, want ErrTopicRecreated", committed, err)
 	}
 	w.session.Close()
@@ -316,7 +317,8 @@ func shape(cfg kafka.Config) pipeline.Config {
 	shape := pipeline.DefaultConfig()
 	shape.ResultsTopic, shape.DLQTopic = cfg.Topics.Results.Name, cfg.Topics.DLQ.Name
 	shape.StateTopics = map[events.Signal]string{
-		events.Metrics: cfg.Topics.StateMetrics.Name, events.Spans: cfg.Topics.StateSpans.Name, events.Logs: cfg.Topics.StateLogs.Name,
+		events.Metrics: cfg.Topics.StateMetrics.Name, events.Spans: cfg.Topics.StateSpans.Name,
+		events.Logs: cfg.Topics.StateLogs.Name,
 	}
 	shape.Epoch.Min, shape.ProgressEvery = 10*time.Millisecond, 20*time.Millisecond
 	return shape
@@ -327,7 +329,8 @@ type mortalSession struct {
 	dies func() bool
 }
 
-func (s *mortalSession) Restore(ctx context.Context, p pipeline.Partition, apply func(*pipeline.Record) error) (pipeline.Origin, error) {
+func (s *mortalSession) Restore(ctx context.Context, p pipeline.Partition,
+	apply func(*pipeline.Record) error) (pipeline.Origin, error) {
 	return s.Session.Restore(ctx, p, func(r *pipeline.Record) error {
 		if rand.IntN(10) == 0 {
 			time.Sleep(time.Millisecond) // so that partitions go away in the midst of it

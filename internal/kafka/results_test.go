@@ -65,7 +65,8 @@ func (s *store) size() int {
 }
 
 func resultHeaders() []kgo.RecordHeader {
-	return []kgo.RecordHeader{{Key: sink.HeaderTable, Value: []byte("ingest_rollups")}, {Key: sink.HeaderFormat, Value: []byte(sink.FormatNative)}, {Key: sink.HeaderRows, Value: []byte("1")}}
+	return []kgo.RecordHeader{{Key: sink.HeaderTable, Value: []byte("ingest_rollups")},
+		{Key: sink.HeaderFormat, Value: []byte(sink.FormatNative)}, {Key: sink.HeaderRows, Value: []byte("1")}}
 }
 
 // sinkOn runs a sink until the returned function ends it, as kill -9 would if hard.
@@ -200,7 +201,8 @@ func TestResultsSayWhatTheTokenNeeds(t *testing.T) {
 		t.Fatalf("poll: %v", err)
 	}
 	r := fetch.Records[0]
-	if r.TopicID != id || id == [16]byte{} || r.Partition != 3 || r.Offset != 0 || string(r.Value) != "v" || len(r.Headers) != 3 || time.Since(r.Time) > time.Minute {
+	if r.TopicID != id || id == [16]byte{} || r.Partition != 3 || r.Offset != 0 || string(r.Value) != "v" ||
+		len(r.Headers) != 3 || time.Since(r.Time) > time.Minute {
 		t.Errorf("record: got %+v, want it with topic id %x", r, id)
 	}
 	if got := fetch.Ends[3]; got != 1 {

@@ -142,7 +142,8 @@ func TestEpochWithoutOffsetsOfAWorkerThatIsOut(t *testing.T) {
 	f := newFeed(t, ctx, cfg)
 	f.take()
 	f.commit(true)
-	messages := []pipeline.Message{{Topic: cfg.Topics.Results.Name, Partition: f.ResultPartition(), Value: []byte("by time alone")}}
+	messages := []pipeline.Message{{Topic: cfg.Topics.Results.Name, Partition: f.ResultPartition(),
+		Value: []byte("by time alone")}}
 	if committed, err := f.Commit(ctx, messages); err != nil || !committed {
 		t.Fatalf("in the group: got %v, %v, want it committed", committed, err)
 	}
@@ -156,7 +157,8 @@ func TestEpochWithoutOffsetsOfAWorkerThatIsOut(t *testing.T) {
 	member := kmsg.NewLeaveGroupRequestMember()
 	member.InstanceID = kmsg.StringPtr(memberID("host", 0))
 	leave.Members = append(leave.Members, member)
-	if response, err := leave.RequestWith(ctx, f.producer); err != nil || response.ErrorCode != 0 || response.Members[0].ErrorCode != 0 {
+	if response, err := leave.RequestWith(ctx, f.producer); err != nil || response.ErrorCode != 0 ||
+		response.Members[0].ErrorCode != 0 {
 		t.Fatalf("leave: got %+v, %v", response, err)
 	}
 	if committed, err := f.Commit(ctx, messages); err != nil || committed {

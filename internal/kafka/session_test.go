@@ -123,7 +123,8 @@ func commit(t *testing.T, s *kafka.Session, messages ...pipeline.Message) {
 }
 
 func (w *worker) message(values []string) pipeline.Message {
-	return pipeline.Message{Topic: w.cfg.Topics.Results.Name, Partition: w.session.ResultPartition(), Value: []byte(strings.Join(values, " "))}
+	return pipeline.Message{Topic: w.cfg.Topics.Results.Name, Partition: w.session.ResultPartition(),
+		Value: []byte(strings.Join(values, " "))}
 }
 
 // visible waits until n records of a topic can be read: a committed transaction shows a moment after its commit.
@@ -212,11 +213,13 @@ func testCommit(t *testing.T, cfg kafka.Config) {
 	}
 	topic, partition := cfg.Topics.Results.Name, s.ResultPartition()
 	commit(t, s,
-		pipeline.Message{Topic: topic, Partition: partition, Value: []byte("1"), Headers: []pipeline.Header{{Key: "vigie-table", Value: []byte("x")}}},
+		pipeline.Message{Topic: topic, Partition: partition, Value: []byte("1"),
+			Headers: []pipeline.Header{{Key: "vigie-table", Value: []byte("x")}}},
 		pipeline.Message{Topic: cfg.Topics.DLQ.Name, Partition: -1, Key: []byte("acme"), Value: nil},
 		pipeline.Message{Topic: topic, Partition: partition, Value: []byte("2")})
 	results := visible(t, cfg, topic, 2)
-	if len(results) != 2 || string(results[0].Value) != "1" || string(results[1].Value) != "2" || header(results[0], "vigie-table") != "x" {
+	if len(results) != 2 || string(results[0].Value) != "1" || string(results[1].Value) != "2" ||
+		header(results[0], "vigie-table") != "x" {
 		t.Fatalf("results: got %v, want 1 and 2 in order", results)
 	}
 	if dlq := visible(t, cfg, cfg.Topics.DLQ.Name, 1); len(dlq) != 1 || dlq[0].Value != nil || string(dlq[0].Key) != "acme" {
@@ -266,7 +269,8 @@ func testFenced(t *testing.T, cfg kafka.Config) {
 	successor := worker{cfg: cfg, session: newSession(t, cfg, 0)}
 	defer successor.session.Close()
 
-	if committed, err := old.session.Commit(deadline(t), []pipeline.Message{old.message(values)}); committed || !errors.Is(err, kafka.ErrFenced) {
+	if committed, err := old.session.Commit(deadline(t), []pipeline.Message{old.message(values)}); committed ||
+		!errors.Is(err, kafka.ErrFenced) {
 		t.Fatalf("commit of the replaced: got %v, %v, want ErrFenced", committed, err)
 	}
 	fenced := "# HELP vigie_kafka_fenced_total Sessions of workers that ended because another took over their identity: two processes with one kafka.instance, " +
@@ -540,7 +544,8 @@ func testExactlyOnce(t *testing.T, cfg kafka.Config, workers, deaths int) {
 		wg.Go(func() {
 			for alive.Err() == nil {
 				err := lifetime(alive, cfg, slot, dies)
-				if err != nil && alive.Err() == nil && !slices.ContainsFunc(ends, func(end error) bool { return errors.Is(err, end) }) {
+				if err != nil && alive.Err() == nil &&
+					!slices.ContainsFunc(ends, func(end error) bool { return errors.Is(err, end) }) {
 					t.Errorf("worker %d: %v", slot, err)
 					return
 				}

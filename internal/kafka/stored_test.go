@@ -62,7 +62,8 @@ func testStored(t *testing.T, cfg kafka.Config) {
 	admin := kadmOf(t, cfg)
 	say := func(at int64) {
 		t.Helper()
-		if err := admin.CommitAllOffsets(deadline(t), cfg.Group+"-sink", kadm.OffsetsFromRecords(kgo.Record{Topic: cfg.Topics.Results.Name, Partition: lane, Offset: at - 1})); err != nil {
+		if err := admin.CommitAllOffsets(deadline(t), cfg.Group+"-sink",
+			kadm.OffsetsFromRecords(kgo.Record{Topic: cfg.Topics.Results.Name, Partition: lane, Offset: at - 1})); err != nil {
 			t.Fatalf("commit for the sink: %v", err)
 		}
 	}

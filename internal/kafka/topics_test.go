@@ -111,7 +111,8 @@ func TestEnsureTopicsOnApacheKafka(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer admin.Close()
-	if _, err := admin.EnsureTopics(deadline(t)); err == nil || !strings.Contains(err.Error(), "create topic "+cfg.Topics.Logs.Name) {
+	if _, err := admin.EnsureTopics(deadline(t)); err == nil ||
+		!strings.Contains(err.Error(), "create topic "+cfg.Topics.Logs.Name) {
 		t.Errorf("three replicas on one broker: got %v, want an error that names the topic", err)
 	}
 }

@@ -24,7 +24,8 @@ func TestDividedTransactionCommitsNothing(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	epoch := []pipeline.Message{{Topic: results, Partition: 0, Value: []byte("result")}, {Topic: letters, Partition: 0, Value: []byte("letter")}}
+	epoch := []pipeline.Message{{Topic: results, Partition: 0, Value: []byte("result")},
+		{Topic: letters, Partition: 0, Value: []byte("letter")}}
 	f.take()
 	if committed, err := f.Commit(ctx, epoch); err != nil || !committed {
 		t.Fatalf("commit: got %v, %v, want it committed", committed, err)

@@ -77,7 +77,8 @@ func TestUnpackerLeavesTheRest(t *testing.T) {
 	linked := bytes.Clone(packed)
 	linked[4] &^= frameIndependent
 	for name, src := range map[string][]byte{
-		"linked": linked, "two": append(bytes.Clone(packed), packed...), "tail": append(bytes.Clone(packed), 1), "magic": append([]byte{1}, packed[1:]...), "nothing": nil,
+		"linked": linked, "two": append(bytes.Clone(packed), packed...), "tail": append(bytes.Clone(packed), 1),
+		"magic": append([]byte{1}, packed[1:]...), "nothing": nil,
 	} {
 		if _, ok := unframe(nil, src, 1<<30); ok {
 			t.Errorf("%s: got a frame", name)
@@ -85,7 +86,8 @@ func TestUnpackerLeavesTheRest(t *testing.T) {
 	}
 	memory := newMemory(1 << 20)
 	u := unpacker{memory, kgo.DefaultDecompressor(memory), 1 << 30}
-	if got, err := u.Decompress(append(bytes.Clone(packed), packed...), kgo.CodecLz4); err != nil || !bytes.Equal(got, append(bytes.Clone(content), content...)) {
+	if got, err := u.Decompress(append(bytes.Clone(packed), packed...), kgo.CodecLz4); err != nil ||
+		!bytes.Equal(got, append(bytes.Clone(content), content...)) {
 		t.Errorf("two frames: got %d bytes, %v, want twice %d", len(got), err, len(content))
 	}
 	if _, err := u.Decompress(packed[:len(packed)-5], kgo.CodecLz4); err == nil {

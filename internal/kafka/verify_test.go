@@ -24,7 +24,8 @@ func TestSourceTopicSettles(t *testing.T) {
 	if err := producer.BeginTransaction(); err != nil {
 		t.Fatal(err)
 	}
-	record := &kgo.Record{Topic: cfg.Topics.Metrics.Name, Key: []byte("acme"), Value: []byte(`{}`), Headers: []kgo.RecordHeader{{Key: "a", Value: []byte("b")}}}
+	record := &kgo.Record{Topic: cfg.Topics.Metrics.Name, Key: []byte("acme"), Value: []byte(`{}`),
+		Headers: []kgo.RecordHeader{{Key: "a", Value: []byte("b")}}}
 	if err := producer.ProduceSync(t.Context(), record).FirstErr(); err != nil {
 		t.Fatal(err)
 	}

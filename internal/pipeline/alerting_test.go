@@ -20,7 +20,8 @@ import (
 )
 
 var alertRules = []alerting.Alert{
-	{Name: "Busy", From: events.Metrics, Where: `name == "req"`, By: []string{"host"}, Over: 10 * time.Second, Every: 2 * time.Second,
+	{Name: "Busy", From: events.Metrics, Where: `name == "req"`, By: []string{"host"},
+		Over: 10 * time.Second, Every: 2 * time.Second,
 		When: "count > 2", Until: "count < 2", For: 4 * time.Second, ClearAfter: 2 * time.Second, Severity: "P1"},
 	{Name: "Growth", From: events.Metrics, Over: 6 * time.Second, Every: 2 * time.Second, When: "change.count >= 1 && sum > 40"},
 	{Name: "Quiet", From: events.Metrics, By: []string{"host"}, Over: 4 * time.Second, When: "count < 1", ForgetAfter: 20 * time.Second},
@@ -239,8 +240,10 @@ func TestAlertsRecount(t *testing.T) {
 			for range rapid.IntRange(0, 10).Draw(t, "events") {
 				second += rapid.SampledFrom([]int64{0, 0, 0, 1, 1, 2, 5, 15}).Draw(t, "later")
 				epoch = append(epoch, ping{
-					tenant: rapid.SampledFrom([]string{"acme", "demo"}).Draw(t, "tenant"), host: rapid.SampledFrom([]string{"a", "b"}).Draw(t, "host"),
-					second: max(second-rapid.SampledFrom([]int64{0, 0, 0, 3, 12}).Draw(t, "late"), 0), value: float64(rapid.IntRange(0, 99).Draw(t, "value")),
+					tenant: rapid.SampledFrom([]string{"acme", "demo"}).Draw(t, "tenant"),
+					host:   rapid.SampledFrom([]string{"a", "b"}).Draw(t, "host"),
+					second: max(second-rapid.SampledFrom([]int64{0, 0, 0, 3, 12}).Draw(t, "late"), 0),
+					value:  float64(rapid.IntRange(0, 99).Draw(t, "value")),
 				})
 			}
 			got, all = append(got, heardOf(t, world.epoch(t, start, steps(start, epoch, ping.record)))...), append(all, epoch...)
@@ -278,10 +281,13 @@ func alertState(state stateLog) (keys []string) {
 // The bytes of docs/format/alert.md and docs/format/state.md.
 func TestAlertGolden(t *testing.T) {
 	task := alertTask(t, []alerting.Alert{{
-		Name: "Slow", From: events.Metrics, Where: `name == "req"`, By: []string{"host", "zone"}, Over: 10 * time.Second, When: "p99 > 0.25 && change.count < 0",
-		Severity: "P0", Route: "oncall", Group: []string{"host"}, Annotations: map[string]string{"summary": "p99 of ${host}${zone} is ${p99} s, ${change.count}"},
+		Name: "Slow", From: events.Metrics, Where: `name == "req"`, By: []string{"host", "zone"}, Over: 10 * time.Second,
+		When:     "p99 > 0.25 && change.count < 0",
+		Severity: "P0", Route: "oncall", Group: []string{"host"},
+		Annotations: map[string]string{"summary": "p99 of ${host}${zone} is ${p99} s, ${change.count}"},
 	}}, nil)
-	step(task, start, ping{"acme", "a", 0, 0.5}.record(), ping{"acme", "a", 0, 0.5}.record(), ping{"acme", "a", 10, 0.5}.record(), ping{"acme", "a", 20, 0.5}.record())
+	step(task, start, ping{"acme", "a", 0, 0.5}.record(), ping{"acme", "a", 0, 0.5}.record(), ping{"acme", "a", 10, 0.5}.record(),
+		ping{"acme", "a", 20, 0.5}.record())
 	out := drain(task, start)
 	if len(out.Alerts) != 1 {
 		t.Fatalf("got %d messages, want 1", len(out.Alerts))

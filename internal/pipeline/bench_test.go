@@ -84,7 +84,8 @@ func BenchmarkAccumulate(b *testing.B) {
 func BenchmarkDeclared(b *testing.B) {
 	hopping := &windowed.Window{Hopping: &windowed.Hopping{Size: 5 * time.Minute, Every: time.Minute}}
 	session := &windowed.Window{Session: &windowed.Session{Gap: 30 * time.Minute}}
-	for name, window := range map[string]*windowed.Window{"pane": nil, "tumbling": {Tumbling: time.Minute}, "hopping": hopping, "session": session} {
+	for name, window := range map[string]*windowed.Window{"pane": nil, "tumbling": {Tumbling: time.Minute},
+		"hopping": hopping, "session": session} {
 		b.Run(name, func(b *testing.B) {
 			const n = 10_000
 			cfg := DefaultConfig()
@@ -111,15 +112,18 @@ func BenchmarkDeclared(b *testing.B) {
 // with some 180 users and four paths: bytes are those that count toward window_bytes, log those of the state topic.
 func BenchmarkKeep(b *testing.B) {
 	for name, keep := range map[string]*windowed.Keep{
-		"nothing": nil, "ends": {First: true, Last: true}, "distinct": {Distinct: "user"}, "top": {Top: &windowed.Top{Of: "path"}},
+		"nothing": nil, "ends": {First: true, Last: true}, "distinct": {Distinct: "user"},
+		"top": {Top: &windowed.Top{Of: "path"}},
 	} {
 		b.Run(name, func(b *testing.B) {
 			const n = 10_000
 			cfg := DefaultConfig()
-			cfg.Rollups = []rollup.Declared{{Name: "r", From: events.Metrics, By: []string{"route", "service"}, Window: &windowed.Window{Tumbling: time.Minute}, Keep: keep}}
+			cfg.Rollups = []rollup.Declared{{Name: "r", From: events.Metrics, By: []string{"route", "service"},
+				Window: &windowed.Window{Tumbling: time.Minute}, Keep: keep}}
 			all := benchMetrics(n)
 			for i := range all {
-				all[i].Labels = append(slices.Clone(all[i].Labels), series.Label{Name: "path", Value: fmt.Sprint("/path/", i%4)}, series.Label{Name: "user", Value: fmt.Sprint("user ", i%1000)})
+				all[i].Labels = append(slices.Clone(all[i].Labels), series.Label{Name: "path", Value: fmt.Sprint("/path/", i%4)},
+					series.Label{Name: "user", Value: fmt.Sprint("user ", i%1000)})
 				slices.SortFunc(all[i].Labels, func(a, b series.Label) int { return strings.Compare(a.Name, b.Name) })
 			}
 			task := NewTask(TaskConfig{Partition: Partition{Topic: "t"}, Signal: events.Metrics, Config: cfg})
@@ -150,11 +154,13 @@ func BenchmarkAlert(b *testing.B) {
 		b.Run(name, func(b *testing.B) {
 			const n = 10_000
 			cfg := DefaultConfig()
-			cfg.Alerts = []alerting.Alert{{Name: "a", From: events.Metrics, By: []string{"route", "service"}, Over: time.Minute, When: when}}
+			cfg.Alerts = []alerting.Alert{{Name: "a", From: events.Metrics, By: []string{"route", "service"},
+				Over: time.Minute, When: when}}
 			all := benchMetrics(n)
 			limits := tenants.DefaultConfig()
 			limits.Defaults.OpenWindows = 1_000_000
-			task := NewTask(TaskConfig{Partition: Partition{Topic: "t"}, Signal: events.Metrics, Config: cfg, Limits: func() *tenants.Config { return &limits }})
+			task := NewTask(TaskConfig{Partition: Partition{Topic: "t"}, Signal: events.Metrics, Config: cfg,
+				Limits: func() *tenants.Config { return &limits }})
 			done := processorTime(b)
 			i, second := 0, benchNow
 			for b.Loop() {
@@ -185,7 +191,8 @@ func BenchmarkStep(b *testing.B) {
 		} {
 			for _, strange := range []bool{false, true} {
 				kind := map[bool]string{false: "known", true: "strange"}[strange]
-				b.Run(fmt.Sprintf("%s%s/series=%d", format.name, kind, n), func(b *testing.B) { benchStep(b, n, format.record, format.events, strange) })
+				b.Run(fmt.Sprintf("%s%s/series=%d", format.name, kind, n),
+					func(b *testing.B) { benchStep(b, n, format.record, format.events, strange) })
 			}
 		}
 	}
@@ -238,7 +245,8 @@ func benchStep(b *testing.B, n int, record func([]events.Metric) []byte, perReco
 	all, task := benchMetrics(n), benchTask(b)
 	records := make([]Record, n/perRecord)
 	for i := range records {
-		records[i] = Record{Offset: int64(i), Timestamp: benchNow.UnixNano(), Key: []byte("acme"), Value: record(all[i*perRecord:][:perRecord])}
+		records[i] = Record{Offset: int64(i), Timestamp: benchNow.UnixNano(), Key: []byte("acme"),
+			Value: record(all[i*perRecord:][:perRecord])}
 	}
 	benchRecords(b, task, records, perRecord, 30, func(from int) {
 		if strange && from == 0 && task.current != nil {

@@ -60,7 +60,8 @@ func TestPanesOfASeries(t *testing.T) {
 				start := panes[i%len(panes)]
 				states = want[start].AppendDD(states)
 				if count := uint64(want[start].Count()); pane != start || rows.Count[i] != count || rows.Sum[i] != sums[start] {
-					t.Fatalf("row %d: got pane %d, count %d, sum %v, want %d, %d, %v", i, pane, rows.Count[i], rows.Sum[i], start, count, sums[start])
+					t.Fatalf("row %d: got pane %d, count %d, sum %v, want %d, %d, %v",
+						i, pane, rows.Count[i], rows.Sum[i], start, count, sums[start])
 				}
 			}
 			if got, want := fmt.Sprintf("%x", rows.Sketch), fmt.Sprintf("%x", states); got != want {

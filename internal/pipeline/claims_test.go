@@ -23,7 +23,8 @@ func TestKeysOfManyKinds(t *testing.T) {
 			return r
 		}
 		for range 2 {
-			for _, key := range []string{"acme", "acme#3", "acme#", "globex", "globex#3", "a", "long-name-of-a-tenant-that-is-near-its-limit"} {
+			for _, key := range []string{"acme", "acme#3", "acme#", "globex", "globex#3", "a",
+				"long-name-of-a-tenant-that-is-near-its-limit"} {
 				step(task, start, sent(key, ""))
 			}
 			step(task, start, sent("acme#3", "globex"), sent("globex", "acme"), sent("", "acme"))

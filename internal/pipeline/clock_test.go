@@ -55,7 +55,8 @@ func TestClockJumps(t *testing.T) {
 				refused[string(key.Reason)] += n
 			}
 			if out.Tally.Events != count || refused["too_new"] != young || refused["too_old"] != old {
-				t.Fatalf("at %s: got %d events, refused %v, want %d, %d too new and %d too old", now, out.Tally.Events, refused, count, young, old)
+				t.Fatalf("at %s: got %d events, refused %v, want %d, %d too new and %d too old",
+					now, out.Tally.Events, refused, count, young, old)
 			}
 			if newest > 0 && log["\x01\x01acme"] == "" && newest > latestClock.Add(-72*time.Hour).UnixNano() {
 				t.Fatalf("at %s: the watermark %d is gone", now, newest)

@@ -19,7 +19,8 @@ import (
 )
 
 var increases = rollup.Declared{
-	Name: "requests_total", From: events.Metrics, Where: `name == "req" && host != "z"`, Measure: "increase", By: []string{"service"},
+	Name: "requests_total", From: events.Metrics, Where: `name == "req" && host != "z"`,
+	Measure: "increase", By: []string{"service"},
 }
 
 func increaseConfig() pipeline.Config {
@@ -96,9 +97,11 @@ func TestIncreaseRecount(t *testing.T) {
 			var epoch []reading
 			for range rapid.IntRange(0, 10).Draw(t, "readings") {
 				epoch = append(epoch, reading{
-					tenant: rapid.SampledFrom([]string{"acme", "demo"}).Draw(t, "tenant"), host: rapid.SampledFrom([]string{"a", "b", "z"}).Draw(t, "host"),
+					tenant: rapid.SampledFrom([]string{"acme", "demo"}).Draw(t, "tenant"),
+					host:   rapid.SampledFrom([]string{"a", "b", "z"}).Draw(t, "host"),
 					second: rapid.IntRange(1, 60).Draw(t, "second"), value: float64(rapid.IntRange(0, 20).Draw(t, "value")),
-					start: rapid.SampledFrom([]int{0, 1, 20, 40}).Draw(t, "start"), delta: rapid.IntRange(0, 9).Draw(t, "delta") == 0,
+					start: rapid.SampledFrom([]int{0, 1, 20, 40}).Draw(t, "start"),
+					delta: rapid.IntRange(0, 9).Draw(t, "delta") == 0,
 				})
 			}
 			addIncreases(world.epoch(t, start, steps(start, epoch, reading.record)), got)
@@ -271,7 +274,8 @@ func TestIncreaseRefusesState(t *testing.T) {
 func TestMeasureIncreaseIsOfMetrics(t *testing.T) {
 	cfg := increaseConfig()
 	cfg.Rollups[0].From = events.Spans
-	if err := cfg.Validate(); err == nil || !strings.Contains(err.Error(), `measure "increase" of spans: want duration_seconds or events`) {
+	if err := cfg.Validate(); err == nil ||
+		!strings.Contains(err.Error(), `measure "increase" of spans: want duration_seconds or events`) {
 		t.Errorf("got %v", err)
 	}
 }

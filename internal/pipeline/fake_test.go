@@ -63,7 +63,8 @@ func (e *copyEncoder) EncodeLetters(dst []byte, rows []pipeline.LetterRow) ([]by
 
 func (e *copyEncoder) EncodeProgress(dst []byte, r *pipeline.ProgressRows) ([]byte, error) {
 	return e.add(dst, block{progress: pipeline.ProgressRows{
-		Topic: clone(r.Topic), Partition: clone(r.Partition), Tenant: clone(r.Tenant), Time: clone(r.Time), Updated: clone(r.Updated),
+		Topic: clone(r.Topic), Partition: clone(r.Partition), Tenant: clone(r.Tenant),
+		Time: clone(r.Time), Updated: clone(r.Updated),
 	}})
 }
 
@@ -81,7 +82,8 @@ func clone[T any](s []T) []T { return append([]T(nil), s...) }
 
 func copyRollups(r *pipeline.Rollups) pipeline.Rollups {
 	return pipeline.Rollups{
-		Grain: clone(r.Grain), Tenant: clone(r.Tenant), Metric: clone(r.Metric), Service: clone(r.Service), Series: clone(r.Series),
+		Grain: clone(r.Grain), Tenant: clone(r.Tenant), Metric: clone(r.Metric),
+		Service: clone(r.Service), Series: clone(r.Series),
 		Pane: clone(r.Pane), Count: clone(r.Count), Sum: clone(r.Sum), Min: clone(r.Min), Max: clone(r.Max),
 		LastTime: clone(r.LastTime), Last: clone(r.Last), LastHist: clone(r.LastHist), Sketch: clone(r.Sketch),
 	}
@@ -258,7 +260,8 @@ func (l *fakeLog) Poll(ctx context.Context) (pipeline.Fetch, error) {
 			continue
 		}
 		if n := min(l.most(len(p.records)-p.polled), len(p.records)-p.polled); n > 0 {
-			f.Chunks = append(f.Chunks, pipeline.Chunk{Partition: p.Partition, Signal: p.signal, Unread: unread(p.records[p.polled : p.polled+n])})
+			f.Chunks = append(f.Chunks,
+				pipeline.Chunk{Partition: p.Partition, Signal: p.signal, Unread: unread(p.records[p.polled : p.polled+n])})
 			p.polled += n
 		}
 		through := int64(0)

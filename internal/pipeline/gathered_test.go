@@ -20,11 +20,12 @@ var gatherings = map[string]struct {
 	series, events int // events of each series
 	change         func(m *events.Metric, series, event int)
 }{
-	"a value a series":        {series: 10_000, events: 1},
-	"ten values a series":     {series: 10_000, events: 10},
-	"lists":                   {series: 3_000, events: 60},
-	"sketches":                {series: 1_000, events: 300},
-	"sketches of all numbers": {series: 500, events: 100, change: func(m *events.Metric, _, i int) { m.Value = math.Pow(10, float64(i%31)-12) }},
+	"a value a series":    {series: 10_000, events: 1},
+	"ten values a series": {series: 10_000, events: 10},
+	"lists":               {series: 3_000, events: 60},
+	"sketches":            {series: 1_000, events: 300},
+	"sketches of all numbers": {series: 500, events: 100,
+		change: func(m *events.Metric, _, i int) { m.Value = math.Pow(10, float64(i%31)-12) }},
 	"lists of all numbers": {series: 3_000, events: 85, change: func(m *events.Metric, _, i int) {
 		m.Value = math.Pow(10, 0.3*float64(i)-11)
 	}},
@@ -38,8 +39,9 @@ var gatherings = map[string]struct {
 	"a long name": {series: 5_000, events: 1, change: func(m *events.Metric, s, _ int) {
 		m.Name, m.Kind = fmt.Sprintf("m%0200d", s), events.Gauge
 	}},
-	"a tenant of its own": {series: 2_000, events: 5, change: func(m *events.Metric, s, _ int) { m.Tenant = fmt.Sprint("tenant-", s) }},
-	"histograms":          {series: 500, events: 4, change: func(m *events.Metric, _, i int) { m.Histogram = wide(i, 160) }},
+	"a tenant of its own": {series: 2_000, events: 5,
+		change: func(m *events.Metric, s, _ int) { m.Tenant = fmt.Sprint("tenant-", s) }},
+	"histograms": {series: 500, events: 4, change: func(m *events.Metric, _, i int) { m.Histogram = wide(i, 160) }},
 	"cumulative histograms": {series: 500, events: 4, change: func(m *events.Metric, _, i int) {
 		m.Kind, m.Histogram = events.Cumulative, wide(i, 160)
 	}},
@@ -156,7 +158,8 @@ func TestEpochIsBoundedInBytes(t *testing.T) {
 		t.Helper()
 		task, n := newTask(nil), 0
 		for bytes := int64(0); bytes < 1<<20 && n < 20_000; n++ {
-			m := events.Metric{Tenant: "acme", Time: start.Add(time.Duration(n) * step).UnixNano(), Name: "m", Kind: events.Gauge, Value: 1}
+			m := events.Metric{Tenant: "acme", Time: start.Add(time.Duration(n) * step).UnixNano(),
+				Name: "m", Kind: events.Gauge, Value: 1}
 			task.Step(&pipeline.Chunk{Partition: at, Signal: events.Metrics, Records: []pipeline.Record{record("acme", string(events.AppendMetric(nil, &m)))}}, start.UnixMilli())
 			bytes, _ = task.Pending()
 		}

@@ -39,7 +39,8 @@ func whatAllocates(again func(watch)) string {
 	var lines strings.Builder
 	for _, at := range places[:min(5, len(places))] {
 		if n := after[at]; n.bytes > 0 {
-			fmt.Fprintf(&lines, "\n\t%.3g allocations and %.4g bytes an event or series: %s", float64(n.objects)/costEvents, float64(n.bytes)/costEvents, at.text())
+			fmt.Fprintf(&lines, "\n\t%.3g allocations and %.4g bytes an event or series: %s", float64(n.objects)/costEvents,
+				float64(n.bytes)/costEvents, at.text())
 		}
 	}
 	return lines.String()

@@ -89,7 +89,8 @@ func TestCosts(t *testing.T) {
 		case !found:
 			t.Errorf("%s: nothing is recorded", name)
 		case got[name] > was*(1+costRise)+costFloor(name):
-			t.Errorf("%s: got %.4g, recorded %.4g: more than %.0f %% dearer%s", name, got[name], was, 100*costRise, whatAllocates(again[name]))
+			t.Errorf("%s: got %.4g, recorded %.4g: more than %.0f %% dearer%s",
+				name, got[name], was, 100*costRise, whatAllocates(again[name]))
 		}
 	}
 	if len(recorded) != len(got) {
@@ -103,7 +104,8 @@ func costlyRecords(round int) map[string][]Record {
 	of := func(value func(i int, m *events.Metric) []byte) (records []Record) {
 		for i := range costEvents {
 			m := all[i%len(all)]
-			records = append(records, Record{Offset: int64(i), Timestamp: benchNow.UnixNano(), Key: []byte("acme"), Value: value(i, &m)})
+			records = append(records,
+				Record{Offset: int64(i), Timestamp: benchNow.UnixNano(), Key: []byte("acme"), Value: value(i, &m)})
 		}
 		return records
 	}
@@ -132,7 +134,8 @@ func costlyRecords(round int) map[string][]Record {
 		}
 		list := slices.Clone(all[from%1000:][:100])
 		out["OTLP"] = append(out["OTLP"], request(list))
-		list[50].Labels = append(slices.Clone(list[50].Labels), series.Label{Name: "trace", Value: fmt.Sprint(round*costEvents + from)})
+		list[50].Labels = append(slices.Clone(list[50].Labels),
+			series.Label{Name: "trace", Value: fmt.Sprint(round*costEvents + from)})
 		out["OTLP with one of 100 new"] = append(out["OTLP with one of 100 new"], request(list))
 	}
 	return out
@@ -173,7 +176,8 @@ func costOfSeries(n int, w watch) float64 {
 func costOfWindow(n int, w watch) float64 {
 	with := DefaultConfig()
 	with.Rollups = []rollup.Declared{{
-		Name: "open", From: events.Metrics, Measure: "value", By: []string{"service", "instance", "route"}, Window: &windowed.Window{Tumbling: time.Hour},
+		Name: "open", From: events.Metrics, Measure: "value", By: []string{"service", "instance", "route"},
+		Window: &windowed.Window{Tumbling: time.Hour},
 	}}
 	if err := with.Validate(); err != nil {
 		panic(err)

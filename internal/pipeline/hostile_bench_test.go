@@ -76,12 +76,14 @@ func hostilities() map[string][]hostility {
 			}),
 			one("nested deep", func(h *hostile, m events.Metric) []byte {
 				tame(h, &m)
-				return append(fmt.Appendf(nil, `{"x":%s%d%s,`, strings.Repeat(`{"a":[`, 15), h.next(), strings.Repeat(`]}`, 15)), events.AppendMetric(nil, &m)[1:]...)
+				return append(fmt.Appendf(nil, `{"x":%s%d%s,`, strings.Repeat(`{"a":[`, 15), h.next(), strings.Repeat(`]}`, 15)),
+					events.AppendMetric(nil, &m)[1:]...)
 			}),
 			one("numbers of 300 digits", func(h *hostile, m events.Metric) []byte {
 				tame(h, &m)
 				m.Value = 0.5
-				return bytes.Replace(events.AppendMetric(nil, &m), []byte(`0.5`), fmt.Appendf(nil, `0.%d%s`, 1+h.random.IntN(9), strings.Repeat("7", 300)), 1)
+				return bytes.Replace(events.AppendMetric(nil, &m), []byte(`0.5`),
+					fmt.Appendf(nil, `0.%d%s`, 1+h.random.IntN(9), strings.Repeat("7", 300)), 1)
 			}),
 			one("values of 4 kB", json(func(h *hostile, m *events.Metric) { own(m, "trace", fmt.Sprintf("%04000d", h.next())) })),
 			one("64 labels", json(func(h *hostile, m *events.Metric) {
@@ -161,7 +163,8 @@ func future(h *hostile, m *events.Metric) {
 func shuffledJSON(h *hostile, m events.Metric) []byte {
 	tame(h, &m)
 	h.shuffle(&m)
-	parts := []string{fmt.Sprintf(`"tenant":%q`, m.Tenant), fmt.Sprintf(`"time":%d`, m.Time), fmt.Sprintf(`"name":%q`, m.Name), fmt.Sprintf(`"value":%g`, m.Value)}
+	parts := []string{fmt.Sprintf(`"tenant":%q`, m.Tenant), fmt.Sprintf(`"time":%d`, m.Time), fmt.Sprintf(`"name":%q`, m.Name),
+		fmt.Sprintf(`"value":%g`, m.Value)}
 	var labels []string
 	for _, l := range m.Labels {
 		labels = append(labels, fmt.Sprintf("%q:%q", l.Name, l.Value))
@@ -182,7 +185,8 @@ func escapedJSON(h *hostile, m events.Metric) []byte {
 	for _, l := range m.Labels {
 		labels = append(labels, text(l.Name)+":"+text(l.Value))
 	}
-	return fmt.Appendf(nil, `{%s:%s,"time":%d,%s:%s,%s:%g,%s:{%s}}`, text("tenant"), text(m.Tenant), m.Time, text("name"), text(m.Name), text("value"), m.Value, text("labels"), strings.Join(labels, ","))
+	return fmt.Appendf(nil, `{%s:%s,"time":%d,%s:%s,%s:%g,%s:{%s}}`, text("tenant"), text(m.Tenant), m.Time, text("name"),
+		text(m.Name), text("value"), m.Value, text("labels"), strings.Join(labels, ","))
 }
 
 // protobufField is the first field of bytes of a message.
@@ -207,7 +211,8 @@ func (k *hostility) records(h *hostile, all []events.Metric, n int) (records []R
 		} else {
 			value = k.value(h, all[h.random.IntN(len(all))])
 		}
-		records = append(records, Record{Offset: int64(h.next()), Timestamp: benchNow.UnixNano(), Key: []byte(all[0].Tenant), Value: value})
+		records = append(records,
+			Record{Offset: int64(h.next()), Timestamp: benchNow.UnixNano(), Key: []byte(all[0].Tenant), Value: value})
 	}
 	return records
 }
@@ -233,7 +238,8 @@ func benchHostile(b *testing.B, tame, kind *hostility) {
 	var turns [2]*Task
 	var out = NewOutputs(&turnsConfig)
 	for i := range turns {
-		turns[i] = NewTask(TaskConfig{Partition: Partition{Topic: "t"}, Signal: events.Metrics, Config: turnsConfig, Limits: func() *tenants.Config { return &limits }})
+		turns[i] = NewTask(TaskConfig{Partition: Partition{Topic: "t"}, Signal: events.Metrics, Config: turnsConfig,
+			Limits: func() *tenants.Config { return &limits }})
 		step := func(records []Record) {
 			turns[i].Step(&Chunk{Signal: events.Metrics, Records: records}, benchNow.UnixMilli())
 		}

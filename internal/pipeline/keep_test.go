@@ -25,7 +25,8 @@ const keepCounters = 3
 func keepConfig(w windowed.Window) pipeline.Config {
 	cfg := windowedConfig(w)
 	cfg.Rollups[0].Keep = &windowed.Keep{
-		First: true, Last: true, Distinct: "user", Top: &windowed.Top{Of: "item", K: 2, Weight: "bytes", Unit: 0.5, Counters: keepCounters},
+		First: true, Last: true, Distinct: "user",
+		Top: &windowed.Top{Of: "item", K: 2, Weight: "bytes", Unit: 0.5, Counters: keepCounters},
 	}
 	return cfg
 }
@@ -130,13 +131,15 @@ func wantKept(t rapid.TB, name string, rows []*keptRow, evs []keptEvent) {
 		}
 	}
 	if got.count != uint64(len(evs)) || first != wantFirst || last != wantLast {
-		t.Fatalf("%s: got %d events, first %v, last %v, want %d, %v, %v", name, got.count, first, last, len(evs), wantFirst, wantLast)
+		t.Fatalf("%s: got %d events, first %v, last %v, want %d, %v, %v",
+			name, got.count, first, last, len(evs), wantFirst, wantLast)
 	}
 	if g, w := got.distinct.AppendState(nil), users.AppendState(nil); string(g) != string(w) {
 		t.Fatalf("%s: got distinct state %x, want %x", name, g, w)
 	}
 	if got.top.Total != total || got.top.Floor > total/keepCounters {
-		t.Fatalf("%s: got a top of %v above %v, want of %v above at most a %dth", name, got.top.Total, got.top.Floor, total, keepCounters)
+		t.Fatalf("%s: got a top of %v above %v, want of %v above at most a %dth",
+			name, got.top.Total, got.top.Floor, total, keepCounters)
 	}
 	for item, weight := range weights {
 		most, wrong := counts[item]+got.top.Floor, errors[item]+got.top.Floor
@@ -175,7 +178,8 @@ func TestKeepRecount(t *testing.T) {
 		parts := rapid.IntRange(1, 3).Draw(t, "parts")
 		table, want := keptTable{}, map[string][]keptEvent{}
 		for part := range parts {
-			world := keepWorld{accidents: newAccidents(func() *pipeline.Task { return windowedTask(cfg) }), part: part, fired: -1000}
+			world := keepWorld{accidents: newAccidents(func() *pipeline.Task { return windowedTask(cfg) }), part: part,
+				fired: -1000}
 			world.run(t, table, func(e keptEvent) {
 				if session {
 					return
@@ -267,7 +271,8 @@ func (w *keepWorld) run(t *rapid.T, table keptTable, take func(keptEvent)) {
 			evs = append(evs, keptEvent{
 				w.part, rapid.SampledFrom([]string{"s", "r"}).Draw(t, "service"), rapid.Int64Range(0, 60).Draw(t, "second"),
 				float64(rapid.IntRange(1, 64).Draw(t, "value")) / 8, float64(rapid.IntRange(0, 20).Draw(t, "bytes")) / 2,
-				rapid.SampledFrom([]string{"", "ann", "bob", "cid"}).Draw(t, "user"), rapid.SampledFrom([]string{"", "a", "b", "c", "d", "e", "f"}).Draw(t, "item"),
+				rapid.SampledFrom([]string{"", "ann", "bob", "cid"}).Draw(t, "user"),
+				rapid.SampledFrom([]string{"", "a", "b", "c", "d", "e", "f"}).Draw(t, "item"),
 			})
 		}
 		table.insert(t, w.part, w.epoch(t, start.Add(time.Minute), func(task *pipeline.Task) {
@@ -321,7 +326,8 @@ func TestKeepLeavesOut(t *testing.T) {
 	cfg := keepConfig(windowed.Window{Tumbling: 10 * time.Second})
 	task := windowedTask(cfg)
 	f := func(item, bytes string) string {
-		return fmt.Sprintf(`{"time":%q,"name":"m","value":1,"labels":{"service":"s","item":%q,"bytes":%q}}`, start.Add(time.Second).Format(time.RFC3339), item, bytes)
+		return fmt.Sprintf(`{"time":%q,"name":"m","value":1,"labels":{"service":"s","item":%q,"bytes":%q}}`,
+			start.Add(time.Second).Format(time.RFC3339), item, bytes)
 	}
 	step(task, start.Add(time.Minute), record("acme",
 		f("a", "7"), f(strings.Repeat("x", 257), "7"), f(strings.Repeat("y", 256), "1"), f("b", "-1"), f("c", "1e15"), f("d", "nothing"), at10(30, "s")))
@@ -448,7 +454,8 @@ func TestKeepStateGolden(t *testing.T) {
 	task := windowedTask(keepConfig(windowed.Window{Tumbling: 10 * time.Second}))
 	e := keptEvent{0, "s", 2, 4, 1, "ann", "a"}
 	step(task, start.Add(time.Minute), record("acme", e.json()))
-	wantState(t, drain(task, start.Add(time.Minute)), keepStateGolden, func(key []byte) bool { return key[0] == 2 && key[10] == 'v' })
+	wantState(t, drain(task, start.Add(time.Minute)), keepStateGolden,
+		func(key []byte) bool { return key[0] == 2 && key[10] == 'v' })
 }
 
 var keepStateGolden = []string{

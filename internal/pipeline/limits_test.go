@@ -70,7 +70,8 @@ func TestLimitRows(t *testing.T) {
 func TestSeriesLimitsRecount(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		limit := func() tenants.Limits {
-			return tenants.Limits{ActiveSeries: rapid.IntRange(1, 12).Draw(t, "series"), SeriesBytes: units.Bytes(rapid.IntRange(1, 2000).Draw(t, "bytes"))}
+			return tenants.Limits{ActiveSeries: rapid.IntRange(1, 12).Draw(t, "series"),
+				SeriesBytes: units.Bytes(rapid.IntRange(1, 2000).Draw(t, "bytes"))}
 		}
 		limits := limit()
 		live := tenants.NewLive(*limitsOf(map[tenants.ID]tenants.Limits{"acme": limits})())
@@ -110,7 +111,8 @@ func TestSeriesLimitsRecount(t *testing.T) {
 			got[1] = out.Tally.Dropped[pipeline.TenantReason{Tenant: "acme", Reason: pipeline.ReasonSeriesLimit}]
 			got[2] = out.Tally.Dropped[pipeline.TenantReason{Tenant: "acme", Reason: pipeline.ReasonSeriesBytes}]
 			if got != want {
-				t.Fatalf("limits %d and %d: got %v events taken and dropped for number and bytes, want %v", limits.ActiveSeries, limits.SeriesBytes, got, want)
+				t.Fatalf("limits %d and %d: got %v events taken and dropped for number and bytes, want %v",
+					limits.ActiveSeries, limits.SeriesBytes, got, want)
 			}
 			commit()
 			now = now.Add(time.Duration(rapid.IntRange(0, 6).Draw(t, "minutes")) * time.Minute)
@@ -127,7 +129,8 @@ func TestSeriesLimitsRecount(t *testing.T) {
 // What the rows of committed epochs say was dropped is what the counters say, whatever is aborted.
 func TestLimitRowsAreCounters(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		limits := limitsOf(map[tenants.ID]tenants.Limits{"acme": {StreamEventsPerSecond: 3, ActiveSeries: 2}, "globex": {ActiveSeries: 1}})
+		limits := limitsOf(map[tenants.ID]tenants.Limits{"acme": {StreamEventsPerSecond: 3, ActiveSeries: 2},
+			"globex": {ActiveSeries: 1}})
 		task := newTask(func(c *pipeline.TaskConfig) { c.Limits = limits })
 		counted, told := map[string]uint64{}, map[string]uint64{}
 		now := start

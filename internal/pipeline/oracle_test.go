@@ -176,7 +176,8 @@ var (
 		func(dst []byte, m *events.Metric) []byte { return append(events.AppendMetric(dst, m), '\n') },
 		func(dst []byte, s *events.Span) []byte { return append(events.AppendSpan(dst, s), '\n') },
 		func(dst []byte, l *events.Log) []byte { return append(events.AppendLog(dst, l), '\n') },
-		map[events.Signal]string{events.Metrics: `{"time":"soon"}` + "\n", events.Spans: `{"time":"soon"}` + "\n", events.Logs: `{"time":"soon"}` + "\n"},
+		map[events.Signal]string{events.Metrics: `{"time":"soon"}` + "\n", events.Spans: `{"time":"soon"}` + "\n",
+			events.Logs: `{"time":"soon"}` + "\n"},
 	}
 	inProtobuf = spelling{
 		events.AppendMetricProtobuf, events.AppendSpanProtobuf, events.AppendLogProtobuf,
@@ -209,7 +210,8 @@ func drawEvent(t *rapid.T, o *oracle, w spelling, dst []byte, tenant string, sig
 		}
 		return w.span(dst, &s), good
 	case events.Logs:
-		l := events.Log{Tenant: tenant, Time: at, Service: pick("service", "shop", "cart"), Severity: pick("severity", "info", "error"), Body: "b"}
+		l := events.Log{Tenant: tenant, Time: at, Service: pick("service", "shop", "cart"),
+			Severity: pick("severity", "info", "error"), Body: "b"}
 		if good {
 			o.log(&l)
 		}
@@ -239,7 +241,8 @@ func drawEvent(t *rapid.T, o *oracle, w spelling, dst []byte, tenant string, sig
 }
 
 func drawHistogram(t *rapid.T) *events.Histogram {
-	h := &events.Histogram{Scale: 6, Sum: dyadic.Draw(t, "sum"), Min: math.NaN(), Max: math.NaN(), ZeroCount: float64(rapid.IntRange(0, 3).Draw(t, "zeros"))}
+	h := &events.Histogram{Scale: 6, Sum: dyadic.Draw(t, "sum"), Min: math.NaN(), Max: math.NaN(),
+		ZeroCount: float64(rapid.IntRange(0, 3).Draw(t, "zeros"))}
 	h.Count = h.ZeroCount
 	h.Positive.Offset = int32(rapid.IntRange(-100, 100).Draw(t, "offset"))
 	for range rapid.IntRange(1, 40).Draw(t, "buckets") {
@@ -263,7 +266,8 @@ func TestRecount(t *testing.T) {
 		var parts []*fakePartition
 		for p := range rapid.IntRange(1, 4).Draw(t, "partitions") {
 			signal := rapid.SampledFrom([]events.Signal{events.Metrics, events.Spans, events.Logs}).Draw(t, "signal")
-			part := &fakePartition{Partition: pipeline.Partition{Topic: "vigie." + string(signal) + ".v1", Partition: int32(p)}, signal: signal, numbered: true}
+			part := &fakePartition{Partition: pipeline.Partition{Topic: "vigie." + string(signal) + ".v1", Partition: int32(p)},
+				signal: signal, numbered: true}
 			for offset := range rapid.IntRange(0, 25).Draw(t, "records") {
 				g := drawRecord(t, o, signal, int64(offset))
 				part.records = append(part.records, g.record)

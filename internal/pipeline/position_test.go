@@ -172,7 +172,8 @@ func TestPositionFollowsTheGroup(t *testing.T) {
 				if from >= to {
 					continue
 				}
-				task.Step(&pipeline.Chunk{Partition: at, Signal: events.Metrics, Records: numbered(from, to), LogStart: first}, start.UnixMilli())
+				task.Step(&pipeline.Chunk{Partition: at, Signal: events.Metrics, Records: numbered(from, to), LogStart: first},
+					start.UnixMilli())
 				marker := rapid.Int64Range(0, 1).Draw(t, "marker")
 				polled = to + marker
 				task.SetReach(pipeline.Reach{Partition: at, Signal: events.Metrics, Next: polled})
@@ -217,7 +218,8 @@ func TestWorkerKeepsItsPlace(t *testing.T) {
 			synctest.Wait()
 		}
 		begin(3)
-		if got := taskOf(t, w, at); got.State != pipeline.TaskStopped || !strings.Contains(got.Error, "would count records twice") {
+		if got := taskOf(t, w, at); got.State != pipeline.TaskStopped ||
+			!strings.Contains(got.Error, "would count records twice") {
 			t.Errorf("got %+v, want it stopped", got)
 		}
 		begin(9)
@@ -237,7 +239,8 @@ vigie_pipeline_lost_offsets_total{reason="skipped",signal="metrics"} 2
 		}
 		s.polls <- fetchOf(at, numbered(13, 14)...)
 		synctest.Wait()
-		if top := w.Topology(); top.State != "waiting" || !strings.Contains(top.Error, "offset 13 of vigie.metrics.v1/4 came again: the results are up to 14") {
+		if top := w.Topology(); top.State != "waiting" ||
+			!strings.Contains(top.Error, "offset 13 of vigie.metrics.v1/4 came again: the results are up to 14") {
 			t.Errorf("got %+v, want it to refuse the record", top)
 		}
 		s.mu.Lock()

@@ -116,8 +116,9 @@ func TestRateRecount(t *testing.T) {
 		overrides := map[tenants.ID]tenants.Limits{}
 		for _, name := range []tenants.ID{"acme", "globex"} {
 			overrides[name] = tenants.Limits{
-				StreamEventsPerSecond: rapid.IntRange(1, 8).Draw(t, "events"), Burst: time.Duration(rapid.IntRange(1, 3).Draw(t, "burst")) * time.Second,
-				Shards: rapid.IntRange(1, 3).Draw(t, "shards"),
+				StreamEventsPerSecond: rapid.IntRange(1, 8).Draw(t, "events"),
+				Burst:                 time.Duration(rapid.IntRange(1, 3).Draw(t, "burst")) * time.Second,
+				Shards:                rapid.IntRange(1, 3).Draw(t, "shards"),
 			}
 		}
 		limits := limitsOf(overrides)

@@ -30,7 +30,8 @@ func repeating(r *rand.Rand, now time.Time) (records []Record) {
 				fmt.Sprintf(`{"time":%q,"name":"amount","kind":"delta","value":%v,"labels":{"n":"%d"}}`, at, v, n),
 				fmt.Sprintf(`{"name":"seconds","value":%v,"labels":{"n":"%d"}}`, v, n),
 				fmt.Sprintf(`{"time":%q,"name":"bad","value":"%v"}`, at, v),
-				fmt.Sprintf(`{"time":%q,"name":"seconds","value":%v,"labels":{"n":"%d"}}`, now.Add(time.Hour).Format(time.RFC3339), v, n),
+				fmt.Sprintf(`{"time":%q,"name":"seconds","value":%v,"labels":{"n":"%d"}}`,
+					now.Add(time.Hour).Format(time.RFC3339), v, n),
 			}[min(r.IntN(14), 7)]
 		}
 		value := event()
@@ -44,7 +45,8 @@ func repeating(r *rand.Rand, now time.Time) (records []Record) {
 			value = string(levels(r, now))
 		}
 		records = append(records, Record{
-			Offset: int64(i), Timestamp: now.UnixNano(), Key: []byte([]string{"acme", "acme#1", "demo"}[r.IntN(3)]), Value: []byte(value),
+			Offset: int64(i), Timestamp: now.UnixNano(),
+			Key: []byte([]string{"acme", "acme#1", "demo"}[r.IntN(3)]), Value: []byte(value),
 		})
 	}
 	return records
@@ -54,7 +56,8 @@ func repeating(r *rand.Rand, now time.Time) (records []Record) {
 func levels(r *rand.Rand, now time.Time) (value []byte) {
 	for range []int{1, 1, 3}[r.IntN(3)] {
 		m := events.Metric{
-			Time: now.UnixNano() - r.Int64N(60e9), Name: "level", Kind: events.Gauge, Value: r.ExpFloat64(), Unit: []string{"", "s"}[r.IntN(2)],
+			Time: now.UnixNano() - r.Int64N(60e9), Name: "level", Kind: events.Gauge, Value: r.ExpFloat64(),
+			Unit:   []string{"", "s"}[r.IntN(2)],
 			Labels: series.Labels{{Name: "n", Value: fmt.Sprint(r.IntN(12))}},
 		}
 		switch r.IntN(20) {
@@ -76,7 +79,8 @@ func levels(r *rand.Rand, now time.Time) (value []byte) {
 func totals(r *rand.Rand, now time.Time) []byte {
 	var sum []byte
 	for range 1 + r.IntN(3) {
-		point := binary.LittleEndian.AppendUint64([]byte{2<<3 | 1}, uint64(now.Add(-time.Duration(1+r.IntN(3))*time.Minute).UnixNano()))
+		point := binary.LittleEndian.AppendUint64([]byte{2<<3 | 1},
+			uint64(now.Add(-time.Duration(1+r.IntN(3))*time.Minute).UnixNano()))
 		point = binary.LittleEndian.AppendUint64(append(point, 3<<3|1), uint64(now.UnixNano()-r.Int64N(1e9)))
 		point = binary.LittleEndian.AppendUint64(append(point, 6<<3|1), uint64(r.IntN(1000)))
 		sum = field(sum, 1, field(point, 7, field(field(nil, 1, []byte("n")), 2, field(nil, 1, []byte{'0' + byte(r.IntN(4))}))))

@@ -55,7 +55,8 @@ func TestStoppedTask(t *testing.T) {
 			t.Errorf("got %+v and %d changes of state, want the other task to go on", got, len(s.state))
 		}
 		want := "restore vigie.state.metrics.v1/4@0 (2 such keys): state value of kind 1 has version 9"
-		if got := taskOf(t, w, at); got.State != pipeline.TaskStopped || !strings.Contains(got.Error, want) || !strings.Contains(got.Error, "write a tombstone") {
+		if got := taskOf(t, w, at); got.State != pipeline.TaskStopped || !strings.Contains(got.Error, want) ||
+			!strings.Contains(got.Error, "write a tombstone") {
 			t.Errorf("got %+v, want it stopped with %q", got, want)
 		}
 		states := `
@@ -69,7 +70,8 @@ vigie_pipeline_task_states{state="stopped"} 1
 vigie_pipeline_restores_total{outcome="restored"} 1
 vigie_pipeline_restores_total{outcome="stopped"} 1
 `
-		if err := testutil.GatherAndCompare(reg, strings.NewReader(states), "vigie_pipeline_task_states", "vigie_pipeline_restores_total"); err != nil {
+		if err := testutil.GatherAndCompare(reg, strings.NewReader(states), "vigie_pipeline_task_states",
+			"vigie_pipeline_restores_total"); err != nil {
 			t.Error(err)
 		}
 		time.Sleep(10 * time.Second)
@@ -139,7 +141,8 @@ func TestOthersGoOnWhileOneRestores(t *testing.T) {
 			t.Errorf("got %+v, want it to run", got)
 		}
 		if want := bubbleStart.Add(55 * time.Second).UnixMilli(); got.Top[0].Watermark != want || len(s.state) != 3 {
-			t.Errorf("got watermark %d and state %v, want the restored %d to stand, and the rate alone to change", got.Top[0].Watermark, s.state, want)
+			t.Errorf("got watermark %d and state %v, want the restored %d to stand, and the rate alone to change",
+				got.Top[0].Watermark, s.state, want)
 		}
 	})
 }

@@ -61,8 +61,9 @@ func TestDeclaredRecount(t *testing.T) {
 			shop := rapid.SampledFrom([]string{"", "1", "2"}).Draw(t, "shop")
 			millis := rapid.IntRange(0, 300).Draw(t, "millis")
 			when := start.Add(time.Duration(rapid.IntRange(-20, 20).Draw(t, "second")) * time.Second)
-			span := map[string]any{"service": "s", "name": "n", "kind": kind, "time": when.Format(time.RFC3339Nano), "duration": fmt.Sprint(millis, "ms"),
-				"route": route, "attributes": map[string]string{"shop.id": shop}}
+			span := map[string]any{"service": "s", "name": "n", "kind": kind, "time": when.Format(time.RFC3339Nano),
+				"duration": fmt.Sprint(millis, "ms"),
+				"route":    route, "attributes": map[string]string{"shop.id": shop}}
 			if code > 0 {
 				span["status_code"] = code
 			}
@@ -160,7 +161,8 @@ func TestRollupsValidate(t *testing.T) {
 		cfg := pipeline.DefaultConfig()
 		cfg.Rollups = []rollup.Declared{{Name: "first_total", From: events.Logs}, r}
 		err := cfg.Validate()
-		if want == "" && err != nil || want != "" && (err == nil || !strings.Contains(err.Error(), want) || !strings.Contains(err.Error(), "rollups[1]")) {
+		if want == "" && err != nil || want != "" &&
+			(err == nil || !strings.Contains(err.Error(), want) || !strings.Contains(err.Error(), "rollups[1]")) {
 			t.Errorf("%+v: got %v, want %q", r, err, want)
 		}
 	}
@@ -189,7 +191,8 @@ func TestDeclaredFromMetricsAndLogs(t *testing.T) {
 	}
 	run := func(signal events.Signal, values ...string) (rows []string, task *pipeline.Outputs) {
 		k := pipeline.NewTask(pipeline.TaskConfig{Partition: at, Signal: signal, Config: cfg})
-		k.Step(&pipeline.Chunk{Partition: at, Signal: signal, Records: []pipeline.Record{record("acme", values...)}}, start.UnixMilli())
+		k.Step(&pipeline.Chunk{Partition: at, Signal: signal, Records: []pipeline.Record{record("acme", values...)}},
+			start.UnixMilli())
 		out := drain(k, start)
 		for _, row := range rowsOf(out) {
 			if strings.Contains(row, "by_service") || strings.Contains(row, "errors_total") {

@@ -35,7 +35,8 @@ func limitsOf(overrides map[tenants.ID]tenants.Limits) func() *tenants.Config {
 
 func step(task *pipeline.Task, now time.Time, records ...pipeline.Record) {
 	half := len(records) / 2
-	task.Step(&pipeline.Chunk{Partition: at, Signal: events.Metrics, Records: records[:half], Unread: unread(records[half:])}, now.UnixMilli())
+	task.Step(&pipeline.Chunk{Partition: at, Signal: events.Metrics, Records: records[:half], Unread: unread(records[half:])},
+		now.UnixMilli())
 }
 
 // unread are records to be read.
@@ -61,7 +62,8 @@ func drain(task *pipeline.Task, now time.Time) *pipeline.Outputs {
 }
 
 func record(tenant string, values ...string) pipeline.Record {
-	return pipeline.Record{Offset: 42, Timestamp: start.UnixNano(), Key: []byte(tenant), Value: []byte(strings.Join(values, "\n"))}
+	return pipeline.Record{Offset: 42, Timestamp: start.UnixNano(), Key: []byte(tenant),
+		Value: []byte(strings.Join(values, "\n"))}
 }
 
 func event(t time.Time, name, labels string) string {
@@ -154,7 +156,8 @@ func TestRowsAreSortedAndPreMerged(t *testing.T) {
 	now := start.Add(time.Minute)
 	step(task, now,
 		record("zeta", event(start, "b", `"service":"s"`)),
-		record("acme", event(start.Add(11*time.Second), "b", `"service":"s","x":"2"`), event(start, "b", `"service":"s","x":"1"`)),
+		record("acme", event(start.Add(11*time.Second), "b", `"service":"s","x":"2"`),
+			event(start, "b", `"service":"s","x":"1"`)),
 		record("acme", event(start, "b", `"service":"s","x":"2"`), event(start, "a", "")),
 	)
 	got := rowsOf(drain(task, now))
@@ -166,7 +169,8 @@ func TestRowsAreSortedAndPreMerged(t *testing.T) {
 		byID[1], byID[2] = byID[2], byID[1]
 	}
 	want := append([]string{"0 acme a  0 count 1 sum 1.5", "1 acme a  0 count 1 sum 1.5"}, byID...)
-	want = append(want, "1 acme b s 0 count 2 sum 3", "1 acme b s 10 count 1 sum 1.5", "0 zeta b s 0 count 1 sum 1.5", "1 zeta b s 0 count 1 sum 1.5")
+	want = append(want, "1 acme b s 0 count 2 sum 3", "1 acme b s 10 count 1 sum 1.5", "0 zeta b s 0 count 1 sum 1.5",
+		"1 zeta b s 0 count 1 sum 1.5")
 	if !reflect.DeepEqual(got, want) {
 		t.Errorf("got\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
 	}
@@ -313,7 +317,8 @@ func TestSameInputSameOutput(t *testing.T) {
 				if i%7 == 0 {
 					name = "req"
 				}
-				labels := fmt.Sprintf(`"service":"s%d","host":"h%d","x":"%d"%s`, i%4, i%5, i%11, map[bool]string{true: `,"y":"z"`}[i%13 == 0])
+				labels := fmt.Sprintf(`"service":"s%d","host":"h%d","x":"%d"%s`, i%4, i%5, i%11,
+					map[bool]string{true: `,"y":"z"`}[i%13 == 0])
 				step(task, now, record(tenant, fmt.Sprintf(`{"time":%q,"name":%q,"kind":%q,"value":%d,"labels":{%s}}`,
 					when.Format(time.RFC3339Nano), name, kinds[i%4], i, labels)))
 				step(task, now, record(tenant, "{"))
@@ -330,7 +335,8 @@ func TestSameInputSameOutput(t *testing.T) {
 	for _, out := range first {
 		for kind, n := range map[string]int{
 			"rollups": len(out.Rollups), "series": len(out.Series), "windows": len(out.Windows.Blocks), "state": len(out.State),
-			"letters": len(out.Letters), "rows of letters": len(out.LetterRows), "alerts": len(out.Alerts), "limits": len(out.Limits.Tenant),
+			"letters": len(out.Letters), "rows of letters": len(out.LetterRows), "alerts": len(out.Alerts),
+			"limits": len(out.Limits.Tenant),
 		} {
 			made[kind] += n
 		}
@@ -380,7 +386,8 @@ func TestAuthorityOfTheTenant(t *testing.T) {
 			tenant, reason = key.Tenant, key.Reason
 		}
 		if tenant != wantTenant || reason != wantReason {
-			t.Errorf("key %q, header %q, payload %q: got %q %q, want %q %q", key, scope, payload, tenant, reason, wantTenant, wantReason)
+			t.Errorf("key %q, header %q, payload %q: got %q %q, want %q %q",
+				key, scope, payload, tenant, reason, wantTenant, wantReason)
 		}
 	}
 	f("acme", "", "", "acme", "")
@@ -450,7 +457,8 @@ func TestDeadLetters(t *testing.T) {
 
 	// The records of a batch that cannot be unpacked are one, and their letter says how much it leaves out.
 	m = f(pipeline.Record{Offset: 42, Timestamp: start.UnixNano(), BadBatch: &pipeline.BadBatch{Why: "batch of 7 records", Size: 1234}}, 0, "bad_batch", "")
-	if got := header(&m, pipeline.HeaderDLQDetail) + ", " + header(&m, pipeline.HeaderDLQOmitted); m.Value != nil || got != "batch of 7 records, 1234" {
+	if got := header(&m, pipeline.HeaderDLQDetail) + ", " + header(&m, pipeline.HeaderDLQOmitted); m.Value != nil ||
+		got != "batch of 7 records, 1234" {
 		t.Errorf("got %s, want what was refused and its size", got)
 	}
 
@@ -460,7 +468,8 @@ func TestDeadLetters(t *testing.T) {
 	for _, h := range m.Headers {
 		keys = append(keys, h.Key)
 	}
-	if got := strings.Join(keys, " "); !strings.HasPrefix(got, "a a vigie-dlq-reason") || strings.Count(got, "reason") != 1 || strings.Contains(got, "VIGIE") {
+	if got := strings.Join(keys, " "); !strings.HasPrefix(got, "a a vigie-dlq-reason") || strings.Count(got, "reason") != 1 ||
+		strings.Contains(got, "VIGIE") {
 		t.Errorf("got headers %s, want a, a, and one of each of ours", got)
 	}
 }
@@ -471,7 +480,8 @@ func TestReplayTakesOnlyWhatItNames(t *testing.T) {
 	r.Headers = []pipeline.Header{{Key: "vigie-only", Value: []byte("3, 1,1")}}
 	step(task, start, r)
 	out := drain(task, start)
-	if got := rowsOf(out); len(got) != 4 || !strings.Contains(got[0], " b ") || !strings.Contains(got[2], " c ") || len(out.Letters) != 0 {
+	if got := rowsOf(out); len(got) != 4 || !strings.Contains(got[0], " b ") ||
+		!strings.Contains(got[2], " c ") || len(out.Letters) != 0 {
 		t.Errorf("got rows %v and %d letters, want b and c and none", got, len(out.Letters))
 	}
 }
@@ -485,7 +495,8 @@ func TestOversizeDeadLetter(t *testing.T) {
 		t.Fatalf("got %d letters, %d omitted; want 2, 1", len(out.Letters), out.Tally.Omitted)
 	}
 	m := &out.Letters[0]
-	if m.Value != nil || string(m.Key) != "acme" || header(m, pipeline.HeaderDLQOffset) != "42" || header(m, pipeline.HeaderDLQOmitted) == "<none>" {
+	if m.Value != nil || string(m.Key) != "acme" || header(m, pipeline.HeaderDLQOffset) != "42" ||
+		header(m, pipeline.HeaderDLQOmitted) == "<none>" {
 		t.Errorf("got %+v, want a letter without value that says so", m)
 	}
 	if len(out.Letters[1].Value) != 3001 {

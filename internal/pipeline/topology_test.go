@@ -72,7 +72,8 @@ func TestTopologyTellsOfStateAndLosses(t *testing.T) {
 			t.Errorf("got %+v, want one failure, and epochs of 250 ms", top)
 		}
 		// By lag, not by series.
-		if l := got.Lagging; len(l) != 2 || l[0].Tenant != "globex" || l[0].Lag < time.Minute || l[1].Tenant != "acme" || got.Top[0].Tenant != "acme" {
+		if l := got.Lagging; len(l) != 2 || l[0].Tenant != "globex" || l[0].Lag < time.Minute ||
+			l[1].Tenant != "acme" || got.Top[0].Tenant != "acme" {
 			t.Errorf("got %+v, want globex to lag most", l)
 		}
 		if n, err := testutil.GatherAndCount(reg, "vigie_pipeline_watermark_lag_seconds", "vigie_pipeline_state_size_bytes"); n != 3 || err != nil {

@@ -26,7 +26,8 @@ func TestStateOfWhateverComes(t *testing.T) {
 			{Name: "h", From: events.Metrics, By: []string{"a"}, Window: &windowed.Window{Hopping: &windowed.Hopping{Size: time.Minute, Every: 20 * time.Second}}},
 		}
 	}
-	text := rapid.OneOf(rapid.SampledFrom([]string{"", "a", "\x00", "a\x00b", "\u2028", "\"", "\\", "{}", "\U0010ffff"}), rapid.String())
+	text := rapid.OneOf(rapid.SampledFrom([]string{"", "a", "\x00", "a\x00b", "\u2028", "\"", "\\", "{}", "\U0010ffff"}),
+		rapid.String())
 	kinds := map[byte]bool{}
 	rapid.Check(t, func(t *rapid.T) {
 		task, log := newTask(of), stateLog{}
@@ -41,7 +42,8 @@ func TestStateOfWhateverComes(t *testing.T) {
 				labels[name] = text.Draw(t, "value of label")
 			}
 			value, err := json.Marshal(map[string]any{
-				"time": start.Add(time.Duration(i) * 13 * time.Second).Format(time.RFC3339Nano), "name": text.Draw(t, "name"), "labels": labels,
+				"time": start.Add(time.Duration(i) * 13 * time.Second).Format(time.RFC3339Nano),
+				"name": text.Draw(t, "name"), "labels": labels,
 				"kind":  rapid.SampledFrom([]string{"observation", "delta", "gauge", "cumulative"}).Draw(t, "kind"),
 				"value": rapid.OneOf(rapid.SampledFrom([]float64{0, math.Copysign(0, -1), 1e308, -1e308, 5e-324}), rapid.Float64()).Draw(t, "value"),
 			})

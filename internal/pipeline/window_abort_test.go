@@ -89,7 +89,8 @@ func someEvents(t *rapid.T) []keptEvent {
 		return keptEvent{
 			0, rapid.SampledFrom([]string{"s", "r"}).Draw(t, "service"), rapid.Int64Range(0, 60).Draw(t, "second"),
 			float64(rapid.IntRange(1, 64).Draw(t, "value")) / 8, float64(rapid.IntRange(0, 20).Draw(t, "bytes")) / 2,
-			rapid.SampledFrom([]string{"", "ann", "bob"}).Draw(t, "user"), rapid.SampledFrom([]string{"", "a", "b", "c", "d", "e"}).Draw(t, "item"),
+			rapid.SampledFrom([]string{"", "ann", "bob"}).Draw(t, "user"),
+			rapid.SampledFrom([]string{"", "a", "b", "c", "d", "e"}).Draw(t, "item"),
 		}
 	}), 0, 6).Draw(t, "events")
 }

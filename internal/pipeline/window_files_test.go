@@ -22,16 +22,18 @@ func TestClosingIsOneTask(t *testing.T) {
 	shapes := map[string]windowed.Window{
 		"tumbling": {Tumbling: 10 * time.Second},
 		"hopping":  {Hopping: &windowed.Hopping{Size: 15 * time.Second, Every: 10 * time.Second}, AllowedLateness: time.Minute},
-		"merge":    {Hopping: &windowed.Hopping{Size: 40 * time.Second, Every: 10 * time.Second}, AllowedLateness: time.Minute, Late: "merge"},
-		"session":  {Session: &windowed.Session{Gap: 7 * time.Second}, AllowedLateness: time.Minute},
-		"divert":   {Session: &windowed.Session{Gap: 3 * time.Second}, Late: "divert"},
+		"merge": {Hopping: &windowed.Hopping{Size: 40 * time.Second, Every: 10 * time.Second},
+			AllowedLateness: time.Minute, Late: "merge"},
+		"session": {Session: &windowed.Session{Gap: 7 * time.Second}, AllowedLateness: time.Minute},
+		"divert":  {Session: &windowed.Session{Gap: 3 * time.Second}, Late: "divert"},
 	}
 	cfg := pipeline.DefaultConfig()
 	for _, name := range slices.Sorted(maps.Keys(shapes)) {
 		w := shapes[name]
 		for i, keep := range []*windowed.Keep{nil, {First: true, Last: true, Distinct: "n", Top: &windowed.Top{Of: "n", K: 3}}} {
 			cfg.Rollups = append(cfg.Rollups, rollup.Declared{
-				Name: fmt.Sprint(name, i), From: events.Metrics, Where: `name == "m"`, By: []string{"service"}, Window: &w, Keep: keep,
+				Name: fmt.Sprint(name, i), From: events.Metrics, Where: `name == "m"`,
+				By: []string{"service"}, Window: &w, Keep: keep,
 			})
 		}
 	}
@@ -48,7 +50,8 @@ func TestClosingIsOneTask(t *testing.T) {
 		for range rapid.IntRange(1, 40).Draw(t, "events") {
 			second := rapid.IntRange(0, 120).Draw(t, "second")
 			all = append(all, event{second, fmt.Sprintf(`{"time":%q,"name":"m","value":%v,"labels":{"service":%q,"n":%q}}`,
-				start.Add(time.Duration(second)*time.Second).Format(time.RFC3339), float64(rapid.IntRange(1, 64).Draw(t, "value"))/8,
+				start.Add(time.Duration(second)*time.Second).Format(time.RFC3339),
+				float64(rapid.IntRange(1, 64).Draw(t, "value"))/8,
 				rapid.SampledFrom([]string{"s", "r"}).Draw(t, "service"), fmt.Sprint(rapid.IntRange(0, 5).Draw(t, "n")))})
 		}
 		now := start.Add(time.Hour)
@@ -124,7 +127,8 @@ func TestClosingIsOneTask(t *testing.T) {
 // blockRows are the rows of a block, but for their states.
 func blockRows(b *windowed.Rows) (rows []string) {
 	for i := range b.Tenant {
-		row := fmt.Sprint(b.Tenant[i], b.Metric[i], b.Series[i], b.Labels[i], b.Start[i], b.End[i], b.Shape[i], b.Rule[i], b.Part[i], b.Version[i], b.Kind[i], b.Delta[i],
+		row := fmt.Sprint(b.Tenant[i], b.Metric[i], b.Series[i], b.Labels[i], b.Start[i], b.End[i], b.Shape[i], b.Rule[i],
+			b.Part[i], b.Version[i], b.Kind[i], b.Delta[i],
 			b.Count[i], b.Sum[i], b.Min[i], b.Max[i])
 		if b.Measures != nil && b.Measures[i] != 0 {
 			row += fmt.Sprint(b.Measures[i], b.FirstTime[i], b.First[i], b.LastTime[i], b.Last[i], b.Top[i])

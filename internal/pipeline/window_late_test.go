@@ -27,7 +27,8 @@ func (n *naiveWindows) add(name string, value float64) {
 		c.min, c.max, n.sketches[name] = value, value, new(sketches.Sketch)
 	}
 	n.sketches[name].Add(value)
-	n.cells[name] = windowCell{count: c.count + 1, sum: c.sum + value, min: min(c.min, value), max: max(c.max, value), sketch: string(n.sketches[name].AppendDD(nil))}
+	n.cells[name] = windowCell{count: c.count + 1, sum: c.sum + value, min: min(c.min, value), max: max(c.max, value),
+		sketch: string(n.sketches[name].AppendDD(nil))}
 }
 
 // Whatever the order, the epochs, the aborts and the crashes, with little lateness: each event is in exactly those of
@@ -88,7 +89,8 @@ func TestLatePolicies(t *testing.T) {
 		if got := w.table.view(t); !maps.Equal(got, want.cells) {
 			t.Fatalf("got %v\nwant %v", got, want.cells)
 		}
-		if w.dropped != lost || w.missed["too_late"] != lost || w.missed[map[bool]string{true: "recompute", false: policy}[policy == ""]] != late {
+		if w.dropped != lost || w.missed["too_late"] != lost ||
+			w.missed[map[bool]string{true: "recompute", false: policy}[policy == ""]] != late {
 			t.Fatalf("got %d dropped, %v, want %d too late and %d late", w.dropped, w.missed, lost, late)
 		}
 		deltas := uint64(0)
@@ -202,7 +204,8 @@ func TestWindowLimits(t *testing.T) {
 		limits.Overrides = map[tenants.ID]tenants.Limits{"acme": {OpenWindows: 2}}
 		current := &limits
 		make := func() *pipeline.Task {
-			return pipeline.NewTask(pipeline.TaskConfig{Partition: at, Signal: "metrics", Config: windowedConfig(w), Limits: func() *tenants.Config { return current }})
+			return pipeline.NewTask(pipeline.TaskConfig{Partition: at, Signal: "metrics", Config: windowedConfig(w),
+				Limits: func() *tenants.Config { return current }})
 		}
 		task, state := make(), stateLog{}
 		drops := func(want uint64, services ...string) {
@@ -215,7 +218,8 @@ func TestWindowLimits(t *testing.T) {
 			out := drain(task, start.Add(time.Minute))
 			state.append(out.State)
 			task.Committed(true)
-			if got := out.Tally.Dropped[pipeline.TenantReason{Tenant: "acme", Reason: windowed.ReasonWindowLimit}]; got != want || out.Tally.Dropped[pipeline.TenantReason{Tenant: "demo", Reason: windowed.ReasonWindowLimit}] != 0 {
+			if got := out.Tally.Dropped[pipeline.TenantReason{Tenant: "acme", Reason: windowed.ReasonWindowLimit}]; got != want ||
+				out.Tally.Dropped[pipeline.TenantReason{Tenant: "demo", Reason: windowed.ReasonWindowLimit}] != 0 {
 				t.Errorf("%+v: got %v dropped, want %d of acme's", w, out.Tally.Dropped, want)
 			}
 			if got := limitLines(out); want > 0 != strings.Contains(got, fmt.Sprintf("acme metrics %s/%d window_limit 0/0 -%d", at.Topic, at.Partition, want)) {

@@ -27,7 +27,8 @@ vigie_pipeline_window_late_events_total{policy="merge",signal="spans",tenant="ac
 # TYPE vigie_pipeline_windows_total counter
 vigie_pipeline_windows_total{outcome="closed",signal="spans",tenant="acme"} 2
 `
-	if err := testutil.GatherAndCompare(reg, strings.NewReader(want), "vigie_pipeline_window_late_events_total", "vigie_pipeline_windows_total"); err != nil {
+	if err := testutil.GatherAndCompare(reg, strings.NewReader(want), "vigie_pipeline_window_late_events_total",
+		"vigie_pipeline_windows_total"); err != nil {
 		t.Error(err)
 	}
 }

@@ -37,7 +37,8 @@ func naiveSessions(events []sessionEvent, gap int64, ended func(tenant string, e
 		first, end := events[i], events[i].second
 		c := windowCell{min: first.value, max: first.value}
 		var sketch sketches.Sketch
-		for ; i < len(events) && events[i].tenant == first.tenant && events[i].user == first.user && (c.count == 0 || events[i].second < end); i++ {
+		for ; i < len(events) && events[i].tenant == first.tenant && events[i].user == first.user &&
+			(c.count == 0 || events[i].second < end); i++ {
 			end = events[i].second + gap
 			c.count, c.sum, c.min, c.max = c.count+1, c.sum+events[i].value, min(c.min, events[i].value), max(c.max, events[i].value)
 			sketch.Add(events[i].value)
@@ -118,7 +119,8 @@ func TestSessionKeys(t *testing.T) {
 	}
 	task := windowedTask(cfg)
 	anonymous := event(start.Add(3*time.Second), "m", `"service":"s"`)
-	step(task, start.Add(time.Minute), record("acme", visit(1, "ann", 1), visit(2, "bob", 1), visit(9, "ann", 1), anonymous, visit(40, "ann", 1)))
+	step(task, start.Add(time.Minute),
+		record("acme", visit(1, "ann", 1), visit(2, "bob", 1), visit(9, "ann", 1), anonymous, visit(40, "ann", 1)))
 	out := drain(task, start.Add(time.Minute))
 	var got []string
 	for _, b := range out.Windows.Blocks {
@@ -127,7 +129,8 @@ func TestSessionKeys(t *testing.T) {
 		}
 	}
 	slices.Sort(got)
-	want := []string{"w [{service s} {user ann}] 1-19 n2", "w [{service s} {user bob}] 2-12 n1", "w: [{user ann}] 1-19 n2", "w: [{user bob}] 2-12 n1"}
+	want := []string{"w [{service s} {user ann}] 1-19 n2", "w [{service s} {user bob}] 2-12 n1",
+		"w: [{user ann}] 1-19 n2", "w: [{user bob}] 2-12 n1"}
 	if !slices.Equal(got, want) {
 		t.Errorf("got  %q\nwant %q", got, want)
 	}
@@ -161,11 +164,13 @@ func TestSessionRuleChange(t *testing.T) {
 // them.
 func TestWindowsBeyondActiveSeries(t *testing.T) {
 	cfg := windowedConfig(windowed.Window{Tumbling: 10 * time.Second, AllowedLateness: time.Minute})
-	task := pipeline.NewTask(pipeline.TaskConfig{Partition: at, Signal: "metrics", Config: cfg, Limits: limitsOf(map[tenants.ID]tenants.Limits{"acme": {ActiveSeries: 1}})})
+	task := pipeline.NewTask(pipeline.TaskConfig{Partition: at, Signal: "metrics", Config: cfg,
+		Limits: limitsOf(map[tenants.ID]tenants.Limits{"acme": {ActiveSeries: 1}})})
 	step(task, start.Add(time.Minute), record("acme", at10(1, "s"), at10(16, "s")))
 	drain(task, start.Add(time.Minute))
 	task.Committed(true)
-	step(task, start.Add(time.Minute), record("acme", `{"time":"2026-11-24T12:00:02Z","name":"m","value":1,"labels":{"service":"s","pod":"2"}}`))
+	step(task, start.Add(time.Minute),
+		record("acme", `{"time":"2026-11-24T12:00:02Z","name":"m","value":1,"labels":{"service":"s","pod":"2"}}`))
 	if got, want := strings.Join(windowRows(drain(task, start.Add(time.Minute))), ";"), "acme 0-10 v2 n2"; got != want {
 		t.Errorf("got %q, want %q", got, want)
 	}

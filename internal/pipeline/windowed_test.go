@@ -67,7 +67,8 @@ func (tb windowTable) view(t rapid.TB) windowTable {
 				}
 			}
 			sum.Merge(&sketch)
-			c = windowCell{count: old.count + c.count, sum: old.sum + c.sum, min: min(old.min, c.min), max: max(old.max, c.max), sketch: string(sum.AppendDD(nil))}
+			c = windowCell{count: old.count + c.count, sum: old.sum + c.sum, min: min(old.min, c.min), max: max(old.max, c.max),
+				sketch: string(sum.AppendDD(nil))}
 		}
 		out[key] = c
 	}
@@ -84,17 +85,22 @@ func (tb windowTable) insert(t rapid.TB, out *pipeline.Outputs) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if shape, err := windows.ParseShape(b.Shape[i]); err != nil || shape.Longest() > 0 && shape.Longest() != time.Duration(b.End[i]-b.Start[i])*time.Second || b.SeriesKind[i] != uint8(events.Observation) {
-				t.Fatalf("row %d: got shape %q of kind %d, %v, want that of a window of %d s", i, b.Shape[i], b.SeriesKind[i], err, b.End[i]-b.Start[i])
+			if shape, err := windows.ParseShape(b.Shape[i]); err != nil || shape.Longest() > 0 &&
+				shape.Longest() != time.Duration(b.End[i]-b.Start[i])*time.Second ||
+				b.SeriesKind[i] != uint8(events.Observation) {
+				t.Fatalf("row %d: got shape %q of kind %d, %v, want that of a window of %d s",
+					i, b.Shape[i], b.SeriesKind[i], err, b.End[i]-b.Start[i])
 			}
-			key := fmt.Sprint(b.Tenant[i], " ", b.Metric[i], " ", cmp.Or(b.Labels[i].Get("user"), b.Labels[i].Get("service")), " ", b.Start[i]-start.Unix(), " ", b.End[i]-start.Unix())
+			key := fmt.Sprint(b.Tenant[i], " ", b.Metric[i], " ", cmp.Or(b.Labels[i].Get("user"), b.Labels[i].Get("service")),
+				" ", b.Start[i]-start.Unix(), " ", b.End[i]-start.Unix())
 			if kind := b.Kind[i]; kind > windowed.Retracted {
 				key += fmt.Sprintf("|%d|%d", kind, b.Delta[i])
 			}
 			if old := tb[key]; old.version >= b.Version[i] {
 				t.Fatalf("%s: got version %d after %d", key, b.Version[i], old.version)
 			}
-			tb[key] = windowCell{b.Version[i], b.Count[i], b.Sum[i], b.Min[i], b.Max[i], string(states[:n]), b.Kind[i] == windowed.Retracted}
+			tb[key] = windowCell{b.Version[i], b.Count[i], b.Sum[i], b.Min[i], b.Max[i], string(states[:n]),
+				b.Kind[i] == windowed.Retracted}
 			states = states[n:]
 		}
 	}
@@ -365,7 +371,8 @@ func FuzzWindowRestore(f *testing.F) {
 		f.Add(out.State[i].Key, out.State[i].Value)
 	}
 	kept := windowedTask(keepConfig(windowed.Window{Tumbling: 10 * time.Second, AllowedLateness: time.Minute}))
-	step(kept, start.Add(time.Minute), record("acme", at10(1, "s"), (&keptEvent{service: "s", second: 16, bytes: 2, user: "ann", item: "a"}).json()))
+	step(kept, start.Add(time.Minute),
+		record("acme", at10(1, "s"), (&keptEvent{service: "s", second: 16, bytes: 2, user: "ann", item: "a"}).json()))
 	out = drain(kept, start.Add(time.Minute))
 	for i := range out.State {
 		f.Add(out.State[i].Key, out.State[i].Value)

@@ -105,7 +105,8 @@ func (s *timedSession) Commit(ctx context.Context, messages []pipeline.Message) 
 	return true, nil
 }
 
-func (s *timedSession) Restore(_ context.Context, p pipeline.Partition, apply func(*pipeline.Record) error) (pipeline.Origin, error) {
+func (s *timedSession) Restore(_ context.Context, p pipeline.Partition,
+	apply func(*pipeline.Record) error) (pipeline.Origin, error) {
 	if s.restore != nil {
 		if err := s.restore(p.Partition); err != nil {
 			return pipeline.Origin{}, err
@@ -184,7 +185,8 @@ func reach(p pipeline.Partition, through int64) pipeline.Reach {
 }
 
 // inBubble runs a worker over s in fake time, while test acts; then ends it.
-func inBubble(t *testing.T, s *timedSession, change func(*pipeline.WorkerConfig), test func(t *testing.T, w *pipeline.Worker, end context.CancelFunc)) {
+func inBubble(t *testing.T, s *timedSession, change func(*pipeline.WorkerConfig),
+	test func(t *testing.T, w *pipeline.Worker, end context.CancelFunc)) {
 	synctest.Test(t, func(t *testing.T) {
 		s.polls = make(chan pipeline.Fetch)
 		cfg := pipeline.WorkerConfig{
@@ -259,13 +261,15 @@ func TestEpochRhythm(t *testing.T) {
 			t.Fatalf("got %s at %s, want rows before progress at 3.15s", tables(c.messages), c.at)
 		}
 		rollups := s.commits[4].messages[0]
-		if rollups.Topic != "vigie.results.v1" || rollups.Partition != 7 || header(&rollups, pipeline.HeaderFormat) != "native/1" ||
+		if rollups.Topic != "vigie.results.v1" || rollups.Partition != 7 ||
+			header(&rollups, pipeline.HeaderFormat) != "native/1" ||
 			header(&rollups, pipeline.HeaderRows) != "2" || header(&rollups, pipeline.HeaderCount) != "1" ||
 			header(&rollups, pipeline.HeaderNewest) != fmt.Sprint(bubbleStart.Add(2900*time.Millisecond).UnixMilli()) {
 			t.Errorf("got %+v, want the headers of a block of 2 rows", rollups)
 		}
 		top := w.Topology()
-		if top.State != "running" || top.Slot != 2 || len(top.Tasks) != 1 || top.Tasks[0].Series != 1 || top.Tasks[0].Lag != 3 || top.Tasks[0].Top[0].Tenant != "acme" {
+		if top.State != "running" || top.Slot != 2 || len(top.Tasks) != 1 || top.Tasks[0].Series != 1 || top.Tasks[0].Lag != 3 ||
+			top.Tasks[0].Top[0].Tenant != "acme" {
 			t.Errorf("got %+v, want the running task", top)
 		}
 	})
@@ -494,7 +498,8 @@ func TestTakenAwayWhenAborted(t *testing.T) {
 			said[m.Partition]++
 		}
 		if len(s.commits) < 2 || said[other.Partition] == 0 || said[at.Partition] > 0 {
-			t.Errorf("got %d commits, and after the first was aborted state of partitions %v, want of %d only", len(s.commits), said, other.Partition)
+			t.Errorf("got %d commits, and after the first was aborted state of partitions %v, want of %d only",
+				len(s.commits), said, other.Partition)
 		}
 	})
 }
@@ -509,7 +514,8 @@ func TestAbortedEpochIsForgotten(t *testing.T) {
 		s.polls <- fetchOf(at, record("acme", event(time.Now(), "m", ""), "{"))
 		time.Sleep(300 * time.Millisecond)
 		synctest.Wait()
-		if len(s.commits) != 2 || tables(s.commits[1].messages) != "letter ingest_series ingest_rollups" || header(&s.commits[1].messages[2], pipeline.HeaderCount) != "1" {
+		if len(s.commits) != 2 || tables(s.commits[1].messages) != "letter ingest_series ingest_rollups" ||
+			header(&s.commits[1].messages[2], pipeline.HeaderCount) != "1" {
 			t.Fatalf("got %v, want the same epoch again", s.commits)
 		}
 		// What was counted of the aborted epoch is not counted twice.
@@ -527,7 +533,8 @@ vigie_pipeline_refused_events_total{reason="bad_json",signal="metrics",tenant="a
 vigie_pipeline_active_series{tenant="_other"} 0
 vigie_pipeline_active_series{tenant="acme"} 1
 `
-		if err := testutil.GatherAndCompare(reg, strings.NewReader(want), "vigie_pipeline_epochs_total", "vigie_pipeline_refused_events_total", "vigie_pipeline_active_series"); err != nil {
+		if err := testutil.GatherAndCompare(reg, strings.NewReader(want), "vigie_pipeline_epochs_total",
+			"vigie_pipeline_refused_events_total", "vigie_pipeline_active_series"); err != nil {
 			t.Error(err)
 		}
 	})
@@ -605,7 +612,8 @@ func TestFullEpochEndsEarlyInSeveralBlocks(t *testing.T) {
 		}
 		s.polls <- fetchOf(at, record("acme", values...))
 		synctest.Wait()
-		if len(s.commits) != 1 || s.commits[0].at != 0 || tables(s.commits[0].messages) != "ingest_series ingest_series ingest_rollups ingest_rollups" {
+		if len(s.commits) != 1 || s.commits[0].at != 0 ||
+			tables(s.commits[0].messages) != "ingest_series ingest_series ingest_rollups ingest_rollups" {
 			t.Fatalf("got %v, want two blocks of each at once", s.commits)
 		}
 		if m := s.commits[0].messages; header(&m[0], pipeline.HeaderRows) != "10" || header(&m[3], pipeline.HeaderRows) != "3" {

@@ -19,7 +19,8 @@ var workers = flag.Int("workers", 20, "workers of TestFleet; partitions, tenants
 // fleet is docs/scaling.md's design point, or a part of it: one event, series or row stands for a thousand.
 func fleet(workers int) simulation.FleetShape {
 	return simulation.FleetShape{
-		Workers: workers, Zones: 3, Partitions: int32(10 * workers), Results: int32(workers), Tenants: 25 * workers, Events: 50 * workers, Series: 50 * workers,
+		Workers: workers, Zones: 3, Partitions: int32(10 * workers), Results: int32(workers), Tenants: 25 * workers,
+		Events: 50 * workers, Series: 50 * workers,
 		EventCost: time.Millisecond, RowCost: 5 * time.Millisecond,
 		Epoch: pipeline.EpochConfig{Min: 1250 * time.Millisecond, Max: 5 * time.Second, RowsPerSecond: 20, MaxBytes: 256 << 20},
 	}
@@ -58,7 +59,8 @@ func TestFleet(t *testing.T) {
 		f.Slow(1)
 		// kfake rebalances where Apache Kafka lets a static member that comes back take up what it had: two rounds each
 		// time.
-		watch(bounds{name: "rolling restart", rest: 3 * time.Minute, rounds: 45, moved: int(shape.Partitions), behind: 40 * time.Second},
+		watch(bounds{name: "rolling restart", rest: 3 * time.Minute, rounds: 45,
+			moved: int(shape.Partitions), behind: 40 * time.Second},
 			func() { f.Roll(max(4, *workers/20), 3*time.Second) })
 		watch(bounds{name: "lost zone", length: 45 * time.Second, rest: 50 * time.Second, rounds: 2, orphans: zone, behind: 65 * time.Second}, func() { f.LoseZone(1) })
 		watch(bounds{name: "zone back", length: 15 * time.Second, rest: 25 * time.Second, rounds: 4, moved: zone, behind: 40 * time.Second}, f.Replace)
@@ -68,7 +70,8 @@ func TestFleet(t *testing.T) {
 			t.Error(diff)
 		}
 	})
-	t.Logf("%d workers, %d partitions, %d tenants in %s", shape.Workers, shape.Partitions, shape.Tenants, time.Since(began).Round(time.Second))
+	t.Logf("%d workers, %d partitions, %d tenants in %s",
+		shape.Workers, shape.Partitions, shape.Tenants, time.Since(began).Round(time.Second))
 }
 
 // bounds are what a phase may come to.

@@ -75,7 +75,8 @@ func TestGenerateIsItsSeeds(t *testing.T) {
 			statements[strings.Join(words[:min(2, len(words))], " ")] = true
 		}
 	}
-	for _, want := range []string{"fault broker", "fault network", "fault sink", "crash worker", "crash sink", "restart sink", "rebalance add", "rebalance remove", "heal"} {
+	for _, want := range []string{"fault broker", "fault network", "fault sink", "crash worker", "crash sink", "restart sink",
+		"rebalance add", "rebalance remove", "heal"} {
 		if !statements[want] {
 			t.Errorf("200 schedules: got no %q among them", want)
 		}

@@ -79,7 +79,8 @@ func replay(t *testing.T, seed uint64) {
 // report shows a failure as a scenario file, as small as it gets.
 func report(t *testing.T, seed uint64, s *simulation.Scenario, err error) {
 	t.Helper()
-	t.Errorf("seed %d: %v\nagain: go test -tags synctests ./internal/simulation -run TestSchedules -seed=%d\nas it was:\n%s", seed, err, seed, s)
+	t.Errorf("seed %d: %v\nagain: go test -tags synctests ./internal/simulation -run TestSchedules -seed=%d\nas it was:\n%s",
+		seed, err, seed, s)
 	last := err
 	small := simulation.Shrink(s, 300, func(candidate *simulation.Scenario) bool {
 		for range min(*tries, 5) {

@@ -29,7 +29,8 @@ type engine struct {
 
 func startEngine(t *testing.T) *engine {
 	t.Helper()
-	e := &engine{access: clickhouse.Access{ServicePassword: "service-password-1", SQLPassword: "sql-password-12345", Limits: clickhouse.DefaultSQLLimits()}}
+	e := &engine{access: clickhouse.Access{ServicePassword: "service-password-1", SQLPassword: "sql-password-12345",
+		Limits: clickhouse.DefaultSQLLimits()}}
 	users, err := clickhouse.UsersXML(e.access)
 	if err != nil {
 		t.Fatal(err)

@@ -37,7 +37,8 @@ type source struct {
 }
 
 func newSource(records ...sink.Record) *source {
-	s := &source{batch: 1 << 20, log: map[int32][]sink.Record{}, next: map[int32]int64{}, held: map[int32]bool{}, committed: map[int32]int64{}}
+	s := &source{batch: 1 << 20, log: map[int32][]sink.Record{}, next: map[int32]int64{},
+		held: map[int32]bool{}, committed: map[int32]int64{}}
 	for _, r := range records {
 		r.Offset = int64(len(s.log[r.Partition])) * 2 // offsets have gaps
 		s.log[r.Partition] = append(s.log[r.Partition], r)
@@ -180,8 +181,10 @@ func (l *lot) Park(_ context.Context, record sink.Record, _ string, cause error)
 // record is a good one of a partition; its value begins with the partition's letter.
 func record(partition int32, value string) sink.Record {
 	return sink.Record{
-		Topic: "results", TopicID: [16]byte{1}, Partition: partition, Time: time.Now(), Value: []byte(string(rune('a'+partition)) + value),
-		Headers: []sink.Header{{Key: sink.HeaderTable, Value: []byte("ingest_rollups")}, {Key: sink.HeaderFormat, Value: []byte(sink.FormatNative)}, {Key: sink.HeaderRows, Value: []byte("1")}},
+		Topic: "results", TopicID: [16]byte{1}, Partition: partition, Time: time.Now(),
+		Value: []byte(string(rune('a'+partition)) + value),
+		Headers: []sink.Header{{Key: sink.HeaderTable, Value: []byte("ingest_rollups")},
+			{Key: sink.HeaderFormat, Value: []byte(sink.FormatNative)}, {Key: sink.HeaderRows, Value: []byte("1")}},
 	}
 }
 
@@ -216,7 +219,8 @@ type fixture struct {
 }
 
 func newFixture(records ...sink.Record) *fixture {
-	return &fixture{cfg: sink.DefaultConfig(), source: newSource(records...), table: newTable(), lot: &lot{}, reg: prometheus.NewRegistry()}
+	return &fixture{cfg: sink.DefaultConfig(), source: newSource(records...), table: newTable(), lot: &lot{},
+		reg: prometheus.NewRegistry()}
 }
 
 // run starts the sink; the returned function ends it.
@@ -314,7 +318,8 @@ func TestServerDownForTenMinutes(t *testing.T) {
 		equal(t, "committed while down", f.source.committed, map[int32]int64{})
 		equal(t, "stalled partitions", f.metric(t, "vigie_sink_stalled_partitions"), 2.0)
 		lanes := f.sink.Topology()
-		if len(lanes) != 2 || lanes[1].Partition != 1 || lanes[1].Error != "connection refused" || lanes[1].Lag == 0 || lanes[1].Tried < 50 || !lanes[1].LastInsert.IsZero() {
+		if len(lanes) != 2 || lanes[1].Partition != 1 || lanes[1].Error != "connection refused" || lanes[1].Lag == 0 ||
+			lanes[1].Tried < 50 || !lanes[1].LastInsert.IsZero() {
 			t.Errorf("lanes: got %+v, want two that wait", lanes)
 		}
 		if got := f.sink.Waiting(); got < 8*time.Minute+58*time.Second || got > 9*time.Minute {
@@ -327,7 +332,8 @@ func TestServerDownForTenMinutes(t *testing.T) {
 		equal(t, "stored", len(f.table.blocks()), 40)
 		equal(t, "stalled partitions", f.metric(t, "vigie_sink_stalled_partitions"), 0.0)
 		lanes = f.sink.Topology()
-		if lanes[0].Error != "" || lanes[0].Blocks != 20 || lanes[0].LastTable != "ingest_rollups" || lanes[0].LastInsert.Before(start.Add(10*time.Minute)) {
+		if lanes[0].Error != "" || lanes[0].Blocks != 20 || lanes[0].LastTable != "ingest_rollups" ||
+			lanes[0].LastInsert.Before(start.Add(10*time.Minute)) {
 			t.Errorf("lanes: got %+v, want them to have stored everything", lanes)
 		}
 		equal(t, "waiting", f.sink.Waiting(), time.Duration(0))
@@ -564,7 +570,8 @@ func TestCommitThatFailsIsTriedAgain(t *testing.T) {
 func TestFreshnessSaysSinceWhen(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		event := record(0, "x")
-		event.Headers = append(event.Headers, sink.Header{Key: sink.HeaderNewest, Value: strconv.AppendInt(nil, time.Now().Add(-5*time.Second).UnixMilli(), 10)})
+		event.Headers = append(event.Headers,
+			sink.Header{Key: sink.HeaderNewest, Value: strconv.AppendInt(nil, time.Now().Add(-5*time.Second).UnixMilli(), 10)})
 		f := newFixture(event, record(0, "y"))
 		stop := f.run(t)
 		pass(time.Second)
@@ -589,13 +596,15 @@ func TestDuplicatesByServer(t *testing.T) {
 }
 
 func TestToken(t *testing.T) {
-	r := sink.Record{TopicID: [16]byte{0xfb, 0xef, 0xff, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13}, Partition: 3, Offset: 12345678901}
+	r := sink.Record{TopicID: [16]byte{0xfb, 0xef, 0xff, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13},
+		Partition: 3, Offset: 12345678901}
 	equal(t, "token", r.Token("ingest_series"), "--__AQIDBAUGBwgJCgsMDQ/3/12345678901/ingest_series")
 }
 
 // The sink reads the headers that the pipeline writes; engines do not import each other.
 func TestHeadersAreThePipelines(t *testing.T) {
-	equal(t, "headers", []string{sink.HeaderTable, sink.HeaderFormat, sink.HeaderRows}, []string{pipeline.HeaderTable, pipeline.HeaderFormat, pipeline.HeaderRows})
+	equal(t, "headers", []string{sink.HeaderTable, sink.HeaderFormat, sink.HeaderRows},
+		[]string{pipeline.HeaderTable, pipeline.HeaderFormat, pipeline.HeaderRows})
 }
 
 func TestConfig(t *testing.T) {

@@ -17,7 +17,8 @@ func TestChoose(t *testing.T) {
 	f := func(env string, built bool, ping func() (string, error), containers bool, why, fails string) {
 		t.Helper()
 		got, gotWhy, err := choose(env, built, ping)
-		if got != containers || !strings.Contains(gotWhy, why) || (err == nil) != (fails == "") || err != nil && !strings.Contains(err.Error(), fails) {
+		if got != containers || !strings.Contains(gotWhy, why) || (err == nil) != (fails == "") || err != nil &&
+			!strings.Contains(err.Error(), fails) {
 			t.Errorf("%q built=%v: got %v, %q, %v, want %v, %q, %q", env, built, got, gotWhy, err, containers, why, fails)
 		}
 	}

@@ -79,7 +79,9 @@ func BenchmarkLook(b *testing.B) {
 			repeats := events.NewRepeats(1, 1024)
 			var sources []events.Source
 			for i := range 1024 {
-				sources = append(sources, events.Source{Signal: events.Metrics, Key: []byte("acme"), Value: record(i), Timestamp: now, Repeats: repeats})
+				sources = append(sources,
+					events.Source{Signal: events.Metrics, Key: []byte("acme"), Value: record(i),
+						Timestamp: now, Repeats: repeats})
 				if d.Decode(&batch, sources[i]); len(batch.Metrics) > 0 {
 					repeats.Learn(batch.Metrics[0].Digest, uint32(i))
 				}
@@ -180,7 +182,8 @@ func TestStrangeOrdersAreNotLearnt(t *testing.T) {
 	var batch events.Batch
 	d := events.NewDecoder(events.Options{})
 	random := rand.New(rand.NewPCG(1, 2))
-	fields := []string{`"name":"m"`, `"value":1`, `"time":1764000000000`, `"unit":"s"`, `"service":"shop"`, `"pod":"p"`, `"zone":"z"`, `"route":"r"`, `"host":"h"`}
+	fields := []string{`"name":"m"`, `"value":1`, `"time":1764000000000`, `"unit":"s"`, `"service":"shop"`, `"pod":"p"`,
+		`"zone":"z"`, `"route":"r"`, `"host":"h"`}
 	strange := func() []byte {
 		random.Shuffle(len(fields), func(i, j int) { fields[i], fields[j] = fields[j], fields[i] })
 		return []byte("{" + strings.Join(fields, ",") + "}")
@@ -223,7 +226,8 @@ func TestDecodeDoesNotAllocate(t *testing.T) {
 	f(events.Logs, `{"time":1,"body":"a\nb","severity":"Warning","user":"u"}`)
 	b := decode(events.Source{Signal: events.Metrics, Key: key, Value: []byte(sample(1) + with(`"unit":"s","tenant":"acme"`))})
 	for i := range b.Metrics {
-		src := events.Source{Signal: events.Metrics, Key: key, Value: events.AppendMetricProtobuf(nil, &b.Metrics[i]), ContentType: events.ContentTypeProtobuf}
+		src := events.Source{Signal: events.Metrics, Key: key, Value: events.AppendMetricProtobuf(nil, &b.Metrics[i]),
+			ContentType: events.ContentTypeProtobuf}
 		if n := testing.AllocsPerRun(100, func() { d.Decode(&batch, src) }); n != 0 || len(batch.Metrics) != 1 {
 			t.Errorf("%x: got %v allocations and rejects %+v, want none", src.Value, n, batch.Rejects)
 		}

@@ -28,7 +28,8 @@ var reasons = func() map[events.Reason]bool {
 func holds(t *testing.T, b *events.Batch) {
 	t.Helper()
 	if len(b.Metrics) != len(b.MetricIndex) || len(b.Spans) != len(b.SpanIndex) || len(b.Logs) != len(b.LogIndex) {
-		t.Fatalf("got %d/%d, %d/%d, %d/%d events and indexes, want as many", len(b.Metrics), len(b.MetricIndex), len(b.Spans), len(b.SpanIndex), len(b.Logs), len(b.LogIndex))
+		t.Fatalf("got %d/%d, %d/%d, %d/%d events and indexes, want as many",
+			len(b.Metrics), len(b.MetricIndex), len(b.Spans), len(b.SpanIndex), len(b.Logs), len(b.LogIndex))
 	}
 	outcome := map[int]bool{}
 	last := -1
@@ -49,7 +50,8 @@ func holds(t *testing.T, b *events.Batch) {
 		m := &b.Metrics[i]
 		utf8Texts(t, m.Tenant, m.Name, m.Unit, m.Help)
 		labels(t, m.Labels, 65) // 64 and le
-		if m.Time < 0 || m.Name == "" || m.Tenant == "" || math.IsNaN(m.Value) || math.IsInf(m.Value, 0) || m.Kind > events.Cumulative {
+		if m.Time < 0 || m.Name == "" || m.Tenant == "" || math.IsNaN(m.Value) ||
+			math.IsInf(m.Value, 0) || m.Kind > events.Cumulative {
 			t.Fatalf("got %+v, want a valid metric", m)
 		}
 	}
@@ -114,7 +116,8 @@ func again(t *testing.T, signal events.Signal, b *events.Batch) {
 		t.Fatalf("got %s, want valid JSON", record)
 	}
 	var c events.Batch
-	events.NewDecoder(events.Options{MaxRecord: 1 << 30, MaxAttributes: 1000, MaxLabels: 100}).Decode(&c, events.Source{Signal: signal, Value: record})
+	events.NewDecoder(events.Options{MaxRecord: 1 << 30, MaxAttributes: 1000, MaxLabels: 100}).Decode(&c,
+		events.Source{Signal: signal, Value: record})
 	second := strings.Split(dump(&c), "\n")
 	for i := range n {
 		_, want, _ := strings.Cut(first[i], " ")
@@ -149,7 +152,8 @@ func compare(t *testing.T, value []byte, b *events.Batch) {
 			t.Fatalf("%q: got %+v, want valid JSON taken as such", value, r)
 		}
 	}
-	if len(b.Metrics) != 1 || b.Events != 1 || bytes.HasPrefix(value, []byte("\xEF\xBB\xBF")) || bytes.Contains(value, []byte("resource")) {
+	if len(b.Metrics) != 1 || b.Events != 1 || bytes.HasPrefix(value, []byte("\xEF\xBB\xBF")) ||
+		bytes.Contains(value, []byte("resource")) {
 		return
 	}
 	if !valid {
@@ -223,7 +227,8 @@ func FuzzJSON(f *testing.F) {
 		if accepted(batch) == 0 && signal == events.Metrics && len(value) < 1<<16 && !strings.ContainsAny(value, "\n[") {
 			d.Decode(batch, json(events.Metrics, good+"\n"+value+"\n"+good))
 			if len(batch.Metrics) < 2 {
-				t.Fatalf("%q between two good lines: got %d metrics and %+v, want 2 or more", value, len(batch.Metrics), batch.Rejects)
+				t.Fatalf("%q between two good lines: got %d metrics and %+v, want 2 or more",
+					value, len(batch.Metrics), batch.Rejects)
 			}
 		}
 	})

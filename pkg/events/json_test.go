@@ -72,8 +72,10 @@ func TestSpanAndLogJSON(t *testing.T) {
 	f(events.Logs, log+`,"severity":"Warning","service":"s","user":"u","trace_id":"A"}`,
 		head+`,"service":"s","severity":"warn","body":"b","trace_id":"a","attributes":{"user":"u"}}`)
 	for text, want := range map[string]string{
-		"TRACE": "trace", "Debug": "debug", "information": "info", "NOTICE": "info", "INFO3": "info", "err": "error", "SEVERE": "error",
-		"CRIT": "fatal", "emerg": "fatal", "panic": "fatal", "": "unknown", "42": "unknown", "loud": "unknown", strings.Repeat("x", 99): "unknown",
+		"TRACE": "trace", "Debug": "debug", "information": "info", "NOTICE": "info", "INFO3": "info",
+		"err": "error", "SEVERE": "error",
+		"CRIT": "fatal", "emerg": "fatal", "panic": "fatal", "": "unknown", "42": "unknown", "loud": "unknown",
+		strings.Repeat("x", 99): "unknown",
 	} {
 		f(events.Logs, log+`,"severity":"`+text+`"}`, head+`,"severity":"`+want+`","body":"b"}`)
 	}
@@ -124,7 +126,8 @@ func TestTimesAgreeWithStandardLibrary(t *testing.T) {
 }
 
 func text() *rapid.Generator[string] {
-	return rapid.OneOf(rapid.StringMatching(`[a-z_]{1,12}`), rapid.StringN(1, 20, 64), rapid.SampledFrom([]string{"\x00", "\"\\/\b\f\n\r\t", "é\u2028\U0001F600", "\x7f"}))
+	return rapid.OneOf(rapid.StringMatching(`[a-z_]{1,12}`), rapid.StringN(1, 20, 64),
+		rapid.SampledFrom([]string{"\x00", "\"\\/\b\f\n\r\t", "é\u2028\U0001F600", "\x7f"}))
 }
 
 func labelSet() *rapid.Generator[series.Labels] {
@@ -167,9 +170,11 @@ func finite() *rapid.Generator[float64] {
 func metrics() *rapid.Generator[events.Metric] {
 	return rapid.Custom(func(t *rapid.T) events.Metric {
 		m := events.Metric{
-			Tenant: "acme", Time: rapid.Int64Range(0, math.MaxInt64).Draw(t, "time"), Start: rapid.Int64Range(0, math.MaxInt64).Draw(t, "start"),
-			Name: text().Draw(t, "name"), Kind: events.Kind(rapid.IntRange(0, 3).Draw(t, "kind")), Labels: labelSet().Draw(t, "labels"),
-			Unit: rapid.StringN(0, 5, 20).Draw(t, "unit"), Help: rapid.StringN(0, 30, 100).Draw(t, "help"),
+			Tenant: "acme", Time: rapid.Int64Range(0, math.MaxInt64).Draw(t, "time"),
+			Start: rapid.Int64Range(0, math.MaxInt64).Draw(t, "start"),
+			Name:  text().Draw(t, "name"), Kind: events.Kind(rapid.IntRange(0, 3).Draw(t, "kind")),
+			Labels: labelSet().Draw(t, "labels"),
+			Unit:   rapid.StringN(0, 5, 20).Draw(t, "unit"), Help: rapid.StringN(0, 30, 100).Draw(t, "help"),
 		}
 		if m.Kind >= events.Gauge && rapid.IntRange(0, 3).Draw(t, "stale") == 0 {
 			m.Stale = true
@@ -184,8 +189,10 @@ func metrics() *rapid.Generator[events.Metric] {
 			return m
 		}
 		h := &events.Histogram{
-			Scale: rapid.Int32Range(-10, 20).Draw(t, "scale"), ZeroThreshold: math.Abs(finite().Draw(t, "threshold")), ZeroCount: float64(rapid.IntRange(0, 9).Draw(t, "zeros")),
-			Sum: finite().Draw(t, "sum"), Min: finite().Draw(t, "min"), Max: math.NaN(), Positive: sides().Draw(t, "positive"), Negative: sides().Draw(t, "negative"),
+			Scale: rapid.Int32Range(-10, 20).Draw(t, "scale"), ZeroThreshold: math.Abs(finite().Draw(t, "threshold")),
+			ZeroCount: float64(rapid.IntRange(0, 9).Draw(t, "zeros")),
+			Sum:       finite().Draw(t, "sum"), Min: finite().Draw(t, "min"), Max: math.NaN(), Positive: sides().Draw(t, "positive"),
+			Negative: sides().Draw(t, "negative"),
 		}
 		h.Count = h.ZeroCount
 		for _, n := range append(append([]float64(nil), h.Positive.Counts...), h.Negative.Counts...) {
@@ -259,10 +266,14 @@ func TestRoundTripSpansAndLogs(t *testing.T) {
 	optional := rapid.OneOf(rapid.Just(""), text())
 	rapid.Check(t, func(t *rapid.T) {
 		p := events.Span{
-			Tenant: "acme", Time: rapid.Int64Range(0, math.MaxInt64).Draw(t, "time"), Duration: rapid.Int64Range(0, math.MaxInt64).Draw(t, "duration"),
-			Service: text().Draw(t, "service"), Name: text().Draw(t, "name"), Kind: rapid.SampledFrom([]string{"server", "client", "internal", "producer", "consumer"}).Draw(t, "kind"),
-			Status: rapid.SampledFrom([]string{"ok", "error", "unset"}).Draw(t, "status"), StatusCode: rapid.SampledFrom([]int{0, 100, 599}).Draw(t, "code"),
-			Route: optional.Draw(t, "route"), Peer: optional.Draw(t, "peer"), TraceID: id.Draw(t, "trace"), SpanID: id.Draw(t, "span"), ParentID: id.Draw(t, "parent"),
+			Tenant: "acme", Time: rapid.Int64Range(0, math.MaxInt64).Draw(t, "time"),
+			Duration: rapid.Int64Range(0, math.MaxInt64).Draw(t, "duration"),
+			Service:  text().Draw(t, "service"), Name: text().Draw(t, "name"),
+			Kind:       rapid.SampledFrom([]string{"server", "client", "internal", "producer", "consumer"}).Draw(t, "kind"),
+			Status:     rapid.SampledFrom([]string{"ok", "error", "unset"}).Draw(t, "status"),
+			StatusCode: rapid.SampledFrom([]int{0, 100, 599}).Draw(t, "code"),
+			Route:      optional.Draw(t, "route"), Peer: optional.Draw(t, "peer"), TraceID: id.Draw(t, "trace"),
+			SpanID: id.Draw(t, "span"), ParentID: id.Draw(t, "parent"),
 			Attributes: labelSet().Draw(t, "attributes"),
 		}
 		b := decode(json(events.Spans, string(events.AppendSpan(nil, &p))))
@@ -270,7 +281,8 @@ func TestRoundTripSpansAndLogs(t *testing.T) {
 			t.Fatalf("got %+v %+v, want %+v", b.Spans, b.Rejects, p)
 		}
 		l := events.Log{
-			Tenant: "acme", Time: p.Time, Service: optional.Draw(t, "log service"), Body: rapid.String().Draw(t, "body"), TraceID: p.TraceID, SpanID: p.SpanID,
+			Tenant: "acme", Time: p.Time, Service: optional.Draw(t, "log service"), Body: rapid.String().Draw(t, "body"),
+			TraceID: p.TraceID, SpanID: p.SpanID,
 			Severity: rapid.SampledFrom([]string{"trace", "debug", "info", "warn", "error", "fatal", "unknown"}).Draw(t, "severity"), Attributes: p.Attributes,
 		}
 		b = decode(json(events.Logs, string(events.AppendLog(nil, &l))))

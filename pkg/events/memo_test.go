@@ -54,7 +54,8 @@ func TestLabelsInAnyOrder(t *testing.T) {
 		switch {
 		case twice:
 			if len(batch.Metrics) > 0 || len(batch.Rejects) != 1 || batch.Rejects[0].Reason != events.ReasonDuplicateLabel {
-				t.Fatalf("event %d: %s: got %v and refusals %v, want it refused as %s", n, value, batch.Metrics, batch.Rejects, events.ReasonDuplicateLabel)
+				t.Fatalf("event %d: %s: got %v and refusals %v, want it refused as %s",
+					n, value, batch.Metrics, batch.Rejects, events.ReasonDuplicateLabel)
 			}
 		case len(batch.Metrics) != 1:
 			t.Fatalf("event %d: %s: got refusals %v, want an event", n, value, batch.Rejects)

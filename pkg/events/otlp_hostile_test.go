@@ -148,8 +148,10 @@ func TestOTLPHostile(t *testing.T) {
 		for _, i := range batch.MetricIndex {
 			seen[i] = true
 		}
-		if len(raw) > 0 && len(seen)+len(batch.Rejects) > batch.Events+1 || len(seen)+len(batch.Rejects)+batch.Stale < batch.Events {
-			rt.Fatalf("got %d data points taken, %d refused, %d stale of %d, want all accounted for", len(seen), len(batch.Rejects), batch.Stale, batch.Events)
+		if len(raw) > 0 && len(seen)+len(batch.Rejects) > batch.Events+1 ||
+			len(seen)+len(batch.Rejects)+batch.Stale < batch.Events {
+			rt.Fatalf("got %d data points taken, %d refused, %d stale of %d, want all accounted for", len(seen),
+				len(batch.Rejects), batch.Stale, batch.Events)
 		}
 	})
 }

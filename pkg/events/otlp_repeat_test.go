@@ -274,8 +274,10 @@ func TestOTLPTooMuchBesideKnown(t *testing.T) {
 		repeats.Learn(warm.Metrics[0].Digest, 7)
 		source.Repeats = repeats
 		decoder.Decode(&warm, source)
-		if !reflect.DeepEqual(warm.Rejects, cold.Rejects) || warm.Events != cold.Events || len(warm.Metrics)+len(warm.Repeats) != len(cold.Metrics) {
-			t.Errorf("%d bounds: got %d and %d metrics and %v, want %d and %v", bounds, len(warm.Metrics), len(warm.Repeats), warm.Rejects, len(cold.Metrics), cold.Rejects)
+		if !reflect.DeepEqual(warm.Rejects, cold.Rejects) || warm.Events != cold.Events ||
+			len(warm.Metrics)+len(warm.Repeats) != len(cold.Metrics) {
+			t.Errorf("%d bounds: got %d and %d metrics and %v, want %d and %v",
+				bounds, len(warm.Metrics), len(warm.Repeats), warm.Rejects, len(cold.Metrics), cold.Rejects)
 		}
 	}
 }
@@ -295,7 +297,8 @@ func TestOTLPRepeatsWithoutPoints(t *testing.T) {
 	if known := knownOf(t, 1000, request(good), request(good)); known != 1 {
 		t.Fatalf("got %d data points known, want the second", known)
 	}
-	for _, strange := range []string{"\x0a\x01b\x62\x01\xff", "\x0a\x01b\x2a\x00\x62\x01\xff", "\x62\x01\xff\x2a\x00", "\x2a\x02\x10\x01", "\x0a\x01b"} {
+	for _, strange := range []string{"\x0a\x01b\x62\x01\xff", "\x0a\x01b\x2a\x00\x62\x01\xff", "\x62\x01\xff\x2a\x00",
+		"\x2a\x02\x10\x01", "\x0a\x01b"} {
 		knownOf(t, 1000, request(good), request(good, strange), request(strange, good))
 	}
 }

@@ -53,7 +53,8 @@ func TestOTLPExamples(t *testing.T) {
 		fromJSON := dump(decode(events.Source{Signal: signal, Key: []byte("acme"), Value: raw, Timestamp: now}))
 		golden(t, "otlp/"+name+".golden", fromJSON)
 		for _, contentType := range []string{"", "application/x-protobuf", "application/protobuf; v=1"} {
-			got := dump(decode(events.Source{Signal: signal, Key: []byte("acme"), Value: protobuf(t, signal, raw), ContentType: contentType, Timestamp: now}))
+			got := dump(decode(events.Source{Signal: signal, Key: []byte("acme"), Value: protobuf(t, signal, raw),
+				ContentType: contentType, Timestamp: now}))
 			if got != fromJSON {
 				t.Errorf("%s as protobuf with content type %q: got\n%s, want\n%s", name, contentType, got, fromJSON)
 			}
@@ -113,7 +114,8 @@ func TestOTLPMetrics(t *testing.T) {
 		t.Helper()
 		b := decode(events.Source{Signal: events.Metrics, Key: []byte("acme#7"), Timestamp: now,
 			Value: export(t, func(sm pmetric.ScopeMetrics) { fill(sm.Metrics().AppendEmpty()) })})
-		got := strings.NewReplacer(`"tenant":"acme","time":"2026-11-23T10:00:00.123Z",`, "", `,"labels":{"instance":"i-1","service":"checkout"}`, "",
+		got := strings.NewReplacer(`"tenant":"acme","time":"2026-11-23T10:00:00.123Z",`, "",
+			`,"labels":{"instance":"i-1","service":"checkout"}`, "",
 			`"instance":"i-1",`, "", `,"service":"checkout"`, "").Replace(dump(b))
 		if strings.TrimSpace(got) != strings.TrimSpace(want) {
 			t.Errorf("got\n%swant\n%s", got, want)
@@ -415,7 +417,8 @@ func TestOTLPSpansAndLogs(t *testing.T) {
 func TestOTLPAmongLines(t *testing.T) {
 	request := `{"resourceLogs":[{"scopeLogs":[{"logRecords":[{"timeUnixNano":"1795428000123000000","body":{"stringValue":"a"}},{"timeUnixNano":"1","body":{"stringValue":"b"}}]}]}]}`
 	event := `{"tenant":"acme","time":1795428000,"body":"c"}`
-	b := decode(events.Source{Signal: events.Logs, Key: []byte("acme"), Value: []byte(request + "\n" + event + "\n" + `{"resourceSpans":[]}` + "\n" + `{"resourceLogs":7}` + "\n" + event)})
+	b := decode(events.Source{Signal: events.Logs, Key: []byte("acme"),
+		Value: []byte(request + "\n" + event + "\n" + `{"resourceSpans":[]}` + "\n" + `{"resourceLogs":7}` + "\n" + event)})
 	var bodies []string
 	for _, l := range b.Logs {
 		bodies = append(bodies, l.Body)
@@ -424,7 +427,8 @@ func TestOTLPAmongLines(t *testing.T) {
 	if want := "[a b c c] [0 1 2 5] 6"; got != want {
 		t.Errorf("got %s, want %s", got, want)
 	}
-	if len(b.Rejects) != 2 || b.Rejects[0].Reason != events.ReasonWrongSignal || b.Rejects[1].Reason != events.ReasonBadOTLP || b.Rejects[1].Index != 4 {
+	if len(b.Rejects) != 2 || b.Rejects[0].Reason != events.ReasonWrongSignal ||
+		b.Rejects[1].Reason != events.ReasonBadOTLP || b.Rejects[1].Index != 4 {
 		t.Errorf("got rejects %+v, want %s at 3 and %s at 4", b.Rejects, events.ReasonWrongSignal, events.ReasonBadOTLP)
 	}
 }

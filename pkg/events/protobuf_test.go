@@ -43,8 +43,10 @@ func TestProtobufEqualsJSON(t *testing.T) {
 			text[len(text)-1] = ']'
 			raw := marshal(t, all)
 			want := outcomeOf(events.Source{Signal: signal, Key: []byte("acme"), Value: text, Timestamp: now})
-			for _, contentType := range []string{"", events.ContentTypeProtobuf, "application/x-protobuf", "Application/vnd.Vigie.v1+protobuf; charset=x"} {
-				got := outcomeOf(events.Source{Signal: signal, Key: []byte("acme"), Value: raw, Timestamp: now, ContentType: strings.ToLower(contentType)})
+			for _, contentType := range []string{"", events.ContentTypeProtobuf, "application/x-protobuf",
+				"Application/vnd.Vigie.v1+protobuf; charset=x"} {
+				got := outcomeOf(events.Source{Signal: signal, Key: []byte("acme"), Value: raw, Timestamp: now,
+					ContentType: strings.ToLower(contentType)})
 				if got != want {
 					t.Fatalf("%s\n got %s\nwant %s", text, got, want)
 				}
@@ -117,7 +119,8 @@ func drawLabelMessages(t *rapid.T, fault string) (labels []*vigiev1.Label) {
 			labels = append(labels, &vigiev1.Label{Name: fmt.Sprint("n", i), Value: "v"})
 		}
 	case "double label":
-		labels = append([]*vigiev1.Label{{Name: "twice", Value: "1"}, {Name: "twice", Value: "2"}}, labels[:min(1, len(labels))]...)
+		labels = append([]*vigiev1.Label{{Name: "twice", Value: "1"}, {Name: "twice", Value: "2"}},
+			labels[:min(1, len(labels))]...)
 	case "long label":
 		labels = append(labels[:min(1, len(labels))], &vigiev1.Label{Name: strings.Repeat("n", 257), Value: "1"})
 	case "no label name":
@@ -127,16 +130,19 @@ func drawLabelMessages(t *rapid.T, fault string) (labels []*vigiev1.Label) {
 }
 
 func drawMetricMessage(t *rapid.T) *vigiev1.Metric {
-	fault := drawFault(t, "no name", "no value", "not finite", "kind", "help", "histogram", "scale", "__name__", "bucket", "bounds", "stale")
+	fault := drawFault(t, "no name", "no value", "not finite", "kind", "help", "histogram", "scale",
+		"__name__", "bucket", "bounds", "stale")
 	m := &vigiev1.Metric{
-		Time: drawTime(t, fault), Name: "m" + drawText(t), Kind: vigiev1.Kind(rapid.IntRange(0, 4).Draw(t, "kind")), Labels: drawLabelMessages(t, fault),
-		Unit: drawText(t), Help: drawText(t), Tenant: drawTenant(t, fault),
+		Time: drawTime(t, fault), Name: "m" + drawText(t), Kind: vigiev1.Kind(rapid.IntRange(0, 4).Draw(t, "kind")),
+		Labels: drawLabelMessages(t, fault),
+		Unit:   drawText(t), Help: drawText(t), Tenant: drawTenant(t, fault),
 		Data: &vigiev1.Metric_Value{Value: rapid.SampledFrom([]float64{0, math.Copysign(0, -1), 1, -0.25, 1e300, 5e-324}).Draw(t, "value")},
 	}
 	if rapid.Bool().Draw(t, "start") {
 		m.Start = drawTime(t, "")
 	}
-	if fault == "histogram" || fault == "scale" || fault == "bucket" || fault == "bounds" || rapid.IntRange(0, 3).Draw(t, "histogram") == 0 {
+	if fault == "histogram" || fault == "scale" || fault == "bucket" || fault == "bounds" ||
+		rapid.IntRange(0, 3).Draw(t, "histogram") == 0 {
 		h := drawHistogramMessage(t, fault)
 		m.Data = &vigiev1.Metric_Histogram{Histogram: h}
 		if fault == "bounds" || fault == "" && rapid.Bool().Draw(t, "bounded") {
@@ -167,7 +173,8 @@ func drawMetricMessage(t *rapid.T) *vigiev1.Metric {
 }
 
 func drawHistogramMessage(t *rapid.T, fault string) *vigiev1.Histogram {
-	h := &vigiev1.Histogram{Scale: proto.Int32(rapid.Int32Range(-10, 20).Draw(t, "scale")), Sum: proto.Float64(2.5), ZeroCount: 1, ZeroThreshold: 1e-9}
+	h := &vigiev1.Histogram{Scale: proto.Int32(rapid.Int32Range(-10, 20).Draw(t, "scale")), Sum: proto.Float64(2.5),
+		ZeroCount: 1, ZeroThreshold: 1e-9}
 	count := 1.0
 	for _, side := range []**vigiev1.Buckets{&h.Positive, &h.Negative} {
 		if rapid.Bool().Draw(t, "side") {
@@ -214,10 +221,14 @@ func bound(t *rapid.T, m *vigiev1.Metric, h *vigiev1.Histogram, fault string) {
 func drawSpanMessage(t *rapid.T) *vigiev1.Span {
 	fault := drawFault(t, "no service", "no name", "no duration", "negative", "kind", "status", "status code", "route")
 	s := &vigiev1.Span{
-		Time: drawTime(t, fault), Duration: proto.Int64(rapid.SampledFrom([]int64{0, 1, 12_345_678, math.MaxInt64}).Draw(t, "duration")), Service: "s" + drawText(t), Name: "n" + drawText(t),
-		Kind: vigiev1.SpanKind(rapid.IntRange(0, 5).Draw(t, "kind")), Status: vigiev1.SpanStatus(rapid.IntRange(0, 2).Draw(t, "status")),
-		StatusCode: rapid.SampledFrom([]int32{0, 100, 503, 599}).Draw(t, "code"), Route: drawText(t), Peer: drawText(t), TraceId: rapid.SampledFrom([]string{"", "ABcd", "01"}).Draw(t, "id"),
-		SpanId: "Ff", ParentId: drawText(t), Attributes: drawLabelMessages(t, fault), Tenant: drawTenant(t, fault),
+		Time:     drawTime(t, fault),
+		Duration: proto.Int64(rapid.SampledFrom([]int64{0, 1, 12_345_678, math.MaxInt64}).Draw(t, "duration")),
+		Service:  "s" + drawText(t), Name: "n" + drawText(t),
+		Kind:       vigiev1.SpanKind(rapid.IntRange(0, 5).Draw(t, "kind")),
+		Status:     vigiev1.SpanStatus(rapid.IntRange(0, 2).Draw(t, "status")),
+		StatusCode: rapid.SampledFrom([]int32{0, 100, 503, 599}).Draw(t, "code"), Route: drawText(t), Peer: drawText(t),
+		TraceId: rapid.SampledFrom([]string{"", "ABcd", "01"}).Draw(t, "id"),
+		SpanId:  "Ff", ParentId: drawText(t), Attributes: drawLabelMessages(t, fault), Tenant: drawTenant(t, fault),
 	}
 	switch fault {
 	case "no service":
@@ -243,8 +254,9 @@ func drawSpanMessage(t *rapid.T) *vigiev1.Span {
 func drawLogMessage(t *rapid.T) *vigiev1.Log {
 	fault := drawFault(t, "no body", "service", "trace")
 	l := &vigiev1.Log{
-		Time: drawTime(t, fault), Body: proto.String(drawText(t)), Service: drawText(t), Severity: rapid.SampledFrom([]string{"", "WARN", "Error", "loud"}).Draw(t, "severity"),
-		TraceId: drawText(t), SpanId: "AB", Attributes: drawLabelMessages(t, fault), Tenant: drawTenant(t, fault),
+		Time: drawTime(t, fault), Body: proto.String(drawText(t)), Service: drawText(t),
+		Severity: rapid.SampledFrom([]string{"", "WARN", "Error", "loud"}).Draw(t, "severity"),
+		TraceId:  drawText(t), SpanId: "AB", Attributes: drawLabelMessages(t, fault), Tenant: drawTenant(t, fault),
 	}
 	switch fault {
 	case "no body":
@@ -326,7 +338,8 @@ func histogramJSON(h *vigiev1.Histogram) string {
 	if h.Scale != nil {
 		o.number("scale", float64(*h.Scale))
 	}
-	for name, v := range map[string]*float64{"count": h.Count, "sum": h.Sum, "min": h.Min, "max": h.Max, "zero_threshold": &h.ZeroThreshold, "zero_count": &h.ZeroCount} {
+	for name, v := range map[string]*float64{"count": h.Count, "sum": h.Sum, "min": h.Min, "max": h.Max,
+		"zero_threshold": &h.ZeroThreshold, "zero_count": &h.ZeroCount} {
 		if v != nil {
 			o.number(name, *v)
 		}
@@ -401,7 +414,8 @@ func TestAppendProtobuf(t *testing.T) {
 				}
 			}
 			b := decode(events.Source{Signal: signal, Key: []byte("acme"), Value: marshal(t, all), Timestamp: now})
-			b.Metrics = slices.DeleteFunc(b.Metrics, func(m events.Metric) bool { return m.Time < 1e17 || m.Start != 0 && m.Start < 1e17 })
+			b.Metrics = slices.DeleteFunc(b.Metrics,
+				func(m events.Metric) bool { return m.Time < 1e17 || m.Start != 0 && m.Start < 1e17 })
 			b.Spans = slices.DeleteFunc(b.Spans, func(s events.Span) bool { return s.Time < 1e17 })
 			b.Logs = slices.DeleteFunc(b.Logs, func(l events.Log) bool { return l.Time < 1e17 })
 			raw := appendAll(b)
@@ -465,18 +479,22 @@ func TestProtobufGolden(t *testing.T) {
 		Positive: events.Buckets{Offset: 1, Counts: []float64{4, 2, 1}},
 	}}))
 	show("span", events.AppendSpanProtobuf(nil, &events.Span{
-		Time: at, Duration: 12_000_000, Service: "checkout", Name: "charge", Kind: "client", Status: "error", StatusCode: 503, Route: "/pay", Peer: "bank",
-		TraceID: "5b8efff798038103d269b633813fc60c", SpanID: "eee19b7ec3c1b174", ParentID: "01", Attributes: series.Labels{{Name: "retry", Value: "2"}}, Tenant: "acme",
+		Time: at, Duration: 12_000_000, Service: "checkout", Name: "charge", Kind: "client", Status: "error",
+		StatusCode: 503, Route: "/pay", Peer: "bank",
+		TraceID: "5b8efff798038103d269b633813fc60c", SpanID: "eee19b7ec3c1b174", ParentID: "01",
+		Attributes: series.Labels{{Name: "retry", Value: "2"}}, Tenant: "acme",
 	}))
 	show("log", events.AppendLogProtobuf(nil, &events.Log{
-		Time: at, Body: "", Service: "checkout", Severity: "warn", TraceID: "5b", SpanID: "ee", Attributes: series.Labels{{Name: "order", Value: "17"}}, Tenant: "acme",
+		Time: at, Body: "", Service: "checkout", Severity: "warn", TraceID: "5b", SpanID: "ee",
+		Attributes: series.Labels{{Name: "order", Value: "17"}}, Tenant: "acme",
 	}))
 	golden(t, "protobuf.golden", string(out))
 }
 
 func goldenMetric() []byte {
 	return events.AppendMetricProtobuf(nil, &events.Metric{
-		Time: now, Name: "orders_total", Kind: events.Delta, Value: 3, Start: 1_795_428_000e9, Unit: "1", Help: "Orders.", Tenant: "acme",
+		Time: now, Name: "orders_total", Kind: events.Delta, Value: 3, Start: 1_795_428_000e9, Unit: "1",
+		Help: "Orders.", Tenant: "acme",
 		Labels: series.Labels{{Name: "route", Value: "/pay"}, {Name: "service", Value: "checkout"}},
 	})
 }
@@ -495,7 +513,8 @@ func TestProtobufRefusals(t *testing.T) {
 		record := whole + event(body) + whole
 		b := decode(events.Source{Signal: events.Metrics, Key: []byte("acme"), Value: []byte(record), Timestamp: now})
 		if len(b.Metrics) != 2 || len(b.Rejects) != 1 || b.Events != 3 || !slices.Equal(b.MetricIndex, []int{0, 2}) {
-			t.Fatalf("%q: got %d metrics %v and rejects %+v, want 0 and 2 taken, one refused", body, len(b.Metrics), b.MetricIndex, b.Rejects)
+			t.Fatalf("%q: got %d metrics %v and rejects %+v, want 0 and 2 taken, one refused",
+				body, len(b.Metrics), b.MetricIndex, b.Rejects)
 		}
 		if r := b.Rejects[0]; r.Index != 1 || r.Reason != reason || r.Field != field || r.Detail == "" {
 			t.Errorf("%q: got %+v, want %s of %q at 1", body, r, reason, field)
@@ -522,15 +541,20 @@ func TestProtobufRefusals(t *testing.T) {
 
 	// Fields that this version does not know are skipped; labels may stand anywhere.
 	unknown := "\x78\x01\x7a\x02\x00\xff\x7d\x00\x00\x00\x00\x82\x01\x00"
-	b := decode(events.Source{Signal: events.Metrics, Key: []byte("acme"), Value: []byte(event("\x32\x06\x0a\x01b\x12\x01y" + named + "\x32\x06\x0a\x01a\x12\x01x" + unknown)), Timestamp: now})
-	if want := (series.Labels{{Name: "a", Value: "x"}, {Name: "b", Value: "y"}}); len(b.Metrics) != 1 || !reflect.DeepEqual(b.Metrics[0].Labels, want) || b.NoTime != 1 {
-		t.Errorf("got %+v, rejects %+v and %d without time; want labels %v and the record's time", b.Metrics, b.Rejects, b.NoTime, want)
+	b := decode(events.Source{Signal: events.Metrics, Key: []byte("acme"),
+		Value: []byte(event("\x32\x06\x0a\x01b\x12\x01y" + named + "\x32\x06\x0a\x01a\x12\x01x" + unknown)), Timestamp: now})
+	if want := (series.Labels{{Name: "a", Value: "x"}, {Name: "b", Value: "y"}}); len(b.Metrics) != 1 ||
+		!reflect.DeepEqual(b.Metrics[0].Labels, want) || b.NoTime != 1 {
+		t.Errorf("got %+v, rejects %+v and %d without time; want labels %v and the record's time",
+			b.Metrics, b.Rejects, b.NoTime, want)
 	}
 
 	records := func(record string, contentType string, taken []int, reason events.Reason, index int) {
 		t.Helper()
-		b := decode(events.Source{Signal: events.Metrics, Key: []byte("acme"), Value: []byte(record), Timestamp: now, ContentType: contentType})
-		if !slices.Equal(b.MetricIndex, taken) || len(b.Rejects) != 1 || b.Rejects[0].Reason != reason || b.Rejects[0].Index != index {
+		b := decode(events.Source{Signal: events.Metrics, Key: []byte("acme"), Value: []byte(record),
+			Timestamp: now, ContentType: contentType})
+		if !slices.Equal(b.MetricIndex, taken) || len(b.Rejects) != 1 ||
+			b.Rejects[0].Reason != reason || b.Rejects[0].Index != index {
 			t.Errorf("%q: got %v and %+v, want %v and %s at %d", record, b.MetricIndex, b.Rejects, taken, reason, index)
 		}
 	}
@@ -551,8 +575,10 @@ func TestProtobufRefusals(t *testing.T) {
 
 	small := events.NewDecoder(events.Options{MaxEvents: 2})
 	small.Decode(b, events.Source{Signal: events.Metrics, Key: []byte("acme"), Value: []byte(strings.Repeat(whole, 4))})
-	if len(b.Metrics) != 2 || len(b.Rejects) != 1 || b.Rejects[0].Reason != events.ReasonTooManyEvents || b.Rejects[0].Index != 2 {
-		t.Errorf("4 events at a limit of 2: got %d metrics and %+v, want 2 and one %s at 2", len(b.Metrics), b.Rejects, events.ReasonTooManyEvents)
+	if len(b.Metrics) != 2 || len(b.Rejects) != 1 ||
+		b.Rejects[0].Reason != events.ReasonTooManyEvents || b.Rejects[0].Index != 2 {
+		t.Errorf("4 events at a limit of 2: got %d metrics and %+v, want 2 and one %s at 2",
+			len(b.Metrics), b.Rejects, events.ReasonTooManyEvents)
 	}
 }
 
@@ -664,7 +690,8 @@ func TestProtobufRepeatsEqualDecoding(t *testing.T) {
 			case 7:
 				record[rapid.IntRange(0, len(record)-1).Draw(t, "at")] = rapid.Byte().Draw(t, "byte")
 			case 8:
-				record = []byte(eventsOf(decode(events.Source{Signal: events.Metrics, Key: []byte("acme"), Value: record, Timestamp: 1e18})))
+				record = []byte(eventsOf(decode(events.Source{Signal: events.Metrics, Key: []byte("acme"),
+					Value: record, Timestamp: 1e18})))
 			}
 			records = sometimesTwice(t, records, record)
 		}
@@ -691,7 +718,8 @@ func TestProtobufRepeatsAreKnown(t *testing.T) {
 		all := &vigiev1.Events{}
 		for i := range n {
 			all.Metrics = append(all.Metrics, &vigiev1.Metric{
-				Time: 1e18 + int64(value), Data: &vigiev1.Metric_Value{Value: value}, Name: "queue_length", Kind: vigiev1.Kind_KIND_GAUGE,
+				Time: 1e18 + int64(value), Data: &vigiev1.Metric_Value{Value: value}, Name: "queue_length",
+				Kind:   vigiev1.Kind_KIND_GAUGE,
 				Labels: []*vigiev1.Label{{Name: "queue", Value: fmt.Sprint(i)}, {Name: "host", Value: "a"}},
 			})
 		}
@@ -708,7 +736,8 @@ func TestProtobufRepeatsAreKnown(t *testing.T) {
 	}
 	k := newKnower(1000)
 	k.decode(record(1, false, 10), k.repeats)
-	source := events.Source{Signal: events.Metrics, Key: []byte("acme"), Value: record(2, false, 10), Timestamp: 1e18, Repeats: k.repeats, ContentType: events.ContentTypeProtobuf}
+	source := events.Source{Signal: events.Metrics, Key: []byte("acme"), Value: record(2, false, 10), Timestamp: 1e18,
+		Repeats: k.repeats, ContentType: events.ContentTypeProtobuf}
 	if allocs := testing.AllocsPerRun(100, func() { k.decoder.Decode(&k.batch, source) }); allocs > 0 {
 		t.Errorf("got %v allocations a record, want none", allocs)
 	}

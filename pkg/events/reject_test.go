@@ -61,7 +61,8 @@ func TestEveryReason(t *testing.T) {
 			b := decode(json(events.Metrics, record))
 			if len(b.Metrics) != 2 || len(b.Rejects) != 1 || b.Rejects[0].Index != 1 || b.Rejects[0].Reason != reason ||
 				b.Events != 3 || !slices.Equal(b.MetricIndex, []int{0, 2}) {
-				t.Errorf("%.80q in %s: got %d metrics %v, rejects %+v; want 2 [0 2] and one %s at 1", value, form, len(b.Metrics), b.MetricIndex, b.Rejects, reason)
+				t.Errorf("%.80q in %s: got %d metrics %v, rejects %+v; want 2 [0 2] and one %s at 1",
+					value, form, len(b.Metrics), b.MetricIndex, b.Rejects, reason)
 			}
 		}
 	}
@@ -100,7 +101,8 @@ func TestEveryReason(t *testing.T) {
 	metric(with(`"help":"\ud800"`), events.ReasonInvalidUTF8, "help")
 	metric(with(`"help":"\ud800\u0041"`), events.ReasonInvalidUTF8, "help")
 	metric(with("\"labels\":{\"a\":\"x\xc3\"}"), events.ReasonInvalidUTF8, "labels")
-	span("{\"tenant\":\"a\",\"time\":1,\"service\":\"s\",\"name\":\"n\",\"duration\":1,\"x\":[\"\xff\"]}", events.ReasonInvalidUTF8, "attributes")
+	span("{\"tenant\":\"a\",\"time\":1,\"service\":\"s\",\"name\":\"n\",\"duration\":1,\"x\":[\"\xff\"]}",
+		events.ReasonInvalidUTF8, "attributes")
 
 	// Fields.
 	metric(`{}`, events.ReasonTenantMissing, "tenant")
@@ -124,14 +126,16 @@ func TestEveryReason(t *testing.T) {
 	metric(`null`, events.ReasonWrongType, "")
 	log(`{"tenant":"a","time":1795428000,"body":{"msg":"x"}}`, events.ReasonWrongType, "body")
 	metric(with(`"kind":"counter"`), events.ReasonUnknownWord, "kind")
-	span(`{"tenant":"a","time":1795428000,"service":"s","name":"n","duration":1,"status":"good"}`, events.ReasonUnknownWord, "status")
+	span(`{"tenant":"a","time":1795428000,"service":"s","name":"n","duration":1,"status":"good"}`,
+		events.ReasonUnknownWord, "status")
 	span(`{"tenant":"a","time":1795428000,"service":"s","name":"n","duration":1,"kind":"x"}`, events.ReasonUnknownWord, "kind")
 	metric(`{"tenant":"acme","time":1795428000,"name":"`+strings.Repeat("m", 257)+`","value":1}`, events.ReasonTooLong, "name")
 	metric(with(`"labels":{"a":"`+strings.Repeat("x", 4097)+`"}`), events.ReasonTooLong, "labels")
 	metric(with(`"labels":{"`+strings.Repeat("x", 257)+`":"a"}`), events.ReasonTooLong, "labels")
 
 	// Numbers and times.
-	for _, spelling := range []string{"NaN", "nan", "Infinity", "-Infinity", "inf", "+Inf", "-inf", `"NaN"`, `"+Inf"`, `"-Infinity"`, `"inf"`} {
+	for _, spelling := range []string{"NaN", "nan", "Infinity", "-Infinity", "inf", "+Inf", "-inf", `"NaN"`,
+		`"+Inf"`, `"-Infinity"`, `"inf"`} {
 		metric(`{"tenant":"acme","time":1795428000,"name":"m","value":`+spelling+`}`, events.ReasonNotFinite, "value")
 	}
 	metric(with(`"other":[NaN]`), events.ReasonNotFinite, "")
@@ -139,20 +143,26 @@ func TestEveryReason(t *testing.T) {
 	for _, big := range []string{"1e309", "-1e309", "1e999999999999", strings.Repeat("9", 400)} {
 		metric(`{"tenant":"acme","time":1795428000,"name":"m","value":`+big+`}`, events.ReasonNumberRange, "value")
 	}
-	span(`{"tenant":"a","time":1,"service":"s","name":"n","duration":1,"status_code":99}`, events.ReasonNumberRange, "status_code")
-	span(`{"tenant":"a","time":1,"service":"s","name":"n","duration":1,"status_code":200.5}`, events.ReasonNumberRange, "status_code")
+	span(`{"tenant":"a","time":1,"service":"s","name":"n","duration":1,"status_code":99}`,
+		events.ReasonNumberRange, "status_code")
+	span(`{"tenant":"a","time":1,"service":"s","name":"n","duration":1,"status_code":200.5}`,
+		events.ReasonNumberRange, "status_code")
 	for _, text := range []string{"", "yesterday", "2026-11-23", "2026-11-23T10:00:00", "2026-13-23T10:00:00Z", "2026-02-29T10:00:00Z", "2026-11-23T24:00:00Z",
-		"2026-11-23T10:60:00Z", "2026-11-23T10:00:61Z", "2026-11-23T10:00:00.Z", "2026-11-23T10:00:00+0100", "2026-11-23T10:00:00+24:00", "1795428000", "2026-11-23T10:00:00Zx",
+		"2026-11-23T10:60:00Z", "2026-11-23T10:00:61Z", "2026-11-23T10:00:00.Z", "2026-11-23T10:00:00+0100",
+		"2026-11-23T10:00:00+24:00", "1795428000", "2026-11-23T10:00:00Zx",
 		strings.Repeat(`\u0000`, 16) + ":00Z", "2026-11-23T10:00:0aZ", "2026-11-23T10:00.00Z"} {
 		metric(`{"tenant":"acme","time":"`+text+`","name":"m","value":1}`, events.ReasonBadTime, "time")
 	}
-	for _, old := range []string{"-1", "-0.5", `"1969-12-31T23:59:59Z"`, `"1970-01-01T00:30:00+01:00"`, `"0000-01-01T00:00:00Z"`} {
+	for _, old := range []string{"-1", "-0.5", `"1969-12-31T23:59:59Z"`,
+		`"1970-01-01T00:30:00+01:00"`, `"0000-01-01T00:00:00Z"`} {
 		metric(`{"tenant":"acme","time":`+old+`,"name":"m","value":1}`, events.ReasonTooOld, "time")
 	}
-	for _, new := range []string{`"3000-01-01T00:00:00Z"`, `"2262-04-11T23:47:16.854775808Z"`, "32503680000", "32503680000000", "32503680000000000", "9223372036854775808", "1e300", `"9999-12-31T23:59:59Z"`} {
+	for _, new := range []string{`"3000-01-01T00:00:00Z"`, `"2262-04-11T23:47:16.854775808Z"`, "32503680000", "32503680000000",
+		"32503680000000000", "9223372036854775808", "1e300", `"9999-12-31T23:59:59Z"`} {
 		metric(`{"tenant":"acme","time":`+new+`,"name":"m","value":1}`, events.ReasonTooNew, "time")
 	}
-	for _, d := range []string{"-1", "-0.001", `"-12ms"`, `"12"`, `"12 ms"`, `"ms"`, `"1e1000s"`, `"12parsec"`, `""`, "1e12", `"9999999h"`, `"1h2m"`} {
+	for _, d := range []string{"-1", "-0.001", `"-12ms"`, `"12"`, `"12 ms"`, `"ms"`, `"1e1000s"`, `"12parsec"`, `""`,
+		"1e12", `"9999999h"`, `"1h2m"`} {
 		span(`{"tenant":"a","time":1795428000,"service":"s","name":"n","duration":`+d+`}`, events.ReasonBadDuration, "duration")
 	}
 	for _, h := range []string{
@@ -186,9 +196,12 @@ func TestEveryReason(t *testing.T) {
 	metric(strings.Replace(bounded, "-53", "-11", 1)+`"count":0}}`, events.ReasonNumberRange, "histogram.scale")
 	metric(with(`"histogram":{"scale":6,"count":0,"sum":0}`), events.ReasonBadHistogram, "value")
 	metric(`{"tenant":"acme","time":1,"name":"m","histogram":{"count":0,"sum":0}}`, events.ReasonMissing, "histogram.scale")
-	metric(`{"tenant":"acme","time":1,"name":"m","histogram":{"scale":21,"count":0,"sum":0}}`, events.ReasonNumberRange, "histogram.scale")
-	metric(`{"tenant":"acme","time":1,"name":"m","histogram":{"scale":6,"count":0,"sum":NaN}}`, events.ReasonNotFinite, "histogram.sum")
-	metric(`{"tenant":"acme","time":1,"name":"m","histogram":{"scale":6,"count":0,"sum":0,"positive":{"counts":[null]}}}`, events.ReasonWrongType, "histogram.positive")
+	metric(`{"tenant":"acme","time":1,"name":"m","histogram":{"scale":21,"count":0,"sum":0}}`,
+		events.ReasonNumberRange, "histogram.scale")
+	metric(`{"tenant":"acme","time":1,"name":"m","histogram":{"scale":6,"count":0,"sum":NaN}}`,
+		events.ReasonNotFinite, "histogram.sum")
+	metric(`{"tenant":"acme","time":1,"name":"m","histogram":{"scale":6,"count":0,"sum":0,"positive":{"counts":[null]}}}`,
+		events.ReasonWrongType, "histogram.positive")
 
 	stale := `{"tenant":"acme","time":1795428000,"name":"m","kind":"gauge","stale":`
 	metric(stale+`true,"value":1}`, events.ReasonDuplicateField, "stale")
@@ -201,7 +214,8 @@ func TestEveryReason(t *testing.T) {
 
 	// Labels.
 	metric(with(`"labels":{`+manyLabels(65)+`}`), events.ReasonTooManyLabels, "labels")
-	span(`{"tenant":"a","time":1,"service":"s","name":"n","duration":1,"attributes":{`+manyLabels(129)+`}}`, events.ReasonTooManyLabels, "attributes")
+	span(`{"tenant":"a","time":1,"service":"s","name":"n","duration":1,"attributes":{`+manyLabels(129)+`}}`,
+		events.ReasonTooManyLabels, "attributes")
 	metric(with(`"labels":{"a":"1","b":"2","a":"3"}`), events.ReasonDuplicateLabel, "labels")
 	log(`{"tenant":"a","time":1,"body":"x","user":"u","attributes":{"user":"v"}}`, events.ReasonDuplicateLabel, "attributes")
 	metric(with(`"labels":{"":"1"}`), events.ReasonBadLabel, "labels")
@@ -219,8 +233,10 @@ func TestEveryReason(t *testing.T) {
 	small := events.NewDecoder(events.Options{MaxEvents: 2})
 	b := new(events.Batch)
 	small.Decode(b, json(events.Metrics, "["+good+","+good+","+good+","+good+"]"))
-	if len(b.Metrics) != 2 || len(b.Rejects) != 1 || b.Rejects[0].Reason != events.ReasonTooManyEvents || b.Rejects[0].Index != 2 {
-		t.Errorf("4 events at a limit of 2: got %d metrics and %+v, want 2 and one %s at 2", len(b.Metrics), b.Rejects, events.ReasonTooManyEvents)
+	if len(b.Metrics) != 2 || len(b.Rejects) != 1 ||
+		b.Rejects[0].Reason != events.ReasonTooManyEvents || b.Rejects[0].Index != 2 {
+		t.Errorf("4 events at a limit of 2: got %d metrics and %+v, want 2 and one %s at 2",
+			len(b.Metrics), b.Rejects, events.ReasonTooManyEvents)
 	}
 	seen[events.ReasonTooManyEvents] = true
 

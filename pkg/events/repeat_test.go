@@ -72,7 +72,8 @@ func (k *knower) decode(record []byte, repeats *events.Repeats) (o outcome) {
 		known = k.know(&o, known)
 	}
 	for _, r := range b.Rejects {
-		o.rejects = append(o.rejects, events.Reject{Index: r.Index, Reason: r.Reason, Field: strings.Clone(r.Field), Detail: strings.Clone(r.Detail)})
+		o.rejects = append(o.rejects,
+			events.Reject{Index: r.Index, Reason: r.Reason, Field: strings.Clone(r.Field), Detail: strings.Clone(r.Detail)})
 	}
 	o.events, o.noTime = b.Events, b.NoTime
 	return o

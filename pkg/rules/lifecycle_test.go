@@ -66,7 +66,8 @@ func TestLifecycle(t *testing.T) {
 	if due := (rules.Lifecycle{}).Due(rules.Status{}); due != math.MaxInt64 {
 		t.Errorf("an inactive alert: got due at %d, want never", due)
 	}
-	for _, bad := range []string{"", "\x03" + string(make([]byte, 24)), "\x01" + string(make([]byte, 24)), "\x00\x01" + string(make([]byte, 23))} {
+	for _, bad := range []string{"", "\x03" + string(make([]byte, 24)), "\x01" + string(make([]byte, 24)),
+		"\x00\x01" + string(make([]byte, 23))} {
 		if s, _, err := rules.DecodeStatus([]byte(bad)); err == nil {
 			t.Errorf("%x: got %+v, want an error", bad, s)
 		}
@@ -120,7 +121,8 @@ func TestMeasures(t *testing.T) {
 		}
 	}
 	nothing := &rules.Measures{Seconds: 10}
-	for text, want := range map[string]bool{"count == 0 && rate == 0 && sum == 0": true, "mean <= 0 || mean > 0": false, "p99 <= 0 || p99 > 0": false, "change.count > 0": false} {
+	for text, want := range map[string]bool{"count == 0 && rate == 0 && sum == 0": true, "mean <= 0 || mean > 0": false,
+		"p99 <= 0 || p99 > 0": false, "change.count > 0": false} {
 		if got := parse(t, text).Match(nothing); got != want {
 			t.Errorf("of nothing, %s: got %v, want %v", text, got, want)
 		}

@@ -32,7 +32,8 @@ func parse(t testing.TB, text string) *rules.Expr {
 }
 
 func TestMatch(t *testing.T) {
-	e := event{"kind": "server", "status_code": "503", "route": "/pay/1", "duration_seconds": "0.25", "a.b": "x", "empty": "", "with space": "y", "in": "z"}
+	e := event{"kind": "server", "status_code": "503", "route": "/pay/1", "duration_seconds": "0.25", "a.b": "x",
+		"empty": "", "with space": "y", "in": "z"}
 	f := func(text string, want bool) {
 		t.Helper()
 		if got := parse(t, text).Match(e); got != want {
@@ -130,9 +131,11 @@ func conditions(depth int) *rapid.Generator[condition] {
 			left, right := conditions(depth-1).Draw(t, "left"), conditions(depth-1).Draw(t, "right")
 			switch rapid.IntRange(0, 2).Draw(t, "kind") {
 			case 0:
-				return condition{"(" + left.text + " && " + right.text + ")", func(e event) bool { return left.says(e) && right.says(e) }}
+				return condition{"(" + left.text + " && " + right.text + ")",
+					func(e event) bool { return left.says(e) && right.says(e) }}
 			case 1:
-				return condition{"(" + left.text + " or " + right.text + ")", func(e event) bool { return left.says(e) || right.says(e) }}
+				return condition{"(" + left.text + " or " + right.text + ")",
+					func(e event) bool { return left.says(e) || right.says(e) }}
 			default:
 				return condition{"!(" + left.text + ")", func(e event) bool { return !left.says(e) }}
 			}
@@ -147,15 +150,19 @@ func conditions(depth int) *rapid.Generator[condition] {
 		case 0:
 			return condition{field + " == " + strconv.Quote(value), func(e event) bool { return e[field] == value }}
 		case 1:
-			return condition{field + " !~ " + strconv.Quote(value+".*"), func(e event) bool { return !strings.HasPrefix(e[field], value) }}
+			return condition{field + " !~ " + strconv.Quote(value+".*"),
+				func(e event) bool { return !strings.HasPrefix(e[field], value) }}
 		case 2:
-			return condition{fmt.Sprintf("%s < %v", field, n), func(e event) bool { return number(e, func(v float64) bool { return v < n }) }}
+			return condition{fmt.Sprintf("%s < %v", field, n),
+				func(e event) bool { return number(e, func(v float64) bool { return v < n }) }}
 		case 3:
-			return condition{fmt.Sprintf("%s in [%v, 2]", field, n), func(e event) bool { return number(e, func(v float64) bool { return v == n || v == 2 }) }}
+			return condition{fmt.Sprintf("%s in [%v, 2]", field, n),
+				func(e event) bool { return number(e, func(v float64) bool { return v == n || v == 2 }) }}
 		case 4:
 			return condition{"has(" + field + ")", func(e event) bool { return e[field] != "" }}
 		default:
-			return condition{field + " in ['x', " + strconv.Quote(value) + "]", func(e event) bool { return e[field] == "x" || e[field] == value }}
+			return condition{field + " in ['x', " + strconv.Quote(value) + "]",
+				func(e event) bool { return e[field] == "x" || e[field] == value }}
 		}
 	})
 }

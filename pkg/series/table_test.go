@@ -229,7 +229,8 @@ func BenchmarkTableHit(b *testing.B) {
 			var table series.Table[[96]byte]
 			keys := make([][]byte, n)
 			for i := range keys {
-				keys[i] = series.AppendKey(nil, 0, "http_request_duration_seconds", pairs("instance", strconv.Itoa(i), "region", "eu-west-1", "route", "/pay", "service", "checkout"))
+				keys[i] = series.AppendKey(nil, 0, "http_request_duration_seconds",
+					pairs("instance", strconv.Itoa(i), "region", "eu-west-1", "route", "/pay", "service", "checkout"))
 				table.Insert(keys[i], 0)
 			}
 			i := 0

@@ -17,7 +17,8 @@ func TestBucketsAreASketch(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		near := rapid.Float64Range(1, 1.2) // runs and neighbours
 		value := rapid.OneOf(near, near, rapid.Float64(), rapid.SampledFrom([]float64{
-			0, math.Copysign(0, -1), sketches.MinValue, sketches.MaxValue, math.Nextafter(sketches.MinValue, 0), math.Nextafter(sketches.MaxValue, math.Inf(1)), math.NaN(), math.Inf(1), -1,
+			0, math.Copysign(0, -1), sketches.MinValue, sketches.MaxValue, math.Nextafter(sketches.MinValue, 0),
+			math.Nextafter(sketches.MaxValue, math.Inf(1)), math.NaN(), math.Inf(1), -1,
 		}))
 		var want, sum sketches.Sketch
 		var list []sketches.Bucket

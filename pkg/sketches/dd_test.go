@@ -78,7 +78,8 @@ func TestStateRoundTrip(t *testing.T) {
 		same(t, "round trip", &again, &s)
 		for cut := range state {
 			if n, err := again.DecodeDD(state[:cut]); !errors.Is(err, sketches.ErrState) || n != 0 || again.Count() != 0 {
-				t.Fatalf("cut at %d of %d: got %d, %v, count %v, want ErrState and an empty sketch", cut, len(state), n, err, again.Count())
+				t.Fatalf("cut at %d of %d: got %d, %v, count %v, want ErrState and an empty sketch",
+					cut, len(state), n, err, again.Count())
 			}
 		}
 	})

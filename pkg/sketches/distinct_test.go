@@ -221,10 +221,12 @@ func testClickHouseDistinct(t *testing.T, server *testkit.Server) {
 		return d
 	}
 	states := map[[2]int]*sketches.Distinct{}
-	for _, span := range [][2]int{{0, 0}, {0, 1}, {5, 21}, {10, 27}, {100, 611}, {0, 513}, {500, 3000}, {0, 60000}, {50000, 200000}} {
+	for _, span := range [][2]int{{0, 0}, {0, 1}, {5, 21}, {10, 27}, {100, 611}, {0, 513}, {500, 3000},
+		{0, 60000}, {50000, 200000}} {
 		d := numbered(span[0], span[1])
 		states[span] = d
-		same := read(fmt.Sprintf("SELECT hex(uniqCombined64State(14)(toString(number))) FROM numbers(%d, %d)", span[0], span[1]-span[0]))
+		same := read(fmt.Sprintf("SELECT hex(uniqCombined64State(14)(toString(number))) FROM numbers(%d, %d)", span[0],
+			span[1]-span[0]))
 		if !bytes.Equal(same.AppendState(nil), d.AppendState(nil)) {
 			t.Errorf("%v: ClickHouse's state of the same strings is another", span)
 		}

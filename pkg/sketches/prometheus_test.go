@@ -27,7 +27,8 @@ func TestPrometheusSpans(t *testing.T) {
 			t.Fatalf("%v: got %+v, want %+v", values, got, want)
 		}
 		if cap(got.PositiveBuckets) != len(want.PositiveBuckets) || cap(got.PositiveSpans) != len(want.PositiveSpans) {
-			t.Errorf("%v: got room for %d buckets and %d spans, want no more than there are", values, cap(got.PositiveBuckets), cap(got.PositiveSpans))
+			t.Errorf("%v: got room for %d buckets and %d spans, want no more than there are",
+				values, cap(got.PositiveBuckets), cap(got.PositiveSpans))
 		}
 	}
 	at := func(i int32) float64 { return sketches.Bound(i) } // the upper end of Prometheus' bucket i
@@ -83,7 +84,8 @@ func TestPrometheusSeesTheSameBuckets(t *testing.T) {
 				t.Fatalf("bucket %d: got %v from Prometheus, want %v", i, b.Count, got)
 			}
 			if !almost(b.Lower, sketches.Bound(i)) || !almost(b.Upper, sketches.Bound(i+1)) {
-				t.Fatalf("bucket %d: got (%v, %v] from Prometheus, want (%v, %v]", i, b.Lower, b.Upper, sketches.Bound(i), sketches.Bound(i+1))
+				t.Fatalf("bucket %d: got (%v, %v] from Prometheus, want (%v, %v]",
+					i, b.Lower, b.Upper, sketches.Bound(i), sketches.Bound(i+1))
 			}
 		}
 	})

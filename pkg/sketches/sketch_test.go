@@ -29,7 +29,8 @@ func TestQuantileWithinAlpha(t *testing.T) {
 			s.Add(v)
 		}
 		slices.Sort(values)
-		for _, q := range []float64{0, 0.001, 0.01, 0.1, 0.25, 0.5, 0.9, 0.95, 0.99, 0.999, 1, rapid.Float64Range(0, 1).Draw(t, "q")} {
+		for _, q := range []float64{0, 0.001, 0.01, 0.1, 0.25, 0.5, 0.9, 0.95, 0.99, 0.999, 1,
+			rapid.Float64Range(0, 1).Draw(t, "q")} {
 			checkQuantile(t, &s, values, q)
 		}
 	})

@@ -48,7 +48,8 @@ func (exact counts) holds(t *rapid.T, top *sketches.TopK) {
 	for i, c := range all {
 		kept[c.Item] = true
 		if n := exact[c.Item]; n > c.Count || n < c.Count-c.Error || c.Count-n > most {
-			t.Fatalf("item %s: got %d with error %d, want %d to be within, and at most %d less", c.Item, c.Count, c.Error, n, most)
+			t.Fatalf("item %s: got %d with error %d, want %d to be within, and at most %d less",
+				c.Item, c.Count, c.Error, n, most)
 		}
 		if i > 0 && (all[i-1].Count < c.Count || all[i-1].Count == c.Count && all[i-1].Item >= c.Item) {
 			t.Fatalf("got %v before %v", all[i-1], c)

@@ -56,15 +56,18 @@ func TestCalendar(t *testing.T) {
 
 // Windows hold their time, are adjacent, and what begins one is a midnight or the end of a change of clocks.
 func TestCalendarHolds(t *testing.T) {
-	names := []string{"UTC", "Europe/Paris", "America/Sao_Paulo", "America/Havana", "Asia/Kolkata", "Asia/Beirut", "Pacific/Apia", "Australia/Lord_Howe", "Atlantic/Azores"}
+	names := []string{"UTC", "Europe/Paris", "America/Sao_Paulo", "America/Havana", "Asia/Kolkata", "Asia/Beirut", "Pacific/Apia",
+		"Australia/Lord_Howe", "Atlantic/Azores"}
 	rapid.Check(t, func(t *rapid.T) {
-		w := windows.Calendar{Unit: windows.Unit(rapid.IntRange(1, 3).Draw(t, "unit")), Zone: zone(t, rapid.SampledFrom(names).Draw(t, "zone"))}
+		w := windows.Calendar{Unit: windows.Unit(rapid.IntRange(1, 3).Draw(t, "unit")),
+			Zone: zone(t, rapid.SampledFrom(names).Draw(t, "zone"))}
 		at := rapid.Int64Range(0, 4_000_000_000).Draw(t, "time") * 1e9
 		got := w.Assign(at)
 		if at < got.Start || at >= got.End {
 			t.Fatalf("%v at %d: got %v, want it to hold the time", w, at, got)
 		}
-		if w.Assign(got.Start) != got || w.Assign(got.End-1) != got || w.Assign(got.End).Start != got.End || w.Assign(got.Start-1).End != got.Start {
+		if w.Assign(got.Start) != got || w.Assign(got.End-1) != got || w.Assign(got.End).Start != got.End ||
+			w.Assign(got.Start-1).End != got.Start {
 			t.Fatalf("%v: windows beside %v overlap or leave a gap", w, got)
 		}
 		if _, _, day := time.Unix(0, got.Start-1).In(w.Zone).Date(); w.Unit == windows.Day {

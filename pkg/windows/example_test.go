@@ -82,7 +82,9 @@ func ExampleStore() {
 
 func ExampleSessions() {
 	sessions := windows.NewSessions(
-		windows.SessionConfig{Gap: 30 * time.Minute, StoreConfig: windows.StoreConfig{Late: windows.Recompute, AllowedLateness: time.Hour, MaxSlices: 1000, MaxBytes: 1 << 20}},
+		windows.SessionConfig{Gap: 30 * time.Minute,
+			StoreConfig: windows.StoreConfig{Late: windows.Recompute, AllowedLateness: time.Hour,
+				MaxSlices: 1000, MaxBytes: 1 << 20}},
 		windows.Accumulator[total]{
 			Merge: func(into, from *total) { into.count += from.count },
 			Bytes: func(*total) int { return 16 },

@@ -35,8 +35,10 @@ func TestShape(t *testing.T) {
 	f(windows.Shape{Gap: 30 * time.Minute}, "session 30m", 0)
 
 	for _, bad := range []string{
-		"", "tumbling", "tumbling x", "tumbling 0s", "tumbling 1h offset", "tumbling 1h offset 1h", "tumbling 1h every 1m", "tumbling 1h 1h",
-		"hopping 1h", "hopping 1m every 1h", "hopping 1h every", "calendar day", "calendar day Mars/Base", "calendar year UTC", "session", "session -1s", "session 1m 2m", "global 1h",
+		"", "tumbling", "tumbling x", "tumbling 0s", "tumbling 1h offset", "tumbling 1h offset 1h",
+		"tumbling 1h every 1m", "tumbling 1h 1h",
+		"hopping 1h", "hopping 1m every 1h", "hopping 1h every", "calendar day", "calendar day Mars/Base", "calendar year UTC",
+		"session", "session -1s", "session 1m 2m", "global 1h",
 	} {
 		if s, err := windows.ParseShape(bad); err == nil {
 			t.Errorf("%q: got %v, want an error", bad, s)
@@ -51,7 +53,8 @@ func ExampleShape() {
 		panic(err)
 	}
 	january := windows.Window{
-		Start: time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC).UnixNano(), End: time.Date(2026, 2, 1, 0, 0, 0, 0, time.UTC).UnixNano(),
+		Start: time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC).UnixNano(),
+		End:   time.Date(2026, 2, 1, 0, 0, 0, 0, time.UTC).UnixNano(),
 	}
 	next, _ := s.Next(january)
 	fmt.Println(time.Unix(0, next.End).UTC().Format(time.DateOnly))

@@ -76,7 +76,8 @@ func TestStoreRecount(t *testing.T) {
 			told := map[[2]string]bool{}
 			store.Changes(
 				func(tenant string, was, is windows.Progress) {
-					if old, known := progress[tenant]; known != (was.Fired != windows.None) || known && was != old || is != store.Progress(tenant) {
+					if old, known := progress[tenant]; known != (was.Fired != windows.None) || known && was != old ||
+						is != store.Progress(tenant) {
 						t.Fatalf("%s: told of %v after %v, want %v after %v", tenant, is, was, store.Progress(tenant), old)
 					}
 					progress[tenant] = is
@@ -373,7 +374,8 @@ func BenchmarkStoreLife(b *testing.B) {
 			b.ReportMetric(float64(bytes)/1000, "B/window")
 			at += int64(time.Minute)
 			s.Advance("acme", at, drop)
-			s.Changes(func(string, windows.Progress, windows.Progress) {}, func(string, string, *windows.Entry[sum], *windows.Entry[sum]) {})
+			s.Changes(func(string, windows.Progress, windows.Progress) {},
+				func(string, string, *windows.Entry[sum], *windows.Entry[sum]) {})
 			s.Commit()
 		}
 	}

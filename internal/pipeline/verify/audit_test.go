@@ -79,7 +79,8 @@ func TestAuditNamesWhatIsMissing(t *testing.T) {
 			store.insert(rows)
 		}
 		found, err := verify.Audit(context.Background(), verify.AuditConfig{
-			Table: verify.Tables()[rapid.IntRange(0, 2).Draw(t, "table")], Since: now.Add(-2 * time.Hour), Now: now, Decode: decode,
+			Table: verify.Tables()[rapid.IntRange(0, 2).Draw(t, "table")],
+			Since: now.Add(-2 * time.Hour), Now: now, Decode: decode,
 		}, results, store)
 		audits++
 		if errors.Is(err, verify.ErrUnresolved) {

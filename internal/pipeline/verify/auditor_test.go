@@ -98,7 +98,8 @@ func (in *installation) Resend(_ context.Context, m *verify.Missing) error {
 	return nil
 }
 
-func (in *installation) Repair(ctx context.Context, table verify.Table, fn func(func(context.Context, *verify.Missing) error) error) error {
+func (in *installation) Repair(ctx context.Context, table verify.Table,
+	fn func(func(context.Context, *verify.Missing) error) error) error {
 	return fn(func(_ context.Context, m *verify.Missing) error {
 		in.mu.Lock()
 		defer in.mu.Unlock()
@@ -144,8 +145,10 @@ func (in *installation) add(t *testing.T, pane time.Time, count uint64, lost boo
 	t.Helper()
 	var sketch sketches.Sketch
 	rows := &pipeline.Rollups{
-		Grain: []pipeline.Grain{0}, Tenant: []string{"acme"}, Metric: []string{"m"}, Service: []string{"s"}, Series: []series.ID{{Lo: 1}},
-		Pane: []uint32{uint32(pane.Unix() / 10 * 10)}, Count: []uint64{count}, Sum: []float64{float64(count)}, Min: []float64{1}, Max: []float64{1},
+		Grain: []pipeline.Grain{0}, Tenant: []string{"acme"}, Metric: []string{"m"},
+		Service: []string{"s"}, Series: []series.ID{{Lo: 1}},
+		Pane: []uint32{uint32(pane.Unix() / 10 * 10)}, Count: []uint64{count}, Sum: []float64{float64(count)},
+		Min: []float64{1}, Max: []float64{1},
 		LastTime: []int64{0}, Last: []float64{0}, LastHist: []string{""}, Sketch: sketch.AppendDD(nil),
 	}
 	block, err := json.Marshal(rows)
@@ -176,7 +179,9 @@ func audited(t *testing.T, repair bool, fn func(in *installation, a *verify.Audi
 	synctest.Test(t, func(t *testing.T) {
 		in := &installation{rows: fakeStore{rows: map[string]map[verify.Key]*row{}}, known: map[string]verify.Offsets{}}
 		reg := prometheus.NewRegistry()
-		a := verify.NewAuditor(verify.AuditorConfig{Tables: verify.Tables()[:2], Kept: []verify.KeptTable{{Name: verify.KeptWindows, Results: keptResults{in}}}, Repair: repair, Range: 3 * time.Hour, WatermarkDelay: 5 * time.Second, Decode: decode},
+		a := verify.NewAuditor(verify.AuditorConfig{Tables: verify.Tables()[:2],
+			Kept: []verify.KeptTable{{Name: verify.KeptWindows, Results: keptResults{in}}}, Repair: repair, Range: 3 * time.Hour,
+			WatermarkDelay: 5 * time.Second, Decode: decode},
 			in, in, in, in, in, verify.NewAuditMetrics(reg), slog.New(slog.NewTextHandler(io.Discard, nil)))
 		a.Doubt() // as at a start
 		ctx, cancel := context.WithCancel(t.Context())
@@ -302,7 +307,8 @@ func TestAuditorReports(t *testing.T) {
 		in.mu.Unlock()
 		time.Sleep(10 * time.Minute)
 		f("unrepaired", 1)
-		if got := testutil.CollectAndCount(reg, "vigie_sink_audit_failures_total"); got == 0 || gauge(t, reg, "vigie_sink_audit_failures_total", "rollups_10s") == 0 {
+		if got := testutil.CollectAndCount(reg, "vigie_sink_audit_failures_total"); got == 0 ||
+			gauge(t, reg, "vigie_sink_audit_failures_total", "rollups_10s") == 0 {
 			t.Error("got no failed audit, want some")
 		}
 		in.mu.Lock()

@@ -12,7 +12,8 @@ import (
 	"github.com/vigie-io/vigie/pkg/series"
 )
 
-var grown = rollup.Declared{Name: "grown_total", From: events.Metrics, Where: `name == "total"`, Measure: "increase", By: []string{"service"}}
+var grown = rollup.Declared{Name: "grown_total", From: events.Metrics, Where: `name == "total"`,
+	Measure: "increase", By: []string{"service"}}
 
 // sample is a reading of a counter, begun so long before; 0 says nothing of that.
 func sample(tenant, pod string, at time.Time, value float64, begun time.Duration) []byte {
@@ -41,7 +42,8 @@ func TestIncreasesAreRecounted(t *testing.T) {
 			quiet = quiet && step <= time.Minute && value >= 0 // nobody can say when an impossible first sample is forgotten
 			at = at.Add(step)
 			s.add(int32(rapid.IntRange(0, 1).Draw(t, "partition")), "acme", at,
-				sample("acme", rapid.SampledFrom([]string{"a", "b"}).Draw(t, "pod"), at.Add(-time.Duration(rapid.IntRange(0, 90).Draw(t, "late"))*time.Second),
+				sample("acme", rapid.SampledFrom([]string{"a", "b"}).Draw(t, "pod"),
+					at.Add(-time.Duration(rapid.IntRange(0, 90).Draw(t, "late"))*time.Second),
 					float64(value), time.Duration(rapid.SampledFrom([]int{0, 0, 1, 30, 3000}).Draw(t, "begun"))*time.Second))
 		}
 		cfg := config(events.Metrics, rapid.SampledFrom(verify.Tables()).Draw(t, "table"))

@@ -217,7 +217,8 @@ func (s *fakeStore) insertInto(into verify.Table, rows *pipeline.Rollups) {
 
 func (s *fakeStore) Rows(_ context.Context, q verify.Query, yield func(*verify.Row) error) error {
 	for key, r := range s.rows[q.Table.Name] {
-		if key.Start < q.From || key.Start >= q.To || q.Tenant != "" && key.Tenant != string(q.Tenant) || slices.Contains(q.Metrics, key.Metric) == q.Except {
+		if key.Start < q.From || key.Start >= q.To || q.Tenant != "" && key.Tenant != string(q.Tenant) ||
+			slices.Contains(q.Metrics, key.Metric) == q.Except {
 			continue
 		}
 		r.Sketch = r.sketch.AppendDD(nil)
@@ -231,8 +232,9 @@ func (s *fakeStore) Rows(_ context.Context, q verify.Query, yield func(*verify.R
 func config(signal events.Signal, table verify.Table) verify.Config {
 	cfg := pipeline.DefaultConfig()
 	return verify.Config{
-		Signal: signal, Table: table, Memory: 64 << 20, MaxPast: cfg.MaxPast, MaxFuture: cfg.MaxFuture, WatermarkDelay: cfg.WatermarkDelay,
-		MaxTenants: cfg.MaxTenants, Limits: limits(1000), SeriesIdle: cfg.SeriesIdle, Now: now,
+		Signal: signal, Table: table, Memory: 64 << 20, MaxPast: cfg.MaxPast, MaxFuture: cfg.MaxFuture,
+		WatermarkDelay: cfg.WatermarkDelay,
+		MaxTenants:     cfg.MaxTenants, Limits: limits(1000), SeriesIdle: cfg.SeriesIdle, Now: now,
 	}
 }
 
@@ -284,18 +286,22 @@ func drawEvent(t *rapid.T, dst []byte, signal events.Signal, tenant string, prot
 		}
 		return events.AppendSpan(dst, &s)
 	case events.Logs:
-		l := events.Log{Tenant: tenant, Time: at, Service: pick("service", "shop", "cart"), Severity: pick("severity", "info", "error"), Body: "b"}
+		l := events.Log{Tenant: tenant, Time: at, Service: pick("service", "shop", "cart"),
+			Severity: pick("severity", "info", "error"), Body: "b"}
 		if protobuf {
 			return events.AppendLogProtobuf(dst, &l)
 		}
 		return events.AppendLog(dst, &l)
 	}
-	m := events.Metric{Tenant: tenant, Time: at, Name: pick("metric", "a", "b_seconds"), Kind: events.Kind(rapid.IntRange(0, 3).Draw(t, "kind")),
-		Value: rapid.Float64Range(-1e3, 1e3).Draw(t, "value"), Labels: series.Labels{{Name: "service", Value: pick("service", "shop", "cart")}}}
+	m := events.Metric{Tenant: tenant, Time: at, Name: pick("metric", "a", "b_seconds"),
+		Kind:  events.Kind(rapid.IntRange(0, 3).Draw(t, "kind")),
+		Value: rapid.Float64Range(-1e3, 1e3).Draw(t, "value"), Labels: series.Labels{{Name: "service",
+			Value: pick("service", "shop", "cart")}}}
 	if m.Kind >= events.Gauge && rapid.IntRange(0, 5).Draw(t, "stale") == 0 {
 		m.Stale, m.Value = true, 0
 	} else if rapid.IntRange(0, 3).Draw(t, "hist") == 0 {
-		h := &events.Histogram{Scale: int32(rapid.IntRange(0, 9).Draw(t, "scale")), Sum: m.Value, Min: math.NaN(), Max: math.NaN(), ZeroCount: 2, Count: 2}
+		h := &events.Histogram{Scale: int32(rapid.IntRange(0, 9).Draw(t, "scale")), Sum: m.Value, Min: math.NaN(),
+			Max: math.NaN(), ZeroCount: 2, Count: 2}
 		h.Positive.Offset = int32(rapid.IntRange(-200, 200).Draw(t, "offset"))
 		for range rapid.IntRange(1, 20).Draw(t, "buckets") {
 			n := float64(rapid.IntRange(0, 9).Draw(t, "n"))
@@ -360,7 +366,8 @@ func TestRecountAndEveryChange(t *testing.T) {
 			return
 		}
 		key := rapid.SampledFrom(slices.SortedFunc(maps.Keys(rows), func(a, b verify.Key) int {
-			return cmp.Or(cmp.Compare(a.Start, b.Start), a.ID.Compare(b.ID), cmp.Compare(a.Tenant+a.Metric+a.Service, b.Tenant+b.Metric+b.Service))
+			return cmp.Or(cmp.Compare(a.Start, b.Start), a.ID.Compare(b.ID),
+				cmp.Compare(a.Tenant+a.Metric+a.Service, b.Tenant+b.Metric+b.Service))
 		})).Draw(t, "row")
 		r := rows[key]
 		switch change := rapid.IntRange(0, 6).Draw(t, "change"); change {
@@ -392,7 +399,8 @@ func TestRecountAndEveryChange(t *testing.T) {
 			key = other.Key
 		}
 		found = nil
-		if _, err := verify.Run(context.Background(), cfg, s, s.store, func(d verify.Difference) { found = append(found, d) }); err != nil {
+		if _, err := verify.Run(context.Background(), cfg, s, s.store,
+			func(d verify.Difference) { found = append(found, d) }); err != nil {
 			t.Fatal(err)
 		}
 		if len(found) != 1 || found[0].Key != key {
@@ -402,7 +410,9 @@ func TestRecountAndEveryChange(t *testing.T) {
 }
 
 func observation(tenant string, at time.Time) []byte {
-	return events.AppendMetric(nil, &events.Metric{Tenant: tenant, Time: at.UnixNano(), Name: "a", Value: 0.5, Labels: series.Labels{{Name: "service", Value: "s"}}})
+	return events.AppendMetric(nil,
+		&events.Metric{Tenant: tenant, Time: at.UnixNano(), Name: "a", Value: 0.5,
+			Labels: series.Labels{{Name: "service", Value: "s"}}})
 }
 
 func TestOnePaneTooLarge(t *testing.T) {
@@ -496,7 +506,8 @@ func TestEveryRefusalHasItsLetter(t *testing.T) {
 		t.Fatalf("got %d refused and differences %v, want 2 and none", sum.Refused, found)
 	}
 	s.letters = s.letters[1:]
-	if _, found := run(t, config(events.Metrics, verify.Tables()[0]), s); len(found) != 1 || !strings.Contains(found[0].What, "in no dead letter") {
+	if _, found := run(t, config(events.Metrics, verify.Tables()[0]), s); len(found) != 1 ||
+		!strings.Contains(found[0].What, "in no dead letter") {
 		t.Fatalf("got %v, want the event without a letter", found)
 	}
 	good := newSource(events.Metrics)
@@ -582,7 +593,8 @@ func TestRatesAreRecounted(t *testing.T) {
 	cfg := config(events.Metrics, verify.Tables()[0])
 	cfg.Limits = l.For
 	sum, found := run(t, cfg, s)
-	if len(found) > 0 || sum.Events != 12+20 || len(sum.Notes) != 1 || !strings.Contains(sum.Notes[0], "28 events of 1 tenants are over the rates") {
+	if len(found) > 0 || sum.Events != 12+20 || len(sum.Notes) != 1 ||
+		!strings.Contains(sum.Notes[0], "28 events of 1 tenants are over the rates") {
 		t.Errorf("got %d events, notes %q, differences %v; want 32, one note, none", sum.Events, sum.Notes, found)
 	}
 	// Records that were lost show, also of a tenant that is over its rates.

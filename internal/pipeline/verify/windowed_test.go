@@ -36,7 +36,8 @@ func (tb windowTable) insert(b *windowed.Rows) {
 	states, distinct := b.Sketch, b.Distinct
 	for i := range b.Tenant {
 		r := &windowRow{kind: b.Kind[i], version: b.Version[i], WindowRow: verify.WindowRow{
-			WindowKey: verify.WindowKey{Key: verify.Key{Tenant: b.Tenant[i], Metric: b.Metric[i], Service: b.Service[i], ID: b.Series[i], Start: b.Start[i]},
+			WindowKey: verify.WindowKey{Key: verify.Key{Tenant: b.Tenant[i], Metric: b.Metric[i], Service: b.Service[i],
+				ID: b.Series[i], Start: b.Start[i]},
 				End: b.End[i], Rule: b.Rule[i], Part: b.Part[i]},
 			Count: b.Count[i], Sum: b.Sum[i], Min: b.Min[i], Max: b.Max[i],
 		}}
@@ -147,7 +148,8 @@ func drawWindowed(t *rapid.T) rollup.Declared {
 		r.AlsoBy = [][]string{{}}
 	}
 	if rapid.Bool().Draw(t, "keep") {
-		r.Keep = &windowed.Keep{First: true, Last: true, Distinct: "user", Top: &windowed.Top{Of: "user", K: 2, Weight: "bytes", Unit: 0.5, Counters: 2}}
+		r.Keep = &windowed.Keep{First: true, Last: true, Distinct: "user",
+			Top: &windowed.Top{Of: "user", K: 2, Weight: "bytes", Unit: 0.5, Counters: 2}}
 	}
 	return r
 }
@@ -158,9 +160,11 @@ func drawWindowTopic(t *rapid.T, s *fakeSource) {
 	for range rapid.IntRange(1, 60).Draw(t, "records") {
 		at = at.Add(time.Duration(rapid.SampledFrom([]int{0, 0, 1, 2, 5, 20, 120}).Draw(t, "step")) * time.Second)
 		pick := func(name string, of ...string) string { return rapid.SampledFrom(of).Draw(t, name) }
-		m := events.Metric{Name: "m", Tenant: pick("tenant", "acme", "demo"), Value: float64(rapid.IntRange(1, 64).Draw(t, "value")) / 8,
-			Time:   at.Add(-time.Duration(rapid.SampledFrom([]int{0, 0, 0, 1, 3, 8, 30, 100}).Draw(t, "late")) * time.Second).UnixNano(),
-			Labels: series.Labels{{Name: "bytes", Value: strconv.Itoa(rapid.IntRange(0, 9).Draw(t, "bytes"))}, {Name: "service", Value: pick("service", "s", "r")}}}
+		m := events.Metric{Name: "m", Tenant: pick("tenant", "acme", "demo"),
+			Value: float64(rapid.IntRange(1, 64).Draw(t, "value")) / 8,
+			Time:  at.Add(-time.Duration(rapid.SampledFrom([]int{0, 0, 0, 1, 3, 8, 30, 100}).Draw(t, "late")) * time.Second).UnixNano(),
+			Labels: series.Labels{{Name: "bytes", Value: strconv.Itoa(rapid.IntRange(0, 9).Draw(t, "bytes"))},
+				{Name: "service", Value: pick("service", "s", "r")}}}
 		if user := pick("user", "", "ann", "bob", "cid"); user != "" {
 			m.Labels = append(m.Labels, series.Label{Name: "user", Value: user})
 		}

@@ -15,7 +15,8 @@ import (
 // out.
 func TestDates(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		name := rapid.SampledFrom([]string{"UTC", "Europe/Paris", "America/Sao_Paulo", "America/St_Johns", "Asia/Beirut", "Africa/Cairo", "America/Havana",
+		name := rapid.SampledFrom([]string{"UTC", "Europe/Paris", "America/Sao_Paulo", "America/St_Johns", "Asia/Beirut",
+			"Africa/Cairo", "America/Havana",
 			"Australia/Lord_Howe", "Pacific/Apia"}).Draw(t, "zone")
 		unit := rapid.SampledFrom([]windows.Unit{windows.Day, windows.Week, windows.Month}).Draw(t, "unit")
 		rule, err := newWindowRule(&rule{Declared: rollup.Declared{
@@ -24,7 +25,8 @@ func TestDates(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		at := time.Date(rapid.IntRange(1990, 2030).Draw(t, "year"), time.Month(rapid.IntRange(1, 12).Draw(t, "month")), rapid.IntRange(1, 31).Draw(t, "day"),
+		at := time.Date(rapid.IntRange(1990, 2030).Draw(t, "year"), time.Month(rapid.IntRange(1, 12).Draw(t, "month")),
+			rapid.IntRange(1, 31).Draw(t, "day"),
 			rapid.IntRange(0, 23).Draw(t, "hour"), rapid.IntRange(0, 59).Draw(t, "minute"), 0, 0, time.UTC)
 		if rapid.Bool().Draw(t, "change") { // about when clocks change
 			if _, end := at.In(rule.zone).ZoneBounds(); !end.IsZero() {

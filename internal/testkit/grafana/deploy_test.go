@@ -150,7 +150,8 @@ func TestBoardsAreInOrder(t *testing.T) {
 			}
 			for _, target := range panel.Targets {
 				if target.Datasource != panel.Datasource {
-					t.Errorf("%s: panel %s: query %s asks another datasource than the panel", board.File, panel.Title, target.RefID)
+					t.Errorf("%s: panel %s: query %s asks another datasource than the panel",
+						board.File, panel.Title, target.RefID)
 				}
 			}
 		}
