@@ -49,16 +49,24 @@ func TestLinks(t *testing.T) {
 	}
 }
 
-var testName = regexp.MustCompile("`(?:[a-z0-9]+\\.)?((?:Test|Fuzz)[A-Z][A-Za-z0-9]*)`")
+var (
+	testName  = regexp.MustCompile("`(?:([a-z0-9]+)\\.)?((?:Test|Fuzz)[A-Z][A-Za-z0-9]*)(?:/[^`]*)?`")
+	testFunc  = regexp.MustCompile(`(?m)^func ((?:Test|Fuzz)\w+)\(`)
+	packageOf = regexp.MustCompile(`(?m)^package (\w+?)(?:_test)?$`)
+)
 
-// Every test that a document names exists.
+const anyPackage = ""
+
+// Every test that a document names exists, in the package that it names.
 func TestNamedTestsExist(t *testing.T) {
-	declared := map[string]bool{}
+	declared := map[[2]string]bool{} // by package and name
 	for _, folder := range []string{"internal", "pkg", "cmd", "bench", "proto"} {
 		err := filepath.WalkDir(filepath.Join(root, folder), func(path string, _ os.DirEntry, err error) error {
 			if err == nil && strings.HasSuffix(path, "_test.go") {
-				for _, f := range regexp.MustCompile(`(?m)^func ((?:Test|Fuzz)\w+)\(`).FindAllStringSubmatch(read(t, path), -1) {
-					declared[f[1]] = true
+				text := read(t, path)
+				name := packageOf.FindStringSubmatch(text)[1]
+				for _, f := range testFunc.FindAllStringSubmatch(text, -1) {
+					declared[[2]string{anyPackage, f[1]}], declared[[2]string{name, f[1]}] = true, true
 				}
 			}
 			return nil
@@ -69,8 +77,8 @@ func TestNamedTestsExist(t *testing.T) {
 	}
 	for _, file := range documents(t) {
 		for _, match := range testName.FindAllStringSubmatch(read(t, file), -1) {
-			if !declared[match[1]] {
-				t.Errorf("%s names %s, which is not there", file, match[1])
+			if !declared[[2]string{match[1], match[2]}] {
+				t.Errorf("%s names %s, which is not there", file, match[0])
 			}
 		}
 	}
