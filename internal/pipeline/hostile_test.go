@@ -151,7 +151,7 @@ func TestHostileTenantIsBounded(t *testing.T) {
 				if most := uint64(series*1000 + 24<<20); some-before > most {
 					t.Errorf("got %d bytes for %d series, want %d at most", some-before, series, most)
 				}
-				if more > some+2<<20 {
+				if more > some+256<<10 {
 					t.Errorf("got %d bytes after four epochs, %d after sixteen, want no more", some, more)
 				}
 				runtime.KeepAlive(task)
