@@ -12,6 +12,7 @@ import (
 // evaluated: until then a file may come back. It returns what is to be committed together.
 func (s *shardRun) removed(files *Files) (records map[tenants.ID][][]byte, states map[string][]byte) {
 	records, states = map[tenants.ID][][]byte{}, map[string][]byte{}
+	live := map[tenants.ID]map[string]bool{} // what the groups of a tenant record, once it is asked for
 	for key, bytes := range maps.Clone(s.states) {
 		if files.has(key) {
 			continue // it is about to be taken over
@@ -25,7 +26,10 @@ func (s *shardRun) removed(files *Files) (records map[tenants.ID][][]byte, state
 			states[key] = nil
 			delete(s.states, key)
 		} else if len(state.Series) > 0 && s.settled(tenant, files, state) {
-			records[tenant] = append(records[tenant], s.markers(tenant, state)...)
+			if live[tenant] == nil {
+				live[tenant] = s.liveOf(tenant)
+			}
+			records[tenant] = append(records[tenant], s.markers(tenant, state, live[tenant])...)
 			state.Series = nil
 			states[key] = state.bytes()
 			s.states[key] = states[key]
@@ -56,22 +60,28 @@ func (s *shardRun) settled(tenant tenants.ID, files *Files, state groupState) bo
 	return true
 }
 
-// markers end the series of a removed group when it would have been evaluated next, but for those that others record.
-func (s *shardRun) markers(tenant tenants.ID, state groupState) [][]byte {
-	out := outputs{tenant: tenant, overlay: newOverlay(0), metrics: s.ruler.metrics}
-	var others []*group
-	if t := s.tenants[tenant]; t != nil {
-		out.overlay, others = t.overlay, t.groups
-	}
-	out.begin(state.Evaluated+state.Interval, nil)
+// liveOf are the series that the groups of a tenant recorded last, by their bytes.
+func (s *shardRun) liveOf(tenant tenants.ID) map[string]bool {
 	live := map[string]bool{}
-	for _, g := range others {
-		for key := range g.live {
-			live[key] = true
+	if t := s.tenants[tenant]; t != nil {
+		for _, g := range t.groups {
+			for key := range g.live {
+				live[key] = true
+			}
 		}
 	}
+	return live
+}
+
+// markers end the series of a removed group when it would have been evaluated next, but for those that others record.
+func (s *shardRun) markers(tenant tenants.ID, state groupState, others map[string]bool) [][]byte {
+	out := outputs{tenant: tenant, overlay: newOverlay(0), metrics: s.ruler.metrics}
+	if t := s.tenants[tenant]; t != nil {
+		out.overlay = t.overlay
+	}
+	out.begin(state.Evaluated+state.Interval, nil)
 	for _, one := range state.Series {
-		if ls := labels.FromMap(one); !live[string(ls.Bytes(nil))] {
+		if ls := labels.FromMap(one); !others[string(ls.Bytes(nil))] {
 			out.end(ls)
 		}
 	}
