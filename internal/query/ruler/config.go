@@ -62,7 +62,8 @@ func (c *Config) Validate() error {
 			errs = append(errs, fmt.Errorf("tenants.%s.files: want at least one rule file or pattern", id))
 		}
 		if t.Alertmanager != "" && len(c.Alertmanagers) > 0 {
-			errs = append(errs, fmt.Errorf("tenants.%s.alertmanager: alerts go to alertmanagers, which have their own configuration: set one or the other", id))
+			errs = append(errs, fmt.Errorf("tenants.%s.alertmanager: alerts go to alertmanagers, which have their own configuration: "+
+				"set one or the other", id))
 		}
 	}
 	if c.EvaluationInterval < window {

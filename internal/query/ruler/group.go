@@ -24,6 +24,9 @@ import (
 // window is the width of the finest windows: between two of their borders no answer changes.
 const window = 10 * time.Second
 
+// never is an interval that does not end.
+const never = 100 * 365 * 24 * time.Hour
+
 // What upstream names the series that alerts are recorded as.
 const (
 	alertsSeries         = "ALERTS"
@@ -61,10 +64,11 @@ func newGroup(ctx context.Context, r *Ruler, file fileGroup, files *Files, over 
 	}
 	manager := rules.NewManager(&rules.ManagerOptions{
 		ExternalURL: external, QueryFunc: g.query(over), NotifyFunc: g.noticed, Context: g.ctx, AppendableV2: &g.out,
-		Queryable: r.source.Queryable(), Logger: r.log.With("tenant", file.tenant), ResendDelay: 100 * 365 * 24 * time.Hour, // g.notify does
+		Queryable: r.source.Queryable(), Logger: r.log.With("tenant", file.tenant), ResendDelay: never, // g.notify does
 		GroupLoader: one{file.group}, Metrics: r.upstream,
 	})
-	groups, errs := manager.LoadGroups(files.cfg.EvaluationInterval, labels.FromMap(g.cfg.ExternalLabels), files.cfg.ExternalURL, nil, false, file.path)
+	groups, errs := manager.LoadGroups(files.cfg.EvaluationInterval, labels.FromMap(g.cfg.ExternalLabels), files.cfg.ExternalURL,
+		nil, false, file.path)
 	if len(errs) > 0 {
 		return nil, errors.Join(errs...)
 	}
@@ -121,7 +125,8 @@ func (g *group) place(of rules.RuleDetail) int {
 func passing(err error) bool {
 	var storage promql.ErrStorage
 	var limit *upstream.LimitError
-	return errors.As(err, &storage) || errors.Is(err, context.Canceled) || errors.As(err, &limit) && limit.Limit == "query_concurrency"
+	return errors.As(err, &storage) || errors.Is(err, context.Canceled) ||
+		errors.As(err, &limit) && limit.Limit == "query_concurrency"
 }
 
 // next returns the time of the next evaluation when all before complete is known, 0 when there is none, and how many
@@ -149,7 +154,8 @@ func (g *group) evaluate(t int64) error {
 	rules.DefaultEvalIterationFunc(g.ctx, g.rules, moment(t))
 	if g.failed != nil {
 		g.out.undo()
-		return fmt.Errorf("evaluate rule group %s of %s at %s: %w", g.file.group.Name, g.file.tenant, moment(t).Format(time.RFC3339), g.failed)
+		return fmt.Errorf("evaluate rule group %s of %s at %s: %w", g.file.group.Name, g.file.tenant,
+			moment(t).Format(time.RFC3339), g.failed)
 	}
 	for _, rule := range g.rules.Rules() {
 		if rule.LastError() != nil {
@@ -264,17 +270,26 @@ func (g *group) notify(now time.Time, resend time.Duration) {
 	}
 	g.changed, g.sent = false, now
 	until := now.Add(4 * max(resend, time.Duration(g.interval())*time.Millisecond))
-	var list []Alert
+	if list := g.alerts(until); len(list) > 0 {
+		g.ruler.send(g.file.tenant, list)
+	}
+}
+
+// alerts lists those that fire, as ending at until unless they are sent again before, and those that ended lately.
+func (g *group) alerts(until time.Time) (list []Alert) {
+	base := g.ruler.files.Load().cfg.ExternalURL
 	for _, rule := range g.rules.AlertingRules() {
 		link := ""
-		if g.ruler.files.Load().cfg.ExternalURL != "" {
-			link = g.ruler.files.Load().cfg.ExternalURL + strutil.TableLinkForExpression(rule.Query().String())
+		if base != "" {
+			link = base + strutil.TableLinkForExpression(rule.Query().String())
 		}
 		rule.ForEachActiveAlert(func(a *rules.Alert) {
 			if a.State == rules.StatePending || a.FiredAt.IsZero() {
 				return
 			}
-			alert := Alert{Labels: a.Labels.Map(), Annotations: a.Annotations.Map(), StartsAt: a.FiredAt, EndsAt: until, GeneratorURL: link}
+			alert := Alert{
+				Labels: a.Labels.Map(), Annotations: a.Annotations.Map(), StartsAt: a.FiredAt, EndsAt: until, GeneratorURL: link,
+			}
 			if !a.ResolvedAt.IsZero() {
 				alert.EndsAt = a.ResolvedAt
 			}
@@ -286,7 +301,5 @@ func (g *group) notify(now time.Time, resend time.Duration) {
 			list = append(list, alert)
 		})
 	}
-	if len(list) > 0 {
-		g.ruler.send(g.file.tenant, list)
-	}
+	return list
 }

@@ -19,7 +19,8 @@ func newMetrics(r prometheus.Registerer) *metrics {
 		}),
 		failures: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "vigie_ruler_failures_total",
-			Help: "What went wrong: rule (a rule could not be evaluated and is skipped), database (an evaluation is tried again), commit (a shard begins anew).",
+			Help: "What went wrong: rule (a rule could not be evaluated and is skipped), database (an evaluation is tried again), " +
+				"commit (a shard begins anew).",
 		}, []string{"reason"}),
 		missed: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "vigie_ruler_missed_evaluations_total",

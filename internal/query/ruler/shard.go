@@ -88,18 +88,6 @@ type shardRun struct {
 	shown []*group // groups, for readers; under the Ruler's lock
 }
 
-// tenantRun are the groups of a tenant.
-type tenantRun struct {
-	id      tenants.ID
-	files   *Files // those that groups are of
-	groups  []*group
-	overlay *overlay
-	running bool // groups are another goroutine's
-	resting bool // until the next look at the watermarks
-
-	complete time.Time // the tenant's watermark at the last look; zero when there was none, or it failed
-}
-
 // outcome is an evaluation of some groups of a tenant.
 type outcome struct {
 	of     *tenantRun
@@ -114,7 +102,7 @@ func (s *shardRun) wake() {
 	for _, t := range s.order {
 		t.resting = false
 		if !t.running {
-			s.notify(t)
+			t.notify(s.ruler.now())
 		}
 		for _, g := range t.groups {
 			if was := moment(g.evaluated); g.evaluated != 0 && was.Before(oldest) {
@@ -124,13 +112,6 @@ func (s *shardRun) wake() {
 	}
 	if len(s.order) > 0 {
 		s.ruler.metrics.lag.Set(s.ruler.now().Sub(oldest).Seconds())
-	}
-}
-
-// notify sends the alerts of a tenant that are due. Nobody evaluates them meanwhile: what is sent was committed.
-func (s *shardRun) notify(t *tenantRun) {
-	for _, g := range t.groups {
-		g.notify(s.ruler.now(), t.files.cfg.ResendDelay)
 	}
 }
 
@@ -155,7 +136,7 @@ func (s *shardRun) begin(ctx context.Context) error {
 			if err := s.follow(ctx, t, files); err != nil {
 				return err
 			}
-			s.notify(t) // of what a former owner may not have come to tell
+			t.notify(s.ruler.now()) // of what a former owner may not have come to tell
 		}
 		if t.resting || s.running == s.concurrency {
 			continue
@@ -254,7 +235,7 @@ func (s *shardRun) finish(ctx context.Context, list []*outcome) error {
 	}
 	s.ruler.metrics.samples.Add(float64(samples))
 	for _, o := range list {
-		s.notify(o.of)
+		o.of.notify(s.ruler.now())
 	}
 	return nil
 }
@@ -331,30 +312,6 @@ func (s *shardRun) mine(tenant tenants.ID) bool {
 	return int32(h.Sum32()%uint32(of)) == number
 }
 
-// due lists the groups of a tenant to evaluate now: those whose time is the earliest. When there is something to catch
-// up with, a group is not ahead of others that it builds on. states takes those of groups that are new.
-func (t *tenantRun) due(states map[string][]byte) (list []*group) {
-	if t.complete.IsZero() {
-		return nil
-	}
-	earliest := int64(0)
-	for _, g := range t.groups {
-		if g.evaluated == 0 { // it is new: from here on nothing is to be missed
-			g.evaluated = t.complete.UnixMilli()
-			states[g.file.key()] = g.state(g.evaluated)
-		}
-		if g.at, g.missed = g.next(t.complete.UnixMilli(), t.files.cfg.Backfill.Milliseconds()); g.at != 0 && (earliest == 0 || g.at < earliest) {
-			earliest = g.at
-		}
-	}
-	for _, g := range t.groups {
-		if g.at != 0 && g.at == earliest {
-			list = append(list, g)
-		}
-	}
-	return list
-}
-
 // failed counts an evaluation that is tried again, and says so now and then.
 func (s *shardRun) failed(ctx context.Context, g *group, err error) {
 	if ctx.Err() != nil || errors.Is(err, context.Canceled) {
@@ -363,6 +320,7 @@ func (s *shardRun) failed(ctx context.Context, g *group, err error) {
 	s.ruler.metrics.failures.WithLabelValues(failedDatabase).Inc()
 	if now := s.ruler.now(); now.Sub(s.logged[g.file.key()]) > time.Minute {
 		s.logged[g.file.key()] = now
-		s.ruler.log.Warn("rules wait: an evaluation is tried again until it can be made", "tenant", g.file.tenant, "group", g.file.group.Name, "err", err)
+		s.ruler.log.Warn("rules wait: an evaluation is tried again until it can be made",
+			"tenant", g.file.tenant, "group", g.file.group.Name, "err", err)
 	}
 }

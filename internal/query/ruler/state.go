@@ -110,7 +110,8 @@ func (s groupState) bytes() []byte {
 	return bytes
 }
 
-var errStateVersion = errors.New("written by a newer version: let that one evaluate this group, or delete the record to begin anew")
+var errStateVersion = errors.New(
+	"written by a newer version: let that one evaluate this group, or delete the record to begin anew")
 
 func parseState(bytes []byte) (s groupState, err error) {
 	if err := json.Unmarshal(bytes, &s); err != nil {
@@ -137,7 +138,9 @@ func moment(ms int64) time.Time {
 }
 
 var alertStates = map[string]rules.AlertState{
-	rules.StateInactive.String(): rules.StateInactive, rules.StatePending.String(): rules.StatePending, rules.StateFiring.String(): rules.StateFiring,
+	rules.StateInactive.String(): rules.StateInactive,
+	rules.StatePending.String():  rules.StatePending,
+	rules.StateFiring.String():   rules.StateFiring,
 }
 
 // ruleKey tells the alerting rules of a group apart, as upstream does when files change.
@@ -148,7 +151,8 @@ func alertsOf(rule *rules.AlertingRule) (out []alertState) {
 	rule.ForEachActiveAlert(func(a *rules.Alert) {
 		out = append(out, alertState{
 			Labels: a.Labels.Map(), Annotations: a.Annotations.Map(), State: a.State.String(), Value: number(a.Value),
-			ActiveAt: millis(a.ActiveAt), FiredAt: millis(a.FiredAt), ResolvedAt: millis(a.ResolvedAt), KeepFiringSince: millis(a.KeepFiringSince),
+			ActiveAt: millis(a.ActiveAt), FiredAt: millis(a.FiredAt), ResolvedAt: millis(a.ResolvedAt),
+			KeepFiringSince: millis(a.KeepFiringSince),
 		})
 	})
 	return out
@@ -186,7 +190,8 @@ func restoreRule(ctx context.Context, rule *rules.AlertingRule, s ruleState, eva
 		}
 		delete(left, a.Labels.String())
 		a.State, a.Value, a.Annotations = alertStates[was.State], float64(was.Value), labels.FromMap(was.Annotations)
-		a.ActiveAt, a.FiredAt, a.ResolvedAt, a.KeepFiringSince = moment(was.ActiveAt), moment(was.FiredAt), moment(was.ResolvedAt), moment(was.KeepFiringSince)
+		a.ActiveAt, a.FiredAt = moment(was.ActiveAt), moment(was.FiredAt)
+		a.ResolvedAt, a.KeepFiringSince = moment(was.ResolvedAt), moment(was.KeepFiringSince)
 		// The next evaluation sends it to the Alertmanager, which knows it already or never had it.
 		a.LastSentAt, a.ValidUntil = time.Time{}, time.Time{}
 	})

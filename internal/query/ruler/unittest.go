@@ -404,7 +404,8 @@ func (e *exprTest) expected() ([]sample, error) {
 		if s.Histogram != "" {
 			_, values, err := newParser().ParseSeriesDesc("{} " + s.Histogram)
 			if err != nil || len(values) != 1 || values[0].Histogram == nil {
-				return nil, fmt.Errorf("exp_samples histogram %q: want one histogram, such as {{schema:0 sum:1 count:1 buckets:[1]}} (%w)", s.Histogram, errors.Join(err))
+				return nil, fmt.Errorf("exp_samples histogram %q: want one histogram, such as {{schema:0 sum:1 count:1 buckets:[1]}} (%w)",
+					s.Histogram, errors.Join(err))
 			}
 			hist = values[0].Histogram
 		}
