@@ -81,14 +81,14 @@ type Ruler struct {
 	mirror   *mirror
 
 	mu     sync.Mutex
-	shards map[*shardRun]bool
+	shards map[*shardRun]time.Duration // how far each is behind
 }
 
 // New makes a Ruler of loaded files.
 func New(files *Files, o Options) *Ruler {
 	r := &Ruler{
 		source: o.Source, send: o.Send, metrics: newMetrics(o.Registerer), upstream: rules.NewGroupMetrics(nil), log: o.Log, now: o.Now,
-		mirror: newMirror(), shards: map[*shardRun]bool{},
+		mirror: newMirror(), shards: map[*shardRun]time.Duration{},
 	}
 	if r.log == nil {
 		r.log = slog.Default()
@@ -139,6 +139,23 @@ func (r *Ruler) live(tenant tenants.ID) map[string]*group {
 		}
 	}
 	return out
+}
+
+// behind notes how far a shard is behind, and shows the most of all.
+func (r *Ruler) behind(s *shardRun, by time.Duration) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.shards[s] = by
+	r.showLag()
+}
+
+// showLag is called under the lock.
+func (r *Ruler) showLag() {
+	most := time.Duration(0)
+	for _, by := range r.shards {
+		most = max(most, by)
+	}
+	r.metrics.lag.Set(most.Seconds())
 }
 
 // Observe takes a committed state of a group, whoever evaluates it, nil when it is forgotten. It does not keep the

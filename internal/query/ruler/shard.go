@@ -56,7 +56,7 @@ func (r *Ruler) open(ctx context.Context, shard Shard) (*shardRun, error) {
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.shards[s] = true
+	r.shards[s] = 0
 	return s, nil
 }
 
@@ -66,6 +66,7 @@ func (s *shardRun) close() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	delete(r.shards, s)
+	r.showLag()
 	r.metrics.groups.Sub(float64(len(s.shown)))
 }
 
@@ -110,9 +111,7 @@ func (s *shardRun) wake() {
 			}
 		}
 	}
-	if len(s.order) > 0 {
-		s.ruler.metrics.lag.Set(s.ruler.now().Sub(oldest).Seconds())
-	}
+	s.ruler.behind(s, s.ruler.now().Sub(oldest))
 }
 
 // begin takes new files over and starts to evaluate what is due, as far as there is room.
