@@ -14,6 +14,7 @@ import (
 	"github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/storage"
 
+	"github.com/vigie-io/vigie/internal/tenants"
 	"github.com/vigie-io/vigie/pkg/events"
 )
 
@@ -165,4 +166,36 @@ func TestSeriesOfARemovedGroupEnd(t *testing.T) {
 func seconds(event string) (at int) {
 	_, _ = fmt.Sscan(event, &at)
 	return at
+}
+
+// Of results on which a rule failed no alert is made when its group goes to another owner; those that it had live on.
+func TestFailedRuleChangesOwner(t *testing.T) {
+	d := newDatabase(t, `
+  errors{service="a", host="1"} 0 0 9 9 9 9
+  errors{service="a", host="2"} 0 0 0 9 9 9
+  errors{service="b", host="1"} 0 0 0 9 9 9`)
+	const file = "groups: [{name: g, interval: 10s, rules: [{alert: Errors, expr: errors > 5, labels: {host: all}}]}]"
+	var sent []string
+	r := newRuler(t, d, file, nil, func(_ tenants.ID, list []Alert) {
+		for _, a := range list {
+			sent = append(sent, fmt.Sprintf("%s %d", labels.FromMap(a.Labels), a.StartsAt.Unix()))
+		}
+	})
+	l := &log{database: d}
+	for _, end := range []int64{30, 50} {
+		sent = nil
+		s, err := r.open(t.Context(), l)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for ; d.complete.Unix() <= end; d.complete = d.complete.Add(10 * time.Second) {
+			if _, err := s.step(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+		}
+		s.close()
+		if want := []string{`{alertname="Errors", cluster="eu", host="all", service="a"} 20`}; !slices.Equal(sent, want) {
+			t.Errorf("up to %d: got %s, want %s", end, sent, want)
+		}
+	}
 }
