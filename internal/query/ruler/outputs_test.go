@@ -114,7 +114,7 @@ func TestRecordedSeriesEnd(t *testing.T) {
 // The series of a group that is in no file any more go stale when it would have been evaluated next, once; those that
 // another group records go on.
 func TestSeriesOfARemovedGroupEnd(t *testing.T) {
-	f := func(after string, want string) {
+	f := func(after string, at int64, moves bool, want string) {
 		t.Helper()
 		const old = `groups: [{name: old, interval: 20s, rules: [{record: sum, expr: sum(a)}, {record: max, expr: max(a)}]}]`
 		d := newDatabase(t, `
@@ -146,12 +146,18 @@ func TestSeriesOfARemovedGroupEnd(t *testing.T) {
 			t.Fatal(err)
 		}
 		r.Replace(files)
-		run(s, 60)
-		s.close() // another owner goes on
-		if s, err = r.open(t.Context(), l); err != nil {
-			t.Fatal(err)
+		run(s, at)
+		if text := strings.Join(l.events, "; "); strings.Contains(text, "stale") {
+			t.Errorf("%s: got %s, want no end before two intervals have passed", after, text)
+		}
+		if moves { // another owner goes on
+			s.close()
+			if s, err = r.open(t.Context(), l); err != nil {
+				t.Fatal(err)
+			}
 		}
 		defer s.close()
+		d.complete = time.Unix(80, 0) // the end is due, and so may be what others record
 		run(s, 120)
 		slices.SortStableFunc(l.events, func(a, b string) int { return cmp.Compare(seconds(a), seconds(b)) })
 		if text := strings.Join(l.events, "; "); text != want {
@@ -159,8 +165,11 @@ func TestSeriesOfARemovedGroupEnd(t *testing.T) {
 		}
 	}
 	const before = "20 acme max 1; 20 acme sum 1; 40 acme max 1; 40 acme sum 1; 60 acme max stale 0; "
-	f("groups: []", before+"60 acme sum stale 0")
-	f("groups: [{name: new, interval: 20s, rules: [{record: sum, expr: sum(a)}]}]", before+"70 acme sum 1; 90 acme sum 1; 110 acme sum 1")
+	for _, moves := range []bool{false, true} {
+		f("groups: []", 70, moves, before+"60 acme sum stale 0")
+		f("groups: [{name: new, interval: 20s, rules: [{record: sum, expr: sum(a)}]}]", 60, moves,
+			before+"70 acme sum 1; 90 acme sum 1; 110 acme sum 1")
+	}
 }
 
 func seconds(event string) (at int) {
