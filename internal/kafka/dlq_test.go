@@ -137,23 +137,36 @@ func testReplay(t *testing.T, cfg kafka.Config) {
 
 // Runs are killed at any moment and started again, some while another runs: each dead letter is replayed once.
 func testReplayKilled(t *testing.T, cfg kafka.Config) {
-	const letters = 2000
-	var all []*kgo.Record
-	for i := range letters {
-		all = append(all, letter(cfg, i, "nan", cfg.Topics.Metrics.Name, i%4, "1"))
-	}
-	produceRecords(t, cfg, all...)
+	const rounds, each = 20, 100
 	dead := kafka.NewDeadLetters(cfg, quiet())
-	killed, fenced := 0, 0
-	for range 12 {
-		ctx, cancel := context.WithTimeout(deadline(t), time.Duration(20+rand.IntN(150))*time.Millisecond)
+	killed, fenced, letters := 0, 0, 0
+	lasts := time.Minute // a run that nobody cuts off, about
+	for round := range rounds {
+		var some []*kgo.Record
+		for range each {
+			some = append(some, letter(cfg, letters, "nan", cfg.Topics.Metrics.Name, letters%4, "1"))
+			letters++
+		}
+		produceRecords(t, cfg, some...)
+		patience := time.Minute
+		if round > 0 {
+			patience = rand.N(lasts + lasts/4)
+		}
+		ctx, cancel := context.WithTimeout(deadline(t), patience)
 		rival := make(chan error, 1)
 		go func() {
-			time.Sleep(time.Duration(rand.IntN(100)) * time.Millisecond)
-			_, err := dead.Replay(ctx, kafka.Selection{})
+			var err error
+			if round%3 == 2 {
+				time.Sleep(rand.N(lasts))
+				_, err = dead.Replay(ctx, kafka.Selection{})
+			}
 			rival <- err
 		}()
+		began := time.Now()
 		_, err := dead.Replay(ctx, kafka.Selection{})
+		if err == nil {
+			lasts = max(time.Since(began), 10*time.Millisecond)
+		}
 		for _, err := range []error{err, <-rival} {
 			if errors.Is(err, kafka.ErrFenced) {
 				fenced++
@@ -177,6 +190,9 @@ func testReplayKilled(t *testing.T, cfg kafka.Config) {
 		}
 	}
 	t.Logf("%d runs killed, %d fenced; the last replayed %d of %d", killed, fenced, last.Replayed, letters)
+	if killed < 3 {
+		t.Errorf("got %d of %d runs killed: the test proves little", killed, rounds)
+	}
 }
 
 func TestReplayOnKfake(t *testing.T) {

@@ -46,12 +46,6 @@ func TestStateSurvivesSimulated(t *testing.T) {
 	}
 }
 
-func TestReplaySimulated(t *testing.T) {
-	for range 5 {
-		simulate(t, testReplayKilled)
-	}
-}
-
 func TestAccidentsSimulated(t *testing.T) {
 	for _, a := range accidents {
 		t.Run(a.name, func(t *testing.T) { simulate(t, a.test) })
