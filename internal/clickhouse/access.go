@@ -113,7 +113,8 @@ const minPassword = 16
 // Validate says what is wrong.
 func (a *Access) Validate() error {
 	if len(a.ServicePassword) < minPassword || len(a.SQLPassword) < minPassword {
-		return fmt.Errorf("passwords of %s and %s (clickhouse.password and sql_password, or their files): want at least %d bytes each", UserService, UserSQL, minPassword)
+		return fmt.Errorf("passwords of %s and %s (clickhouse.password and sql_password, or their files): "+
+			"want at least %d bytes each", UserService, UserSQL, minPassword)
 	}
 	if a.ServicePassword == a.SQLPassword {
 		return fmt.Errorf("passwords of %s and %s are the same: want two", UserService, UserSQL)

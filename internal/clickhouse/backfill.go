@@ -46,8 +46,9 @@ func refused(err error) error {
 // Entries implements backfill.Store.
 func (b *Backfill) Entries(ctx context.Context, job, file string) ([]backfill.Entry, error) {
 	var entries []backfill.Entry
-	err := b.client.tabbed(ctx, `SELECT chunk, b.state, plan, toUnixTimestamp64Milli(started), mark, rows, events, rejected
-FROM vigie.backfill AS b FINAL WHERE job = `+literal(job)+` AND file = `+literal(file)+` FORMAT TabSeparatedRaw`, 8, func(fields []string) error {
+	query := `SELECT chunk, b.state, plan, toUnixTimestamp64Milli(started), mark, rows, events, rejected
+FROM vigie.backfill AS b FINAL WHERE job = ` + literal(job) + ` AND file = ` + literal(file) + ` FORMAT TabSeparatedRaw`
+	err := b.client.tabbed(ctx, query, 8, func(fields []string) error {
 		e, err := parseEntry(fields)
 		entries = append(entries, e)
 		return err
@@ -77,8 +78,8 @@ func parseEntry(fields []string) (e backfill.Entry, err error) {
 
 // Files implements backfill.Lister.
 func (b *Backfill) Files(ctx context.Context, job string) (map[string]string, error) {
-	answer, err := b.client.rows(ctx,
-		"SELECT file, any(name) FROM vigie.backfill WHERE chunk = -1 AND job = "+literal(job)+" GROUP BY file FORMAT TabSeparated")
+	answer, err := b.client.rows(ctx, "SELECT file, any(name) FROM vigie.backfill WHERE chunk = -1 AND job = "+literal(job)+
+		" GROUP BY file FORMAT TabSeparated")
 	if err != nil {
 		return nil, fmt.Errorf("read the ledger of job %s: %w", job, err)
 	}
@@ -92,7 +93,8 @@ func (b *Backfill) Files(ctx context.Context, job string) (map[string]string, er
 
 // Record implements backfill.Store. A row that is written twice replaces itself.
 func (b *Backfill) Record(ctx context.Context, job, file string, e *backfill.Entry) error {
-	err := b.client.exec(ctx, fmt.Sprintf(`INSERT INTO vigie.backfill (job, file, chunk, state, name, plan, started, mark, rows, events, rejected)
+	err := b.client.exec(ctx, fmt.Sprintf(`INSERT INTO vigie.backfill
+(job, file, chunk, state, name, plan, started, mark, rows, events, rejected)
 SETTINGS async_insert = 0 SELECT %s, %s, %d, %d, %s, %s, fromUnixTimestamp64Milli(%d, 'UTC'), %d, %d, %d, %d`,
 		literal(job), literal(file), e.Chunk, e.State, literal(e.Name), literal(e.Plan), e.Started.UnixMilli(), e.Mark,
 		e.Rows, e.Events, e.Rejects))
@@ -105,7 +107,8 @@ SETTINGS async_insert = 0 SELECT %s, %s, %d, %d, %s, %s, fromUnixTimestamp64Mill
 // Mark implements backfill.Store: a table of a single node numbers its parts one after another; replicated ones log
 // them.
 func (b *Backfill) Mark(ctx context.Context) (uint64, error) {
-	query := "SELECT toUInt64(max(max_block_number)) FROM system.parts WHERE database = 'vigie' AND (table LIKE 'rollups%' OR table LIKE 'services%' OR table = 'series')"
+	query := "SELECT toUInt64(max(max_block_number)) FROM system.parts WHERE database = 'vigie'" +
+		" AND (table LIKE 'rollups%' OR table LIKE 'services%' OR table = 'series')"
 	if b.client.cfg.Cluster != "" {
 		query = "SELECT max(log_max_index) FROM system.replicas WHERE database = 'vigie'"
 	}
@@ -127,8 +130,8 @@ func (b *Backfill) Note(ctx context.Context, job string, hours []backfill.Hours)
 		for i, h := range some {
 			rows[i] = fmt.Sprintf("(%s,%s,%d,%d,%s)", literal(h.Tenant), literal(h.Metric), h.From, h.To, literal(job))
 		}
-		err := b.client.exec(ctx,
-			"INSERT INTO vigie.backfilled (tenant, metric, from, to, job) SETTINGS async_insert = 0 VALUES "+strings.Join(rows, ","))
+		err := b.client.exec(ctx, "INSERT INTO vigie.backfilled (tenant, metric, from, to, job)"+
+			" SETTINGS async_insert = 0 VALUES "+strings.Join(rows, ","))
 		if err != nil {
 			return fmt.Errorf("note the hours that job %s adds to: %w", job, err)
 		}
@@ -141,7 +144,9 @@ func (b *Backfill) Note(ctx context.Context, job string, hours []backfill.Hours)
 func (b *Backfill) Added(ctx context.Context, but string) (func(tenant, metric string, start int64) bool, error) {
 	type of struct{ tenant, metric string }
 	added := map[of][]backfill.Hours{}
-	err := b.client.tabbed(ctx, "SELECT tenant, metric, from, to FROM vigie.backfilled WHERE job != "+literal(but)+" GROUP BY ALL FORMAT TabSeparated", 4, func(fields []string) error {
+	query := "SELECT tenant, metric, from, to FROM vigie.backfilled WHERE job != " + literal(but) +
+		" GROUP BY ALL FORMAT TabSeparated"
+	err := b.client.tabbed(ctx, query, 4, func(fields []string) error {
 		var h backfill.Hours
 		_, err := fmt.Sscan(fields[2]+" "+fields[3], &h.From, &h.To)
 		at := of{fields[0], fields[1]}

@@ -71,7 +71,9 @@ func (b *Backfill) overlapping(ctx context.Context, rows *windowed.Rows, some []
 		where += " AND " + column + " IN (" + strings.Join(slices.Sorted(maps.Keys(sets[column])), ", ") + ")"
 	}
 	stored := map[string][]windows.Window{}
-	err := b.client.tabbed(ctx, "SELECT tenant, metric, leftPad(lower(hex(series_id)), 32, '0'), rule, toUnixTimestamp(start), toUnixTimestamp(end) FROM vigie.windows FINAL WHERE "+where+" FORMAT TabSeparated", 6, func(fields []string) error {
+	query := "SELECT tenant, metric, leftPad(lower(hex(series_id)), 32, '0'), rule," +
+		" toUnixTimestamp(start), toUnixTimestamp(end) FROM vigie.windows FINAL WHERE " + where + " FORMAT TabSeparated"
+	err := b.client.tabbed(ctx, query, 6, func(fields []string) error {
 		var w windows.Window
 		_, err := fmt.Sscan(fields[4]+" "+fields[5], &w.Start, &w.End)
 		owner := strings.Join(fields[:4], "\t")

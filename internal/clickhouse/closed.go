@@ -105,12 +105,15 @@ type keptColumns struct {
 	counts      *proto.ColArr[float64]
 }
 
-const keptOuter = ", measures, first, last, distinct, arraySlice(arraySort(x -> (-x.2, x.1), arrayZip(tops.1, tops.2)), 1, top_k).1 AS items," +
+const keptOuter = ", measures, first, last, distinct," +
+	" arraySlice(arraySort(x -> (-x.2, x.1), arrayZip(tops.1, tops.2)), 1, top_k).1 AS items," +
 	" arrayMap(x -> x.2 + top_floor, arraySlice(arraySort(x -> (-x.2, x.1), arrayZip(tops.1, tops.2)), 1, top_k)) AS counts"
 
 func keptInner() string {
-	return ",\ngroupBitOr(w.measures) AS measures, if(countIf(w.first.1 != 0) = 0, nan, minIf(w.first, w.first.1 != 0).2) AS first," +
-		" if(max(w.last).1 = 0, nan, max(w.last).2) AS last, CAST(" + migrations.MergeDistinct("w.distinct_state") + ", 'String') AS distinct," +
+	return ",\ngroupBitOr(w.measures) AS measures," +
+		" if(countIf(w.first.1 != 0) = 0, nan, minIf(w.first, w.first.1 != 0).2) AS first," +
+		" if(max(w.last).1 = 0, nan, max(w.last).2) AS last," +
+		" CAST(" + migrations.MergeDistinct("w.distinct_state") + ", 'String') AS distinct," +
 		" sumMap(w.top.items, w.top.counts) AS tops, sum(w.top.floor) AS top_floor, max(w.top.k) AS top_k"
 }
 

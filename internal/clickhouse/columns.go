@@ -84,7 +84,8 @@ type columnReader struct {
 
 func newColumnReader(q *promql.PaneQuery) *columnReader {
 	c := &columnReader{query: q}
-	c.start, c.value, c.time = proto.NewArray[uint32](&c.starts), proto.NewArray[float64](&c.values), proto.NewArray[int64](&c.times)
+	c.start, c.time = proto.NewArray[uint32](&c.starts), proto.NewArray[int64](&c.times)
+	c.value = proto.NewArray[float64](&c.values)
 	c.results = proto.Results{{Name: "series_id", Data: &c.id}, {Name: "start", Data: c.start}, {Name: "value", Data: c.value}}
 	if q.Last {
 		c.results = append(c.results, proto.ResultColumn{Name: "time", Data: c.time})

@@ -90,7 +90,9 @@ func (c *Config) Validate() error {
 	}
 	switch {
 	case len(c.Addrs) > 1 && c.Cluster == "":
-		return fmt.Errorf("clickhouse.addrs: %d addresses without clickhouse.cluster: tables that are not replicated would each hold a part of the data; want one address, or the cluster's name", len(c.Addrs))
+		return fmt.Errorf("clickhouse.addrs: %d addresses without clickhouse.cluster: "+
+			"tables that are not replicated would each hold a part of the data; want one address, or the cluster's name",
+			len(c.Addrs))
 	case !identifier(c.User):
 		return fmt.Errorf("clickhouse.user %q: want letters, digits and _", c.User)
 	case !identifier(c.SQLUser):

@@ -34,7 +34,8 @@ const (
 // Of windowed.Rows with kept measures.
 const (
 	typeEnd proto.ColumnType = "Tuple(Int64, Float64)"
-	typeTop proto.ColumnType = "Tuple(items Array(String), counts Array(Float64), errors Array(Float64), floor Float64, total Float64, k UInt16)"
+	typeTop proto.ColumnType = "Tuple(items Array(String), counts Array(Float64), errors Array(Float64)," +
+		" floor Float64, total Float64, k UInt16)"
 )
 
 var typeDistinct = proto.ColumnType(migrations.DistinctType())

@@ -25,19 +25,24 @@ type kept struct {
 var keptTables = map[string]kept{
 	verify.KeptWindows: {
 		ingest: pipeline.TableWindows,
-		columns: "tenant LowCardinality(String), metric LowCardinality(String), series_id UInt128, start DateTime64(0, 'UTC'), end DateTime64(0, 'UTC')," +
+		columns: "tenant LowCardinality(String), metric LowCardinality(String), series_id UInt128," +
+			" start DateTime64(0, 'UTC'), end DateTime64(0, 'UTC')," +
 			" rule UInt64, part LowCardinality(String), version UInt32, delta UInt64",
 		query: `SELECT count() FROM block AS b LEFT ANY JOIN (
 	SELECT tenant, metric, series_id, start, end, rule, part, delta, max(w.version) + 1 AS has FROM vigie.windows AS w
-	WHERE (tenant, metric, series_id) IN (SELECT tenant, metric, series_id FROM block) AND start >= (SELECT min(start) FROM block) AND start <= (SELECT max(start) FROM block)
+	WHERE (tenant, metric, series_id) IN (SELECT tenant, metric, series_id FROM block)
+		AND start >= (SELECT min(start) FROM block) AND start <= (SELECT max(start) FROM block)
 	GROUP BY tenant, metric, series_id, start, end, rule, part, delta
 ) AS h USING (tenant, metric, series_id, start, end, rule, part, delta)
 WHERE h.has <= b.version AND b.end > now() - INTERVAL 399 DAY AND ` + migrations.WindowGeneration("b", "") + ` = 0`,
 	},
 	verify.KeptWindowSeries: {
-		ingest:  pipeline.TableWindows,
-		columns: "tenant LowCardinality(String), metric LowCardinality(String), series_id UInt128, end DateTime64(0, 'UTC'), shape LowCardinality(String)",
-		query: `SELECT count() FROM (SELECT tenant, metric, series_id, max(end) AS seen FROM block WHERE shape != '' GROUP BY tenant, metric, series_id) AS b LEFT ANY JOIN (
+		ingest: pipeline.TableWindows,
+		columns: "tenant LowCardinality(String), metric LowCardinality(String), series_id UInt128," +
+			" end DateTime64(0, 'UTC'), shape LowCardinality(String)",
+		query: `SELECT count() FROM (
+	SELECT tenant, metric, series_id, max(end) AS seen FROM block WHERE shape != '' GROUP BY tenant, metric, series_id
+) AS b LEFT ANY JOIN (
 	SELECT tenant, metric, series_id, max(s.last_seen) AS has FROM vigie.window_series AS s
 	WHERE (tenant, metric, series_id) IN (SELECT tenant, metric, series_id FROM block) GROUP BY tenant, metric, series_id
 ) AS h USING (tenant, metric, series_id)
@@ -53,10 +58,12 @@ WHERE h.has < b.seen AND b.seen > now() - INTERVAL 399 DAY`,
 WHERE h.has < b.last_seen AND b.last_seen > now() - INTERVAL 399 DAY`,
 	},
 	verify.KeptLabelValues: {
-		ingest:  pipeline.TableSeries,
-		columns: "tenant LowCardinality(String), metric LowCardinality(String), labels Map(LowCardinality(String), String), last_seen DateTime('UTC')",
+		ingest: pipeline.TableSeries,
+		columns: "tenant LowCardinality(String), metric LowCardinality(String)," +
+			" labels Map(LowCardinality(String), String), last_seen DateTime('UTC')",
 		query: `WITH found AS (
-	SELECT tenant, name, value, metric, max(s.last_seen) AS seen FROM block AS s ` + migrations.LabelValues("s") + ` GROUP BY tenant, name, value, metric
+	SELECT tenant, name, value, metric, max(s.last_seen) AS seen FROM block AS s ` + migrations.LabelValues("s") + `
+	GROUP BY tenant, name, value, metric
 )
 SELECT count() FROM found AS b LEFT ANY JOIN (
 	SELECT tenant, name, value, metric, max(s.last_seen) AS has FROM vigie.label_values AS s

@@ -47,7 +47,8 @@ func labelsQuery(tenant tenants.ID, q *promql.LabelQuery) (string, error) {
 	of := "DISTINCT s.labels[" + literal(q.Name) + "]"
 	switch q.Name {
 	case "":
-		of = "arrayJoin(if(count() = 0, [], arrayPushBack(groupUniqArrayArray(CAST(s.labels.keys, 'Array(String)')), '__name__')))"
+		const names = "groupUniqArrayArray(CAST(s.labels.keys, 'Array(String)'))"
+		of = "arrayJoin(if(count() = 0, [], arrayPushBack(" + names + ", '__name__')))"
 	case "__name__":
 		of = "DISTINCT s.metric::String"
 	}

@@ -58,7 +58,9 @@ func (l *Ledger) Resume(ctx context.Context, topic string, partition int32, next
 	if err != nil || remembered {
 		return false, err
 	}
-	return false, fmt.Errorf("insert results of partition %d from offset %d: what is before %d was inserted, so long ago that it could be counted twice: %w: the sink's group was set back: stop every stream, wait for session_timeout and set the group's offset of this partition to %d",
+	return false, fmt.Errorf("insert results of partition %d from offset %d: "+
+		"what is before %d was inserted, so long ago that it could be counted twice: %w: the sink's group was set back: "+
+		"stop every stream, wait for session_timeout and set the group's offset of this partition to %d",
 		partition, next, stored, ErrForgotten, stored)
 }
 
@@ -103,7 +105,8 @@ func (l *Ledger) marks() string {
 	if l.client.cfg.Cluster != "" {
 		from = "SELECT table, toUInt64(max(log_max_index)) AS n FROM system.replicas WHERE database = 'vigie' GROUP BY table"
 	}
-	return "SELECT CAST(mapFromArrays(groupArray(table), groupArray(n)), 'Map(LowCardinality(String), UInt64)') FROM (" + from + ")"
+	return "SELECT CAST(mapFromArrays(groupArray(table), groupArray(n)), 'Map(LowCardinality(String), UInt64)')" +
+		" FROM (" + from + ")"
 }
 
 // Known implements verify.Ledger.
@@ -130,7 +133,8 @@ func (l *Ledger) remembers(ctx context.Context, topic string, partition int32, o
 	of := fmt.Sprintf("FROM vigie.stored WHERE topic = %s AND partition = %d AND about = ''", literal(topic), partition)
 	// It was inserted after the last note before it, of those that were written before the first note behind it.
 	answer, err := l.client.rows(ctx, fmt.Sprintf(`WITH (%s) AS now_marks, (SELECT minOrNull(at) %s AND next > %[3]d) AS behind
-SELECT toUInt64(now() - toDateTime(at)), arrayMax(arrayMap((t, n) -> n - least(n, marks[t]), mapKeys(now_marks), mapValues(now_marks)))
+SELECT toUInt64(now() - toDateTime(at)),
+	arrayMax(arrayMap((t, n) -> n - least(n, marks[t]), mapKeys(now_marks), mapValues(now_marks)))
 %[2]s AND next <= %[3]d AND (behind IS NULL OR at < behind) ORDER BY at DESC LIMIT 1 FORMAT TabSeparated`, l.marks(), of, offset))
 	if err != nil {
 		return false, fmt.Errorf("read what tables remember: %w", err)

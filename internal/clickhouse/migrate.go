@@ -111,14 +111,15 @@ func (c *Client) applied(ctx context.Context) (map[int]string, error) {
 func compare(files []migrations.File, applied map[int]string) error {
 	for _, file := range files {
 		if checksum, done := applied[file.Version]; done && checksum != file.Checksum {
-			return fmt.Errorf("compare migration %s: the server has applied another text of it (checksum %.12s, ours %.12s): use the program that the server was migrated with, or a newer one: %w",
+			return fmt.Errorf("compare migration %s: the server has applied another text of it (checksum %.12s, ours %.12s): "+
+				"use the program that the server was migrated with, or a newer one: %w",
 				file.Name, checksum, file.Checksum, ErrNotMigrated)
 		}
 	}
 	for version := range applied {
 		if version > len(files) {
-			return fmt.Errorf("compare migrations: the server has version %d, this program knows up to %d: use a newer program: %w",
-				version, len(files), ErrNotMigrated)
+			return fmt.Errorf("compare migrations: the server has version %d, this program knows up to %d: "+
+				"use a newer program: %w", version, len(files), ErrNotMigrated)
 		}
 	}
 	return nil

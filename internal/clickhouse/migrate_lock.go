@@ -8,6 +8,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/vigie-io/vigie/internal/pause"
 )
 
 // migrationPatience is how long the holder of the lock may take over one file before others take him for dead.
@@ -47,18 +49,17 @@ func (c *Client) lockMigrations(ctx context.Context, patience time.Duration) (*m
 		if err := l.takeOver(ctx, patience); err != nil {
 			return nil, err
 		}
-		select {
-		case <-ctx.Done():
-			return nil, fmt.Errorf("wait for another process that migrates: %w", ctx.Err())
-		case <-time.After(200 * time.Millisecond):
+		if err := pause.For(ctx, 200*time.Millisecond); err != nil {
+			return nil, fmt.Errorf("wait for another process that migrates: %w", err)
 		}
 	}
 }
 
 // alive tells others that the holder is at work. It fails when one of them has taken him for dead.
 func (l *migrationLock) alive(ctx context.Context) error {
-	err := l.client.exec(ctx,
-		"INSERT INTO "+migrationTable+" SELECT if(throwIf(count() = 0, 'another process migrates now'), now(), now()) FROM system.tables WHERE database = 'vigie' AND name = 'migrating' AND comment = '"+l.holder+"'")
+	err := l.client.exec(ctx, "INSERT INTO "+migrationTable+
+		" SELECT if(throwIf(count() = 0, 'another process migrates now'), now(), now())"+
+		" FROM system.tables WHERE database = 'vigie' AND name = 'migrating' AND comment = '"+l.holder+"'")
 	if err != nil {
 		return fmt.Errorf("keep the lock of migrations: %w", err)
 	}
@@ -80,8 +81,9 @@ func (l *migrationLock) release(ctx context.Context) {
 
 // takeOver puts the lock of a process aside that has not been at work for longer than it may.
 func (l *migrationLock) takeOver(ctx context.Context, patience time.Duration) error {
-	answer, err := l.client.rows(ctx,
-		"SELECT dateDiff('second', greatest((SELECT max(since) FROM "+migrationTable+"), metadata_modification_time), now()), comment FROM system.tables WHERE database = 'vigie' AND name = 'migrating'")
+	answer, err := l.client.rows(ctx, "SELECT dateDiff('second', greatest("+
+		"(SELECT max(since) FROM "+migrationTable+"), metadata_modification_time), now()), comment"+
+		" FROM system.tables WHERE database = 'vigie' AND name = 'migrating'")
 	var exception *Error
 	if errors.As(err, &exception) {
 		return nil // it is gone

@@ -95,7 +95,8 @@ func (p *repair) begin(ctx context.Context) error {
 
 func (p *repair) clear(ctx context.Context, begun bool) error {
 	answer, err := p.client.rows(ctx, fmt.Sprintf(`SELECT name, now() - metadata_modification_time < %d FROM system.tables
-WHERE database = '%s' AND (name = 'repair_%[3]s' OR startsWith(name, 'repair_%[3]s_')) AND name != '%[4]s' ORDER BY name FORMAT TabSeparated`,
+WHERE database = '%s' AND (name = 'repair_%[3]s' OR startsWith(name, 'repair_%[3]s_')) AND name != '%[4]s'
+ORDER BY name FORMAT TabSeparated`,
 		int64(p.patience.Seconds()), Database, p.table.Name, p.side))
 	if err != nil {
 		return err
@@ -166,7 +167,8 @@ func repairStatement(side string, missing *verify.Missing) string {
 		fmt.Sprintf("toDateTime(toStartOfInterval(r.ts, INTERVAL %d SECOND), 'UTC') AS ts,", missing.Table.Width), 1)
 	return "INSERT INTO " + side + " (" + columns + ") SELECT " + selected +
 		" FROM input('grain UInt8, tenant LowCardinality(String), metric LowCardinality(String)," +
-		" service LowCardinality(String), series_id UInt128, ts DateTime(\\'UTC\\'), count UInt64, sum Float64, min Float64, max Float64," +
+		" service LowCardinality(String), series_id UInt128, ts DateTime(\\'UTC\\')," +
+		" count UInt64, sum Float64, min Float64, max Float64," +
 		" last Tuple(Int64, Float64, String), sketch " + migrations.SketchType() + "') AS r WHERE r.grain = " + grain +
 		" AND toString(" + day + "(r.ts)) = '" + missing.Group + "' AND NOT " + replaced("r") + " FORMAT Native"
 }
@@ -177,5 +179,6 @@ func replaced(row string) string {
 	named := "(" + row + ".tenant::String, " + row + ".metric::String)"
 	return "(" + row + ".tenant::String, if(" + named +
 		" IN (SELECT tenant::String, metric::String FROM vigie.replaced WHERE metric != ''), " + row + ".metric::String, ''), " +
-		"intDiv(toUnixTimestamp(" + row + ".ts), 3600)::UInt32) IN (SELECT tenant::String, metric::String, arrayJoin(range(from, to))::UInt32 FROM vigie.replaced WHERE gen != 0)"
+		"intDiv(toUnixTimestamp(" + row + ".ts), 3600)::UInt32) IN " +
+		"(SELECT tenant::String, metric::String, arrayJoin(range(from, to))::UInt32 FROM vigie.replaced WHERE gen != 0)"
 }

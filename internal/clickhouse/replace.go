@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/vigie-io/vigie/internal/backfill"
+	"github.com/vigie-io/vigie/internal/pause"
 	"github.com/vigie-io/vigie/internal/pipeline"
 	"github.com/vigie-io/vigie/internal/pipeline/windowed"
 	"github.com/vigie-io/vigie/internal/tenants"
@@ -19,7 +20,8 @@ import (
 var _ backfill.Replacer = (*Backfill)(nil)
 
 // ErrCluster says that a cluster cannot replace results in one switch.
-var ErrCluster = errors.New("a cluster cannot replace results in one switch, as its replicas do not see a row at the same time: docs/backfill.md says what to do there")
+var ErrCluster = errors.New("a cluster cannot replace results in one switch, " +
+	"as its replicas do not see a row at the same time: docs/backfill.md says what to do there")
 
 // CanReplace implements backfill.Replacer.
 func (b *Backfill) CanReplace() error {
@@ -71,8 +73,8 @@ func (s *stage) Meets(ctx context.Context, rows *windowed.Rows, of []int) ([]int
 
 // Mark implements backfill.Store.
 func (s *stage) Mark(ctx context.Context) (uint64, error) {
-	return s.client.number(ctx,
-		"SELECT toUInt64(max(max_block_number)) FROM system.parts WHERE database = 'vigie' AND (startsWith(table, "+literal(s.prefix)+") OR table = 'series')")
+	return s.client.number(ctx, "SELECT toUInt64(max(max_block_number)) FROM system.parts WHERE database = 'vigie'"+
+		" AND (startsWith(table, "+literal(s.prefix)+") OR table = 'series')")
 }
 
 // Published implements backfill.Replacer.
@@ -111,8 +113,10 @@ func (b *Backfill) record(ctx context.Context, r *backfill.Replacement) error {
 	for i, w := range r.Windows {
 		windows[i] = fmt.Sprintf("(%s, %d)", literal(w.Metric), w.Reach)
 	}
-	err := b.client.exec(ctx, fmt.Sprintf(`INSERT INTO vigie.replaced (tenant, metric, from, to, gen, at, job, windows) SETTINGS async_insert = 0
-SELECT %s, metric, %d, %d, %d, now64(6), %s, if(n = 1, [%s]::Array(Tuple(String, UInt32)), []) FROM (SELECT [%s] AS metrics) ARRAY JOIN metrics AS metric, arrayEnumerate(metrics) AS n`,
+	err := b.client.exec(ctx, fmt.Sprintf(`INSERT INTO vigie.replaced
+(tenant, metric, from, to, gen, at, job, windows) SETTINGS async_insert = 0
+SELECT %s, metric, %d, %d, %d, now64(6), %s, if(n = 1, [%s]::Array(Tuple(String, UInt32)), [])
+FROM (SELECT [%s] AS metrics) ARRAY JOIN metrics AS metric, arrayEnumerate(metrics) AS n`,
 		literal(string(r.Tenant)), r.From, r.To, r.Gen, literal(r.Job), strings.Join(windows, ", "), literals(r.Metrics)))
 	if err != nil {
 		return fmt.Errorf("put generation %016x in place: %w", r.Gen, err)
@@ -133,41 +137,47 @@ func (b *Backfill) attach(ctx context.Context, r *backfill.Replacement, table st
 		return err
 	}
 	for partition := range strings.Lines(partitions) {
-		id := literal(strings.TrimSuffix(partition, "\n"))
-		want, err := b.client.number(ctx, "SELECT sum(count) FROM vigie."+staged+" WHERE _partition_id = "+id)
-		if err != nil {
+		if err := b.attachPartition(ctx, r, table, literal(strings.TrimSuffix(partition, "\n"))); err != nil {
 			return err
-		}
-		mine := fmt.Sprintf("gen = %d AND tenant = %s", r.Gen, literal(string(r.Tenant)))
-		for attempt := 0; ; attempt++ {
-			got, err := b.client.number(ctx, "SELECT sum(count) FROM vigie."+table+" WHERE _partition_id = "+id+" AND "+mine)
-			if err != nil {
-				return err
-			}
-			if got == want {
-				break
-			}
-			if attempt == 3 {
-				return fmt.Errorf("partition %s has %d events of %d", id, got, want)
-			}
-			if got > 0 {
-				if err := b.client.exec(ctx,
-					"ALTER TABLE vigie."+table+" DELETE IN PARTITION ID "+id+" WHERE "+mine+" SETTINGS mutations_sync = 2"); err != nil {
-					return err
-				}
-			}
-			if err := b.client.exec(ctx,
-				"ALTER TABLE vigie."+table+" ATTACH PARTITION ID "+id+" FROM vigie."+staged); err != nil {
-				return err
-			}
 		}
 	}
 	return nil
 }
 
+// attachPartition attaches one partition of a table, by its id, until it is there.
+func (b *Backfill) attachPartition(ctx context.Context, r *backfill.Replacement, table, id string) error {
+	staged := migrations.StagePrefix(r.Gen) + table
+	want, err := b.client.number(ctx, "SELECT sum(count) FROM vigie."+staged+" WHERE _partition_id = "+id)
+	if err != nil {
+		return err
+	}
+	mine := fmt.Sprintf("gen = %d AND tenant = %s", r.Gen, literal(string(r.Tenant)))
+	for attempt := 0; ; attempt++ {
+		got, err := b.client.number(ctx, "SELECT sum(count) FROM vigie."+table+" WHERE _partition_id = "+id+" AND "+mine)
+		switch {
+		case err != nil:
+			return err
+		case got == want:
+			return nil
+		case attempt == 3:
+			return fmt.Errorf("partition %s has %d events of %d", id, got, want)
+		case got > 0:
+			if err := b.client.exec(ctx, "ALTER TABLE vigie."+table+" DELETE IN PARTITION ID "+id+
+				" WHERE "+mine+" SETTINGS mutations_sync = 2"); err != nil {
+				return err
+			}
+		}
+		if err := b.client.exec(ctx,
+			"ALTER TABLE vigie."+table+" ATTACH PARTITION ID "+id+" FROM vigie."+staged); err != nil {
+			return err
+		}
+	}
+}
+
 // idle waits until no statement of a run before, which was killed, is still at work on the staged table.
 func (b *Backfill) idle(ctx context.Context, staged string) error {
-	return b.wait(ctx, "SELECT count() FROM system.processes WHERE query_id != queryID() AND query LIKE '%ATTACH PARTITION%' AND position(query, "+literal(staged)+") > 0")
+	return b.wait(ctx, "SELECT count() FROM system.processes WHERE query_id != queryID()"+
+		" AND query LIKE '%ATTACH PARTITION%' AND position(query, "+literal(staged)+") > 0")
 }
 
 // settle waits until every statement that reads has begun after this call, or is older than any that should be.
@@ -180,17 +190,16 @@ func (b *Backfill) settle(ctx context.Context) error {
 WHERE query_kind = 'Select' AND query_id != queryID() AND elapsed * 1e6 > toUnixTimestamp64Micro(now64(6)) - %d`, now))
 }
 
+// wait waits until a query counts nothing, or for as long as patience.
 func (b *Backfill) wait(ctx context.Context, query string) error {
-	const pause = 50 * time.Millisecond
-	for waited := time.Duration(0); waited < patience; waited += pause {
+	const between = 50 * time.Millisecond
+	for waited := time.Duration(0); waited < patience; waited += between {
 		n, err := b.client.number(ctx, query)
 		if err != nil || n == 0 {
 			return err
 		}
-		select {
-		case <-ctx.Done():
-			return ctx.Err()
-		case <-time.After(pause):
+		if err := pause.For(ctx, between); err != nil {
+			return err
 		}
 	}
 	return nil
@@ -200,8 +209,8 @@ func (b *Backfill) wait(ctx context.Context, query string) error {
 // time.
 func (b *Backfill) Finish(ctx context.Context, r *backfill.Replacement) error {
 	prefix := migrations.StagePrefix(r.Gen)
-	left, err := b.client.rows(ctx,
-		"SELECT name FROM system.tables WHERE database = 'vigie' AND startsWith(name, "+literal(prefix)+") ORDER BY engine = 'MaterializedView' DESC, name FORMAT TabSeparatedRaw")
+	left, err := b.client.rows(ctx, "SELECT name FROM system.tables WHERE database = 'vigie'"+
+		" AND startsWith(name, "+literal(prefix)+") ORDER BY engine = 'MaterializedView' DESC, name FORMAT TabSeparatedRaw")
 	if err != nil || left == "" {
 		return err
 	}
@@ -231,7 +240,8 @@ func (b *Backfill) Finish(ctx context.Context, r *backfill.Replacement) error {
 func (b *Backfill) drop(ctx context.Context, table string, r *backfill.Replacement, where string) error {
 	tenant := literal(string(r.Tenant))
 	err := b.client.exec(ctx, fmt.Sprintf(`ALTER TABLE vigie.%s DELETE WHERE tenant = %s AND %s AND gen != %d
-AND (gen = 0 OR gen IN (SELECT gen FROM vigie.replaced WHERE tenant = %[2]s AND at < (SELECT max(at) FROM vigie.replaced WHERE gen = %[4]d)))`, table, tenant, where, r.Gen))
+AND (gen = 0 OR gen IN (SELECT gen FROM vigie.replaced WHERE tenant = %[2]s
+	AND at < (SELECT max(at) FROM vigie.replaced WHERE gen = %[4]d)))`, table, tenant, where, r.Gen))
 	if err != nil {
 		return fmt.Errorf("delete what was replaced from %s: %w", table, err)
 	}
@@ -260,7 +270,9 @@ func replacedWindows(r *backfill.Replacement) string {
 func (b *Backfill) Replaced(ctx context.Context) (backfill.Replaced, error) {
 	var all backfill.Replaced
 	named := map[tenants.ID][]string{}
-	err := b.client.tabbed(ctx, "SELECT tenant, metric, from, to, gen, job, windows.metric, windows.reach FROM vigie.replaced FORMAT TabSeparated", 8, func(fields []string) error {
+	const query = "SELECT tenant, metric, from, to, gen, job, windows.metric, windows.reach FROM vigie.replaced" +
+		" FORMAT TabSeparated"
+	err := b.client.tabbed(ctx, query, 8, func(fields []string) error {
 		r := backfill.Replacement{Tenant: tenants.ID(fields[0]), Metrics: []string{fields[1]}, Job: fields[5]}
 		if _, err := fmt.Sscan(strings.Join(fields[2:5], " "), &r.From, &r.To, &r.Gen); err != nil {
 			return err

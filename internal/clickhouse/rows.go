@@ -35,7 +35,8 @@ func (Decoder) DecodeRollups(block []byte) (*pipeline.Rollups, error) {
 		sketch                  sketchColumn
 	)
 	err := readOne(block, proto.Results{
-		{Name: "grain", Data: &grain}, {Name: "tenant", Data: tenant}, {Name: "metric", Data: metric}, {Name: "service", Data: service},
+		{Name: "grain", Data: &grain},
+		{Name: "tenant", Data: tenant}, {Name: "metric", Data: metric}, {Name: "service", Data: service},
 		{Name: "series_id", Data: &id}, {Name: "ts", Data: &start}, {Name: "count", Data: &count},
 		{Name: "sum", Data: &sum}, {Name: "min", Data: &min}, {Name: "max", Data: &max},
 		{Name: "last", Data: proto.ColTuple{&lastTime, &last, &lastHist}}, {Name: "sketch", Data: &sketch},
@@ -67,15 +68,16 @@ func (Decoder) DecodeAmounts(block []byte) (*pipeline.Rollups, error) {
 		sum                     proto.ColFloat64
 	)
 	err := readFirst(block, rollupColumns, proto.Results{
-		{Name: "grain", Data: &grain}, {Name: "tenant", Data: tenant}, {Name: "metric", Data: metric}, {Name: "service", Data: service},
+		{Name: "grain", Data: &grain},
+		{Name: "tenant", Data: tenant}, {Name: "metric", Data: metric}, {Name: "service", Data: service},
 		{Name: "series_id", Data: &id}, {Name: "ts", Data: &start}, {Name: "count", Data: &count}, {Name: "sum", Data: &sum},
 	})
 	if err != nil {
 		return nil, fmt.Errorf("decode block of %s: %w", pipeline.TableRollups, err)
 	}
 	rows := &pipeline.Rollups{
-		Grain: make([]pipeline.Grain, len(grain)), Tenant: tenant.Values, Metric: metric.Values, Service: service.Values, Series: idsOf(id),
-		Pane: make([]uint32, len(grain)), Count: count, Sum: sum,
+		Grain: make([]pipeline.Grain, len(grain)), Tenant: tenant.Values, Metric: metric.Values, Service: service.Values,
+		Series: idsOf(id), Pane: make([]uint32, len(grain)), Count: count, Sum: sum,
 	}
 	for i := range grain {
 		rows.Grain[i], rows.Pane[i] = pipeline.Grain(grain[i]), uint32(start.Data[i])
@@ -95,15 +97,17 @@ func (Decoder) DecodeSeries(block []byte) (*pipeline.SeriesRows, error) {
 		seen                          = proto.ColDateTime{Location: time.UTC}
 	)
 	err := readOne(block, proto.Results{
-		{Name: "tenant", Data: tenant}, {Name: "metric", Data: metric}, {Name: "service", Data: service}, {Name: "series_id", Data: &id},
-		{Name: "kind", Data: &kind}, {Name: "native", Data: &native}, {Name: "unit", Data: unit}, {Name: "help", Data: &help},
+		{Name: "tenant", Data: tenant}, {Name: "metric", Data: metric}, {Name: "service", Data: service},
+		{Name: "series_id", Data: &id}, {Name: "kind", Data: &kind}, {Name: "native", Data: &native},
+		{Name: "unit", Data: unit}, {Name: "help", Data: &help},
 		{Name: "labels", Data: labels}, {Name: "last_seen", Data: &seen},
 	})
 	if err != nil {
 		return nil, fmt.Errorf("decode block of %s: %w", pipeline.TableSeries, err)
 	}
 	rows := &pipeline.SeriesRows{
-		Tenant: tenant.Values, Metric: metric.Values, Service: service.Values, ID: idsOf(id), Kind: kind, Native: native, Unit: unit.Values,
+		Tenant: tenant.Values, Metric: metric.Values, Service: service.Values, ID: idsOf(id), Kind: kind, Native: native,
+		Unit: unit.Values,
 	}
 	for i := range kind {
 		rows.Help = append(rows.Help, help.Row(i))
@@ -116,20 +120,22 @@ func (Decoder) DecodeSeries(block []byte) (*pipeline.SeriesRows, error) {
 // DecodeWindows reads a block of pipeline.TableWindows. The rows do not refer to block.
 func (Decoder) DecodeWindows(block []byte) (*windowed.Rows, error) {
 	var (
-		tenant, metric, service, shape, part = lowCardinality(), lowCardinality(), lowCardinality(), lowCardinality(), lowCardinality()
-		id                                   proto.ColUInt128
-		labels                               = proto.NewMap[string, string](lowCardinality(), new(proto.ColStr))
-		start, end                           = wholeSeconds(), wholeSeconds()
-		measured, kind                       proto.ColUInt8
-		rule, delta, count                   proto.ColUInt64
-		version                              proto.ColUInt32
-		sum, min, max                        proto.ColFloat64
-		sketch                               sketchColumn
+		tenant, metric, service = lowCardinality(), lowCardinality(), lowCardinality()
+		shape, part             = lowCardinality(), lowCardinality()
+		id                      proto.ColUInt128
+		labels                  = proto.NewMap[string, string](lowCardinality(), new(proto.ColStr))
+		start, end              = wholeSeconds(), wholeSeconds()
+		measured, kind          proto.ColUInt8
+		rule, delta, count      proto.ColUInt64
+		version                 proto.ColUInt32
+		sum, min, max           proto.ColFloat64
+		sketch                  sketchColumn
 	)
 	err := readOne(block, proto.Results{
-		{Name: "tenant", Data: tenant}, {Name: "metric", Data: metric}, {Name: "service", Data: service}, {Name: "series_id", Data: &id},
-		{Name: "labels", Data: labels}, {Name: "start", Data: start}, {Name: "end", Data: end}, {Name: "series_kind", Data: &measured},
-		{Name: "shape", Data: shape}, {Name: "rule", Data: &rule}, {Name: "part", Data: part}, {Name: "version", Data: &version},
+		{Name: "tenant", Data: tenant}, {Name: "metric", Data: metric}, {Name: "service", Data: service},
+		{Name: "series_id", Data: &id}, {Name: "labels", Data: labels}, {Name: "start", Data: start}, {Name: "end", Data: end},
+		{Name: "series_kind", Data: &measured}, {Name: "shape", Data: shape}, {Name: "rule", Data: &rule},
+		{Name: "part", Data: part}, {Name: "version", Data: &version},
 		{Name: "kind", Data: &kind}, {Name: "delta", Data: &delta}, {Name: "count", Data: &count},
 		{Name: "sum", Data: &sum}, {Name: "min", Data: &min}, {Name: "max", Data: &max}, {Name: "sketch", Data: &sketch},
 	})
@@ -137,8 +143,9 @@ func (Decoder) DecodeWindows(block []byte) (*windowed.Rows, error) {
 		return nil, fmt.Errorf("decode block of %s: %w", pipeline.TableWindows, err)
 	}
 	rows := &windowed.Rows{
-		Tenant: tenant.Values, Metric: metric.Values, Service: service.Values, Series: idsOf(id), SeriesKind: measured, Shape: shape.Values,
-		Rule: rule, Part: part.Values, Version: version, Delta: delta, Count: count, Sum: sum, Min: min, Max: max, Sketch: sketch.states,
+		Tenant: tenant.Values, Metric: metric.Values, Service: service.Values, Series: idsOf(id), SeriesKind: measured,
+		Shape: shape.Values, Rule: rule, Part: part.Values, Version: version, Delta: delta, Count: count,
+		Sum: sum, Min: min, Max: max, Sketch: sketch.states,
 	}
 	for i := range kind {
 		rows.Labels = append(rows.Labels, labelsAt(labels, i))
@@ -186,14 +193,16 @@ func (Decoder) DecodeLimits(block []byte) (*pipeline.LimitRows, error) {
 		most, used, dropped          proto.ColUInt64
 	)
 	err := readOne(block, proto.Results{
-		{Name: "tenant", Data: tenant}, {Name: "signal", Data: signal}, {Name: "reason", Data: reason}, {Name: "part", Data: part},
-		{Name: "ts", Data: &minute}, {Name: "told", Data: &told}, {Name: "most", Data: &most}, {Name: "used", Data: &used}, {Name: "dropped", Data: &dropped},
+		{Name: "tenant", Data: tenant}, {Name: "signal", Data: signal}, {Name: "reason", Data: reason},
+		{Name: "part", Data: part}, {Name: "ts", Data: &minute}, {Name: "told", Data: &told},
+		{Name: "most", Data: &most}, {Name: "used", Data: &used}, {Name: "dropped", Data: &dropped},
 	})
 	if err != nil {
 		return nil, fmt.Errorf("decode block of %s: %w", pipeline.TableLimits, err)
 	}
 	rows := &pipeline.LimitRows{
-		Tenant: tenant.Values, Signal: signal.Values, Reason: reason.Values, Part: part.Values, Told: told, Most: most, Used: used, Dropped: dropped,
+		Tenant: tenant.Values, Signal: signal.Values, Reason: reason.Values, Part: part.Values, Told: told,
+		Most: most, Used: used, Dropped: dropped,
 	}
 	for _, at := range minute.Data {
 		rows.Minute = append(rows.Minute, uint32(at))

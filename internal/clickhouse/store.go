@@ -31,11 +31,13 @@ func NewStore(client *Client) *Store { return &Store{client} }
 // Metas lists the stored metrics of a tenant seen at or after since (Unix ms; 0 = ever), by name.
 func (s *Store) Metas(ctx context.Context, tenant tenants.ID, since int64) ([]promql.Meta, error) {
 	where := "tenant = " + literal(string(tenant))
-	query := `SELECT metric::String AS metric, kind, max(native)::UInt8 AS native, argMax(unit, last_seen)::String AS unit, argMax(help, last_seen) AS help, '' AS shape, 0::UInt8 AS measures
+	query := `SELECT metric::String AS metric, kind, max(native)::UInt8 AS native,
+	argMax(unit, last_seen)::String AS unit, argMax(help, last_seen) AS help, '' AS shape, 0::UInt8 AS measures
 FROM vigie.series AS s WHERE ` + where + seen(since) + `
 GROUP BY metric, kind
 UNION ALL
-SELECT metric::String AS metric, kind, 0::UInt8 AS native, '' AS unit, '' AS help, shape::String AS shape, groupBitOr(s.measures) AS measures
+SELECT metric::String AS metric, kind, 0::UInt8 AS native,
+	'' AS unit, '' AS help, shape::String AS shape, groupBitOr(s.measures) AS measures
 FROM vigie.window_series AS s WHERE ` + where + windowsSeen(since) + `
 GROUP BY metric, kind, shape`
 	query = "SELECT * FROM (" + query + ") ORDER BY metric, kind, shape"
@@ -98,8 +100,11 @@ func (s *Store) Series(ctx context.Context, tenant tenants.ID, q promql.SeriesQu
 
 func seriesQuery(tenant tenants.ID, q *promql.SeriesQuery) (string, error) {
 	// Rows lie in the order of series: to take the first of each costs a fifth of grouping them.
-	const columns = "SELECT s.series_id AS series_id, s.metric::String AS metric, s.kind AS kind, %s AS native, CAST(s.labels, 'Map(String, String)') AS labels, %s AS shape"
-	list, err := eachOf(tenant, q, fmt.Sprintf(columns, "s.native::UInt8", "''"), fmt.Sprintf(columns, "0::UInt8", "s.shape::String"), func(latest string) string {
+	const columns = "SELECT s.series_id AS series_id, s.metric::String AS metric, s.kind AS kind, %s AS native," +
+		" CAST(s.labels, 'Map(String, String)') AS labels, %s AS shape"
+	ofPanes := fmt.Sprintf(columns, "s.native::UInt8", "''")
+	ofWindows := fmt.Sprintf(columns, "0::UInt8", "s.shape::String")
+	list, err := eachOf(tenant, q, ofPanes, ofWindows, func(latest string) string {
 		return "\nORDER BY s.metric, s.series_id, s." + latest + " DESC LIMIT 1 BY s.metric, s.series_id"
 	})
 	if err != nil || len(list) == 0 {

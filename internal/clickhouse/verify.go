@@ -81,14 +81,16 @@ func verifyQuery(q *verify.Query) (string, error) {
 	if !q.Amounts {
 		columns += ", min, max, last_time, last, last_hist, sketch"
 		rest = ", toFloat64(min(r.min)) AS min, toFloat64(max(r.max)) AS max, " + last + " AS level," +
-			" level.1 AS last_time, level.2 AS last, level.3 AS last_hist, CAST(" + migrations.MergeStates("r.sketch") + ", 'String') AS sketch"
+			" level.1 AS last_time, level.2 AS last, level.3 AS last_hist," +
+			" CAST(" + migrations.MergeStates("r.sketch") + ", 'String') AS sketch"
 	}
 	var b strings.Builder
 	// Only what the stream wrote: replacements are of no topic.
 	b.WriteString("SELECT tenant::String AS tenant, metric::String AS metric, service::String AS service, " + id +
 		" AS id, toUnixTimestamp(ts) AS start," +
 		" sum(r.count) AS count, sum(r.sum) AS sum" + rest +
-		"\nFROM vigie." + q.Table.Name + " AS r WHERE r.gen = 0 AND ts >= " + seconds(q.From*1000) + " AND ts < " + seconds(q.To*1000))
+		"\nFROM vigie." + q.Table.Name + " AS r WHERE r.gen = 0" +
+		" AND ts >= " + seconds(q.From*1000) + " AND ts < " + seconds(q.To*1000))
 	if q.Tenant != "" {
 		b.WriteString(" AND r.tenant = " + literal(string(q.Tenant)))
 	}

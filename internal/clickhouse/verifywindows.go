@@ -37,14 +37,19 @@ func (s *Store) WindowRows(ctx context.Context, q verify.WindowQuery, yield func
 
 func windowRowsQuery(q *verify.WindowQuery) string {
 	var b strings.Builder
-	b.WriteString("SELECT tenant, metric, service, id, start, end, rule, part, late, count, sum, min, max, sketch, measures, first_end.1 AS first_time, first_end.2 AS first," +
-		" last_end.1 AS last_time, last_end.2 AS last, distinct_state, tops.1 AS items, tops.2 AS counts, tops.3 AS errors, floor, total FROM (\n" +
-		"SELECT tenant::String AS tenant, metric::String AS metric, any(w.service)::String AS service, series_id AS id, toInt64(toUnixTimestamp(w.start)) AS start," +
-		" toInt64(toUnixTimestamp(w.end)) AS end, rule, part::String AS part, sumIf(w.count, w.kind IN (3, 4)) AS late, sum(w.count) AS count, sum(w.sum) AS sum, min(w.min) AS min, max(w.max) AS max," +
+	b.WriteString("SELECT tenant, metric, service, id, start, end, rule, part, late, count, sum, min, max, sketch, measures," +
+		" first_end.1 AS first_time, first_end.2 AS first, last_end.1 AS last_time, last_end.2 AS last, distinct_state," +
+		" tops.1 AS items, tops.2 AS counts, tops.3 AS errors, floor, total FROM (\n" +
+		"SELECT tenant::String AS tenant, metric::String AS metric, any(w.service)::String AS service, series_id AS id," +
+		" toInt64(toUnixTimestamp(w.start)) AS start, toInt64(toUnixTimestamp(w.end)) AS end, rule, part::String AS part," +
+		" sumIf(w.count, w.kind IN (3, 4)) AS late," +
+		" sum(w.count) AS count, sum(w.sum) AS sum, min(w.min) AS min, max(w.max) AS max," +
 		" CAST(" + migrations.MergeStates("w.sketch") + ", 'String') AS sketch, groupBitOr(w.measures) AS measures," +
-		" minIf(w.first, w.first.1 != 0) AS first_end, max(w.last) AS last_end, CAST(" + migrations.MergeDistinct("w.distinct_state") + ", 'String') AS distinct_state," +
+		" minIf(w.first, w.first.1 != 0) AS first_end, max(w.last) AS last_end," +
+		" CAST(" + migrations.MergeDistinct("w.distinct_state") + ", 'String') AS distinct_state," +
 		" sumMap(w.top.items, w.top.counts, w.top.errors) AS tops, sum(w.top.floor) AS floor, sum(w.top.total) AS total\n" +
-		"FROM vigie.windows AS w FINAL WHERE w.kind != 1 AND w.gen = 0 AND startsWith(w.part, " + literal(q.Parts) + ") AND w.start >= " + seconds(q.From*1000) + " AND w.start < " + seconds(q.To*1000))
+		"FROM vigie.windows AS w FINAL WHERE w.kind != 1 AND w.gen = 0 AND startsWith(w.part, " + literal(q.Parts) + ")" +
+		" AND w.start >= " + seconds(q.From*1000) + " AND w.start < " + seconds(q.To*1000))
 	if q.Tenant != "" {
 		b.WriteString(" AND w.tenant = " + literal(string(q.Tenant)))
 	}
