@@ -40,7 +40,8 @@ func (s *Store) Columns(ctx context.Context, tenant tenants.ID, q promql.PaneQue
 	c := newColumnReader(&q)
 	err = s.answer(ctx, request, c.results, func(rows int) error { return c.yield(rows, yield) })
 	if err != nil {
-		return fmt.Errorf("read columns of %d series of metric %q of tenant %s: %w", len(q.IDs), q.Metric, tenant, s.limited(err))
+		return fmt.Errorf("read columns of %d series of metric %q of tenant %s: %w",
+			len(q.IDs), q.Metric, tenant, s.nameLimit(err))
 	}
 	return nil
 }

@@ -1,96 +1,265 @@
 package clickhouse
 
 import (
-	"errors"
+	"bufio"
+	"bytes"
 	"fmt"
 	"io"
-	"net/http"
-	"regexp"
+	"sync"
+	"time"
 
 	"github.com/ClickHouse/ch-go/proto"
-	"github.com/klauspost/compress/zstd"
+
+	"github.com/vigie-io/vigie/internal/pipeline"
+	"github.com/vigie-io/vigie/internal/pipeline/windowed"
+	"github.com/vigie-io/vigie/pkg/series"
 )
 
-// decompressed is the body as it was before the server compressed it. release frees what that took.
-func decompressed(response *http.Response) (body io.Reader, release func(), err error) {
-	switch encoding := response.Header.Get("Content-Encoding"); encoding {
-	case "", "identity":
-		return response.Body, func() {}, nil
-	case "zstd":
-		decoder, err := zstd.NewReader(response.Body, zstd.WithDecoderConcurrency(1))
-		if err != nil {
-			return nil, nil, fmt.Errorf("start decompression: %w", err)
-		}
-		return decoder, decoder.Close, nil
-	default:
-		return nil, nil, fmt.Errorf("read ClickHouse's answer: encoding %q: want none or zstd", encoding)
-	}
-}
+// Decoder reads the blocks that Encoder writes, and takes nothing else: an error says that the bytes are not exactly
+// one such block. It is for programs that look at result records themselves; ClickHouse takes them as they are. The
+// zero value is ready.
+type Decoder struct{}
 
-// readBlocks reads native blocks until the body ends. An error of yield is returned as it is.
-func readBlocks(body io.Reader, results proto.Results, yield func(rows int) error) error {
-	tail := &tailReader{reader: body}
-	reader := proto.NewReader(tail)
-	for {
-		var block proto.Block
-		err := block.DecodeRawBlock(reader, protocol, results)
-		switch {
-		case errors.Is(err, io.EOF) && block.Columns == 0 && !tail.broken():
-			return nil
-		case err != nil:
-			return tail.cause(err)
-		}
-		if block.Rows == 0 {
-			continue
-		}
-		if err := yield(block.Rows); err != nil {
-			return err
-		}
-	}
-}
-
-// tailReader remembers the end of what was read: an exception in the middle of an answer, whose status has been sent,
-// is text between the blocks.
-type tailReader struct {
-	reader io.Reader
-	tail   []byte
-	err    error
-}
-
-const tailSize = 16 << 10
-
-func (t *tailReader) Read(p []byte) (int, error) {
-	n, err := t.reader.Read(p)
-	if keep := p[max(0, n-tailSize):n]; len(keep) > 0 {
-		t.tail = append(t.tail, keep...)
-		if over := len(t.tail) - tailSize; over > 0 {
-			t.tail = append(t.tail[:0], t.tail[over:]...)
-		}
-	}
+// DecodeRollups reads a block of pipeline.TableRollups. The rows do not refer to block.
+func (Decoder) DecodeRollups(block []byte) (*pipeline.Rollups, error) {
+	var (
+		grain                   proto.ColUInt8
+		tenant, metric, service = lowCardinality(), lowCardinality(), lowCardinality()
+		id                      proto.ColUInt128
+		start                   = proto.ColDateTime{Location: time.UTC}
+		count                   proto.ColUInt64
+		sum, min, max, last     proto.ColFloat64
+		lastTime                proto.ColInt64
+		lastHist                proto.ColStr
+		sketch                  sketchColumn
+	)
+	err := readOne(block, proto.Results{
+		{Name: "grain", Data: &grain},
+		{Name: "tenant", Data: tenant}, {Name: "metric", Data: metric}, {Name: "service", Data: service},
+		{Name: "series_id", Data: &id}, {Name: "ts", Data: &start}, {Name: "count", Data: &count},
+		{Name: "sum", Data: &sum}, {Name: "min", Data: &min}, {Name: "max", Data: &max},
+		{Name: "last", Data: proto.ColTuple{&lastTime, &last, &lastHist}}, {Name: "sketch", Data: &sketch},
+	})
 	if err != nil {
-		t.err = err
+		return nil, fmt.Errorf("decode block of %s: %w", pipeline.TableRollups, err)
 	}
-	return n, err
+	rows := &pipeline.Rollups{
+		Tenant: tenant.Values, Metric: metric.Values, Service: service.Values, Series: idsOf(id), Count: count,
+		Sum: sum, Min: min, Max: max, LastTime: lastTime, Last: last, Sketch: sketch.states,
+	}
+	for i := range grain {
+		rows.Grain = append(rows.Grain, pipeline.Grain(grain[i]))
+		rows.Pane = append(rows.Pane, uint32(start.Data[i]))
+		rows.LastHist = append(rows.LastHist, lastHist.Row(i))
+	}
+	return rows, nil
 }
 
-// broken says whether the connection ended before the answer did.
-func (t *tailReader) broken() bool { return t.err != nil && !errors.Is(t.err, io.EOF) }
-
-var exceptionText = regexp.MustCompile(`Code: [1-9][0-9]*\. DB::Exception: `)
-
-// cause is the exception that ended the answer, or else the error of reading it.
-func (t *tailReader) cause(err error) error {
-	_, _ = io.Copy(io.Discard, io.LimitReader(readerFunc(t.Read), 1<<20)) // the rest of the exception
-	if found := exceptionText.FindAllIndex(t.tail, -1); len(found) > 0 {
-		message := string(t.tail[found[len(found)-1][0]:]) // the last: rows may hold such text, too
-		return &Error{Status: http.StatusOK, Code: codeIn(message), Message: cleanMessage(message)}
+// DecodeAmounts reads of a block of pipeline.TableRollups which rows it has, and their counts and sums. The other
+// columns, most of the block, come behind these and are not read. The rows do not refer to block.
+func (Decoder) DecodeAmounts(block []byte) (*pipeline.Rollups, error) {
+	var (
+		grain                   proto.ColUInt8
+		tenant, metric, service = lowCardinality(), lowCardinality(), lowCardinality()
+		id                      proto.ColUInt128
+		start                   = proto.ColDateTime{Location: time.UTC}
+		count                   proto.ColUInt64
+		sum                     proto.ColFloat64
+	)
+	err := readFirst(block, rollupColumns, proto.Results{
+		{Name: "grain", Data: &grain},
+		{Name: "tenant", Data: tenant}, {Name: "metric", Data: metric}, {Name: "service", Data: service},
+		{Name: "series_id", Data: &id}, {Name: "ts", Data: &start}, {Name: "count", Data: &count}, {Name: "sum", Data: &sum},
+	})
+	if err != nil {
+		return nil, fmt.Errorf("decode block of %s: %w", pipeline.TableRollups, err)
 	}
-	if t.broken() {
-		err = t.err
+	rows := &pipeline.Rollups{
+		Grain: make([]pipeline.Grain, len(grain)), Tenant: tenant.Values, Metric: metric.Values, Service: service.Values,
+		Series: idsOf(id), Pane: make([]uint32, len(grain)), Count: count, Sum: sum,
 	}
-	return fmt.Errorf("read ClickHouse's answer: %w", err)
+	for i := range grain {
+		rows.Grain[i], rows.Pane[i] = pipeline.Grain(grain[i]), uint32(start.Data[i])
+	}
+	return rows, nil
 }
 
-type readerFunc func([]byte) (int, error)
+// DecodeSeries reads a block of pipeline.TableSeries. The rows do not refer to block.
+func (Decoder) DecodeSeries(block []byte) (*pipeline.SeriesRows, error) {
+	var (
+		tenant, metric, service, unit = lowCardinality(), lowCardinality(), lowCardinality(), lowCardinality()
+		id                            proto.ColUInt128
+		kind                          proto.ColUInt8
+		native                        proto.ColBool
+		help                          proto.ColStr
+		labels                        = proto.NewMap[string, string](lowCardinality(), new(proto.ColStr))
+		seen                          = proto.ColDateTime{Location: time.UTC}
+	)
+	err := readOne(block, proto.Results{
+		{Name: "tenant", Data: tenant}, {Name: "metric", Data: metric}, {Name: "service", Data: service},
+		{Name: "series_id", Data: &id}, {Name: "kind", Data: &kind}, {Name: "native", Data: &native},
+		{Name: "unit", Data: unit}, {Name: "help", Data: &help},
+		{Name: "labels", Data: labels}, {Name: "last_seen", Data: &seen},
+	})
+	if err != nil {
+		return nil, fmt.Errorf("decode block of %s: %w", pipeline.TableSeries, err)
+	}
+	rows := &pipeline.SeriesRows{
+		Tenant: tenant.Values, Metric: metric.Values, Service: service.Values, ID: idsOf(id), Kind: kind, Native: native,
+		Unit: unit.Values,
+	}
+	for i := range kind {
+		rows.Help = append(rows.Help, help.Row(i))
+		rows.LastSeen = append(rows.LastSeen, uint32(seen.Data[i]))
+		rows.Labels = append(rows.Labels, labelsAt(labels, i))
+	}
+	return rows, nil
+}
 
-func (f readerFunc) Read(p []byte) (int, error) { return f(p) }
+// DecodeWindows reads a block of pipeline.TableWindows. The rows do not refer to block.
+func (Decoder) DecodeWindows(block []byte) (*windowed.Rows, error) {
+	var (
+		tenant, metric, service = lowCardinality(), lowCardinality(), lowCardinality()
+		shape, part             = lowCardinality(), lowCardinality()
+		id                      proto.ColUInt128
+		labels                  = proto.NewMap[string, string](lowCardinality(), new(proto.ColStr))
+		start, end              = wholeSeconds(), wholeSeconds()
+		measured, kind          proto.ColUInt8
+		rule, delta, count      proto.ColUInt64
+		version                 proto.ColUInt32
+		sum, min, max           proto.ColFloat64
+		sketch                  sketchColumn
+	)
+	err := readOne(block, proto.Results{
+		{Name: "tenant", Data: tenant}, {Name: "metric", Data: metric}, {Name: "service", Data: service},
+		{Name: "series_id", Data: &id}, {Name: "labels", Data: labels}, {Name: "start", Data: start}, {Name: "end", Data: end},
+		{Name: "series_kind", Data: &measured}, {Name: "shape", Data: shape}, {Name: "rule", Data: &rule},
+		{Name: "part", Data: part}, {Name: "version", Data: &version},
+		{Name: "kind", Data: &kind}, {Name: "delta", Data: &delta}, {Name: "count", Data: &count},
+		{Name: "sum", Data: &sum}, {Name: "min", Data: &min}, {Name: "max", Data: &max}, {Name: "sketch", Data: &sketch},
+	})
+	if err != nil {
+		return nil, fmt.Errorf("decode block of %s: %w", pipeline.TableWindows, err)
+	}
+	rows := &windowed.Rows{
+		Tenant: tenant.Values, Metric: metric.Values, Service: service.Values, Series: idsOf(id), SeriesKind: measured,
+		Shape: shape.Values, Rule: rule, Part: part.Values, Version: version, Delta: delta, Count: count,
+		Sum: sum, Min: min, Max: max, Sketch: sketch.states,
+	}
+	for i := range kind {
+		rows.Labels = append(rows.Labels, labelsAt(labels, i))
+		rows.Start, rows.End = append(rows.Start, int64(start.Data[i])), append(rows.End, int64(end.Data[i]))
+		rows.Kind = append(rows.Kind, windowed.Kind(kind[i]))
+	}
+	return rows, nil
+}
+
+func labelsAt(column *proto.ColMap[string, string], row int) (labels series.Labels) {
+	for _, pair := range column.RowKV(row) {
+		labels = append(labels, series.Label{Name: pair.Key, Value: pair.Value})
+	}
+	return labels
+}
+
+// DecodeProgress reads a block of pipeline.TableProgress. The rows do not refer to block.
+func (Decoder) DecodeProgress(block []byte) (*pipeline.ProgressRows, error) {
+	var (
+		tenant, topic = lowCardinality(), lowCardinality()
+		partition     proto.ColInt32
+		at, updated   = milliseconds(), milliseconds()
+	)
+	err := readOne(block, proto.Results{
+		{Name: "tenant", Data: tenant}, {Name: "topic", Data: topic}, {Name: "partition", Data: &partition},
+		{Name: "time", Data: at}, {Name: "updated", Data: updated},
+	})
+	if err != nil {
+		return nil, fmt.Errorf("decode block of %s: %w", pipeline.TableProgress, err)
+	}
+	rows := &pipeline.ProgressRows{Topic: topic.Values, Partition: partition, Tenant: tenant.Values}
+	for i := range partition {
+		rows.Time = append(rows.Time, int64(at.Data[i]))
+		rows.Updated = append(rows.Updated, int64(updated.Data[i]))
+	}
+	return rows, nil
+}
+
+// DecodeLimits reads a block of pipeline.TableLimits.
+func (Decoder) DecodeLimits(block []byte) (*pipeline.LimitRows, error) {
+	var (
+		tenant, signal, reason, part = lowCardinality(), lowCardinality(), lowCardinality(), lowCardinality()
+		minute                       proto.ColDateTime
+		told                         proto.ColInt64
+		most, used, dropped          proto.ColUInt64
+	)
+	err := readOne(block, proto.Results{
+		{Name: "tenant", Data: tenant}, {Name: "signal", Data: signal}, {Name: "reason", Data: reason},
+		{Name: "part", Data: part}, {Name: "ts", Data: &minute}, {Name: "told", Data: &told},
+		{Name: "most", Data: &most}, {Name: "used", Data: &used}, {Name: "dropped", Data: &dropped},
+	})
+	if err != nil {
+		return nil, fmt.Errorf("decode block of %s: %w", pipeline.TableLimits, err)
+	}
+	rows := &pipeline.LimitRows{
+		Tenant: tenant.Values, Signal: signal.Values, Reason: reason.Values, Part: part.Values, Told: told,
+		Most: most, Used: used, Dropped: dropped,
+	}
+	for _, at := range minute.Data {
+		rows.Minute = append(rows.Minute, uint32(at))
+	}
+	return rows, nil
+}
+
+func idsOf(column proto.ColUInt128) []series.ID {
+	ids := make([]series.ID, len(column))
+	for i, id := range column {
+		ids[i] = series.ID{Hi: id.High, Lo: id.Low}
+	}
+	return ids
+}
+
+// buffers are kept for readOne. proto.NewReader takes a buffer of its own size as it is, and makes one otherwise: 128
+// KiB for a block of a few rows.
+var buffers = sync.Pool{New: func() any { return bufio.NewReaderSize(nil, 128<<10) }}
+
+// readOne reads the one block that data is.
+func readOne(data []byte, columns proto.Results) error {
+	buffer := buffers.Get().(*bufio.Reader)
+	defer buffers.Put(buffer)
+	buffer.Reset(bytes.NewReader(data))
+	defer buffer.Reset(nil) // it must not keep data alive
+	reader := proto.NewReader(buffer)
+	var block proto.Block
+	if err := block.DecodeRawBlock(reader, protocol, columns); err != nil {
+		return err
+	}
+	rest, err := io.ReadAll(reader)
+	if err != nil {
+		return err
+	}
+	if len(rest) > 0 {
+		return fmt.Errorf("%d bytes behind the last row", len(rest))
+	}
+	return nil
+}
+
+// readFirst reads the first columns of the block that data is, which has so many in all.
+func readFirst(data []byte, all int, columns proto.Results) error {
+	buffer := buffers.Get().(*bufio.Reader)
+	defer buffers.Put(buffer)
+	buffer.Reset(bytes.NewReader(data))
+	defer buffer.Reset(nil)
+	reader := proto.NewReader(buffer)
+	var header proto.Block
+	var err error
+	if header.Columns, err = reader.Int(); err != nil {
+		return err
+	}
+	if header.Rows, err = reader.Int(); err != nil {
+		return err
+	}
+	if header.Columns != all || header.Rows < 1 || header.Rows > len(data) {
+		return fmt.Errorf("%d columns and %d rows in %d bytes: want %d columns", header.Columns, header.Rows, len(data), all)
+	}
+	header.Columns = len(columns)
+	return columns.DecodeResult(reader, protocol, header)
+}

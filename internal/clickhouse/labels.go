@@ -66,7 +66,7 @@ func labelsQuery(tenant tenants.ID, q *promql.LabelQuery) (string, error) {
 		distinct = ""
 	}
 	return "SELECT " + distinct + "label FROM (" + strings.Join(list, "\nUNION ALL\n") + ")\nWHERE label != '' ORDER BY label" +
-		limited(q.Limit) + smallRows, nil
+		limitClause(q.Limit) + smallRows, nil
 }
 
 // valuesQuery lists from the table of values, which knows of each what metrics have it, but not what other labels.
@@ -85,5 +85,5 @@ func valuesQuery(tenant tenants.ID, q *promql.LabelQuery) (string, error) {
 	// Values lie in order: no more of them are read than are wanted.
 	return "SELECT " + of + " AS label FROM vigie.label_values AS s WHERE " +
 		ofMetrics(tenant, q.Metrics) + where + seen(q.Since) +
-		"\nORDER BY " + of + " LIMIT 1 BY " + of + limited(q.Limit), nil
+		"\nORDER BY " + of + " LIMIT 1 BY " + of + limitClause(q.Limit), nil
 }

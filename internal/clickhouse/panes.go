@@ -81,7 +81,7 @@ func (s *Store) folded(ctx context.Context, tenant tenants.ID, query string, q *
 	columns := newPaneColumns(q)
 	err = s.answer(ctx, request, columns.results, func(rows int) error { return columns.yield(rows, yield) })
 	if err != nil {
-		return fmt.Errorf("read panes of %d series of metric %q of tenant %s: %w", len(q.IDs), q.Metric, tenant, s.limited(err))
+		return fmt.Errorf("read panes of %d series of metric %q of tenant %s: %w", len(q.IDs), q.Metric, tenant, s.nameLimit(err))
 	}
 	return nil
 }

@@ -2,16 +2,12 @@ package clickhouse
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"net/http"
-	"strconv"
 	"strings"
 
 	"github.com/ClickHouse/ch-go/proto"
 
 	"github.com/vigie-io/vigie/internal/query/promql"
-	"github.com/vigie-io/vigie/internal/query/querylog"
 	"github.com/vigie-io/vigie/internal/tenants"
 	"github.com/vigie-io/vigie/pkg/events"
 	"github.com/vigie-io/vigie/pkg/series"
@@ -114,7 +110,7 @@ func seriesQuery(tenant tenants.ID, q *promql.SeriesQuery) (string, error) {
 	if len(list) > 1 {
 		query = "SELECT * FROM (" + strings.Join(list, "\nUNION ALL\n") + ") ORDER BY metric, series_id, shape"
 	}
-	return query + limited(q.Limit) + smallRows, nil
+	return query + limitClause(q.Limit) + smallRows, nil
 }
 
 // eachOf are the statements that pick of the series of panes and of windows, those of them that are asked for. end is
@@ -139,31 +135,6 @@ func eachOf(tenant tenants.ID, q *promql.SeriesQuery, ofPanes, ofWindows string,
 		list = append(list, one.columns+"\nFROM vigie."+one.from+" AS s WHERE "+where+one.seen+end(one.latest))
 	}
 	return list, nil
-}
-
-func limited(limit int) string {
-	if limit <= 0 {
-		return ""
-	}
-	return "\nLIMIT " + strconv.Itoa(limit)
-}
-
-// seriesWhere is the condition on rows s of series: of a tenant and metrics, and what matchers ask of labels.
-func seriesWhere(tenant tenants.ID, metrics []string, matchers []promql.Matcher) (string, error) {
-	where := ofMetrics(tenant, metrics)
-	for _, m := range matchers {
-		condition, err := condition(m)
-		if err != nil {
-			return "", err
-		}
-		where += "\nAND " + condition
-	}
-	return where, nil
-}
-
-// ofMetrics is the condition on rows s of a tenant and metrics.
-func ofMetrics(tenant tenants.ID, metrics []string) string {
-	return "s.tenant = " + literal(string(tenant)) + " AND s.metric IN (" + literals(metrics) + ")"
 }
 
 // Services lists the services that have series of a metric and meet all matchers, which are on the label service; by
@@ -195,26 +166,6 @@ func (s *Store) Services(ctx context.Context, tenant tenants.ID, metric string, 
 	}
 	return found, nil
 }
-
-// condition is a matcher in SQL. A label that a series has not is an empty string, on both sides.
-func condition(m promql.Matcher) (string, error) {
-	return conditionOn("s.labels["+literal(m.Name)+"]", m)
-}
-
-func conditionOn(label string, m promql.Matcher) (string, error) {
-	switch m.Op {
-	case "=", "!=":
-		return label + " " + m.Op + " " + literal(m.Value), nil
-	case "=~":
-		return "match(" + label + ", " + literal(anchored(m.Value)) + ")", nil
-	case "!~":
-		return "NOT match(" + label + ", " + literal(anchored(m.Value)) + ")", nil
-	}
-	return "", fmt.Errorf("match label %s: operator %q: want =, !=, =~ or !~", m.Name, m.Op)
-}
-
-// anchored matches whole values, with a dot that also matches a line end, as Prometheus does.
-func anchored(expression string) string { return "^(?s:" + expression + ")$" }
 
 func labelsOf(column *proto.ColMap[string, string], row int, interner *series.Interner) series.Labels {
 	from := 0
@@ -260,134 +211,4 @@ GROUP BY tenant, topic, partition ORDER BY topic, partition, tenant`
 		return nil, fmt.Errorf("read progress of %d tenants, %s the first: %w", len(list), names[min(1, len(names)-1)], err)
 	}
 	return out, nil
-}
-
-// read streams the answer of a query into results, one block at a time.
-func (s *Store) read(ctx context.Context, query string, ids []series.ID, results proto.Results,
-	yield func(rows int) error) error {
-	return s.limited(s.stream(ctx, query, ids, results, yield))
-}
-
-// limited names the limit of ours that ended a read.
-func (s *Store) limited(err error) error {
-	if limit := s.client.limitOf(err); limit != nil {
-		return fmt.Errorf("%w: %w", limit, err)
-	}
-	return err
-}
-
-// limitOf says which limit of ours ended a read on the server; nil when none did.
-func (c *Client) limitOf(err error) *promql.LimitError {
-	var exception *Error
-	if !errors.As(err, &exception) {
-		return nil
-	}
-	const hint = "shorten the time range, or add label matchers"
-	switch exception.Code {
-	case codeMemory:
-		return &promql.LimitError{Limit: "clickhouse.read_memory", Value: c.cfg.ReadMemory,
-			Met: "a read takes too much memory in the database", Hint: hint}
-	case codeTimeout:
-		return &promql.LimitError{Limit: "clickhouse.timeout", Value: c.cfg.Timeout,
-			Met: "a read takes too long in the database", Hint: hint}
-	}
-	return nil
-}
-
-func (s *Store) stream(ctx context.Context, query string, ids []series.ID, results proto.Results,
-	yield func(rows int) error) error {
-	var table *external
-	if ids != nil {
-		table = externalIDs(ids)
-	}
-	promql.TraceOf(ctx).Statement(query, len(ids))
-	request, err := s.client.readCall(query, table)
-	if err != nil {
-		return err
-	}
-	return s.answer(ctx, request, results, yield)
-}
-
-// answer streams the answer of a call.
-func (s *Store) answer(ctx context.Context, request *call, results proto.Results, yield func(rows int) error) error {
-	ctx, cancel := s.client.timeout(ctx, 0)
-	defer cancel()
-	response, err := s.client.do(ctx, request)
-	if err != nil {
-		return err
-	}
-	// A reader that goes away ends the query: closing an unread body closes the connection.
-	defer response.Body.Close()
-	promql.TraceOf(ctx).Read(querylog.ReadOf(response.Header))
-	body, release, err := decompressed(response)
-	if err != nil {
-		return err
-	}
-	defer release()
-	return readBlocks(body, results, yield)
-}
-
-func (c *Client) readCall(query string, ids *external) (*call, error) {
-	query += "\nFORMAT Native"
-	params := c.settings("")
-	params.Del("query")
-	// Answers stream; an exception in the middle is found by readBlocks.
-	params.Del("wait_end_of_query")
-	params.Set("max_query_size", strconv.Itoa(max(1<<20, 2*len(query))))
-	params.Set("max_memory_usage", strconv.FormatInt(int64(c.cfg.ReadMemory), 10))
-	params.Set("max_block_size", strconv.Itoa(readBlockRows))
-	params.Set("cancel_http_readonly_queries_on_client_close", "1")
-	params.Set("readonly", "2") // but for settings of a statement
-	header := http.Header{}
-	if c.encoder != nil {
-		params.Set("enable_http_compression", "1")
-		header.Set("Accept-Encoding", "zstd")
-	}
-	out := &call{as: c.service, method: http.MethodPost, params: params, header: header, body: []byte(query)}
-	if ids == nil {
-		return out, nil
-	}
-	// The statement moves to the URL: the body carries the table of ids.
-	params.Set("query", query)
-	params.Set("ids_format", "RowBinary")
-	params.Set("ids_structure", ids.structure)
-	body, contentType, err := ids.form()
-	if err != nil {
-		return nil, err
-	}
-	header.Set("Content-Type", contentType)
-	out.body = body
-	return out, nil
-}
-
-func seen(since int64) string {
-	if since <= 0 {
-		return ""
-	}
-	// Whole seconds, rounded down: a series too many is harmless, one too few is not.
-	return " AND s.last_seen >= toDateTime(" + strconv.FormatInt(min(since/1000, 1<<32-1), 10) + ", 'UTC')"
-}
-
-// windowsSeen is seen for series of windows, which are last seen when a window ends: until the next does they stand.
-// Sessions have no next one.
-func windowsSeen(since int64) string {
-	if since <= 0 {
-		return ""
-	}
-	return " AND s.last_seen >= toDateTime64(" + strconv.FormatInt(min(since/1000, 1<<32-1), 10) +
-		", 0, 'UTC') - INTERVAL if(s.shape LIKE 'session %', 0, 32) DAY"
-}
-
-var literalEscapes = strings.NewReplacer(`\`, `\\`, `'`, `\'`, "\x00", `\0`)
-
-// literal is an SQL string.
-func literal(s string) string { return "'" + literalEscapes.Replace(s) + "'" }
-
-// literals are SQL strings, separated by commas.
-func literals(texts []string) string {
-	all := make([]string, len(texts))
-	for i, text := range texts {
-		all[i] = literal(text)
-	}
-	return strings.Join(all, ", ")
 }
