@@ -11,14 +11,16 @@ import (
 // Fields of an event that a column may hold, by signal: t text, n number, m moment, j JSON, l labels.
 var columnFields = map[events.Signal]map[string]byte{
 	events.Metrics: {
-		"tenant": 't', "time": 'm', "start": 'm', "name": 't', "kind": 't', "value": 'n', "labels": 'l', "unit": 't', "help": 't', "histogram": 'j',
+		"tenant": 't', "time": 'm', "start": 'm', "name": 't', "kind": 't', "value": 'n', "labels": 'l', "unit": 't',
+		"help": 't', "histogram": 'j',
 	},
 	events.Spans: {
 		"tenant": 't', "time": 'm', "duration": 'n', "service": 't', "name": 't', "kind": 't', "status": 't', "status_code": 'n',
 		"route": 't', "peer": 't', "trace_id": 't', "span_id": 't', "parent_id": 't', "attributes": 'l',
 	},
 	events.Logs: {
-		"tenant": 't', "time": 'm', "service": 't', "severity": 't', "body": 't', "trace_id": 't', "span_id": 't', "attributes": 'l',
+		"tenant": 't', "time": 'm', "service": 't', "severity": 't', "body": 't', "trace_id": 't', "span_id": 't',
+		"attributes": 'l',
 	},
 }
 

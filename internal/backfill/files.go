@@ -158,7 +158,8 @@ func formatOf(path string) (format, error) {
 			return f, fmt.Errorf("load %s: Parquet compresses its own pages; unpack the file first", path)
 		}
 	default:
-		return f, fmt.Errorf("load %s: want a name that ends in .ndjson, .jsonl, .json or .csv (also with .gz or .zst) or .parquet", path)
+		return f, fmt.Errorf("load %s: want a name that ends in .ndjson, .jsonl, .json or .csv (also with .gz or .zst) "+
+			"or .parquet", path)
 	}
 	return f, nil
 }

@@ -13,6 +13,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/vigie-io/vigie/internal/pause"
 	"github.com/vigie-io/vigie/internal/pipeline"
 	"github.com/vigie-io/vigie/internal/pipeline/rollup"
 	"github.com/vigie-io/vigie/internal/pipeline/windowed"
@@ -319,8 +320,8 @@ func (j *Job) begin(ctx context.Context, f *file) (*run, error) {
 		}
 	}
 	if entry.Plan != j.plan {
-		return nil, fmt.Errorf("load %s: job %s began this file with %q, now it is %q: use the same settings, or another -job to load it once more",
-			f.path, j.cfg.Job, entry.Plan, j.plan)
+		return nil, fmt.Errorf("load %s: job %s began this file with %q, now it is %q: "+
+			"use the same settings, or another -job to load it once more", f.path, j.cfg.Job, entry.Plan, j.plan)
 	}
 	r.entry, r.now = entry, entry.Started.UnixMilli()
 	r.cfg.MaxPast, r.cfg.MaxFuture, r.cfg.MaxTenants = j.cfg.MaxPast, j.cfg.MaxFuture, math.MaxInt
@@ -431,10 +432,8 @@ func (j *Job) retry(ctx context.Context, try func() error) error {
 			return err
 		}
 		j.note("waiting for ClickHouse, trying again in %s: %v", wait, err)
-		select {
-		case <-ctx.Done():
-			return ctx.Err()
-		case <-time.After(wait):
+		if err := pause.For(ctx, wait); err != nil {
+			return err
 		}
 	}
 }

@@ -51,7 +51,8 @@ func NewRecount(ctx context.Context, cfg Config, store Lister) (*Recount, error)
 	}
 	if len(missing) > 0 {
 		first := slices.Min(slices.Collect(maps.Values(missing)))
-		return nil, fmt.Errorf("recount job %s: it has loaded %d more files (one was %s): give all, since nobody can tell whose rows are whose", cfg.Job, len(missing), filepath.Base(first))
+		return nil, fmt.Errorf("recount job %s: it has loaded %d more files (one was %s): "+
+			"give all, since nobody can tell whose rows are whose", cfg.Job, len(missing), filepath.Base(first))
 	}
 	r := &Recount{}
 	for _, f := range files {

@@ -48,7 +48,8 @@ func (r *Replace) validate(now time.Time) error {
 	case r.From.Unix() < 0:
 		return errors.New("-range: want times after 1970")
 	case r.To.After(now.Add(-r.MaxPast)):
-		return fmt.Errorf("-range: want an end before %s: the stream may still take events of what comes after (stream.max_past %s)",
+		return fmt.Errorf("-range: want an end before %s: "+
+			"the stream may still take events of what comes after (stream.max_past %s)",
 			now.Add(-r.MaxPast).Truncate(hour).UTC().Format(time.RFC3339), r.MaxPast)
 	}
 	return nil
@@ -181,11 +182,8 @@ func (j *Job) replace(ctx context.Context, files []*file) (Summary, error) {
 	if err := j.files(ctx, files); err != nil {
 		return j.sum, err
 	}
-	switch {
-	case j.rejected > 0 && !j.cfg.Replace.Rejects:
-		return j.sum, fmt.Errorf("%d rows were rejected: run again with -accept-rejects to go on without them, or with files that fit: %w", j.rejected, ErrNotSwitched)
-	case j.taken == 0 && !j.cfg.Replace.Empty:
-		return j.sum, fmt.Errorf("there is no event to put there, which deletes what is there: run again with -replace-empty if that is what you want: %w", ErrNotSwitched)
+	if err := j.mayReplace(); err != nil {
+		return j.sum, err
 	}
 	if err := j.fillSets(ctx); err != nil {
 		return j.sum, err
@@ -193,12 +191,29 @@ func (j *Job) replace(ctx context.Context, files []*file) (Summary, error) {
 	if err := j.retry(ctx, func() error { return replacer.Publish(ctx, r) }); err != nil {
 		return j.sum, err
 	}
+	j.noteReplaced()
+	return j.sum, j.retry(ctx, func() error { return replacer.Finish(ctx, r) })
+}
+
+// mayReplace is why what was loaded may not be put in the place of the old without a word from a person, or nil.
+func (j *Job) mayReplace() error {
+	switch {
+	case j.rejected > 0 && !j.cfg.Replace.Rejects:
+		return fmt.Errorf("%d rows were rejected: "+
+			"run again with -accept-rejects to go on without them, or with files that fit: %w", j.rejected, ErrNotSwitched)
+	case j.taken == 0 && !j.cfg.Replace.Empty:
+		return fmt.Errorf("there is no event to put there, which deletes what is there: "+
+			"run again with -replace-empty if that is what you want: %w", ErrNotSwitched)
+	}
+	return nil
+}
+
+func (j *Job) noteReplaced() {
 	if n := j.before.Load(); n > 0 {
 		j.note("%d events before the range say what cumulative series were, and count for nothing else", n)
 	}
 	j.note("replaced %s of tenant %s from %s to %s by %d events", j.cfg.Signal, j.cfg.Tenant,
 		j.cfg.Replace.From.UTC().Format(time.RFC3339), j.cfg.Replace.To.UTC().Format(time.RFC3339), j.taken)
-	return j.sum, j.retry(ctx, func() error { return replacer.Finish(ctx, r) })
 }
 
 // Replaced are replacements of the past.
@@ -252,6 +267,7 @@ func (j *Job) hiddenWindows(b *windowed.Rows) error {
 }
 
 func hiddenError(what, metric, tenant string, at int64, r *Replacement) error {
-	return fmt.Errorf("%s %s of tenant %s at %s was replaced by job %s: load what belongs there with -replace, all of it, or leave it out",
+	return fmt.Errorf("%s %s of tenant %s at %s was replaced by job %s: "+
+		"load what belongs there with -replace, all of it, or leave it out",
 		what, metric, tenant, time.Unix(at, 0).UTC().Format(time.RFC3339), r.Job)
 }

@@ -16,6 +16,7 @@ import (
 	"github.com/minio/minio-go/v7"
 	"github.com/minio/minio-go/v7/pkg/credentials"
 
+	"github.com/vigie-io/vigie/internal/pause"
 	"github.com/vigie-io/vigie/internal/units"
 )
 
@@ -150,10 +151,8 @@ func (o *objectReader) ReadAt(p []byte, at int64) (n int, err error) {
 			minio.ToErrorResponse(err).StatusCode != 0 || try == bodyTries {
 			return n, err
 		}
-		select {
-		case <-o.ctx.Done():
-			return 0, o.ctx.Err()
-		case <-time.After(minWait << try):
+		if err := pause.For(o.ctx, minWait<<try); err != nil {
+			return 0, err
 		}
 	}
 }

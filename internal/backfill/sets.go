@@ -88,7 +88,8 @@ func (j *Job) setOf(rollup *rollup.Declared, files []*file, known map[string]map
 	for _, f := range files {
 		e, begun := known[f.hash][int64(s.rule)]
 		if before, _, _ := strings.Cut(e.Plan, " set="); begun && before != settings {
-			return nil, fmt.Errorf("load %s: job %s filled %s with %q, now it is %q: use the same settings, or another -job to load the file once more",
+			return nil, fmt.Errorf("load %s: job %s filled %s with %q, now it is %q: "+
+				"use the same settings, or another -job to load the file once more",
 				f.path, j.cfg.Job, rollup.Name, before, settings)
 		}
 		// A set is finished file by file: one says it of all.
@@ -107,8 +108,8 @@ func (j *Job) setOf(rollup *rollup.Declared, files []*file, known map[string]map
 	for _, f := range s.files {
 		e, begun := known[f.hash][int64(s.rule)]
 		if begun && e.Plan != s.name {
-			return nil, fmt.Errorf("load %s: job %s was interrupted while it wrote %s of other files together with it: run it with those files first, and then with others",
-				f.path, j.cfg.Job, rollup.Name)
+			return nil, fmt.Errorf("load %s: job %s was interrupted while it wrote %s of other files together with it: "+
+				"run it with those files first, and then with others", f.path, j.cfg.Job, rollup.Name)
 		}
 		s.resumed = s.resumed || begun
 	}

@@ -49,7 +49,8 @@ func (j *Job) closeWindows(ctx context.Context) error {
 	for _, set := range sets {
 		j.note("%d windows of %s, of %d files", rows[set.rule], set.rollup.Name, len(set.files))
 		if n := across[set.rule]; n > 0 {
-			j.note("windows of %s that reach over an edge of the range stay as they are: %d of the files' are left out", set.rollup.Name, n)
+			j.note("windows of %s that reach over an edge of the range stay as they are: %d of the files' are left out",
+				set.rollup.Name, n)
 		}
 	}
 	return nil
@@ -123,7 +124,8 @@ func (j *Job) apart(ctx context.Context) error {
 	if err != nil || touching == 0 {
 		return err
 	}
-	return fmt.Errorf("%d sessions, the first of which is %s: all but windows is loaded: run again with -split-sessions if they may stay two each, or load files that end before the others begin: %w",
+	return fmt.Errorf("%d sessions, the first of which is %s: all but windows is loaded: "+
+		"run again with -split-sessions if they may stay two each, or load files that end before the others begin: %w",
 		touching, first, ErrTouches)
 }
 

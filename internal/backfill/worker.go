@@ -29,7 +29,8 @@ type worker struct {
 
 func newWorker(r *run) *worker {
 	return &worker{
-		run: r, scratch: new(pipeline.Scratch), decoder: events.NewDecoder(r.Job.cfg.Decoder), drained: pipeline.NewOutputs(&r.cfg),
+		run: r, scratch: new(pipeline.Scratch), decoder: events.NewDecoder(r.Job.cfg.Decoder),
+		drained: pipeline.NewOutputs(&r.cfg),
 	}
 }
 
@@ -100,7 +101,9 @@ func (w *worker) open(ctx context.Context, chunk int64, holds string) (e Entry, 
 	if w.Job.cfg.InDoubt != "" {
 		return e, w.Job.cfg.InDoubt == "skip", nil
 	}
-	return e, false, fmt.Errorf("it was begun %s ago and not finished, and so much was inserted since that its blocks may be stored and forgotten: look whether its %s are in the tables, then run again with -in-doubt load or -in-doubt skip: %w",
+	return e, false, fmt.Errorf("it was begun %s ago and not finished, "+
+		"and so much was inserted since that its blocks may be stored and forgotten: look whether its %s are in the tables, "+
+		"then run again with -in-doubt load or -in-doubt skip: %w",
 		now.Sub(e.Started).Round(1e9), holds, ErrInDoubt)
 }
 
