@@ -77,19 +77,19 @@ func (j *Job) fill(ctx context.Context, s *set) error {
 }
 
 func (j *Job) newFilling(ctx context.Context, s *set) (*filling, error) {
-	r := &run{Job: j, ledger: j.ledger + "#increases", file: &file{path: "increases of " + s.rollup.Name, hash: hashOf(s.name)},
+	l := &loading{Job: j, ledger: j.ledger + "#increases", file: &file{path: "increases of " + s.rollup.Name, hash: hashOf(s.name)},
 		cfg: pipeline.DefaultConfig()}
 	if s.rollup.Window == nil {
 		var err error
-		if r.known, err = j.entries(ctx, r.ledger, r.file.hash); err != nil {
+		if l.known, err = j.entries(ctx, l.ledger, l.file.hash); err != nil {
 			return nil, err
 		}
 	}
-	r.cfg.Rollups, r.cfg.SeriesIdle = []rollup.Declared{*s.rollup}, increaseIdle
-	f := &filling{worker: newWorker(r), set: s, leading: j.cfg.Replace != nil && j.cfg.Replace.LeadIn > 0,
+	l.cfg.Rollups, l.cfg.SeriesIdle = []rollup.Declared{*s.rollup}, increaseIdle
+	f := &filling{worker: newWorker(l), set: s, leading: j.cfg.Replace != nil && j.cfg.Replace.LeadIn > 0,
 		dropped: map[events.Reason]uint64{}}
 	f.task = pipeline.NewTask(pipeline.TaskConfig{
-		Partition: pipeline.Partition{Topic: r.file.path}, Signal: j.cfg.Signal, Config: r.cfg, Limits: tenants.Unlimited,
+		Partition: pipeline.Partition{Topic: l.file.path}, Signal: j.cfg.Signal, Config: l.cfg, Limits: tenants.Unlimited,
 	})
 	return f, nil
 }

@@ -121,18 +121,18 @@ func (r *Recount) Signal() events.Signal { return r.cfg.Signal }
 // call.
 func (r *Recount) Records(ctx context.Context, fn func(record *pipeline.Record, of *verify.LoadedFile) error) error {
 	for _, f := range r.files {
-		run, err := r.begin(ctx, f)
+		l, err := r.begin(ctx, f)
 		if err != nil {
 			return err
 		}
-		if run.entry.State != Finished {
+		if l.entry.State != Finished {
 			return fmt.Errorf("recount %s: job %s has not finished it: run it to its end", f.path, r.cfg.Job)
 		}
-		run.known = nil // all chunks are wanted
+		l.known = nil // all chunks are wanted
 		of := &verify.LoadedFile{Parts: r.parts[f.hash]}
-		of.Oldest, of.Newest = run.span()
+		of.Oldest, of.Newest = l.span()
 		s := &stepper{key: r.key, each: func(record *pipeline.Record) error { return fn(record, of) }}
-		err = run.chunks(ctx, func(c *chunk) bool {
+		err = l.chunks(ctx, func(c *chunk) bool {
 			if err := c.feed(s); err != nil && s.err == nil {
 				s.err = err
 			}
@@ -153,9 +153,9 @@ func (r *Recount) Records(ctx context.Context, fn func(record *pipeline.Record, 
 }
 
 // span are the event times that the file's clock takes, bounds included.
-func (r *run) span() (oldest, newest int64) {
-	now := time.UnixMilli(r.now)
-	return max(now.Add(-r.cfg.MaxPast).UnixNano(), 0), now.Add(r.cfg.MaxFuture).UnixNano()
+func (l *loading) span() (oldest, newest int64) {
+	now := time.UnixMilli(l.now)
+	return max(now.Add(-l.cfg.MaxPast).UnixNano(), 0), now.Add(l.cfg.MaxFuture).UnixNano()
 }
 
 // silence is an output of nothing.

@@ -136,13 +136,13 @@ func hashOf(v any) string {
 }
 
 // runName is the name of a file's run, and begins that of its chunks'. What decides about its contents is in it.
-func (r *run) runName() string {
-	return r.file.hash[:32] + "-" + hashOf([]any{planVersion, r.Job.settings, r.now, r.file.awaiting})[:16]
+func (l *loading) runName() string {
+	return l.file.hash[:32] + "-" + hashOf([]any{planVersion, l.Job.settings, l.now, l.file.awaiting})[:16]
 }
 
 // keeps says whether all that is to be kept is there under a name.
-func (r *run) keeps(name string) bool {
-	return !slices.ContainsFunc(r.kept, func(kept *runs) bool { return !kept.has(name) })
+func (l *loading) keeps(name string) bool {
+	return !slices.ContainsFunc(l.kept, func(kept *runs) bool { return !kept.has(name) })
 }
 
 // keep writes what is to be kept of a chunk in these runs, unless it is there.

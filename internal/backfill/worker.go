@@ -2,8 +2,10 @@ package backfill
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strconv"
+	"time"
 
 	"github.com/vigie-io/vigie/internal/pipeline"
 	"github.com/vigie-io/vigie/internal/pipeline/windowed"
@@ -18,19 +20,30 @@ type Encoder interface {
 	EncodeWindows(dst []byte, rows *windowed.Rows) ([]byte, error)
 }
 
+// A chunk that was begun and not finished may be inserted again only while every table remembers its tokens: the last
+// 100,000 parts (migrations, {{dedup}}) and seven days. Half of that leaves room for what is added while it is loaded.
+const (
+	doubtParts = 50_000
+	doubtTime  = 6 * 24 * time.Hour
+)
+
+// ErrInDoubt is returned by Job.Run when the tables may have forgotten the tokens of a chunk that was begun and not
+// finished, so that neither inserting it again nor leaving it out is known to be right.
+var ErrInDoubt = errors.New("chunk in doubt")
+
 // worker loads one chunk at a time.
 type worker struct {
-	*run
+	*loading
 	scratch *pipeline.Scratch
 	decoder *events.Decoder
 	drained *pipeline.Outputs
 	block   []byte
 }
 
-func newWorker(r *run) *worker {
+func newWorker(l *loading) *worker {
 	return &worker{
-		run: r, scratch: new(pipeline.Scratch), decoder: events.NewDecoder(r.Job.cfg.Decoder),
-		drained: pipeline.NewOutputs(&r.cfg),
+		loading: l, scratch: new(pipeline.Scratch), decoder: events.NewDecoder(l.Job.cfg.Decoder),
+		drained: pipeline.NewOutputs(&l.cfg),
 	}
 }
 
