@@ -162,6 +162,28 @@ func TestLimitRowsAreCounters(t *testing.T) {
 	})
 }
 
+// What an epoch lost that was aborted before it was drained is told with the one that takes its records again, once.
+func TestLossesOfAnAbortedEpoch(t *testing.T) {
+	task := newTask(func(c *pipeline.TaskConfig) {
+		c.Limits = limitsOf(map[tenants.ID]tenants.Limits{"acme": {ActiveSeries: 1}, "hot": {StreamEventsPerSecond: 1}})
+	})
+	take := func() {
+		for i := range 5 {
+			step(task, start, record("acme", event(start, "m", fmt.Sprintf(`"s":"%d"`, i))), record("hot", event(start, "m", "")))
+		}
+	}
+	take()
+	task.Forget()
+	take()
+	got := drain(task, start).Tally.Dropped
+	want := map[pipeline.TenantReason]uint64{
+		{Tenant: "acme", Reason: pipeline.ReasonSeriesLimit}: 4, {Tenant: "hot", Reason: pipeline.ReasonRateEvents}: 3,
+	}
+	if !maps.Equal(got, want) {
+		t.Errorf("got %v lost, want %v", got, want)
+	}
+}
+
 // Limits of labels are each tenant's own, and change between epochs, also for events that are known by their bytes.
 func TestLabelLimits(t *testing.T) {
 	of := func(acme tenants.Limits) tenants.Config {
