@@ -5,7 +5,7 @@
 //	. .vigie/keys.env && go run ./bench/freshness        # in another
 //
 // The load is JSON events of one metric written with a plain Kafka client. Probes are events of another metric, stamped
-// when they are handed to the client; a reader asks SQL for their number as fast as answers come, and the k-th probe is
+// when they are handed to the client; a reader asks SQL for their number, 20 ms after each answer, and the k-th probe is
 // queryable when the number first reaches k. With -loads it first finds out what the stream takes of all that this
 // producer can give, and then measures at parts of that. It does not start servers, and says nothing about queries
 // under load.
@@ -216,6 +216,10 @@ func load(ctx context.Context, client *kgo.Client, o options) (sent int) {
 // patience is how long after the last probe all have to be counted.
 const patience = 2 * time.Minute
 
+// poll is how long the reader waits between an answer and its next question. A latency may come out as much longer; to
+// ask at once would keep a core busy that broker, stream and ClickHouse share.
+const poll = 20 * time.Millisecond
+
 // probe sends stamped events and waits for each to be counted. It returns how long each took.
 func probe(ctx context.Context, client *kgo.Client, o options, metric string) ([]time.Duration, error) {
 	var latencies []time.Duration
@@ -240,7 +244,7 @@ func probe(ctx context.Context, client *kgo.Client, o options, metric string) ([
 			return nil, fmt.Errorf("%d of %d probes were not counted within %s after the last",
 				len(stamps)-len(latencies), len(stamps), patience)
 		}
-		time.Sleep(2 * time.Millisecond)
+		time.Sleep(poll)
 	}
 	return latencies, nil
 }
