@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/vigie-io/vigie/internal/pause"
 )
 
 // EnvCacheDir is the environment variable that says where fetched parts are kept.
@@ -114,8 +116,8 @@ func lockCache(ctx context.Context, cacheDir string, progress func(string)) (unl
 		if !told && progress != nil {
 			progress("waiting for another process that fetches into " + cacheDir)
 		}
-		if err := sleep(ctx, 200*time.Millisecond); err != nil {
-			return nil, errors.Join(err, file.Close())
+		if pause.For(ctx, 200*time.Millisecond) != nil {
+			return nil, errors.Join(context.Cause(ctx), file.Close())
 		}
 	}
 }

@@ -12,6 +12,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/vigie-io/vigie/internal/pause"
 	"github.com/vigie-io/vigie/internal/units"
 )
 
@@ -235,10 +236,10 @@ func (c *ClickHouse) recover(crashed *process, crashes int) bool {
 	if intended {
 		return true
 	}
-	pause := min(firstBackoff<<(crashes-1), maxBackoff)
+	backoff := min(firstBackoff<<(crashes-1), maxBackoff)
 	c.cfg.Log.Error("ClickHouse ended unexpectedly, starting it again", "err", crashed.failure(),
-		"pause", pause, "crashes", crashes)
-	if sleep(c.ctx, pause) != nil {
+		"pause", backoff, "crashes", crashes)
+	if pause.For(c.ctx, backoff) != nil {
 		return false
 	}
 	c.mu.Lock()

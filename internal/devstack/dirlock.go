@@ -10,6 +10,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"github.com/vigie-io/vigie/internal/pause"
 )
 
 // dirLock is the right to use a directory. It belongs to the open file, so a child that inherits the file keeps the
@@ -39,9 +41,9 @@ func lockDir(ctx context.Context, part, dir string) (*dirLock, error) {
 			file.Close()
 			return nil, fmt.Errorf("lock %s directory %s: in use by process %d; stop that process or choose another directory", part, dir, owner)
 		}
-		if err := sleep(ctx, 50*time.Millisecond); err != nil {
+		if pause.For(ctx, 50*time.Millisecond) != nil {
 			file.Close()
-			return nil, err
+			return nil, context.Cause(ctx)
 		}
 	}
 	if err := writeOwner(file); err != nil {
@@ -81,16 +83,4 @@ func processAlive(pid int) bool {
 	}
 	err := syscall.Kill(pid, 0)
 	return err == nil || errors.Is(err, syscall.EPERM)
-}
-
-// sleep waits for d or the end of ctx, whose cause it then returns.
-func sleep(ctx context.Context, d time.Duration) error {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-ctx.Done():
-		return context.Cause(ctx)
-	case <-timer.C:
-		return nil
-	}
 }
