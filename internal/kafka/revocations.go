@@ -2,6 +2,7 @@ package kafka
 
 import (
 	"context"
+	"maps"
 	"slices"
 	"sync"
 
@@ -36,13 +37,10 @@ func (r *revocations) add(partitions []int32) {
 }
 
 // take returns them, ascending, and forgets them.
-func (r *revocations) take() (list []int32) {
+func (r *revocations) take() []int32 {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	for partition := range r.since {
-		list = append(list, partition)
-	}
+	list := slices.Sorted(maps.Keys(r.since))
 	clear(r.since)
-	slices.Sort(list)
 	return list
 }
