@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/vigie-io/vigie/internal/testkit"
 )
 
 // evidence is a directory for what programs print, which is left behind when the test fails.
@@ -43,6 +45,31 @@ func (c *chaos) write(name, format string, args ...any) {
 	defer f.Close()
 	if _, err := fmt.Fprintf(f, time.Now().UTC().Format(time.RFC3339Nano)+" "+format+"\n", args...); err != nil {
 		c.t.Error(err)
+	}
+}
+
+// transactions says which transactions are open though nothing is written any more, and keeps what their coordinators
+// have decided.
+func (c *chaos) transactions() {
+	c.t.Helper()
+	ctx, cancel := context.WithTimeout(c.t.Context(), time.Minute)
+	defer cancel()
+	open, err := testkit.OpenTransactions(ctx, c.client(c.t), c.topic("results"), c.topic("state_metrics"), c.topic("dlq"),
+		"__consumer_offsets")
+	if err != nil {
+		c.t.Errorf("look for open transactions: %v", err)
+	}
+	for _, line := range open {
+		c.t.Log("open: " + line)
+	}
+	file, err := os.Create(filepath.Join(c.evidence, "decisions.log"))
+	if err != nil {
+		c.t.Error(err)
+		return
+	}
+	defer file.Close()
+	if err := testkit.WriteTransactionLog(ctx, strings.Split(c.broker.Addr, ","), file); err != nil {
+		c.t.Errorf("read the coordinators' log: %v", err)
 	}
 }
 

@@ -127,6 +127,9 @@ func TestChaos(t *testing.T) {
 		t.Logf("%d of %d blows came after the load had ended", idle, n)
 	}
 	lost, doubled := c.settle(o)
+	if lost+doubled > 0 {
+		c.transactions()
+	}
 	verified := c.verify()
 	verdict := fmt.Sprintf("%d events, %d kills, %d faults: %d lost, %d doubled", l.events, kills, faults, lost, doubled)
 	if path := os.Getenv(envSummary); path != "" {

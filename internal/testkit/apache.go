@@ -27,6 +27,7 @@ const (
 	apacheVersion = "4.3.1"
 	apacheSpace   = 200 << 20
 	apacheTime    = 3 * time.Minute
+	dataDir       = "data" // in a node's own
 )
 
 // pom names Kafka and what it needs; jarSums is the SHA-256 of each file that comes of it, as sha256sum prints it.
@@ -156,7 +157,7 @@ func (n *node) properties(dir string) string {
 		"advertised.listeners=PLAINTEXT://" + n.addr,
 		"controller.listener.names=CONTROLLER",
 		"listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT",
-		"log.dirs=" + filepath.Join(dir, "data"),
+		"log.dirs=" + filepath.Join(dir, dataDir),
 		"auto.create.topics.enable=false",
 		"default.replication.factor=" + copies,
 		"min.insync.replicas=" + acknowledge,

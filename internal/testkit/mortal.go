@@ -71,7 +71,8 @@ func MortalCluster(t testing.TB, n int) *Broker {
 	return b
 }
 
-// KeepLogs copies what the nodes of a [MortalKafka] or [MortalCluster] have printed to dir when the test ends.
+// KeepLogs copies what the nodes of a [MortalKafka] or [MortalCluster] have printed to dir when the test ends, and moves
+// their data there when it has failed.
 func (b *Broker) KeepLogs(dir string) {
 	b.t.Helper()
 	b.needMortal()
@@ -83,6 +84,12 @@ func (b *Broker) KeepLogs(dir string) {
 			}
 			if err != nil && b.t.Failed() {
 				b.t.Log(err)
+			}
+			if b.t.Failed() {
+				m.kill()
+				if err := os.Rename(m.data(), filepath.Join(dir, fmt.Sprintf("broker-%d-data", i))); err != nil {
+					b.t.Log(err)
+				}
 			}
 		}
 	})
@@ -113,6 +120,9 @@ func (b *Broker) needMortal() {
 		b.t.Fatalf("kill Kafka at %s: only a broker of testkit.MortalKafka can be killed", b.Addr)
 	}
 }
+
+// data is the directory of its log.
+func (m *mortal) data() string { return filepath.Join(m.dir, dataDir) }
 
 func (m *mortal) start() error {
 	if err := m.launch(); err != nil {
