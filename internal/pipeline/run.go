@@ -67,6 +67,8 @@ func newRun(w *Worker, s Session) *run {
 
 // loop returns nil when ctx has ended and the epoch under way is committed.
 func (r *run) loop(ctx context.Context) error {
+	ending, end := outliving(ctx, r.cfg.CloseTimeout)
+	defer end()
 	ctx, stop := context.WithCancel(ctx)
 	defer r.fences.waits.Wait()
 	defer stop()
@@ -76,28 +78,29 @@ func (r *run) loop(ctx context.Context) error {
 			return err // only Close may follow
 		}
 		if r.epoch.ending = r.due(); r.epoch.ending != "" {
-			if err := r.commit(ctx); err != nil {
-				r.w.cfg.Metrics.epochs.WithLabelValues("failed").Inc()
+			if err := r.commit(ending); err != nil {
 				return err
 			}
 		}
 	}
-	return r.finish(ctx)
-}
-
-// finish commits what has been polled, after ctx has ended.
-func (r *run) finish(ctx context.Context) error {
 	if r.epoch.began.IsZero() {
 		return nil
 	}
 	r.epoch.ending = endStop
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), r.cfg.CloseTimeout)
-	defer cancel()
-	if err := r.commit(ctx); err != nil {
-		r.w.cfg.Metrics.epochs.WithLabelValues("failed").Inc()
-		return err
+	return r.commit(ending)
+}
+
+// outliving returns a context that ends some time after ctx does, so that a commit which has begun by then is not given up.
+func outliving(ctx context.Context, by time.Duration) (context.Context, context.CancelFunc) {
+	longer, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	stop := context.AfterFunc(ctx, func() {
+		timer := time.AfterFunc(by, cancel)
+		context.AfterFunc(longer, func() { timer.Stop() })
+	})
+	return longer, func() {
+		stop()
+		cancel()
 	}
-	return nil
 }
 
 // poll waits for records until the epoch is due, and steps the tasks with what came.
@@ -168,8 +171,17 @@ func (r *run) setReach(assigned []Reach) {
 	}
 }
 
-// commit ends the epoch: everything drained, encoded and committed, or everything forgotten.
+// commit ends the epoch: everything drained, encoded and committed, or everything forgotten. After an error only the
+// session's end may follow.
 func (r *run) commit(ctx context.Context) error {
+	if err := r.tryCommit(ctx); err != nil {
+		r.w.cfg.Metrics.epochs.WithLabelValues("failed").Inc()
+		return err
+	}
+	return nil
+}
+
+func (r *run) tryCommit(ctx context.Context) error {
 	start := r.w.cfg.Now()
 	withProgress := !start.Before(r.published.Add(r.cfg.ProgressEvery))
 	r.drain(start, withProgress)
@@ -272,7 +284,7 @@ func (r *run) rollback() {
 	r.aborted++
 	r.pace.aborted()
 	r.w.cfg.Metrics.epochs.WithLabelValues("aborted").Inc()
-	r.w.cfg.Log.Info("epoch aborted, for its partitions were being given out anew: its records will be processed again",
+	r.w.cfg.Log.Debug("epoch aborted, for its partitions were being given out anew: its records will be processed again",
 		"slot", r.w.cfg.Slot)
 	for _, t := range r.order {
 		t.Forget()

@@ -18,6 +18,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/testutil"
 	"go.uber.org/goleak"
 
+	"github.com/vigie-io/vigie/internal/pause"
 	"github.com/vigie-io/vigie/internal/pipeline"
 	"github.com/vigie-io/vigie/internal/pipeline/alerting"
 	"github.com/vigie-io/vigie/pkg/events"
@@ -33,6 +34,7 @@ type timedSession struct {
 	commits  []timedCommit
 	state    []pipeline.Message
 	answer   func(n int) (bool, error) // to the n-th commit; nil = committed
+	takes    time.Duration             // a commit, unless its context ends before
 	closed   bool
 	failing  atomic.Bool // Poll ends with an error
 
@@ -85,6 +87,9 @@ func (s *timedSession) Poll(ctx context.Context) (pipeline.Fetch, error) {
 }
 
 func (s *timedSession) Commit(ctx context.Context, messages []pipeline.Message) (bool, error) {
+	if s.takes > 0 {
+		_ = pause.For(ctx, s.takes)
+	}
 	if err := ctx.Err(); err != nil {
 		return false, err
 	}
@@ -454,6 +459,33 @@ func TestShutdownCommitsTheEpochUnderWay(t *testing.T) {
 }
 
 // A partition that is taken away ends the epoch at once, with its rows in it; then its task is gone.
+// A commit that runs when the process is told to end has close_timeout to come through.
+func TestShutdownDuringACommit(t *testing.T) {
+	f := func(takes time.Duration, want int, wantEnd time.Duration) {
+		t.Helper()
+		s := &timedSession{assigned: []pipeline.Reach{reach(at, 0)}, takes: takes}
+		before := 0
+		inBubble(t, s, nil, func(t *testing.T, w *pipeline.Worker, end context.CancelFunc) {
+			s.polls <- fetchOf(at, record("acme", event(bubbleStart, "m", "")))
+			time.Sleep(500 * time.Millisecond) // the first epoch is short
+			before = len(s.commits)
+			end()
+			began := time.Now()
+			for w.Topology().State != "stopped" {
+				time.Sleep(10 * time.Millisecond)
+			}
+			if took := time.Since(began); took > wantEnd {
+				t.Errorf("got an end after %s, want at most %s", took, wantEnd)
+			}
+		})
+		if got := len(s.commits) - before; got != want {
+			t.Errorf("takes %s: got %d commits at the end, want %d", takes, got, want)
+		}
+	}
+	f(time.Second, 1, 600*time.Millisecond)
+	f(time.Minute, 0, 3100*time.Millisecond) // given up: the records come again
+}
+
 func TestRevokedPartition(t *testing.T) {
 	other := pipeline.Partition{Topic: at.Topic, Partition: 5}
 	s := &timedSession{assigned: []pipeline.Reach{reach(at, 0), reach(other, 0)}}

@@ -201,7 +201,11 @@ func (s *Sink) commit(ctx context.Context) {
 	if len(next) == 0 {
 		return
 	}
-	if err := s.source.Commit(ctx, next); err != nil {
+	err := s.source.Commit(ctx, next)
+	switch {
+	case errors.Is(err, context.Canceled) && ctx.Err() != nil:
+		return // the end of Run commits once more
+	case err != nil:
 		s.log.Warn("offsets of stored results not committed: trying again", "err", err)
 		return
 	}

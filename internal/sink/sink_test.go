@@ -1,10 +1,10 @@
 package sink_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"maps"
 	"slices"
@@ -18,6 +18,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil"
 
+	"github.com/vigie-io/vigie/internal/pause"
 	"github.com/vigie-io/vigie/internal/pipeline"
 	"github.com/vigie-io/vigie/internal/sink"
 )
@@ -32,7 +33,8 @@ type source struct {
 	held      map[int32]bool
 	lost      []int32
 	committed map[int32]int64
-	fails     error // of Commit
+	fails     error         // of Commit
+	takes     time.Duration // Commit, unless its context ends before
 	holds     int
 }
 
@@ -83,7 +85,12 @@ func (s *source) Hold(partition int32, held bool) {
 	}
 }
 
-func (s *source) Commit(_ context.Context, next map[int32]int64) error {
+func (s *source) Commit(ctx context.Context, next map[int32]int64) error {
+	if s.takes > 0 {
+		if err := pause.For(ctx, s.takes); err != nil {
+			return err
+		}
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.fails != nil {
@@ -216,6 +223,7 @@ type fixture struct {
 	resume func(topic string, partition int32, next int64) error
 	virgin map[int32]bool
 	doubts atomic.Int64
+	logs   bytes.Buffer // to be read when the sink has ended
 }
 
 func newFixture(records ...sink.Record) *fixture {
@@ -226,7 +234,7 @@ func newFixture(records ...sink.Record) *fixture {
 // run starts the sink; the returned function ends it.
 func (f *fixture) run(t *testing.T) (stop func()) {
 	t.Helper()
-	s := sink.New(f.cfg, f.source, f.table, f.lot, sink.NewMetrics(f.reg), slog.New(slog.NewTextHandler(io.Discard, nil)))
+	s := sink.New(f.cfg, f.source, f.table, f.lot, sink.NewMetrics(f.reg), slog.New(slog.NewTextHandler(&f.logs, nil)))
 	f.sink = s
 	if f.resume != nil {
 		s.BeforeResuming(func(_ context.Context, topic string, partition int32, next int64) (bool, error) {
@@ -564,6 +572,19 @@ func TestCommitThatFailsIsTriedAgain(t *testing.T) {
 		pass(2 * time.Second)
 		equal(t, "committed", f.source.committedAt(0), 9)
 		stop()
+	})
+}
+
+// What was being committed when the process is told to end is committed at the end, and nobody is warned of it.
+func TestEndDuringACommit(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFixture(records(1, 5)...)
+		f.source.takes = time.Second
+		stop := f.run(t)
+		pass(f.cfg.CommitInterval + f.source.takes/2)
+		stop()
+		equal(t, "committed", f.source.committedAt(0), 9)
+		equal(t, "log", f.logs.String(), "")
 	})
 }
 
