@@ -129,19 +129,22 @@ func (t *Topics) batchLimit() kgo.Opt {
 	})
 }
 
-// logger passes the client's warnings on; what it calls information is detail to us.
-// A broker that is down is told of every refusedAgain, not at each of the many attempts to reach it.
+// logger passes the client's warnings on; what it calls information is detail to us. Clients repeat themselves at each of
+// many attempts while a broker is down: the same warning is told once in repeatAfter, with how often it came meanwhile.
 type logger struct {
 	log *slog.Logger
 
-	mu      sync.Mutex
-	refused map[string]time.Time // last told, by address
+	mu   sync.Mutex
+	told map[string]*warning // by message and broker; the client has some dozens
 }
 
-const (
-	refusedMessage = "unable to open connection to broker" // the client's
-	refusedAgain   = 10 * time.Second
-)
+// warning is what was told of one.
+type warning struct {
+	at      time.Time
+	omitted int // since then
+}
+
+const repeatAfter = 10 * time.Second
 
 func (l *logger) Level() kgo.LogLevel {
 	if l.log.Enabled(context.Background(), slog.LevelDebug) {
@@ -151,29 +154,49 @@ func (l *logger) Level() kgo.LogLevel {
 }
 
 func (l *logger) Log(level kgo.LogLevel, message string, pairs ...any) {
-	if message == refusedMessage && !l.again(fmt.Sprint(pairs[:min(2, len(pairs))]...)) {
+	if level > kgo.LogLevelWarn {
+		l.log.Debug(message, pairs...)
 		return
 	}
-	to := slog.LevelDebug
-	switch level {
-	case kgo.LogLevelError, kgo.LogLevelWarn:
-		to = slog.LevelWarn
+	omitted, tell := l.again(message + address(pairs))
+	if !tell {
+		return
 	}
-	l.log.Log(context.Background(), to, message, pairs...)
+	if omitted > 0 {
+		pairs = append(pairs[:len(pairs):len(pairs)], "omitted", omitted)
+	}
+	l.log.Warn(message, pairs...)
 }
 
-// again says whether to tell that the broker at address is down.
-func (l *logger) again(address string) bool {
+// address is the broker's that a warning is about, when the client names one.
+func address(pairs []any) string {
+	for i := 0; i+1 < len(pairs); i += 2 {
+		if pairs[i] == "addr" {
+			return fmt.Sprint(" ", pairs[i+1])
+		}
+	}
+	return ""
+}
+
+// again says whether to tell a warning, and how often it was not told since the last time.
+func (l *logger) again(of string) (omitted int, tell bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if time.Since(l.refused[address]) < refusedAgain {
-		return false
+	last := l.told[of]
+	if last == nil {
+		if l.told == nil {
+			l.told = map[string]*warning{}
+		}
+		l.told[of] = &warning{at: time.Now()}
+		return 0, true
 	}
-	if l.refused == nil {
-		l.refused = map[string]time.Time{}
+	if time.Since(last.at) < repeatAfter {
+		last.omitted++
+		return 0, false
 	}
-	l.refused[address] = time.Now()
-	return true
+	omitted = last.omitted
+	*last = warning{at: time.Now()}
+	return omitted, true
 }
 
 // fetchErrors sorts what a poll reported: nil when only the deadline ended it, and otherwise the first error

@@ -1,8 +1,10 @@
 package kafka
 
 import (
+	"bytes"
 	"log/slog"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -32,4 +34,38 @@ func TestRetriesFollowTheBrokers(t *testing.T) {
 	if total < cfg.SessionTimeout {
 		t.Errorf("all tries take %s, want more than the session timeout (%s)", total, cfg.SessionTimeout)
 	}
+}
+
+// While a broker is down its clients warn several times a second, each of the same. Somebody reads that.
+func TestLoggerSaysEachWarningOnceInAWhile(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var out bytes.Buffer
+		undated := func(_ []string, a slog.Attr) slog.Attr {
+			if a.Key == slog.TimeKey {
+				return slog.Attr{}
+			}
+			return a
+		}
+		l := &logger{log: slog.New(slog.NewTextHandler(&out, &slog.HandlerOptions{ReplaceAttr: undated}))}
+		for i := range 50 { // 25 s
+			l.Log(kgo.LogLevelWarn, "group manage loop errored", "consecutive_errors", i)
+			l.Log(kgo.LogLevelWarn, "unable to open connection", "addr", "a:1")
+			l.Log(kgo.LogLevelInfo, "detail")
+			if i == 0 {
+				l.Log(kgo.LogLevelError, "unable to open connection", "addr", "b:1")
+			}
+			time.Sleep(500 * time.Millisecond)
+		}
+		want := `level=WARN msg="group manage loop errored" consecutive_errors=0
+level=WARN msg="unable to open connection" addr=a:1
+level=WARN msg="unable to open connection" addr=b:1
+level=WARN msg="group manage loop errored" consecutive_errors=20 omitted=19
+level=WARN msg="unable to open connection" addr=a:1 omitted=19
+level=WARN msg="group manage loop errored" consecutive_errors=40 omitted=19
+level=WARN msg="unable to open connection" addr=a:1 omitted=19
+`
+		if got := out.String(); got != want {
+			t.Errorf("got\n%swant\n%s", got, want)
+		}
+	})
 }

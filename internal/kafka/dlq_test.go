@@ -87,6 +87,16 @@ func TestListWithoutDeadLetters(t *testing.T) {
 	}
 }
 
+// Who asks before a service has ever run reads what is missing, not the name of a protocol error.
+func TestNoDeadLetterTopic(t *testing.T) {
+	_, cfg := fake(t)
+	cfg.Topics.DLQ.Name = "absent.v1"
+	_, err := kafka.NewDeadLetters(cfg, quiet()).List(deadline(t), kafka.Filter{}, 10)
+	if err == nil || !strings.Contains(err.Error(), "topic "+cfg.Topics.DLQ.Name+" does not exist") {
+		t.Errorf("got %v, want that the topic does not exist", err)
+	}
+}
+
 func replay(t *testing.T, cfg kafka.Config, selection kafka.Selection) kafka.Replayed {
 	t.Helper()
 	done, err := kafka.NewDeadLetters(cfg, quiet()).Replay(deadline(t), selection)
@@ -106,7 +116,7 @@ func testReplay(t *testing.T, cfg kafka.Config) {
 	omitted.Headers = append(omitted.Headers, kgo.RecordHeader{Key: pipeline.HeaderDLQOmitted, Value: []byte("5000000")})
 	produceRecords(t, cfg, letter(cfg, 0, "not_json", metrics, 1, ""), letter(cfg, 1, "nan", "somebody.elses", 0, ""), stamped, letter(cfg, 3, "nan", metrics, 77, ""), omitted)
 
-	if got, want := replay(t, cfg, kafka.Selection{DryRun: true}), (kafka.Replayed{Matched: 5, Unreplayable: 2}); got != want {
+	if got, want := replay(t, cfg, kafka.Selection{DryRun: true}), (kafka.Replayed{Matched: 5, Replayed: 3, Unreplayable: 2}); got != want {
 		t.Errorf("dry run: got %+v, want %+v", got, want)
 	}
 	if got, want := replay(t, cfg, kafka.Selection{At: []kafka.Position{{Offset: 2}, {Offset: 2}}}), (kafka.Replayed{Matched: 1, Replayed: 1}); got != want {

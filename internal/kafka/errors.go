@@ -26,6 +26,10 @@ func explain(err error) error {
 		return fmt.Errorf("%w: %w", ErrFenced, err)
 	case errors.Is(err, kerr.UnknownTopicID), errors.Is(err, kerr.InconsistentTopicID):
 		return fmt.Errorf("%w: %w", ErrTopicRecreated, err)
+	case errors.Is(err, kerr.SaslAuthenticationFailed):
+		return fmt.Errorf("the brokers refuse kafka.sasl.username or its password: %w", err)
+	case errors.Is(err, kerr.IllegalSaslState), errors.Is(err, kerr.UnsupportedSaslMechanism):
+		return fmt.Errorf("the brokers take no SASL at this port, or not by kafka.sasl.mechanism: %w", err)
 	}
 	return err
 }

@@ -2,12 +2,14 @@ package kafka
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"maps"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 )
 
@@ -64,8 +66,11 @@ func listed(ctx context.Context, admin *kadm.Client, topic string, list lister) 
 	if err == nil {
 		err = listed.Error()
 	}
-	if err != nil {
-		return nil, fmt.Errorf("list offsets of %s: %w", topic, err)
+	switch {
+	case errors.Is(err, kerr.UnknownTopicOrPartition):
+		return nil, fmt.Errorf("topic %s does not exist: the services make it when they start: %w", topic, err)
+	case err != nil:
+		return nil, fmt.Errorf("list offsets of %s: %w", topic, explain(err))
 	}
 	out := map[int32]int64{}
 	listed.Each(func(o kadm.ListedOffset) { out[o.Partition] = o.Offset })

@@ -24,7 +24,7 @@ type Selection struct {
 // Replayed counts what a replay did.
 type Replayed struct {
 	Matched      int // dead letters selected
-	Replayed     int // produced to their source topic by this run
+	Replayed     int // produced to their source topic by this run, or what would be, of a dry one
 	Already      int // replayed by an earlier run
 	Unreplayable int // without their original, or from a topic that is not one of this installation's
 }
@@ -186,7 +186,7 @@ func (r *replayer) add(ctx context.Context, d DeadLetter) error {
 
 // flush replays the batch in one transaction.
 func (r *replayer) flush(ctx context.Context) error {
-	if !r.dry && len(r.batch) > 0 {
+	if len(r.batch) > 0 && !r.dry {
 		records := make([]*kgo.Record, 0, 2*len(r.batch))
 		for i := range r.batch {
 			records = append(records, r.original(&r.batch[i]), r.marker(r.batch[i].marker()))
@@ -195,8 +195,8 @@ func (r *replayer) flush(ctx context.Context) error {
 			first := r.batch[0].Position
 			return fmt.Errorf("%d dead letters from %d/%d: %w", len(r.batch), first.Partition, first.Offset, err)
 		}
-		r.done.Replayed += len(r.batch)
 	}
+	r.done.Replayed += len(r.batch)
 	r.batch, r.bytes = r.batch[:0], 0
 	return nil
 }

@@ -97,7 +97,7 @@ func (a *Admin) EnsureTopics(ctx context.Context) ([]TopicState, error) {
 func (a *Admin) createMissing(ctx context.Context) (map[string]bool, error) {
 	details, err := a.admin.ListTopics(ctx, a.names()...)
 	if err != nil {
-		return nil, fmt.Errorf("list topics at %s: %w", strings.Join(a.cfg.Brokers, ", "), err)
+		return nil, fmt.Errorf("list topics at %s: %w", strings.Join(a.cfg.Brokers, ", "), explain(err))
 	}
 	created := map[string]bool{}
 	counts := map[string]int32{} // of sources, which each comes before its state topic
