@@ -13,6 +13,7 @@ import (
 	"github.com/vigie-io/vigie/internal/kafka"
 	"github.com/vigie-io/vigie/internal/notify"
 	"github.com/vigie-io/vigie/internal/pipeline"
+	"github.com/vigie-io/vigie/internal/telemetry"
 	"github.com/vigie-io/vigie/internal/tenants"
 	"github.com/vigie-io/vigie/internal/topology"
 	"github.com/vigie-io/vigie/pkg/events"
@@ -44,7 +45,12 @@ func Stream(ctx context.Context, cfg config.Config, p Process) error {
 	workers := newWorkers(&cfg, &p, topics, metrics, reload.limits, results)
 	notifier := notify.New(cfg.Stream.Alertmanager, notify.NewMetrics(p.Registry), p.Log)
 	endpoint.mux.Handle("GET /{$}", http.RedirectHandler("/topology", http.StatusFound))
-	endpoint.mux.Handle("GET /topology", topology.Handler(func() *topology.Topology { return describe(&cfg, &p, workers, results) }))
+	ready := func(ctx context.Context) error { return streamReady(ctx, &cfg, topics, client) }
+	endpoint.mux.Handle("GET /topology", topology.Handler(func(ctx context.Context) *topology.Topology {
+		t := describe(&cfg, &p, workers, results)
+		t.NotReady = whyNot(ctx, ready)
+		return t
+	}))
 
 	g := newGroup(ctx)
 	for _, worker := range workers {
@@ -64,7 +70,6 @@ func Stream(ctx context.Context, cfg config.Config, p Process) error {
 	})
 	g.run("stream", func(ctx context.Context) error {
 		defer g.stop()
-		ready := func(ctx context.Context) error { return streamReady(ctx, &cfg, topics, client) }
 		return endpoint.serve(ctx, reload, &p, ready)
 	})
 	return g.wait()
@@ -112,6 +117,16 @@ func streamReady(ctx context.Context, cfg *config.Config, topics *topics, client
 		return fmt.Errorf("ClickHouse: %w", err)
 	}
 	return nil
+}
+
+// whyNot is what a check says within a second; "" is nothing.
+func whyNot(ctx context.Context, ready telemetry.Check) string {
+	ctx, cancel := context.WithTimeout(ctx, time.Second)
+	defer cancel()
+	if err := ready(ctx); err != nil {
+		return err.Error()
+	}
+	return ""
 }
 
 // describe draws the picture that /topology shows.

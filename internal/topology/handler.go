@@ -2,6 +2,7 @@ package topology
 
 import (
 	"bytes"
+	"context"
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/json"
@@ -34,8 +35,8 @@ func digest(text string) string {
 
 // Handler answers GET: a page for clients that ask for HTML as browsers do, JSON for all others. format=html or
 // format=json in the query decides otherwise. The page loads itself again every refresh seconds, 5 without that
-// parameter and never with 0.
-func Handler(now func() *Topology) http.Handler {
+// parameter and never with 0. now gets the request's context.
+func Handler(now func(context.Context) *Topology) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Vary", "Accept")
 		w.Header().Set("Cache-Control", "no-store")
@@ -46,9 +47,9 @@ func Handler(now func() *Topology) http.Handler {
 		}
 		switch format {
 		case "json":
-			writeJSON(w, now())
+			writeJSON(w, now(r.Context()))
 		case "html":
-			writePage(w, r, now())
+			writePage(w, r, now(r.Context()))
 		default:
 			http.Error(w, fmt.Sprintf("format %q: want html or json", format), http.StatusBadRequest)
 		}

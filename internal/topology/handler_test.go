@@ -1,6 +1,7 @@
 package topology_test
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"net/http"
@@ -22,7 +23,7 @@ const hostile = `"><script>alert(1)</script><img src=x onerror=alert(1)>`
 func picture() *topology.Topology {
 	tenant := pipeline.TenantTopology{Tenant: hostile, Series: 12345, Watermark: at.Add(-90 * time.Second).UnixMilli(), Lag: 90 * time.Second}
 	return &topology.Topology{
-		Instance: "stream-0", Version: "v1", At: at,
+		Instance: "stream-0", Version: "v1", At: at, NotReady: "reach kafka",
 		Workers: []*pipeline.Topology{
 			{
 				Slot: 0, State: "running", Since: at.Add(-time.Hour), Epoch: 7, Aborted: 2, EpochLength: 250 * time.Millisecond, Committed: at.Add(-time.Second),
@@ -52,8 +53,34 @@ func get(t *testing.T, target, accept string) (*http.Response, string) {
 		request.Header.Set("Accept", accept)
 	}
 	w := httptest.NewRecorder()
-	topology.Handler(picture).ServeHTTP(w, request)
+	topology.Handler(func(context.Context) *topology.Topology { return picture() }).ServeHTTP(w, request)
 	return w.Result(), w.Body.String()
+}
+
+// A worker that Kafka does not answer has no error to show, nor has its task.
+func TestWorkersThatDoNotCommit(t *testing.T) {
+	f := func(committed, since, target time.Duration, state string, tasks int, want bool) {
+		t.Helper()
+		w := &pipeline.Topology{State: state, Since: at.Add(-since), EpochTarget: target, Tasks: make([]pipeline.TaskTopology, tasks)}
+		if committed > 0 {
+			w.Committed = at.Add(-committed)
+		}
+		handler := topology.Handler(func(context.Context) *topology.Topology {
+			return &topology.Topology{At: at, Workers: []*pipeline.Topology{w}}
+		})
+		page := httptest.NewRecorder()
+		handler.ServeHTTP(page, httptest.NewRequest(http.MethodGet, "/topology?format=html", nil))
+		if got := strings.Contains(page.Body.String(), "<strong>worker 0:</strong> no commit for "); got != want {
+			t.Errorf("last commit %s ago, %s for %s: got trouble %v, want %v", committed, state, since, got, want)
+		}
+	}
+	f(31*time.Second, time.Hour, time.Second, "running", 1, true)
+	f(29*time.Second, time.Hour, time.Second, "running", 1, false)
+	f(0, 31*time.Second, time.Second, "running", 1, true)             // none since it began
+	f(0, time.Second, time.Second, "running", 1, false)               // has just begun
+	f(31*time.Second, time.Hour, time.Second, "running", 0, false)    // has nothing to commit
+	f(31*time.Second, time.Hour, time.Second, "waiting", 1, false)    // says itself why
+	f(31*time.Second, time.Hour, 20*time.Second, "running", 1, false) // works off a backlog
 }
 
 func TestFormat(t *testing.T) {
@@ -116,6 +143,7 @@ func TestPage(t *testing.T) {
 	for _, want := range []string{
 		`<meta http-equiv="refresh" content="5">`, "● running", "■ waiting", "◐ restoring", "■ stopped", "another process took over",
 		"12\u202f345", "3.0 MiB", "1 min 30 s", "2026-11-25 11:58:30", "2.0 s ago", "connection refused", "ingest_rollups", "Needs attention",
+		"<li><strong>not ready:</strong> reach kafka</li>",
 		"<td>1.5 MiB</td><td>3.0 MiB</td><td>50 %</td>", `<td>1` + "\u202f" + `000</td><td class="bad">100 %</td>`,
 	} {
 		if !strings.Contains(body, want) {

@@ -15,6 +15,7 @@ type Topology struct {
 	Instance string               `json:"instance"`
 	Version  string               `json:"version"`
 	At       time.Time            `json:"at"`
+	NotReady string               `json:"not_ready,omitempty"` // what /-/ready says when it is not
 	Workers  []*pipeline.Topology `json:"workers"`
 	Sink     Sink                 `json:"sink"`
 }

@@ -71,6 +71,10 @@ func (l limitView) Amount(n uint64) string {
 	return formatCount(n)
 }
 
+// stalledAfter is how long a worker that has tasks may be without a commit. An idle one commits every second; the longest
+// epoch of a backlog is some 20 s.
+const stalledAfter = 30 * time.Second
+
 // trouble is something that does not heal by waiting a moment.
 type trouble struct{ Where, What string }
 
@@ -78,6 +82,9 @@ func newView(t *Topology, refresh int) *view {
 	v := &view{Topology: t, Refresh: refresh, Style: template.CSS(style), States: map[string]int{
 		pipeline.TaskRunning: 0, pipeline.TaskRestoring: 0, pipeline.TaskStopped: 0,
 	}}
+	if t.NotReady != "" {
+		v.Trouble = append(v.Trouble, trouble{"not ready", t.NotReady})
+	}
 	for _, w := range t.Workers {
 		v.addWorker(w)
 	}
@@ -103,6 +110,10 @@ func (v *view) addWorker(w *pipeline.Topology) {
 	if w.Error != "" {
 		v.Trouble = append(v.Trouble, trouble{"worker " + strconv.Itoa(w.Slot), w.Error})
 	}
+	if since := later(w.Committed, w.Since); v.stalled(w, since) {
+		v.Trouble = append(v.Trouble, trouble{"worker " + strconv.Itoa(w.Slot),
+			"no commit for " + formatDuration(v.At.Sub(since)) + ": Kafka does not answer, or the epoch takes long"})
+	}
 	for _, task := range w.Tasks {
 		v.Tasks = append(v.Tasks, taskView{task, w.Slot})
 		v.States[task.State]++
@@ -123,6 +134,18 @@ func (v *view) addWorker(w *pipeline.Topology) {
 			v.Largest = append(v.Largest, tenantView{tenant, task.Topic, task.Partition})
 		}
 	}
+}
+
+// stalled says whether a worker that last committed, or began, at since should have committed again.
+func (v *view) stalled(w *pipeline.Topology, since time.Time) bool {
+	return w.State == "running" && len(w.Tasks) > 0 && v.At.Sub(since) > max(stalledAfter, 2*w.EpochTarget)
+}
+
+func later(a, b time.Time) time.Time {
+	if a.After(b) {
+		return a
+	}
+	return b
 }
 
 func (v *view) addSink(s *Sink) {
