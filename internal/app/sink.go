@@ -115,15 +115,15 @@ func newAuditor(cfg *config.Config, p *Process, client *clickhouse.Client) *veri
 		clickhouse.NewKept(client), clickhouse.NewLedger(client), verify.NewAuditMetrics(p.Registry), p.Log)
 }
 
-// waiting is for how long results have been here without being stored.
-func (r *sinkRunner) waiting() time.Duration {
+// storing is how ClickHouse keeps up with the results that this process stores.
+func (r *sinkRunner) storing() pipeline.Storing {
 	r.mu.Lock()
 	current := r.current
 	r.mu.Unlock()
 	if current == nil {
-		return 0
+		return pipeline.Storing{}
 	}
-	return current.Waiting()
+	return pipeline.Storing{Waits: current.Waiting(), Takes: current.Storing()}
 }
 
 // stored is how far the partitions of the sink that runs are stored.

@@ -99,7 +99,7 @@ func newWorkers(cfg *config.Config, p *Process, topics *topics, connections *kaf
 				}
 				return session, session.Close, nil
 			},
-			Limits: limits.Config, Waiting: results.waiting,
+			Limits: limits.Config, Storing: results.storing,
 		})
 	}
 	return workers

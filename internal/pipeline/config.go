@@ -86,7 +86,8 @@ type EpochConfig struct {
 	// Fewer rows of a series and pane are written then. Default 20s. 0s: neither makes an epoch longer than Max.
 	Backlog time.Duration `yaml:"backlog"`
 	// RowsPerSecond is the number of result rows a second a worker aims to stay below by stretching its epochs:
-	// every active series costs a row an epoch. Default 20000, about a tenth of a ClickHouse core.
+	// every active series costs a row an epoch. Default 20000, which take one to one and a half ClickHouse cores where they
+	// have distributions, and a tenth of one where not.
 	RowsPerSecond int `yaml:"rows_per_second"`
 	// MaxBytes ends an epoch early for which a worker takes about this much memory, beside what it takes for its series
 	// anyway: panes of a series beyond the newest, long lists and sketches of values, and results as they are sent.

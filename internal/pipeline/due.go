@@ -12,7 +12,7 @@ type underway struct {
 	caughtUp  time.Time     // when the first of its partitions was read to where its log ended when the epoch began
 	late      bool          // its results are late, whatever its length
 	longer    bool          // it goes on for that
-	pressed   time.Duration // what it may last, as results wait
+	pressed   time.Duration // what it may last, as results take long to be stored
 	stretched bool          // it goes on for that
 	cut       bool          // it is to end: a partition gives nothing more until then
 	starved   bool          // the last poll brought nothing
@@ -38,7 +38,7 @@ func (r *run) judge(came bool, now time.Time) {
 	e := &r.epoch
 	e.starved = !came
 	e.late = came && r.behind(now)
-	e.pressed = r.pace.pressed(r.w.cfg.Waiting())
+	e.pressed = r.pace.pressed(r.w.cfg.Storing())
 }
 
 // behind says whether results of the epoch are late anyway: all its records were in the log before it began, and more

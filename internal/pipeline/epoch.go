@@ -33,10 +33,20 @@ func (p *pace) ended(cost time.Duration, busy float64, rows int) {
 	p.late = min(max(2*p.late, p.cfg.Max), p.cfg.Backlog)
 }
 
-// pressed is what an epoch may last whose results have to wait before they are stored: half of that, so that who waits
-// for them waits half as long again at most, and ClickHouse gets fewer rows for as long as it is behind.
-func (p *pace) pressed(waiting time.Duration) time.Duration {
-	return max(p.length, min(waiting/2, p.late))
+// Storing is how ClickHouse keeps up with the results of epochs.
+type Storing struct {
+	Waits time.Duration // for how long the oldest result has been there, stored by nobody
+	Takes time.Duration // to store the results of an epoch
+}
+
+// storeShare is how many times longer an epoch should be than it takes to store its results: else most of ClickHouse's time
+// is for inserts, and results wait while it merges what they bring.
+const storeShare = 2
+
+// pressed is what an epoch may last for the sake of ClickHouse, which gets fewer rows of longer epochs. While results have
+// to wait before they are stored it is half of that, so that who waits for them waits half as long again at most.
+func (p *pace) pressed(s Storing) time.Duration {
+	return max(p.length, min(storeShare*s.Takes, p.cfg.Max), min(s.Waits/2, p.late))
 }
 
 // aborted takes an epoch that is to be done again. However often that happens, epochs become short enough to come
@@ -66,5 +76,5 @@ var endings = [...]ending{
 const endingsHelp = "length (the pace of the load), backlog (the most that one of a backlog may last), " +
 	"caught_up (longer than its length for a backlog, until a partition was read to where its log ended when the epoch " +
 	"began, and for as long again or to a newer record), starved (the same, until a poll brought nothing), " +
-	"results (longer than its length, as results wait for ClickHouse), bytes (epoch.max_bytes), " +
+	"results (longer than its length, as ClickHouse takes long to store results), bytes (epoch.max_bytes), " +
 	"letters (16 MiB of dead letters), bad_batch, revoked (a partition was taken away), stop (of the worker)"

@@ -23,9 +23,9 @@ type WorkerConfig struct {
 	Metrics *Metrics     // nil counts nothing anyone sees
 	Log     *slog.Logger // nil logs nothing
 
-	// Waiting is for how long results wait for ClickHouse, as far as this process knows: its epochs may last half as
-	// long. Nil: they do not wait. Safe for concurrent use.
-	Waiting func() time.Duration
+	// Storing is how ClickHouse keeps up with results, as far as this process knows. Nil: it does. Safe for concurrent
+	// use.
+	Storing func() Storing
 
 	Limits func() *tenants.Config // that of TaskConfig
 	Now    func() time.Time       // nil: time.Now
@@ -56,8 +56,8 @@ func NewWorker(cfg WorkerConfig) *Worker {
 	if cfg.Now == nil {
 		cfg.Now = time.Now
 	}
-	if cfg.Waiting == nil || len(cfg.Config.Alerts) > 0 { // alerts do not wait for ClickHouse
-		cfg.Waiting = func() time.Duration { return 0 }
+	if cfg.Storing == nil || len(cfg.Config.Alerts) > 0 { // alerts do not wait for ClickHouse
+		cfg.Storing = func() Storing { return Storing{} }
 	}
 	w := &Worker{cfg: cfg, scratch: new(Scratch)}
 	w.enter("stopped", nil)

@@ -371,17 +371,18 @@ func TestEpochsOfABacklog(t *testing.T) {
 	})
 }
 
-// While results wait to be stored, epochs of live records last half as long, up to what those of a backlog may. They
-// end when results no longer wait. Where alerts are declared, which do not wait for ClickHouse, they stay as they are.
+// While results wait to be stored, epochs of live records last half as long, up to what those of a backlog may, and twice as
+// long as it takes to store one, up to epoch.max. They end when results no longer wait. Where alerts are declared, which do not wait for ClickHouse, they stay as they are.
 func TestEpochsWhileResultsWait(t *testing.T) {
 	type next func(why string, want time.Duration)
-	f := func(why string, alerts []alerting.Alert, steps func(next, *atomic.Int64), want string) {
+	f := func(why string, alerts []alerting.Alert, steps func(next, *atomic.Pointer[pipeline.Storing]), want string) {
 		t.Run(why, func(t *testing.T) {
 			s := &timedSession{assigned: []pipeline.Reach{reach(at, 0)}}
 			reg := prometheus.NewRegistry()
-			var waiting atomic.Int64
+			var storing atomic.Pointer[pipeline.Storing]
+			storing.Store(&pipeline.Storing{})
 			inBubble(t, s, func(c *pipeline.WorkerConfig) {
-				c.Metrics, c.Waiting = pipeline.NewMetrics(reg), func() time.Duration { return time.Duration(waiting.Load()) }
+				c.Metrics, c.Storing = pipeline.NewMetrics(reg), func() pipeline.Storing { return *storing.Load() }
 				c.Config.Alerts = alerts
 			}, func(t *testing.T, _ *pipeline.Worker, _ context.CancelFunc) {
 				const every = 30 * time.Millisecond
@@ -401,25 +402,31 @@ func TestEpochsWhileResultsWait(t *testing.T) {
 						t.Errorf("%s: got a commit %s after the last, want %s", why, got, want)
 					}
 					told, last = told+1, at
-				}, &waiting)
+				}, &storing)
 				if got := ends(t, reg); got != want {
 					t.Errorf("got epochs that ended by %s, want %s", got, want)
 				}
 			})
 		})
 	}
-	f("live", nil, func(commit next, waiting *atomic.Int64) {
+	f("live", nil, func(commit next, storing *atomic.Pointer[pipeline.Storing]) {
 		commit("the first epoch of a session", 15*time.Millisecond)
 		commit("results do not wait", 250*time.Millisecond)
-		waiting.Store(int64(4 * time.Second))
+		storing.Store(&pipeline.Storing{Waits: 4 * time.Second})
 		commit("they wait for 4s", 2*time.Second)
-		waiting.Store(int64(time.Hour))
+		storing.Store(&pipeline.Storing{Waits: time.Hour})
 		commit("they wait for an hour", 20*time.Second)
-		time.AfterFunc(time.Second, func() { waiting.Store(0) })
+		time.AfterFunc(time.Second, func() { storing.Store(&pipeline.Storing{}) })
 		commit("they wait no longer after a second", time.Second)
-	}, "length 2, results 3")
-	f("alerts", alertRules[:1], func(commit next, waiting *atomic.Int64) {
-		waiting.Store(int64(time.Hour))
+		storing.Store(&pipeline.Storing{Waits: 100 * time.Millisecond, Takes: 100 * time.Millisecond})
+		commit("they take less than half of an epoch", 250*time.Millisecond)
+		storing.Store(&pipeline.Storing{Waits: time.Second, Takes: time.Second})
+		commit("they take a second", 2*time.Second)
+		storing.Store(&pipeline.Storing{Takes: time.Hour})
+		commit("they take an hour", 5*time.Second)
+	}, "length 3, results 5")
+	f("alerts", alertRules[:1], func(commit next, storing *atomic.Pointer[pipeline.Storing]) {
+		storing.Store(&pipeline.Storing{Waits: time.Hour, Takes: time.Hour})
 		commit("the first epoch of a session", 15*time.Millisecond)
 		commit("alerts do not wait", 250*time.Millisecond)
 	}, "length 2")

@@ -24,6 +24,8 @@ type lane struct {
 	limit     atomic.Int64  // bytes above which the partition is held
 	wake      chan struct{} // capacity 1, a signal that is already there is enough
 
+	spent time.Duration // on storing the results of the epoch at hand; the lane's goroutine
+
 	mu    sync.Mutex
 	queue []queued
 	bytes int64
@@ -165,6 +167,7 @@ func (l *lane) abandon() {
 // relay stores one record, however long it takes. It returns false only when ctx ended before.
 func (l *lane) relay(ctx context.Context, record *Record) bool {
 	if record.Marker {
+		l.endEpoch()
 		return true
 	}
 	s := l.sink
@@ -199,7 +202,7 @@ func (s *Sink) serverAtFault() bool {
 }
 
 func (l *lane) insert(ctx context.Context, record *Record, b *block) error {
-	s := l.sink
+	s, came := l.sink, time.Now()
 	select {
 	case s.slots <- struct{}{}:
 	case <-ctx.Done():
@@ -216,6 +219,7 @@ func (l *lane) insert(ctx context.Context, record *Record, b *block) error {
 	s.refused.Store(0)
 	s.metrics.suspicious.Set(0)
 	end := time.Now()
+	l.spent += end.Sub(came)
 	s.metrics.inserted(record, b, start, end)
 	l.note(func(p *progress) { p.blocks, p.inserted, p.table = p.blocks+1, end, b.table })
 	return nil

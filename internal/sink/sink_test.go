@@ -9,6 +9,7 @@ import (
 	"maps"
 	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -646,4 +647,39 @@ func TestConfig(t *testing.T) {
 	f(func(c *sink.Config) { c.RetryMin = 0 })
 	f(func(c *sink.Config) { c.RetryMax = 1 })
 	f(func(c *sink.Config) { c.ParkLimit = 0 })
+}
+
+// What it takes to store an epoch is the time of its inserts, however many; that of the slowest lane. One pause of the server
+// does not change it, nor do epochs without results, nor tries that do not succeed.
+func TestStoring(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		marker := func(partition int32) sink.Record { return sink.Record{Partition: partition, Marker: true, TopicID: [16]byte{1}} }
+		var all []sink.Record
+		for i := range 9 {
+			for b := range 3 {
+				all = append(all, record(0, fmt.Sprint("epoch ", i, " block ", b)))
+			}
+			all = append(all, marker(0), marker(0))
+		}
+		all = append(all, record(1, "fast"), marker(1))
+		f := newFixture(all...)
+		f.source.batch = 1
+		f.table.takes = 100 * time.Millisecond
+		f.table.before = func(token string, try int) error {
+			switch {
+			case strings.HasSuffix(token, "/0/60/ingest_rollups"): // in the seventh of nine
+				time.Sleep(time.Minute)
+			case strings.HasSuffix(token, "/0/70/ingest_rollups") && try < 3:
+				time.Sleep(time.Minute)
+				return errors.New("connection refused")
+			}
+			return nil
+		}
+		stop := f.run(t)
+		defer stop()
+		equal(t, "before the first", f.sink.Storing(), time.Duration(0))
+		pass(10 * time.Minute)
+		equal(t, "stored", len(f.table.blocks()), 28)
+		equal(t, "storing", f.sink.Storing(), 300*time.Millisecond)
+	})
 }

@@ -15,6 +15,7 @@ type LaneTopology struct {
 	Lag        int64     `json:"lag_records"` // readable and not yet stored
 	Buffered   int64     `json:"buffered_bytes"`
 	Waiting    float64   `json:"waiting_seconds"` // for how long the oldest record has been here, stored by nobody
+	Storing    float64   `json:"storing_seconds"` // what it takes to store the results of an epoch
 	Blocks     uint64    `json:"blocks"`          // stored since the partition was taken
 	Tried      uint64    `json:"tried_again"`     // inserts that did not succeed since then
 	Parked     uint64    `json:"parked"`          // since then
@@ -29,6 +30,36 @@ type progress struct {
 	inserted              time.Time
 	table                 string
 	waits                 error
+	storing               recent
+}
+
+// recent are the last few epochs, by what it took to store them.
+type recent struct {
+	took [5]time.Duration
+	n    int
+}
+
+func (r *recent) add(took time.Duration) {
+	r.took[r.n%len(r.took)] = took
+	r.n++
+}
+
+// median is not moved by one epoch that a pause of the server has delayed.
+func (r *recent) median() time.Duration {
+	sorted := slices.Sorted(slices.Values(r.took[:min(r.n, len(r.took))]))
+	if len(sorted) == 0 {
+		return 0
+	}
+	return sorted[len(sorted)/2]
+}
+
+// endEpoch follows the last record of a transaction. One of another source partition's owner, or of no results, has
+// nothing to store.
+func (l *lane) endEpoch() {
+	if l.spent > 0 {
+		l.note(func(p *progress) { p.storing.add(l.spent) })
+	}
+	l.spent = 0
 }
 
 // Topology is what the lanes looked like when they were last polled, by partition. Safe for concurrent use; the result
@@ -50,6 +81,16 @@ func (s *Sink) Waiting() time.Duration {
 	return time.Duration(most * float64(time.Second))
 }
 
+// Storing is what it takes to store the results of an epoch, of the lane that takes longest; 0 before the first. Safe for
+// concurrent use.
+func (s *Sink) Storing() time.Duration {
+	most := 0.0
+	for _, lane := range s.Topology() {
+		most = max(most, lane.Storing)
+	}
+	return time.Duration(most * float64(time.Second))
+}
+
 func (s *Sink) publish() {
 	lanes := make([]LaneTopology, 0, len(s.lanes))
 	for _, l := range s.lanes {
@@ -64,7 +105,7 @@ func (l *lane) topology() LaneTopology {
 	defer l.mu.Unlock()
 	t := LaneTopology{
 		Topic: l.topic, Resumed: l.resumed.Load(), Partition: l.partition, Next: l.done.Load(), Lag: l.lag(),
-		Buffered: l.bytes, Waiting: l.waiting().Seconds(),
+		Buffered: l.bytes, Waiting: l.waiting().Seconds(), Storing: l.progress.storing.median().Seconds(),
 		Blocks: l.progress.blocks, Tried: l.progress.tried, Parked: l.progress.parked,
 		LastInsert: l.progress.inserted, LastTable: l.progress.table,
 	}
