@@ -465,7 +465,6 @@ func TestShutdownCommitsTheEpochUnderWay(t *testing.T) {
 	})
 }
 
-// A partition that is taken away ends the epoch at once, with its rows in it; then its task is gone.
 // A commit that runs when the process is told to end has close_timeout to come through.
 func TestShutdownDuringACommit(t *testing.T) {
 	f := func(takes time.Duration, want int, wantEnd time.Duration) {
@@ -493,6 +492,7 @@ func TestShutdownDuringACommit(t *testing.T) {
 	f(time.Minute, 0, 3100*time.Millisecond) // given up: the records come again
 }
 
+// A partition that is taken away ends the epoch at once, with its rows in it; then its task is gone.
 func TestRevokedPartition(t *testing.T) {
 	other := pipeline.Partition{Topic: at.Topic, Partition: 5}
 	s := &timedSession{assigned: []pipeline.Reach{reach(at, 0), reach(other, 0)}}
