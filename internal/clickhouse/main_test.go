@@ -30,16 +30,22 @@ func access() clickhouse.Access {
 // newServer starts a server with Vigie's users, and connects to it.
 func newServer(t testing.TB, change func(*clickhouse.Access)) (*testkit.Server, *clickhouse.Client) {
 	t.Helper()
-	a := access()
+	a, users := accessOf(t, change)
+	server := testkit.ClickHouse(t, users)
+	return server, connect(t, server, a)
+}
+
+func accessOf(t testing.TB, change func(*clickhouse.Access)) (a clickhouse.Access, usersXML []byte) {
+	t.Helper()
+	a = access()
 	if change != nil {
 		change(&a)
 	}
-	users, err := clickhouse.UsersXML(a)
+	usersXML, err := clickhouse.UsersXML(a)
 	if err != nil {
 		t.Fatal(err)
 	}
-	server := testkit.ClickHouse(t, users)
-	return server, connect(t, server, a)
+	return a, usersXML
 }
 
 func connect(t testing.TB, server *testkit.Server, a clickhouse.Access) *clickhouse.Client {
@@ -56,13 +62,20 @@ func connect(t testing.TB, server *testkit.Server, a clickhouse.Access) *clickho
 	return client
 }
 
+var schema testkit.Prepared
+
+// migrated is newServer with all migrations done.
 func migrated(t testing.TB, change func(*clickhouse.Access)) (*testkit.Server, *clickhouse.Client) {
 	t.Helper()
-	server, client := newServer(t, change)
-	if _, err := client.Migrate(t.Context(), false); err != nil {
-		t.Fatal(err)
-	}
-	return server, client
+	a, users := accessOf(t, change)
+	server := schema.ClickHouse(t, users, func(s *testkit.Server) {
+		client := connect(t, s, a)
+		defer client.Close()
+		if _, err := client.Migrate(t.Context(), false); err != nil {
+			t.Fatal(err)
+		}
+	})
+	return server, connect(t, server, a)
 }
 
 // ask runs a statement as the service user and returns the answer as TabSeparated.

@@ -12,6 +12,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -150,7 +151,9 @@ type installation struct {
 
 var testTenants = []string{"acme", "demo", "zeta"}
 
-// install starts ClickHouse, migrates it, and starts the programs named. Extra environment comes last.
+var schema testkit.Prepared
+
+// install starts ClickHouse, migrated by `vigie migrate`, and the programs named. Extra environment comes last.
 func install(t testing.TB, broker *testkit.Broker, programs []string, extra ...string) *installation {
 	t.Helper()
 	service, sql := rand.Text(), rand.Text()
@@ -160,18 +163,19 @@ func install(t testing.TB, broker *testkit.Broker, programs []string, extra ...s
 	if err != nil {
 		t.Fatal(err)
 	}
-	in := &installation{t: t, broker: broker, clickhouse: testkit.ClickHouse(t, users), keys: map[string]string{}}
+	in := &installation{t: t, broker: broker, keys: map[string]string{}}
 	ingestAddr, streamAddr, queryAddr := testkit.FreeAddr(t), testkit.FreeAddr(t), testkit.FreeAddr(t)
 	in.ingestURL, in.streamURL, in.queryURL = "http://"+ingestAddr, "http://"+streamAddr, "http://"+queryAddr
 	unique := strings.ToLower(rand.Text()[:8])
 	in.env = append([]string{
 		"VIGIE_KAFKA_BROKERS=" + broker.Addr, "VIGIE_KAFKA_GROUP=" + unique, "VIGIE_KAFKA_TRANSACTIONAL_ID_PREFIX=" + unique,
 		"VIGIE_KAFKA_INSTANCE=one",
-		"VIGIE_CLICKHOUSE_ADDRS=" + in.clickhouse.HTTPAddr, "VIGIE_CLICKHOUSE_PASSWORD=" + service, "VIGIE_CLICKHOUSE_SQL_PASSWORD=" + sql,
+		"VIGIE_CLICKHOUSE_PASSWORD=" + service, "VIGIE_CLICKHOUSE_SQL_PASSWORD=" + sql,
 		"VIGIE_INGEST_LISTEN=" + ingestAddr, "VIGIE_STREAM_LISTEN=" + streamAddr, "VIGIE_QUERY_LISTEN=" + queryAddr,
 		"VIGIE_AUTH_KEYS=" + in.makeKeys(),
 	}, topicEnvironment(unique)...)
-	in.env = append(in.env, extra...)
+	in.clickhouse = schema.ClickHouse(t, users, func(s *testkit.Server) { in.on(s).vigie("migrate") })
+	in.env = append(in.on(in.clickhouse).env, extra...)
 	in.vigie("migrate")
 	for _, name := range programs {
 		p := start(t, testkit.BuildBinary(t, "./cmd/"+name), nil, in.env)
@@ -188,6 +192,13 @@ func install(t testing.TB, broker *testkit.Broker, programs []string, extra ...s
 		}
 	}
 	return in
+}
+
+// on is the installation with another ClickHouse.
+func (in *installation) on(server *testkit.Server) *installation {
+	other := *in
+	other.env = append(slices.Clone(in.env), "VIGIE_CLICKHOUSE_ADDRS="+server.HTTPAddr)
+	return &other
 }
 
 // topicEnvironment gives an installation topics of its own on a broker that tests share.

@@ -40,27 +40,30 @@ func ClickHouse(t testing.TB, usersXML []byte) *Server {
 		}
 		return &Server{HTTPAddr: addr, t: t}
 	}
+	return startClickHouse(t, filepath.Join(t.TempDir(), "clickhouse"), usersXML)
+}
+
+// startClickHouse starts a server on a data directory, which may hold what another one has left.
+func startClickHouse(t testing.TB, dir string, usersXML []byte) *Server {
+	t.Helper()
 	lib, err := devstack.EnsureClickHouse(t.Context(), "", func(line string) { t.Log(line) })
 	if err != nil {
 		Missing(t, "ClickHouse", err.Error())
 	}
-	engine := startClickHouse(t, lib, usersXML)
-	return &Server{HTTPAddr: engine.HTTPAddr(), NativeAddr: engine.NativeAddr(), t: t, engine: engine}
-}
-
-func startClickHouse(t testing.TB, lib string, usersXML []byte) *devstack.ClickHouse {
-	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
 	engine, err := devstack.StartClickHouse(ctx, devstack.ClickHouseConfig{
-		Dir: filepath.Join(t.TempDir(), "clickhouse"), HTTPAddr: FreeAddr(t), NativeAddr: FreeAddr(t),
+		Dir: dir, HTTPAddr: FreeAddr(t), NativeAddr: FreeAddr(t),
 		UsersXML: usersXML, Lib: lib, Log: Log(t),
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { _ = engine.Close() })
-	return engine
+	t.Cleanup(func() {
+		engine.Kill() // nobody reads its data any more, and its end in order waits for connections that idle
+		_ = engine.Close()
+	})
+	return &Server{HTTPAddr: engine.HTTPAddr(), NativeAddr: engine.NativeAddr(), t: t, engine: engine}
 }
 
 // URL is the server's HTTP address as a URL, without a trailing slash.

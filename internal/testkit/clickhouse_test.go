@@ -56,3 +56,31 @@ func TestClickHouseKeepsDataOverKillAndRestart(t *testing.T) {
 	server.Restart()
 	check("restart")
 }
+
+// Servers that begin with the same have each a copy, which was made once.
+func TestPrepared(t *testing.T) {
+	var prepared testkit.Prepared
+	made := 0
+	start := func() *testkit.Server {
+		return prepared.ClickHouse(t, nil, func(s *testkit.Server) {
+			made++
+			for _, sql := range []string{"CREATE TABLE t (n UInt64) ENGINE = MergeTree ORDER BY n", "INSERT INTO t VALUES (1)"} {
+				if _, err := query(s, sql); err != nil {
+					t.Fatal(err)
+				}
+			}
+		})
+	}
+	one, two := start(), start()
+	if _, err := query(one, "INSERT INTO t VALUES (2)"); err != nil {
+		t.Fatal(err)
+	}
+	for server, want := range map[*testkit.Server]string{one: "3", two: "1", start(): "1"} {
+		if got, err := query(server, "SELECT sum(n) FROM t"); err != nil || got != want {
+			t.Errorf("got %s, %v, want %s", got, err, want)
+		}
+	}
+	if made != 1 {
+		t.Errorf("got %d preparations, want one", made)
+	}
+}

@@ -19,5 +19,6 @@ func Main(m *testing.M) {
 	code := m.Run()
 	sharedApache.close()
 	removeBinaries()
+	preparedDirs.remove()
 	os.Exit(code)
 }
