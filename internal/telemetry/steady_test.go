@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"os"
 	"testing"
+	"testing/synctest"
 	"time"
 )
 
@@ -56,23 +57,51 @@ func TestStoppedReader(t *testing.T) {
 
 // A slow client gets everything, however long that takes in all, and a handler that computes long is not hurried.
 func TestSlowReader(t *testing.T) {
-	ended := make(chan error, 1)
-	client := serveSteady(t, func(w http.ResponseWriter, _ *http.Request) {
-		time.Sleep(500 * time.Millisecond)
-		_, err := w.Write(large[:8<<20])
-		ended <- err
-	})
-	n := 0
-	for buffer := make([]byte, 256<<10); ; time.Sleep(10 * time.Millisecond) {
-		read, err := client.Read(buffer)
-		if n += read; err != nil {
-			break
+	synctest.Test(t, func(t *testing.T) {
+		client, far := net.Pipe()
+		defer client.Close()
+		listener := &pipeListener{conn: far, closed: make(chan struct{})}
+		ended := make(chan error, 1)
+		server := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+			time.Sleep(time.Minute)
+			_, err := w.Write(large[:8<<20])
+			ended <- err
+		})}
+		go func() { _ = server.Serve(steadyListener{listener, time.Second}) }()
+		defer server.Close()
+		if _, err := io.WriteString(client, "GET / HTTP/1.0\r\nHost: x\r\n\r\n"); err != nil {
+			t.Fatal(err)
 		}
-	}
-	if err := <-ended; err != nil || n < 8<<20 {
-		t.Errorf("got %d bytes, %v, want all of them", n, err)
-	}
+		n := 0
+		for buffer := make([]byte, writePiece); ; time.Sleep(900 * time.Millisecond) {
+			read, err := client.Read(buffer)
+			if n += read; err != nil {
+				break
+			}
+		}
+		if err := <-ended; err != nil || n < 8<<20 {
+			t.Errorf("got %d bytes, %v, want all of them", n, err)
+		}
+	})
 }
+
+// pipeListener accepts one connection.
+type pipeListener struct {
+	conn   net.Conn // nil once it was accepted
+	closed chan struct{}
+}
+
+func (l *pipeListener) Accept() (net.Conn, error) {
+	if c := l.conn; c != nil {
+		l.conn = nil
+		return c, nil
+	}
+	<-l.closed
+	return nil, net.ErrClosed
+}
+
+func (l *pipeListener) Close() error   { close(l.closed); return nil }
+func (l *pipeListener) Addr() net.Addr { return &net.TCPAddr{} }
 
 // A handler's own deadline holds when it comes sooner, also while something is being written.
 func TestHandlersDeadline(t *testing.T) {

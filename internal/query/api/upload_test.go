@@ -16,7 +16,7 @@ import (
 // A body that does not come ends its request; one that has come is not hurried any more, however long the query takes.
 func TestSlowUpload(t *testing.T) {
 	s, _ := newAPI(t)
-	api.SetUploadTime(t, 200*time.Millisecond)
+	api.SetUploadTime(t, 500*time.Millisecond)
 	for _, path := range []string{"/api/v1/query", "/sql"} {
 		connection, err := net.Dial("tcp", strings.TrimPrefix(s.URL, "http://"))
 		if err != nil {
@@ -44,6 +44,6 @@ func TestSlowUpload(t *testing.T) {
 		if err != nil || response.StatusCode != http.StatusOK {
 			t.Errorf("a query of a second, body at once: got %d %s %v", response.StatusCode, text, err)
 		}
-		time.Sleep(300 * time.Millisecond)
+		time.Sleep(700 * time.Millisecond)
 	}
 }
