@@ -7,11 +7,13 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/vigie-io/vigie/internal/config"
+	"github.com/vigie-io/vigie/internal/pause"
 	"github.com/vigie-io/vigie/internal/telemetry"
 )
 
@@ -92,8 +94,38 @@ func (e *endpoint) serve(ctx context.Context, r *reloader, p *Process, ready tel
 	if p.Ready != nil {
 		p.Ready(ready)
 	}
+	watching, stop := context.WithCancel(ctx)
+	var watch sync.WaitGroup
+	watch.Go(func() { untilReady(watching, ready, p.Log) })
 	err := telemetry.Serve(ctx, e.listener, e.tracing.Handler(e.mux))
+	stop()
+	watch.Wait()
 	return errors.Join(err, e.close())
+}
+
+// readyEach is how long a start may take before the log says what it waits for.
+const readyEach = 3 * time.Second
+
+// untilReady says in the log why a service cannot do its job yet, each reason once, until it can.
+func untilReady(ctx context.Context, ready telemetry.Check, log *slog.Logger) {
+	said := ""
+	for pause.For(ctx, readyEach) == nil {
+		asking, cancel := context.WithTimeout(ctx, readyEach)
+		err := ready(asking)
+		cancel()
+		switch {
+		case ctx.Err() != nil:
+			return
+		case err == nil && said != "":
+			log.Info("ready")
+			return
+		case err == nil:
+			return
+		case err.Error() != said:
+			said = err.Error()
+			log.Warn("not ready", "err", err)
+		}
+	}
 }
 
 // release gives the address back of a service that does not come to serve; after serve it changes nothing.

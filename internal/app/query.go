@@ -2,6 +2,7 @@ package app
 
 import (
 	"context"
+	"fmt"
 	"net/http"
 
 	"github.com/vigie-io/vigie/internal/auth"
@@ -52,9 +53,20 @@ func Query(ctx context.Context, cfg config.Config, p Process) error {
 	g.run("query", func(ctx context.Context) error {
 		defer g.stop()
 		defer served()
-		return endpoint.serve(ctx, reload, &p, client.Ready)
+		return endpoint.serve(ctx, reload, &p, func(ctx context.Context) error { return queryReady(ctx, client) })
 	})
 	return g.wait()
+}
+
+// queryReady says why PromQL or SQL cannot be answered.
+func queryReady(ctx context.Context, client *clickhouse.Client) error {
+	if err := client.Ready(ctx); err != nil {
+		return fmt.Errorf("ClickHouse: %w", err)
+	}
+	if err := client.SQLReady(ctx); err != nil {
+		return fmt.Errorf("ClickHouse, for SQL: %w", err)
+	}
+	return nil
 }
 
 // newAnswers makes the API that answers tenants, and what evaluates their rules. Each knows the other: rules ask the

@@ -61,10 +61,26 @@ func (c *Client) SQL(ctx context.Context, tenant tenants.ID, method string, para
 	}
 	if refusesUs(response) {
 		response.Body.Close()
-		return nil, fmt.Errorf("run SQL of tenant %s: %w", tenant,
-			errors.New("the server does not take the password of clickhouse.sql_user"))
+		return nil, fmt.Errorf("run SQL of tenant %s: %w", tenant, errSQLUser)
 	}
 	return response, nil
+}
+
+var errSQLUser = errors.New("the server does not take the password of clickhouse.sql_user")
+
+// SQLReady returns nil when the server answers the user that tenants' SQL runs as.
+func (c *Client) SQLReady(ctx context.Context) error {
+	response, err := c.do(ctx, &call{
+		as: c.sql, method: http.MethodPost, params: url.Values{}, header: http.Header{}, body: []byte("SELECT 1"), noErrors: true,
+	})
+	if err != nil {
+		return err
+	}
+	defer response.Body.Close()
+	if refusesUs(response) {
+		return errSQLUser
+	}
+	return nil
 }
 
 // refusesUs tells an answer that is about our credentials, not the tenant's statement.

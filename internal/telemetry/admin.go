@@ -50,7 +50,8 @@ func (a Admin) Mount(mux *http.ServeMux) {
 	}
 	mux.Handle("GET /metrics", metrics)
 	mux.Handle("GET /config", guard(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-		w.Header().Set("Content-Type", "application/yaml; charset=utf-8")
+		w.Header().Set("Content-Type", "text/plain; charset=utf-8") // YAML, which browsers would download
+		w.Header().Set("X-Content-Type-Options", "nosniff")
 		_, _ = w.Write(a.Config())
 	})))
 	// Not the command line, which may hold secrets.

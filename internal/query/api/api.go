@@ -9,6 +9,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net/http"
 	"strconv"
@@ -129,13 +130,34 @@ func (a *API) route(gateway http.Handler, document []byte) {
 	mux.Handle("/ping", sql)
 	mux.HandleFunc("/{$}", func(w http.ResponseWriter, r *http.Request) {
 		if r.Method != http.MethodPost && !r.URL.Query().Has("query") {
-			nothing(w, r)
+			discover(w, r)
 			return
 		}
 		sql.ServeHTTP(w, r)
 	})
 	mux.HandleFunc("/", nothing)
 	a.mux = mux
+}
+
+const help = `Ask Vigie in PromQL or SQL. Authorization: Bearer <key>, or the key as basic auth password; the key names the tenant.
+
+PromQL, as Prometheus' HTTP API (Grafana: a Prometheus data source with this address):
+GET, POST /api/v1/query         query, time
+GET, POST /api/v1/query_range   query, start, end, step
+GET       /api/v1/openapi.yaml  all of it
+
+SQL, as ClickHouse's HTTP interface:
+POST /sql  SELECT metric, kind, count() AS series FROM api.series GROUP BY metric, kind FORMAT PrettyCompact
+POST /sql  SHOW TABLES FROM api
+POST /sql  DESCRIBE api.metrics_10s
+
+GET /-/ready says whether this service can answer.
+`
+
+// discover tells people who look what is here.
+func discover(w http.ResponseWriter, _ *http.Request) {
+	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+	_, _ = io.WriteString(w, help)
 }
 
 func nothing(w http.ResponseWriter, r *http.Request) {
@@ -151,7 +173,7 @@ func (a *API) tenant(next http.Handler) http.Handler {
 		}
 		tenant, err := a.authenticate(r)
 		if err != nil {
-			a.refuse(w, err)
+			a.refuse(w, r, err)
 			return
 		}
 		r.Header.Del("X-Prometheus-Use-Start-Timestamps") // windows make no sense without
@@ -159,14 +181,17 @@ func (a *API) tenant(next http.Handler) http.Handler {
 	})
 }
 
-func (a *API) refuse(w http.ResponseWriter, err error) {
+func (a *API) refuse(w http.ResponseWriter, r *http.Request, err error) {
 	switch {
 	case errors.Is(err, tenants.ErrForbidden):
 		fail(w, http.StatusForbidden, "forbidden", "this API key may not read: it needs the role read")
 	case errors.Is(err, tenants.ErrUnauthenticated):
 		w.Header().Set("WWW-Authenticate", `Basic realm="Vigie API key as password"`)
-		fail(w, http.StatusUnauthorized, "unauthorized",
-			"an API key is required: send Authorization: Bearer <key>, or the key as basic auth password")
+		text := "an API key is required: send Authorization: Bearer <key>, or the key as basic auth password"
+		if r.Header.Get("Authorization") != "" {
+			text = "the API key is not known: want Authorization: Bearer <key>, or the key as basic auth password"
+		}
+		fail(w, http.StatusUnauthorized, "unauthorized", text)
 	default:
 		a.log.Error("authenticate a query", "err", err)
 		fail(w, http.StatusInternalServerError, "internal", "authentication is not available")
@@ -177,7 +202,9 @@ func (a *API) refuse(w http.ResponseWriter, err error) {
 func fail(w http.ResponseWriter, status int, kind, text string) {
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(status)
-	_ = json.NewEncoder(w).Encode(map[string]string{"status": "error", "errorType": kind, "error": text}) // the client has gone
+	answer := json.NewEncoder(w)
+	answer.SetEscapeHTML(false) // <key> is for people to read
+	_ = answer.Encode(map[string]string{"status": "error", "errorType": kind, "error": text}) // the client has gone
 }
 
 func (a *API) measure(r prometheus.Registerer) {

@@ -171,14 +171,15 @@ func TestRoutes(t *testing.T) {
 	f("/sql/?query=DROP+TABLE+t", "k-demo", 403, "Code: 164.")
 	f("/sql?query=SELECT+1", "", 401, "Code: 194.")
 	f(query+"1", "", 401, `"errorType":"unauthorized"`)
-	f(query+"1", "k-nobody", 401, "unauthorized")
+	f(query+"1", "", 401, "an API key is required: send Authorization: Bearer <key>")
+	f(query+"1", "k-nobody", 401, "the API key is not known")
 	f(query+"1", "k-writer", 403, "role read")
 	f("/api/v1/nothing", "k-acme", 404, "not_found")
 	f("/nothing", "", 404, "/api/v1/")
 	// SQL also where a client that knows host and port only would send it.
 	f("/?query=SELECT+1", "k-acme", 200, "acme: SELECT 1")
 	f("/?query=SELECT+1", "", 401, "Code: 194.")
-	f("/", "k-acme", 404, "/api/v1/")
+	f("/", "", 200, "/api/v1/query_range") // people look here first
 	f("/ping", "", 200, "Ok.")
 	if _, body, _ := get(t, s.URL+query+"1", "k-broken"); strings.Contains(body, "/etc") {
 		t.Errorf("got %s, want nothing of the inside", body)
