@@ -18,9 +18,14 @@ import (
 const auditUsage = `usage: vigie audit results [-repair] [-since 1h] [-table rollups_10s|…|all] [-wait 2m]
                            [-metrics file.prom] [flags]
 
-Compares the result records of panes since then with each table of ClickHouse: a block whose part was lost
-in a crash of a single node is found, and with -repair put where it is missing. Exit code 1: something is missing and
-was not repaired; 2: an error. -metrics leaves the result for the node exporter's textfile collector.
+Compares the result records of panes since then with each table of ClickHouse, and names blocks whose part was lost in a
+crash of a single node. Exit code 1: something is missing and was not repaired; 2: an error. docs/verify.md says more.
+
+  -repair          put back what is missing
+  -since           panes from then on: ago, or as 2006-01-02T15:04:05Z; default 1h
+  -table           the table to compare, or all; default all
+  -wait            how long to wait until the results that are there are stored; default 2m
+  -metrics         leave the result in this file, for the node exporter's textfile collector
 `
 
 // auditRequest is what the command line asks for.
@@ -31,8 +36,7 @@ type auditRequest struct {
 
 func auditResults(ctx context.Context, _ string, args []string, s Streams) int {
 	if len(args) == 0 || args[0] != "results" {
-		fmt.Fprint(s.Err, auditUsage)
-		return exitError
+		return unknownVerb(s, "vigie audit", auditUsage, args, "results")
 	}
 	request, rest, err := parseAudit(args[1:], time.Now())
 	if err != nil {

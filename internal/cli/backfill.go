@@ -30,6 +30,21 @@ const backfillUsage = `usage: vigie backfill -signal metrics|spans|logs -from 'd
 Loads files of old events, each once by job and content. Run again after an interruption, it goes on. With -replace,
 what the files hold takes the place of what is stored of the tenant, signal and range. docs/backfill.md says more.
 Exit code 1: rows were rejected; 2: an error, or interrupted.
+
+  -signal          metrics, spans or logs
+  -from            files, as a quoted pattern: .ndjson, .jsonl, .json, .csv (also with .gz or .zst) or .parquet; may be
+                   given several times
+  -job             the name under which a file is loaded once; default backfill
+  -tenant          the tenant of every row; default: the rows' own field tenant
+  -parallel        chunks at a time; default half the cores
+  -rejects         the file that rejected rows are appended to; default <job>.rejects.ndjson
+  -in-doubt        load or skip: what to do with a chunk of which nobody can tell whether it was loaded
+  -runs            a folder for what windows and increases hold until all files are read; default <job>.windows
+  -split-sessions  sessions that touch stored ones stay beside them
+  -range           with -replace: whole hours, as 2026-11-01T00:00:00Z/2026-11-03T00:00:00Z
+  -lead-in         with -replace: so much before the range says what counters were, and is not counted
+  -accept-rejects  replace although rows were rejected
+  -replace-empty   replace although the files hold no event of the range
 `
 
 func backfillFiles(ctx context.Context, _ string, args []string, s Streams) int {

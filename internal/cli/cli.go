@@ -9,6 +9,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"slices"
 	"syscall"
 
 	"github.com/vigie-io/vigie/internal/app"
@@ -41,6 +42,10 @@ func (e usageError) Error() string { return string(e) }
 
 // Service runs one service until SIGINT or SIGTERM and returns the exit code.
 func Service(name, version string, run app.Runner, args []string, s Streams) int {
+	if len(args) == 1 && slices.Contains([]string{"version", "-version", "--version"}, args[0]) {
+		fmt.Fprintln(s.Out, name, version)
+		return exitOK
+	}
 	ctx, stop := signalContext()
 	defer stop()
 	loaded, code, done := load(name, args, s)
@@ -76,6 +81,8 @@ func load(name string, args []string, s Streams) (loaded config.Loaded, code int
 	switch {
 	case errors.Is(err, config.ErrHelp):
 		return loaded, exitOK, true
+	case errors.Is(err, config.ErrNoFlag):
+		return loaded, misused(s, name, err), true
 	case err != nil:
 		fmt.Fprintf(s.Err, "%s: %v\n", name, err)
 		return loaded, exitUsage, true

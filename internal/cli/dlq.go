@@ -22,17 +22,20 @@ const dlqUsage = `usage: vigie dlq list   [-reason r] [-topic t] [-tenant t] [-s
        vigie dlq replay <partition>/<offset>… [-dry-run] [flags]
        vigie dlq replay -all [-reason r] [-topic t] [-tenant t] [-since 1h] [-until 10m] [-dry-run] [flags]
 
--since and -until are ago, or as 2006-01-02T15:04:05Z. A replay is safe to run twice: what was replayed is remembered
-and not replayed again.
+Shows records and events that were refused, and puts them back after the cause is repaired. A replay is safe to run twice:
+what was replayed is remembered and not replayed again.
+
+  -reason          of this reason only, as list prints it
+  -topic, -tenant  from this topic, of this tenant
+  -since, -until   refused in this time: ago, or as 2006-01-02T15:04:05Z
+  -limit           how many of the newest to list; default 50
+  -all             replay all that the filters leave
+  -dry-run         say what would be replayed, and change nothing
 `
 
 func dlq(ctx context.Context, _ string, args []string, s Streams) int {
-	if len(args) == 0 {
-		fmt.Fprint(s.Err, dlqUsage)
-		return exitUsage
-	}
-	if !slices.Contains([]string{"list", "show", "replay"}, args[0]) {
-		return misused(s, "vigie dlq", fmt.Errorf("got %q, want list, show or replay", args[0]))
+	if len(args) == 0 || !slices.Contains([]string{"list", "show", "replay"}, args[0]) {
+		return unknownVerb(s, "vigie dlq", dlqUsage, args, "list, show or replay")
 	}
 	request, rest, err := parseDLQ(args[1:], time.Now())
 	if err != nil {

@@ -17,16 +17,13 @@ Both say file, line and column. Exit code 1: something is wrong; 3 with -lint-fa
 // ruleFiles answers to the commands of promtool with its exit codes.
 func ruleFiles(_ context.Context, _ string, args []string, s Streams) int {
 	args, fatal := takeFlag(args, "lint-fatal")
-	if len(args) < 2 {
-		fmt.Fprint(s.Err, rulesUsage)
-		return exitUsage
-	}
-	switch args[0] {
-	case "check":
+	switch {
+	case len(args) == 0 || args[0] != "check" && args[0] != "test":
+		return unknownVerb(s, "vigie rules", rulesUsage, args, "check or test")
+	case len(args) == 1:
+		return misused(s, "vigie rules", fmt.Errorf("%s which? give files", args[0]))
+	case args[0] == "check":
 		return ruler.Check(args[1:], fatal, s.Out)
-	case "test":
-		return ruler.Test(args[1:], s.Out)
 	}
-	fmt.Fprint(s.Err, rulesUsage)
-	return exitUsage
+	return ruler.Test(args[1:], s.Out)
 }

@@ -11,6 +11,8 @@ import (
 	"os"
 	"slices"
 	"strings"
+
+	"github.com/vigie-io/vigie/internal/query/sqlgate"
 )
 
 const sqlUsage = `usage: vigie sql [flags] 'SELECT …'
@@ -18,8 +20,8 @@ const sqlUsage = `usage: vigie sql [flags] 'SELECT …'
        vigie sql [flags] < file.sql
        vigie sql [flags]              at a terminal: a prompt with history and completion
 
-Runs SQL as the tenant of an API key, through the query service's /sql, and prints the answer as it comes. Statements
-of a file or of standard input are separated by a semicolon at the end of a line; the first that fails ends the run.
+Runs SQL as the tenant of an API key, through the query service's /sql, and prints the answer as it comes. Several
+statements are separated by semicolons; the first that fails ends the run.
 
   -url      base address of the query service; VIGIE_URL, else http://127.0.0.1:7070
   -format   ClickHouse's name of a format, such as CSV or JSONEachRow. Default PrettyCompact on a terminal, else TabSeparated
@@ -43,15 +45,15 @@ func runSQL(ctx context.Context, _ string, args []string, s Streams) int {
 	flags.StringVar(&session.url, "url", session.url, "")
 	flags.StringVar(&session.format, "format", "", "")
 	file := flags.String("f", "", "")
-	err := flags.Parse(args)
+	given, err := parseBetween(flags, args)
 	switch {
 	case errors.Is(err, flag.ErrHelp):
 		fmt.Fprint(s.Out, sqlUsage)
 		return exitOK
 	case err != nil:
 		return misused(s, "vigie sql", err)
-	case flags.NArg() > 1, flags.NArg() == 1 && *file != "":
-		return misused(s, "vigie sql", fmt.Errorf("got %q, want one statement in quotes, or -f, or standard input", flags.Args()))
+	case len(given) > 1, len(given) == 1 && *file != "":
+		return misused(s, "vigie sql", fmt.Errorf("got %q, want statements in one pair of quotes, or -f, or standard input", given))
 	}
 	if !strings.Contains(session.url, "://") {
 		session.url = "http://" + session.url
@@ -62,10 +64,10 @@ func runSQL(ctx context.Context, _ string, args []string, s Streams) int {
 			session.format = "PrettyCompact"
 		}
 	}
-	if flags.NArg() == 0 && *file == "" && terminal(s.In) && terminal(s.Out) {
+	if len(given) == 0 && *file == "" && terminal(s.In) && terminal(s.Out) {
 		return runConsole(ctx, &session, s)
 	}
-	statements, err := sqlStatements(flags.Arg(0), *file, s.In)
+	statements, err := sqlStatements(strings.Join(given, ""), *file, s.In)
 	if err != nil {
 		return fail(s, "vigie sql", err)
 	}
@@ -75,6 +77,17 @@ func runSQL(ctx context.Context, _ string, args []string, s Streams) int {
 		}
 	}
 	return exitOK
+}
+
+// parseBetween parses flags that stand before, between and behind other arguments, and returns these.
+func parseBetween(flags *flag.FlagSet, args []string) (others []string, err error) {
+	for {
+		if err := flags.Parse(args); err != nil || flags.NArg() == 0 {
+			return others, err
+		}
+		others = append(others, flags.Arg(0))
+		args = flags.Args()[1:]
+	}
 }
 
 // cmpEnv is the value of an environment variable, or fallback when it is not set or empty.
@@ -97,47 +110,23 @@ func terminal(stream any) bool {
 }
 
 func sqlStatements(argument, file string, in io.Reader) ([]string, error) {
-	if argument != "" {
-		return []string{argument}, nil
-	}
-	var text []byte
+	text := []byte(argument)
 	var err error
-	if file != "" {
+	switch {
+	case argument != "":
+	case file != "":
 		text, err = os.ReadFile(file)
-	} else {
+	default:
 		text, err = io.ReadAll(in)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("read statements: %w", err)
 	}
-	statements := splitSQL(string(text))
+	statements := sqlgate.Statements(string(text))
 	if len(statements) == 0 {
 		return nil, usageError("no statement: give one as an argument, with -f, or on standard input")
 	}
 	return statements, nil
-}
-
-// splitSQL cuts a script at semicolons that end a line, as people write them. What is cut wrong, in the middle of a
-// string of several lines, the server refuses; nothing that writes can run.
-func splitSQL(script string) (statements []string) {
-	var statement strings.Builder
-	add := func() {
-		if text := strings.TrimSpace(statement.String()); text != "" {
-			statements = append(statements, text)
-		}
-		statement.Reset()
-	}
-	for line := range strings.Lines(script) {
-		trimmed := strings.TrimRight(line, " \t\r\n")
-		if rest, ends := strings.CutSuffix(trimmed, ";"); ends {
-			statement.WriteString(rest)
-			add()
-			continue
-		}
-		statement.WriteString(line)
-	}
-	add()
-	return statements
 }
 
 // run sends one statement and prints its answer. Ending ctx ends the statement on the server.

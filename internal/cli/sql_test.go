@@ -54,6 +54,9 @@ func TestSQLCommand(t *testing.T) {
 	}
 	f(0, []string{"SELECT 1"}, "", "1\n", "", "/sql TabSeparated Bearer k SELECT 1")
 	f(0, []string{"-format", "CSV", "SELECT 1"}, "", "1\n", "", "/sql CSV Bearer k SELECT 1")
+	f(0, []string{"SELECT 1", "-format", "CSV"}, "", "1\n", "", "/sql CSV Bearer k SELECT 1")
+	f(0, []string{"SELECT 1; SELECT 2;"}, "", "1\n1\n", "", "/sql TabSeparated Bearer k SELECT 1", "/sql TabSeparated Bearer k SELECT 2")
+	f(0, nil, "SELECT 1; SELECT 2;\n", "1\n1\n", "", "/sql TabSeparated Bearer k SELECT 1", "/sql TabSeparated Bearer k SELECT 2")
 	f(0, nil, "SELECT 1;\nSELECT 2;\n", "1\n1\n", "", "/sql TabSeparated Bearer k SELECT 1", "/sql TabSeparated Bearer k SELECT 2")
 	f(0, []string{"-f", script}, "", "1\n1\n1\n", "", "/sql TabSeparated Bearer k SELECT 1",
 		"/sql TabSeparated Bearer k -- two\nSELECT ';'\n  FROM b", "/sql TabSeparated Bearer k SELECT 3")
@@ -62,8 +65,10 @@ func TestSQLCommand(t *testing.T) {
 		"/sql TabSeparated Bearer k SELECT 1", "/sql TabSeparated Bearer k SELECT broken")
 	f(1, []string{"SELECT cut"}, "", "1\n", "not all of it", "/sql TabSeparated Bearer k SELECT cut")
 	f(2, nil, " \n;\n", "", "no statement")
-	f(2, []string{"SELECT", "1"}, "", "", "vigie sql: got [\"SELECT\" \"1\"], want one statement in quotes, or -f, or standard input\n")
+	f(2, []string{"SELECT", "1"}, "", "", "vigie sql: got [\"SELECT\" \"1\"], want statements in one pair of quotes, or -f, or standard input\n")
 	f(2, []string{"-x"}, "", "", "-x\n`vigie sql -help`")
+	f(2, []string{"SELECT 1", "-x"}, "", "", "-x\n`vigie sql -help`")
+	f(2, []string{"SELECT 1", "-f", script}, "", "", "or -f")
 	f(0, []string{"-url", strings.TrimPrefix(server.URL, "http://"), "SELECT 1"}, "", "1\n", "", "/sql TabSeparated Bearer k SELECT 1")
 	f(1, []string{"-url", server.URL + "/other", "SELECT 1"}, "", "", "/other/sql?default_format=TabSeparated answered 404 Not Found, not as a query service does; -url")
 	f(1, []string{"-f", script + ".not"}, "", "", "read statements")

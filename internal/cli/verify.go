@@ -22,9 +22,17 @@ const verifyUsage = `usage: vigie verify -from <topic> [-from 'dir/*.parquet' [-
                     [-memory 512MiB] [-wait 2m] [-metrics file.prom] [flags]
 
 Counts the topic's raw records again and compares every tenant, series and complete pane or closed window with ClickHouse.
--since and -until are times of panes: ago, or as 2006-01-02T15:04:05Z. Exit code 1: there are differences; 2: an error.
-With -from files, which can stand alone, what 'vigie backfill' has loaded of them is counted too: all files of one -job.
--metrics leaves the result for the node exporter's textfile collector.
+Exit code 1: there are differences; 2: an error. docs/verify.md says more.
+
+  -from            a source topic, and files that vigie backfill has loaded: all of one -job; either can stand alone
+  -job             the job that loaded the files; default backfill
+  -table           the table to compare, or all; default rollups_10s
+  -tenant          compare one tenant only
+  -since, -until   compare panes of this time only: ago, or as 2006-01-02T15:04:05Z
+  -show            how many differences to print of a table; default 20
+  -memory          what the recount may take; what does not fit is read in several turns; default 512MiB
+  -wait            how long to wait until what was sent before the start is stored; default 2m
+  -metrics         leave the result in this file, for the node exporter's textfile collector
 `
 
 // exitError is how verify and audit end when the comparison itself did not succeed: 1 is for differences.

@@ -94,8 +94,29 @@ func Vigie(version string, args []string, s Streams) int {
 			return c.run(ctx, version, args[1:], s)
 		}
 	}
-	fmt.Fprintf(s.Err, "vigie: no command %q; `vigie help` lists them\n", args[0])
+	near := ""
+	if name := config.Nearest(args[0], commandNames()); name != "" {
+		near = fmt.Sprintf("; did you mean `vigie %s`?", name)
+	}
+	fmt.Fprintf(s.Err, "vigie: no command %q%s; `vigie help` lists them\n", args[0], near)
 	return exitUsage
+}
+
+func commandNames() []string {
+	names := []string{"help", "version"}
+	for _, c := range commands {
+		names = append(names, c.name)
+	}
+	return names
+}
+
+// unknownVerb says what a command takes where it got another verb, or none.
+func unknownVerb(s Streams, name, usage string, args []string, want string) int {
+	if len(args) == 0 {
+		fmt.Fprint(s.Err, usage)
+		return exitUsage
+	}
+	return misused(s, name, fmt.Errorf("got %q, want %s", args[0], want))
 }
 
 func usage(w io.Writer) {
@@ -162,9 +183,11 @@ func keys(_ context.Context, _ string, args []string, s Streams) int {
 		fmt.Fprintf(s.Err, "vigie keys: no flag %s\n%s", args[flag], keysUsage)
 		return exitUsage
 	}
-	if len(args) == 0 || args[0] != "new" || len(args) > 2 {
-		fmt.Fprint(s.Err, keysUsage)
-		return exitUsage
+	if len(args) == 0 || args[0] != "new" {
+		return unknownVerb(s, "vigie keys", keysUsage, args, "new")
+	}
+	if len(args) > 2 {
+		return misused(s, "vigie keys", fmt.Errorf("got %q, want one tenant", args[1:]))
 	}
 	tenant := "<tenant>"
 	if len(args) == 2 {
@@ -188,8 +211,7 @@ auth:
 
 func configuration(_ context.Context, _ string, args []string, s Streams) int {
 	if len(args) == 0 || (args[0] != "check" && args[0] != "print") {
-		fmt.Fprint(s.Err, configUsage)
-		return exitUsage
+		return unknownVerb(s, "vigie config", configUsage, args, "check or print")
 	}
 	_, code, done := load("vigie config", append([]string{"-" + args[0] + "-config"}, args[1:]...), s)
 	if !done {

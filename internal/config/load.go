@@ -17,6 +17,9 @@ import (
 // ErrHelp is returned by Load when the arguments ask for help, which has then been printed.
 var ErrHelp = flag.ErrHelp
 
+// ErrNoFlag is a flag that no key has.
+var ErrNoFlag = errors.New("no flag")
+
 // Switches are the flags that stand alone; all others take a value.
 var Switches = []string{"check-config", "print-config", "h", "help"}
 
@@ -123,10 +126,10 @@ func explainFlag(err error, all []leaf) error {
 	for _, l := range all {
 		names = append(names, l.path)
 	}
-	if near := nearest(name, names); near != "" {
-		return fmt.Errorf("no flag -%s; did you mean -%s?", name, near)
+	if near := Nearest(name, names); near != "" {
+		return fmt.Errorf("%w -%s; did you mean -%s?", ErrNoFlag, name, near)
 	}
-	return fmt.Errorf("no flag -%s; -print-config lists the keys, which are flags", name)
+	return fmt.Errorf("%w -%s; -print-config lists the keys, which are flags", ErrNoFlag, name)
 }
 
 func environment(environ []string) map[string]string {
@@ -204,7 +207,7 @@ func applyEnvironment(all []leaf, env map[string]string) error {
 		case isReserved(key):
 		default:
 			err := fmt.Errorf("environment variable %s: no such key", key)
-			if near := nearest(key, names); near != "" {
+			if near := Nearest(key, names); near != "" {
 				err = fmt.Errorf("%w; did you mean %s?", err, near)
 			}
 			errs = append(errs, err)

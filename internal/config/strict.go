@@ -108,14 +108,14 @@ func suggest(got string, fields map[string]reflect.Type) string {
 		names = append(names, name)
 	}
 	slices.Sort(names)
-	if near := nearest(got, names); near != "" {
+	if near := Nearest(got, names); near != "" {
 		return fmt.Sprintf("; did you mean %q?", near)
 	}
 	return "; known here: " + strings.Join(names, ", ")
 }
 
-// nearest is the name with the fewest edits from got, "" when that is more than a third of its length.
-func nearest(got string, names []string) string {
+// Nearest is the name with the fewest edits from got, "" when that is more than a third of its length.
+func Nearest(got string, names []string) string {
 	best, bestEdits := "", max(2, len(got)/3)+1
 	for _, name := range names {
 		if edits := distance(got, name); edits < bestEdits {
