@@ -411,7 +411,7 @@ func (o *alertOracle) say(r *drawnAlert, a *oracleAlert, now int64, state, reaso
 	take("count")
 	r.when.each(func(t *term) { take(t.measure) })
 	r.until.each(func(t *term) { take(t.measure) })
-	m.Annotations["summary"] = fmt.Sprintf("%.4g events", m.Value["count"])
+	m.Annotations["summary"] = fmt.Sprintf("%.0f events", m.Value["count"])
 	for _, label := range r.By {
 		m.Annotations["on "+label] = a.labels[label]
 	}

@@ -295,7 +295,7 @@ func TestAlertGolden(t *testing.T) {
 	want := `{"version":1,"tenant":"acme","alert":"Slow","state":"firing","severity":"P0","route":"oncall","labels":{"host":"a"},"group":{"host":"a"},` +
 		`"fingerprint":"3ea47dd93459dbc35bc64b591040fca0","active_at":"2026-11-24T12:00:11Z","starts_at":"2026-11-24T12:00:11Z",` +
 		`"when":"p99 > 0.25 && change.count < 0","over":"10s","value":{"change.count":-0.5,"count":1,"p99":0.49729242029204873},` +
-		`"annotations":{"summary":"p99 of a is 0.4973 s, -0.5"}}`
+		`"annotations":{"summary":"p99 of a is 0.4973 s, -50 %"}}`
 	if got := string(out.Alerts[0].Value); got != want {
 		t.Errorf("got  %s\nwant %s", got, want)
 	}

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"math"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -128,9 +129,30 @@ func (a *Alerts) describe(r *Rule, m *message) {
 				return value
 			}
 			if v, ok := a.measures.Number(name); ok {
-				return fmt.Sprintf("%.4g", v)
+				return forPeople(name, v)
 			}
 			return "?"
 		})
 	}
+}
+
+// forPeople writes a measure into a text: shares and growth in per cent, large numbers in full.
+func forPeople(measure string, v float64) string {
+	switch {
+	case measure == "share":
+		return inDigits(100*v) + " %"
+	case strings.HasPrefix(measure, "change.") && v > 0:
+		return "+" + inDigits(100*v) + " %"
+	case strings.HasPrefix(measure, "change."):
+		return inDigits(100*v) + " %"
+	}
+	return inDigits(v)
+}
+
+// inDigits is v to four digits, or to the unit where that is more.
+func inDigits(v float64) string {
+	if size := math.Abs(v); size >= 1000 && size < 1e15 {
+		return strconv.FormatFloat(v, 'f', 0, 64)
+	}
+	return strconv.FormatFloat(v, 'g', 4, 64)
 }
