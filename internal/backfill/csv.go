@@ -100,7 +100,10 @@ func (j *Job) header(f *file, in *bufio.Reader) (leaves []leaf, first int64, err
 	var names []string
 	for first = 1; names == nil; {
 		text, n, err := csvRow(in, nil)
-		if err != nil && (n == 0 || !errors.Is(err, io.EOF)) {
+		if errors.Is(err, io.EOF) && n == 0 {
+			return nil, 0, errors.New("the file is empty: want the names of the columns in its first row")
+		}
+		if err != nil && !errors.Is(err, io.EOF) {
 			return nil, 0, fmt.Errorf("read the names of the columns: %w", err)
 		}
 		first += n

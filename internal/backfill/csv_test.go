@@ -154,8 +154,8 @@ func TestCSVHeader(t *testing.T) {
 			t.Errorf("%q: got %v, want %q", text, err, want)
 		}
 	}
-	f("", "names of the columns")
-	f("\n\r\n", "names of the columns")
+	f("", "the file is empty: want the names of the columns in its first row")
+	f("\n\r\n", "the file is empty")
 	f("time,name,time\n", `two columns "time"`)
 	f("name,value\n", "no column time")
 	f("time,value\n", "no column name")

@@ -203,7 +203,11 @@ func (a *Auditor) report(t *audited, found *Audited, err error) {
 	case err != nil:
 		a.log.Warn("audit ended early: trying again", "table", t.Name, "err", err)
 	default:
-		a.log.Info("results audited", "table", t.Name, "blocks", found.Blocks, "rows", found.Rows,
+		level := slog.LevelDebug // nothing is news after each start, of ten tables
+		if found.Repaired > 0 {
+			level = slog.LevelInfo
+		}
+		a.log.Log(context.Background(), level, "results audited", "table", t.Name, "blocks", found.Blocks, "rows", found.Rows,
 			"from", clock(found.From), "to", clock(found.To), "repaired", found.Repaired)
 	}
 }
