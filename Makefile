@@ -15,7 +15,7 @@ BUILD := CGO_ENABLED=0 $(GO) build -ldflags '-s -w -X main.version=$(VERSION)'
 .PHONY: help run test race sim sim-scale build fmt lint chaos figures bench bench-full bench-hostile bench-fresh bench-page bench-query bench-query-page microbench docs clean
 
 help: ## Show what can be made
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' Makefile
 
 run: build ## Build and run the whole of Vigie on this machine, fed with live data (Ctrl-C ends it)
 	@./bin/vigie dev

@@ -37,11 +37,11 @@ func printTable(out io.Writer, cfg config.Config, keys []devKey) {
 		fmt.Fprintf(&b, "  %-30s requests from this machine without a key are tenant %s\n", "No key", cfg.Auth.LoopbackTenant)
 	}
 	fmt.Fprintf(&b, `
-Try, in another shell:
+Try, in another shell. SQL sees an event at once, PromQL when its window of 10 s is complete, after some 20 s:
 
   . %s/keys.env
   curl -s %s/api/v1/query --data-urlencode 'query=sum by (service) (rate(span_duration_seconds_count[1m]))'
-  curl -s %s/sql -d "SELECT service, sum(count) AS n, p99(sketch) AS p99 FROM api.metrics_10s
+  curl -s %s/sql -d "SELECT service, sum(count) AS n, round(1000 * p99(sketch), 1) AS p99_ms FROM api.metrics_10s
     WHERE metric = 'span_duration_seconds' GROUP BY service ORDER BY n DESC FORMAT PrettyCompact"
   curl -s -H "Authorization: Bearer $VIGIE_KEY_ACME" %s/v1/events/metrics \
     -d '{"name":"checkout_seconds","value":0.123,"labels":{"service":"checkout"}}'
