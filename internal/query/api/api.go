@@ -101,11 +101,7 @@ func New(cfg Config, o Options) (*API, error) {
 	}
 	a := &API{promql: service, authenticate: o.Authenticate, log: o.Log, now: o.Now}
 	a.measure(o.Registerer)
-	document, err := describe(o.Version)
-	if err != nil {
-		return nil, fmt.Errorf("query: %w", err)
-	}
-	a.route(gateway, document)
+	a.route(gateway, document(o.Version))
 	return a, nil
 }
 
@@ -114,7 +110,7 @@ func (a *API) PromQL() *promql.Service { return a.promql }
 
 func (a *API) ServeHTTP(w http.ResponseWriter, r *http.Request) { a.mux.ServeHTTP(w, r) }
 
-func (a *API) route(gateway http.Handler, document []byte) {
+func (a *API) route(gateway http.Handler, document func() []byte) {
 	mux := http.NewServeMux()
 	prometheus := http.NewServeMux()
 	prometheus.Handle("/", a.promql.Handler())
@@ -203,7 +199,7 @@ func fail(w http.ResponseWriter, status int, kind, text string) {
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(status)
 	answer := json.NewEncoder(w)
-	answer.SetEscapeHTML(false) // <key> is for people to read
+	answer.SetEscapeHTML(false)
 	_ = answer.Encode(map[string]string{"status": "error", "errorType": kind, "error": text}) // the client has gone
 }
 

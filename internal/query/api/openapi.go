@@ -4,6 +4,7 @@ import (
 	_ "embed"
 	"fmt"
 	"net/http"
+	"sync"
 
 	"go.yaml.in/yaml/v3"
 
@@ -12,6 +13,17 @@ import (
 
 //go:embed openapi.yaml
 var ours []byte
+
+// document makes the OpenAPI document when it is first asked for: that takes longer than all else of a start.
+func document(version string) func() []byte {
+	return sync.OnceValue(func() []byte {
+		text, err := describe(version)
+		if err != nil {
+			panic("BUG: the OpenAPI document: " + err.Error()) // made of what is compiled in
+		}
+		return text
+	})
+}
 
 // describe is the OpenAPI document of the whole service: upstream's, with what is Vigie's laid on it.
 func describe(version string) ([]byte, error) {
@@ -48,9 +60,9 @@ func laid(under, over any) any {
 }
 
 // serveDocument answers with the OpenAPI document, as upstream does.
-func serveDocument(document []byte) http.Handler {
+func serveDocument(document func() []byte) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "application/yaml; charset=utf-8")
-		_, _ = w.Write(document) // the client has gone
+		_, _ = w.Write(document()) // the client has gone
 	})
 }
