@@ -26,7 +26,7 @@ func (s *scanner) other(c byte, want string) bool {
 	if !s.skip(1) {
 		return false
 	}
-	s.refuse(ReasonWrongType, "want "+want+", got "+quoted(s.buf[start:s.pos]))
+	s.refuse(ReasonWrongType, "want "+want+", got "+asJSON(s.buf[start:s.pos]))
 	return true
 }
 
@@ -221,9 +221,9 @@ func (s *scanner) duration(dst *int64) bool {
 	}
 	switch {
 	case !ok:
-		s.refuse(ReasonBadDuration, "want "+want+", at most 292 years; got "+quoted(s.buf[start:s.pos]))
+		s.refuse(ReasonBadDuration, "want "+want+", at most 292 years; got "+asJSON(s.buf[start:s.pos]))
 	case n.neg && n.mant != 0:
-		s.refuse(ReasonBadDuration, "the duration is negative: "+quoted(s.buf[start:s.pos]))
+		s.refuse(ReasonBadDuration, "the duration is negative: "+asJSON(s.buf[start:s.pos]))
 	}
 	return true
 }

@@ -313,3 +313,21 @@ func TestRejectsAreBounded(t *testing.T) {
 		t.Errorf("400,001 numbers at a limit of 100 events: got %d rejects, want 101", len(b.Rejects))
 	}
 }
+
+// Details show JSON as it was sent: what was a number is not in quotes, and what was in quotes not in two pairs.
+func TestDetailsShowTheJSON(t *testing.T) {
+	f := func(signal events.Signal, value, want string) {
+		t.Helper()
+		b := decode(events.Source{Signal: signal, Tenant: "acme", Timestamp: now, Value: []byte(value)})
+		if len(b.Rejects) != 1 || !strings.HasSuffix(b.Rejects[0].Detail, want) {
+			t.Errorf("%s: got %+v, want a detail that ends in %s", value, b.Rejects, want)
+		}
+	}
+	f(events.Metrics, `{"name":"a","value":1,"labels":{"status":200}}`, `of label "status", got 200`)
+	f(events.Metrics, `{"name":"a","value":1,"labels":["x\\y"]}`, `got ["x\\y"]`)
+	f(events.Metrics, `{"name":17,"value":1}`, `got 17`)
+	f(events.Metrics, `{"name":["é"],"value":1}`, `got ["\u00e9"]`)
+	f(events.Metrics, `{"name":["`+strings.Repeat("x", 100)+`"],"value":1}`, `got ["`+strings.Repeat("x", 62)+`…`)
+	f(events.Spans, `{"service":"a","name":"b","duration":"12 ms"}`, `got "12 ms"`)
+	f(events.Spans, `{"service":"a","name":"b","duration":-1}`, `negative: -1`)
+}

@@ -246,3 +246,10 @@ func quoted(b []byte) string {
 	}
 	return strconv.QuoteToASCII(string(b))
 }
+
+// asJSON shows the beginning of a JSON value as it was written, printable: 200 without quotes, a text in its own.
+func asJSON(b []byte) string {
+	text := quoted(b)
+	end := strings.LastIndexByte(text, '"')
+	return strings.NewReplacer(`\"`, `"`, `\\`, `\`).Replace(text[1:end]) + text[end+1:]
+}
