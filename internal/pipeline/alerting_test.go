@@ -317,6 +317,26 @@ func TestAlertGolden(t *testing.T) {
 	}
 }
 
+// An alert for which nobody wrote a text says by itself why it fires.
+func TestAlertsExplainThemselves(t *testing.T) {
+	f := func(when, until string, annotations map[string]string, want string) {
+		t.Helper()
+		task := alertTask(t, []alerting.Alert{{
+			Name: "Slow", From: events.Metrics, Over: 10 * time.Second, When: when, Until: until, Annotations: annotations,
+		}}, nil)
+		step(task, start, ping{"acme", "a", 0, 0.5}.record(), ping{"acme", "a", 1, 0.5}.record(), ping{"acme", "a", 20, 0.5}.record())
+		out := drain(task, start)
+		if len(out.Alerts) == 0 || !strings.Contains(string(out.Alerts[0].Value), `"annotations":`+want) {
+			t.Errorf("%s: got %d messages, %+v, want %s", when, len(out.Alerts), out.Alerts, want)
+		}
+	}
+	f("count >= 2", "", nil, `{"summary":"count is 2 over 10s; fires when count >= 2"}`)
+	f("count >= 2 && mean > 0.1", "mean < 0.1 || change.count < 0", nil,
+		`{"summary":"count is 2, mean is 0.5, change.count is unknown over 10s; fires when count >= 2 && mean > 0.1"}`)
+	f("count >= 2", "", map[string]string{"runbook": "r"}, `{"runbook":"r","summary":"count is 2 over 10s; fires when count >= 2"}`)
+	f("count >= 2", "", map[string]string{"summary": "mine"}, `{"summary":"mine"}`)
+}
+
 // A tenant that falls silent is judged by the clock of its partition, and an alert on silence fires.
 func TestAlertsOfSilentTenants(t *testing.T) {
 	task := alertTask(t, []alerting.Alert{{Name: "Silent", From: events.Metrics, Over: 30 * time.Second, When: "count < 1", ForgetAfter: 10 * time.Minute}}, nil)

@@ -58,7 +58,8 @@ type Alert struct {
 	Route string `yaml:"route"`
 	// Group are those of by that notifications are grouped by. Default: all alerts of the name are one group.
 	Group []string `yaml:"group"`
-	// Annotations are texts beside the alert; ${name} in them is a label or a measure.
+	// Annotations are texts beside the alert; ${name} in them is a label or a measure. Default: a summary of the measures
+	// and the condition.
 	Annotations map[string]string `yaml:"annotations"`
 }
 

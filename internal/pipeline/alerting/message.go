@@ -119,10 +119,8 @@ func (a *Alerts) describe(r *Rule, m *message) {
 			m.Value[name] = v
 		}
 	}
+	m.Annotations = map[string]string{"summary": a.summary(r, names)}
 	for key, text := range r.Annotations {
-		if m.Annotations == nil {
-			m.Annotations = map[string]string{}
-		}
 		m.Annotations[key] = placeholder.ReplaceAllStringFunc(text, func(s string) string {
 			name := s[2 : len(s)-1]
 			if value := m.Labels[name]; value != "" || slices.Contains(r.Rollup.Groupings[0].Labels, name) {
@@ -134,6 +132,37 @@ func (a *Alerts) describe(r *Rule, m *message) {
 			return "?"
 		})
 	}
+}
+
+// summary says why, where the rule has no text of its own: the measures of its conditions, and what they are compared with.
+func (a *Alerts) summary(r *Rule, names []string) string {
+	var b strings.Builder
+	for i, name := range names {
+		if slices.Contains(names[:i], name) {
+			continue
+		}
+		if i > 0 {
+			b.WriteString(", ")
+		}
+		value := "unknown"
+		if v, ok := a.measures.Number(name); ok {
+			value = forPeople(name, v)
+		}
+		b.WriteString(name + " is " + value)
+	}
+	return fmt.Sprintf("%s over %s; fires when %s", &b, spoken(r.Over), r.when)
+}
+
+// spoken is d, of whole seconds, without the zeros that time.Duration ends in: 5m, 1h, 1h30m.
+func spoken(d time.Duration) string {
+	text := d.String()
+	if d%time.Minute == 0 {
+		text = strings.TrimSuffix(text, "0s")
+	}
+	if d%time.Hour == 0 {
+		text = strings.TrimSuffix(text, "0m")
+	}
+	return text
 }
 
 // forPeople writes a measure into a text: shares and growth in per cent, large numbers in full.

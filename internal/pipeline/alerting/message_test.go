@@ -3,6 +3,7 @@ package alerting
 import (
 	"math"
 	"testing"
+	"time"
 )
 
 // Somebody reads it on a telephone at night.
@@ -30,4 +31,15 @@ func TestMeasuresInTexts(t *testing.T) {
 	f("mean", 999.96, "1000")
 	f("rate", 0.00001234, "1.234e-05")
 	f("max", math.Inf(1), "+Inf")
+}
+
+func TestSpokenDurations(t *testing.T) {
+	for d, want := range map[time.Duration]string{
+		10 * time.Second: "10s", 90 * time.Second: "1m30s", 5 * time.Minute: "5m", 10 * time.Minute: "10m", time.Hour: "1h", 90 * time.Minute: "1h30m",
+		24 * time.Hour: "24h",
+	} {
+		if got := spoken(d); got != want {
+			t.Errorf("%v: got %q, want %q", d, got, want)
+		}
+	}
 }
