@@ -653,7 +653,9 @@ func TestConfig(t *testing.T) {
 // does not change it, nor do epochs without results, nor tries that do not succeed.
 func TestStoring(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		marker := func(partition int32) sink.Record { return sink.Record{Partition: partition, Marker: true, TopicID: [16]byte{1}} }
+		marker := func(partition int32) sink.Record {
+			return sink.Record{Partition: partition, Marker: true, TopicID: [16]byte{1}}
+		}
 		var all []sink.Record
 		for i := range 9 {
 			for b := range 3 {
