@@ -13,6 +13,7 @@ type Metrics struct {
 	seconds      prometheus.Histogram
 	published    *prometheus.CounterVec
 	fenced       prometheus.Counter
+	hung         *prometheus.CounterVec
 }
 
 // NewMetrics registers the package's metrics, once per registry.
@@ -36,8 +37,13 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 			Help: "Sessions of workers that ended because another took over their identity: " +
 				"two processes with one kafka.instance, or a transaction that timed out.",
 		}),
+		hung: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "vigie_kafka_hanging_transactions_total",
+			Help: "Transactions that hung in a partition of Kafka, by what came of it: committed or aborted as their coordinator " +
+				"had decided, or failed (counted at each attempt; the partition stands still).",
+		}, []string{"result"}),
 	}
-	reg.MustRegister(m.transactions, m.seconds, m.published, m.fenced)
+	reg.MustRegister(m.transactions, m.seconds, m.published, m.fenced, m.hung)
 	return m
 }
 
@@ -53,6 +59,20 @@ func (m *Metrics) transaction(committed bool, err error, took time.Duration) {
 	}
 	m.transactions.WithLabelValues(result).Inc()
 	m.seconds.Observe(took.Seconds())
+}
+
+// hanging counts an attempt to end a transaction that hung.
+func (m *Metrics) hanging(commit bool, err error) {
+	if m == nil {
+		return
+	}
+	result := "aborted"
+	if err != nil {
+		result = "failed"
+	} else if commit {
+		result = "committed"
+	}
+	m.hung.WithLabelValues(result).Inc()
 }
 
 // end counts what ends a session, and returns it.

@@ -35,6 +35,7 @@ func (s *Session) withOffsets(ctx context.Context) context.Context {
 				topic.Partitions[j].Metadata = noted
 			}
 		}
+		s.unsettled.committing(request, &s.marks)
 		return nil
 	})
 }
