@@ -55,6 +55,7 @@ func (w *World) launch(name string) {
 	cfg.Dial = p.wire.DialContext
 	cfg.Instance = instance(name)
 	w.processes[name] = p
+	delete(w.gone, name)
 	run := w.worker
 	if name[0] == 's' {
 		run = w.sink
@@ -86,4 +87,7 @@ func (w *World) stop(name string) {
 	p.stop()
 	<-p.done
 	delete(w.processes, name)
+	if p.role() == "worker" {
+		w.gone[name] = true
+	}
 }

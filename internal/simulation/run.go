@@ -60,10 +60,18 @@ func (w *World) settle() error {
 	return fmt.Errorf("%s after all was healed: %w", settleWithin, err)
 }
 
-// unstick starts all workers anew when their group waits for members to join and all have. kfake takes one off those
-// that have joined when a member that waits for its assignment is removed; then only the rebalance timeout ends the
-// wait, and each member that tries again sets it back.
+// unstick ends what only kfake waits for. With protocol 2 it keeps for ever what a worker had that left in order, as it
+// stops that member's session timer: the worker comes back. Otherwise it starts all workers anew when their group waits
+// for members to join and all have. kfake takes one off those that have joined when a member that waits for its
+// assignment is removed; then only the rebalance timeout ends the wait, and each member that tries again sets it back.
 func (w *World) unstick() {
+	if w.shape.Protocol == 2 {
+		for _, name := range sortedKeys(w.gone) {
+			w.hits.add("(kfake keeps partitions for a worker that left)", 1)
+			w.launch(name)
+		}
+		return
+	}
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	groups, err := w.admin.DescribeGroups(ctx, w.cfg.Group)
@@ -83,6 +91,9 @@ func (w *World) unstick() {
 func (w *World) told() error {
 	left := w.Server.untold()
 	for waited := time.Duration(0); left != "" && waited < settleWithin; waited += settleStep {
+		if waited == stuckAfter {
+			w.unstick()
+		}
 		time.Sleep(settleStep)
 		left = w.Server.untold()
 	}

@@ -59,6 +59,7 @@ type World struct {
 	admin     *kadm.Client
 	log       *slog.Logger
 	processes map[string]*process // by name: "worker 1"
+	gone      map[string]bool     // workers that were stopped in order and do not run
 	abandoned sync.WaitGroup
 	limits    atomic.Pointer[tenants.Config]
 	registry  *prometheus.Registry
@@ -75,7 +76,7 @@ type World struct {
 func NewWorld(shape Shape, hits *Hits, log *slog.Logger) (*World, error) {
 	w := &World{
 		hits: hits, Server: NewServer(), Recount: NewRecount(shape), shape: shape, start: time.Now(), log: log,
-		processes: map[string]*process{}, refused: map[string]bool{}, registry: prometheus.NewRegistry(),
+		processes: map[string]*process{}, gone: map[string]bool{}, refused: map[string]bool{}, registry: prometheus.NewRegistry(),
 	}
 	w.Server.hits = hits
 	limits := tenants.DefaultConfig()
