@@ -35,7 +35,7 @@ func TestCommands(t *testing.T) {
 	f("help", exitOK, "Usage: vigie <command>", "")
 	f("", exitUsage, "", "Usage: vigie <command>")
 	f("frobnicate", exitUsage, "", "vigie: no command \"frobnicate\"; `vigie help` lists them\n")
-	f("verfy -from x", exitUsage, "", "vigie: no command \"verfy\"; did you mean `vigie verify`?")
+	f("verfy -from x", exitUsage, "", "vigie: no command \"verfy\"; did you mean `vigie verify`? `vigie help` lists them\n")
 	f("config check", exitOK, "configuration is valid\n", "")
 	f("config print -kafka.group=mine", exitOK, "group: mine", "")
 	f("config", exitUsage, "", "usage: vigie config check|print")

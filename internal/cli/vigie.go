@@ -94,11 +94,11 @@ func Vigie(version string, args []string, s Streams) int {
 			return c.run(ctx, version, args[1:], s)
 		}
 	}
-	near := ""
-	if name := config.Nearest(args[0], commandNames()); name != "" {
-		near = fmt.Sprintf("; did you mean `vigie %s`?", name)
+	hint := "`vigie help` lists them"
+	if near := config.Nearest(args[0], commandNames()); near != "" {
+		hint = fmt.Sprintf("did you mean `vigie %s`? %s", near, hint)
 	}
-	fmt.Fprintf(s.Err, "vigie: no command %q%s; `vigie help` lists them\n", args[0], near)
+	fmt.Fprintf(s.Err, "vigie: no command %q; %s\n", args[0], hint)
 	return exitUsage
 }
 
