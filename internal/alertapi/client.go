@@ -1,6 +1,6 @@
 // Package alertapi posts alerts to an Alertmanager elsewhere, by its API v2.
 //
-// Its main type is Client, which makes one request to one Alertmanager. When to send, to whom, and what to send again
+// Its main types are Alert and Client, which makes one request to one Alertmanager. When to send, to whom, and what to send again
 // is the caller's: internal/notify for alerts of the stream, internal/query/alertmanager for those of rules.
 package alertapi
 
@@ -19,6 +19,15 @@ const (
 	maxDrained = 1 << 20 // bytes of an answer that are read so that its connection can be used again
 )
 
+// Alert is one alert of a list that POST /api/v2/alerts takes.
+type Alert struct {
+	Labels       map[string]string `json:"labels"`
+	Annotations  map[string]string `json:"annotations,omitempty"`
+	StartsAt     time.Time         `json:"startsAt"`
+	EndsAt       time.Time         `json:"endsAt"` // in the past: it has ended
+	GeneratorURL string            `json:"generatorURL,omitempty"`
+}
+
 // Client posts alerts to one Alertmanager. Safe for concurrent use.
 type Client struct {
 	url    string
@@ -31,7 +40,7 @@ func New(base string, timeout time.Duration) *Client {
 	return &Client{url: strings.TrimSuffix(base, "/") + "/api/v2/alerts", client: &http.Client{Timeout: timeout}}
 }
 
-// Post returns nil when the Alertmanager has taken alerts, a JSON list as POST /api/v2/alerts takes it. header may set
+// Post returns nil when the Alertmanager has taken alerts, a JSON list of Alert. header may set
 // what the request says beside it. Errors show no password of the address.
 func (c *Client) Post(ctx context.Context, alerts []byte, header func(*http.Request)) error {
 	request, err := http.NewRequestWithContext(ctx, http.MethodPost, c.url, bytes.NewReader(alerts))

@@ -11,6 +11,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/vigie-io/vigie/internal/alertapi"
 	"github.com/vigie-io/vigie/internal/auth"
 	"github.com/vigie-io/vigie/internal/config"
 	"github.com/vigie-io/vigie/internal/kafka"
@@ -61,7 +62,7 @@ func newRuleRunner(cfg *config.Config, source ruler.Source, p *Process) (*ruleRu
 	r.sender = alertmanager.NewSender(target, p.Registry, p.Log)
 	r.ruler = ruler.New(rules.files, ruler.Options{
 		Source: source, Registerer: p.Registry, Log: p.Log,
-		Send: func(tenant tenants.ID, alerts []ruler.Alert) { r.sender.Send(tenant, alerts, len(alerts)) },
+		Send: func(tenant tenants.ID, alerts []alertapi.Alert) { r.sender.Send(tenant, alerts, len(alerts)) },
 	})
 	return r, r.replace(rules)
 }

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"maps"
 	"time"
+
+	"github.com/vigie-io/vigie/internal/alertapi"
 )
 
 // Record is one record of the topic of alerts.
@@ -51,18 +53,10 @@ func parseAlert(value []byte) (*alert, error) {
 	return a, nil
 }
 
-// posted is an alert as POST /api/v2/alerts takes it.
-type posted struct {
-	Labels      map[string]string `json:"labels"`
-	Annotations map[string]string `json:"annotations,omitempty"`
-	StartsAt    time.Time         `json:"startsAt"`
-	EndsAt      time.Time         `json:"endsAt"`
-}
-
 // post makes what Alertmanager is sent. The alert's own labels give way to those that say whose it is, as exported_: a
 // tenant must not be able to speak for another. One that fires ends at until, unless it is sent again before.
-func (a *alert) post(until time.Time) posted {
-	p := posted{Labels: maps.Clone(a.Labels), Annotations: a.Annotations, StartsAt: a.StartsAt, EndsAt: until}
+func (a *alert) post(until time.Time) alertapi.Alert {
+	p := alertapi.Alert{Labels: maps.Clone(a.Labels), Annotations: a.Annotations, StartsAt: a.StartsAt, EndsAt: until}
 	if p.Labels == nil {
 		p.Labels = map[string]string{}
 	}

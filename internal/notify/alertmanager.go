@@ -20,7 +20,7 @@ func newAlertmanager(cfg *Config, url string) *alertmanager {
 }
 
 // post returns nil when the Alertmanager has taken the alerts.
-func (a *alertmanager) post(ctx context.Context, alerts []posted) error {
+func (a *alertmanager) post(ctx context.Context, alerts []alertapi.Alert) error {
 	body, err := json.Marshal(alerts)
 	if err != nil {
 		return fmt.Errorf("encode %d alerts: %w", len(alerts), err)

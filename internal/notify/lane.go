@@ -4,6 +4,8 @@ import (
 	"context"
 	"log/slog"
 	"time"
+
+	"github.com/vigie-io/vigie/internal/alertapi"
 )
 
 const (
@@ -17,7 +19,7 @@ type lane struct {
 	name    string
 	resend  time.Duration
 	book    *book
-	post    func(ctx context.Context, alerts []posted) error
+	post    func(ctx context.Context, alerts []alertapi.Alert) error
 	metrics *Metrics
 	log     *slog.Logger
 
@@ -66,7 +68,7 @@ func (l *lane) flush(ctx context.Context) error {
 	l.metrics.pending.WithLabelValues(l.name).Set(float64(len(due)))
 	for len(due) > 0 {
 		batch := due[:min(maxBatch, len(due))]
-		alerts := make([]posted, len(batch))
+		alerts := make([]alertapi.Alert, len(batch))
 		for i, e := range batch {
 			alerts[i] = e.post(now.Add(4 * l.resend))
 		}

@@ -14,6 +14,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/vigie-io/vigie/internal/alertapi"
 )
 
 func message(tenant, name, fingerprint, state string, at time.Time) []byte {
@@ -44,7 +46,7 @@ func (s fakeSource) Poll(ctx context.Context) (Fetch, error) {
 // listener is an Alertmanager that notes what it gets.
 type listener struct {
 	mu     sync.Mutex
-	heard  []posted
+	heard  []alertapi.Alert
 	auth   []string
 	refuse bool
 }
@@ -53,7 +55,7 @@ func (l *listener) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.auth = append(l.auth, r.Header.Get("Authorization"))
-	var alerts []posted
+	var alerts []alertapi.Alert
 	if err := json.NewDecoder(r.Body).Decode(&alerts); err != nil || l.refuse || r.URL.Path != "/base/api/v2/alerts" || r.Method != http.MethodPost {
 		http.Error(w, "not today", http.StatusBadRequest)
 		return
@@ -61,7 +63,7 @@ func (l *listener) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	l.heard = append(l.heard, alerts...)
 }
 
-func (l *listener) waitFor(t *testing.T, n int) []posted {
+func (l *listener) waitFor(t *testing.T, n int) []alertapi.Alert {
 	t.Helper()
 	for range 3000 {
 		l.mu.Lock()
@@ -95,7 +97,7 @@ func TestNotifier(t *testing.T) {
 	source <- Fetch{Records: []Record{record(message("acme", "Busy", "f1", stateFiring, now)), record([]byte("{")), record(message("acme", "Slow", "f2", stateFiring, now))}}
 	source <- Fetch{Records: []Record{record(message("acme", "Busy", "f1", stateResolved, now))}, Ready: []int32{1}}
 	heard := up.waitFor(t, 2)
-	if got, want := heard[0], (posted{Labels: map[string]string{"tenant": "acme", "alertname": "Busy", "severity": "P1", "host": "a"}, StartsAt: now.Add(-time.Minute), EndsAt: now}); fmt.Sprint(got) != fmt.Sprint(want) {
+	if got, want := heard[0], (alertapi.Alert{Labels: map[string]string{"tenant": "acme", "alertname": "Busy", "severity": "P1", "host": "a"}, StartsAt: now.Add(-time.Minute), EndsAt: now}); fmt.Sprint(got) != fmt.Sprint(want) {
 		t.Errorf("got %v, want %v", got, want)
 	}
 	if got := heard[1]; got.Labels["alertname"] != "Slow" || got.EndsAt.Before(now.Add(3*cfg.Resend)) {
@@ -130,7 +132,7 @@ func TestLaneInTime(t *testing.T) {
 		began, fail, attempts := time.Now(), false, 0
 		l := &lane{
 			name: "one", resend: time.Minute, book: newBook(), metrics: NewMetrics(nil), log: slog.New(slog.DiscardHandler), changed: make(chan struct{}, 1),
-			post: func(_ context.Context, alerts []posted) error {
+			post: func(_ context.Context, alerts []alertapi.Alert) error {
 				mu.Lock()
 				defer mu.Unlock()
 				attempts++

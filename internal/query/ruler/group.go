@@ -17,6 +17,7 @@ import (
 	"github.com/prometheus/prometheus/rules"
 	"github.com/prometheus/prometheus/util/strutil"
 
+	"github.com/vigie-io/vigie/internal/alertapi"
 	upstream "github.com/vigie-io/vigie/internal/query/promql"
 	"github.com/vigie-io/vigie/internal/tenants"
 )
@@ -276,7 +277,7 @@ func (g *group) notify(now time.Time, resend time.Duration) {
 }
 
 // alerts lists those that fire, as ending at until unless they are sent again before, and those that ended lately.
-func (g *group) alerts(until time.Time) (list []Alert) {
+func (g *group) alerts(until time.Time) (list []alertapi.Alert) {
 	base := g.ruler.files.Load().cfg.ExternalURL
 	for _, rule := range g.rules.AlertingRules() {
 		link := ""
@@ -287,7 +288,7 @@ func (g *group) alerts(until time.Time) (list []Alert) {
 			if a.State == rules.StatePending || a.FiredAt.IsZero() {
 				return
 			}
-			alert := Alert{
+			alert := alertapi.Alert{
 				Labels: a.Labels.Map(), Annotations: a.Annotations.Map(), StartsAt: a.FiredAt, EndsAt: until, GeneratorURL: link,
 			}
 			if !a.ResolvedAt.IsZero() {

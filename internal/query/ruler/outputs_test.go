@@ -14,6 +14,7 @@ import (
 	"github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/storage"
 
+	"github.com/vigie-io/vigie/internal/alertapi"
 	"github.com/vigie-io/vigie/internal/tenants"
 	"github.com/vigie-io/vigie/pkg/events"
 )
@@ -185,7 +186,7 @@ func TestFailedRuleChangesOwner(t *testing.T) {
   errors{service="b", host="1"} 0 0 0 9 9 9`)
 	const file = "groups: [{name: g, interval: 10s, rules: [{alert: Errors, expr: errors > 5, labels: {host: all}}]}]"
 	var sent []string
-	r := newRuler(t, d, file, nil, func(_ tenants.ID, list []Alert) {
+	r := newRuler(t, d, file, nil, func(_ tenants.ID, list []alertapi.Alert) {
 		for _, a := range list {
 			sent = append(sent, fmt.Sprintf("%s %d", labels.FromMap(a.Labels), a.StartsAt.Unix()))
 		}

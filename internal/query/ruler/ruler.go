@@ -14,6 +14,7 @@ import (
 	"github.com/prometheus/prometheus/rules"
 	"github.com/prometheus/prometheus/storage"
 
+	"github.com/vigie-io/vigie/internal/alertapi"
 	"github.com/vigie-io/vigie/internal/tenants"
 )
 
@@ -45,22 +46,13 @@ type Shard interface {
 	Commit(ctx context.Context, events map[tenants.ID][][]byte, states map[string][]byte) error
 }
 
-// Alert is an alert as the Alertmanager takes it.
-type Alert struct {
-	Labels       map[string]string `json:"labels"`
-	Annotations  map[string]string `json:"annotations,omitempty"`
-	StartsAt     time.Time         `json:"startsAt"`
-	EndsAt       time.Time         `json:"endsAt"` // in the past: it has ended
-	GeneratorURL string            `json:"generatorURL,omitempty"`
-}
-
 // Options are a Ruler's surroundings.
 type Options struct {
 	// Source answers the rules' queries. Required.
 	Source Source
 	// Send takes alerts of a tenant: those that fire and those that ended, again and again. It must not block. Nil
 	// drops them.
-	Send func(tenants.ID, []Alert)
+	Send func(tenants.ID, []alertapi.Alert)
 	// Registerer takes the metrics; nil leaves them out.
 	Registerer prometheus.Registerer
 	// Log is slog.Default when nil.
@@ -72,7 +64,7 @@ type Options struct {
 // Ruler evaluates rule groups. Safe for concurrent use.
 type Ruler struct {
 	source   Source
-	send     func(tenants.ID, []Alert)
+	send     func(tenants.ID, []alertapi.Alert)
 	metrics  *metrics
 	upstream *rules.Metrics
 	log      *slog.Logger
@@ -97,7 +89,7 @@ func New(files *Files, o Options) *Ruler {
 		r.now = time.Now
 	}
 	if r.send == nil {
-		r.send = func(tenants.ID, []Alert) {}
+		r.send = func(tenants.ID, []alertapi.Alert) {}
 	}
 	r.files.Store(files)
 	return r

@@ -23,6 +23,7 @@ import (
 	"github.com/prometheus/prometheus/storage"
 	"pgregory.net/rapid"
 
+	"github.com/vigie-io/vigie/internal/alertapi"
 	"github.com/vigie-io/vigie/internal/tenants"
 	"github.com/vigie-io/vigie/pkg/events"
 )
@@ -165,7 +166,7 @@ func (l *log) append(tenant tenants.ID, record []byte) {
 	l.events = append(l.events, lines...)
 }
 
-func newRuler(t testing.TB, d *database, files string, change func(*Config), send func(tenants.ID, []Alert)) *Ruler {
+func newRuler(t testing.TB, d *database, files string, change func(*Config), send func(tenants.ID, []alertapi.Alert)) *Ruler {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "rules.yml")
 	if err := os.WriteFile(path, []byte(files), 0o600); err != nil {
@@ -389,7 +390,7 @@ func TestAlertsAreTold(t *testing.T) {
 `)
 	var sent []string
 	now := time.Unix(5000, 0)
-	r := newRuler(t, d, "groups: [{name: g, interval: 10s, rules: [{alert: Down, expr: up == 0, labels: {severity: page}}]}]", nil, func(tenant tenants.ID, list []Alert) {
+	r := newRuler(t, d, "groups: [{name: g, interval: 10s, rules: [{alert: Down, expr: up == 0, labels: {severity: page}}]}]", nil, func(tenant tenants.ID, list []alertapi.Alert) {
 		for _, a := range list {
 			sent = append(sent, fmt.Sprintf("%s %s %d-%d", tenant, labels.FromMap(a.Labels), a.StartsAt.Unix(), a.EndsAt.Unix()))
 		}

@@ -18,6 +18,7 @@ import (
 	"github.com/prometheus/prometheus/tsdb/chunkenc"
 	"pgregory.net/rapid"
 
+	"github.com/vigie-io/vigie/internal/alertapi"
 	"github.com/vigie-io/vigie/internal/tenants"
 )
 
@@ -29,7 +30,7 @@ func TestUpstreamSaysTheSame(t *testing.T) {
 		file, series := drawRules(rt), drawSeries(rt)
 		d := newDatabase(rt, series)
 		got := told{}
-		r := newRuler(t, d, file, func(c *Config) { c.Backfill = time.Hour }, func(_ tenants.ID, list []Alert) {
+		r := newRuler(t, d, file, func(c *Config) { c.Backfill = time.Hour }, func(_ tenants.ID, list []alertapi.Alert) {
 			for _, a := range list {
 				delete(a.Labels, "cluster") // upstream adds it later
 				if a.EndsAt.Year() > 2000 {
