@@ -27,10 +27,6 @@ var (
 // NewBackfill writes through client.
 func NewBackfill(client *Client) *Backfill { return &Backfill{client} }
 
-// behind lets the server's threads give way to those of the stream's inserts and of queries, where the server may say
-// so to its system (CAP_SYS_NICE).
-var behind = map[string]string{"os_thread_priority": "10"}
-
 // Insert implements backfill.Store.
 func (b *Backfill) Insert(ctx context.Context, table, token string, rows int, block []byte) error {
 	return refused(b.client.insert(ctx, table, token, rows, block, behind))

@@ -62,6 +62,7 @@ func (s *Store) stream(ctx context.Context, query string, ids []series.ID, resul
 
 // answer streams the answer of a call.
 func (s *Store) answer(ctx context.Context, request *call, results proto.Results, yield func(rows int) error) error {
+	giveWay(ctx, request.params)
 	ctx, cancel := s.client.timeout(ctx, 0)
 	defer cancel()
 	response, err := s.client.do(ctx, request)

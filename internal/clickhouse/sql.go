@@ -53,8 +53,10 @@ func (c *Client) SQL(ctx context.Context, tenant tenants.ID, method string, para
 	if body == nil {
 		body = http.NoBody
 	}
+	set := c.sqlParams(params)
+	giveWay(ctx, set)
 	response, err := c.do(ctx, &call{
-		as: c.sql, method: method, params: c.sqlParams(params), header: out, stream: body, noErrors: true,
+		as: c.sql, method: method, params: set, header: out, stream: body, noErrors: true,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("run SQL of tenant %s: %w", tenant, err)

@@ -100,7 +100,7 @@ func New(cfg Config, o Options) (*API, error) {
 		return nil, err
 	}
 	a := &API{promql: service, authenticate: o.Authenticate, log: o.Log, now: o.Now}
-	a.measure(o.Registerer)
+	a.measure(o.Registerer, places)
 	a.route(gateway, document(o.Version))
 	return a, nil
 }
@@ -203,7 +203,7 @@ func fail(w http.ResponseWriter, status int, kind, text string) {
 	_ = answer.Encode(map[string]string{"status": "error", "errorType": kind, "error": text}) // the client has gone
 }
 
-func (a *API) measure(r prometheus.Registerer) {
+func (a *API) measure(r prometheus.Registerer, places *slots.Slots) {
 	a.requests = prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "vigie_query_requests_total", Help: "Requests by endpoint and HTTP status.",
 	}, []string{"endpoint", "status"})
@@ -214,8 +214,12 @@ func (a *API) measure(r prometheus.Registerer) {
 	a.running = prometheus.NewGaugeVec(prometheus.GaugeOpts{
 		Name: "vigie_query_requests_running", Help: "Requests being answered or waiting for a place, by endpoint.",
 	}, []string{"endpoint"})
+	behind := prometheus.NewCounterFunc(prometheus.CounterOpts{
+		Name: "vigie_query_gave_way_total",
+		Help: "Queries and statements that ran behind those of others, as their tenant held more than its share of places.",
+	}, func() float64 { return float64(places.Behind()) })
 	if r != nil {
-		r.MustRegister(a.requests, a.seconds, a.running)
+		r.MustRegister(a.requests, a.seconds, a.running, behind)
 	}
 }
 

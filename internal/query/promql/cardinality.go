@@ -57,10 +57,10 @@ func (s *Service) serveCardinality(w http.ResponseWriter, r *http.Request) {
 	}
 	ctx, cancel := context.WithTimeout(r.Context(), s.limits(tenant).QueryTimeout)
 	defer cancel()
-	release, err := s.place(ctx, tenant)
+	place, err := s.place(ctx, tenant)
 	if err == nil {
-		defer release()
-		err = nameLimit(s.answerCardinality(ctx, w, tenant, most), s.limits(tenant))
+		defer place.Release()
+		err = nameLimit(s.answerCardinality(place.Context(ctx), w, tenant, most), s.limits(tenant))
 	}
 	if err != nil {
 		code, kind := statusOf(err)

@@ -77,11 +77,12 @@ func (s *Service) latest(ctx context.Context, sets [][]*labels.Matcher) (found [
 	}
 	ctx, cancel := context.WithTimeout(ctx, plan.limits.QueryTimeout)
 	defer cancel()
-	release, err := s.place(ctx, plan.tenant)
+	place, err := s.place(ctx, plan.tenant)
 	if err != nil {
 		return nil, err
 	}
-	defer release()
+	defer place.Release()
+	ctx = place.Context(ctx)
 	for _, matchers := range sets {
 		some, err := s.latestOf(ctx, plan, catalog, matchers)
 		if err != nil {

@@ -126,15 +126,15 @@ func (s *Service) held(next http.Handler) http.Handler {
 			return
 		}
 		ctx, cancel := context.WithTimeout(r.Context(), s.limits(tenant).QueryTimeout)
-		release, err := s.place(ctx, tenant)
+		place, err := s.place(ctx, tenant)
 		cancel()
 		if err != nil {
 			code, kind := statusOf(err)
 			writeError(w, code, kind, err.Error())
 			return
 		}
-		defer release()
-		next.ServeHTTP(w, r)
+		defer place.Release()
+		next.ServeHTTP(w, r.WithContext(place.Context(r.Context())))
 	})
 }
 

@@ -11,17 +11,17 @@ import (
 	"github.com/vigie-io/vigie/internal/tenants"
 )
 
-// place waits until ctx ends for one of the places that a tenant has for queries, and returns the function that gives
-// it back, to be called once. Where as many wait as may, or ctx ends by its deadline, the error names the limit.
-func (s *Service) place(ctx context.Context, tenant tenants.ID) (release func(), err error) {
-	release, err = s.slots.Acquire(ctx, tenant)
+// place waits until ctx ends for one of the places that a tenant has for queries, to be released once. Where as many
+// wait as may, or ctx ends by its deadline, the error names the limit.
+func (s *Service) place(ctx context.Context, tenant tenants.ID) (*slots.Place, error) {
+	place, err := s.slots.Acquire(ctx, tenant)
 	switch {
 	case errors.Is(err, slots.ErrFull):
 		err = waitingLimit(s.limits(tenant).QueryConcurrency)
 	case errors.Is(err, context.DeadlineExceeded):
 		err = timeLimit(s.limits(tenant).QueryTimeout)
 	}
-	return release, err
+	return place, err
 }
 
 // statusOf is the HTTP status and Prometheus' error type of a request that failed.

@@ -34,12 +34,13 @@ func (q *query) Exec(ctx context.Context) *promql.Result {
 	}
 	ctx, cancel := context.WithTimeout(ctx, q.limits.QueryTimeout)
 	defer cancel()
-	release, err := q.engine.service.place(ctx, q.tenant)
+	place, err := q.engine.service.place(ctx, q.tenant)
 	q.asked.admitted()
 	if err != nil {
 		return q.done(&promql.Result{Err: err})
 	}
-	defer release()
+	defer place.Release()
+	ctx = place.Context(ctx)
 	if q.plan != nil {
 		ctx = q.plan.context(ctx)
 	}

@@ -15,14 +15,14 @@ import (
 func TestWaitsThenTurnsAway(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := slots.New(func(tenants.ID) (int, int) { return 1, 1 })
-		release, err := s.Acquire(t.Context(), "acme")
+		place, err := s.Acquire(t.Context(), "acme")
 		if err != nil {
 			t.Fatal(err)
 		}
 		if n := s.Running("acme"); n != 1 {
 			t.Errorf("got %d running, want 1", n)
 		}
-		var second func()
+		var second *slots.Place
 		go func() { second, _ = s.Acquire(t.Context(), "acme") }()
 		synctest.Wait()
 		if second != nil {
@@ -34,9 +34,9 @@ func TestWaitsThenTurnsAway(t *testing.T) {
 		if other, err := s.Acquire(t.Context(), "demo"); err != nil {
 			t.Errorf("another tenant: got %v", err)
 		} else {
-			other()
+			other.Release()
 		}
-		release()
+		place.Release()
 		synctest.Wait()
 		if second == nil {
 			t.Fatal("the second query did not get the place")
@@ -50,7 +50,7 @@ func TestWaitsThenTurnsAway(t *testing.T) {
 		if !errors.Is(waited, context.Canceled) {
 			t.Errorf("gave up: got %v", waited)
 		}
-		second()
+		second.Release()
 		if got := s.Tenants(); got != 0 {
 			t.Errorf("got %d tenants kept, want none", got)
 		}
@@ -63,7 +63,7 @@ func TestNeverMoreThanAllowed(t *testing.T) {
 	var wg sync.WaitGroup
 	for range 50 {
 		wg.Go(func() {
-			release, err := s.Acquire(t.Context(), "acme")
+			place, err := s.Acquire(t.Context(), "acme")
 			if err != nil {
 				t.Error(err)
 				return
@@ -72,7 +72,7 @@ func TestNeverMoreThanAllowed(t *testing.T) {
 			for old := most.Load(); n > old && !most.CompareAndSwap(old, n); old = most.Load() {
 			}
 			running.Add(-1)
-			release()
+			place.Release()
 		})
 	}
 	wg.Wait()

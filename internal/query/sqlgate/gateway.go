@@ -161,14 +161,14 @@ func (g *Gateway) answer(w http.ResponseWriter, r *http.Request, tenant tenants.
 	}
 	ctx, cancel := context.WithTimeout(r.Context(), timeout(set, limits))
 	defer cancel()
-	release, err := g.o.Slots.Acquire(ctx, tenant)
+	place, err := g.o.Slots.Acquire(ctx, tenant)
 	asked.entry.Waited = time.Since(asked.began)
 	if err != nil {
 		return g.turnedAway(err, limits)
 	}
-	defer release()
+	defer place.Release()
 	limit(params, "max_threads", float64(max(1, g.cfg.TenantThreads/g.o.Slots.Running(tenant))))
-	answer, err := g.o.Upstream.SQL(ctx, tenant, http.MethodPost, params, forwarded(r.Header), strings.NewReader(checked.text))
+	answer, err := g.o.Upstream.SQL(place.Context(ctx), tenant, http.MethodPost, params, forwarded(r.Header), strings.NewReader(checked.text))
 	if err != nil {
 		if ctx.Err() == nil {
 			g.o.Log.Error("run SQL", "tenant", tenant, "err", err)
