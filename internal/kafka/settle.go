@@ -141,8 +141,8 @@ func (s *Session) notMine(ctx context.Context, late bool) {
 	for p := range s.unsettled.records { // each by itself: not all may be described
 		transactions, err := s.hangings.of(ctx, kadm.TopicsSet{p.Topic: setOf([]int32{p.Partition})})
 		mine := slices.ContainsFunc(transactions, func(o openTransaction) bool { return o.producer == id })
-		untold := errors.Is(err, kerr.UnknownTopicOrPartition) || errors.Is(err, kerr.TopicAuthorizationFailed)
-		if err == nil && !mine || late && untold {
+		gone := late && errors.Is(err, kerr.UnknownTopicOrPartition)
+		if err == nil && !mine || gone || errors.Is(err, kerr.TopicAuthorizationFailed) {
 			delete(s.unsettled.records, p)
 		}
 	}
