@@ -135,7 +135,7 @@ type logger struct {
 	log *slog.Logger
 
 	mu   sync.Mutex
-	told map[string]*warning // by message and broker; the client has some dozens
+	told map[string]warning // by message and broker; the client has some dozens
 }
 
 // warning is what was told of one.
@@ -182,21 +182,17 @@ func address(pairs []any) string {
 func (l *logger) again(of string) (omitted int, tell bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	last := l.told[of]
-	if last == nil {
-		if l.told == nil {
-			l.told = map[string]*warning{}
-		}
-		l.told[of] = &warning{at: time.Now()}
-		return 0, true
-	}
-	if time.Since(last.at) < repeatAfter {
+	now, last := time.Now(), l.told[of]
+	if now.Sub(last.at) < repeatAfter {
 		last.omitted++
+		l.told[of] = last
 		return 0, false
 	}
-	omitted = last.omitted
-	*last = warning{at: time.Now()}
-	return omitted, true
+	if l.told == nil {
+		l.told = map[string]warning{}
+	}
+	l.told[of] = warning{at: now}
+	return last.omitted, true
 }
 
 // fetchErrors sorts what a poll reported: nil when only the deadline ended it, and otherwise the first error

@@ -47,20 +47,6 @@ type openTransaction struct {
 	start       int64
 }
 
-// watch looks again and again, until ctx ends.
-func (h *hangings) watch(ctx context.Context) {
-	ticker := time.NewTicker(hangingInterval)
-	defer ticker.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-ticker.C:
-			h.look(ctx)
-		}
-	}
-}
-
 // look ends what hangs of what was open at the last look already.
 func (h *hangings) look(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, hangingInterval)
@@ -228,7 +214,7 @@ func (h *hangings) finish(ctx context.Context, id string, o openTransaction) err
 		"producer_epoch", o.epoch, "transactional_id", id)
 	if err != nil {
 		log.Error("a transaction hangs in kafka and could not be ended; its partition stands still until somebody does "+
-			"(docs/runbooks/VigieRestoreSlow.md)", "err", err)
+			"(docs/runbooks/VigieTransactionHangs.md)", "err", err)
 		return fmt.Errorf("end the transaction that hangs in %s/%d: %w", o.Topic, o.Partition.Partition, err)
 	}
 	log.Warn("ended a transaction that hung in kafka, as its coordinator had decided", "committed", commit)

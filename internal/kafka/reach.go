@@ -100,20 +100,21 @@ func (p *progress) see(seen sight) {
 	p.advance(p.next)
 }
 
-// observe looks at the ends until ctx ends. A look that does not succeed leaves the reach where it is.
-func (s *Session) observe(ctx context.Context) {
-	ticker := time.NewTicker(s.cfg.ReachInterval)
+// every calls look again and again, until ctx ends.
+func every(ctx context.Context, interval time.Duration, look func(context.Context)) {
+	ticker := time.NewTicker(interval)
 	defer ticker.Stop()
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-ticker.C:
-			s.look(ctx)
+			look(ctx)
 		}
 	}
 }
 
+// look asks for the ends. One that does not succeed leaves the reach where it is.
 func (s *Session) look(ctx context.Context) {
 	partitions := s.assignment.list()
 	if len(partitions) == 0 {

@@ -186,7 +186,7 @@ func (r *replayer) add(ctx context.Context, d DeadLetter) error {
 
 // flush replays the batch in one transaction.
 func (r *replayer) flush(ctx context.Context) error {
-	if len(r.batch) > 0 && !r.dry {
+	if !r.dry && len(r.batch) > 0 {
 		records := make([]*kgo.Record, 0, 2*len(r.batch))
 		for i := range r.batch {
 			records = append(records, r.original(&r.batch[i]), r.marker(r.batch[i].marker()))

@@ -184,8 +184,8 @@ func (s *Session) start(ctx context.Context, instance string, slot int) error {
 	client.AddConsumeTopics(s.cfg.Topics.Metrics.Name, s.cfg.Topics.Spans.Name, s.cfg.Topics.Logs.Name)
 	observing, stop := context.WithCancel(context.WithoutCancel(ctx))
 	s.stop = stop
-	s.observer.Go(func() { s.observe(observing) })
-	s.observer.Go(func() { s.hangings.watch(observing) })
+	s.observer.Go(func() { every(observing, s.cfg.ReachInterval, s.look) })
+	s.observer.Go(func() { every(observing, hangingInterval, s.hangings.look) })
 	return nil
 }
 

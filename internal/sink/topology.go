@@ -74,19 +74,19 @@ func (s *Sink) Topology() []LaneTopology {
 // Waiting is for how long the oldest record of all lanes had been here when they were last polled, stored by nobody. It
 // is how far ClickHouse is behind. Safe for concurrent use.
 func (s *Sink) Waiting() time.Duration {
-	most := 0.0
-	for _, lane := range s.Topology() {
-		most = max(most, lane.Waiting)
-	}
-	return time.Duration(most * float64(time.Second))
+	return s.most(func(lane *LaneTopology) float64 { return lane.Waiting })
 }
 
 // Storing is what it takes to store the results of an epoch, of the lane that takes longest; 0 before the first. Safe for
 // concurrent use.
 func (s *Sink) Storing() time.Duration {
-	most := 0.0
-	for _, lane := range s.Topology() {
-		most = max(most, lane.Storing)
+	return s.most(func(lane *LaneTopology) float64 { return lane.Storing })
+}
+
+func (s *Sink) most(seconds func(*LaneTopology) float64) time.Duration {
+	most, lanes := 0.0, s.Topology()
+	for i := range lanes {
+		most = max(most, seconds(&lanes[i]))
 	}
 	return time.Duration(most * float64(time.Second))
 }

@@ -3,7 +3,6 @@ package testkit
 import (
 	"os"
 	"path/filepath"
-	"slices"
 	"sync"
 	"testing"
 )
@@ -81,7 +80,7 @@ func (d *dirs) add(dir string) {
 func (d *dirs) remove() {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	for dir := range slices.Values(d.all) {
+	for _, dir := range d.all {
 		_ = os.RemoveAll(dir)
 	}
 }

@@ -1,6 +1,7 @@
 package testkit
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"io"
@@ -59,10 +60,7 @@ func OpenTransactions(ctx context.Context, client *kgo.Client, topics ...string)
 func sortedOffsets(listed kadm.ListedOffsets) (out []kadm.ListedOffset) {
 	listed.Each(func(o kadm.ListedOffset) { out = append(out, o) })
 	slices.SortFunc(out, func(a, b kadm.ListedOffset) int {
-		if a.Topic != b.Topic {
-			return map[bool]int{true: -1, false: 1}[a.Topic < b.Topic]
-		}
-		return int(a.Partition - b.Partition)
+		return cmp.Or(cmp.Compare(a.Topic, b.Topic), cmp.Compare(a.Partition, b.Partition))
 	})
 	return out
 }
