@@ -163,11 +163,11 @@ func testReplayKilled(t *testing.T, cfg kafka.Config) {
 			patience = rand.N(lasts + lasts/4)
 		}
 		ctx, cancel := context.WithTimeout(deadline(t), patience)
-		rival := make(chan error, 1)
+		rival, pause := make(chan error, 1), rand.N(lasts)
 		go func() {
 			var err error
 			if round%3 == 2 {
-				time.Sleep(rand.N(lasts))
+				time.Sleep(pause)
 				_, err = dead.Replay(ctx, kafka.Selection{})
 			}
 			rival <- err
