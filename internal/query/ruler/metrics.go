@@ -8,6 +8,7 @@ type metrics struct {
 	missed      prometheus.Counter
 	samples     prometheus.Counter
 	leftOut     *prometheus.CounterVec
+	configured  prometheus.Gauge
 	groups      prometheus.Gauge
 	lag         prometheus.Gauge
 }
@@ -33,6 +34,10 @@ func newMetrics(r prometheus.Registerer) *metrics {
 			Name: "vigie_ruler_left_out_samples_total",
 			Help: "Results of rules that are not recorded, by reason: not_finite, histogram.",
 		}, []string{"reason"}),
+		configured: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "vigie_ruler_configured_groups",
+			Help: "Rule groups in the files that this process has read, whichever process evaluates them.",
+		}),
 		groups: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "vigie_ruler_groups", Help: "Rule groups that this process evaluates now.",
 		}),
@@ -45,7 +50,7 @@ func newMetrics(r prometheus.Registerer) *metrics {
 		m.failures.WithLabelValues(reason)
 	}
 	if r != nil {
-		r.MustRegister(m.evaluations, m.failures, m.missed, m.samples, m.leftOut, m.groups, m.lag)
+		r.MustRegister(m.evaluations, m.failures, m.missed, m.samples, m.leftOut, m.configured, m.groups, m.lag)
 	}
 	return m
 }

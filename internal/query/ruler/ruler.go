@@ -91,12 +91,15 @@ func New(files *Files, o Options) *Ruler {
 	if r.send == nil {
 		r.send = func(tenants.ID, []alertapi.Alert) {}
 	}
-	r.files.Store(files)
+	r.Replace(files)
 	return r
 }
 
 // Replace puts other files in force, within a second. Groups and alerts that stay keep their state.
-func (r *Ruler) Replace(files *Files) { r.files.Store(files) }
+func (r *Ruler) Replace(files *Files) {
+	r.files.Store(files)
+	r.metrics.configured.Set(float64(len(files.groups)))
+}
 
 // RuleGroups lists all groups of a tenant: those of this process as they are, those of others as Observe has heard of
 // them.
