@@ -195,6 +195,14 @@ func (l *logger) again(of string) (omitted int, tell bool) {
 	return last.omitted, true
 }
 
+// closeReader closes a client that reads partitions of a topic without a group. It takes them from the client first:
+// when the first answer on where they are arrives during kgo.Client.Close, the client begins to read them (franz-go
+// 1.22.2), with the fetch sessions that Close is ending.
+func closeReader(client *kgo.Client, topic string, partitions ...int32) {
+	client.RemoveConsumePartitions(map[string][]int32{topic: partitions})
+	client.Close()
+}
+
 // fetchErrors sorts what a poll reported: nil when only the deadline ended it, and otherwise the first error
 // the client does not recover from by itself.
 func fetchErrors(fetches kgo.Fetches, log *slog.Logger) error {

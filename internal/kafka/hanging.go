@@ -271,7 +271,7 @@ func (h *hangings) decision(ctx context.Context, id string, o openTransaction) (
 	if err != nil {
 		return nil, err
 	}
-	defer client.Close()
+	defer closeReader(client, at.Topic, at.Partition)
 	for next := int64(0); next < end; {
 		fetches := client.PollFetches(ctx)
 		if err := fetches.Err(); err != nil {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
+	"slices"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
@@ -110,7 +111,7 @@ func readRangeInto(ctx context.Context, cfg *Config, topic string, from, to map[
 	if err != nil {
 		return err
 	}
-	defer client.Close()
+	defer closeReader(client, topic, slices.Collect(maps.Keys(begin))...)
 	for len(left) > 0 {
 		fetches, err := pollAny(ctx, client, 2*time.Second)
 		if err != nil {

@@ -46,7 +46,7 @@ func (l *DeadLetters) Replay(ctx context.Context, selection Selection) (Replayed
 	if err != nil {
 		return done, err
 	}
-	defer r.client.Close()
+	defer r.close()
 	r.done, r.dry = &done, selection.DryRun
 
 	if len(selection.At) == 0 {
@@ -114,11 +114,13 @@ func (l *DeadLetters) newReplayer(ctx context.Context) (*replayer, error) {
 	}
 	r := &replayer{cfg: &l.cfg, client: client, sources: map[string]int{}, markers: map[string]bool{}}
 	if err := r.start(ctx, l); err != nil {
-		client.Close()
+		r.close()
 		return nil, fmt.Errorf("start replay: %w", explain(err))
 	}
 	return r, nil
 }
+
+func (r *replayer) close() { closeReader(r.client, r.cfg.Topics.DLQReplayed.Name, 0) }
 
 func (r *replayer) start(ctx context.Context, l *DeadLetters) error {
 	for _, topic := range []string{r.cfg.Topics.Metrics.Name, r.cfg.Topics.Spans.Name, r.cfg.Topics.Logs.Name} {
