@@ -60,7 +60,7 @@ func TestStatementsGiveWay(t *testing.T) {
 	}
 	defer client.Close()
 	store := clickhouse.NewStore(client)
-	panes := promql.PaneQuery{Metric: "m", IDs: []series.ID{{Lo: 1}}, Tier: promql.Tier10s, To: 10_000, Sum: true}
+	panes := promql.PaneQuery{Metrics: []string{"m"}, IDs: []series.ID{{Lo: 1}}, Tier: promql.Tier10s, To: 10_000, Sum: true}
 	folded := panes
 	folded.Groups = []uint32{0}
 	for name, statement := range map[string]func(ctx context.Context) error{

@@ -63,7 +63,7 @@ func (s *Store) Windows(ctx context.Context, tenant tenants.ID, q promql.WindowQ
 			return nil
 		})
 		if err != nil {
-			return fmt.Errorf("read windows of metric %q of tenant %s: %w", q.Metric, tenant, err)
+			return fmt.Errorf("read windows of %s of tenant %s: %w", naming(q.Metrics), tenant, err)
 		}
 	}
 	return nil
@@ -82,8 +82,8 @@ func windowsQuery(tenant tenants.ID, q *promql.WindowQuery) string {
 		columns, kept = columns+keptOuter, keptInner()
 	}
 	of := literal(string(tenant))
-	where := "tenant = " + of + " AND " + migrations.VisibleWindows("w", of) + " AND metric = " +
-		literal(q.Metric) + " AND series_id IN ids" +
+	where := "tenant = " + of + " AND " + migrations.VisibleWindows("w", of) + " AND " +
+		amongMetrics("metric", q.Metrics) + " AND series_id IN ids" +
 		" AND end >= " + at(q.From+999) + " AND end <= " + at(q.To)
 	if q.Longest > 0 {
 		// The start is in the sort key and the partition, the end in neither.

@@ -40,8 +40,8 @@ func (s *Store) Columns(ctx context.Context, tenant tenants.ID, q promql.PaneQue
 	c := newColumnReader(&q)
 	err = s.answer(ctx, request, c.results, func(rows int) error { return c.yield(rows, yield) })
 	if err != nil {
-		return fmt.Errorf("read columns of %d series of metric %q of tenant %s: %w",
-			len(q.IDs), q.Metric, tenant, s.nameLimit(err))
+		return fmt.Errorf("read columns of %d series of %s of tenant %s: %w",
+			len(q.IDs), naming(q.Metrics), tenant, s.nameLimit(err))
 	}
 	return nil
 }
@@ -54,7 +54,7 @@ func columnsQuery(tenant tenants.ID, q *promql.PaneQuery) (string, error) {
 	read, column := "r.sum", ""
 	switch {
 	case q.Count == q.Sum && q.Sum == q.Last, q.Count && q.Sum, q.Sum && q.Last, q.Count && q.Last:
-		return "", fmt.Errorf("read columns of metric %q: want one of Count, Sum and Last", q.Metric)
+		return "", fmt.Errorf("read columns of %s: want one of Count, Sum and Last", naming(q.Metrics))
 	case q.Last:
 		read, column = "r.last", "groupArray(r.last.2) AS value, groupArray(r.last.1) AS time"
 	case q.Count:
@@ -161,10 +161,10 @@ func rollupsOf(tier promql.Tier) (table string, err error) {
 	return table, nil
 }
 
-// panesWhere is the condition on rows r of rollups: of a tenant, a metric and a time, those that which says, and no
+// panesWhere is the condition on rows r of rollups: of a tenant, metrics and a time, those that which says, and no
 // others' generations.
 func panesWhere(tenant tenants.ID, q *promql.PaneQuery, which string) string {
 	of := literal(string(tenant))
-	return strings.Join([]string{"tenant = " + of, "metric = " + literal(q.Metric), which, "ts >= " + seconds(q.From),
+	return strings.Join([]string{"tenant = " + of, amongMetrics("metric", q.Metrics), which, "ts >= " + seconds(q.From),
 		"ts < " + seconds(q.To), migrations.Visible("r", of)}, " AND ")
 }

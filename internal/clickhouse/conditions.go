@@ -24,7 +24,24 @@ func seriesWhere(tenant tenants.ID, metrics []string, matchers []promql.Matcher)
 
 // ofMetrics is the condition on rows s of a tenant and metrics.
 func ofMetrics(tenant tenants.ID, metrics []string) string {
-	return "s.tenant = " + literal(string(tenant)) + " AND s.metric IN (" + literals(metrics) + ")"
+	return "s.tenant = " + literal(string(tenant)) + " AND " + amongMetrics("s.metric", metrics)
+}
+
+// amongMetrics is the condition that a column is one of some metrics. One is compared, by which the server knows that
+// rows lie in the order of what comes after it.
+func amongMetrics(column string, metrics []string) string {
+	if len(metrics) == 1 {
+		return column + " = " + literal(metrics[0])
+	}
+	return column + " IN (" + literals(metrics) + ")"
+}
+
+// naming is metrics in the words of an error.
+func naming(metrics []string) string {
+	if len(metrics) == 1 {
+		return fmt.Sprintf("metric %q", metrics[0])
+	}
+	return fmt.Sprintf("%d metrics", len(metrics))
 }
 
 // condition is a matcher in SQL. A label that a series has not is an empty string, on both sides.

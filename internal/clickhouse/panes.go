@@ -43,7 +43,7 @@ func (s *Store) Panes(ctx context.Context, tenant tenants.ID, q promql.PaneQuery
 			err = joined.end()
 		}
 		if err != nil {
-			return fmt.Errorf("read panes of %d services of metric %q of tenant %s: %w", len(q.Services), q.Metric, tenant, err)
+			return fmt.Errorf("read panes of %d services of %s of tenant %s: %w", len(q.Services), naming(q.Metrics), tenant, err)
 		}
 		return nil
 	}
@@ -57,7 +57,7 @@ func (s *Store) Panes(ctx context.Context, tenant tenants.ID, q promql.PaneQuery
 	for some := range slices.Chunk(ids, idsPerRead) {
 		err := s.read(ctx, query, some, columns.results, func(rows int) error { return columns.yield(rows, yield) })
 		if err != nil {
-			return fmt.Errorf("read panes of metric %q of tenant %s: %w", q.Metric, tenant, err)
+			return fmt.Errorf("read panes of %s of tenant %s: %w", naming(q.Metrics), tenant, err)
 		}
 	}
 	return nil
@@ -67,7 +67,7 @@ func (s *Store) Panes(ctx context.Context, tenant tenants.ID, q promql.PaneQuery
 func (s *Store) folded(ctx context.Context, tenant tenants.ID, query string, q *promql.PaneQuery,
 	yield func(id series.ID, p *promql.Pane) error) error {
 	if len(q.Groups) != len(q.IDs) {
-		return fmt.Errorf("read panes of metric %q: %d groups for %d series", q.Metric, len(q.Groups), len(q.IDs))
+		return fmt.Errorf("read panes of %s: %d groups for %d series", naming(q.Metrics), len(q.Groups), len(q.IDs))
 	}
 	table := make([]byte, 0, 20*len(q.IDs))
 	for i, id := range q.IDs {
@@ -81,7 +81,7 @@ func (s *Store) folded(ctx context.Context, tenant tenants.ID, query string, q *
 	columns := newPaneColumns(q)
 	err = s.answer(ctx, request, columns.results, func(rows int) error { return columns.yield(rows, yield) })
 	if err != nil {
-		return fmt.Errorf("read panes of %d series of metric %q of tenant %s: %w", len(q.IDs), q.Metric, tenant, s.nameLimit(err))
+		return fmt.Errorf("read panes of %d series of %s of tenant %s: %w", len(q.IDs), naming(q.Metrics), tenant, s.nameLimit(err))
 	}
 	return nil
 }

@@ -143,7 +143,7 @@ func (o *oracle) panes(tenant tenants.ID, q promql.PaneQuery) (keys []paneKey, p
 	width := int64(time.Duration(q.Tier) / time.Millisecond)
 	for _, r := range o.rows {
 		start := int64(r.pane) * 1000 / width * width
-		if r.tenant != string(tenant) || r.metric != q.Metric || !slices.Contains(q.IDs, r.id) ||
+		if r.tenant != string(tenant) || !slices.Contains(q.Metrics, r.metric) || !slices.Contains(q.IDs, r.id) ||
 			start < q.From || start >= q.To {
 			continue
 		}
@@ -267,9 +267,9 @@ func checkPanes(t *testing.T, store *clickhouse.Store, o *oracle, at uint32, ran
 	for i := range 60 {
 		tenant := []tenants.ID{"acme", "demo"}[i%2]
 		q := promql.PaneQuery{
-			Metric: []string{"m0", "m1", `m'2\`}[random.IntN(3)],
-			Tier:   []promql.Tier{promql.Tier10s, promql.Tier1m, promql.Tier1h}[random.IntN(3)],
-			From:   int64(at)*1000 + int64(random.IntN(200))*1000, To: int64(at)*1000 + 100_000 + int64(random.IntN(300))*1000,
+			Metrics: [][]string{{"m0"}, {"m1"}, {`m'2\`}, {"m0", `m'2\`}, {"m0", "m1", `m'2\`, "none"}}[random.IntN(5)],
+			Tier:    []promql.Tier{promql.Tier10s, promql.Tier1m, promql.Tier1h}[random.IntN(3)],
+			From:    int64(at)*1000 + int64(random.IntN(200))*1000, To: int64(at)*1000 + 100_000 + int64(random.IntN(300))*1000,
 			Count: random.IntN(2) == 0, Sum: random.IntN(2) == 0, Sketch: random.IntN(2) == 0, Last: random.IntN(2) == 0,
 		}
 		if q.Tier == promql.Tier1h {
@@ -299,7 +299,7 @@ func checkPanes(t *testing.T, store *clickhouse.Store, o *oracle, at uint32, ran
 			return nil
 		})
 		if err != nil || at != len(keys) {
-			t.Fatalf("%+v: got %d panes, %v, want %d", q.Metric, at, err, len(keys))
+			t.Fatalf("%+v: got %d panes, %v, want %d", q.Metrics, at, err, len(keys))
 		}
 	}
 }
@@ -367,7 +367,7 @@ func servicePanes(t *testing.T, server *testkit.Server, store *clickhouse.Store,
 	t.Helper()
 	for _, together := range []bool{false, true} {
 		for _, tier := range []promql.Tier{promql.Tier10s, promql.Tier1m, promql.Tier1h} {
-			q := promql.PaneQuery{Metric: "m0", Tier: tier, From: int64(at) * 1000, To: int64(at)*1000 + 200_000, Count: true,
+			q := promql.PaneQuery{Metrics: []string{"m0"}, Tier: tier, From: int64(at) * 1000, To: int64(at)*1000 + 200_000, Count: true,
 				Sum: true, Sketch: true, Services: names[3:], Together: together}
 			o := &oracle{}
 			for _, r := range rows {
@@ -438,7 +438,7 @@ func checkStoreErrors(t *testing.T, store *clickhouse.Store, o *oracle, at uint3
 	if _, err := store.Series(t.Context(), "acme", promql.SeriesQuery{Metrics: []string{"m0"}, Matchers: []promql.Matcher{{Name: "x", Op: "~"}}}); err == nil {
 		t.Error("unknown operator: got no error")
 	}
-	q := promql.PaneQuery{Metric: "m0", Tier: promql.Tier10s, From: 0, To: int64(at+7200) * 1000}
+	q := promql.PaneQuery{Metrics: []string{"m0"}, Tier: promql.Tier10s, From: 0, To: int64(at+7200) * 1000}
 	for _, s := range o.series["acme"] {
 		q.IDs = append(q.IDs, s.ID)
 	}
@@ -459,7 +459,7 @@ func TestPanesOfManySeries(t *testing.T) {
 	at := today(t, server)
 	const n = 10_000
 	rows := make([]row, n)
-	q := promql.PaneQuery{Metric: "m", Tier: promql.Tier10s, From: int64(at) * 1000, To: int64(at)*1000 + 1, Sum: true}
+	q := promql.PaneQuery{Metrics: []string{"m"}, Tier: promql.Tier10s, From: int64(at) * 1000, To: int64(at)*1000 + 1, Sum: true}
 	for i := range rows {
 		id := series.Hash([]byte(fmt.Sprint(i)))
 		rows[i] = row{tenant: "acme", metric: "m", service: fmt.Sprint(i % 7), id: id, pane: at, values: []float64{float64(i)}}
@@ -494,7 +494,7 @@ func TestReadLimit(t *testing.T) {
 	}
 	defer small.Close()
 	var rows []row
-	q := promql.PaneQuery{Metric: "big", Tier: promql.Tier10s, From: int64(at) * 1000, To: int64(at+7200) * 1000, Sketch: true}
+	q := promql.PaneQuery{Metrics: []string{"big"}, Tier: promql.Tier10s, From: int64(at) * 1000, To: int64(at+7200) * 1000, Sketch: true}
 	for i := range 4000 {
 		id := series.Hash([]byte(fmt.Sprint(i)))
 		values := make([]float64, 200)

@@ -47,20 +47,22 @@ type results struct {
 type topSeries struct{ all, open map[string]*levels }
 
 // closed reads closed windows.
-func (r *reader) closed(ctx context.Context, g group, members []member) error {
+func (r *reader) closed(ctx context.Context, kind kinds, members []member) error {
 	b := &results{
 		reader: r, members: members, shapes: make([]windows.Shape, len(members)),
 		last: make([]windows.Window, len(members)), built: make([][]levels, len(members)),
 		tops: make([]topSeries, len(members)),
 	}
-	q := WindowQuery{Metric: g.metric, IDs: make([]series.ID, len(members)), From: r.from, To: min(r.to, r.plan.closed)}
+	q := WindowQuery{
+		Metrics: metricsOf(members), IDs: make([]series.ID, len(members)), From: r.from, To: min(r.to, r.plan.closed),
+	}
 	bounded := true
 	for i, m := range members {
 		// A shape of a newer Vigie is taken for one that does not say when the next window ends.
 		b.shapes[i], _ = windows.ParseShape(m.Shape)
 		longest := b.shapes[i].Longest()
 		q.IDs[i], q.Longest, bounded = m.ID, max(q.Longest, longest), bounded && longest > 0
-		b.prepare(i, g.kind)
+		b.prepare(i, kind)
 	}
 	if !bounded {
 		q.Longest = 0
@@ -73,7 +75,7 @@ func (r *reader) closed(ctx context.Context, g group, members []member) error {
 	err := r.service.store.Windows(ctx, r.plan.tenant, q, func(id series.ID, w *Closed) error {
 		i, err := at.find(id)
 		if err != nil {
-			return fmt.Errorf("read windows of %s: %w", g.metric, err)
+			return fmt.Errorf("read windows of %q: %w", q.Metrics, err)
 		}
 		rows++
 		return b.add(i, w)

@@ -17,7 +17,7 @@ func seriesAtOnce(panes int) int { return max(64, 4<<20/panes) }
 
 // paneColumns is panes for series that come as a row each, in any order. It is for queries of one column.
 func (r *reader) paneColumns(ctx context.Context, of source, s segment, q PaneQuery, add func(i int, p *Pane) error) error {
-	q.Metric, q.Tier, q.From, q.To, q.IDs = of.metric, s.tier, s.from, s.to, idsOf(of.members)
+	q.Metrics, q.Tier, q.From, q.To, q.IDs = of.metrics, s.tier, s.from, s.to, idsOf(of.members)
 	at := make(map[series.ID]int, len(of.members))
 	for i := range of.members {
 		at[of.members[i].ID] = i
@@ -26,7 +26,7 @@ func (r *reader) paneColumns(ctx context.Context, of source, s segment, q PaneQu
 	err := r.service.store.Columns(ctx, r.plan.tenant, q, func(id series.ID, c *PaneColumn) error {
 		i, asked := at[id]
 		if !asked {
-			return fmt.Errorf("read panes of %s: series %x not asked for", of.metric, id)
+			return fmt.Errorf("read panes of %q: series %x not asked for", of.metrics, id)
 		}
 		rows += len(c.Starts)
 		var pane Pane
@@ -54,10 +54,10 @@ func (r *reader) paneColumns(ctx context.Context, of source, s segment, q PaneQu
 }
 
 // inTurns reads so many members at a time that what is held of them stays small. Groups of members are few as they are.
-func (r *reader) inTurns(read func(context.Context, group, []member) error) func(context.Context, group, []member) error {
-	return func(ctx context.Context, g group, members []member) error {
-		if r.fold != nil || g.kind == kindLevel && twinsOf(members) != nil { // which are read together
-			return read(ctx, g, members)
+func (r *reader) inTurns(read func(context.Context, kinds, []member) error) func(context.Context, kinds, []member) error {
+	return func(ctx context.Context, kind kinds, members []member) error {
+		if r.fold != nil || kind == kindLevel && twinsOf(members) != nil { // which are read together
+			return read(ctx, kind, members)
 		}
 		turn := r.service.seriesAtOnce(int((r.to-r.from)/r.tier.millis()) + 2)
 		if len(members) > turn { // rows lie by service, and then by ID: a turn reads few services whole, not a little of each
@@ -67,7 +67,7 @@ func (r *reader) inTurns(read func(context.Context, group, []member) error) func
 		}
 		for some := range slices.Chunk(members, turn) {
 			slices.SortFunc(some, func(a, b member) int { return compareIDs(a.ID, b.ID) })
-			if err := read(ctx, g, some); err != nil {
+			if err := read(ctx, kind, some); err != nil {
 				return err
 			}
 			r.release()

@@ -167,7 +167,7 @@ func (r *reader) services(ctx context.Context, of named, matchers []*labels.Matc
 	if len(names) > maxServices {
 		return false, nil
 	}
-	from := source{metric: of.metric, services: names}
+	from := source{metrics: []string{of.metric}, services: names}
 	apart := slices.Contains(r.fold.names, serviceLabel)
 	for i, name := range names {
 		if !apart && i > 0 {

@@ -9,7 +9,7 @@ import (
 )
 
 // levels reads gauges and cumulative totals.
-func (r *reader) levels(ctx context.Context, g group, members []member) error {
+func (r *reader) levels(ctx context.Context, _ kinds, members []member) error {
 	built := make([]levels, len(members))
 	twins := twinsOf(members)
 	for i, m := range members {
@@ -17,6 +17,7 @@ func (r *reader) levels(ctx context.Context, g group, members []member) error {
 			built[i].hists = []*histogram.FloatHistogram{}
 		}
 	}
+	from := source{metrics: metricsOf(members), members: members}
 	grid := r.grid(0)
 	// The pane that begins at the last wanted sample may hold it.
 	if n := len(grid.segments); n > 0 && grid.segments[n-1].tier == Tier10s {
@@ -28,7 +29,7 @@ func (r *reader) levels(ctx context.Context, g group, members []member) error {
 		if r.steps != nil {
 			read = r.paneColumns
 		}
-		err := read(ctx, source{metric: g.metric, members: members}, s, PaneQuery{Last: true}, func(i int, p *Pane) error {
+		err := read(ctx, from, s, PaneQuery{Last: true}, func(i int, p *Pane) error {
 			if twins.has(i) {
 				return r.level(&built[i], &members[i], p, unmarked)
 			}

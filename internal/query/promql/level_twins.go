@@ -17,7 +17,7 @@ type twins []int
 // unmarked is a validity by which no pause ends a series.
 const unmarked = math.MaxInt64 / 2
 
-// twinsOf finds them among levels of one metric; nil when there are none.
+// twinsOf finds them among levels; nil when there are none.
 func twinsOf(members []member) twins {
 	kinds := false
 	for i := range members {
@@ -30,7 +30,7 @@ func twinsOf(members []member) twins {
 	found, any := make(twins, len(members)), false
 	first := make(map[string]int, len(members))
 	for i := range members {
-		key = series.AppendKey(key[:0], 0, "", members[i].Labels)
+		key = series.AppendKey(key[:0], 0, members[i].Metric, members[i].Labels)
 		j, known := first[string(key)]
 		if found[i] = -1; !known {
 			first[string(key)] = i

@@ -53,6 +53,7 @@ type memStore struct {
 	fail     error
 	reads    []promql.PaneQuery
 	columns  int     // reads of Columns
+	windows  int     // and of Windows
 	lists    int     // and of Series and Services
 	weight   float64 // of an event in sketches; 0 is 1
 }
@@ -204,7 +205,7 @@ func (m *memStore) Panes(_ context.Context, tenant tenants.ID, q promql.PaneQuer
 		return cmp.Or(cmp.Compare(a.ID.Hi, b.ID.Hi), cmp.Compare(a.ID.Lo, b.ID.Lo))
 	})
 	for _, s := range all {
-		if s.Metric != q.Metric || !slices.Contains(q.IDs, s.ID) {
+		if !slices.Contains(q.Metrics, s.Metric) || !slices.Contains(q.IDs, s.ID) {
 			continue
 		}
 		for _, p := range s.panes(q, m.weight) {
@@ -335,7 +336,7 @@ func (m *memStore) Services(_ context.Context, tenant tenants.ID, metric string,
 func services(all []*stored, q *promql.PaneQuery) {
 	for _, s := range all {
 		at := slices.Index(q.Services, s.Labels.Get("service"))
-		if s.Metric != q.Metric || at < 0 || s.Kind >= events.Gauge {
+		if !slices.Contains(q.Metrics, s.Metric) || at < 0 || s.Kind >= events.Gauge {
 			continue
 		}
 		if q.Together {
@@ -348,11 +349,12 @@ func services(all []*stored, q *promql.PaneQuery) {
 func (m *memStore) Windows(_ context.Context, tenant tenants.ID, q promql.WindowQuery, yield func(series.ID, *promql.Closed) error) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	m.windows++
 	all := slices.Clone(m.series[tenant])
 	slices.SortFunc(all, func(a, b *stored) int { return a.ID.Compare(b.ID) })
 	for _, s := range all {
 		for _, w := range s.closed {
-			if s.Metric != q.Metric || !slices.Contains(q.IDs, s.ID) || w.End < q.From || w.End > q.To {
+			if !slices.Contains(q.Metrics, s.Metric) || !slices.Contains(q.IDs, s.ID) || w.End < q.From || w.End > q.To {
 				continue
 			}
 			if q.Longest > 0 && w.End-w.Start > q.Longest.Milliseconds() {

@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"fmt"
-	"slices"
 	"time"
 
 	"github.com/prometheus/common/model"
@@ -71,40 +70,23 @@ func (r *reader) emit(list ...storage.Series) error {
 // quantiles tells whether the series are wanted for quantiles of them only.
 func (r *reader) quantiles() bool { return r.steps != nil && r.steps.quantiles != nil }
 
-// group is what one read of the database can bring: series of one metric that need the same columns.
-type group struct {
-	metric string
-	kind   kinds
-}
-
 func (r *reader) read(ctx context.Context, members []member) error {
 	if r.from > r.to {
 		return nil
 	}
-	groups := make(map[group][]member)
-	var order []group
-	for _, m := range members {
-		g := group{m.Metric, m.kinds()}
-		if groups[g] == nil {
-			order = append(order, g)
-		}
-		groups[g] = append(groups[g], m)
-	}
-	slices.SortFunc(order, func(a, b group) int { return cmp.Or(cmp.Compare(a.kind, b.kind), cmp.Compare(a.metric, b.metric)) })
-	for _, g := range order {
-		list := groups[g]
-		slices.SortFunc(list, func(a, b member) int { return compareIDs(a.ID, b.ID) })
+	for _, list := range together(members) {
+		kind := list[0].kinds()
 		read := r.windows
 		switch {
-		case g.kind == kindLevel:
+		case kind == kindLevel:
 			read = r.levels
-		case g.kind&kindClosed != 0:
+		case kind&kindClosed != 0:
 			read = r.closed
 		}
 		if r.steps != nil {
 			read = r.inTurns(read)
 		}
-		if err := read(ctx, g, list); err != nil {
+		if err := read(ctx, kind, list); err != nil {
 			return err
 		}
 	}
@@ -140,7 +122,7 @@ func (r *reader) grid(extra int64) *grid {
 
 // source is what panes are read of: series, or groups of them.
 type source struct {
-	metric  string
+	metrics []string
 	members []member
 	ids     []series.ID // of groups: their series
 	groups  []uint32    // and which each belongs to
@@ -151,7 +133,7 @@ type source struct {
 
 // those is the source of the members that keep keeps. Of services it is all, or none: there are few of them.
 func (s source) those(keep func(i int) bool) source {
-	kept := source{metric: s.metric, services: s.services, apart: s.apart}
+	kept := source{metrics: s.metrics, services: s.services, apart: s.apart}
 	kepts := make([]bool, len(s.members))
 	for i, m := range s.members {
 		if kepts[i] = keep(i); kepts[i] {
@@ -179,7 +161,7 @@ func idsOf(members []member) []series.ID {
 
 // panes reads one segment and calls add with the position of the member that each pane belongs to.
 func (r *reader) panes(ctx context.Context, of source, s segment, q PaneQuery, add func(i int, p *Pane) error) error {
-	q.Metric, q.Tier, q.From, q.To = of.metric, s.tier, s.from, s.to
+	q.Metrics, q.Tier, q.From, q.To = of.metrics, s.tier, s.from, s.to
 	switch {
 	case of.services != nil:
 		q.Services, q.Together = of.services, !of.apart
@@ -192,7 +174,7 @@ func (r *reader) panes(ctx context.Context, of source, s segment, q PaneQuery, a
 	err := r.service.store.Panes(ctx, r.plan.tenant, q, func(id series.ID, p *Pane) error {
 		i, err := at.find(id)
 		if err != nil {
-			return fmt.Errorf("read panes of %s: %w", of.metric, err)
+			return fmt.Errorf("read panes of %q: %w", of.metrics, err)
 		}
 		rows++
 		return add(i, p)

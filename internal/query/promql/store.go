@@ -73,9 +73,9 @@ type Pane struct {
 	Sketch   []byte // quantilesDD states, one after another, whose sum it is
 }
 
-// PaneQuery asks for the panes of some series of one metric. What it does not ask for of a pane is zero.
+// PaneQuery asks for the panes of some series of some metrics. What it does not ask for of a pane is zero.
 type PaneQuery struct {
-	Metric   string
+	Metrics  []string
 	IDs      []series.ID
 	Tier     Tier
 	From, To int64 // pane starts, Unix milliseconds, [From, To)
@@ -87,7 +87,7 @@ type PaneQuery struct {
 	// stands for its series with the ID {0, group}. Not with Last.
 	Groups []uint32
 	// Services, when not nil and ascending, asks for the panes of services, of all their series together, in the place
-	// of IDs: under the ID {0, position}, or with Together all under {0, 0}. Not with Last.
+	// of IDs: under the ID {0, position}, or with Together all under {0, 0}. Of one metric, and not with Last.
 	Services []string
 	Together bool
 }
@@ -114,9 +114,9 @@ type Closed struct {
 	Counts      []float64
 }
 
-// WindowQuery asks for the closed windows of some series of one metric.
+// WindowQuery asks for the closed windows of some series of some metrics.
 type WindowQuery struct {
-	Metric   string
+	Metrics  []string
 	IDs      []series.ID
 	From, To int64         // window ends, Unix milliseconds, [From, To]
 	Longest  time.Duration // no window is longer; 0: no bound

@@ -10,16 +10,16 @@ import (
 )
 
 // windows reads delta series: sketches or sums.
-func (r *reader) windows(ctx context.Context, g group, members []member) error {
-	from := source{metric: g.metric, members: members}
+func (r *reader) windows(ctx context.Context, kind kinds, members []member) error {
+	from := source{metrics: metricsOf(members), members: members}
 	if r.fold != nil {
 		if groups, of, ok := r.fold.groups(members); ok {
-			from = source{metric: g.metric, members: groups, ids: idsOf(members), groups: of}
+			from = source{metrics: from.metrics, members: groups, ids: idsOf(members), groups: of}
 			r.trace.Pushdown = r.fold.String()
 			r.trace.Groups += len(groups) - len(members)
 		}
 	}
-	return r.windowsOf(ctx, g.kind, from)
+	return r.windowsOf(ctx, kind, from)
 }
 
 func (r *reader) windowsOf(ctx context.Context, kind kinds, from source) error {
