@@ -22,6 +22,7 @@ func FollowRuleStates(ctx context.Context, cfg Config, log *slog.Logger, take fu
 		kgo.ConsumeTopics(topic),
 		kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()),
 		kgo.FetchMaxWait(time.Second),
+		kgo.WithContext(ctx), // so that nothing is fetched any more while it closes, as in closeReader
 	)...)
 	if err != nil {
 		return fmt.Errorf("kafka client: %w", err)
