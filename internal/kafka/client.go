@@ -24,7 +24,7 @@ func (c *Config) options(role string, log *slog.Logger) ([]kgo.Opt, error) {
 	options := []kgo.Opt{
 		kgo.SeedBrokers(c.Brokers...),
 		kgo.ClientID(c.ClientID + "-" + role),
-		kgo.WithLogger(&logger{log: log.With("client", role)}),
+		kgo.WithLogger(&logger{log.With("client", role), &told}),
 		kgo.MetadataMaxAge(30 * time.Second),
 		kgo.MetadataMinAge(250 * time.Millisecond),
 		kgo.RetryBackoffFn(backoff),
@@ -129,13 +129,21 @@ func (t *Topics) batchLimit() kgo.Opt {
 	})
 }
 
-// logger passes the client's warnings on; what it calls information is detail to us. Clients repeat themselves at each of
-// many attempts while a broker is down: the same warning is told once in repeatAfter, with how often it came meanwhile.
+// logger passes the client's warnings on; what it calls information is detail to us. Clients repeat themselves, and each
+// other, at each of many attempts while a broker is down: the same warning is told once in repeatAfter, with how often
+// it came meanwhile.
 type logger struct {
-	log *slog.Logger
+	log  *slog.Logger
+	told *warnings
+}
 
+// told is what all clients of this process have warned of.
+var told warnings
+
+// warnings are told once in a while. Safe for concurrent use.
+type warnings struct {
 	mu   sync.Mutex
-	told map[string]warning // by message and broker; the client has some dozens
+	last map[string]warning // by message and broker; the client has some dozens
 }
 
 // warning is what was told of one.
@@ -158,7 +166,7 @@ func (l *logger) Log(level kgo.LogLevel, message string, pairs ...any) {
 		l.log.Debug(message, pairs...)
 		return
 	}
-	omitted, tell := l.again(message + address(pairs))
+	omitted, tell := l.told.again(message+address(pairs), repeatAfter)
 	if !tell {
 		return
 	}
@@ -178,20 +186,21 @@ func address(pairs []any) string {
 	return ""
 }
 
-// again says whether to tell a warning, and how often it was not told since the last time.
-func (l *logger) again(of string) (omitted int, tell bool) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	now, last := time.Now(), l.told[of]
-	if now.Sub(last.at) < repeatAfter {
+// again says whether to tell a warning, and how often it was not told since the last time, which is at least a while ago
+// or was of another clock.
+func (w *warnings) again(of string, while time.Duration) (omitted int, tell bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	now, last := time.Now(), w.last[of]
+	if since := now.Sub(last.at); 0 <= since && since < while {
 		last.omitted++
-		l.told[of] = last
+		w.last[of] = last
 		return 0, false
 	}
-	if l.told == nil {
-		l.told = map[string]warning{}
+	if w.last == nil {
+		w.last = map[string]warning{}
 	}
-	l.told[of] = warning{at: now}
+	w.last[of] = warning{at: now}
 	return last.omitted, true
 }
 

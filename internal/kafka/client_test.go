@@ -46,7 +46,7 @@ func TestLoggerSaysEachWarningOnceInAWhile(t *testing.T) {
 			}
 			return a
 		}
-		l := &logger{log: slog.New(slog.NewTextHandler(&out, &slog.HandlerOptions{ReplaceAttr: undated}))}
+		l := &logger{slog.New(slog.NewTextHandler(&out, &slog.HandlerOptions{ReplaceAttr: undated})), &warnings{}}
 		for i := range 50 { // 25 s
 			l.Log(kgo.LogLevelWarn, "group manage loop errored", "consecutive_errors", i)
 			l.Log(kgo.LogLevelWarn, "unable to open connection", "addr", "a:1")

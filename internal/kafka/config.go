@@ -313,6 +313,16 @@ func (t *Topics) each(fn func(key string, topic *Topic)) {
 	fn("parked", &t.Parked)
 }
 
+// transactional are the names of those that are written in transactions.
+func (t *Topics) transactional() (names []string) {
+	t.each(func(_ string, topic *Topic) {
+		if topic != &t.Parked {
+			names = append(names, topic.Name)
+		}
+	})
+	return names
+}
+
 func (t *Topics) validate() (err error) {
 	seen := map[string]string{}
 	t.each(func(key string, topic *Topic) {

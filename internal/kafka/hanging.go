@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"strings"
 	"time"
 	"unicode/utf16"
@@ -22,6 +23,8 @@ const (
 	decisionsTopic = "__transaction_state"
 
 	hangingInterval = 5 * time.Second // between looks, each of which takes at most as long
+	hangingAgain    = time.Minute     // between lines of the log that say the same
+	rightsAgain     = time.Hour       // likewise, of rights that are missing
 )
 
 // hangings finds transactions of Vigie that hang, and ends them as their coordinator has decided.
@@ -35,6 +38,8 @@ type hangings struct {
 	cfg     *Config
 	metrics *Metrics
 	log     *slog.Logger
+	topics  []string                 // in which to look
+	group   string                   // among whose offsets to look, or none
 	seen    map[openTransaction]bool // of the last look
 }
 
@@ -61,83 +66,118 @@ func (h *hangings) look(ctx context.Context) {
 		}
 	}
 	if err := h.end(ctx, old); err != nil && ctx.Err() == nil {
-		h.log.Warn("transactions have been open for some time, and whether they hang cannot be told", "err", err)
+		h.warn("transactions have been open for some time, and whether they hang cannot be told", err)
 	}
 }
 
-// all are the transactions that are open in Vigie's topics and among the offsets of its group. Where the brokers do not
+// all are the transactions that are open in the topics and among the offsets of the group. Where the brokers do not
 // answer, or refuse to, it finds none.
-func (h *hangings) all(ctx context.Context) (out []openTransaction) {
-	var names []string
-	h.cfg.Topics.each(func(_ string, topic *Topic) { names = append(names, topic.Name) })
-	response, err := describeTopics(ctx, h.client, append(names, offsetsTopic)...)
+func (h *hangings) all(ctx context.Context) []openTransaction {
+	names := h.topics
+	if h.group != "" {
+		names = append(names[:len(names):len(names)], offsetsTopic)
+	}
+	response, err := describeTopics(ctx, h.client, names...)
 	if err != nil {
 		return nil
 	}
-	var partitions []pipeline.Partition
-	offsets := pipeline.Partition{Topic: offsetsTopic, Partition: -1}
+	var partitions, held []pipeline.Partition
 	for _, topic := range response.Topics {
 		switch {
-		case topic.Topic == nil || topic.ErrorCode != 0:
+		case topic.Topic == nil:
+		case errors.Is(kerr.ErrorForCode(topic.ErrorCode), kerr.TopicAuthorizationFailed):
+			h.blind(*topic.Topic)
+		case topic.ErrorCode != 0:
 		case *topic.Topic == offsetsTopic:
-			offsets.Partition = partitionOf(h.cfg.Group, len(topic.Partitions))
+			held = append(held, pipeline.Partition{Topic: offsetsTopic, Partition: partitionOf(h.group, len(topic.Partitions))})
 		default:
 			for _, p := range topic.Partitions {
 				partitions = append(partitions, pipeline.Partition{Topic: *topic.Topic, Partition: p.Partition})
 			}
 		}
 	}
-	held := map[string][]int32{}
 	behind, stable := bothIsolations(ctx, h.client, partitions)
 	for p, end := range behind {
 		if at, ok := stable[p]; ok && at < end {
-			held[p.Topic] = append(held[p.Topic], p.Partition)
+			held = append(held, p)
 		}
 	}
-	if offsets.Partition >= 0 {
-		held[offsetsTopic] = []int32{offsets.Partition}
-	}
-	for topic, list := range held { // each by itself: not all may be described
-		found, err := h.of(ctx, kadm.TopicsSet{topic: setOf(list)})
-		if err == nil {
-			out = append(out, found...)
+	open, failed := h.of(ctx, held)
+	for p, err := range failed {
+		if errors.Is(err, kerr.TopicAuthorizationFailed) {
+			h.blind(p.Topic)
 		}
 	}
-	return out
+	return open
+}
+
+// blind says that the brokers do not let this process see who has transactions open in a topic.
+func (h *hangings) blind(topic string) {
+	if _, tell := told.again("blind "+topic, rightsAgain); tell {
+		h.log.Warn("this process may not see transactions that hang in a topic, as some do in kafka 4.3.0 and 4.3.1: "+
+			"it needs READ on it (docs/operating.md, Rights on Kafka)", "topic", topic)
+	}
+}
+
+// warn says what is tried again and again, once in a while.
+func (h *hangings) warn(message string, err error) {
+	if _, tell := told.again(message, hangingAgain); tell {
+		h.log.Warn(message, "err", err)
+	}
 }
 
 func bothIsolations(ctx context.Context, client *kgo.Client, partitions []pipeline.Partition) (behind, stable ends) {
-	partitions = distinct(partitions, pipeline.Partition.Compare)
+	partitions = distinct(slices.Clone(partitions), pipeline.Partition.Compare)
 	return listOffsets(ctx, client, partitions, offsetLatest, readUncommitted),
 		listOffsets(ctx, client, partitions, offsetLatest, readCommitted)
 }
 
-func setOf(list []int32) map[int32]struct{} {
-	set := map[int32]struct{}{}
-	for _, p := range list {
-		set[p] = struct{}{}
+// of are the transactions that are open in partitions, but for those whose leaders failed to tell.
+func (h *hangings) of(ctx context.Context, partitions []pipeline.Partition) (open []openTransaction,
+	failed map[pipeline.Partition]error) {
+	failed = map[pipeline.Partition]error{}
+	request := kmsg.NewPtrDescribeProducersRequest()
+	for i, p := range distinct(slices.Clone(partitions), pipeline.Partition.Compare) {
+		if i == 0 || p.Topic != request.Topics[len(request.Topics)-1].Topic {
+			topic := kmsg.NewDescribeProducersRequestTopic()
+			topic.Topic = p.Topic
+			request.Topics = append(request.Topics, topic)
+		}
+		topic := &request.Topics[len(request.Topics)-1]
+		topic.Partitions = append(topic.Partitions, p.Partition)
+		failed[p] = errSilent
 	}
-	return set
+	if len(failed) == 0 {
+		return nil, nil
+	}
+	for _, shard := range h.client.RequestSharded(ctx, request) {
+		answer, ok := shard.Resp.(*kmsg.DescribeProducersResponse)
+		if shard.Err != nil || !ok {
+			continue
+		}
+		for _, topic := range answer.Topics {
+			for _, described := range topic.Partitions {
+				p := pipeline.Partition{Topic: topic.Topic, Partition: described.Partition}
+				if failed[p] = kerr.ErrorForCode(described.ErrorCode); failed[p] == nil {
+					delete(failed, p)
+				}
+				open = appendOpen(open, p, described.ActiveProducers)
+			}
+		}
+	}
+	return open, failed
 }
 
-// of are the transactions that are open in partitions.
-func (h *hangings) of(ctx context.Context, partitions kadm.TopicsSet) (out []openTransaction, err error) {
-	described, err := kadm.NewClient(h.client).DescribeProducers(ctx, partitions)
-	if err != nil {
-		return nil, fmt.Errorf("describe producers: %w", err)
-	}
-	described.EachPartition(func(p kadm.DescribedProducersPartition) {
-		if p.Err != nil && err == nil {
-			err = fmt.Errorf("describe producers of %s/%d: %w", p.Topic, p.Partition, p.Err)
-		}
-	})
-	described.EachProducer(func(p kadm.DescribedProducer) {
+var errSilent = errors.New("the partition's leader did not answer")
+
+func appendOpen(open []openTransaction, at pipeline.Partition,
+	producers []kmsg.DescribeProducersResponseTopicPartitionActiveProducer) []openTransaction {
+	for _, p := range producers {
 		if p.CurrentTxnStartOffset >= 0 {
-			out = append(out, openTransaction{pipeline.Partition{Topic: p.Topic, Partition: p.Partition},
-				p.ProducerID, p.ProducerEpoch, p.CoordinatorEpoch, p.CurrentTxnStartOffset})
+			open = append(open, openTransaction{at, p.ProducerID, int16(p.ProducerEpoch), p.CoordinatorEpoch, p.CurrentTxnStartOffset})
 		}
-	})
-	return out, err
+	}
+	return open
 }
 
 // end ends those of the transactions that hang.
@@ -150,11 +190,14 @@ func (h *hangings) end(ctx context.Context, transactions []openTransaction) erro
 		return err
 	}
 	// Each was open before its coordinator was asked. If it still is, no marker was under way.
-	set := kadm.TopicsSet{}
+	var partitions []pipeline.Partition
 	for o := range ids {
-		set.Add(o.Topic, o.Partition.Partition)
+		partitions = append(partitions, o.Partition)
 	}
-	still, err := h.of(ctx, set)
+	still, failed := h.of(ctx, partitions)
+	for p, unknown := range failed {
+		err = errors.Join(err, fmt.Errorf("describe producers of %s/%d: %w", p.Topic, p.Partition, unknown))
+	}
 	for _, o := range still {
 		if id, hangs := ids[o]; hangs {
 			err = errors.Join(err, h.finish(ctx, id, o))
@@ -212,9 +255,11 @@ func (h *hangings) finish(ctx context.Context, id string, o openTransaction) err
 	h.metrics.hanging(commit, err)
 	log := h.log.With("topic", o.Topic, "partition", o.Partition.Partition, "start_offset", o.start, "producer", o.producer,
 		"producer_epoch", o.epoch, "transactional_id", id)
-	if err != nil {
+	if _, tell := told.again(fmt.Sprint("hangs ", o), hangingAgain); err != nil && tell {
 		log.Error("a transaction hangs in kafka and could not be ended; its partition stands still until somebody does "+
 			"(docs/runbooks/VigieTransactionHangs.md)", "err", err)
+	}
+	if err != nil {
 		return fmt.Errorf("end the transaction that hangs in %s/%d: %w", o.Topic, o.Partition.Partition, err)
 	}
 	log.Warn("ended a transaction that hung in kafka, as its coordinator had decided", "committed", commit)

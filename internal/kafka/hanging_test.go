@@ -16,17 +16,27 @@ import (
 
 	"github.com/vigie-io/vigie/internal/kafka"
 	"github.com/vigie-io/vigie/internal/pipeline"
+	"github.com/vigie-io/vigie/internal/tenants"
 	"github.com/vigie-io/vigie/internal/testkit"
 )
 
+// doomed is the node that dies.
+const doomed = 1
+
 // A partition that has no leader when its transaction ends gets no marker from Apache Kafka 4.3.1 (KAFKA-20734), not
-// even later. Results and offsets are on one node here, which dies before three transactions end: a session's own,
-// which was committed, and those of two workers that are gone, one committed and one aborted.
+// even later.
 func TestHangingTransactionsEndAsDecided(t *testing.T) {
-	const mortal = 1
 	broker := testkit.MortalCluster(t, 3)
+	t.Run("of workers", func(t *testing.T) { testWorkersHang(t, broker) })
+	t.Run("of rules", func(t *testing.T) { testRulesHang(t, broker) })
+	t.Run("of a replay", func(t *testing.T) { testReplayHangs(t, broker) })
+}
+
+// Results and offsets are on the node, which dies before three transactions end: a session's own, which was committed, and
+// those of two workers that are gone, one committed and one aborted.
+func testWorkersHang(t *testing.T, broker *testkit.Broker) {
 	cfg := config(strings.Split(broker.Addr, ",")...)
-	assign(t, cfg, mortal+1, map[string]int{"__consumer_offsets": 8, cfg.Topics.Results.Name: 3})
+	assign(t, cfg, doomed+1, map[string]int{"__consumer_offsets": 8, cfg.Topics.Results.Name: 3})
 	ensure(t, cfg)
 	registry := prometheus.NewRegistry()
 	metrics := kafka.NewMetrics(registry)
@@ -53,7 +63,7 @@ func TestHangingTransactionsEndAsDecided(t *testing.T) {
 	await(t, "end of the session's transaction", hold.holds)
 	kept, dropped := begun(t, cfg, 1, "of a dead worker"), begun(t, cfg, 2, "of an aborted worker")
 
-	broker.Kill(mortal)
+	broker.Kill(doomed)
 	awaitLeaderless(t, cfg, results)
 	hold.release()
 	if err := <-ended; err != nil {
@@ -61,7 +71,7 @@ func TestHangingTransactionsEndAsDecided(t *testing.T) {
 	}
 	end(t, kept, kgo.TryCommit)
 	end(t, dropped, kgo.TryAbort)
-	broker.Revive(mortal)
+	broker.Revive(doomed)
 
 	plain := client(t, cfg)
 	if open, err := testkit.OpenTransactions(deadline(t), plain, results); err != nil || len(open) < 3 {
@@ -104,6 +114,76 @@ func TestHangingTransactionsEndAsDecided(t *testing.T) {
 	}
 }
 
+// The next transaction of a shard comes to nothing, and takes back nothing of the last, which has hung.
+func testRulesHang(t *testing.T, broker *testkit.Broker) {
+	cfg := config(strings.Split(broker.Addr, ",")...)
+	assign(t, cfg, doomed+1, map[string]int{cfg.Topics.Metrics.Name: 4, cfg.Topics.RuleState.Name: 4})
+	ensure(t, cfg)
+	hold := newHold(int16(kmsg.EndTxn))
+	held := cfg
+	held.Dial = hold.dial
+	opened, stop := runShards(t, held)
+	defer stop()
+	shard := shardsOf(t, opened, 4)[2]
+	ended := make(chan error)
+	go func() {
+		ended <- shard.Commit(t.Context(), map[tenants.ID][][]byte{"acme": {[]byte("[1]")}}, map[string][]byte{"a": []byte("1")})
+	}()
+	await(t, "end of the shard's transaction", hold.holds)
+	broker.Kill(doomed)
+	awaitLeaderless(t, cfg, cfg.Topics.Metrics.Name)
+	hold.release()
+	if err := <-ended; err != nil {
+		t.Fatalf("commit of the shard: %v", err)
+	}
+	broker.Revive(doomed)
+
+	tooMuch := make([]byte, int(cfg.Topics.RuleState.MaxMessage)+1)
+	err := shard.Commit(deadline(t), map[tenants.ID][][]byte{"acme": {[]byte("[2]")}}, map[string][]byte{"a": tooMuch})
+	if err == nil {
+		t.Fatal("a state that no broker takes was committed")
+	}
+	var got []string
+	for _, topic := range []string{cfg.Topics.Metrics.Name, cfg.Topics.RuleState.Name} {
+		for _, r := range committed(t, cfg, topic) {
+			got = append(got, string(r.Key)+" "+string(r.Value))
+		}
+	}
+	if want := []string{"acme [1]", "a 1"}; !slices.Equal(got, want) {
+		t.Errorf("committed: got %q, want %q", got, want)
+	}
+}
+
+// A replay ends its transaction that has hung, and goes on.
+func testReplayHangs(t *testing.T, broker *testkit.Broker) {
+	cfg := config(strings.Split(broker.Addr, ",")...)
+	assign(t, cfg, doomed+1, map[string]int{cfg.Topics.DLQReplayed.Name: 1})
+	ensure(t, cfg)
+	produceRecords(t, cfg, letter(cfg, 0, "nan", cfg.Topics.Metrics.Name, 1, ""))
+	hold := newHold(int16(kmsg.EndTxn))
+	held := cfg
+	held.Dial = hold.dial
+	ended := make(chan error)
+	go func() {
+		done, err := kafka.NewDeadLetters(held, testkit.Log(t)).Replay(deadline(t), kafka.Selection{})
+		if want := (kafka.Replayed{Matched: 1, Replayed: 1}); err == nil && done != want {
+			err = fmt.Errorf("got %+v, want %+v", done, want)
+		}
+		ended <- err
+	}()
+	await(t, "end of the replay's first transaction", hold.holds)
+	broker.Kill(doomed)
+	awaitLeaderless(t, cfg, cfg.Topics.DLQReplayed.Name)
+	hold.release()
+	broker.Revive(doomed)
+	if err := <-ended; err != nil {
+		t.Fatalf("replay: %v", err)
+	}
+	if got := visible(t, cfg, cfg.Topics.Metrics.Name, 1); len(got) != 1 {
+		t.Errorf("replayed: got %d events, want 1", len(got))
+	}
+}
+
 func result(cfg kafka.Config, value string) []pipeline.Message {
 	return []pipeline.Message{{Topic: cfg.Topics.Results.Name, Partition: 0, Value: []byte(value)}}
 }
@@ -138,7 +218,7 @@ func assign(t *testing.T, cfg kafka.Config, node int32, topics map[string]int) {
 			topic.ReplicaAssignment = append(topic.ReplicaAssignment, one)
 		}
 		settings := map[string]string{"min.insync.replicas": "1", "max.message.bytes": strconv.Itoa(16 << 20)}
-		if name == "__consumer_offsets" {
+		if slices.Contains([]string{"__consumer_offsets", cfg.Topics.RuleState.Name, cfg.Topics.DLQReplayed.Name}, name) {
 			settings["cleanup.policy"] = "compact"
 		}
 		for key, value := range settings {

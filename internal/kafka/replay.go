@@ -2,7 +2,6 @@ package kafka
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 	"strconv"
@@ -86,33 +85,26 @@ func (l *DeadLetters) readPositions(ctx context.Context, at []Position, fn func(
 
 // replayer is one run.
 type replayer struct {
-	cfg     *Config
-	client  *kgo.Client
-	markers map[string]bool
-	sources map[string]int // source topic → partitions
-	done    *Replayed
-	dry     bool
+	cfg      *Config
+	producer *transactor
+	markers  map[string]bool
+	sources  map[string]int // source topic → partitions
+	done     *Replayed
+	dry      bool
 
 	batch []DeadLetter
 	bytes int
 }
 
 func (l *DeadLetters) newReplayer(ctx context.Context) (*replayer, error) {
-	options, err := l.cfg.options("dlq", l.log)
+	topics := &l.cfg.Topics
+	producer, err := newTransactor(ctx, &l.cfg, "dlq",
+		[]string{topics.Metrics.Name, topics.Spans.Name, topics.Logs.Name, topics.DLQReplayed.Name}, l.log,
+		kgo.TransactionalID(l.cfg.TransactionalIDPrefix+"-dlq-replay"))
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("start replay: %w", err)
 	}
-	client, err := kgo.NewClient(append(options,
-		kgo.TransactionalID(l.cfg.TransactionalIDPrefix+"-dlq-replay"),
-		kgo.TransactionTimeout(l.cfg.TransactionTimeout),
-		kgo.RecordPartitioner(newPartitioner()),
-		kgo.ConsumePartitions(map[string]map[int32]kgo.Offset{l.cfg.Topics.DLQReplayed.Name: {0: kgo.NewOffset().AtStart()}}),
-		l.cfg.Topics.batchLimit(),
-	)...)
-	if err != nil {
-		return nil, fmt.Errorf("kafka client: %w", err)
-	}
-	r := &replayer{cfg: &l.cfg, client: client, sources: map[string]int{}, markers: map[string]bool{}}
+	r := &replayer{cfg: &l.cfg, producer: producer, sources: map[string]int{}, markers: map[string]bool{}}
 	if err := r.start(ctx, l); err != nil {
 		r.close()
 		return nil, fmt.Errorf("start replay: %w", explain(err))
@@ -120,11 +112,11 @@ func (l *DeadLetters) newReplayer(ctx context.Context) (*replayer, error) {
 	return r, nil
 }
 
-func (r *replayer) close() { closeReader(r.client, r.cfg.Topics.DLQReplayed.Name, 0) }
+func (r *replayer) close() { closeReader(r.producer.client, r.cfg.Topics.DLQReplayed.Name, 0) }
 
 func (r *replayer) start(ctx context.Context, l *DeadLetters) error {
 	for _, topic := range []string{r.cfg.Topics.Metrics.Name, r.cfg.Topics.Spans.Name, r.cfg.Topics.Logs.Name} {
-		n, err := partitionCount(ctx, r.client, topic)
+		n, err := partitionCount(ctx, r.producer.client, topic)
 		if err != nil {
 			return err
 		}
@@ -141,30 +133,32 @@ func (r *replayer) start(ctx context.Context, l *DeadLetters) error {
 // the common id, so an earlier run can commit nothing any more; and where the log of a compacted topic ends
 // cannot be known otherwise, because its last records may have been compacted away.
 func (r *replayer) fence(ctx context.Context) (int64, error) {
-	record := r.marker(fenceKey)
-	if err := r.transact(ctx, []*kgo.Record{record}); err != nil {
-		return 0, err // the client may still be writing to the record
+	records := []kgo.Record{r.marker(fenceKey)}
+	if err := r.producer.transact(ctx, records); err != nil {
+		return 0, err
 	}
-	return record.Offset, nil
+	return records[0].Offset, r.producer.last.wait(ctx)
 }
 
-func (r *replayer) marker(key string) *kgo.Record {
-	return &kgo.Record{Topic: r.cfg.Topics.DLQReplayed.Name, Partition: 0, Key: []byte(key),
+func (r *replayer) marker(key string) kgo.Record {
+	return kgo.Record{Topic: r.cfg.Topics.DLQReplayed.Name, Partition: 0, Key: []byte(key),
 		Value: strconv.AppendInt(nil, time.Now().UnixMilli(), 10)}
 }
 
 func (r *replayer) loadMarkers(ctx context.Context, fence int64, l *DeadLetters) error {
+	topic := r.cfg.Topics.DLQReplayed.Name
+	r.producer.client.AddConsumePartitions(map[string]map[int32]kgo.Offset{topic: {0: kgo.NewOffset().AtStart()}})
 	for next := int64(0); next <= fence; {
-		fetches, err := pollFor(ctx, r.client, 2*time.Second, l.log)
+		fetches, err := pollFor(ctx, r.producer.client, 2*time.Second, l.log)
 		if err != nil {
-			return fmt.Errorf("read %s: %w", r.cfg.Topics.DLQReplayed.Name, err)
+			return fmt.Errorf("read %s: %w", topic, err)
 		}
 		fetches.EachRecord(func(record *kgo.Record) {
 			r.markers[string(record.Key)] = record.Value != nil
 			next = record.Offset + 1
 		})
 	}
-	r.client.PauseFetchTopics(r.cfg.Topics.DLQReplayed.Name)
+	r.producer.client.PauseFetchTopics(topic)
 	return nil
 }
 
@@ -189,11 +183,11 @@ func (r *replayer) add(ctx context.Context, d DeadLetter) error {
 // flush replays the batch in one transaction.
 func (r *replayer) flush(ctx context.Context) error {
 	if !r.dry && len(r.batch) > 0 {
-		records := make([]*kgo.Record, 0, 2*len(r.batch))
+		records := make([]kgo.Record, 0, 2*len(r.batch))
 		for i := range r.batch {
 			records = append(records, r.original(&r.batch[i]), r.marker(r.batch[i].marker()))
 		}
-		if err := r.transact(ctx, records); err != nil {
+		if err := r.producer.transact(ctx, records); err != nil {
 			first := r.batch[0].Position
 			return fmt.Errorf("%d dead letters from %d/%d: %w", len(r.batch), first.Partition, first.Offset, err)
 		}
@@ -204,8 +198,8 @@ func (r *replayer) flush(ctx context.Context) error {
 }
 
 // original is the record as it was, to its own partition, so that the order of a key holds among the replayed.
-func (r *replayer) original(d *DeadLetter) *kgo.Record {
-	record := &kgo.Record{Topic: d.SourceTopic, Partition: d.SourcePartition, Key: d.Key, Value: d.Value, Timestamp: d.timestamp}
+func (r *replayer) original(d *DeadLetter) kgo.Record {
+	record := kgo.Record{Topic: d.SourceTopic, Partition: d.SourcePartition, Key: d.Key, Value: d.Value, Timestamp: d.timestamp}
 	if d.SourcePartition < 0 || int(d.SourcePartition) >= r.sources[d.SourceTopic] {
 		record.Partition = byKey
 	}
@@ -218,26 +212,4 @@ func (r *replayer) original(d *DeadLetter) *kgo.Record {
 		record.Headers = append(record.Headers, kgo.RecordHeader{Key: pipeline.HeaderOnly, Value: []byte(d.Events)})
 	}
 	return record
-}
-
-// transact produces records in one transaction, or nothing.
-func (r *replayer) transact(ctx context.Context, records []*kgo.Record) error {
-	if err := r.client.BeginTransaction(); err != nil {
-		return err
-	}
-	if err := r.produce(ctx, records); err != nil {
-		return errors.Join(err, r.client.EndTransaction(ctx, kgo.TryAbort))
-	}
-	return r.client.EndTransaction(ctx, kgo.TryCommit)
-}
-
-func (r *replayer) produce(ctx context.Context, records []*kgo.Record) error {
-	t, err := newTransaction(ctx, r.client)
-	if err != nil {
-		return err
-	}
-	for _, record := range records {
-		t.produce(ctx, record)
-	}
-	return t.flush(ctx)
 }

@@ -2,7 +2,6 @@ package kafka
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"sync"
@@ -141,7 +140,7 @@ func (m *ruleMember) once(ctx context.Context, partition int32) error {
 	if err != nil {
 		return err
 	}
-	defer shard.client.Close()
+	defer shard.producer.client.Close()
 	return m.run(ctx, shard)
 }
 
@@ -150,37 +149,25 @@ func (m *ruleMember) once(ctx context.Context, partition int32) error {
 type RuleShard struct {
 	cfg        Config
 	log        *slog.Logger
-	client     *kgo.Client
+	producer   *transactor
 	partition  int32
 	partitions int32
 }
 
 func openRuleShard(ctx context.Context, cfg Config, partition int32, log *slog.Logger) (*RuleShard, error) {
-	options, err := cfg.options("rules", log)
+	log = log.With("shard", partition)
+	metrics, states := cfg.Topics.Metrics.Name, cfg.Topics.RuleState.Name
+	producer, err := newTransactor(ctx, &cfg, "rules", []string{metrics, states}, log,
+		kgo.TransactionalID(fmt.Sprintf("%s-rules-%d", cfg.TransactionalIDPrefix, partition)))
 	if err != nil {
+		return nil, fmt.Errorf("open rules %d: %w", partition, err)
+	}
+	count, err := partitionCount(ctx, producer.client, states)
+	if err != nil {
+		producer.client.Close()
 		return nil, err
 	}
-	client, err := kgo.NewClient(append(options,
-		kgo.TransactionalID(fmt.Sprintf("%s-rules-%d", cfg.TransactionalIDPrefix, partition)),
-		kgo.TransactionTimeout(cfg.TransactionTimeout),
-		kgo.RecordPartitioner(newPartitioner()),
-		cfg.Topics.batchLimit(),
-	)...)
-	if err != nil {
-		return nil, fmt.Errorf("kafka client: %w", err)
-	}
-	s := &RuleShard{cfg: cfg, log: log, client: client, partition: partition}
-	if _, _, err := client.ProducerID(ctx); err != nil {
-		client.Close()
-		return nil, fmt.Errorf("initialise the transactional id of rules %d: %w", partition, explain(err))
-	}
-	count, err := partitionCount(ctx, client, cfg.Topics.RuleState.Name)
-	if err != nil {
-		client.Close()
-		return nil, err
-	}
-	s.partitions = int32(count)
-	return s, nil
+	return &RuleShard{cfg, log, producer, partition, int32(count)}, nil
 }
 
 // Partition is the shard's number and how many there are.
@@ -217,30 +204,17 @@ func (s *RuleShard) Restore(ctx context.Context) (map[string][]byte, error) {
 // Commit appends events, with their tenants as keys, to the topic of metrics, and states to the shard's partition, in
 // one transaction. After an error the shard is of no more use.
 func (s *RuleShard) Commit(ctx context.Context, events map[tenants.ID][][]byte, states map[string][]byte) error {
-	if err := s.client.BeginTransaction(); err != nil {
-		return fmt.Errorf("commit rules: %w", explain(err))
-	}
-	if err := s.produce(ctx, events, states); err != nil {
-		return fmt.Errorf("commit rules: %w", errors.Join(explain(err), s.client.EndTransaction(ctx, kgo.TryAbort)))
-	}
-	if err := s.client.EndTransaction(ctx, kgo.TryCommit); err != nil {
-		return fmt.Errorf("commit rules: %w", explain(err))
-	}
-	return nil
-}
-
-func (s *RuleShard) produce(ctx context.Context, events map[tenants.ID][][]byte, states map[string][]byte) error {
-	t, err := newTransaction(ctx, s.client)
-	if err != nil {
-		return err
-	}
+	var records []kgo.Record
 	for tenant, values := range events {
 		for _, value := range values {
-			t.produce(ctx, &kgo.Record{Topic: s.cfg.Topics.Metrics.Name, Partition: byKey, Key: []byte(tenant), Value: value})
+			records = append(records, kgo.Record{Topic: s.cfg.Topics.Metrics.Name, Partition: byKey, Key: []byte(tenant), Value: value})
 		}
 	}
 	for key, value := range states {
-		t.produce(ctx, &kgo.Record{Topic: s.cfg.Topics.RuleState.Name, Partition: s.partition, Key: []byte(key), Value: value})
+		records = append(records, kgo.Record{Topic: s.cfg.Topics.RuleState.Name, Partition: s.partition, Key: []byte(key), Value: value})
 	}
-	return t.flush(ctx)
+	if err := s.producer.transact(ctx, records); err != nil {
+		return fmt.Errorf("commit rules: %w", explain(err))
+	}
+	return nil
 }

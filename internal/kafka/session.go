@@ -30,7 +30,6 @@ type Session struct {
 	// not stand before those for state.
 	restorer *kgo.Client
 	lookups  *lookups // through restorer
-	hangings *hangings
 	log      *slog.Logger
 	metrics  *Metrics
 	signals  map[string]events.Signal // by topic
@@ -50,7 +49,7 @@ type Session struct {
 	refused    refusals
 	moves      moves
 	marks      marks
-	unsettled  settling
+	unsettled  *settling
 	stop       context.CancelFunc
 	observer   sync.WaitGroup
 	end        context.CancelFunc // of all that the group's client does
@@ -152,7 +151,8 @@ func (s *Session) open(ctx context.Context, instance string, slot int) error {
 		return fmt.Errorf("kafka client: %w", err)
 	}
 	s.lookups = newLookups(ctx, s.restorer, s.cfg.Group)
-	s.hangings = &hangings{client: s.group.Client(), cfg: &s.cfg, metrics: s.metrics, log: s.log}
+	s.unsettled = &settling{hangings: &hangings{client: s.group.Client(), cfg: &s.cfg, metrics: s.metrics, log: s.log,
+		topics: s.cfg.Topics.transactional(), group: s.cfg.Group}}
 	if err := s.start(ctx, instance, slot); err != nil {
 		s.restorer.Close()
 		return err
@@ -167,7 +167,7 @@ func (s *Session) start(ctx context.Context, instance string, slot int) error {
 	if _, _, err := client.ProducerID(ctx); err != nil {
 		return fmt.Errorf("initialise the transactional id of slot %d: %w", slot, explain(err))
 	}
-	s.endOwn(ctx)
+	s.unsettled.endOwn(ctx)
 	if err := s.takeOver(ctx, instance, slot); err != nil {
 		return err
 	}
@@ -179,13 +179,17 @@ func (s *Session) start(ctx context.Context, instance string, slot int) error {
 	h := fnv.New32a()
 	h.Write([]byte(instance))
 	s.result = int32((uint64(h.Sum32()) + uint64(slot)) % uint64(partitions))
-	s.unsettled.unknown(pipeline.Partition{Topic: s.cfg.Topics.Results.Name, Partition: s.result})
+	written, err := partitionsOf(ctx, client, s.cfg.Topics.DLQ.Name, s.cfg.Topics.Alerts.Name)
+	if err != nil {
+		return err
+	}
+	s.unsettled.unknown(ctx, append(written, pipeline.Partition{Topic: s.cfg.Topics.Results.Name, Partition: s.result}))
 
 	client.AddConsumeTopics(s.cfg.Topics.Metrics.Name, s.cfg.Topics.Spans.Name, s.cfg.Topics.Logs.Name)
 	observing, stop := context.WithCancel(context.WithoutCancel(ctx))
 	s.stop = stop
 	s.observer.Go(func() { every(observing, s.cfg.ReachInterval, s.look) })
-	s.observer.Go(func() { every(observing, hangingInterval, s.hangings.look) })
+	s.observer.Go(func() { every(observing, hangingInterval, s.unsettled.hangings.look) })
 	return nil
 }
 
@@ -245,7 +249,7 @@ func (s *Session) Commit(ctx context.Context, messages []pipeline.Message) (bool
 }
 
 func (s *Session) commit(ctx context.Context, messages []pipeline.Message, rebalanced bool) (bool, error) {
-	if err := s.settle(ctx); err != nil {
+	if err := s.unsettled.wait(ctx); err != nil {
 		return false, err
 	}
 	if err := s.group.Begin(); err != nil {
