@@ -140,17 +140,14 @@ func TestReplace(t *testing.T) {
 	stop, looked := make(chan struct{}), atomic.Int64{}
 	var wg sync.WaitGroup
 	for _, table := range []string{"rollups_10s", "rollups_1h", "services_1m"} {
+		query := "SELECT count(), sum(r.count), sum(r.sum), max(r.max) FROM vigie." + table + " AS r FINAL WHERE tenant = 'acme' AND " + migrations.Visible("r", "'acme'")
+		first := d.ask(t, query)
 		wg.Go(func() {
-			query := "SELECT count(), sum(r.count), sum(r.sum), max(r.max) FROM vigie." + table + " AS r FINAL WHERE tenant = 'acme' AND " + migrations.Visible("r", "'acme'")
-			first := d.ask(t, query)
 			var switched string
-			for {
+			for last := false; !last; {
 				select {
 				case <-stop:
-					if switched == "" {
-						t.Errorf("%s: nobody saw the new numbers", table)
-					}
-					return
+					last = true
 				default:
 				}
 				got := d.ask(t, query)
@@ -163,6 +160,9 @@ func TestReplace(t *testing.T) {
 					t.Errorf("%s: got %s after %s and %s", table, got, first, switched)
 					return
 				}
+			}
+			if switched == "" {
+				t.Errorf("%s: nobody saw the new numbers", table)
 			}
 		})
 	}

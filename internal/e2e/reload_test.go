@@ -65,7 +65,7 @@ func TestReload(t *testing.T) {
 	if err := in.ingest.cmd.Process.Signal(syscall.SIGHUP); err != nil {
 		t.Fatal(err)
 	}
-	testkit.Eventually(t, 10*time.Second, func() error {
+	testkit.Eventually(t, time.Minute, func() error {
 		if got := metric(t, in.ingestURL, "vigie_config_last_reload_successful"); got != 1 {
 			return fmt.Errorf("vigie_config_last_reload_successful: got %v, want 1", got)
 		}
@@ -138,7 +138,7 @@ func TestReloadOfTheStream(t *testing.T) {
 		if err := in.stream.cmd.Process.Signal(syscall.SIGHUP); err != nil {
 			t.Fatal(err)
 		}
-		testkit.Eventually(t, 10*time.Second, func() error {
+		testkit.Eventually(t, time.Minute, func() error {
 			if got := metric(t, in.streamURL, "vigie_config_last_reload_successful"); got != want {
 				return fmt.Errorf("vigie_config_last_reload_successful: got %v, want %v", got, want)
 			}

@@ -22,7 +22,7 @@ func onFake(t *testing.T, options ...kfake.Opt) (context.Context, *kfake.Cluster
 		t.Fatal(err)
 	}
 	t.Cleanup(cluster.Close)
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
 	t.Cleanup(cancel)
 	cfg := DefaultConfig()
 	cfg.Brokers, cfg.Instance = cluster.ListenAddrs(), "host"

@@ -27,7 +27,7 @@ func createTopic(t *testing.T, addr, topic string) {
 	if _, err := kadm.NewClient(client(t, addr)).CreateTopic(t.Context(), 2, 1, nil, topic); err != nil {
 		t.Fatal(err)
 	}
-	testkit.Eventually(t, 10*time.Second, func() error { // Apache Kafka shows a topic some time after creating it
+	testkit.Eventually(t, time.Minute, func() error { // Apache Kafka shows a topic some time after creating it
 		topics, err := kadm.NewClient(client(t, addr)).ListTopics(t.Context(), topic)
 		if err != nil {
 			return err
@@ -59,7 +59,7 @@ func consume(t *testing.T, addr, topic string, n int) int {
 	t.Helper()
 	c := client(t, addr, kgo.ConsumeTopics(topic), kgo.FetchIsolationLevel(kgo.ReadCommitted()),
 		kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()))
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	got := 0
 	for got < n {

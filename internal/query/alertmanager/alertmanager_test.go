@@ -157,7 +157,7 @@ func hear(t *testing.T, heard <-chan string, want string) {
 		if got != want {
 			t.Fatalf("got notification %q, want %q", got, want)
 		}
-	case <-time.After(10 * time.Second):
+	case <-time.After(time.Minute):
 		t.Fatalf("got no notification, want %q", want)
 	}
 }
@@ -267,7 +267,7 @@ func TestSilencesAndInhibitionByTenant(t *testing.T) {
 		if !strings.Contains(got, "Down:firing") || strings.Contains(got, "Node") {
 			t.Errorf("got %q, want Down and not Node, which Region inhibits", got)
 		}
-	case <-time.After(10 * time.Second):
+	case <-time.After(time.Minute):
 		t.Error("got nothing after the silence was deleted")
 	}
 }
@@ -291,7 +291,7 @@ receivers:
 				t.Errorf("got %s, want %q in it", mail, want)
 			}
 		}
-	case <-time.After(10 * time.Second):
+	case <-time.After(time.Minute):
 		t.Fatal("got no mail")
 	}
 }

@@ -9,6 +9,7 @@ import (
 	"net/url"
 	"runtime"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -19,12 +20,22 @@ import (
 )
 
 // busy is a database whose statements take a second each; it knows the most that ran at a time.
-type busy struct{ running, most atomic.Int64 }
+type busy struct {
+	mu            sync.Mutex
+	running, most int
+}
+
+func (b *busy) add(n int) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.running += n
+	b.most = max(b.most, b.running)
+}
 
 func (b *busy) SQL(context.Context, tenants.ID, string, url.Values, http.Header, io.Reader) (*http.Response, error) {
-	b.most.Store(max(b.most.Load(), b.running.Add(1)))
+	b.add(1)
 	time.Sleep(time.Second)
-	b.running.Add(-1)
+	b.add(-1)
 	return &http.Response{StatusCode: 200, ContentLength: -1, Header: http.Header{}, Body: io.NopCloser(strings.NewReader(""))}, nil
 }
 
@@ -58,7 +69,7 @@ func TestTenantPlaces(t *testing.T) {
 			}
 			time.Sleep(time.Minute)
 			synctest.Wait()
-			if got := int(database.most.Load()); got != c.want || refused.Load() > 0 {
+			if got := database.most; got != c.want || refused.Load() > 0 {
 				t.Errorf("%d places, limit %d: got %d at a time and %d refused, want %d and none", c.places, c.limit, got, refused.Load(), c.want)
 			}
 		})
