@@ -29,27 +29,33 @@ type partition struct {
 // order. A tenant that no partition has seen has nothing to wait for.
 // Rows not updated for ten minutes do not count, unless there are no others: then nothing newer was processed.
 func watermark(rows []Progress, now int64) int64 {
-	own := reach(rows, now)
 	tenant := make(map[partition]int64)
 	for _, r := range rows {
 		if r.Tenant != "" {
 			tenant[partition{r.Topic, r.Partition}] = r.Time
 		}
 	}
-	if len(own) == 0 {
-		return floor(now-unknownDelay.Milliseconds(), Tier10s.millis())
-	}
-	c := int64(math.MaxInt64)
-	for _, t := range own {
-		c = min(c, t)
-	}
+	c := processed(rows, now)
 	w := c
-	for p := range own {
+	for p := range reach(rows, now) {
 		if t, seen := tenant[p]; seen {
 			w = min(w, max(t, c-idleDelay.Milliseconds()))
 		}
 	}
 	return floor(w, Tier10s.millis())
+}
+
+// processed is the time (Unix ms) before which everything in Kafka has been processed and is stored.
+func processed(rows []Progress, now int64) int64 {
+	own := reach(rows, now)
+	if len(own) == 0 {
+		return now - unknownDelay.Milliseconds()
+	}
+	c := int64(math.MaxInt64)
+	for _, t := range own {
+		c = min(c, t)
+	}
+	return c
 }
 
 // reach is how far each partition has been processed, of those that count.

@@ -23,7 +23,10 @@ func TestComplete(t *testing.T) {
 		s.store.upTo(tenant, want[tenant], s.now)
 	}
 	s.store.add(t, "t1", events.Delta, "hits_total", nil, event{epoch, 1})
-	got, err := s.service.Complete(t.Context(), of)
+	got, stored, err := s.service.Complete(t.Context(), of)
+	if !stored.Equal(s.now) {
+		t.Errorf("got all stored that was appended before %s, want %s", stored, s.now)
+	}
 	if err != nil || len(got) != len(of) {
 		t.Fatalf("got %d watermarks, %v, want %d", len(got), err, len(of))
 	}
@@ -39,7 +42,7 @@ func TestComplete(t *testing.T) {
 		t.Errorf("a query behind it: got %d %s and %d reads of progress, want 2", a.code, a.body, s.store.asked)
 	}
 	s.store.fail = errors.New("gone")
-	if _, err := s.service.Complete(t.Context(), of); err == nil {
+	if _, _, err := s.service.Complete(t.Context(), of); err == nil {
 		t.Error("without the database: got no error")
 	}
 }

@@ -6,6 +6,7 @@ type metrics struct {
 	evaluations prometheus.Counter
 	failures    *prometheus.CounterVec
 	missed      prometheus.Counter
+	unsettled   prometheus.Counter
 	samples     prometheus.Counter
 	leftOut     *prometheus.CounterVec
 	configured  prometheus.Gauge
@@ -26,6 +27,11 @@ func newMetrics(r prometheus.Registerer) *metrics {
 		missed: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "vigie_ruler_missed_evaluations_total",
 			Help: "Evaluations skipped because they were later than rules.backfill.",
+		}),
+		unsettled: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "vigie_ruler_unsettled_total",
+			Help: "Tenants whose rules were taken over and evaluated before all that they had recorded was stored, because the stream " +
+				"was behind by more than rules.backfill.",
 		}),
 		samples: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "vigie_ruler_samples_total", Help: "Samples recorded by rules, those of ALERTS and ALERTS_FOR_STATE included.",
@@ -50,7 +56,7 @@ func newMetrics(r prometheus.Registerer) *metrics {
 		m.failures.WithLabelValues(reason)
 	}
 	if r != nil {
-		r.MustRegister(m.evaluations, m.failures, m.missed, m.samples, m.leftOut, m.configured, m.groups, m.lag)
+		r.MustRegister(m.evaluations, m.failures, m.missed, m.unsettled, m.samples, m.leftOut, m.configured, m.groups, m.lag)
 	}
 	return m
 }

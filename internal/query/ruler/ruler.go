@@ -24,6 +24,8 @@ const (
 	// overlayKept is how far back what was recorded is laid over the database: as long as a sample of a gauge is valid,
 	// and as it takes to come back.
 	overlayKept = 10 * time.Minute
+	// clocksApart is by how much the clocks of this host and of the stream's may differ.
+	clocksApart = 2 * time.Second
 	// forgetAfter is how long the state of a group that is in no file any more is kept.
 	forgetAfter = 24 * time.Hour
 )
@@ -33,7 +35,8 @@ type Source interface {
 	QueryEngine() promql.QueryEngine
 	Queryable() storage.SampleAndChunkQueryable
 	// Complete is, for each of the tenants, the time up to which all of its windows are complete; nil beside an error.
-	Complete(ctx context.Context, of []tenants.ID) (map[tenants.ID]time.Time, error)
+	// Queries find all that was committed to Kafka before stored.
+	Complete(ctx context.Context, of []tenants.ID) (complete map[tenants.ID]time.Time, stored time.Time, err error)
 }
 
 // Shard is one part of the tenants: those whose names fall on its partition. Whoever has it is alone with it.

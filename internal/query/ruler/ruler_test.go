@@ -32,6 +32,7 @@ import (
 type database struct {
 	loader   *promqltest.LazyLoader
 	complete time.Time
+	stored   time.Time // of the ruler's clock; what the log has pending is not
 	fail     error
 	spare    int // queries that are still answered before fail
 }
@@ -41,15 +42,15 @@ func (d *database) Queryable() storage.SampleAndChunkQueryable {
 	return d.loader.Storage().(storage.SampleAndChunkQueryable)
 }
 
-func (d *database) Complete(_ context.Context, of []tenants.ID) (map[tenants.ID]time.Time, error) {
+func (d *database) Complete(_ context.Context, of []tenants.ID) (map[tenants.ID]time.Time, time.Time, error) {
 	if d.fail != nil && d.spare == 0 {
-		return nil, d.fail
+		return nil, time.Time{}, d.fail
 	}
 	out := map[tenants.ID]time.Time{}
 	for _, tenant := range of {
 		out[tenant] = d.complete
 	}
-	return out, nil
+	return out, d.stored, nil
 }
 
 // failing is an engine whose store may be gone.
@@ -88,12 +89,14 @@ func newDatabase(t tester, series string) *database {
 			t.Fatal(err)
 		}
 	})
-	return &database{loader: loader, complete: time.Unix(0, 0)}
+	return &database{loader: loader, complete: time.Unix(0, 0), stored: time.Unix(1e10, 0)}
 }
 
 // log is the shard's log: what was committed, in order.
 type log struct {
-	database *database // takes the samples, too
+	database *database // takes the samples, too: …
+	slow     bool      // … when store is called
+	pending  []events.Batch
 	states   map[string][]byte
 	events   []string // "time tenant name{labels} value"
 	lose     bool     // the next commit comes to nothing
@@ -133,20 +136,11 @@ func (l *log) append(tenant tenants.ID, record []byte) {
 	if len(batch.Rejects) > 0 {
 		panic(fmt.Sprintf("BUG: a rule's event is refused: %+v", batch.Rejects))
 	}
+	if l.pending = append(l.pending, batch); !l.slow {
+		l.store()
+	}
 	var lines []string
-	app := l.database.loader.Storage().AppenderV2(context.Background())
 	for _, m := range batch.Metrics {
-		series := labels.NewBuilder(labels.EmptyLabels())
-		series.Set(model.MetricNameLabel, m.Name)
-		for _, label := range m.Labels {
-			series.Set(label.Name, label.Value)
-		}
-		if m.Stale {
-			m.Value = math.Float64frombits(value.StaleNaN)
-		}
-		if _, err := app.Append(0, series.Labels(), 0, m.Time/1e6, m.Value, nil, nil, storage.AOptions{}); err != nil {
-			panic("BUG: a rule's sample is written twice: " + err.Error())
-		}
 		if m.Kind != events.Gauge {
 			panic("BUG: a rule's event is no gauge")
 		}
@@ -159,11 +153,32 @@ func (l *log) append(tenant tenants.ID, record []byte) {
 		}
 		lines = append(lines, fmt.Sprintf("%s %g", text, m.Value))
 	}
+	slices.Sort(lines) // upstream goes through alerts in no order
+	l.events = append(l.events, lines...)
+}
+
+// store puts what is pending into the database.
+func (l *log) store() {
+	app := l.database.loader.Storage().AppenderV2(context.Background())
+	for _, batch := range l.pending {
+		for _, m := range batch.Metrics {
+			series := labels.NewBuilder(labels.EmptyLabels())
+			series.Set(model.MetricNameLabel, m.Name)
+			for _, label := range m.Labels {
+				series.Set(label.Name, label.Value)
+			}
+			if m.Stale {
+				m.Value = math.Float64frombits(value.StaleNaN)
+			}
+			if _, err := app.Append(0, series.Labels(), 0, m.Time/1e6, m.Value, nil, nil, storage.AOptions{}); err != nil {
+				panic("BUG: a rule's sample is written twice: " + err.Error())
+			}
+		}
+	}
 	if err := app.Commit(); err != nil {
 		panic("BUG: " + err.Error())
 	}
-	slices.Sort(lines) // upstream goes through alerts in no order
-	l.events = append(l.events, lines...)
+	l.pending = nil
 }
 
 func newRuler(t testing.TB, d *database, files string, change func(*Config), send func(tenants.ID, []alertapi.Alert)) *Ruler {
@@ -269,10 +284,19 @@ func TestExactlyOnceThroughAccidents(t *testing.T) {
 	})
 }
 
-// runThroughAccidents evaluates all up to the end. settled is called first when all groups are known and have not been
+// runThroughAccidents evaluates all up to the end; what is recorded comes to the database late. settled is called first when all groups are known and have not been
 // evaluated, and then after each step in which nothing went wrong.
 func (r *Ruler) runThroughAccidents(t *rapid.T, d *database, l *log, settled func(*shardRun)) {
 	d.complete = time.Unix(10, 0)
+	l.slow = true
+	now := time.Unix(1.7e9, 0)
+	r.now = func() time.Time { return now }
+	store := func() {
+		d.stored = now
+		l.store()
+		now = now.Add(clocksApart)
+	}
+	store()
 	var s *shardRun
 	open := func() {
 		l.lose, l.unheard, d.fail = false, false, nil
@@ -292,6 +316,10 @@ func (r *Ruler) runThroughAccidents(t *rapid.T, d *database, l *log, settled fun
 	open()
 	step()
 	for !d.complete.After(time.Unix(0, 0).Add(length - 10*time.Second)) {
+		now = now.Add(time.Second)
+		if rapid.Bool().Draw(t, "stored") {
+			store()
+		}
 		accident := rapid.IntRange(0, 9).Draw(t, "accident")
 		if accident != 4 {
 			d.complete = d.complete.Add(time.Duration(rapid.IntRange(0, 6).Draw(t, "panes")) * 10 * time.Second)
@@ -322,7 +350,9 @@ func (r *Ruler) runThroughAccidents(t *rapid.T, d *database, l *log, settled fun
 			step()
 		}
 	}
-	for step() {
+	store()
+	for store(); step(); {
+		store()
 	}
 	s.close()
 }
@@ -344,6 +374,52 @@ func differences(got, want []string) string {
 		}
 	}
 	return out.String()
+}
+
+// A new owner waits until what the last one recorded is stored, and not for so long that it would skip evaluations.
+func TestTakeoverWaitsForTheLastOwnersSamples(t *testing.T) {
+	d := newDatabase(t, shopSeries)
+	l := &log{database: d}
+	now := time.Unix(1.7e9, 0)
+	r := newRuler(t, d, "groups: [{name: g, interval: 20s, rules: [{record: a, expr: 'sum(errors)'}]}]", func(c *Config) { c.Backfill = 30 * time.Second }, nil)
+	r.now = func() time.Time { return now }
+	r.run(t, d, l, 100*time.Second)
+	f := func(stored time.Duration, unsettled float64, want ...int) {
+		t.Helper()
+		d.stored = now.Add(stored)
+		s, err := r.open(t.Context(), l)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer s.close()
+		step := func() (samples int) {
+			before := len(l.events)
+			if _, err := s.step(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			return len(l.events) - before
+		}
+		var got []int
+		for range want {
+			got = append(got, step())
+			d.complete = d.complete.Add(20 * time.Second)
+		}
+		for step() > 0 {
+		}
+		if !slices.Equal(got, want) {
+			t.Errorf("stored up to %s after it took over: got %v samples, want %v", stored, got, want)
+		}
+		if got := testutil.ToFloat64(r.metrics.unsettled); got != unsettled {
+			t.Errorf("stored up to %s after it took over: got %g takeovers before all was stored, want %g", stored, got, unsettled)
+		}
+	}
+	d.complete = time.Unix(100, 0)
+	f(clocksApart, 0, 0, 1, 1, 1)
+	f(clocksApart-time.Millisecond, 1, 0, 0, 1, 1)
+	f(-time.Hour, 2, 0, 0, 1, 1)
+	if missed := testutil.ToFloat64(r.metrics.missed); missed > 0 {
+		t.Errorf("got %g evaluations skipped, want none", missed)
+	}
 }
 
 // What is later than backfill is skipped and counted, but for the last.

@@ -42,6 +42,7 @@ func (r *Ruler) RunShard(ctx context.Context, shard Shard) error {
 }
 
 func (r *Ruler) open(ctx context.Context, shard Shard) (*shardRun, error) {
+	opened := r.now()
 	states, err := shard.Restore(ctx)
 	if err != nil {
 		return nil, err
@@ -51,7 +52,7 @@ func (r *Ruler) open(ctx context.Context, shard Shard) (*shardRun, error) {
 	}
 	concurrency := r.files.Load().cfg.Concurrency
 	s := &shardRun{
-		ruler: r, shard: shard, states: states, tenants: map[tenants.ID]*tenantRun{}, logged: map[string]time.Time{},
+		ruler: r, shard: shard, opened: opened, states: states, tenants: map[tenants.ID]*tenantRun{}, logged: map[string]time.Time{},
 		concurrency: concurrency, done: make(chan *outcome, concurrency),
 	}
 	r.mu.Lock()
@@ -75,6 +76,7 @@ func (s *shardRun) close() {
 type shardRun struct {
 	ruler       *Ruler
 	shard       Shard
+	opened      time.Time         // nobody else has committed since
 	states      map[string][]byte // of groups that are not running
 	tenants     map[tenants.ID]*tenantRun
 	order       []*tenantRun             // whose turn comes next is in front
@@ -83,6 +85,7 @@ type shardRun struct {
 	running     int                      // tenants now
 	looked      bool                     // at the watermarks, since wake
 	complete    map[tenants.ID]time.Time // watermarks at the last look; nil when it failed
+	stored      time.Time                // what was committed before it can be read; zero when the look failed
 	done        chan *outcome            // has room for all of them
 	evaluating  sync.WaitGroup
 
@@ -119,7 +122,7 @@ func (s *shardRun) begin(ctx context.Context) error {
 	files := s.ruler.files.Load()
 	for _, file := range files.groups {
 		if s.mine(file.tenant) && s.tenants[file.tenant] == nil {
-			t := &tenantRun{id: file.tenant, overlay: newOverlay(overlayKept.Milliseconds())}
+			t := &tenantRun{id: file.tenant, overlay: newOverlay(overlayKept.Milliseconds()), whole: !s.inherits(file.tenant)}
 			s.tenants[file.tenant], s.order = t, append(s.order, t)
 		}
 	}
@@ -138,6 +141,9 @@ func (s *shardRun) begin(ctx context.Context) error {
 			t.notify(s.ruler.now()) // of what a former owner may not have come to tell
 		}
 		if t.resting || s.running == s.concurrency {
+			continue
+		}
+		if t.resting = !s.finds(t); t.resting {
 			continue
 		}
 		due := t.due(states)
@@ -163,8 +169,8 @@ func (s *shardRun) look(ctx context.Context) {
 			list = append(list, tenant)
 		}
 	}
-	complete, err := s.ruler.source.Complete(ctx, list)
-	s.looked, s.complete = true, complete
+	complete, stored, err := s.ruler.source.Complete(ctx, list)
+	s.looked, s.complete, s.stored = true, complete, stored
 	for _, t := range s.order {
 		t.complete = complete[t.id]
 		if err == nil || t.running {
@@ -174,6 +180,38 @@ func (s *shardRun) look(ctx context.Context) {
 			s.failed(ctx, g, err)
 		}
 	}
+}
+
+// inherits tells whether a tenant's groups were evaluated before, and not from this overlay.
+func (s *shardRun) inherits(tenant tenants.ID) bool {
+	for key := range s.states {
+		if tenantOf(key) == tenant {
+			return true
+		}
+	}
+	return false
+}
+
+// finds tells whether the rules of a tenant find all that was recorded before this process had them. Until then they would
+// miss the last evaluations of the former owner: those are committed, and may be on their way to the database. It does
+// not wait for so long that evaluations would be skipped.
+func (s *shardRun) finds(t *tenantRun) bool {
+	if t.whole || t.complete.IsZero() {
+		return t.whole
+	}
+	if t.taken.IsZero() {
+		t.taken = t.complete
+	}
+	if s.stored.Before(s.opened.Add(clocksApart)) {
+		if t.complete.Sub(t.taken) <= t.files.cfg.Backfill {
+			return false
+		}
+		s.ruler.metrics.unsettled.Inc()
+		s.ruler.log.Warn("rules are evaluated though what they recorded elsewhere may not be stored yet: the stream is behind",
+			"tenant", t.id, "stored", s.stored, "opened", s.opened)
+	}
+	t.whole = true
+	return true
 }
 
 // start evaluates groups of a tenant, one after the other. The tenant goes to the end of the line.

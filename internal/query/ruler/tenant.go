@@ -14,7 +14,9 @@ type tenantRun struct {
 	overlay *overlay
 	running bool // groups are another goroutine's
 	resting bool // until the next look at the watermarks
+	whole   bool // the overlay, above the database, shows all that the groups have recorded
 
+	taken    time.Time // the first complete, while it is not whole
 	complete time.Time // the tenant's watermark at the last look; zero when there was none, or it failed
 }
 
