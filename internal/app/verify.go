@@ -26,6 +26,8 @@ type Verification struct {
 	Since, Until time.Time
 	Memory       units.Bytes
 	Wait         time.Duration // for results that are not stored yet
+	Now          time.Time
+	Settled      verify.Offsets // as in verify.Config; of another table's summary
 }
 
 // Verify counts the records of a source topic again and compares with ClickHouse; report is called for every
@@ -83,7 +85,8 @@ func recountOf(cfg *config.Config, of *Verification, signal events.Signal) verif
 		SeriesIdle: cfg.Stream.SeriesIdle,
 		IdleAfter:  cfg.Stream.IdleAfter,
 		Limits:     cfg.Tenants.For,
-		Now:        time.Now(),
+		Now:        of.Now,
+		Settled:    of.Settled,
 	}
 }
 

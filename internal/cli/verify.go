@@ -86,6 +86,7 @@ func (r *verifyRequest) run(ctx context.Context, cfg config.Config, s Streams) (
 		}
 		if i == 0 {
 			first = sum
+			r.Settled = sum.Settled // one wait is enough: all tables are compared with the same records
 		}
 		for _, note := range sum.Notes {
 			fmt.Fprintf(s.Out, "%s: %s\n", table.Name, note)
@@ -154,7 +155,7 @@ func parseVerify(args []string, now time.Time) (r verifyRequest, rest []string, 
 	if err := set.Parse(own); err != nil {
 		return r, nil, err
 	}
-	r.Tenant = tenants.ID(*tenant)
+	r.Tenant, r.Now = tenants.ID(*tenant), now
 	if err := r.check(); err != nil {
 		return r, nil, err
 	}

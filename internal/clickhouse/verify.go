@@ -69,6 +69,29 @@ func (s *Store) Rows(ctx context.Context, q verify.Query, yield func(*verify.Row
 	return nil
 }
 
+// Next implements verify.Store.
+func (s *Store) Next(ctx context.Context, q verify.Query) (start int64, found bool, err error) {
+	if !slices.Contains(verify.Tables(), q.Table) {
+		return 0, false, fmt.Errorf("read table %q: want one that holds rollups", q.Table.Name)
+	}
+	var (
+		first proto.ColUInt32
+		rows  proto.ColUInt64
+	)
+	results := proto.Results{{Name: "first", Data: &first}, {Name: "rows", Data: &rows}}
+	query := "SELECT toUnixTimestamp(min(r.ts)) AS first, count() AS rows" + verifyFrom(&q)
+	err = s.read(ctx, query, nil, results, func(n int) error {
+		for i := range n {
+			start, found = int64(first[i]), rows[i] > 0
+		}
+		return nil
+	})
+	if err != nil {
+		return 0, false, fmt.Errorf("look for rows of %s from %d to %d: %w", q.Table.Name, q.From, q.To, err)
+	}
+	return start, found, nil
+}
+
 func verifyQuery(q *verify.Query) (string, error) {
 	if !slices.Contains(verify.Tables(), q.Table) {
 		return "", fmt.Errorf("read table %q: want one that holds rollups", q.Table.Name)
@@ -84,12 +107,15 @@ func verifyQuery(q *verify.Query) (string, error) {
 			" level.1 AS last_time, level.2 AS last, level.3 AS last_hist," +
 			" CAST(" + migrations.MergeStates("r.sketch") + ", 'String') AS sketch"
 	}
+	return "SELECT " + columns + " FROM (SELECT tenant::String AS tenant, metric::String AS metric, service::String AS service, " +
+		id + " AS id, toUnixTimestamp(ts) AS start, sum(r.count) AS count, sum(r.sum) AS sum" + rest + verifyFrom(q) +
+		"\nGROUP BY " + keys + ")", nil
+}
+
+// verifyFrom is from where, and which rows: only what the stream wrote, for replacements are of no topic.
+func verifyFrom(q *verify.Query) string {
 	var b strings.Builder
-	// Only what the stream wrote: replacements are of no topic.
-	b.WriteString("SELECT tenant::String AS tenant, metric::String AS metric, service::String AS service, " + id +
-		" AS id, toUnixTimestamp(ts) AS start," +
-		" sum(r.count) AS count, sum(r.sum) AS sum" + rest +
-		"\nFROM vigie." + q.Table.Name + " AS r WHERE r.gen = 0" +
+	b.WriteString("\nFROM vigie." + q.Table.Name + " AS r WHERE r.gen = 0" +
 		" AND ts >= " + seconds(q.From*1000) + " AND ts < " + seconds(q.To*1000))
 	if q.Tenant != "" {
 		b.WriteString(" AND r.tenant = " + literal(string(q.Tenant)))
@@ -101,5 +127,5 @@ func verifyQuery(q *verify.Query) (string, error) {
 		}
 		b.WriteString(" AND r.metric" + in + literals(q.Metrics) + ")")
 	}
-	return "SELECT " + columns + " FROM (" + b.String() + "\nGROUP BY " + keys + ")", nil
+	return b.String()
 }

@@ -76,6 +76,12 @@ func (in *installation) Rows(ctx context.Context, q verify.Query, yield func(*ve
 	return in.rows.Rows(ctx, q, yield)
 }
 
+func (in *installation) Next(ctx context.Context, q verify.Query) (start int64, found bool, err error) {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	return in.rows.Next(ctx, q)
+}
+
 func (in *installation) Note(_ context.Context, topic string, about []string, next verify.Offsets) error {
 	in.mu.Lock()
 	defer in.mu.Unlock()

@@ -78,12 +78,8 @@ func (p *pass) difference(ctx context.Context, asked map[Key]bool) (found map[Ke
 	q := Query{Table: p.v.cfg.Table, Tenant: p.v.cfg.Tenant}
 	q.Metrics, q.Except = p.v.metrics()
 	from, to := p.reach()
-	step := panesPerRead * q.Table.Width
-	for q.From = from; q.From < to && len(d.found) < maxDifferences; q.From += step {
-		q.To = min(q.From+step, to)
-		if err := p.v.store.Rows(ctx, q, d.row); err != nil {
-			return nil, d.rows, err
-		}
+	if err := d.read(ctx, q, from, to); err != nil {
+		return nil, d.rows, err
 	}
 	for key, c := range p.cells {
 		if !d.seen[key] && !p.skips(&key) && (asked == nil || asked[key]) {
@@ -101,6 +97,30 @@ type paneDifference struct {
 	seen  map[Key]bool // cells that have a row
 
 	rows, incomparable int
+}
+
+// read compares the rows of a span of panes, a stretch at a time. Of all that a table may keep, most is empty where an
+// installation is young: what is empty is passed at once.
+func (d *paneDifference) read(ctx context.Context, q Query, from, to int64) error {
+	some := false // rows in the stretch before
+	for ; from < to && len(d.found) < maxDifferences; from = q.To {
+		if q.From, q.To = from, to; !some {
+			start, found, err := d.v.store.Next(ctx, q)
+			if err != nil || !found {
+				return err
+			}
+			q.From = start
+		}
+		q.To, some = min(q.From+panesPerRead*q.Table.Width, to), false
+		err := d.v.store.Rows(ctx, q, func(r *Row) error {
+			some = true
+			return d.row(r)
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // row compares one row.

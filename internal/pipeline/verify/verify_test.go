@@ -173,7 +173,8 @@ type row struct {
 
 // fakeStore merges rows as the materialized views do.
 type fakeStore struct {
-	rows map[string]map[verify.Key]*row
+	rows  map[string]map[verify.Key]*row
+	asked int // for rows, so many times
 }
 
 func (s *fakeStore) insert(rows *pipeline.Rollups) { s.insertInto(verify.Table{}, rows) }
@@ -216,9 +217,9 @@ func (s *fakeStore) insertInto(into verify.Table, rows *pipeline.Rollups) {
 }
 
 func (s *fakeStore) Rows(_ context.Context, q verify.Query, yield func(*verify.Row) error) error {
+	s.asked++
 	for key, r := range s.rows[q.Table.Name] {
-		if key.Start < q.From || key.Start >= q.To || q.Tenant != "" && key.Tenant != string(q.Tenant) ||
-			slices.Contains(q.Metrics, key.Metric) == q.Except {
+		if !asks(&q, &key) {
 			continue
 		}
 		r.Sketch = r.sketch.AppendDD(nil)
@@ -227,6 +228,21 @@ func (s *fakeStore) Rows(_ context.Context, q verify.Query, yield func(*verify.R
 		}
 	}
 	return nil
+}
+
+func (s *fakeStore) Next(_ context.Context, q verify.Query) (start int64, found bool, err error) {
+	start = math.MaxInt64
+	for key := range s.rows[q.Table.Name] {
+		if asks(&q, &key) {
+			start, found = min(start, key.Start), true
+		}
+	}
+	return start, found, nil
+}
+
+func asks(q *verify.Query, key *verify.Key) bool {
+	return key.Start >= q.From && key.Start < q.To && (q.Tenant == "" || key.Tenant == string(q.Tenant)) &&
+		slices.Contains(q.Metrics, key.Metric) != q.Except
 }
 
 func config(signal events.Signal, table verify.Table) verify.Config {
@@ -444,6 +460,54 @@ func TestLateEventsWhileComparing(t *testing.T) {
 	}
 	if len(sum.Notes) != 1 || !strings.Contains(sum.Notes[0], "being written") {
 		t.Errorf("got notes %q, want one that the topic is being written to", sum.Notes)
+	}
+}
+
+// waits counts how often it is waited for results.
+type waits struct {
+	*fakeSource
+	times int
+}
+
+func (w *waits) Settle(ctx context.Context, end verify.Offsets) error {
+	w.times++
+	return w.fakeSource.Settle(ctx, end)
+}
+
+// Who compares all tables waits once for what the records before some end have come to, and compares each with those.
+// Later events are no difference, also when they are stored in the panes that are compared.
+func TestSettledOnce(t *testing.T) {
+	s := newSource(events.Metrics)
+	s.add(0, "acme", now, observation("acme", now.Add(-2*time.Hour)))
+	w := &waits{fakeSource: s}
+	var settled verify.Offsets
+	for i, table := range verify.Tables() {
+		cfg := config(events.Metrics, table)
+		cfg.Settled = settled
+		sum, err := verify.Run(t.Context(), cfg, w, s.store, func(d verify.Difference) { t.Errorf("%s: %s", table.Name, d) })
+		if err != nil || sum.Rows != 1 || sum.Settled[0] != 1 || w.times != 1+i {
+			t.Fatalf("%s: got %d rows, settled up to %v, after waiting %d times, %v; want a row, up to 1, and %d",
+				table.Name, sum.Rows, sum.Settled, w.times, err, 1+i)
+		}
+		settled = sum.Settled
+		s.add(0, "acme", now, observation("acme", now.Add(-2*time.Hour))) // so that the next one has to look again
+		_ = s.Settle(t.Context(), nil)
+	}
+}
+
+// What a table may keep and does not have is passed, in front of what is there and between.
+func TestEmptyTimesAreNotRead(t *testing.T) {
+	s := newSource(events.Metrics)
+	for _, ago := range []time.Duration{time.Minute, 50 * time.Hour} {
+		s.add(0, "acme", now.Add(-ago), observation("acme", now.Add(-ago)))
+	}
+	for _, table := range verify.Tables() {
+		s.store.asked = 0
+		sum, found := run(t, config(events.Metrics, table), s)
+		if len(found) > 0 || sum.Rows != 2 || s.store.asked > 4 {
+			t.Errorf("%s: got %d rows in %d reads and differences %v, want 2 rows in 4 reads at most", table.Name, sum.Rows,
+				s.store.asked, found)
+		}
 	}
 }
 
