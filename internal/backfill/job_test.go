@@ -410,6 +410,13 @@ func TestBackfillSurvivesKill(t *testing.T) {
 		write(t, filepath.Join(dir, fmt.Sprintf("%d.ndjson", i)), ndjson(all[i*4_000:(i+1)*4_000]))
 	}
 	pattern, runs := filepath.Join(dir, "*"), filepath.Join(t.TempDir(), "runs")
+	whole, cfg := newDatabase(t), config(pattern)
+	cfg.Runs, cfg.Rollups = filepath.Join(t.TempDir(), "runs"), slices.Concat(someWindows(), someIncreases())
+	began := time.Now()
+	if _, _, err := whole.run(t, cfg, nil); err != nil {
+		t.Fatal(err)
+	}
+	takes := time.Since(began)
 	kills := 0
 	for attempt := 0; ; attempt++ {
 		cmd := exec.Command(os.Args[0])
@@ -419,7 +426,7 @@ func TestBackfillSurvivesKill(t *testing.T) {
 			t.Fatal(err)
 		}
 		var killed atomic.Bool
-		timer := time.AfterFunc(50*time.Millisecond+rand.N(time.Second), func() { killed.Store(true); _ = cmd.Process.Kill() })
+		timer := time.AfterFunc(rand.N(takes/6), func() { killed.Store(true); _ = cmd.Process.Kill() })
 		if attempt == 20 {
 			timer.Stop()
 		}
@@ -433,17 +440,11 @@ func TestBackfillSurvivesKill(t *testing.T) {
 		}
 		kills++
 	}
-	t.Logf("%d kills", kills)
+	t.Logf("%d kills of a job that takes %s", kills, takes)
 	if kills == 0 {
 		t.Fatal("got no kill: the test proves nothing")
 	}
-	got := d.contents(t)
-	whole, cfg := newDatabase(t), config(pattern)
-	cfg.Runs, cfg.Rollups = runs, slices.Concat(someWindows(), someIncreases())
-	if _, _, err := whole.run(t, cfg, nil); err != nil {
-		t.Fatal(err)
-	}
-	same(t, got, whole.contents(t))
+	same(t, d.contents(t), whole.contents(t))
 }
 
 func TestRejects(t *testing.T) {
