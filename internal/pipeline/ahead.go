@@ -6,12 +6,14 @@ import (
 )
 
 // ahead is a known event of which is read what it will change: first a field of its series, then of its list or sketch,
-// if it has one, then of the sketch's counts. One after the other of all events of a run, so that the processor waits
-// for all at once, and not for each in turn as it would while it accumulates. With more series than the caches hold
-// that is most of the time of accumulating.
+// if it has one, or of its class when the series has no changes yet, then of the sketch's counts or the class's group.
+// One after the other of all events of a run, so that the processor waits for all at once, and not for each in turn as
+// it would while it accumulates. With more series than the caches hold that is most of the time of accumulating.
 type ahead struct {
+	tenant *tenant
 	entry  *entry
 	sketch *sketches.Sketch // nil for none
+	group  *group           // nil for one that will not change
 	value  float64
 }
 
@@ -21,7 +23,8 @@ func (t *Task) readAhead(run []Record) {
 	list := scratch.ahead[:0]
 	for i := range run {
 		if l := &scratch.looks[i]; l.Known() && l.Ref != events.Beyond {
-			list = append(list, ahead{entry: scratch.headers[i].known.table.At(l.Ref), value: l.Value})
+			tn := scratch.headers[i].known
+			list = append(list, ahead{tenant: tn, entry: tn.table.At(l.Ref), value: l.Value})
 		}
 	}
 	t.read(list)
@@ -33,7 +36,7 @@ func (t *Task) readAheadOf(tn *tenant, known []events.Repeat) {
 	list := t.cfg.Scratch.ahead[:0]
 	for i := range known {
 		if r := &known[i]; r.Ref != events.Beyond {
-			list = append(list, ahead{entry: tn.table.At(r.Ref), value: r.Value})
+			list = append(list, ahead{tenant: tn, entry: tn.table.At(r.Ref), value: r.Value})
 		}
 	}
 	t.read(list)
@@ -47,6 +50,8 @@ func (t *Task) read(list []ahead) {
 	}
 	for i := range list {
 		switch c := &list[i].entry.cell; c.form {
+		case unused:
+			list[i].group = list[i].tenant.class(list[i].entry).group
 		case many:
 			t.fetched += uint64(t.lists.at(c.number)[min(c.Count, manyValues-1)-fewValues])
 		case dense:
@@ -57,6 +62,9 @@ func (t *Task) read(list []ahead) {
 	for i := range list {
 		if s := list[i].sketch; s != nil {
 			t.fetched += s.TouchCount(list[i].value)
+		}
+		if g := list[i].group; g != nil {
+			t.fetched += uint64(g.kind) + uint64(cap(g.dirty))
 		}
 	}
 }

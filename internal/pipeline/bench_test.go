@@ -203,41 +203,55 @@ func BenchmarkStep(b *testing.B) {
 func BenchmarkStepMixed(b *testing.B) {
 	for _, n := range []int{10_000, 100_000} {
 		b.Run(fmt.Sprintf("series=%d", n), func(b *testing.B) {
-			all := benchMetrics(n)
-			r := rand.New(rand.NewPCG(3, 4))
-			for i := range all {
-				all[i].Tenant = fmt.Sprintf("tenant-%d", min(int(r.ExpFloat64()*30), 199))
-				all[i].Name = [...]string{"http_request_duration_seconds", "rpc_seconds", "db_query_seconds", "queue_wait_seconds"}[i%4]
-			}
-			records := make([]Record, 10*n)
-			for i := range records {
-				m := all[r.IntN(n)]
-				m.Value = r.ExpFloat64()
-				m.Time = benchNow.Add(time.Duration(i)*100*time.Second/time.Duration(len(records)) - 100*time.Second).UnixNano()
-				value := events.AppendMetric(nil, &m)
-				if r.IntN(70) == 0 {
-					value = append(append([]byte{'{', ' '}, fmt.Sprintf(`"x":%d,`, r.IntN(1e9))...), value[1:]...)
-				}
-				records[i] = Record{Offset: int64(i), Timestamp: m.Time, Key: []byte(m.Tenant), Value: value}
-			}
-			task := benchTask(b)
-			out, rows, drains := NewOutputs(&task.cfg.Config), 0, time.Duration(0)
-			benchRecords(b, task, records, 1, 1, func(from int) {
-				if bytes, _ := task.Pending(); from > 0 && bytes < int64(task.cfg.Config.Epoch.MaxBytes) {
-					return
-				}
-				began := threadCPU()
-				out.Reset()
-				task.Drain(out, benchNow.UnixMilli())
-				task.Committed(false)
-				if task.cfg.watch != nil { // it is measured
-					rows, drains = rows+out.Rows(), drains+threadCPU()-began
-				}
-			})
-			b.ReportMetric(float64(rows)/float64(b.N), "rows/op")
-			b.ReportMetric(float64(drains.Nanoseconds())/float64(max(rows, 1)), "drain-ns/row")
+			benchMixed(b, n, 100*time.Second, int64(DefaultConfig().Epoch.MaxBytes))
 		})
 	}
+}
+
+// BenchmarkStepMany is the same with all events within a second and more series than caches hold, drained when half of
+// them have an event or two.
+func BenchmarkStepMany(b *testing.B) {
+	for _, n := range []int{10_000, 300_000} {
+		b.Run(fmt.Sprintf("series=%d", n), func(b *testing.B) { benchMixed(b, n, time.Second, int64(n)*90) })
+	}
+}
+
+// benchMixed steps a task with ten events of each of n series, over a span of time, and drains it when it holds so many
+// bytes.
+func benchMixed(b *testing.B, n int, span time.Duration, most int64) {
+	all := benchMetrics(n)
+	r := rand.New(rand.NewPCG(3, 4))
+	for i := range all {
+		all[i].Tenant = fmt.Sprintf("tenant-%d", min(int(r.ExpFloat64()*30), 199))
+		all[i].Name = [...]string{"http_request_duration_seconds", "rpc_seconds", "db_query_seconds", "queue_wait_seconds"}[i%4]
+	}
+	records := make([]Record, 10*n)
+	for i := range records {
+		m := all[r.IntN(n)]
+		m.Value = r.ExpFloat64()
+		m.Time = benchNow.Add(time.Duration(i)*span/time.Duration(len(records)) - span).UnixNano()
+		value := events.AppendMetric(nil, &m)
+		if r.IntN(70) == 0 {
+			value = append(append([]byte{'{', ' '}, fmt.Sprintf(`"x":%d,`, r.IntN(1e9))...), value[1:]...)
+		}
+		records[i] = Record{Offset: int64(i), Timestamp: m.Time, Key: []byte(m.Tenant), Value: value}
+	}
+	task := benchTask(b)
+	out, rows, drains := NewOutputs(&task.cfg.Config), 0, time.Duration(0)
+	benchRecords(b, task, records, 1, 1, func(from int) {
+		if bytes, _ := task.Pending(); from > 0 && bytes < most {
+			return
+		}
+		began := threadCPU()
+		out.Reset()
+		task.Drain(out, benchNow.UnixMilli())
+		task.Committed(false)
+		if task.cfg.watch != nil { // it is measured
+			rows, drains = rows+out.Rows(), drains+threadCPU()-began
+		}
+	})
+	b.ReportMetric(float64(rows)/float64(b.N), "rows/op")
+	b.ReportMetric(float64(drains.Nanoseconds())/float64(max(rows, 1)), "drain-ns/row")
 }
 
 // benchStep steps a task with n events, so many a record.
