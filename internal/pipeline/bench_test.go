@@ -6,6 +6,7 @@ import (
 	"runtime"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -298,6 +299,45 @@ func benchRecords(b *testing.B, task *Task, records []Record, perRecord, warm in
 	b.ReportMetric(float64(watch.cpu[stageAccumulate].Nanoseconds())/float64(b.N), "accumulate-ns/op")
 	watch.stop()
 	done()
+}
+
+// BenchmarkTwoTasks is an event of a task while another works on a second thread: x-alone is by how much that makes it
+// dearer.
+func BenchmarkTwoTasks(b *testing.B) {
+	const n, chunkRecords = 50_000, 500
+	r, all := rand.New(rand.NewPCG(3, 4)), benchMetrics(n)
+	records := make([]Record, 10*n)
+	for i := range records {
+		m := all[r.IntN(n)]
+		records[i] = Record{Offset: int64(i), Timestamp: m.Time, Key: []byte(m.Tenant), Value: events.AppendMetric(nil, &m)}
+	}
+	tasks := [2]*Task{benchTask(b), benchTask(b)}
+	run := func(task *Task) (cpu time.Duration) {
+		runtime.LockOSThread()
+		defer runtime.UnlockOSThread()
+		began := threadCPU()
+		for chunk := range slices.Chunk(records, chunkRecords) {
+			task.Step(&Chunk{Signal: events.Metrics, Records: chunk}, benchNow.UnixMilli())
+		}
+		task.Drain(NewOutputs(&task.cfg.Config), benchNow.UnixMilli())
+		task.Committed(false)
+		return threadCPU() - began
+	}
+	run(tasks[0])
+	run(tasks[1])
+	var alone, beside time.Duration
+	for b.Loop() {
+		alone += run(tasks[0])
+		var wg sync.WaitGroup
+		var cpu [2]time.Duration
+		for i := range tasks {
+			wg.Go(func() { cpu[i] = run(tasks[i]) })
+		}
+		wg.Wait()
+		beside += (cpu[0] + cpu[1]) / 2
+	}
+	b.ReportMetric(float64(alone.Nanoseconds())/float64(b.N*len(records)), "alone-ns")
+	b.ReportMetric(float64(beside)/float64(alone), "x-alone")
 }
 
 // BenchmarkDrain is one row of a drain, its service rows and state bytes included; 6 events a row.
