@@ -46,12 +46,13 @@ type group struct {
 	live   map[string]recorded // series that the last evaluation recorded, by their bytes
 	offset int64               // ms, of evaluations from multiples of the interval
 
-	evaluated int64     // Unix ms, of the last committed evaluation; 0 when there was none
-	at        int64     // the evaluation that is due, 0 when none is, …
-	missed    int64     // … and how many are skipped before it
-	failed    error     // of the running evaluation: what may go away by itself
-	changed   bool      // there are alerts to send
-	sent      time.Time // when alerts were last sent
+	evaluated int64      // Unix ms, of the last committed evaluation; 0 when there was none
+	last      groupState // after it
+	at        int64      // the evaluation that is due, 0 when none is, …
+	missed    int64      // … and how many are skipped before it
+	failed    error      // of the running evaluation: what may go away by itself
+	changed   bool       // there are alerts to send
+	sent      time.Time  // when alerts were last sent
 }
 
 func newGroup(ctx context.Context, r *Ruler, file fileGroup, files *Files, over *overlay) (*group, error) {
@@ -148,13 +149,16 @@ func (g *group) next(complete, backfill int64) (at int64, missed int64) {
 
 func mod(a, b int64) int64 { return (a%b + b) % b }
 
-// evaluate runs all rules at t (Unix ms). After an error nothing of it may be used, and it has to be made again.
+// evaluate runs all rules at t (Unix ms). After an error it has to be made again, and alerts are what they were before.
 func (g *group) evaluate(t int64) error {
 	g.out.begin(t-g.rules.QueryOffset().Milliseconds(), g.live)
 	g.failed = nil
 	rules.DefaultEvalIterationFunc(g.ctx, g.rules, moment(t))
 	if g.failed != nil {
 		g.out.undo()
+		for _, rule := range g.rules.AlertingRules() {
+			g.reset(rule, &g.last)
+		}
 		return fmt.Errorf("evaluate rule group %s of %s at %s: %w", g.file.group.Name, g.file.tenant,
 			moment(t).Format(time.RFC3339), g.failed)
 	}
@@ -228,6 +232,7 @@ func (g *group) state(t int64) []byte {
 			s.Series = append(s.Series, g.live[key].labels.Map())
 		}
 	}
+	g.last = s
 	return s.bytes()
 }
 
@@ -237,23 +242,13 @@ func (g *group) restore(bytes []byte) error {
 	if err != nil {
 		return err
 	}
-	g.evaluated, g.live = s.Evaluated, map[string]recorded{}
+	g.evaluated, g.last, g.live = s.Evaluated, s, map[string]recorded{}
 	for _, one := range s.Series {
 		ls := labels.FromMap(one)
 		g.live[string(ls.Bytes(nil))] = recorded{ls, g.recorder(ls)}
 	}
 	for _, rule := range g.rules.AlertingRules() {
-		key := ruleKey(rule.Name(), rule.Labels())
-		was, found := s.Rules[key]
-		if !found {
-			continue
-		}
-		if lost := restoreRule(g.ctx, rule, was, s.Evaluated); lost > 0 {
-			g.ruler.log.Warn("alerts could not be restored and begin anew", "tenant", g.file.tenant, "rule", rule.Name(), "alerts", lost)
-		}
-		for _, sample := range was.Samples {
-			g.seen[key][sample.key()] = sample
-		}
+		g.reset(rule, &s)
 	}
 	if all := g.rules.Rules(); len(all) == len(s.Runs) { // of the same file, or nearly
 		for i, rule := range all {
@@ -261,6 +256,19 @@ func (g *group) restore(bytes []byte) error {
 		}
 	}
 	return nil
+}
+
+// reset gives a rule the alerts of a state, and the samples that made them.
+func (g *group) reset(rule *rules.AlertingRule, s *groupState) {
+	key := ruleKey(rule.Name(), rule.Labels())
+	was := s.Rules[key]
+	if lost := restoreRule(g.ctx, rule, was, s.Evaluated); lost > 0 {
+		g.ruler.log.Warn("alerts could not be restored and begin anew", "tenant", g.file.tenant, "rule", rule.Name(), "alerts", lost)
+	}
+	clear(g.seen[key])
+	for _, sample := range was.Samples {
+		g.seen[key][sample.key()] = sample
+	}
 }
 
 // notify sends the alerts that fire, and those that ended lately, to the Alertmanager: when something changed, and

@@ -357,6 +357,50 @@ func (r *Ruler) runThroughAccidents(t *rapid.T, d *database, l *log, settled fun
 	s.close()
 }
 
+// What an evaluation made of alerts before the database failed it is taken back: made again, it comes to what it would
+// have come to. Here a rule goes over its limit, and upstream forgets its alerts then.
+func TestFailedEvaluationIsTakenBack(t *testing.T) {
+	const file = `groups: [{name: g, interval: 10s, limit: 1, rules: [{alert: A, expr: 'errors > 0', keep_firing_for: 1m,
+  labels: {value: '{{ $value }}'}, annotations: {all: '{{ with query "errors" }}{{ . | first | value }}{{ end }}'}}]}]`
+	run := func(answers int) (seen []string) {
+		d := newDatabase(t, "  errors 3 3 3 3 6 6 6 6 6")
+		r := newRuler(t, d, file, func(c *Config) { c.Backfill = time.Hour }, nil)
+		s, err := r.open(t.Context(), &log{database: d})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer s.close()
+		step := func() {
+			if _, err := s.step(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+		}
+		for at := int64(10); at < 80; at += 10 {
+			d.complete = time.Unix(at, 0)
+			if at > 10 && answers >= 0 {
+				d.fail, d.spare = promql.ErrStorage{Err: errors.New("gone")}, answers
+				step()
+				d.fail = nil
+			}
+			step()
+			for _, g := range s.shown {
+				seen = append(seen, fmt.Sprintf("at %d: %s", g.evaluated/1000, alertsOfGroup(g.rules)))
+			}
+		}
+		return seen
+	}
+	want := run(-1)
+	if all := strings.Join(want, "\n"); !strings.Contains(all, "rule 0 is err") || !strings.Contains(all, `value="3"`) ||
+		!strings.Contains(all, `value="6"`) {
+		t.Fatalf("got %s, want alerts, and a rule over its limit", all)
+	}
+	for answers := range 3 {
+		if got := run(answers); !slices.Equal(got, want) {
+			t.Errorf("failed after %d answers: got\n%s\nwant\n%s", answers, strings.Join(got, "\n"), strings.Join(want, "\n"))
+		}
+	}
+}
+
 func sorted(lines []string) []string { return slices.Sorted(slices.Values(lines)) }
 
 func differences(got, want []string) string {
