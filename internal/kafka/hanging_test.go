@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
@@ -23,20 +24,29 @@ import (
 // doomed is the node that dies.
 const doomed = 1
 
+const (
+	offsetsTopic      = "__consumer_offsets"
+	offsetsPartitions = 8
+)
+
 // A partition that has no leader when its transaction ends gets no marker from Apache Kafka 4.3.1 (KAFKA-20734), not
 // even later.
 func TestHangingTransactionsEndAsDecided(t *testing.T) {
 	broker := testkit.MortalCluster(t, 3)
-	t.Run("of workers", func(t *testing.T) { testWorkersHang(t, broker) })
+	// Groups live elsewhere at first: that of the rules must not end with the node.
+	cfg := config(strings.Split(broker.Addr, ",")...)
+	assign(t, cfg, doomed+2, map[string]int{offsetsTopic: offsetsPartitions})
 	t.Run("of rules", func(t *testing.T) { testRulesHang(t, broker) })
 	t.Run("of a replay", func(t *testing.T) { testReplayHangs(t, broker) })
+	move(t, cfg, doomed+1)
+	t.Run("of workers", func(t *testing.T) { testWorkersHang(t, broker) })
 }
 
 // Results and offsets are on the node, which dies before three transactions end: a session's own, which was committed, and
 // those of two workers that are gone, one committed and one aborted.
 func testWorkersHang(t *testing.T, broker *testkit.Broker) {
 	cfg := config(strings.Split(broker.Addr, ",")...)
-	assign(t, cfg, doomed+1, map[string]int{"__consumer_offsets": 8, cfg.Topics.Results.Name: 3})
+	assign(t, cfg, doomed+1, map[string]int{cfg.Topics.Results.Name: 3})
 	ensure(t, cfg)
 	registry := prometheus.NewRegistry()
 	metrics := kafka.NewMetrics(registry)
@@ -89,7 +99,7 @@ func testWorkersHang(t *testing.T, broker *testkit.Broker) {
 		t.Logf("next commit of the session: %v", err)
 	}
 	await(t, "end of all transactions", func() bool {
-		open, err := testkit.OpenTransactions(t.Context(), plain, results, "__consumer_offsets")
+		open, err := testkit.OpenTransactions(t.Context(), plain, results, offsetsTopic)
 		return err == nil && len(open) == 0
 	})
 	var got []string
@@ -218,7 +228,7 @@ func assign(t *testing.T, cfg kafka.Config, node int32, topics map[string]int) {
 			topic.ReplicaAssignment = append(topic.ReplicaAssignment, one)
 		}
 		settings := map[string]string{"min.insync.replicas": "1", "max.message.bytes": strconv.Itoa(16 << 20)}
-		if slices.Contains([]string{"__consumer_offsets", cfg.Topics.RuleState.Name, cfg.Topics.DLQReplayed.Name}, name) {
+		if slices.Contains([]string{offsetsTopic, cfg.Topics.RuleState.Name, cfg.Topics.DLQReplayed.Name}, name) {
 			settings["cleanup.policy"] = "compact"
 		}
 		for key, value := range settings {
@@ -237,6 +247,35 @@ func assign(t *testing.T, cfg kafka.Config, node int32, topics map[string]int) {
 			t.Fatalf("create %s: error %d, %v", topic.Topic, topic.ErrorCode, topic.ErrorMessage)
 		}
 	}
+}
+
+// move puts the offsets of all groups on a node.
+func move(t *testing.T, cfg kafka.Config, node int32) {
+	t.Helper()
+	admin := kadmOf(t, cfg)
+	var to kadm.AlterPartitionAssignmentsReq
+	for partition := range int32(offsetsPartitions) {
+		to.Assign(offsetsTopic, partition, []int32{node})
+	}
+	moving, err := admin.AlterPartitionAssignments(deadline(t), to)
+	if err == nil {
+		err = moving.Error()
+	}
+	if err != nil {
+		t.Fatalf("move %s: %v", offsetsTopic, err)
+	}
+	await(t, "move of "+offsetsTopic, func() bool {
+		metadata, err := admin.Metadata(t.Context(), offsetsTopic)
+		if err != nil {
+			return false
+		}
+		for _, p := range metadata.Topics[offsetsTopic].Partitions {
+			if p.Leader != node || len(p.Replicas) != 1 {
+				return false
+			}
+		}
+		return true
+	})
 }
 
 func awaitLeaderless(t *testing.T, cfg kafka.Config, topic string) {
