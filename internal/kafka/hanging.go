@@ -121,7 +121,7 @@ func (h *hangings) blind(topic string) {
 
 // warn says what is tried again and again, once in a while.
 func (h *hangings) warn(message string, err error) {
-	if _, tell := told.again(message, hangingAgain); tell {
+	if _, tell := told.again(fmt.Sprint(message, err), hangingAgain); tell {
 		h.log.Warn(message, "err", err)
 	}
 }
@@ -255,7 +255,7 @@ func (h *hangings) finish(ctx context.Context, id string, o openTransaction) err
 	h.metrics.hanging(commit, err)
 	log := h.log.With("topic", o.Topic, "partition", o.Partition.Partition, "start_offset", o.start, "producer", o.producer,
 		"producer_epoch", o.epoch, "transactional_id", id)
-	if _, tell := told.again(fmt.Sprint("hangs ", o), hangingAgain); err != nil && tell {
+	if _, tell := told.again(fmt.Sprint("hangs ", o, err), hangingAgain); err != nil && tell {
 		log.Error("a transaction hangs in kafka and could not be ended; its partition stands still until somebody does "+
 			"(docs/runbooks/VigieTransactionHangs.md)", "err", err)
 	}

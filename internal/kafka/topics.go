@@ -97,7 +97,7 @@ func (a *Admin) EnsureTopics(ctx context.Context) ([]TopicState, error) {
 func (a *Admin) createMissing(ctx context.Context) (map[string]bool, error) {
 	details, err := a.admin.ListTopics(ctx, a.names()...)
 	if err != nil {
-		return nil, fmt.Errorf("list topics at %s: %w", strings.Join(a.cfg.Brokers, ", "), explain(err))
+		return nil, fmt.Errorf("list topics at %s: %w", strings.Join(a.cfg.Brokers, ", "), a.refused(ctx, err))
 	}
 	created := map[string]bool{}
 	counts := map[string]int32{} // of sources, which each comes before its state topic
@@ -131,6 +131,24 @@ func (a *Admin) createMissing(ctx context.Context) (map[string]bool, error) {
 		}
 	})
 	return created, errors.Join(problems...)
+}
+
+// refused names the topics that brokers do not let this process see, when it is that.
+func (a *Admin) refused(ctx context.Context, err error) error {
+	if !errors.Is(err, kerr.TopicAuthorizationFailed) {
+		return explain(err)
+	}
+	response, asking := describeTopics(ctx, a.client, a.names()...)
+	if asking != nil {
+		return err
+	}
+	var hidden []string
+	for _, topic := range response.Topics {
+		if topic.Topic != nil && topic.ErrorCode == kerr.TopicAuthorizationFailed.Code {
+			hidden = append(hidden, *topic.Topic)
+		}
+	}
+	return fmt.Errorf("needs DESCRIBE on %s (docs/operating.md, Rights on Kafka): %w", strings.Join(hidden, ", "), err)
 }
 
 func (a *Admin) create(ctx context.Context, key string, topic *Topic, partitions int32) error {

@@ -106,8 +106,9 @@ func (a *apache) launch(t testing.TB, jars string) error {
 type node struct {
 	id               int // from 1
 	addr, controller string
-	voters           string // ids and controllers of all nodes
-	copies           int    // of each partition; all but one of them, and at least one, acknowledge a write
+	voters           string   // ids and controllers of all nodes
+	copies           int      // of each partition; all but one of them, and at least one, acknowledge a write
+	extra            []string // further properties, which replace others of the same name
 }
 
 // nodesOf gives the n nodes of a cluster addresses of their own.
@@ -171,13 +172,14 @@ func (n *node) properties(dir string) string {
 		"group.initial.rebalance.delay.ms=0",
 		"broker.session.timeout.ms=3000", // until a dead node is given up; 9 s by default
 		"broker.heartbeat.interval.ms=500",
+		strings.Join(n.extra, "\n"),
 		"",
 	}, "\n")
 }
 
 // awaitKafka returns when the broker at addr answers, or with its failure when it ended.
-func awaitKafka(addr string, ended <-chan struct{}, failure func() error) error {
-	client, err := kgo.NewClient(kgo.SeedBrokers(addr))
+func awaitKafka(addr string, ended <-chan struct{}, failure func() error, options ...kgo.Opt) error {
+	client, err := kgo.NewClient(append(options, kgo.SeedBrokers(addr))...)
 	if err != nil {
 		return err
 	}

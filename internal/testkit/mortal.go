@@ -10,6 +10,8 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+
+	"github.com/twmb/franz-go/pkg/kgo"
 )
 
 // mortal is an Apache Kafka that one test may kill and start again on its data.
@@ -17,6 +19,7 @@ type mortal struct {
 	dir     string
 	command []string
 	addr    string
+	options []kgo.Opt // of who looks whether it answers
 	cmd     *exec.Cmd
 	ended   chan struct{}
 }
@@ -32,14 +35,19 @@ func MortalKafka(t testing.TB) *Broker {
 // write. Each takes about 320 MB. Addr lists them all, separated by commas.
 func MortalCluster(t testing.TB, n int) *Broker {
 	t.Helper()
+	return mortals(t, nodesOf(t, n))
+}
+
+func mortals(t testing.TB, nodes []*node, options ...kgo.Opt) *Broker {
+	t.Helper()
 	jars, err := ensureApache(context.Background(), func(line string) { t.Log(line) })
 	if err != nil {
 		Missing(t, "Apache Kafka", err.Error())
 	}
 	b := &Broker{t: t}
 	var addrs []string
-	for _, node := range nodesOf(t, n) {
-		m := &mortal{dir: t.TempDir(), addr: node.addr}
+	for _, node := range nodes {
+		m := &mortal{dir: t.TempDir(), addr: node.addr, options: options}
 		m.command, err = node.format(m.dir, jars)
 		if missing := (missingError{}); errors.As(err, &missing) {
 			Missing(t, "Apache Kafka", missing.Error())
@@ -150,7 +158,7 @@ func (m *mortal) launch() error {
 }
 
 func (m *mortal) await() error {
-	if err := awaitKafka(m.addr, m.ended, m.failure); err != nil {
+	if err := awaitKafka(m.addr, m.ended, m.failure, m.options...); err != nil {
 		return fmt.Errorf("start Apache Kafka on %s: %w", m.addr, err)
 	}
 	return nil
