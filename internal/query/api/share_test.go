@@ -4,6 +4,7 @@ import (
 	"context"
 	"io"
 	"log/slog"
+	"math/rand/v2"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
@@ -67,11 +68,11 @@ func (d *watched) cardinality(ctx context.Context, tenant tenants.ID, _ int64, _
 	return &promql.Cardinality{}, nil
 }
 
-// SQL takes a second.
+// SQL takes about a second. No two end at the same instant, at which who asks most would hold one place, or none.
 func (d *watched) SQL(ctx context.Context, tenant tenants.ID, _ string, _ url.Values, _ http.Header,
 	_ io.Reader) (*http.Response, error) {
 	d.note(ctx, d.sql, tenant)
-	time.Sleep(time.Second)
+	time.Sleep(time.Second + rand.N(100*time.Millisecond))
 	return &http.Response{StatusCode: 200, ContentLength: -1, Header: http.Header{}, Body: io.NopCloser(strings.NewReader(""))}, nil
 }
 

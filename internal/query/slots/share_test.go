@@ -1,6 +1,7 @@
 package slots_test
 
 import (
+	"math/rand/v2"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -9,7 +10,8 @@ import (
 	"github.com/vigie-io/vigie/internal/tenants"
 )
 
-// asker has clients of tenants that ask one query after the other, each so long.
+// asker has clients of tenants that ask one query after the other, each about so long. No two end at the same instant, at
+// which a tenant of many would hold one place, or none.
 type asker struct {
 	t     *testing.T
 	slots *slots.Slots
@@ -25,7 +27,7 @@ func (a *asker) ask(tenant tenants.ID, clients int, takes, pause time.Duration) 
 					return
 				default:
 				}
-				a.one(tenant, takes)
+				a.one(tenant, takes+rand.N(takes/10))
 				time.Sleep(pause)
 			}
 		}()
