@@ -153,6 +153,7 @@ func (h *hangings) of(ctx context.Context, partitions []pipeline.Partition) (ope
 	for _, shard := range h.client.RequestSharded(ctx, request) {
 		answer, ok := shard.Resp.(*kmsg.DescribeProducersResponse)
 		if shard.Err != nil || !ok {
+			unanswered(failed, shard)
 			continue
 		}
 		for _, topic := range answer.Topics {
@@ -166,6 +167,20 @@ func (h *hangings) of(ctx context.Context, partitions []pipeline.Partition) (ope
 		}
 	}
 	return open, failed
+}
+
+// unanswered notes why there is no answer for the partitions of a part of a request: of a topic that is gone there is
+// nobody to ask.
+func unanswered(failed map[pipeline.Partition]error, part kgo.ResponseShard) {
+	request, ok := part.Req.(*kmsg.DescribeProducersRequest)
+	if !ok || part.Err == nil {
+		return
+	}
+	for _, topic := range request.Topics {
+		for _, p := range topic.Partitions {
+			failed[pipeline.Partition{Topic: topic.Topic, Partition: p}] = part.Err
+		}
+	}
 }
 
 var errSilent = errors.New("the partition's leader did not answer")
