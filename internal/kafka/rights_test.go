@@ -2,6 +2,7 @@ package kafka_test
 
 import (
 	"bytes"
+	"context"
 	"fmt"
 	"hash/crc32"
 	"log/slog"
@@ -98,10 +99,17 @@ func TestRights(t *testing.T) {
 	leaveOpen(t, admin, fmt.Sprintf("%s-%s-1", admin.TransactionalIDPrefix, admin.Instance), topics.Results.Name, partition)
 	worker = session()
 	defer worker.Close()
+	ctx, giveUp := context.WithCancel(deadline(t))
 	ended := make(chan error, 1)
 	go func() {
-		_, err := worker.Commit(deadline(t), result(admin, "later"))
+		defer close(ended)
+		_, err := worker.Commit(ctx, result(admin, "later"))
 		ended <- err
+	}()
+	defer func() {
+		giveUp()
+		for range ended {
+		}
 	}()
 	await(t, "decisions missing", func() bool { return out.have("could not be ended", "needs READ on __transaction_state") })
 	grant("stream", read, "__transaction_state", "__consumer_offsets")
