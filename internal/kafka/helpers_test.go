@@ -13,6 +13,7 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/sasl/plain"
 	"go.uber.org/goleak"
 
 	"github.com/vigie-io/vigie/internal/kafka"
@@ -95,6 +96,10 @@ func client(t *testing.T, cfg kafka.Config, options ...kgo.Opt) *kgo.Client {
 		kgo.ProducerBatchMaxBytes(17<<20))
 	if cfg.Dial != nil {
 		options = append(options, kgo.Dialer(cfg.Dial))
+	}
+	if cfg.SASL.Mechanism == "plain" {
+		user := plain.Auth{User: cfg.SASL.Username, Pass: string(cfg.SASL.Password)}
+		options = append(options, kgo.SASL(user.AsMechanism()))
 	}
 	c, err := kgo.NewClient(options...)
 	if err != nil {

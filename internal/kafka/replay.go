@@ -98,13 +98,16 @@ type replayer struct {
 
 func (l *DeadLetters) newReplayer(ctx context.Context) (*replayer, error) {
 	topics := &l.cfg.Topics
-	producer, err := newTransactor(ctx, &l.cfg, "dlq",
-		[]string{topics.Metrics.Name, topics.Spans.Name, topics.Logs.Name, topics.DLQReplayed.Name}, l.log,
+	sources := []string{topics.Metrics.Name, topics.Spans.Name, topics.Logs.Name}
+	producer, err := newTransactor(ctx, &l.cfg, "dlq", append(sources, topics.DLQReplayed.Name), l.log,
 		kgo.TransactionalID(l.cfg.TransactionalIDPrefix+"-dlq-replay"))
 	if err != nil {
 		return nil, fmt.Errorf("start replay: %w", err)
 	}
 	r := &replayer{cfg: &l.cfg, producer: producer, sources: map[string]int{}, markers: map[string]bool{}}
+	for _, topic := range sources {
+		r.sources[topic] = producer.partitions[topic]
+	}
 	if err := r.start(ctx, l); err != nil {
 		r.close()
 		return nil, fmt.Errorf("start replay: %w", explain(err))
@@ -115,13 +118,6 @@ func (l *DeadLetters) newReplayer(ctx context.Context) (*replayer, error) {
 func (r *replayer) close() { closeReader(r.producer.client, r.cfg.Topics.DLQReplayed.Name, 0) }
 
 func (r *replayer) start(ctx context.Context, l *DeadLetters) error {
-	for _, topic := range []string{r.cfg.Topics.Metrics.Name, r.cfg.Topics.Spans.Name, r.cfg.Topics.Logs.Name} {
-		n, err := partitionCount(ctx, r.producer.client, topic)
-		if err != nil {
-			return err
-		}
-		r.sources[topic] = n
-	}
 	fence, err := r.fence(ctx)
 	if err != nil {
 		return err

@@ -1,13 +1,11 @@
 package kafka_test
 
 import (
-	"bytes"
 	"context"
 	"fmt"
 	"hash/crc32"
 	"log/slog"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -15,7 +13,6 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
 	"github.com/twmb/franz-go/pkg/kversion"
-	"github.com/twmb/franz-go/pkg/sasl/plain"
 
 	"github.com/vigie-io/vigie/internal/kafka"
 	"github.com/vigie-io/vigie/internal/tenants"
@@ -69,8 +66,8 @@ func TestRights(t *testing.T) {
 		}
 	}
 
-	produceAs(t, admin, event(admin), letter(admin, 0, "nan", topics.Metrics.Name, 0, ""))
-	var out logged
+	produceRecords(t, admin, event(admin), letter(admin, 0, "nan", topics.Metrics.Name, 0, ""))
+	var out lines
 	log := slog.New(slog.NewTextHandler(&out, nil))
 	session := func() *kafka.Session {
 		t.Helper()
@@ -111,9 +108,9 @@ func TestRights(t *testing.T) {
 		for range ended {
 		}
 	}()
-	await(t, "decisions missing", func() bool { return out.have("could not be ended", "needs READ on __transaction_state") })
+	await(t, "decisions missing", func() bool { return out.has("could not be ended", "needs READ on __transaction_state") })
 	grant("stream", read, "__transaction_state", "__consumer_offsets")
-	await(t, "cluster missing", func() bool { return out.have("could not be ended", "needs ALTER or CLUSTER_ACTION on the cluster") })
+	await(t, "cluster missing", func() bool { return out.has("could not be ended", "needs ALTER or CLUSTER_ACTION on the cluster") })
 	select {
 	case err := <-ended:
 		t.Fatalf("the next transaction did not wait: %v", err)
@@ -123,7 +120,7 @@ func TestRights(t *testing.T) {
 	if err := <-ended; err != nil {
 		t.Errorf("commit with all rights: %v", err)
 	}
-	if !out.have("ended a transaction that hung in kafka", "committed=true") {
+	if !out.has("ended a transaction that hung in kafka", "committed=true") {
 		t.Error("got no word of the transaction that hung, want that it was committed")
 	}
 }
@@ -146,15 +143,11 @@ func as(cfg kafka.Config, user string) kafka.Config {
 	return cfg
 }
 
-func asAdmin() kgo.Opt {
-	return kgo.SASL(plain.Auth{User: testkit.SecuredAdmin, Pass: testkit.SecuredAdmin}.AsMechanism())
-}
-
 func allow(t *testing.T, cfg kafka.Config, user string, operation kadm.ACLOperation, on func(*kadm.ACLBuilder)) {
 	t.Helper()
 	acl := kadm.NewACLs().Allow("User:" + user).AllowHosts().Operations(operation).ResourcePatternType(kadm.ACLPatternLiteral)
 	on(acl)
-	created, err := kadm.NewClient(client(t, cfg, asAdmin())).CreateACLs(deadline(t), acl)
+	created, err := kadmOf(t, cfg).CreateACLs(deadline(t), acl)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -169,18 +162,11 @@ func event(cfg kafka.Config) *kgo.Record {
 	return &kgo.Record{Topic: cfg.Topics.Metrics.Name, Key: []byte("acme"), Value: []byte("event")}
 }
 
-func produceAs(t *testing.T, cfg kafka.Config, records ...*kgo.Record) {
-	t.Helper()
-	if err := client(t, cfg, asAdmin()).ProduceSync(deadline(t), records...).FirstErr(); err != nil {
-		t.Fatal(err)
-	}
-}
-
 // leaveOpen commits a transaction in a partition, and then appends to it under the same epoch once more, which leaves
 // what KAFKA-20734 does: the partition has one open that its coordinator has decided and forgotten.
 func leaveOpen(t *testing.T, cfg kafka.Config, id, topic string, partition int32) {
 	t.Helper()
-	c := client(t, cfg, asAdmin(), kgo.TransactionalID(id), kgo.MaxVersions(kversion.V3_8_0())) // later ones change the epoch
+	c := client(t, cfg, kgo.TransactionalID(id), kgo.MaxVersions(kversion.V3_8_0())) // later ones change the epoch
 	if err := c.BeginTransaction(); err != nil {
 		t.Fatal(err)
 	}
@@ -230,34 +216,4 @@ func transactionalBatch(producer int64, epoch int16, sequence int32) []byte {
 	const checked = before + 4 + 1 + 4 // leader epoch, magic, checksum
 	batch.CRC = int32(crc32.Checksum(batch.AppendTo(nil)[checked:], crc32.MakeTable(crc32.Castagnoli)))
 	return batch.AppendTo(nil)
-}
-
-// logged is a log. Safe for concurrent use.
-type logged struct {
-	mu   sync.Mutex
-	text bytes.Buffer
-}
-
-func (l *logged) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.text.Write(p)
-}
-
-// have says whether a line has all of the words.
-func (l *logged) have(words ...string) bool {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	for line := range strings.Lines(l.text.String()) {
-		found := 0
-		for _, word := range words {
-			if strings.Contains(line, word) {
-				found++
-			}
-		}
-		if found == len(words) {
-			return true
-		}
-	}
-	return false
 }

@@ -147,11 +147,10 @@ func (m *ruleMember) once(ctx context.Context, partition int32) error {
 // RuleShard is one partition of the topic of rule states and the only producer to it: its transactional id is that of
 // the partition, so that opening it fences whoever had it before and ends his transaction. One goroutine uses it.
 type RuleShard struct {
-	cfg        Config
-	log        *slog.Logger
-	producer   *transactor
-	partition  int32
-	partitions int32
+	cfg       Config
+	log       *slog.Logger
+	producer  *transactor
+	partition int32
 }
 
 func openRuleShard(ctx context.Context, cfg Config, partition int32, log *slog.Logger) (*RuleShard, error) {
@@ -162,16 +161,13 @@ func openRuleShard(ctx context.Context, cfg Config, partition int32, log *slog.L
 	if err != nil {
 		return nil, fmt.Errorf("open rules %d: %w", partition, err)
 	}
-	count, err := partitionCount(ctx, producer.client, states)
-	if err != nil {
-		producer.client.Close()
-		return nil, err
-	}
-	return &RuleShard{cfg, log, producer, partition, int32(count)}, nil
+	return &RuleShard{cfg, log, producer, partition}, nil
 }
 
 // Partition is the shard's number and how many there are.
-func (s *RuleShard) Partition() (number, of int32) { return s.partition, s.partitions }
+func (s *RuleShard) Partition() (number, of int32) {
+	return s.partition, int32(s.producer.partitions[s.cfg.Topics.RuleState.Name])
+}
 
 // Restore returns the last committed states by key. No transaction is open since the shard was: what lies before the
 // end of the log is all there is.

@@ -14,8 +14,9 @@ import (
 // transactor produces in transactions that commit no offsets. Each begins when the last has ended in all partitions.
 // One goroutine uses it.
 type transactor struct {
-	client *kgo.Client
-	last   settling
+	client     *kgo.Client
+	last       settling
+	partitions map[string]int // of each topic that it produces to
 }
 
 // newTransactor fences whoever had the transactional id before, and returns when nothing of him is open any more in topics:
@@ -34,7 +35,7 @@ func newTransactor(ctx context.Context, cfg *Config, role string, topics []strin
 	if err != nil {
 		return nil, fmt.Errorf("kafka client: %w", err)
 	}
-	t := &transactor{client: client}
+	t := &transactor{client: client, partitions: map[string]int{}}
 	t.last.hangings = &hangings{client: client, cfg: cfg, log: log, topics: topics}
 	if err := t.start(ctx); err != nil {
 		client.Close()
@@ -51,6 +52,9 @@ func (t *transactor) start(ctx context.Context) error {
 	partitions, err := partitionsOf(ctx, t.client, t.last.hangings.topics...)
 	if err != nil {
 		return err
+	}
+	for _, p := range partitions {
+		t.partitions[p.Topic]++
 	}
 	t.last.unknown(ctx, partitions)
 	return t.last.wait(ctx)
