@@ -71,15 +71,16 @@ func (s *Store) Rows(ctx context.Context, q verify.Query, yield func(*verify.Row
 
 // Next implements verify.Store.
 func (s *Store) Next(ctx context.Context, q verify.Query) (start int64, found bool, err error) {
-	if !slices.Contains(verify.Tables(), q.Table) {
-		return 0, false, fmt.Errorf("read table %q: want one that holds rollups", q.Table.Name)
+	from, err := verifyFrom(&q)
+	if err != nil {
+		return 0, false, err
 	}
 	var (
 		first proto.ColUInt32
 		rows  proto.ColUInt64
 	)
 	results := proto.Results{{Name: "first", Data: &first}, {Name: "rows", Data: &rows}}
-	query := "SELECT toUnixTimestamp(min(r.ts)) AS first, count() AS rows" + verifyFrom(&q)
+	query := "SELECT toUnixTimestamp(min(r.ts)) AS first, count() AS rows" + from
 	err = s.read(ctx, query, nil, results, func(n int) error {
 		for i := range n {
 			start, found = int64(first[i]), rows[i] > 0
@@ -93,8 +94,9 @@ func (s *Store) Next(ctx context.Context, q verify.Query) (start int64, found bo
 }
 
 func verifyQuery(q *verify.Query) (string, error) {
-	if !slices.Contains(verify.Tables(), q.Table) {
-		return "", fmt.Errorf("read table %q: want one that holds rollups", q.Table.Name)
+	from, err := verifyFrom(q)
+	if err != nil {
+		return "", err
 	}
 	keys, id, last := "tenant, metric, service, series_id, ts", "series_id", "max(r.last)"
 	if q.Table.Service {
@@ -108,12 +110,15 @@ func verifyQuery(q *verify.Query) (string, error) {
 			" CAST(" + migrations.MergeStates("r.sketch") + ", 'String') AS sketch"
 	}
 	return "SELECT " + columns + " FROM (SELECT tenant::String AS tenant, metric::String AS metric, service::String AS service, " +
-		id + " AS id, toUnixTimestamp(ts) AS start, sum(r.count) AS count, sum(r.sum) AS sum" + rest + verifyFrom(q) +
+		id + " AS id, toUnixTimestamp(ts) AS start, sum(r.count) AS count, sum(r.sum) AS sum" + rest + from +
 		"\nGROUP BY " + keys + ")", nil
 }
 
 // verifyFrom is from where, and which rows: only what the stream wrote, for replacements are of no topic.
-func verifyFrom(q *verify.Query) string {
+func verifyFrom(q *verify.Query) (string, error) {
+	if !slices.Contains(verify.Tables(), q.Table) {
+		return "", fmt.Errorf("read table %q: want one that holds rollups", q.Table.Name)
+	}
 	var b strings.Builder
 	b.WriteString("\nFROM vigie." + q.Table.Name + " AS r WHERE r.gen = 0" +
 		" AND ts >= " + seconds(q.From*1000) + " AND ts < " + seconds(q.To*1000))
@@ -127,5 +132,5 @@ func verifyFrom(q *verify.Query) string {
 		}
 		b.WriteString(" AND r.metric" + in + literals(q.Metrics) + ")")
 	}
-	return b.String()
+	return b.String(), nil
 }

@@ -284,8 +284,8 @@ func TestExactlyOnceThroughAccidents(t *testing.T) {
 	})
 }
 
-// runThroughAccidents evaluates all up to the end; what is recorded comes to the database late. settled is called first when all groups are known and have not been
-// evaluated, and then after each step in which nothing went wrong.
+// runThroughAccidents evaluates all up to the end; what is recorded comes to the database late. settled is called first
+// when all groups are known and have not been evaluated, and then after each step in which nothing went wrong.
 func (r *Ruler) runThroughAccidents(t *rapid.T, d *database, l *log, settled func(*shardRun)) {
 	d.complete = time.Unix(10, 0)
 	l.slow = true
