@@ -24,7 +24,7 @@ var layers = []struct {
 	{"ground", []string{
 		"internal/units", "internal/pause", "internal/tenants", "internal/telemetry", "internal/alertapi", "internal/architecture",
 	}, true},
-	{"engine", []string{"internal/auth", "internal/backfill", "internal/demo", "internal/ingest", "internal/live", "internal/notify", "internal/pipeline", "internal/query", "internal/sink"}, false},
+	{"engine", []string{"internal/auth", "internal/backfill", "internal/coarse", "internal/demo", "internal/ingest", "internal/live", "internal/notify", "internal/pipeline", "internal/query", "internal/sink"}, false},
 	{"adapter", []string{"internal/kafka", "internal/clickhouse"}, false},
 	{"config", []string{"internal/config"}, false},
 	{"top", []string{"internal/devstack", "internal/app", "internal/cli", "internal/simulation", "internal/testkit", "internal/topology"}, true},
