@@ -29,7 +29,8 @@ type Config struct {
 	TLS TLS `yaml:"tls"`
 	// Authentication to the brokers.
 	SASL SASL `yaml:"sasl"`
-	// Consumer group of the stream workers; the sink's is this name with "-sink". Default vigie.
+	// Consumer group of the stream workers; those of the sinks are this name with "-sink" and "-sink-coarse", that of
+	// the mergers with "-coarse". Default vigie.
 	Group string `yaml:"group"`
 	// How the workers' group shares partitions: classic (the members do) or consumer (the brokers do, KIP-848; Apache
 	// Kafka 4.0 or later). docs/operating.md says what differs. The sink's group is always classic. Default classic.

@@ -48,7 +48,7 @@ func runShards(ctx context.Context, g *shardGroup) error {
 	if err != nil {
 		return err
 	}
-	group := g.cfg.Group + "-" + g.role
+	group := g.cfg.groupOf(g.role)
 	client, err := kgo.NewClient(append(options,
 		kgo.ConsumerGroup(group),
 		kgo.InstanceID(memberID(instance, 0)),
