@@ -5,10 +5,11 @@ import (
 	"github.com/vigie-io/vigie/pkg/sketches"
 )
 
-// ahead is a known event of which is read what it will change: first a field of its series, then of its list or sketch,
-// if it has one, or of its class when the series has no changes yet, then of the sketch's counts or the class's group.
-// One after the other of all events of a run, so that the processor waits for all at once, and not for each in turn as
-// it would while it accumulates. With more series than the caches hold that is most of the time of accumulating.
+// ahead is an event whose series is known, of which is read what it will change: first a field of its series, then of its
+// list or sketch, if it has one, or of its class when the series has no changes yet, then of the sketch's counts or the
+// class's group. One after the other of all events of a run, so that the processor waits for all at once, and not for each
+// in turn as it would while it accumulates. With more series than the caches hold that is most of the time of
+// accumulating.
 type ahead struct {
 	tenant *tenant
 	entry  *entry
@@ -17,10 +18,10 @@ type ahead struct {
 	value  float64
 }
 
-// readAhead reads for the records of a run that are a known event.
+// readAhead reads for the records of a run that are one event.
 func (t *Task) readAhead(run []Record) {
 	scratch := t.cfg.Scratch
-	list := scratch.ahead[:0]
+	list := t.searchRun(run, scratch.ahead[:0])
 	for i := range run {
 		if l := &scratch.looks[i]; l.Known() && l.Ref != events.Beyond {
 			tn := scratch.headers[i].known

@@ -58,14 +58,25 @@ func (t *Task) learnBeyond(tn *tenant, m *events.Metric) {
 // metrics takes the metrics of a record, in their order.
 func (t *Task) metrics(h *sourceHeaders, b *events.Batch) {
 	known := b.Repeats
+	var searches []series.Search[entry]
+	if h.search > 0 {
+		searches = t.cfg.Scratch.ofRun.list[h.search-1:]
+	}
 	for i := range b.Metrics {
 		m, index := &b.Metrics[i], b.MetricIndex[i]
 		for len(known) > 0 && known[0].Index < index {
 			t.repeat(h.known, &known[0])
 			known = known[1:]
 		}
+		if i%runRecords == 0 && len(b.Metrics) > 1 {
+			searches = t.searchSome(h.claimant, b.Metrics[i:min(i+runRecords, len(b.Metrics))])
+		}
 		if t.wanted(h.only, index, m.Time) {
-			t.metric(m)
+			if searches == nil {
+				t.metric(m)
+			} else {
+				t.metricOf(h.claimant, &searches[i%runRecords], m)
+			}
 			if t.declares {
 				t.declareMetric(m)
 			}

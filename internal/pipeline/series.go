@@ -23,11 +23,21 @@ func (t *Task) series(name string, s identity) (tn *tenant, ref uint32, e *entry
 		return nil, 0, nil
 	}
 	t.key = series.AppendKey(t.key[:0], byte(s.kind), s.metric, s.labels)
-	if ref, ok := tn.table.Find(t.key); ok {
-		return tn, ref, tn.table.At(ref)
+	search := tn.table.Search(t.key)
+	if search.Found {
+		return tn, search.Ref, tn.table.At(search.Ref)
 	}
-	ref, e = t.newSeries(tn, &s)
+	ref, e = t.newSeries(tn, &search, &s)
 	return tn, ref, e
+}
+
+// searched is series for an event of tn whose series was searched for before the events in front of it were taken.
+func (t *Task) searched(tn *tenant, search *series.Search[entry], s identity) (ref uint32, e *entry) {
+	t.current = tn
+	if search.Again() {
+		return search.Ref, tn.table.At(search.Ref)
+	}
+	return t.newSeries(tn, search, &s)
 }
 
 // named finds the tenant of an event, or makes it. It is nil when there are too many; that is counted.
@@ -58,17 +68,17 @@ func (t *Task) tenant(name string) *tenant {
 	return tn
 }
 
-// newSeries makes the entry of a new series, whose key is t.key.
-func (t *Task) newSeries(tn *tenant, s *identity) (ref uint32, e *entry) {
-	size := namesBytes(t.key, about{s.unit, s.help})
+// newSeries makes the entry of a new series, which was searched for in vain.
+func (t *Task) newSeries(tn *tenant, search *series.Search[entry], s *identity) (ref uint32, e *entry) {
+	size := namesBytes(search.Key, about{s.unit, s.help})
 	if tn.table.Len() >= tn.limit || tn.bytes+size > tn.limitBytes {
 		t.exceed(tn)
 		return 0, nil
 	}
 	tn.bytes += size
 	tn.repeats.Expect()
-	id := series.Hash(t.key)
-	ref, _ = tn.table.Insert(t.key, id.Lo)
+	id := series.Hash(search.Key)
+	ref = search.Insert(id.Lo)
 	key := groupKey{metric: s.metric, service: s.labels.Get("service"), kind: s.kind}
 	g := tn.groups[key]
 	if g == nil {

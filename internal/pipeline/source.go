@@ -22,7 +22,8 @@ type sourceHeaders struct {
 	meter    *meter  // its; nil when that has to be looked for
 	known    *tenant // the claimant when repeated events of it may be known
 
-	batch *events.Batch // what the record decodes to; of no meaning when it need not be decoded
+	batch  *events.Batch // what the record decodes to; of no meaning when it need not be decoded
+	search int           // number of the search for the record's only event, plus one; 0: there is none
 }
 
 // read reads the headers of r; of several with one key the last counts.

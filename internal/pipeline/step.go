@@ -75,6 +75,7 @@ func (t *Task) decode(run []Record) {
 			if h.known != nil {
 				src.Repeats, src.Look = h.known.repeats, &looks[i]
 			}
+			h.batch.Share(&scratch.keys)
 			t.decoders.of(claimed(r, h), h.claimant, t.limits).Decode(h.batch, src)
 		}
 	}

@@ -37,10 +37,13 @@ type TaskConfig struct {
 type Scratch struct {
 	records [runRecords]Record
 	batches [runRecords]events.Batch
+	keys    events.Keys // of all batches
 	headers [runRecords]sourceHeaders
 	looks   [runRecords]events.Look
 	looker  events.Looker
 	ahead   []ahead
+
+	ofRun, ofRecord searches
 }
 
 // Task owns one source partition and everything derived from it since the last committed epoch, and remembers the

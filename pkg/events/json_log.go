@@ -7,7 +7,7 @@ func (w *work) log(index int) bool {
 	l := &b.Logs[len(b.Logs)-1]
 	attrs := w.attributes()
 	var severity string
-	at := s.memos.fields.start()
+	at := s.keys.fields.start()
 	for first := true; ; first = false {
 		key, more, ok := s.nextKey(first, &at)
 		if !ok {

@@ -7,7 +7,7 @@ func (w *work) metric(index int) bool {
 	var time, value [2]int // where they stand
 	b.Metrics = append(b.Metrics, Metric{})
 	m := &b.Metrics[len(b.Metrics)-1]
-	at := s.memos.fields.start()
+	at := s.keys.fields.start()
 	for first := true; ; first = false {
 		key, more, ok := s.nextKey(first, &at)
 		if !ok {

@@ -6,7 +6,7 @@ func (w *work) span(index int) bool {
 	b.Spans = append(b.Spans, Span{})
 	p := &b.Spans[len(b.Spans)-1]
 	attrs := w.attributes()
-	at := s.memos.fields.start()
+	at := s.keys.fields.start()
 	for first := true; ; first = false {
 		key, more, ok := s.nextKey(first, &at)
 		if !ok {

@@ -15,7 +15,7 @@ func (w *work) labels(dst *series.Labels) bool {
 		return s.other(b, `an object of texts, such as {"service":"checkout"}`)
 	}
 	s.pos++
-	from, words := len(c.labels), &s.memos.labels
+	from, words := len(c.labels), &s.keys.labels
 	at, version := words.start(), words.version
 	s.ranks = s.ranks[:0]
 	for first := true; ; first = false {
@@ -120,7 +120,7 @@ func (a attributeReader) object() bool {
 		return s.other(c, "an object of attributes")
 	}
 	s.pos++
-	at := s.memos.labels.start()
+	at := s.keys.labels.start()
 	for first := true; ; first = false {
 		key, more, ok := s.nextKey(first, &at)
 		if !ok || !more {

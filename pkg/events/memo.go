@@ -40,8 +40,13 @@ const (
 	memoLost = 64   // the same where all places are taken, and the key takes another's
 )
 
-// memos are those of a batch: of event objects, and of label objects.
-type memos struct{ fields, labels vocabulary }
+// Keys are the keys of JSON objects that were decoded, which need not be scanned when they come again. It is a cache:
+// forgetting any of it changes no result. The zero Keys knows none. Not safe for concurrent use.
+type Keys struct{ fields, labels vocabulary } // of event objects, and of label objects
+
+// Share lets b learn keys together with other batches, which saves learning them for each and leaves room in the nearest
+// cache. One goroutine at a time decodes into any of them.
+func (b *Batch) Share(keys *Keys) { b.scratch.scan.keys = keys }
 
 // vocabulary is the keys of objects of one kind.
 type vocabulary struct {

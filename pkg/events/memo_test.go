@@ -12,15 +12,21 @@ import (
 )
 
 // Labels are sorted, and said twice are refused, in whatever order they come and however they are spelled, while their
-// names become known, are more than are kept, and others take their places.
+// names become known, are more than are kept, and others take their places; also where batches learn them together.
 func TestLabelsInAnyOrder(t *testing.T) {
 	r := rand.New(rand.NewPCG(1, 2))
-	decoder, batch := events.NewDecoder(events.Options{}), new(events.Batch)
+	decoder, batches := events.NewDecoder(events.Options{}), [4]*events.Batch{}
 	for n := range 20_000 {
 		pool := []int{5, 12, 60, 3000}[n/100%4]
-		if n < 10_000 && n%25 == 0 {
-			batch = new(events.Batch) // which knows no name
+		if n < 10_000 && n%25 == 0 { // begin with batches that know no name
+			keys := new(events.Keys)
+			for i := range batches {
+				if batches[i] = new(events.Batch); i > 0 {
+					batches[i].Share(keys)
+				}
+			}
 		}
+		batch := batches[r.IntN(len(batches))]
 		names := make([]string, 1+r.IntN(min(pool, 60)))
 		for i := range names {
 			names[i] = fmt.Sprint([]string{"a", "service_", "z"}[r.IntN(3)], r.IntN(pool))

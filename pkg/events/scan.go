@@ -39,7 +39,7 @@ type scanner struct {
 	fault fault
 	want  string // after false: what should have stood at pos
 
-	memos  memos
+	keys   *Keys
 	ranks  []uint64       // of the labels at hand
 	given  []series.Label // the same before they are sorted
 	cutter cutter
@@ -60,6 +60,9 @@ func (s *scanner) load(record []byte) {
 	s.buf = append(s.buf, make([]byte, pad)...)
 	s.end, s.pos = len(record), 0
 	s.field, s.seen, s.fault, s.want = "", 0, fault{}, ""
+	if s.keys == nil {
+		s.keys = new(Keys)
+	}
 }
 
 // refuse notes a fault of the current field, unless the event has one already.

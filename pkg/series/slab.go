@@ -56,6 +56,15 @@ func (s *slab) text(t slabText) []byte {
 	return chunk[from : from+t.size : from+t.size]
 }
 
+// touch reads the ends of a text.
+func (s *slab) touch(t slabText) uint64 {
+	text := s.text(t)
+	if len(text) == 0 {
+		return 0
+	}
+	return uint64(text[0]) + uint64(text[len(text)-1])
+}
+
 func (s *slab) remove(t slabText) {
 	s.held -= int(t.size)
 	s.gone += int(t.size)

@@ -107,13 +107,18 @@ func (t *Table[V]) Insert(key []byte, note uint64) (ref uint32, fresh bool) {
 	if i, ok := t.find(hash, key); ok {
 		return t.ref(i), false
 	}
+	return t.insert(hash, key, note), true
+}
+
+// insert is Insert of a key that is not there.
+func (t *Table[V]) insert(hash uint64, key []byte, note uint64) (ref uint32) {
 	if (t.Len()+1)*4 > len(t.slots)*3 {
 		t.grow()
 	}
 	ref = t.allocate()
 	*t.head(ref) = head{note, t.keys.add(key)}
 	t.place(hash, ref)
-	return ref, true
+	return ref
 }
 
 // Delete removes key and says whether it was there. Its value is zeroed and its number may be handed out again.
