@@ -24,6 +24,7 @@
 //	{{label_values}}          makes of a row of series, called s, one for each of its labels: name, value
 //	{{windows}}               the views of closed windows, each with the kinds of rows that are in it
 //	{{tiers}}                 the rollup tiers, finest first: Name, Source, Window, TTL, Partition
+//	{{ways}}                  from which ingest table rows come into which tier, since rows of the wider ones are merged first
 package migrations
 
 import (
@@ -136,6 +137,20 @@ var tiers = []Tier{
 	{Name: "10s", Window: "10 SECOND", TTL: "3 DAY", Partition: "toYYYYMMDD(ts)"},
 	{Name: "1m", Source: "10s", Window: "1 MINUTE", TTL: "30 DAY", Partition: "toYYYYMMDD(ts)"},
 	{Name: "1h", Source: "1m", Window: "1 HOUR", TTL: "400 DAY", Partition: "toYYYYMM(ts)"},
+}
+
+// way is from where a tier of rollups is filled, beside views that were there before.
+type way struct {
+	Name   string // of its views: "panes"
+	Source string // ingest table
+	Tier   string // suffix of the tables
+	Window string // SQL interval of one pane
+}
+
+var ways = []way{
+	{Name: "panes", Source: "ingest_panes", Tier: "10s", Window: "10 SECOND"},
+	{Name: "minutes", Source: "ingest_minutes", Tier: "1m", Window: "1 MINUTE"},
+	{Name: "rollups", Source: "ingest_rollups", Tier: "1m", Window: "1 MINUTE"},
 }
 
 const levels = "0.5, 0.9, 0.95, 0.99"
@@ -267,6 +282,7 @@ func (t Target) words() template.FuncMap {
 		"label_values":   func() string { return LabelValues("s") },
 		"windows":        func() map[string]string { return map[string]string{"windows": "0, 2", "late_windows": "3, 4"} },
 		"tiers":          func() []Tier { return tiers },
+		"ways":           func() []way { return ways },
 	}
 }
 

@@ -68,10 +68,8 @@ func newDatabase(t testing.TB) *database {
 	d := &database{Server: server, t: t, client: client, end: time.Now().Truncate(time.Hour).Unix()}
 	// Rows are written into the tier that is read: to bring them there from the finest would take as long as it takes
 	// the product.
-	for _, tier := range []string{"1m", "1h"} {
-		d.ask("DROP VIEW vigie.rollups_" + tier + "_mv")
-		d.ask("DROP VIEW vigie.services_" + tier + "_mv")
-	}
+	d.ask("DROP VIEW vigie.rollups_1h_mv")
+	d.ask("DROP VIEW vigie.services_1h_mv")
 	d.ask("SYSTEM STOP MERGES") // of what is measured later they would take their part
 	return d
 }

@@ -8,6 +8,7 @@ import (
 
 	"github.com/ClickHouse/ch-go/proto"
 
+	"github.com/vigie-io/vigie/internal/coarse"
 	"github.com/vigie-io/vigie/internal/pipeline"
 	"github.com/vigie-io/vigie/internal/pipeline/windowed"
 	"github.com/vigie-io/vigie/migrations"
@@ -49,7 +50,7 @@ const (
 
 var errShape = errors.New("BUG: columns differ in length, or there are no rows")
 
-// EncodeRollups appends the block of pipeline.TableRollups. It takes len(rows.Grain) as the number of rows, and trusts
+// EncodeRollups appends the block of pipeline.TableRollups, TablePanes or coarse.TableMinutes. It takes len(rows.Grain) as the number of rows, and trusts
 // that rows.Sketch holds as many states: a wrong number is refused by the server.
 func (Encoder) EncodeRollups(dst []byte, rows *pipeline.Rollups) ([]byte, error) {
 	dst = slices.Grow(dst, rollupBytes*len(rows.Grain)+len(rows.Sketch)) // a new buffer is not copied as it grows
@@ -71,6 +72,16 @@ func (Encoder) EncodeRollups(dst []byte, rows *pipeline.Rollups) ([]byte, error)
 	b.column("sketch", typeSketch)
 	b.dst = append(b.dst, rows.Sketch...)
 	return b.end(pipeline.TableRollups)
+}
+
+// EncodeMerged appends the block of coarse.TableMerged.
+func (Encoder) EncodeMerged(dst []byte, position coarse.Position) ([]byte, error) {
+	b := begin(dst, 1, 3)
+	b.column("topic", proto.ColumnTypeString)
+	b.strings([]string{position.Topic})
+	numberColumn(b, "partition", proto.ColumnTypeInt32, []int32{position.Partition})
+	numberColumn(b, "next", proto.ColumnTypeInt64, []int64{position.Next})
+	return b.end(coarse.TableMerged)
 }
 
 // EncodeSeries appends the block of pipeline.TableSeries.
@@ -219,7 +230,7 @@ func columnOf[T any](rows []pipeline.LetterRow, of func(*pipeline.LetterRow) T) 
 	return column
 }
 
-// EncodeProgress appends the block of pipeline.TableProgress.
+// EncodeProgress appends the block of pipeline.TableProgress or coarse.TableProgress.
 func (Encoder) EncodeProgress(dst []byte, rows *pipeline.ProgressRows) ([]byte, error) {
 	b := begin(dst, len(rows.Topic), 5)
 	b.lowCardinality("tenant", rows.Tenant)

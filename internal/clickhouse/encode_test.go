@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/vigie-io/vigie/internal/clickhouse"
+	"github.com/vigie-io/vigie/internal/coarse"
 	"github.com/vigie-io/vigie/internal/pipeline"
 	"github.com/vigie-io/vigie/pkg/series"
 )
@@ -58,6 +59,9 @@ func TestGoldenBlocks(t *testing.T) {
 		"series":   func(dst []byte) ([]byte, error) { return encoder.EncodeSeries(dst, seriesRows) },
 		"windows":  func(dst []byte) ([]byte, error) { return encoder.EncodeWindows(dst, windowRows) },
 		"measures": func(dst []byte) ([]byte, error) { return encoder.EncodeWindows(dst, measured) },
+		"merged": func(dst []byte) ([]byte, error) {
+			return encoder.EncodeMerged(dst, coarse.Position{Topic: "--__AQIDBAUGBwgJCgsMDQ", Partition: 3, Next: 1 << 40})
+		},
 		"limits":   func(dst []byte) ([]byte, error) { return encoder.EncodeLimits(dst, limits) },
 		"letters":  func(dst []byte) ([]byte, error) { return encoder.EncodeLetters(dst, letters) },
 		"progress": func(dst []byte) ([]byte, error) { return encoder.EncodeProgress(dst, progress) },

@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"strconv"
 
+	"github.com/vigie-io/vigie/internal/coarse"
 	"github.com/vigie-io/vigie/internal/pipeline"
 	"github.com/vigie-io/vigie/internal/sink"
 )
@@ -35,8 +36,8 @@ var insertSettings = map[string]string{
 // that wraps sink.ErrRefused means that the block itself is at fault; after any other the same call may be repeated.
 func (c *Client) Insert(ctx context.Context, table, token string, rows int, block []byte) error {
 	switch table {
-	case pipeline.TableRollups, pipeline.TableSeries, pipeline.TableProgress, pipeline.TableWindows,
-		pipeline.TableLimits, pipeline.TableLetters:
+	case pipeline.TableRollups, pipeline.TablePanes, pipeline.TableSeries, pipeline.TableProgress, pipeline.TableWindows,
+		pipeline.TableLimits, pipeline.TableLetters, coarse.TableMinutes, coarse.TableProgress, coarse.TableMerged:
 	default:
 		return fmt.Errorf("insert into %q: want one of the ingest tables: %w", table, sink.ErrRefused)
 	}

@@ -9,6 +9,7 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kgo"
 
+	"github.com/vigie-io/vigie/internal/coarse"
 	"github.com/vigie-io/vigie/internal/pipeline"
 	"github.com/vigie-io/vigie/internal/pipeline/verify"
 	"github.com/vigie-io/vigie/internal/sink"
@@ -16,16 +17,23 @@ import (
 
 var _ verify.Results = (*ResultsTopic)(nil)
 
-// ResultsTopic reads the results topic from outside of the sink's group.
+// ResultsTopic reads a topic of results from outside of the group of its sink.
 type ResultsTopic struct {
 	*SourceTopic
+	sink  string // role
 	table string
 }
 
 // NewResultsTopic returns access to the results of cfg's installation that go into an ingest table. Settle waits at
 // most so long.
 func NewResultsTopic(cfg Config, table string, wait time.Duration, log *slog.Logger) *ResultsTopic {
-	return &ResultsTopic{NewSourceTopic(cfg, cfg.Topics.Results.Name, wait, log), table}
+	return &ResultsTopic{NewSourceTopic(cfg, cfg.Topics.Results.Name, wait, log), sinkRole, table}
+}
+
+// NewCoarseTopic returns access to what is merged of the results of cfg's installation, rows of a minute. Settle waits
+// at most so long.
+func NewCoarseTopic(cfg Config, wait time.Duration, log *slog.Logger) *ResultsTopic {
+	return &ResultsTopic{NewSourceTopic(cfg, cfg.Topics.Coarse.Name, wait, log), sinkCoarseRole, coarse.TableMinutes}
 }
 
 // blocksMemory is what Blocks keeps at most to unpack blocks into, in bytes.
@@ -35,7 +43,7 @@ const blocksMemory = 64 << 20
 func (r *ResultsTopic) Settle(ctx context.Context, end verify.Offsets) error {
 	ctx, cancel := context.WithTimeout(ctx, r.wait)
 	defer cancel()
-	return r.await(ctx, r.cfg.Group+"-sink", r.topic, end)
+	return r.await(ctx, r.cfg.groupOf(r.sink), r.topic, end)
 }
 
 // Blocks implements verify.Results.

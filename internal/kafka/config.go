@@ -29,7 +29,8 @@ type Config struct {
 	TLS TLS `yaml:"tls"`
 	// Authentication to the brokers.
 	SASL SASL `yaml:"sasl"`
-	// Consumer group of the stream workers; the sink's is this name with "-sink". Default vigie.
+	// Consumer group of the stream workers; those of the sinks are this name with "-sink" and "-sink-coarse", that of
+	// the mergers with "-coarse". Default vigie.
 	Group string `yaml:"group"`
 	// How the workers' group shares partitions: classic (the members do) or consumer (the brokers do, KIP-848; Apache
 	// Kafka 4.0 or later). docs/operating.md says what differs. The sink's group is always classic. Default classic.
@@ -115,6 +116,11 @@ type Topics struct {
 	StateLogs Topic `yaml:"state_logs"`
 	// Result blocks on their way to ClickHouse. Its max_message is the largest block.
 	Results Topic `yaml:"results"`
+	// Rows of a minute, merged of the results of many epochs, on their way to the wider tiers. It has as many partitions
+	// as the results: leave partitions 0. Its max_message is the largest block.
+	Coarse Topic `yaml:"coarse"`
+	// How far each partition of the results has been merged. Compacted. Leave partitions and retention 0.
+	StateCoarse Topic `yaml:"state_coarse"`
 	// What alerts of the stream say: firing and resolved, by tenant.
 	Alerts Topic `yaml:"alerts"`
 	// State of the users' Prometheus rule groups; compacted. Its partitions share the groups among the processes that
@@ -133,13 +139,13 @@ type Topic struct {
 	// Name of the topic. Default: see docs/format.
 	Name string `yaml:"name"`
 	// Partitions when Vigie creates it. Existing topics keep theirs. Default 8 for events, 4 for results, alerts and
-	// rule state, as the source for state, else 1.
+	// rule state, as the source for state and coarse, else 1.
 	Partitions int32 `yaml:"partitions"`
-	// How long records are kept when Vigie creates it; 0 is for ever. Default 72h for events, 168h for results,
-	// 336h for alerts, dead letters and parked blocks.
+	// How long records are kept when Vigie creates it; 0 is for ever. Default 72h for events, 168h for results and
+	// coarse, 336h for alerts, dead letters and parked blocks.
 	Retention time.Duration `yaml:"retention"`
 	// Largest record batch (the topic's max.message.bytes). Default 4MiB for events, state and dead letters, 16MiB for
-	// results, 17MiB for parked blocks.
+	// results and coarse, 17MiB for parked blocks.
 	MaxMessage units.Bytes `yaml:"max_message"`
 }
 
@@ -170,6 +176,8 @@ func DefaultConfig() Config {
 			StateSpans:   state("vigie.state.spans.v1"),
 			StateLogs:    state("vigie.state.logs.v1"),
 			Results:      Topic{"vigie.results.v1", 4, 7 * day, 16 << 20},
+			Coarse:       Topic{"vigie.coarse.v1", 0, 7 * day, 16 << 20},
+			StateCoarse:  state("vigie.state.coarse.v1"),
 			Alerts:       Topic{"vigie.alerts.v1", 4, 14 * day, 4 << 20},
 			RuleState:    Topic{"vigie.state.rules.v1", 4, 0, 4 << 20},
 			DLQ:          Topic{"vigie.dlq.v1", 1, 14 * day, 4<<20 + 64<<10},
@@ -284,7 +292,7 @@ const minStateMessage = 2 << 20
 // stateKey says whether key is that of a state topic.
 func stateKey(key string) bool { return strings.HasPrefix(key, "state_") }
 
-// sourceOf is the source topic of the state topic with this key; nil for other topics.
+// sourceOf is the topic whose partitions the topic with this key has, number by number; nil for topics of their own.
 func (t *Topics) sourceOf(key string) *Topic {
 	switch key {
 	case "state_metrics":
@@ -293,6 +301,8 @@ func (t *Topics) sourceOf(key string) *Topic {
 		return &t.Spans
 	case "state_logs":
 		return &t.Logs
+	case "coarse", "state_coarse":
+		return &t.Results
 	}
 	return nil
 }
@@ -306,6 +316,8 @@ func (t *Topics) each(fn func(key string, topic *Topic)) {
 	fn("state_spans", &t.StateSpans)
 	fn("state_logs", &t.StateLogs)
 	fn("results", &t.Results)
+	fn("coarse", &t.Coarse)
+	fn("state_coarse", &t.StateCoarse)
 	fn("alerts", &t.Alerts)
 	fn("rule_state", &t.RuleState)
 	fn("dlq", &t.DLQ)
@@ -335,10 +347,12 @@ func (t *Topics) validate() (err error) {
 		case stateKey(key) && (topic.Partitions != 0 || topic.Retention != 0):
 			err = fmt.Errorf("kafka.topics.%s: leave partitions and retention 0: "+
 				"a state topic has the partitions of its source and is compacted", key)
+		case t.sourceOf(key) != nil && topic.Partitions != 0:
+			err = fmt.Errorf("kafka.topics.%s: leave partitions 0: it has those of its source", key)
 		case stateKey(key) && topic.MaxMessage < minStateMessage:
 			err = fmt.Errorf("kafka.topics.%s.max_message %s: want 2MiB or more: a key and its state may have 1MiB",
 				key, topic.MaxMessage)
-		case !stateKey(key) && (topic.Partitions < 1 || topic.Partitions > 10_000):
+		case t.sourceOf(key) == nil && (topic.Partitions < 1 || topic.Partitions > 10_000):
 			err = fmt.Errorf("kafka.topics.%s.partitions %d: want 1 to 10000", key, topic.Partitions)
 		case topic.Retention < 0:
 			err = fmt.Errorf("kafka.topics.%s.retention %s: want 0 (for ever) or more", key, topic.Retention)

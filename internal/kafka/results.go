@@ -38,7 +38,7 @@ func NewResults(cfg Config, member int, log *slog.Logger) (*Results, error) {
 	if err != nil {
 		return nil, err
 	}
-	options, err := cfg.options("sink", log)
+	options, err := cfg.options(sinkRole, log)
 	if err != nil {
 		return nil, err
 	}
@@ -50,8 +50,8 @@ func NewResults(cfg Config, member int, log *slog.Logger) (*Results, error) {
 	r := &Results{topic: cfg.Topics.Results.Name, log: log, revoked: newRevocations(cfg.Topics.Results.Name)}
 	r.client, err = kgo.NewClient(append(append(options, r.revoked.options()...),
 		kgo.ConsumeTopics(r.topic),
-		kgo.ConsumerGroup(cfg.Group+"-sink"),
-		kgo.InstanceID(fmt.Sprintf("%s-sink-%d", instance, member)),
+		kgo.ConsumerGroup(cfg.groupOf(sinkRole)),
+		kgo.InstanceID(fmt.Sprintf("%s-%s-%d", instance, sinkRole, member)),
 		kgo.SessionTimeout(cfg.SessionTimeout),
 		kgo.HeartbeatInterval(cfg.heartbeat()),
 		kgo.Balancers(kgo.CooperativeStickyBalancer()),

@@ -4,144 +4,27 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
-	"sync"
-	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
 
-	"github.com/vigie-io/vigie/internal/pause"
 	"github.com/vigie-io/vigie/internal/tenants"
-)
-
-const (
-	shardRetryMin = 250 * time.Millisecond
-	shardRetryMax = 15 * time.Second
 )
 
 // RunRuleShards joins the group of those that evaluate rules (kafka.group with "-rules") and runs each partition of the
 // topic of rule states that it is given, until it is taken away or ctx ends. run is called anew, with the shard opened
 // anew, when it returned an error. It returns nil when ctx ends, and an error when the membership is lost.
 func RunRuleShards(ctx context.Context, cfg Config, log *slog.Logger, run func(context.Context, *RuleShard) error) error {
-	instance, err := cfg.instance()
-	if err != nil {
-		return err
-	}
-	options, err := cfg.options("rules", log)
-	if err != nil {
-		return err
-	}
-	m := &ruleMember{cfg: cfg, log: log, run: run, running: map[int32]*shardRunner{}}
-	topic := cfg.Topics.RuleState.Name
-	client, err := kgo.NewClient(append(options,
-		kgo.ConsumerGroup(cfg.Group+"-rules"),
-		kgo.InstanceID(memberID(instance, 0)),
-		kgo.SessionTimeout(cfg.SessionTimeout),
-		kgo.HeartbeatInterval(cfg.heartbeat()),
-		kgo.DisableAutoCommit(),
-		kgo.ConsumeTopics(topic),
-		kgo.OnPartitionsAssigned(func(_ context.Context, _ *kgo.Client, given map[string][]int32) { m.start(ctx, given[topic]) }),
-		kgo.OnPartitionsRevoked(func(_ context.Context, _ *kgo.Client, taken map[string][]int32) { m.stop(taken[topic]) }),
-		kgo.OnPartitionsLost(func(_ context.Context, _ *kgo.Client, lost map[string][]int32) { m.stop(lost[topic]) }),
-	)...)
-	if err != nil {
-		return fmt.Errorf("kafka client: %w", err)
-	}
-	// The group shares partitions out; each shard reads its own.
-	client.PauseFetchTopics(topic)
-	defer m.close()
-	defer client.Close()
-	for ctx.Err() == nil {
-		fetches, err := pollFor(ctx, client, time.Minute, log)
-		if err != nil && ctx.Err() == nil {
-			return fmt.Errorf("group %s-rules: %w", cfg.Group, explain(err))
-		}
-		if fetches.IsClientClosed() {
-			return fmt.Errorf("group %s-rules: %w", cfg.Group, kgo.ErrClientClosed)
-		}
-	}
-	return nil
-}
-
-// ruleMember is this process' membership.
-type ruleMember struct {
-	cfg Config
-	log *slog.Logger
-	run func(context.Context, *RuleShard) error
-
-	mu      sync.Mutex
-	running map[int32]*shardRunner
-}
-
-type shardRunner struct {
-	cancel context.CancelFunc
-	done   chan struct{}
-}
-
-func (m *ruleMember) start(ctx context.Context, partitions []int32) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	for _, partition := range partitions {
-		if m.running[partition] != nil {
-			continue
-		}
-		running, cancel := context.WithCancel(ctx)
-		r := &shardRunner{cancel, make(chan struct{})}
-		m.running[partition] = r
-		go func() {
-			defer close(r.done)
-			m.keep(running, partition)
-		}()
-	}
-}
-
-// stop returns when nothing of the partitions is running any more.
-func (m *ruleMember) stop(partitions []int32) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	for _, partition := range partitions {
-		if r := m.running[partition]; r != nil {
-			r.cancel()
-			<-r.done
-			delete(m.running, partition)
-		}
-	}
-}
-
-func (m *ruleMember) close() {
-	m.mu.Lock()
-	var all []int32
-	for partition := range m.running {
-		all = append(all, partition)
-	}
-	m.mu.Unlock()
-	m.stop(all)
-}
-
-// keep runs a shard, and again after an error.
-func (m *ruleMember) keep(ctx context.Context, partition int32) {
-	for wait := shardRetryMin; ; wait = min(2*wait, shardRetryMax) {
-		began := time.Now()
-		err := m.once(ctx, partition)
-		if ctx.Err() != nil {
-			return
-		}
-		if time.Since(began) > shardRetryMax {
-			wait = shardRetryMin
-		}
-		m.log.Warn("shard of rules ended; opening it again", "partition", partition, "err", err, "retry_in", wait)
-		if pause.For(ctx, wait) != nil {
-			return
-		}
-	}
-}
-
-func (m *ruleMember) once(ctx context.Context, partition int32) error {
-	shard, err := openRuleShard(ctx, m.cfg, partition, m.log)
-	if err != nil {
-		return err
-	}
-	defer shard.producer.client.Close()
-	return m.run(ctx, shard)
+	return runShards(ctx, &shardGroup{
+		cfg: cfg, role: "rules", topic: cfg.Topics.RuleState.Name, log: log,
+		once: func(ctx context.Context, partition int32) error {
+			shard, err := openRuleShard(ctx, cfg, partition, log)
+			if err != nil {
+				return err
+			}
+			defer shard.producer.client.Close()
+			return run(ctx, shard)
+		},
+	})
 }
 
 // RuleShard is one partition of the topic of rule states and the only producer to it: its transactional id is that of

@@ -107,7 +107,7 @@ func (w *storedWaiter) owned(ctx context.Context, sources []pipeline.Partition) 
 
 // reached says what is missing, nil when all before ends is stored.
 func (w *storedWaiter) reached(ctx context.Context, ends map[int32]int64) error {
-	offsets, err := w.committed(ctx, w.s.cfg.Group+"-sink")
+	offsets, err := w.committed(ctx, w.s.cfg.groupOf(sinkRole))
 	if err != nil {
 		return err
 	}

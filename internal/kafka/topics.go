@@ -77,7 +77,7 @@ func (a *Admin) EnsureTopics(ctx context.Context) ([]TopicState, error) {
 		state := TopicState{Name: topic.Name, ID: detail.ID, Partitions: len(detail.Partitions), Created: created[topic.Name]}
 		if source := a.cfg.Topics.sourceOf(key); source != nil {
 			problems = append(problems, checkState(state, source.Name, len(details[source.Name].Partitions)))
-			if state.Created && !created[source.Name] {
+			if stateKey(key) && state.Created && !created[source.Name] {
 				state.Notes = append(state.Notes, "is new and its source "+source.Name+
 					" is not: state begins empty; watermarks rise again with the next events")
 			}
@@ -265,7 +265,7 @@ func (a *Admin) configs(ctx context.Context) map[string]map[string]string {
 	return out
 }
 
-// checkState compares a state topic with its source: partition N of the one belongs to partition N of the other.
+// checkState compares a topic with the one whose partitions it has: partition N of the one belongs to partition N of the other.
 func checkState(state TopicState, source string, partitions int) error {
 	switch {
 	case state.Partitions < partitions:

@@ -21,8 +21,8 @@ func TestEnsureTopicsTwiceAndAtOnce(t *testing.T) {
 	}
 	wg.Wait()
 	states := ensure(t, fresh)
-	if len(states) != 12 {
-		t.Fatalf("topics: got %d, want 12", len(states))
+	if len(states) != 14 {
+		t.Fatalf("topics: got %d, want 14", len(states))
 	}
 	for _, s := range states {
 		if s.Created || len(s.Notes) > 0 || s.ID == [16]byte{} || s.Partitions == 0 {

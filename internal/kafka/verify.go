@@ -95,7 +95,7 @@ func (s *SourceTopic) Settle(ctx context.Context, end verify.Offsets) error {
 	if err != nil {
 		return err
 	}
-	if err := s.await(waiting, s.cfg.Group+"-sink", results, stored); err != nil {
+	if err := s.await(waiting, s.cfg.groupOf(sinkRole), results, stored); err != nil {
 		return err
 	}
 	return s.awaitStable(waiting, letters, lettered)

@@ -46,7 +46,7 @@ func NewOutputs(cfg *Config) *Outputs {
 // Reset empties the outputs and keeps the memory of blocks of rollups. Encoders keep no reference to them.
 func (o *Outputs) Reset() {
 	for _, b := range o.Rollups {
-		b.reset()
+		b.Reset()
 	}
 	o.spareRollups, o.Rollups = append(o.spareRollups, o.Rollups...), o.Rollups[:0]
 	clear(o.Series)
@@ -97,7 +97,7 @@ func (o *Outputs) rollups() *Rollups {
 	if o.full != nil && len(o.Rollups) > 0 {
 		b, o.Rollups = o.Rollups[0], o.Rollups[:0]
 		o.full(b)
-		b.reset()
+		b.Reset()
 	} else if n := len(o.spareRollups); n > 0 {
 		b, o.spareRollups = o.spareRollups[n-1], o.spareRollups[:n-1]
 	} else {
@@ -211,7 +211,8 @@ func (r *Rollups) room() {
 	r.LastTime, r.Last, r.LastHist = slices.Grow(r.LastTime, n), slices.Grow(r.Last, n), slices.Grow(r.LastHist, n)
 }
 
-func (r *Rollups) reset() {
+// Reset empties the block and keeps its memory.
+func (r *Rollups) Reset() {
 	*r = Rollups{
 		Grain: r.Grain[:0], Tenant: r.Tenant[:0], Metric: r.Metric[:0], Service: r.Service[:0], Series: r.Series[:0],
 		Pane: r.Pane[:0], Count: r.Count[:0], Sum: r.Sum[:0], Min: r.Min[:0], Max: r.Max[:0],

@@ -72,13 +72,16 @@ type Encoder interface {
 
 // Destinations of result records: the ingest tables, one record = one block = one INSERT.
 const (
-	TableRollups  = "ingest_rollups"
+	TablePanes    = "ingest_panes" // rollups of the stream, for the tiers of 10 s alone
 	TableSeries   = "ingest_series"
 	TableProgress = "ingest_progress"
 	TableWindows  = "ingest_windows"
 	TableLimits   = "ingest_limits"
 	TableLetters  = "ingest_dead_letters"
 )
+
+// TableRollups takes rollups for all tiers: those of a backfill.
+const TableRollups = "ingest_rollups"
 
 // Headers of a result record.
 const (

@@ -46,12 +46,21 @@ func appendHead(dst []byte) []byte {
 // of a state. src is not retained.
 func (s *Sketch) DecodeDD(src []byte) (n int, err error) {
 	s.Reset()
-	d := decoder{rest: src, is: ErrState}
-	s.zero = d.state(func(i int32, n float64) { s.positive.add(i, n) }, func(i int32, n float64) { s.negatives().add(i, n) })
-	if d.err != nil {
+	if n, err = s.MergeDD(src); err != nil {
 		s.Reset()
+	}
+	return n, err
+}
+
+// MergeDD adds the state at the beginning of src, and returns its length. Errors are those of DecodeDD; the sketch then
+// holds a part of it, so a state of which it is not known should be measured before.
+func (s *Sketch) MergeDD(src []byte) (n int, err error) {
+	d := decoder{rest: src, is: ErrState}
+	zero := d.state(func(i int32, n float64) { s.positive.add(i, n) }, func(i int32, n float64) { s.negatives().add(i, n) })
+	if d.err != nil {
 		return 0, d.err
 	}
+	s.zero += zero
 	return len(src) - len(d.rest), nil
 }
 
@@ -232,7 +241,12 @@ func (d *decoder) store(add func(i int32, n float64)) {
 	}
 	for ; left > 0 && d.err == nil; left-- {
 		distance := int64(1)
-		if !contiguous {
+		switch {
+		case contiguous:
+		case len(d.rest) > 0 && d.rest[0] < 0x80: // nearly all are of one byte
+			distance = int64(d.rest[0]>>1) ^ -int64(d.rest[0]&1)
+			d.rest = d.rest[1:]
+		default:
 			distance = d.varint()
 		}
 		// Bounding the distance keeps the sum from overflowing.
