@@ -10,6 +10,7 @@ import (
 
 	"github.com/ClickHouse/ch-go/proto"
 
+	"github.com/vigie-io/vigie/internal/coarse"
 	"github.com/vigie-io/vigie/internal/pipeline"
 	"github.com/vigie-io/vigie/internal/pipeline/windowed"
 	"github.com/vigie-io/vigie/pkg/series"
@@ -181,6 +182,23 @@ func (Decoder) DecodeProgress(block []byte) (*pipeline.ProgressRows, error) {
 		rows.Updated = append(rows.Updated, int64(updated.Data[i]))
 	}
 	return rows, nil
+}
+
+// DecodeMerged reads a block of coarse.TableMerged.
+func (Decoder) DecodeMerged(block []byte) (at coarse.Position, err error) {
+	var (
+		topic     proto.ColStr
+		partition proto.ColInt32
+		next      proto.ColInt64
+	)
+	err = readOne(block, proto.Results{{Name: "topic", Data: &topic}, {Name: "partition", Data: &partition}, {Name: "next", Data: &next}})
+	if err == nil && len(next) != 1 {
+		err = fmt.Errorf("%d rows, want 1", len(next))
+	}
+	if err != nil {
+		return at, fmt.Errorf("decode block of %s: %w", coarse.TableMerged, err)
+	}
+	return coarse.Position{Topic: topic.First(), Partition: partition[0], Next: next[0]}, nil
 }
 
 // DecodeLimits reads a block of pipeline.TableLimits.

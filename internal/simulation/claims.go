@@ -57,23 +57,33 @@ func (c *claims) report(of place, millis int64, count func(Key) uint64) {
 func (s *Server) published(p published) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.claims.open = append(s.claims.open, p)
+	for n, t := range tiers {
+		p.key.Table, p.key.Start = "rollups_"+t.name, p.key.Start/t.width*t.width
+		s.claims[n].open = append(s.claims[n].open, p)
+	}
 }
 
 // ahead says where progress was told before its rows were stored, "" when it never was.
 func (s *Server) ahead() string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.claims.ahead
+	for n := range s.claims {
+		if s.claims[n].ahead != "" {
+			return s.claims[n].ahead
+		}
+	}
+	return ""
 }
 
 // untold names an event that progress has not spoken of, "" when there is none.
 func (s *Server) untold() string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if len(s.claims.open) == 0 {
-		return ""
+	for n := range s.claims {
+		if len(s.claims[n].open) > 0 {
+			p := s.claims[n].open[0]
+			return fmt.Sprintf("%s/%d: %s", p.topic, p.partition, p.key)
+		}
 	}
-	p := s.claims.open[0]
-	return fmt.Sprintf("%s/%d: %s", p.topic, p.partition, p.key)
+	return ""
 }

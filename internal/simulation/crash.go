@@ -3,6 +3,8 @@ package simulation
 import (
 	"fmt"
 	"time"
+
+	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
 // crashWithin bounds how long a crash waits for its moment.
@@ -61,6 +63,9 @@ func (c crashStep) run(w *World) error {
 	select {
 	case <-crashed:
 		w.hits.add(crashKind(p.role(), c.at.name), 1)
+		if p.role() == "sink" && c.at.ofRequest() && c.at.request == kmsg.EndTxn {
+			w.hits.add(mergerKind(c.at.name), 1)
+		}
 	case <-time.After(crashWithin):
 		if !c.elseNow {
 			return fmt.Errorf("%s did not come to that moment within %s", c.process, crashWithin)

@@ -23,11 +23,11 @@ type expectStep struct {
 	figure         float64
 }
 
-// figures are what can be expected of a tenant's metric.
-var figures = []string{"count", "sum", "min", "max"}
+// figures are what can be expected of a tenant's metric. minutes is the count in the tier of a minute.
+var figures = []string{"count", "minutes", "sum", "min", "max"}
 
 func parseExpect(s *statement) Step {
-	what := s.oneOf("what", "count", "sum", "min", "max", "exact", "deadletters", "parked", "duplicates", "deduplicated",
+	what := s.oneOf("what", "count", "minutes", "sum", "min", "max", "exact", "deadletters", "parked", "duplicates", "deduplicated",
 		"aborted", "failed")
 	e := expectStep{what: what, pane: -1}
 	if e.what == "exact" {
@@ -102,9 +102,12 @@ func (e expectStep) read(w *World) (float64, error) {
 
 // stored is a figure of what readers see of a metric.
 func (e expectStep) stored(contents Contents) float64 {
-	all := newCell()
+	all, table := newCell(), finest
+	if e.what == "minutes" {
+		table = "rollups_1m"
+	}
 	for key, cell := range contents {
-		if key.Table != finest || key.Tenant != e.tenant || key.Metric != e.metric ||
+		if key.Table != table || key.Tenant != e.tenant || key.Metric != e.metric ||
 			e.service != "" && key.Service != e.service {
 			continue
 		}
@@ -114,7 +117,7 @@ func (e expectStep) stored(contents Contents) float64 {
 		all.merge(cell)
 	}
 	switch e.what {
-	case "count":
+	case "count", "minutes":
 		return float64(all.Count)
 	case "sum":
 		return all.Sum

@@ -16,7 +16,7 @@ import (
 
 // brokerFault is something the brokers do.
 type brokerFault struct {
-	what    string // error, move, fence, trim, cut, compact
+	what    string // error, move, fence, trim, cut, compact, renew
 	request kmsg.Key
 	code    *kerr.Error
 	times   int
@@ -24,11 +24,12 @@ type brokerFault struct {
 	moved   string // coordinators or leaders
 	process string
 
-	partition int // that is cut
+	merger    bool // is fenced
+	partition int  // that is cut, or whose merger is fenced
 }
 
 func parseBrokerFault(s *statement) Step {
-	f := brokerFault{what: s.oneOf("what", "error", "move", "fence", "trim", "cut", "compact")}
+	f := brokerFault{what: s.oneOf("what", "error", "move", "fence", "trim", "cut", "compact", "renew")}
 	switch f.what {
 	case "error":
 		f.request = s.request()
@@ -52,6 +53,10 @@ func parseBrokerFault(s *statement) Step {
 	case "cut":
 		f.partition = s.numberField("shard", 0, 0, 63)
 	case "fence":
+		if f.merger = s.next("merger"); f.merger {
+			f.partition = s.numberField("shard", 0, 0, 63)
+			break
+		}
 		f.process = s.process()
 		if s.err == nil && f.process[0] != 'w' {
 			s.fail("%s has no transactions: want a worker", f.process)
@@ -70,6 +75,9 @@ func (f brokerFault) String() string {
 	case "cut":
 		return "fault broker cut" + add(nil, "shard", f.partition, 0).String()
 	case "fence":
+		if f.merger {
+			return "fault broker fence merger" + add(nil, "shard", f.partition, 0).String()
+		}
 		return "fault broker fence " + f.process
 	}
 	return "fault broker " + f.what
@@ -89,8 +97,14 @@ func (f brokerFault) run(w *World) error {
 	case "cut":
 		return w.cutUnread(int32(f.partition) % w.shape.Partitions)
 	case "fence":
+		if f.merger {
+			w.hits.add("broker fence merger", 1)
+			return w.fence(w.mergerID(int32(f.partition) % w.cfg.Topics.Results.Partitions))
+		}
 		w.hits.add("broker fence", 1)
-		return w.fence(f.process)
+		return w.fence(w.transactionalID(f.process))
+	case "renew":
+		return w.renewResults()
 	case "trim":
 		return w.trim()
 	case "compact":
@@ -108,9 +122,9 @@ type armed struct {
 
 // topicsOf are the topics whose requests of a kind can fail alone.
 var topicsOf = map[kmsg.Key][]string{
-	kmsg.Produce:     {"results", "state", "letters"},
-	kmsg.Fetch:       {"metrics", "state", "results"},
-	kmsg.ListOffsets: {"metrics", "state"},
+	kmsg.Produce:     {"results", "state", "letters", "coarse", "positions"},
+	kmsg.Fetch:       {"metrics", "state", "results", "coarse", "positions"},
+	kmsg.ListOffsets: {"metrics", "state", "results", "positions"},
 }
 
 // selected keeps the faults of the kinds of requests that the producers outside make, too, from hitting them.
@@ -118,7 +132,7 @@ func (w *World) selected(f brokerFault) kfake.Fault {
 	topics := &w.cfg.Topics
 	names := map[string]string{
 		"metrics": topics.Metrics.Name, "state": topics.StateMetrics.Name, "results": topics.Results.Name,
-		"letters": topics.DLQ.Name,
+		"letters": topics.DLQ.Name, "coarse": topics.Coarse.Name, "positions": topics.StateCoarse.Name,
 	}
 	out := kfake.Fault{Keys: []kmsg.Key{f.request}, Topic: names[f.topic], Err: f.code, Count: f.times}
 	if f.request == kmsg.Produce && f.topic == "" {
@@ -127,11 +141,16 @@ func (w *World) selected(f brokerFault) kfake.Fault {
 	return out
 }
 
-// trim deletes the records of events and results that their groups have read, as retention does.
+// trim deletes the records of events, of results and of what is merged that all have read who read them, as retention
+// does.
 func (w *World) trim() error {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
-	for _, group := range []string{w.cfg.Group, w.cfg.Group + "-sink"} {
+	merged, err := w.merged(ctx)
+	if err != nil {
+		return nil // a fault hit this request
+	}
+	for _, group := range []string{w.cfg.Group, w.groups()[1], w.groups()[2]} {
 		committed, err := w.admin.FetchOffsets(ctx, group)
 		if errors.Is(err, kerr.GroupIDNotFound) || kerr.IsRetriable(err) {
 			continue // nobody has read anything, or a fault hit this request
@@ -140,6 +159,9 @@ func (w *World) trim() error {
 			return fmt.Errorf("fetch the offsets of %s: %w", group, err)
 		}
 		for _, o := range committed.Sorted() {
+			if o.Topic == w.cfg.Topics.Results.Name && !w.earlier {
+				o.At = min(o.At, merged[o.Partition])
+			}
 			if o.At <= 0 {
 				continue
 			}
@@ -163,7 +185,7 @@ const restWithin = 10 * time.Second
 // out: kfake may never answer a join that waits while its coordinator moves. Where a group does not come to rest
 // nothing moves.
 func (w *World) moveCoordinators() {
-	groups := []string{w.cfg.Group, w.cfg.Group + "-sink"}
+	groups := w.groups()
 	for waited := time.Duration(0); !w.rest(groups); waited += 100 * time.Millisecond {
 		if waited >= restWithin {
 			return
@@ -175,6 +197,9 @@ func (w *World) moveCoordinators() {
 		if w.processes[name].role() == "worker" {
 			transactions = append(transactions, w.transactionalID(name))
 		}
+	}
+	for partition := range w.cfg.Topics.Results.Partitions {
+		transactions = append(transactions, w.mergerID(partition))
 	}
 	before := w.coordinators(groups, transactions)
 	w.cluster.RehashCoordinators()
@@ -229,22 +254,32 @@ func (w *World) cutUnread(partition int32) error {
 	return nil
 }
 
-// fence initialises the transactional id of a worker, as a second process of the same name would.
-func (w *World) fence(process string) error {
+// fence initialises a transactional id, as a second process that has it would.
+func (w *World) fence(id string) error {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	client, err := kgo.NewClient(kgo.SeedBrokers(w.cfg.Brokers...), kgo.Dialer(w.cfg.Dial), kgo.DisableClientMetrics(),
-		kgo.TransactionalID(w.transactionalID(process)))
+		kgo.TransactionalID(id))
 	if err != nil {
 		return fmt.Errorf("kafka client: %w", err)
 	}
 	defer client.Close()
 	if _, _, err := client.ProducerID(ctx); err != nil {
-		return fmt.Errorf("fence %s: %w", process, err)
+		return fmt.Errorf("fence %s: %w", id, err)
 	}
 	return nil
 }
 
 func (w *World) transactionalID(worker string) string {
 	return w.cfg.TransactionalIDPrefix + "-" + instance(worker) + "-0"
+}
+
+func (w *World) mergerID(partition int32) string {
+	return fmt.Sprintf("%s-coarse-%d", w.cfg.TransactionalIDPrefix, partition)
+}
+
+// groups are those of the workers, the sinks, the sinks of what is merged, and the mergers.
+func (w *World) groups() []string {
+	group := w.cfg.Group
+	return []string{group, group + "-sink", group + "-coarse-sink", group + "-coarse"}
 }

@@ -8,6 +8,7 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kmsg"
 
+	"github.com/vigie-io/vigie/internal/coarse"
 	"github.com/vigie-io/vigie/internal/pipeline"
 	"github.com/vigie-io/vigie/pkg/events"
 )
@@ -20,6 +21,7 @@ func Generate(seed uint64) *Scenario {
 		Brokers: 1 + g.IntN(3), Workers: 1 + g.IntN(3), Sinks: 1 + g.IntN(2), Partitions: int32(1 + g.IntN(4)),
 		Windows: pick(g, 0, len(declared[0])), Transactions: pick(g, 1, 2, 2), Protocol: 1,
 		Rate: pick(g, 0, 4, 10), Series: pick(g, 0, 1, 2),
+		Results: pick(g, 1, 2, 4), Interval: 1 + g.IntN(5), Memory: pick(g, 1, 1024), Earlier: pick(g, 0, 0, 0, 1),
 	}}
 	if s.Shape.Transactions == 2 {
 		s.Shape.Protocol = pick(g, 1, 1, 2) // which brokers of old do not know
@@ -31,6 +33,9 @@ func Generate(seed uint64) *Scenario {
 		} else {
 			s.Steps = append(s.Steps, g.traffic(&s.Shape))
 		}
+	}
+	if s.Shape.Earlier > 0 {
+		s.Steps = slices.Insert(s.Steps, g.IntN(len(s.Steps)+1), Step(updateStep{}))
 	}
 	return s
 }
@@ -112,14 +117,19 @@ func (g generator) trouble(shape *Shape) Step {
 
 func (g generator) crash(shape *Shape) Step {
 	c := crashStep{process: g.process(shape), elseNow: true}
-	moments, ends := workerMoments, workerEnds
-	if c.process[0] == 's' {
-		moments, ends = sinkMoments, sinkEnds
-	}
+	moments, ends := momentsOf(c.process)
 	if c.at = g.moment(moments, ends); c.at.name == "" {
 		c.elseNow = false
 	}
 	return c
+}
+
+// momentsOf are the moments, and the requests, at which something happens to a process.
+func momentsOf(process string) (names []string, ends []kmsg.Key) {
+	if process[0] == 's' {
+		return sinkMoments, sinkEnds
+	}
+	return workerMoments, workerEnds
 }
 
 func (g generator) moment(names []string, ends []kmsg.Key) moment {
@@ -149,7 +159,11 @@ func (g generator) request(shape *Shape, of func(kmsg.Key) bool) kmsg.Key {
 }
 
 func (g generator) brokerTrouble(shape *Shape) Step {
-	switch g.IntN(9) {
+	switch g.IntN(11) {
+	case 9:
+		return brokerFault{what: "fence", merger: true, partition: g.IntN(4)}
+	case 10:
+		return brokerFault{what: "renew"}
 	case 0:
 		return brokerFault{what: "move", moved: pick(g, "leaders", "coordinators")}
 	case 8:
@@ -172,8 +186,9 @@ func (g generator) networkTrouble(shape *Shape) Step {
 	f := networkFault{process: g.process(shape), what: pick(g, "cut", "lose", "delay", "hold", "silence", "silence")}
 	if f.what == "silence" {
 		f.by = g.while() + pick(g, 0, 8*time.Second) // beyond the session timeout
-		if f.process[0] == 'w' && g.IntN(2) == 0 {
-			f.at = g.moment(workerMoments[1:], workerEnds)
+		if g.IntN(2) == 0 {
+			moments, ends := momentsOf(f.process)
+			f.at = g.moment(moments[1:], ends)
 		}
 		return f
 	}
@@ -185,14 +200,20 @@ func (g generator) networkTrouble(shape *Shape) Step {
 }
 
 func (g generator) sinkTrouble(shape *Shape) Step {
-	if g.IntN(4) == 0 {
+	switch g.IntN(8) {
+	case 0, 1:
 		return sinkFault{what: "stall", process: g.worker(shape), by: g.while() + pick(g, 0, 20*time.Second), parts: 1, times: 1}
+	case 2:
+		return sinkFault{what: "stall", shard: g.IntN(5) - 1, by: g.while() + pick(g, 0, 20*time.Second), parts: 1, times: 1}
+	case 3:
+		return sinkFault{what: "away", by: g.while() + pick(g, 0, 4*time.Second), parts: 1, times: 1}
 	}
 	f := sinkFault{
 		what: pick(g, faultBefore, faultDuring, faultDuring, faultAfter, faultAfter, faultSlow, faultHang, faultRefuse,
 			"readonly", "readonly"),
 		parts: 1, times: 1 + g.IntN(4),
-		table: pick(g, "", "", pipeline.TableRollups, pipeline.TableSeries, pipeline.TableProgress),
+		table: pick(g, "", "", pipeline.TablePanes, pipeline.TableSeries, pipeline.TableProgress, coarse.TableMinutes,
+			coarse.TableProgress, coarse.TableMerged),
 	}
 	switch f.what {
 	case faultDuring:

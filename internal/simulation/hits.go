@@ -60,7 +60,9 @@ func drawn() (kinds []string) {
 		}
 	}
 	kinds = append(kinds, "broker move leaders", "broker fence", "broker trim", "broker compact",
-		hitGroups, hitTransactions, hitCut, hitRules, hitShards, hitRate, hitSeries)
+		hitGroups, hitTransactions, hitCut, hitRules, hitShards, hitRate, hitSeries,
+		hitUpdate, hitRenew, hitMoved, hitTwo, hitFenced, hitWaits, "broker fence merger", stallKind(true), "sink away",
+		mergerKind("before"), mergerKind("after"))
 	for _, what := range []string{"cut", "lose", "delay", "hold", "silence", "silence at a moment"} {
 		kinds = append(kinds, "network "+what)
 	}
@@ -83,6 +85,12 @@ const (
 	hitRate   = "rate reached"
 	hitSeries = "series limit reached"
 	hitCut    = "broker cut"
+	hitUpdate = "rows of an earlier version stored after the update"
+	hitRenew  = "results made anew"
+	hitMoved  = "merger: partition came from another process"
+	hitTwo    = "merger: two of a partition"
+	hitFenced = "merger: fenced by another"
+	hitWaits  = "merger: ClickHouse away while progress waits"
 	// Coordinators of groups, and of transactions.
 	hitGroups       = "broker move group coordinators"
 	hitTransactions = "broker move transaction coordinators"
@@ -98,12 +106,22 @@ func crashKind(role, moment string) string {
 	return "crash " + role + " " + moment
 }
 
+// mergerKind is a crash before or after the end of a merger's transaction.
+func mergerKind(when string) string { return "crash merger " + when + " its transaction is decided" }
+
+func stallKind(coarse bool) string {
+	if coarse {
+		return "sink stall of what is merged"
+	}
+	return "sink stall"
+}
+
 func errorKind(key kmsg.Key) string { return "broker error " + key.Name() }
 
 // Moments and requests at which Generate lets a process crash.
 var (
 	workerMoments = []string{"", "before", "after", "after", momentPolled, momentCommitting, momentCommitted}
 	workerEnds    = []kmsg.Key{kmsg.Produce, kmsg.TxnOffsetCommit, kmsg.EndTxn}
-	sinkMoments   = []string{"", "before", "after", momentInserting, momentInserted}
-	sinkEnds      = []kmsg.Key{kmsg.OffsetCommit, kmsg.Fetch}
+	sinkMoments   = []string{"", "before", "after", momentInserting, momentInserted, momentMerging, momentMerged}
+	sinkEnds      = []kmsg.Key{kmsg.OffsetCommit, kmsg.Fetch, kmsg.Produce, kmsg.EndTxn, kmsg.EndTxn, kmsg.InitProducerID}
 )

@@ -16,7 +16,7 @@ type moment struct {
 func (s *statement) moment(process string) (m moment) {
 	moments := []string{"before", "after", momentPolled, momentCommitting, momentCommitted}
 	if process != "" && process[0] == 's' {
-		moments = []string{"before", "after", momentInserting, momentInserted}
+		moments = []string{"before", "after", momentInserting, momentInserted, momentMerging, momentMerged}
 	}
 	if m.name = s.oneOf("moment", moments...); m.ofRequest() {
 		m.request = s.request()

@@ -49,7 +49,7 @@ func TestParseErrors(t *testing.T) {
 			t.Errorf("%q:\n got  %v\n want %s", text, err, want)
 		}
 	}
-	f("\n# fine\nevnt acme", `x.scenario:3: statement "evnt": want one of advance, brokers, crash, event, expect, fault, garbage, heal, log, partitions, protocol, rate, rebalance, restart, rules, series, sinks, tenant, transactions, watermark, windows, workers`)
+	f("\n# fine\nevnt acme", `x.scenario:3: statement "evnt": want one of advance, brokers, crash, earlier, event, expect, fault, garbage, heal, interval, log, memory, partitions, protocol, rate, rebalance, restart, results, rules, series, sinks, tenant, transactions, update, watermark, windows, workers`)
 	f("advance 1s\nworkers 2", "x.scenario:2: workers: want it before the first statement")
 	f("event acme", "x.scenario:1: event: metric is missing")
 	f("event acme latency 0.3", `x.scenario:1: event: value "0.3": want a multiple of 1/1024 up to 1048576, so that sums are exact`)
@@ -59,6 +59,9 @@ func TestParseErrors(t *testing.T) {
 	f("crash sink x", `x.scenario:1: crash: number of the sink "x": want a whole number from 1 to 9`)
 	f("fault broker error EndTxn NOT_NOW", `x.scenario:1: fault: error "NOT_NOW": want the name of a Kafka error, as NOT_COORDINATOR`)
 	f("fault broker fence sink 1", "x.scenario:1: fault: sink 1 has no transactions: want a worker")
+	f("fault sink stall sink 1 3s", "x.scenario:1: fault: sink 1 has no results: want a worker")
+	f("fault sink before table=rollups", `x.scenario:1: fault: table "rollups": want one of ingest_rollups, ingest_panes, ingest_series, ingest_progress, ingest_minutes, ingest_coarse_progress, ingest_merged`)
+	f("interval 61", `x.scenario:1: interval: how many "61": want a whole number from 1 to 60`)
 	f("expect count acme latency many", `x.scenario:1: expect: figure "many": want a number, or + and the least number`)
 }
 
@@ -75,7 +78,7 @@ func TestGenerateIsItsSeeds(t *testing.T) {
 			statements[strings.Join(words[:min(2, len(words))], " ")] = true
 		}
 	}
-	for _, want := range []string{"fault broker", "fault network", "fault sink", "crash worker", "crash sink", "restart sink",
+	for _, want := range []string{"fault broker", "update", "fault network", "fault sink", "crash worker", "crash sink", "restart sink",
 		"rebalance add", "rebalance remove", "heal"} {
 		if !statements[want] {
 			t.Errorf("200 schedules: got no %q among them", want)
@@ -92,7 +95,7 @@ func TestShrink(t *testing.T) {
 		text := candidate.String()
 		return strings.Contains(text, "crash worker 2") && strings.Contains(text, "heal") && candidate.Shape.Workers > 1
 	})
-	if got, want := small.String(), "brokers 1\npartitions 1\nworkers 2\nsinks 1\nwindows 0\ntransactions 2\nprotocol 1\nrate 0\nseries 0\ncrash worker 2\nheal\n"; got != want {
+	if got, want := small.String(), "brokers 1\npartitions 1\nworkers 2\nsinks 1\nwindows 0\ntransactions 2\nprotocol 1\nrate 0\nseries 0\nresults 1\ninterval 2\nmemory 1024\nearlier 0\ncrash worker 2\nheal\n"; got != want {
 		t.Errorf("shrunk: got\n%swant\n%s", got, want)
 	}
 }

@@ -18,8 +18,10 @@ type process struct {
 	name  string
 	wire  *wire
 	rules int // the set of declared rollups that it has
-	stop  context.CancelFunc
-	done  chan struct{}
+	// earlier says that it is of the version before there were mergers.
+	earlier bool
+	stop    context.CancelFunc
+	done    chan struct{}
 
 	mu    sync.Mutex
 	traps map[string]func() // by moment
@@ -49,8 +51,8 @@ func (p *process) reach(moment string) {
 // launch starts a process that does not run.
 func (w *World) launch(name string) {
 	ctx, stop := context.WithCancel(context.Background())
-	p := &process{name: name, wire: newWire(w.network.DialContext), rules: w.Recount.windows.set, stop: stop,
-		done: make(chan struct{}), traps: map[string]func(){}}
+	p := &process{name: name, wire: newWire(w.network.DialContext), rules: w.Recount.windows.set, earlier: w.earlier,
+		stop: stop, done: make(chan struct{}), traps: map[string]func(){}}
 	cfg := w.cfg
 	cfg.Dial = p.wire.DialContext
 	cfg.Instance = instance(name)

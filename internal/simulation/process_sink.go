@@ -3,6 +3,7 @@ package simulation
 import (
 	"context"
 	"log/slog"
+	"sync"
 	"time"
 
 	"github.com/vigie-io/vigie/internal/kafka"
@@ -10,24 +11,44 @@ import (
 	"github.com/vigie-io/vigie/internal/sink"
 )
 
-// sink is a stream process without workers; a sink that failed is made anew, as internal/app does.
+// sink is a stream process without workers: a sink of results, mergers, and a sink of what they merge. Each of them is
+// made anew after an error, as internal/app does.
 func (w *World) sink(ctx context.Context, cfg kafka.Config, p *process) {
 	log := w.log.With("process", p.name)
-	for ctx.Err() == nil {
-		if err := w.sinkOnce(ctx, cfg, p, log); err != nil {
-			log.Error("sink ended; starting it again", "err", err)
-			_ = pause.For(ctx, 250*time.Millisecond)
-		}
+	parts := map[string]func() error{"sink": func() error { return w.sinkOnce(ctx, cfg, p, kafka.NewResults, log) }}
+	if !p.earlier {
+		parts["coarse sink"] = func() error { return w.sinkOnce(ctx, cfg, p, newCoarseResults, log) }
+		parts["mergers"] = func() error { return w.merge(ctx, cfg, p, log) }
 	}
+	var all sync.WaitGroup
+	for name, run := range parts {
+		all.Go(func() {
+			for ctx.Err() == nil {
+				if err := run(); err != nil {
+					log.Error(name+" ended; starting it again", "err", err)
+					_ = pause.For(ctx, 250*time.Millisecond)
+				}
+			}
+		})
+	}
+	all.Wait()
 }
 
-func (w *World) sinkOnce(ctx context.Context, cfg kafka.Config, p *process, log *slog.Logger) error {
+// newCoarseResults reads what is merged.
+func newCoarseResults(cfg kafka.Config, member int, log *slog.Logger) (*kafka.Results, error) {
+	cfg.Topics.Results = cfg.Topics.Coarse
+	cfg.Group += "-coarse"
+	return kafka.NewResults(cfg, member, log)
+}
+
+func (w *World) sinkOnce(ctx context.Context, cfg kafka.Config, p *process,
+	open func(kafka.Config, int, *slog.Logger) (*kafka.Results, error), log *slog.Logger) error {
 	producer, err := kafka.NewProducer(cfg, nil, log)
 	if err != nil {
 		return err
 	}
 	defer producer.Close()
-	results, err := kafka.NewResults(cfg, 0, log)
+	results, err := open(cfg, 0, log)
 	if err != nil {
 		return err
 	}

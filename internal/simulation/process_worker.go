@@ -84,6 +84,7 @@ func (s watched) Commit(ctx context.Context, messages []pipeline.Message) (bool,
 	if len(messages) > 0 {
 		s.process.reach(momentCommitting)
 	}
+	s.process.version(messages)
 	committed, err := s.Session.Commit(ctx, messages)
 	if committed && len(messages) > 0 {
 		s.process.reach(momentCommitted)

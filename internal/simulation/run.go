@@ -42,6 +42,9 @@ func Run(s *Scenario, hits *Hits, log *slog.Logger) (err error) {
 // settle waits until all that was accepted is stored, and then for what should not come.
 func (w *World) settle() error {
 	w.heal()
+	if err := (updateStep{}).run(w); err != nil {
+		return err
+	}
 	w.revive()
 	var err error
 	for waited := time.Duration(0); waited < settleWithin; waited += settleStep {
@@ -65,6 +68,12 @@ func (w *World) settle() error {
 // for members to join and all have. kfake takes one off those that have joined when a member that waits for its
 // assignment is removed; then only the rebalance timeout ends the wait, and each member that tries again sets it back.
 func (w *World) unstick() {
+	for _, group := range w.groups()[1:] {
+		if w.stuck(group) {
+			w.again("sink")
+			break
+		}
+	}
 	if w.shape.Protocol == 2 {
 		for _, name := range sortedKeys(w.gone) {
 			w.hits.add("(kfake keeps partitions for a worker that left)", 1)
@@ -72,15 +81,24 @@ func (w *World) unstick() {
 		}
 		return
 	}
+	if w.stuck(w.cfg.Group) {
+		w.again("worker")
+	}
+}
+
+// stuck says whether a group waits for members to join.
+func (w *World) stuck(group string) bool {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
-	groups, err := w.admin.DescribeGroups(ctx, w.cfg.Group)
-	if err != nil || groups[w.cfg.Group].State != "PreparingRebalance" {
-		return
-	}
+	groups, err := w.admin.DescribeGroups(ctx, group)
+	return err == nil && groups[group].State == "PreparingRebalance"
+}
+
+// again starts all processes of a role anew whose group is stuck.
+func (w *World) again(role string) {
 	w.hits.add("(kfake stuck in a rebalance)", 1)
 	for _, name := range sortedKeys(w.processes) {
-		if w.processes[name].role() == "worker" {
+		if w.processes[name].role() == role {
 			w.kill(name)
 			defer w.launch(name)
 		}

@@ -1,7 +1,9 @@
 package simulation
 
 import (
+	"cmp"
 	"fmt"
+	"slices"
 	"strings"
 )
 
@@ -57,10 +59,11 @@ func (s *Scenario) statement(words []string) error {
 			return fmt.Errorf("%s: want it before the first statement", verb)
 		}
 		least := 1
-		if verb == "windows" || verb == "rate" || verb == "series" {
+		if slices.Contains([]string{"windows", "rate", "series", "earlier"}, verb) {
 			least = 0
 		}
-		n := st.number("how many", least, 16)
+		most := cmp.Or(map[string]int{"interval": 60, "memory": 1024}[verb], 16)
+		n := st.number("how many", least, most)
 		if st.end(); st.err == nil {
 			set(&s.Shape, n)
 		}
@@ -88,6 +91,7 @@ func (s *Scenario) String() string {
 		{"brokers", s.Shape.Brokers}, {"partitions", int(s.Shape.Partitions)}, {"workers", s.Shape.Workers},
 		{"sinks", s.Shape.Sinks}, {"windows", s.Shape.Windows}, {"transactions", s.Shape.Transactions},
 		{"protocol", s.Shape.Protocol}, {"rate", s.Shape.Rate}, {"series", s.Shape.Series},
+		{"results", s.Shape.Results}, {"interval", s.Shape.Interval}, {"memory", s.Shape.Memory}, {"earlier", s.Shape.Earlier},
 	} {
 		fmt.Fprintf(&b, "%s %d\n", line.verb, line.n)
 	}
@@ -107,4 +111,8 @@ var shapeWords = map[string]func(*Shape, int){
 	"rate":         func(s *Shape, n int) { s.Rate = n },
 	"series":       func(s *Shape, n int) { s.Series = n },
 	"partitions":   func(s *Shape, n int) { s.Partitions = int32(n) },
+	"results":      func(s *Shape, n int) { s.Results = n },
+	"interval":     func(s *Shape, n int) { s.Interval = n },
+	"memory":       func(s *Shape, n int) { s.Memory = n },
+	"earlier":      func(s *Shape, n int) { s.Earlier = min(n, 1) },
 }

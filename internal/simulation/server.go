@@ -2,6 +2,7 @@ package simulation
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -13,6 +14,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/vigie-io/vigie/internal/clickhouse"
+	"github.com/vigie-io/vigie/internal/coarse"
 	"github.com/vigie-io/vigie/internal/pipeline"
 	"github.com/vigie-io/vigie/internal/sink"
 )
@@ -32,15 +34,19 @@ type Server struct {
 	rollups  []*rollupTable
 	series   map[seriesKey]seriesRow
 	progress map[progressKey]int64 // Unix milliseconds
+	coarse   map[progressKey]int64 // the same of the wider tiers
+	merged   map[mergedKey]int64   // offsets
+	earlier  bool                  // the schema is the one before migrations/0030_coarse.sql
 	windows  map[windowKey]windowRow
-	others   parts // of the tables series, progress, windows and limits
+	others   parts // of the tables that are not of rollups
 	lost     map[pipeline.TenantReason]uint64
 	faults   []*insertFault
 	readOnly time.Time
-	stalled  map[int32]time.Time // of a results partition, until when nothing is stored
-	refused  map[string]bool     // tokens of blocks that were refused
-	claims   claims
-	hits     *Hits // of sink faults; may be nil
+	away     time.Time             // until when it does not answer
+	stalled  map[stalled]time.Time // until when nothing is stored
+	refused  map[string]bool       // tokens of blocks that were refused
+	claims   [3]claims             // by tier
+	hits     *Hits                 // of sink faults; may be nil
 
 	dropped int // parts that were duplicates
 }
@@ -53,14 +59,27 @@ type (
 		partition int32
 		tenant    string
 	}
+	mergedKey struct {
+		topic     string // its id
+		partition int32
+	}
+	// stalled is a partition of the results, or of what is merged of them.
+	stalled struct {
+		coarse    bool
+		partition int32
+	}
 )
 
 // NewServer returns an empty one.
 func NewServer() *Server {
 	s := &Server{
-		series: map[seriesKey]seriesRow{}, progress: map[progressKey]int64{}, windows: map[windowKey]windowRow{},
-		others: newParts(), lost: map[pipeline.TenantReason]uint64{}, stalled: map[int32]time.Time{},
-		refused: map[string]bool{}, claims: newClaims(),
+		series: map[seriesKey]seriesRow{}, progress: map[progressKey]int64{}, coarse: map[progressKey]int64{},
+		merged: map[mergedKey]int64{}, windows: map[windowKey]windowRow{},
+		others: newParts(), lost: map[pipeline.TenantReason]uint64{}, stalled: map[stalled]time.Time{},
+		refused: map[string]bool{},
+	}
+	for i := range s.claims {
+		s.claims[i] = newClaims()
 	}
 	for _, grain := range []pipeline.Grain{pipeline.GrainSeries, pipeline.GrainService} {
 		for _, t := range tiers {
@@ -136,17 +155,17 @@ func (s *Server) insert(fault insertFault, table, token string, rows int, block 
 func (s *Server) apply(table, token string, rows int, block []byte, limit int) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if err := s.outage(token); err != nil {
+	if err := s.outage(table, token); err != nil {
 		return err
 	}
 	var decoder clickhouse.Decoder
 	switch table {
-	case pipeline.TableRollups:
+	case pipeline.TableRollups, pipeline.TablePanes, coarse.TableMinutes:
 		b, err := decoder.DecodeRollups(block)
 		if err != nil || len(b.Grain) != rows {
 			return corrupted(err)
 		}
-		s.applyRollups(token, b, limit)
+		s.applyRollups(table, token, b, limit)
 	case pipeline.TableSeries:
 		b, err := decoder.DecodeSeries(block)
 		if err != nil || len(b.ID) != rows {
@@ -155,13 +174,21 @@ func (s *Server) apply(table, token string, rows int, block []byte, limit int) e
 		if limit != 0 && s.put(&s.others, "series", token) {
 			s.applySeries(b)
 		}
-	case pipeline.TableProgress:
+	case pipeline.TableProgress, coarse.TableProgress:
 		b, err := decoder.DecodeProgress(block)
 		if err != nil || len(b.Topic) != rows {
 			return corrupted(err)
 		}
-		if limit != 0 && s.put(&s.others, "progress", token) {
-			s.applyProgress(b)
+		if limit != 0 && s.put(&s.others, table, token) {
+			s.applyProgress(table, b)
+		}
+	case coarse.TableMerged:
+		at, err := decoder.DecodeMerged(block)
+		if err != nil || rows != 1 {
+			return corrupted(err)
+		}
+		if limit != 0 && s.put(&s.others, table, token) {
+			s.applyMerged(at)
 		}
 	case pipeline.TableWindows:
 		b, err := decoder.DecodeWindows(block)
@@ -188,14 +215,19 @@ func (s *Server) apply(table, token string, rows int, block []byte, limit int) e
 }
 
 // outage is why the server takes no block of a token now, or nil.
-func (s *Server) outage(token string) error {
+func (s *Server) outage(table, token string) error {
+	if time.Now().Before(s.away) {
+		s.hits.add("sink away", 1)
+		return errRefused
+	}
 	if time.Now().Before(s.readOnly) {
 		s.hits.add("sink readonly", 1)
 		return &clickhouse.Error{Status: 500, Code: codeReadOnly, Message: "Table is in readonly mode"}
 	}
-	if until := s.stalled[lane(token)]; time.Now().Before(until) {
-		s.hits.add("sink stall", 1)
-		return fmt.Errorf("dial tcp: connection refused")
+	of := stalled{slices.Contains(coarseTables, table), lane(token)}
+	if time.Now().Before(s.stalled[of]) {
+		s.hits.add(stallKind(of.coarse), 1)
+		return errRefused
 	}
 	return nil
 }
@@ -207,6 +239,8 @@ const (
 	codeReadOnly     = 242
 	codeKeeper       = 999
 )
+
+var errRefused = errors.New("dial tcp: connection refused")
 
 func corrupted(err error) error {
 	return &clickhouse.Error{Status: 400, Code: codeCorrupted, Message: fmt.Sprintf("block does not decode to its rows: %v", err)}
@@ -229,20 +263,12 @@ func (s *Server) applySeries(b *pipeline.SeriesRows) {
 	}
 }
 
-func (s *Server) applyProgress(b *pipeline.ProgressRows) {
-	for i := range b.Topic {
-		key := progressKey{b.Topic[i], b.Partition[i], b.Tenant[i]}
-		s.progress[key] = max(s.progress[key], b.Time[i])
-		if b.Tenant[i] == "" {
-			s.claims.report(place{b.Topic[i], b.Partition[i]}, b.Time[i], s.count)
-		}
-	}
-}
-
-// count is what is stored of a row of the finest tier.
+// count is what is stored of a row of a series.
 func (s *Server) count(key Key) uint64 {
-	if cell := s.rollups[0].rows[key]; cell != nil {
-		return cell.Count
+	for _, t := range s.rollups[:len(tiers)] {
+		if cell := t.rows[key]; cell != nil {
+			return cell.Count
+		}
 	}
 	return 0
 }
@@ -251,7 +277,8 @@ func (s *Server) count(key Key) uint64 {
 func (s *Server) putAside(table, token string, block []byte) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if table != pipeline.TableRollups || s.refused[token] {
+	filled := filledBy(table)
+	if len(filled) == 0 || s.refused[token] {
 		return
 	}
 	b, err := clickhouse.Decoder{}.DecodeRollups(block)
@@ -259,9 +286,11 @@ func (s *Server) putAside(table, token string, block []byte) {
 		return
 	}
 	s.refused[token] = true
-	for _, rows := range s.rollups[0].merged(rollupRows(b)) {
-		for key, cell := range rows {
-			s.claims.aside[key] += cell.Count
+	for _, n := range filled {
+		for _, rows := range s.rollups[n].merged(rollupRows(b)) {
+			for key, cell := range rows {
+				s.claims[n].aside[key] += cell.Count
+			}
 		}
 	}
 }
@@ -310,18 +339,6 @@ func (s *Server) unannounced() string {
 		}
 	}
 	return ""
-}
-
-// watermark is the greatest that was told of a tenant, Unix milliseconds; 0 when none was.
-func (s *Server) watermark(tenant string) (millis int64) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for key, at := range s.progress {
-		if key.tenant == tenant {
-			millis = max(millis, at)
-		}
-	}
-	return millis
 }
 
 // clone is a server with the same contents and tokens, and no faults.

@@ -49,7 +49,7 @@ func (s *Server) fault(table string) insertFault {
 func (s *Server) addFault(f insertFault) {
 	switch f.kind {
 	case faultBefore:
-		f.err = fmt.Errorf("dial tcp: connection refused")
+		f.err = errRefused
 	case faultDuring:
 		f.err = &clickhouse.Error{Status: 500, Code: codeKeeper, Message: "while pushing to view"}
 	case faultAfter, faultHang:
@@ -68,16 +68,23 @@ func (s *Server) setReadOnly(until time.Time) {
 	s.readOnly = until
 }
 
-// stall lets nothing of a results partition be stored for a time.
-func (s *Server) stall(partition int32, until time.Time) {
+// setAway has the server answer nobody for a time.
+func (s *Server) setAway(until time.Time) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.stalled[partition] = until
+	s.away = until
+}
+
+// stall lets nothing of a partition be stored for a time.
+func (s *Server) stall(of stalled, until time.Time) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.stalled[of] = until
 }
 
 func (s *Server) heal() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.faults, s.readOnly = nil, time.Time{}
+	s.faults, s.readOnly, s.away = nil, time.Time{}, time.Time{}
 	clear(s.stalled)
 }

@@ -1,8 +1,10 @@
 package simulation
 
 import (
+	"slices"
 	"time"
 
+	"github.com/vigie-io/vigie/internal/coarse"
 	"github.com/vigie-io/vigie/internal/pipeline"
 )
 
@@ -62,16 +64,35 @@ func rollupRows(b *pipeline.Rollups) []rollupRow {
 	return out
 }
 
-func (s *Server) applyRollups(token string, b *pipeline.Rollups, limit int) {
+// filledBy are the tiers that rows of an ingest table go to.
+func filledBy(table string) []int {
+	switch table {
+	case pipeline.TableRollups:
+		return []int{0, 1, 2}
+	case pipeline.TablePanes:
+		return []int{0}
+	case coarse.TableMinutes:
+		return []int{1, 2}
+	}
+	return nil
+}
+
+func (s *Server) applyRollups(table, token string, b *pipeline.Rollups, limit int) {
 	rows := rollupRows(b)
-	for _, t := range s.rollups {
+	if table == pipeline.TableRollups && !s.earlier {
+		s.hits.add(hitUpdate, 1)
+	}
+	for n, t := range s.rollups {
+		if !slices.Contains(filledBy(table), n%len(tiers)) {
+			continue
+		}
 		byPartition := t.merged(rows)
 		for _, partition := range sortedKeys(byPartition) {
 			if limit == 0 {
 				return
 			}
 			limit--
-			if !s.put(&t.parts, partition, token) {
+			if !s.put(&t.parts, table+partition, token) { // the engine adds the view to a token
 				continue
 			}
 			for key, cell := range byPartition[partition] {

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/vigie-io/vigie/internal/clickhouse"
+	"github.com/vigie-io/vigie/internal/coarse"
 	"github.com/vigie-io/vigie/internal/pipeline"
 	"github.com/vigie-io/vigie/internal/pipeline/windowed"
 	"github.com/vigie-io/vigie/internal/simulation"
@@ -122,13 +123,13 @@ func TestServerIsClickHouse(t *testing.T) {
 	server := simulation.NewServer()
 	r := rand.New(rand.NewPCG(1, 2))
 	base := uint32(time.Now().Add(-2*time.Hour).Unix()) / 3600 * 3600
-	insert := func(token string, rows *pipeline.Rollups) (real, modelled error) {
+	insert := func(table, token string, rows *pipeline.Rollups) (real, modelled error) {
 		block, err := clickhouse.Encoder{}.EncodeRollups(nil, rows)
 		if err != nil {
 			t.Fatal(err)
 		}
-		return e.client.Insert(t.Context(), pipeline.TableRollups, token, len(rows.Grain), block),
-			server.Insert(t.Context(), pipeline.TableRollups, token, len(rows.Grain), block)
+		return e.client.Insert(t.Context(), table, token, len(rows.Grain), block),
+			server.Insert(t.Context(), table, token, len(rows.Grain), block)
 	}
 	same := func(when string) {
 		t.Helper()
@@ -137,21 +138,24 @@ func TestServerIsClickHouse(t *testing.T) {
 			t.Fatalf("%s: the model has\n%s\nthe engine has\n%s", when, strings.Join(got, "\n"), strings.Join(want, "\n"))
 		}
 	}
-	good := func(token string, rows *pipeline.Rollups) {
+	tables := []string{pipeline.TableRollups, pipeline.TablePanes, coarse.TableMinutes}
+	good := func(table, token string, rows *pipeline.Rollups) {
 		t.Helper()
-		if real, modelled := insert(token, rows); real != nil || modelled != nil {
+		if real, modelled := insert(table, token, rows); real != nil || modelled != nil {
 			t.Fatalf("insert: got %v and %v from the model, want nil", real, modelled)
 		}
 	}
 	first := drawRollups(r, base)
-	good("t/0/0", first)
-	same("one insert")
-	good("t/0/0", first)
-	same("the same again")
-	good("t/0/1", first)
-	same("the same under another token")
-	for n := range 25 {
-		good(fmt.Sprint("t/0/", 2+r.IntN(20)), drawRollups(r, base)) // other rows, also under a known token
+	for _, table := range tables {
+		good(table, "t/0/0", first) // also under the token of another table
+		same(table + ": one insert")
+		good(table, "t/0/0", first)
+		same(table + ": the same again")
+		good(table, "t/0/1", first)
+		same(table + ": the same under another token")
+	}
+	for n := range 40 {
+		good(tables[r.IntN(len(tables))], fmt.Sprint("t/0/", 2+r.IntN(20)), drawRollups(r, base)) // other rows, also under a known token
 		same(fmt.Sprint("insert ", n))
 	}
 
@@ -166,7 +170,7 @@ func TestServerIsClickHouse(t *testing.T) {
 		t.Fatalf("insert into a broken chain: got %v, want an error worth a retry", err)
 	}
 	e.ask(t, "RENAME TABLE vigie.rollups_away TO vigie.rollups_1h")
-	good("t/1/0", interrupted)
+	good(pipeline.TableRollups, "t/1/0", interrupted)
 	same("a retry after half an insert")
 
 	// What is refused for its content is so in both.
@@ -178,6 +182,55 @@ func TestServerIsClickHouse(t *testing.T) {
 		}
 	}
 	same("refused blocks")
+}
+
+// The model keeps of progress, and of what is merged, what the engine keeps.
+func TestServersReachIsClickHouses(t *testing.T) {
+	if testing.Short() {
+		t.Skip("starts a server")
+	}
+	e := startEngine(t)
+	server := simulation.NewServer()
+	r := rand.New(rand.NewPCG(5, 6))
+	insert := func(table, token string, rows int, block []byte, err error) {
+		t.Helper()
+		if err == nil {
+			err = e.client.Insert(t.Context(), table, token, rows, block)
+		}
+		if err == nil {
+			err = server.Insert(t.Context(), table, token, rows, block)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	base := time.Now().UnixMilli()
+	for n := range 30 {
+		token := fmt.Sprint("t/0/", r.IntN(20))
+		if r.IntN(3) == 0 {
+			at := coarse.Position{Topic: fmt.Sprint("t", r.IntN(2)), Partition: r.Int32N(2), Next: r.Int64N(1000)}
+			block, err := clickhouse.Encoder{}.EncodeMerged(nil, at)
+			insert(coarse.TableMerged, token, 1, block, err)
+		} else {
+			rows := &pipeline.ProgressRows{}
+			for range 1 + r.IntN(3) {
+				rows.Tenant, rows.Topic = append(rows.Tenant, []string{"", "acme"}[r.IntN(2)]), append(rows.Topic, "m")
+				rows.Partition, rows.Time = append(rows.Partition, r.Int32N(2)), append(rows.Time, base+r.Int64N(1000))
+				rows.Updated = append(rows.Updated, base)
+			}
+			block, err := clickhouse.Encoder{}.EncodeProgress(nil, rows)
+			insert([]string{pipeline.TableProgress, coarse.TableProgress}[r.IntN(2)], token, len(rows.Topic), block, err)
+		}
+		want := strings.Split(e.ask(t, `SELECT * FROM (
+			SELECT 'progress "' || tenant || '" ' || topic || ' ' || partition || ' ' || toUnixTimestamp64Milli(max(p.time)) FROM vigie.progress AS p GROUP BY tenant, topic, partition
+			UNION ALL SELECT 'coarse_progress "' || tenant || '" ' || topic || ' ' || partition || ' ' || toUnixTimestamp64Milli(max(p.time)) FROM vigie.coarse_progress AS p
+				GROUP BY tenant, topic, partition
+			UNION ALL SELECT 'merged ' || topic || ' ' || partition || ' ' || max(m.next) FROM vigie.merged AS m GROUP BY topic, partition) FORMAT TSVRaw`), "\n")
+		slices.Sort(want)
+		if got := server.Reach(); !slices.Equal(got, want) {
+			t.Fatalf("insert %d: the model has\n%s\nthe engine has\n%s", n, strings.Join(got, "\n"), strings.Join(want, "\n"))
+		}
+	}
 }
 
 // drawWindows makes a block of few windows in two months, so that rows replace each other, add up and are retracted.

@@ -19,7 +19,7 @@ func init() { // as they refer to themselves in their errors
 	verbs = map[string]func(*statement) Step{
 		"tenant": parseTenant, "event": parseEvent, "log": parseLog, "garbage": parseGarbage, "advance": parseAdvance,
 		"rules": parseRules, "crash": parseCrash, "restart": parseRestart, "rebalance": parseRebalance, "fault": parseFault,
-		"heal": parseHeal, "watermark": parseWatermark, "expect": parseExpect,
+		"heal": parseHeal, "update": parseUpdate, "watermark": parseWatermark, "expect": parseExpect,
 	}
 }
 

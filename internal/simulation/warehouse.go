@@ -63,12 +63,12 @@ func (w *Warehouse) store(table, token string, rows int, block []byte) error {
 	second.Rows += rows
 	second.Parts++
 	switch table {
-	case pipeline.TableRollups:
+	case pipeline.TableRollups, pipeline.TablePanes:
 		b, err := w.decoder.DecodeRollups(block)
 		if err != nil {
 			return fmt.Errorf("decode rollups: %w", err)
 		}
-		second.Parts += 2*len(tiers) - 1
+		second.Parts += 2*len(filledBy(table)) - 1
 		for i, grain := range b.Grain {
 			if grain == pipeline.GrainSeries {
 				w.counted[b.Tenant[i]] += b.Count[i]

@@ -16,6 +16,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kversion"
 
+	"github.com/vigie-io/vigie/internal/coarse"
 	"github.com/vigie-io/vigie/internal/kafka"
 	"github.com/vigie-io/vigie/internal/pipeline"
 	"github.com/vigie-io/vigie/internal/sink"
@@ -36,11 +37,17 @@ type Shape struct {
 	Protocol int
 	Rate     int // events that the tenant flood may send to a partition in a second; 0: any number
 	Series   int // active series that the tenant crowd may have in a task; 0: the usual limit
+	Results  int // partitions of the topic of results
+	Interval int // seconds between the commits of mergers
+	Memory   int // KiB that the mergers of a process may hold
+	// Earlier is 1 when the processes that start with it are of the version before there were mergers.
+	Earlier int
 }
 
-// DefaultShape is one of everything, two partitions, no windows, present brokers and members that share partitions out.
+// DefaultShape is one of everything, two partitions, no windows, present brokers and members that share partitions out,
+// and mergers that commit every two seconds.
 func DefaultShape() Shape {
-	return Shape{Brokers: 1, Workers: 1, Sinks: 1, Partitions: 2, Transactions: 2, Protocol: 1}
+	return Shape{Brokers: 1, Workers: 1, Sinks: 1, Partitions: 2, Transactions: 2, Protocol: 1, Results: 4, Interval: 2, Memory: 1024}
 }
 
 // World is one installation: brokers, ClickHouse, and the processes of Vigie. One goroutine uses it, inside a bubble of
@@ -65,6 +72,8 @@ type World struct {
 	registry  *prometheus.Registry
 	metrics   *pipeline.Metrics
 	counters  *sink.Metrics
+	mergers   mergers
+	earlier   bool // processes that start are of the version before there were mergers
 
 	hits    *Hits
 	faults  []armed
@@ -83,6 +92,9 @@ func NewWorld(shape Shape, hits *Hits, log *slog.Logger) (*World, error) {
 	limits.Overrides = binding(shape)
 	w.limits.Store(&limits)
 	w.metrics, w.counters = pipeline.NewMetrics(w.registry), sink.NewMetrics(w.registry)
+	w.mergers = newMergers(coarse.NewMetrics(w.registry))
+	w.earlier = shape.Earlier > 0
+	w.Server.earlier = w.earlier
 	var ports []int
 	for i := range shape.Brokers {
 		ports = append(ports, 9092+i)
@@ -128,6 +140,7 @@ func (w *World) config() kafka.Config {
 	if w.shape.Protocol == 2 {
 		cfg.GroupProtocol = "consumer"
 	}
+	cfg.Topics.Results.Partitions = int32(w.shape.Results)
 	cfg.Topics.Metrics.Partitions, cfg.Topics.Spans.Partitions = w.shape.Partitions, 1
 	cfg.Topics.Logs.Partitions = max(1, w.shape.Partitions/2)
 	return cfg
