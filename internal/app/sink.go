@@ -2,6 +2,7 @@ package app
 
 import (
 	"context"
+	"log/slog"
 	"sync"
 	"time"
 
@@ -24,13 +25,15 @@ const (
 	auditWait = 10 * time.Second
 )
 
-// sinkRunner moves results to ClickHouse, with one sink after the other.
+// sinkRunner moves what is in a topic to ClickHouse, with one sink after the other.
 type sinkRunner struct {
 	cfg     *config.Config
 	p       *Process
 	client  *clickhouse.Client
 	metrics *sink.Metrics
 	auditor *verify.Auditor
+	topic   string
+	open    func(cfg kafka.Config, member int, log *slog.Logger) (*kafka.Results, error)
 
 	mu      sync.Mutex
 	state   string
@@ -39,14 +42,20 @@ type sinkRunner struct {
 	current *sink.Sink
 }
 
-func newSinkRunner(cfg *config.Config, p *Process, client *clickhouse.Client) *sinkRunner {
-	r := &sinkRunner{cfg: cfg, p: p, client: client, metrics: sink.NewMetrics(p.Registry), auditor: newAuditor(cfg, p, client)}
-	if cfg.Stream.Sink {
-		r.enter("starting", nil, nil)
-	} else {
-		r.enter("off", nil, nil)
+// newSinkRunners are that of the results, and that of what is merged of them.
+func newSinkRunners(cfg *config.Config, p *Process, client *clickhouse.Client) (results, merged *sinkRunner) {
+	metrics, audits := sink.NewMetrics(p.Registry), verify.NewAuditMetrics(p.Registry)
+	of := func(topic string, open func(kafka.Config, int, *slog.Logger) (*kafka.Results, error), wide bool) *sinkRunner {
+		r := &sinkRunner{cfg: cfg, p: p, client: client, metrics: metrics, auditor: newAuditor(cfg, p, client, wide, audits),
+			topic: topic, open: open}
+		if cfg.Stream.Sink {
+			r.enter("starting", nil, nil)
+		} else {
+			r.enter("off", nil, nil)
+		}
+		return r
 	}
-	return r
+	return of(cfg.Kafka.Topics.Results.Name, kafka.NewResults, false), of(cfg.Kafka.Topics.Coarse.Name, kafka.NewCoarseResults, true)
 }
 
 // run returns when ctx ends. A sink whose session is lost is made anew: what it had not committed is inserted again
@@ -60,22 +69,21 @@ func (r *sinkRunner) run(ctx context.Context, connections *kafka.Metrics) error 
 	defer producer.Close()
 	var watching sync.WaitGroup
 	defer watching.Wait()
-	watching.Go(func() { r.watchDuplicates(ctx) })
 	watching.Go(func() { r.auditor.Run(ctx, r.stored) })
 	sessions(ctx, sinkRetryMin, sinkRetryMax, func() error { return r.once(ctx, producer) }, func(err error, wait time.Duration) {
 		r.enter("waiting", err, nil)
-		r.p.Log.Error("sink ended; starting it again", "err", err, "retry_in", wait)
+		r.p.Log.Error("sink ended; starting it again", "topic", r.topic, "err", err, "retry_in", wait)
 	})
 	return nil
 }
 
 func (r *sinkRunner) once(ctx context.Context, parker sink.Parker) error {
-	results, err := kafka.NewResults(r.cfg.Kafka, 0, r.p.Log)
+	results, err := r.open(r.cfg.Kafka, 0, r.p.Log)
 	if err != nil {
 		return err
 	}
 	defer results.Close()
-	s := sink.New(r.cfg.Stream.Inserts, results, r.client, parker, r.metrics, r.p.Log)
+	s := sink.New(r.topic, r.cfg.Stream.Inserts, results, r.client, parker, r.metrics, r.p.Log)
 	s.OnDoubt(r.auditor.Doubt)
 	s.BeforeResuming(clickhouse.NewLedger(r.client).Resume)
 	r.enter("running", nil, s)
@@ -97,14 +105,15 @@ func (r *sinkRunner) watchDuplicates(ctx context.Context) {
 	}
 }
 
-// newAuditor audits what inserts leave in doubt. Replicated tables lose nothing in a crash.
-func newAuditor(cfg *config.Config, p *Process, client *clickhouse.Client) *verify.Auditor {
+// newAuditor audits what inserts leave in doubt: those of results, or of what is merged of them, which fill the wide
+// tiers. Replicated tables lose nothing in a crash.
+func newAuditor(cfg *config.Config, p *Process, client *clickhouse.Client, wide bool, metrics *verify.AuditMetrics) *verify.Auditor {
 	of := verify.AuditorConfig{
 		Repair: cfg.Stream.Inserts.Audit == sink.AuditRepair, Range: cfg.Stream.Inserts.AuditRange,
 		MaxFuture: cfg.Stream.MaxFuture, WatermarkDelay: cfg.Stream.WatermarkDelay, Decode: clickhouse.Decoder{}.DecodeAmounts,
 		Replaced: func(ctx context.Context) (func(string, string, int64) bool, error) { return replacedOf(ctx, client) },
 	}
-	if cfg.Stream.Inserts.Audit != sink.AuditOff && cfg.ClickHouse.Cluster == "" {
+	if cfg.Stream.Inserts.Audit != sink.AuditOff && cfg.ClickHouse.Cluster == "" && !wide {
 		of.Tables = verify.Tables()
 		for table, ingest := range verify.KeptIngest() {
 			of.Kept = append(of.Kept, verify.KeptTable{Name: table, Results: kafka.NewResultsTopic(cfg.Kafka, ingest, auditWait, p.Log)})
@@ -112,7 +121,7 @@ func newAuditor(cfg *config.Config, p *Process, client *clickhouse.Client) *veri
 	}
 	results := kafka.NewResultsTopic(cfg.Kafka, pipeline.TableRollups, auditWait, p.Log)
 	return verify.NewAuditor(of, results, clickhouse.NewStore(client), clickhouse.NewRepairer(client, clickhouse.RepairPatience),
-		clickhouse.NewKept(client), clickhouse.NewLedger(client), verify.NewAuditMetrics(p.Registry), p.Log)
+		clickhouse.NewKept(client), clickhouse.NewLedger(client), metrics, p.Log)
 }
 
 // storing is how ClickHouse keeps up with the results that this process stores.

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/vigie-io/vigie/internal/clickhouse"
+	"github.com/vigie-io/vigie/internal/coarse"
 	"github.com/vigie-io/vigie/internal/config"
 	"github.com/vigie-io/vigie/internal/kafka"
 	"github.com/vigie-io/vigie/internal/notify"
@@ -41,13 +42,14 @@ func Stream(ctx context.Context, cfg config.Config, p Process) error {
 	if err != nil {
 		return err
 	}
-	results := newSinkRunner(&cfg, &p, client)
+	results, merged := newSinkRunners(&cfg, &p, client)
+	mergers := coarse.NewMetrics(p.Registry)
 	workers := newWorkers(&cfg, &p, topics, metrics, reload.limits, results)
 	notifier := notify.New(cfg.Stream.Alertmanager, notify.NewMetrics(p.Registry), p.Log)
 	endpoint.mux.Handle("GET /{$}", http.RedirectHandler("/topology", http.StatusFound))
 	ready := func(ctx context.Context) error { return streamReady(ctx, &cfg, topics, client) }
 	endpoint.mux.Handle("GET /topology", topology.Handler(func(ctx context.Context) *topology.Topology {
-		t := describe(&cfg, &p, workers, results)
+		t := describe(&cfg, &p, workers, results, merged)
 		t.NotReady = whyNot(ctx, ready)
 		return t
 	}))
@@ -62,6 +64,15 @@ func Stream(ctx context.Context, cfg config.Config, p Process) error {
 		}
 		if cfg.Stream.Sink {
 			g.run("sink", func(ctx context.Context) error { return results.run(ctx, metrics) })
+			g.run("sink of merged results", func(ctx context.Context) error { return merged.run(ctx, metrics) })
+			g.run("mergers", func(ctx context.Context) error {
+				mergeResults(ctx, &cfg, &p, client, mergers)
+				return nil
+			})
+			g.run("duplicates", func(ctx context.Context) error {
+				results.watchDuplicates(ctx)
+				return nil
+			})
 		}
 		if len(cfg.Stream.Alertmanager.URLs) > 0 {
 			g.run("alerts", func(ctx context.Context) error { return notifyAlerts(ctx, &cfg, notifier, p.Log) })
@@ -130,10 +141,11 @@ func whyNot(ctx context.Context, ready telemetry.Check) string {
 }
 
 // describe draws the picture that /topology shows.
-func describe(cfg *config.Config, p *Process, workers []*pipeline.Worker, results *sinkRunner) *topology.Topology {
+func describe(cfg *config.Config, p *Process, workers []*pipeline.Worker, results, merged *sinkRunner) *topology.Topology {
 	host, _ := os.Hostname()
 	t := &topology.Topology{
 		Instance: cmp.Or(cfg.Kafka.Instance, host), Version: p.Version, At: time.Now(), Sink: results.topology(),
+		Merged:  merged.topology(),
 		Workers: make([]*pipeline.Topology, len(workers)),
 	}
 	for i, worker := range workers {

@@ -120,6 +120,7 @@ type lane struct {
 	merger    Merger
 	collected progress // since the last mark
 	waiting   waiting
+	blind     bool // it was told that nobody knows how far the tiers are
 
 	mark, commit, check time.Time // when each is due
 	buffers             [][]byte  // of blocks, used again
@@ -262,11 +263,13 @@ func (l *lane) encode(blocks *[]Block, table string, rows int, encode func(dst [
 func (l *lane) publish(ctx context.Context) error {
 	reached, err := l.reached(ctx, l.at.Topic)
 	if err != nil {
-		if ctx.Err() == nil {
+		if ctx.Err() == nil && !l.blind {
 			l.log.Warn("how far the tiers of a minute and an hour are is not known: their progress waits", "err", err)
+			l.blind = true
 		}
 		return nil
 	}
+	l.blind = false
 	reached[l.at.Partition] = l.committed
 	n := l.waiting.ready(reached)
 	if n == 0 {

@@ -21,15 +21,21 @@ import (
 // plainCodec writes rows as JSON.
 type plainCodec struct{}
 
-func (plainCodec) DecodeRollups(block []byte) (*pipeline.Rollups, error)       { return decodeJSON[pipeline.Rollups](block) }
-func (plainCodec) DecodeProgress(block []byte) (*pipeline.ProgressRows, error) { return decodeJSON[pipeline.ProgressRows](block) }
+func (plainCodec) DecodeRollups(block []byte) (*pipeline.Rollups, error) {
+	return decodeJSON[pipeline.Rollups](block)
+}
+func (plainCodec) DecodeProgress(block []byte) (*pipeline.ProgressRows, error) {
+	return decodeJSON[pipeline.ProgressRows](block)
+}
 func (plainCodec) EncodeRollups(dst []byte, rows *pipeline.Rollups) ([]byte, error) {
 	return encodeJSON(dst, rows)
 }
 func (plainCodec) EncodeProgress(dst []byte, rows *pipeline.ProgressRows) ([]byte, error) {
 	return encodeJSON(dst, rows)
 }
-func (plainCodec) EncodeMerged(dst []byte, at coarse.Position) ([]byte, error) { return encodeJSON(dst, at) }
+func (plainCodec) EncodeMerged(dst []byte, at coarse.Position) ([]byte, error) {
+	return encodeJSON(dst, at)
+}
 
 func decodeJSON[T any](block []byte) (*T, error) {
 	v := new(T)

@@ -13,6 +13,7 @@ import (
 	"github.com/vigie-io/vigie/internal/auth"
 	"github.com/vigie-io/vigie/internal/backfill"
 	"github.com/vigie-io/vigie/internal/clickhouse"
+	"github.com/vigie-io/vigie/internal/coarse"
 	"github.com/vigie-io/vigie/internal/demo"
 	"github.com/vigie-io/vigie/internal/ingest"
 	"github.com/vigie-io/vigie/internal/kafka"
@@ -74,8 +75,10 @@ type Stream struct {
 
 	pipeline.Config `yaml:",inline"`
 
-	// Inserts are the sink's own settings.
+	// Inserts are the sinks' own settings.
 	Inserts sink.Config `yaml:"inserts"`
+	// Coarse is how rows for the tiers of a minute and an hour are merged. It is where the sink is.
+	Coarse coarse.Config `yaml:"coarse"`
 	// Alertmanager says who is told of alerts.
 	Alertmanager notify.Config `yaml:"alertmanager"`
 }
@@ -137,7 +140,7 @@ func Default() Config {
 		Tenants:    tenants.DefaultConfig(),
 		Ingest:     Ingest{Listen: "127.0.0.1:7071", Config: ingest.DefaultConfig()},
 		Stream: Stream{Listen: "127.0.0.1:7072", Sink: true, Config: pipeline.DefaultConfig(), Inserts: sink.DefaultConfig(),
-			Alertmanager: notify.DefaultConfig()},
+			Coarse: coarse.DefaultConfig(), Alertmanager: notify.DefaultConfig()},
 		Backfill: Backfill{S3: backfill.DefaultS3Config()},
 		Query:    Query{Listen: "127.0.0.1:7070", Config: api.DefaultConfig()},
 		Rules:    ruler.DefaultConfig(),
@@ -155,6 +158,7 @@ func (c *Config) Validate() error {
 		in("auth", c.Auth.Validate()), in("tenants", c.Tenants.Validate()),
 		in("ingest", c.Ingest.Config.Validate()), in("stream", c.Stream.Config.Validate()),
 		in("stream.inserts", c.Stream.Inserts.Validate()),
+		in("stream.coarse", c.Stream.Coarse.Validate()),
 		in("stream.alertmanager", c.Stream.Alertmanager.Validate()),
 		in("query", c.Query.Config.Validate()),
 		in("rules", c.Rules.Validate()),

@@ -24,7 +24,8 @@ const resultsMemory = 64 << 20
 // unbounded is what a batch of our own may unpack to: as much as the client lets it.
 const unbounded = 1 << 30
 
-// Results reads the results topic as a member of the sink's consumer group: committed transactions only.
+// Results reads the results topic, or what is merged of it, as a member of its sink's consumer group: committed
+// transactions only.
 type Results struct {
 	topic   string
 	client  *kgo.Client
@@ -34,11 +35,21 @@ type Results struct {
 
 // NewResults joins the sink's group. member tells the sinks of one process apart.
 func NewResults(cfg Config, member int, log *slog.Logger) (*Results, error) {
+	return newResults(cfg, &cfg.Topics.Results, sinkRole, member, log)
+}
+
+// NewCoarseResults is NewResults for the sink of what is merged.
+func NewCoarseResults(cfg Config, member int, log *slog.Logger) (*Results, error) {
+	return newResults(cfg, &cfg.Topics.Coarse, sinkCoarseRole, member, log)
+}
+
+// newResults joins the group of a role: kafka.group with "-" and its name.
+func newResults(cfg Config, topic *Topic, role string, member int, log *slog.Logger) (*Results, error) {
 	instance, err := cfg.instance()
 	if err != nil {
 		return nil, err
 	}
-	options, err := cfg.options(sinkRole, log)
+	options, err := cfg.options(role, log)
 	if err != nil {
 		return nil, err
 	}
@@ -47,17 +58,17 @@ func NewResults(cfg Config, member int, log *slog.Logger) (*Results, error) {
 		return nil, err
 	}
 	options = append(options, unpacking...)
-	r := &Results{topic: cfg.Topics.Results.Name, log: log, revoked: newRevocations(cfg.Topics.Results.Name)}
+	r := &Results{topic: topic.Name, log: log, revoked: newRevocations(topic.Name)}
 	r.client, err = kgo.NewClient(append(append(options, r.revoked.options()...),
 		kgo.ConsumeTopics(r.topic),
-		kgo.ConsumerGroup(cfg.groupOf(sinkRole)),
-		kgo.InstanceID(fmt.Sprintf("%s-%s-%d", instance, sinkRole, member)),
+		kgo.ConsumerGroup(cfg.groupOf(role)),
+		kgo.InstanceID(fmt.Sprintf("%s-%s-%d", instance, role, member)),
 		kgo.SessionTimeout(cfg.SessionTimeout),
 		kgo.HeartbeatInterval(cfg.heartbeat()),
 		kgo.Balancers(kgo.CooperativeStickyBalancer()),
 		kgo.DisableAutoCommit(),
-		kgo.FetchMaxBytes(int32(max(cfg.FetchBuffer, cfg.Topics.Results.MaxMessage))),
-		kgo.FetchMaxPartitionBytes(int32(cfg.Topics.Results.MaxMessage)),
+		kgo.FetchMaxBytes(int32(max(cfg.FetchBuffer, topic.MaxMessage))),
+		kgo.FetchMaxPartitionBytes(int32(topic.MaxMessage)),
 		kgo.FetchMaxWait(time.Second),
 		// Markers of transactions are returned: the offsets say of a partition that all before its end is stored.
 		kgo.KeepControlRecords(),

@@ -78,7 +78,7 @@ func sinkOn(t *testing.T, cfg kafka.Config, member int, into *store, parker sink
 	}
 	options := sink.DefaultConfig()
 	options.CommitInterval, options.RetryMin, options.RetryMax = 20*time.Millisecond, time.Millisecond, 10*time.Millisecond
-	s := sink.New(options, source, into, parker, sink.NewMetrics(prometheus.NewRegistry()), quiet())
+	s := sink.New("results", options, source, into, parker, sink.NewMetrics(prometheus.NewRegistry()), quiet())
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
 	go func() { done <- s.Run(ctx) }()

@@ -261,7 +261,7 @@ func (f *Fleet) sink(ctx context.Context, cfg kafka.Config, log *slog.Logger) {
 	for ctx.Err() == nil {
 		results, err := kafka.NewResults(cfg, 0, log)
 		if err == nil {
-			err = sink.New(sink.DefaultConfig(), results, f.Warehouse, nothingParked{}, f.counters, log).Run(ctx)
+			err = sink.New("results", sink.DefaultConfig(), results, f.Warehouse, nothingParked{}, f.counters, log).Run(ctx)
 			results.Close()
 		}
 		if err != nil {

@@ -53,7 +53,7 @@ func (w *World) sinkOnce(ctx context.Context, cfg kafka.Config, p *process,
 		return err
 	}
 	defer results.Close()
-	return sink.New(sink.DefaultConfig(), results, inserter{w.Server, p}, producer, w.counters, log).Run(ctx)
+	return sink.New("results", sink.DefaultConfig(), results, inserter{w.Server, p}, producer, w.counters, log).Run(ctx)
 }
 
 // inserter is the way of one process to ClickHouse.

@@ -197,7 +197,7 @@ func (s *Sink) serverAtFault() bool {
 	if s.refused.Add(1) <= int64(s.cfg.ParkLimit) {
 		return false
 	}
-	s.metrics.suspicious.Set(1)
+	s.metrics.refusing(s.topic, true)
 	return true
 }
 
@@ -217,7 +217,7 @@ func (l *lane) insert(ctx context.Context, record *Record, b *block) error {
 		return err
 	}
 	s.refused.Store(0)
-	s.metrics.suspicious.Set(0)
+	s.metrics.refusing(s.topic, false)
 	end := time.Now()
 	l.spent += end.Sub(came)
 	s.metrics.inserted(record, b, start, end)

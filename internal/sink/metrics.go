@@ -8,7 +8,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 )
 
-// Metrics are the counters of a process's sink; a sink that is made anew goes on with them.
+// Metrics are the counters of a process's sinks, one for each topic; a sink that is made anew goes on with them.
 type Metrics struct {
 	rows, blocks, bytes, failures *prometheus.CounterVec
 	seconds                       *prometheus.HistogramVec
@@ -16,7 +16,8 @@ type Metrics struct {
 	lag                           *prometheus.GaugeVec
 	parked                        prometheus.Counter
 	parkedLast                    prometheus.Gauge
-	stalled, suspicious, buffered prometheus.Gauge
+	stalled, buffered             prometheus.Gauge
+	suspicious                    *prometheus.GaugeVec
 	deduplicated                  *prometheus.CounterVec
 
 	mu         sync.Mutex
@@ -53,8 +54,8 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 				"since its epoch was produced (from=\"epoch\").", "table", "from"),
 		lag: prometheus.NewGaugeVec(prometheus.GaugeOpts{
 			Name: "vigie_sink_lag_records",
-			Help: "Result records readable and not yet stored, per results partition of this process.",
-		}, []string{"partition"}),
+			Help: "Result records readable and not yet stored, per partition of this process: of the results, and of what is merged of them.",
+		}, []string{"topic", "partition"}),
 		parked: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "vigie_sink_parked_total", Help: "Result records refused for their content and parked. Alarm on any increase.",
 		}),
@@ -62,9 +63,11 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 			"When this process last parked a record, Unix seconds; 0 when never."),
 		stalled: gauge("vigie_sink_stalled_partitions",
 			"Partitions that wait for an insert or a parking that does not succeed. Alarm when above 0 for minutes."),
-		suspicious: gauge("vigie_sink_refusing",
-			"1 when stream.inserts.park_limit blocks in a row were refused: the server is at fault, nothing more is "+
-				"parked. Alarm at 1."),
+		suspicious: prometheus.NewGaugeVec(prometheus.GaugeOpts{
+			Name: "vigie_sink_refusing",
+			Help: "1 when stream.inserts.park_limit blocks of a topic in a row were refused: the server is at fault, nothing more is " +
+				"parked. Alarm at 1.",
+		}, []string{"topic"}),
 		buffered: gauge("vigie_sink_buffered_bytes", "Bytes of result records held in memory."),
 		deduplicated: counter("vigie_sink_deduplicated_blocks_total",
 			"Blocks that a ClickHouse server dropped because it had them, whoever sent them, since this "+
@@ -126,10 +129,24 @@ func (m *Metrics) Deduplicated() uint64 {
 	return m.since
 }
 
-func (m *Metrics) forget(partition int32) { m.lag.DeleteLabelValues(label(partition)) }
+func (m *Metrics) setLag(topic string, partition int32, records int64) {
+	m.lag.WithLabelValues(topic, label(partition)).Set(float64(records))
+}
 
-func (m *Metrics) reset() {
-	m.lag.Reset()
+func (m *Metrics) forget(topic string, partition int32) {
+	m.lag.DeleteLabelValues(topic, label(partition))
+}
+
+// reset forgets what a sink that has ended said.
+func (m *Metrics) reset(topic string) { m.lag.DeletePartialMatch(prometheus.Labels{"topic": topic}) }
+
+// refusing says whether the server is taken to be at fault.
+func (m *Metrics) refusing(topic string, is bool) {
+	value := 0.0
+	if is {
+		value = 1
+	}
+	m.suspicious.WithLabelValues(topic).Set(value)
 }
 
 func label(partition int32) string { return strconv.Itoa(int(partition)) }

@@ -54,6 +54,7 @@ type Parker interface {
 
 // Sink relays result records. Run may be called once at a time.
 type Sink struct {
+	topic    string
 	cfg      Config
 	source   Source
 	inserter Inserter
@@ -71,10 +72,11 @@ type Sink struct {
 	wg       sync.WaitGroup
 }
 
-// New returns a sink; cfg is valid.
-func New(cfg Config, source Source, inserter Inserter, parker Parker, metrics *Metrics, log *slog.Logger) *Sink {
+// New returns a sink of a topic, by its name in metrics; cfg is valid.
+func New(topic string, cfg Config, source Source, inserter Inserter, parker Parker, metrics *Metrics, log *slog.Logger) *Sink {
+	metrics.refusing(topic, false)
 	return &Sink{
-		cfg: cfg, source: source, inserter: inserter, parker: parker, log: log,
+		topic: topic, cfg: cfg, source: source, inserter: inserter, parker: parker, log: log,
 		metrics: metrics,
 		slots:   make(chan struct{}, cfg.Parallel),
 		doubt:   func() {},
@@ -102,7 +104,7 @@ func (s *Sink) Run(ctx context.Context) error {
 	stop()
 	s.wg.Wait()
 	s.commitAtEnd(ctx)
-	s.metrics.reset()
+	s.metrics.reset(s.topic)
 	s.topology.Store(nil)
 	if ctx.Err() != nil {
 		return nil
@@ -187,7 +189,7 @@ func (s *Sink) drop(partition int32) {
 	l.stop()
 	delete(s.lanes, partition)
 	s.share()
-	s.metrics.forget(partition)
+	s.metrics.forget(s.topic, partition)
 }
 
 // commit stores how far each lane has come since the last time.
@@ -221,7 +223,7 @@ func (s *Sink) watchLag(ends map[int32]int64) {
 		}
 	}
 	for partition, l := range s.lanes {
-		s.metrics.lag.WithLabelValues(label(partition)).Set(float64(l.lag()))
+		s.metrics.setLag(s.topic, partition, l.lag())
 	}
 	s.publish()
 }

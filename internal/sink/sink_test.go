@@ -235,7 +235,7 @@ func newFixture(records ...sink.Record) *fixture {
 // run starts the sink; the returned function ends it.
 func (f *fixture) run(t *testing.T) (stop func()) {
 	t.Helper()
-	s := sink.New(f.cfg, f.source, f.table, f.lot, sink.NewMetrics(f.reg), slog.New(slog.NewTextHandler(&f.logs, nil)))
+	s := sink.New("results", f.cfg, f.source, f.table, f.lot, sink.NewMetrics(f.reg), slog.New(slog.NewTextHandler(&f.logs, nil)))
 	f.sink = s
 	if f.resume != nil {
 		s.BeforeResuming(func(_ context.Context, topic string, partition int32, next int64) (bool, error) {

@@ -18,6 +18,7 @@ type Topology struct {
 	NotReady string               `json:"not_ready,omitempty"` // what /-/ready says when it is not
 	Workers  []*pipeline.Topology `json:"workers"`
 	Sink     Sink                 `json:"sink"`
+	Merged   Sink                 `json:"merged_sink"` // of what is merged of the results, for the wider tiers
 }
 
 // Sink is what moves results to ClickHouse.

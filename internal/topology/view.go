@@ -99,7 +99,8 @@ func newView(t *Topology, refresh int) *view {
 		v.MaxLag = v.Lagging[0].TenantTopology.Lag
 	}
 	v.Lagging, v.Largest = v.Lagging[:min(shown, len(v.Lagging))], v.Largest[:min(shown, len(v.Largest))]
-	v.addSink(&t.Sink)
+	v.addSink("sink, results partition ", &t.Sink)
+	v.addSink("sink, merged partition ", &t.Merged)
 	return v
 }
 
@@ -148,21 +149,34 @@ func later(a, b time.Time) time.Time {
 	return b
 }
 
-func (v *view) addSink(s *Sink) {
+// addSink adds what is wrong with a sink; lanes begins the names of its lanes.
+func (v *view) addSink(lanes string, s *Sink) {
 	if s.Error != "" {
 		v.Trouble = append(v.Trouble, trouble{"sink", s.Error})
 	}
 	for i := range s.Lanes {
 		lane := &s.Lanes[i]
+		where := lanes + strconv.Itoa(int(lane.Partition))
 		v.SinkLag += lane.Lag
 		if lane.Error != "" {
-			v.Trouble = append(v.Trouble, trouble{"sink, results partition " + strconv.Itoa(int(lane.Partition)), lane.Error})
+			v.Trouble = append(v.Trouble, trouble{where, lane.Error})
 		}
 		if lane.Parked > 0 {
-			v.Trouble = append(v.Trouble,
-				trouble{"sink, results partition " + strconv.Itoa(int(lane.Partition)), parkedText(lane)})
+			v.Trouble = append(v.Trouble, trouble{where, parkedText(lane)})
 		}
 	}
+}
+
+// laneView is a lane on the page.
+type laneView struct {
+	sink.LaneTopology
+	Of   string
+	Last string // when it last inserted
+}
+
+// Lane is a lane of what is in a topic.
+func (v *view) Lane(of string, lane sink.LaneTopology) laneView {
+	return laneView{lane, of, v.Ago(lane.LastInsert)}
 }
 
 func parkedText(lane *sink.LaneTopology) string {
