@@ -6,14 +6,12 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
-	"strings"
 	"time"
 
 	"github.com/ClickHouse/ch-go/proto"
 
 	"github.com/vigie-io/vigie/internal/query/promql"
 	"github.com/vigie-io/vigie/internal/tenants"
-	"github.com/vigie-io/vigie/migrations"
 	"github.com/vigie-io/vigie/pkg/series"
 )
 
@@ -35,8 +33,11 @@ func (s *Store) Columns(ctx context.Context, tenant tenants.ID, q promql.PaneQue
 		return err
 	}
 	// Of the answer, not of what is read for it: that says so itself.
-	panes := (q.To - q.From) / time.Duration(q.Tier).Milliseconds()
-	request.params.Set("max_block_size", strconv.FormatInt(min(max(panesPerBlock/max(panes, 1), 8), readBlockRows), 10))
+	panes := int64(1)
+	for _, s := range stretches(&q) {
+		panes += (s.to - s.from) / time.Duration(s.tier).Milliseconds()
+	}
+	request.params.Set("max_block_size", strconv.FormatInt(min(max(panesPerBlock/panes, 8), readBlockRows), 10))
 	c := newColumnReader(&q)
 	err = s.answer(ctx, request, c.results, func(rows int) error { return c.yield(rows, yield) })
 	if err != nil {
@@ -47,10 +48,6 @@ func (s *Store) Columns(ctx context.Context, tenant tenants.ID, q promql.PaneQue
 }
 
 func columnsQuery(tenant tenants.ID, q *promql.PaneQuery) (string, error) {
-	table, err := rollupsOf(q.Tier)
-	if err != nil {
-		return "", err
-	}
 	read, column := "r.sum", ""
 	switch {
 	case q.Count == q.Sum && q.Sum == q.Last, q.Count && q.Sum, q.Sum && q.Last, q.Count && q.Last:
@@ -62,9 +59,12 @@ func columnsQuery(tenant tenants.ID, q *promql.PaneQuery) (string, error) {
 	default:
 		column = "groupArray(toFloat64(r.sum)) AS value"
 	}
+	from, where, err := paneRows(tenant, q, "r.series_id IN (SELECT series_id FROM ids)", "r.series_id", read)
+	if err != nil {
+		return "", err
+	}
 	return "SELECT r.series_id AS series_id, groupArray(toUnixTimestamp(r.ts)) AS start, " + column +
-		"\nFROM (SELECT r.series_id, r.ts, " + read + " FROM vigie." + table + " AS r WHERE " +
-		panesWhere(tenant, q, "r.series_id IN (SELECT series_id FROM ids)") + smallRows + ") AS r\nGROUP BY r.series_id", nil
+		"\nFROM (SELECT r.series_id, r.ts, " + read + " FROM " + from + " WHERE " + where + smallRows + ") AS r\nGROUP BY r.series_id", nil
 }
 
 // columnReader takes the answer of Columns, block by block, and merges the rows of each pane.
@@ -148,23 +148,4 @@ func (c *columnReader) merge(starts []uint32, values []float64, times []int64) {
 	for _, one := range c.order {
 		add(int(uint32(one)))
 	}
-}
-
-// rollupsOf is the table of a tier by series.
-func rollupsOf(tier promql.Tier) (table string, err error) {
-	table, known := map[promql.Tier]string{
-		promql.Tier10s: "rollups_10s", promql.Tier1m: "rollups_1m", promql.Tier1h: "rollups_1h",
-	}[tier]
-	if !known {
-		return "", fmt.Errorf("read panes: tier %s: want 10s, 1m or 1h", time.Duration(tier))
-	}
-	return table, nil
-}
-
-// panesWhere is the condition on rows r of rollups: of a tenant, metrics and a time, those that which says, and no
-// others' generations.
-func panesWhere(tenant tenants.ID, q *promql.PaneQuery, which string) string {
-	of := literal(string(tenant))
-	return strings.Join([]string{"tenant = " + of, amongMetrics("metric", q.Metrics), which, "ts >= " + seconds(q.From),
-		"ts < " + seconds(q.To), migrations.Visible("r", of)}, " AND ")
 }

@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/vigie-io/vigie/internal/clickhouse"
+	"github.com/vigie-io/vigie/internal/coarse"
 	"github.com/vigie-io/vigie/internal/pipeline"
 	"github.com/vigie-io/vigie/internal/sink"
 	"github.com/vigie-io/vigie/internal/tenants"
@@ -166,21 +167,21 @@ func TestInsertErrors(t *testing.T) {
 func TestProgressNeverGoesBack(t *testing.T) {
 	server, client := migrated(t, nil)
 	store := clickhouse.NewStore(client)
-	send := func(token string, rows *pipeline.ProgressRows) {
+	send := func(table, token string, rows *pipeline.ProgressRows) {
 		t.Helper()
 		block, err := clickhouse.Encoder{}.EncodeProgress(nil, rows)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := client.Insert(t.Context(), pipeline.TableProgress, token, len(rows.Topic), block); err != nil {
+		if err := client.Insert(t.Context(), table, token, len(rows.Topic), block); err != nil {
 			t.Fatal(err)
 		}
 	}
 	check := func(when string) {
 		t.Helper()
 		for want, of := range map[string][]tenants.ID{
-			"[{in 3  5000 9000} {in 3 acme 4000 8000}]":                       {"acme"},
-			"[{in 3  5000 9000} {in 3 acme 4000 8000} {in 3 demo 7000 8000}]": {"demo", "other", "acme"},
+			"[{in 3  5000 9000 2500} {in 3 acme 4000 8000 0}]":                         {"acme"},
+			"[{in 3  5000 9000 2500} {in 3 acme 4000 8000 0} {in 3 demo 7000 8000 0}]": {"demo", "other", "acme"},
 		} {
 			got, err := store.Progress(t.Context(), of)
 			if err != nil {
@@ -191,16 +192,24 @@ func TestProgressNeverGoesBack(t *testing.T) {
 			}
 		}
 	}
-	send("1", &pipeline.ProgressRows{
+	send(pipeline.TableProgress, "1", &pipeline.ProgressRows{
 		Topic: []string{"in", "in", "in"}, Partition: []int32{3, 3, 3}, Tenant: []string{"", "acme", "demo"},
 		Time: []int64{5000, 4000, 7000}, Updated: []int64{8000, 8000, 8000},
 	})
 	// A worker that was slow to die says less, later.
-	send("2", &pipeline.ProgressRows{
+	send(pipeline.TableProgress, "2", &pipeline.ProgressRows{
 		Topic: []string{"in", "in"}, Partition: []int32{3, 3}, Tenant: []string{"", "acme"},
 		Time: []int64{1000, 1000}, Updated: []int64{9000, 7000},
 	})
+	// The wider tiers are behind. Of a partition that the others do not know nothing is said.
+	for i, time := range []int64{2500, 1500} {
+		send(coarse.TableProgress, fmt.Sprint("coarse ", i), &pipeline.ProgressRows{
+			Topic: []string{"in", "in", "in"}, Partition: []int32{3, 3, 4}, Tenant: []string{"", "acme", ""},
+			Time: []int64{time, 1000, 5000}, Updated: []int64{8000, 8000, 8000},
+		})
+	}
 	check("unmerged")
 	ask(t, server, "OPTIMIZE TABLE vigie.progress FINAL")
+	ask(t, server, "OPTIMIZE TABLE vigie.coarse_progress FINAL")
 	check("merged")
 }

@@ -163,11 +163,30 @@ func rollups(rows ...row) *pipeline.Rollups {
 
 func insertRollups(t testing.TB, client *clickhouse.Client, token string, rows ...row) {
 	t.Helper()
+	insertRows(t, client, pipeline.TableRollups, token, rows...)
+}
+
+// insertRows puts rows of rollups into one of the tables that take them.
+func insertRows(t testing.TB, client *clickhouse.Client, table, token string, rows ...row) {
+	t.Helper()
 	block, err := clickhouse.Encoder{}.EncodeRollups(nil, rollups(rows...))
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := client.Insert(t.Context(), pipeline.TableRollups, token, len(rows), block); err != nil {
+	if err := client.Insert(t.Context(), table, token, len(rows), block); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// insertReach says how far one source partition reaches (Unix ms).
+func insertReach(t testing.TB, client *clickhouse.Client, table string, through, updated int64) {
+	t.Helper()
+	block, err := clickhouse.Encoder{}.EncodeProgress(nil, &pipeline.ProgressRows{Topic: []string{"in"}, Partition: []int32{0},
+		Tenant: []string{""}, Time: []int64{through}, Updated: []int64{updated}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := client.Insert(t.Context(), table, fmt.Sprint(table, through), 1, block); err != nil {
 		t.Fatal(err)
 	}
 }

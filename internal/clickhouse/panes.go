@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/vigie-io/vigie/internal/query/promql"
 	"github.com/vigie-io/vigie/internal/tenants"
@@ -87,21 +88,20 @@ func (s *Store) folded(ctx context.Context, tenant tenants.ID, query string, q *
 }
 
 func panesQuery(tenant tenants.ID, q *promql.PaneQuery) (string, error) {
-	table, err := rollupsOf(q.Tier)
-	if err != nil {
-		return "", err
-	}
-	key, from, which := "r.series_id", "vigie."+table+" AS r", "r.series_id IN (SELECT series_id FROM ids)"
+	of, key, join, which := "r.series_id", "r.series_id", "", "r.series_id IN (SELECT series_id FROM ids)"
 	switch {
 	case q.Services != nil:
-		key, from = "r.service", "vigie."+strings.Replace(table, "rollups", "services", 1)+" AS r"
-		which = "r.service IN (" + literals(q.Services) + ")"
+		of, key, which = "r.service", "r.service", "r.service IN ("+literals(q.Services)+")"
 		if q.Together {
 			key = "''::LowCardinality(String)"
 		}
 	case q.Groups != nil:
-		key, from = "g.group", from+" INNER JOIN ids AS g ON r.series_id = g.series_id"
+		key, join = "g.group", " INNER JOIN ids AS g ON r.series_id = g.series_id"
 		which = "indexHint(" + which + ")" // the join looks every row up already
+	}
+	from, where, err := paneRows(tenant, q, which, append(asked(q), of)...)
+	if err != nil {
+		return "", err
 	}
 	columns, list := []string{"key", "start"}, []string{key + " AS key", "toUnixTimestamp(r.ts) AS start"}
 	read := func(asked bool, expression string, names ...string) {
@@ -133,9 +133,42 @@ func panesQuery(tenant tenants.ID, q *promql.PaneQuery) (string, error) {
 			"last_time", "last", "last_hist")
 		read(q.Sketch, "CAST("+migrations.MergeStates("r.sketch")+", 'String') AS sketch", "sketch")
 	}
-	return "SELECT " + strings.Join(columns, ", ") + " FROM (SELECT " + strings.Join(list, ", ") + "\nFROM " + from + " WHERE " +
-		panesWhere(tenant, q, which) +
-		by + " ORDER BY key, r.ts)" + end, nil
+	if q.Services != nil && !q.Together && q.Sketch && len(q.Finer) > 0 {
+		return statesQuery(tenant, q, which, columns, list, by, end)
+	}
+	return "SELECT " + strings.Join(columns, ", ") + " FROM (SELECT " + strings.Join(list, ", ") + "\nFROM " + from + join + " WHERE " +
+		where + by + " ORDER BY key, r.ts)" + end, nil
+}
+
+// statesQuery is panesQuery for states of services of which some come from finer tiers. Each tier is grouped by itself:
+// what is grouped after it was put together is not read from the projections.
+func statesQuery(tenant tenants.ID, q *promql.PaneQuery, which string, columns, list []string, by, end string) (string, error) {
+	width := strconv.FormatInt(int64(time.Duration(q.Tier).Seconds()), 10)
+	list[1] = "toUInt32(intDiv(toUnixTimestamp(r.ts), " + width + ") * " + width + ") AS start"
+	var parts []string
+	for _, s := range stretches(q) {
+		part := *q
+		part.Tier, part.From, part.To, part.Finer = s.tier, s.from, s.to, nil
+		from, where, err := paneRows(tenant, &part, which)
+		if err != nil {
+			return "", err
+		}
+		parts = append(parts, "SELECT "+strings.Join(list, ", ")+"\nFROM "+from+" WHERE "+where+by)
+	}
+	return "SELECT " + strings.Join(columns, ", ") + " FROM (" + strings.Join(parts, "\nUNION ALL ") + ") ORDER BY key, start" + end, nil
+}
+
+// asked are the columns of what a query asks for.
+func asked(q *promql.PaneQuery) (columns []string) {
+	for _, one := range []struct {
+		asked bool
+		name  string
+	}{{q.Count, "r.count"}, {q.Sum, "r.sum"}, {q.Last, "r.last"}, {q.Sketch, "r.sketch"}} {
+		if one.asked {
+			columns = append(columns, one.name)
+		}
+	}
+	return columns
 }
 
 // seconds is the first pane start at or after a time.

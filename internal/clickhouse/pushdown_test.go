@@ -53,8 +53,8 @@ func (tr *traffic) add(tenant, metric string, kind events.Kind, labels series.La
 	s.Labels, s.LastSeen = append(s.Labels, labels), append(s.LastSeen, last)
 }
 
-func (tr *traffic) insert(t testing.TB, client *clickhouse.Client, tenant string, random *rand.Rand) {
-	t.Helper()
+// all are the rows of series and of services, in random order.
+func (tr *traffic) all(tenant string, random *rand.Rand) []row {
 	rows := slices.Clone(tr.rows)
 	for key, panes := range tr.merged {
 		for pane, values := range panes {
@@ -62,16 +62,36 @@ func (tr *traffic) insert(t testing.TB, client *clickhouse.Client, tenant string
 		}
 	}
 	random.Shuffle(len(rows), func(i, j int) { rows[i], rows[j] = rows[j], rows[i] })
+	return rows
+}
+
+func (tr *traffic) insert(t testing.TB, client *clickhouse.Client, tenant string, random *rand.Rand) {
+	t.Helper()
 	insertSeries(t, client, tenant+"/series", tr.series)
-	for i, some := range slices.Collect(slices.Chunk(rows, 1500)) {
+	for i, some := range slices.Collect(slices.Chunk(tr.all(tenant, random), 1500)) {
 		insertRollups(t, client, fmt.Sprint(tenant, "/rollups/", i), some...)
 	}
+}
+
+// of is the same traffic of another tenant.
+func (tr *traffic) of(tenant string) *traffic {
+	known := *tr.series
+	known.Tenant = slices.Repeat([]string{tenant}, len(known.Tenant))
+	other := &traffic{series: &known, rows: slices.Clone(tr.rows), merged: tr.merged}
+	for i := range other.rows {
+		other.rows[i].tenant = tenant
+	}
+	return other
 }
 
 // shopTraffic is two hours of testkit.PromQL's metrics with pauses; values are dyadic, so that sums are exact in any
 // order.
 func shopTraffic(t testing.TB, client *clickhouse.Client, tenant string, at uint32, random *rand.Rand) {
 	t.Helper()
+	drawTraffic(tenant, at, random).insert(t, client, tenant, random)
+}
+
+func drawTraffic(tenant string, at uint32, random *rand.Rand) *traffic {
 	tr := &traffic{series: &pipeline.SeriesRows{}, merged: map[[2]string]map[uint32][]float64{}}
 	for i := range 10 {
 		labels := series.Labels{{Name: "instance", Value: fmt.Sprint(i)},
@@ -90,16 +110,21 @@ func shopTraffic(t testing.TB, client *clickhouse.Client, tenant string, at uint
 			tr.add(tenant, metric, kind, labels, panes)
 		}
 	}
-	tr.insert(t, client, tenant, random)
+	return tr
 }
 
 // promqlOver is PromQL over the database, with every tier in the last two hours.
 func promqlOver(t testing.TB, client *clickhouse.Client, now time.Time) *promql.Service {
 	t.Helper()
+	return promqlOf(t, clickhouse.NewStore(client), now)
+}
+
+func promqlOf(t testing.TB, store promql.Store, now time.Time) *promql.Service {
+	t.Helper()
 	cfg, limits := promql.DefaultConfig(), tenants.DefaultConfig().Defaults
 	cfg.Retention10s, cfg.Retention1m = 40*time.Minute, 80*time.Minute
 	service, err := promql.New(cfg, promql.Options{
-		Store: clickhouse.NewStore(client), Limits: func(tenants.ID) tenants.Limits { return limits },
+		Store: store, Limits: func(tenants.ID) tenants.Limits { return limits },
 		Now: func() time.Time { return now },
 	})
 	if err != nil {
@@ -109,9 +134,13 @@ func promqlOver(t testing.TB, client *clickhouse.Client, now time.Time) *promql.
 }
 
 func askPromQL(service *promql.Service, path string, form url.Values) *httptest.ResponseRecorder {
+	return askPromQLAs("acme", service, path, form)
+}
+
+func askPromQLAs(tenant tenants.ID, service *promql.Service, path string, form url.Values) *httptest.ResponseRecorder {
 	request := httptest.NewRequest("GET", path+"?"+form.Encode(), nil)
 	answer := httptest.NewRecorder()
-	service.Handler().ServeHTTP(answer, request.WithContext(tenants.NewContext(request.Context(), "acme")))
+	service.Handler().ServeHTTP(answer, request.WithContext(tenants.NewContext(request.Context(), tenant)))
 	return answer
 }
 

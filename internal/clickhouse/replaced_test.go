@@ -137,12 +137,12 @@ func TestReadersKnowGenerations(t *testing.T) {
 			t.Errorf("%s reads rollups: want migrations.Visible, or gen = 0", path)
 		}
 	}
-	where, err := os.ReadFile("columns.go")
+	where, err := os.ReadFile("panerows.go")
 	if _, body, is := strings.Cut(string(where), "\nfunc panesWhere("); err != nil || !is ||
 		!strings.Contains(body, "migrations.Visible(") {
-		t.Errorf("panesWhere in columns.go: want migrations.Visible in it, %v", err)
+		t.Errorf("panesWhere in panerows.go: want migrations.Visible in it, %v", err)
 	}
 	if found < 2 {
-		t.Fatalf("got %d reads, want those of panes.go and verify.go: the test proves nothing", found)
+		t.Fatalf("got %d reads, want those of panerows.go and verify.go: the test proves nothing", found)
 	}
 }

@@ -180,29 +180,36 @@ func labelsOf(column *proto.ColMap[string, string], row int, interner *series.In
 	return labels
 }
 
-// Progress returns the rows of vigie.progress of the partitions themselves and of some tenants, by topic and partition.
+// Progress returns the rows of vigie.progress of the partitions themselves and of some tenants, by topic and partition;
+// with a partition's own, how far its results are in the wider tiers.
 func (s *Store) Progress(ctx context.Context, list []tenants.ID) ([]promql.Progress, error) {
 	names := []string{""}
 	for _, tenant := range list {
 		names = append(names, string(tenant))
 	}
-	query := `SELECT tenant::String AS tenant, topic::String AS topic, partition,
-    toUnixTimestamp64Milli(max(p.time)) AS time, toUnixTimestamp64Milli(max(p.updated)) AS updated
-FROM vigie.progress AS p WHERE tenant IN (` + literals(names) + `)
-GROUP BY tenant, topic, partition ORDER BY topic, partition, tenant`
+	query := `SELECT p.tenant::String AS tenant, p.topic::String AS topic, p.partition AS partition,
+    toUnixTimestamp64Milli(maxIf(p.time, p.fine)) AS time, toUnixTimestamp64Milli(maxIf(p.updated, p.fine)) AS updated,
+    toUnixTimestamp64Milli(maxIf(p.time, NOT p.fine)) AS coarse
+FROM (
+    SELECT tenant, topic, partition, time, updated, true AS fine FROM vigie.progress WHERE tenant IN (` + literals(names) + `)
+    UNION ALL SELECT tenant, topic, partition, time, updated, false FROM vigie.coarse_progress WHERE tenant = ''
+) AS p
+GROUP BY tenant, topic, partition HAVING countIf(p.fine) > 0 ORDER BY topic, partition, tenant`
 	var (
 		of, topic     proto.ColStr
 		partition     proto.ColInt32
 		time, updated proto.ColInt64
+		coarse        proto.ColInt64
 		out           []promql.Progress
 	)
 	err := s.read(ctx, query, nil, proto.Results{
 		{Name: "tenant", Data: &of}, {Name: "topic", Data: &topic}, {Name: "partition", Data: &partition},
-		{Name: "time", Data: &time}, {Name: "updated", Data: &updated},
+		{Name: "time", Data: &time}, {Name: "updated", Data: &updated}, {Name: "coarse", Data: &coarse},
 	}, func(rows int) error {
 		for i := range rows {
 			out = append(out, promql.Progress{
 				Topic: topic.Row(i), Partition: partition[i], Tenant: tenants.ID(of.Row(i)), Time: time[i], Updated: updated[i],
+				Coarse: coarse[i],
 			})
 		}
 		return nil

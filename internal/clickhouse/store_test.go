@@ -275,6 +275,9 @@ func checkPanes(t *testing.T, store *clickhouse.Store, o *oracle, at uint32, ran
 		if q.Tier == promql.Tier1h {
 			q.From = int64(at) * 1000
 		}
+		if q.Tier > promql.Tier10s && random.IntN(2) == 0 {
+			behind(&q, at, random)
+		}
 		// Also ids of the other tenant and of other metrics, which must not be answered.
 		for _, all := range o.series {
 			for _, s := range all {
@@ -302,6 +305,17 @@ func checkPanes(t *testing.T, store *clickhouse.Store, o *oracle, at uint32, ran
 			t.Fatalf("%+v: got %d panes, %v, want %d", q.Metrics, at, err, len(keys))
 		}
 	}
+}
+
+// behind has the later panes of a query made of finer tiers, from some time on.
+func behind(q *promql.PaneQuery, at uint32, random *rand.Rand) {
+	seam := int64(at)*1000 + 60_000*int64(random.IntN(6))
+	if q.Tier == promql.Tier1h {
+		q.Finer = append(q.Finer, promql.Stretch{Tier: promql.Tier1m, From: int64(at) * 1000})
+	}
+	q.Finer = append(q.Finer, promql.Stretch{Tier: promql.Tier10s, From: seam})
+	width := time.Duration(q.Tier).Milliseconds()
+	q.From, q.To = q.From/width*width, (q.To+width-1)/width*width
 }
 
 // Panes of services come from the tiers that are kept by service, apart or together, of one tenant and metric.
@@ -369,41 +383,50 @@ func servicePanes(t *testing.T, server *testkit.Server, store *clickhouse.Store,
 		for _, tier := range []promql.Tier{promql.Tier10s, promql.Tier1m, promql.Tier1h} {
 			q := promql.PaneQuery{Metrics: []string{"m0"}, Tier: tier, From: int64(at) * 1000, To: int64(at)*1000 + 200_000, Count: true,
 				Sum: true, Sketch: true, Services: names[3:], Together: together}
-			o := &oracle{}
-			for _, r := range rows {
-				if i := slices.Index(q.Services, r.service); i >= 0 {
-					if r.id = (series.ID{Lo: uint64(i)}); together {
-						r.id = series.ID{}
-					}
-					o.rows = append(o.rows, r)
-				}
-			}
-			plain := q
-			for i := range q.Services {
-				plain.IDs = append(plain.IDs, series.ID{Lo: uint64(i)})
-			}
-			keys, want := o.panes("acme", plain)
-			statement, err := clickhouse.PanesQuery("acme", q)
-			if err != nil {
-				t.Fatal(err)
-			}
-			// Else the server unpacks and packs each sketch.
-			if plan := ask(t, server, "EXPLAIN "+statement); !together && !strings.Contains(plan, "ReadFromMergeTree (states)") {
-				t.Errorf("sketches are not read from the projection: %s\n%s", statement, plan)
-			}
-			n := 0
-			err = store.Panes(t.Context(), "acme", q, func(id series.ID, p *promql.Pane) error {
-				if n >= len(keys) || keys[n] != (paneKey{id, p.Start}) {
-					t.Fatalf("pane %d: got %s at %d, want %v", n, id, p.Start, keys[min(n, len(keys)-1)])
-				}
-				checkPane(t, p, want[keys[n]], true)
-				n++
-				return nil
-			})
-			if err != nil || n != len(keys) || n == 0 {
-				t.Fatalf("together %v, tier %v: got %d panes, %v, want %d", together, tier, n, err, len(keys))
+			panesOfServices(t, server, store, q, rows)
+			if tier > promql.Tier10s {
+				behind(&q, at, rand.New(rand.NewPCG(3, 5)))
+				panesOfServices(t, server, store, q, rows)
 			}
 		}
+	}
+}
+
+func panesOfServices(t *testing.T, server *testkit.Server, store *clickhouse.Store, q promql.PaneQuery, rows []row) {
+	t.Helper()
+	o := &oracle{}
+	for _, r := range rows {
+		if i := slices.Index(q.Services, r.service); i >= 0 {
+			if r.id = (series.ID{Lo: uint64(i)}); q.Together {
+				r.id = series.ID{}
+			}
+			o.rows = append(o.rows, r)
+		}
+	}
+	plain := q
+	for i := range q.Services {
+		plain.IDs = append(plain.IDs, series.ID{Lo: uint64(i)})
+	}
+	keys, want := o.panes("acme", plain)
+	statement, err := clickhouse.PanesQuery("acme", q)
+	if err != nil {
+		t.Fatal(err)
+	}
+	// Else the server unpacks and packs each sketch.
+	if plan := ask(t, server, "EXPLAIN "+statement); !q.Together && !strings.Contains(plan, "ReadFromMergeTree (states)") {
+		t.Errorf("sketches are not read from the projection: %s\n%s", statement, plan)
+	}
+	n := 0
+	err = store.Panes(t.Context(), "acme", q, func(id series.ID, p *promql.Pane) error {
+		if n >= len(keys) || keys[n] != (paneKey{id, p.Start}) {
+			t.Fatalf("pane %d: got %s at %d, want %v", n, id, p.Start, keys[min(n, len(keys)-1)])
+		}
+		checkPane(t, p, want[keys[n]], true)
+		n++
+		return nil
+	})
+	if err != nil || n != len(keys) || n == 0 {
+		t.Fatalf("%s: got %d panes, %v, want %d", statement, n, err, len(keys))
 	}
 }
 
@@ -421,8 +444,14 @@ func checkPane(t *testing.T, got *promql.Pane, want *oraclePane, sketch bool) {
 		return
 	}
 	var s sketches.Sketch
-	if n, err := s.DecodeDD(got.Sketch); err != nil || n != len(got.Sketch) {
-		t.Fatalf("decode sketch: %d of %d bytes, %v", n, len(got.Sketch), err)
+	for states := got.Sketch; len(states) > 0; {
+		var one sketches.Sketch
+		n, err := one.DecodeDD(states)
+		if err != nil {
+			t.Fatalf("decode sketch: %d of %d bytes, %v", n, len(states), err)
+		}
+		s.Merge(&one)
+		states = states[n:]
 	}
 	if !bytes.Equal(s.AppendDD(nil), want.sketch.AppendDD(nil)) {
 		t.Fatalf("got sketch %x, want %x", s.AppendDD(nil), want.sketch.AppendDD(nil))

@@ -37,7 +37,7 @@ func watermark(rows []Progress, now int64) int64 {
 	}
 	c := processed(rows, now)
 	w := c
-	for p := range reach(rows, now) {
+	for p := range counting(rows, now) {
 		if t, seen := tenant[p]; seen {
 			w = min(w, max(t, c-idleDelay.Milliseconds()))
 		}
@@ -47,24 +47,46 @@ func watermark(rows []Progress, now int64) int64 {
 
 // processed is the time (Unix ms) before which everything in Kafka has been processed and is stored.
 func processed(rows []Progress, now int64) int64 {
-	own := reach(rows, now)
+	own := counting(rows, now)
 	if len(own) == 0 {
 		return now - unknownDelay.Milliseconds()
 	}
 	c := int64(math.MaxInt64)
-	for _, t := range own {
-		c = min(c, t)
+	for _, r := range own {
+		c = min(c, r.Time)
 	}
 	return c
 }
 
-// reach is how far each partition has been processed, of those that count.
-func reach(rows []Progress, now int64) map[partition]int64 {
-	own := make(map[partition]int64)
+// coarseUpTo returns the time (Unix ms, a multiple of 1 m, not after clamp) before which the tiers of a minute and an hour
+// hold all that the tier of 10 s does; 0 when nothing is known of them.
+//
+// All that was appended before the least time that the partitions have in those tiers is there, and of what was appended
+// later no event in order is older than that by more than idleDelay. This holds for every tenant: for one whose first
+// events came a moment ago, so that no progress tells of him in either, and for one of whom there are backfills alone.
+// So the rows of the tenant, which could take it further by idleDelay at most, are not looked at. An event that comes
+// later than that changes the wider tiers when it is merged, some time after the tier of 10 s.
+//
+// Partitions count as they do for the watermark, however long ago the wider tiers heard of them: as long as no results
+// are merged they lack what the tier of 10 s has. Where no partition has ever reported there are only backfills, which
+// are in all tiers at once.
+func coarseUpTo(rows []Progress, now, clamp int64) int64 {
+	for _, r := range counting(rows, now) {
+		if r.Coarse == 0 {
+			return 0
+		}
+		clamp = min(clamp, r.Coarse-idleDelay.Milliseconds())
+	}
+	return max(0, floor(clamp, Tier1m.millis()))
+}
+
+// counting are the partitions' own rows, of those partitions that count.
+func counting(rows []Progress, now int64) map[partition]Progress {
+	own := make(map[partition]Progress)
 	collect := func(since int64) {
 		for _, r := range rows {
 			if r.Tenant == "" && r.Updated >= since {
-				own[partition{r.Topic, r.Partition}] = r.Time
+				own[partition{r.Topic, r.Partition}] = r
 			}
 		}
 	}
@@ -78,11 +100,11 @@ func reach(rows []Progress, now int64) map[partition]int64 {
 // least of the tenant's own watermarks, as it is those that close windows, and not after clamp. Where the tenant is
 // silent his clock is taken to go on, as the stream does, but later by silentTenant.
 func closedUpTo(rows []Progress, now, clamp int64) int64 {
-	own := reach(rows, now)
+	own := counting(rows, now)
 	for _, r := range rows {
 		through, counts := own[partition{r.Topic, r.Partition}]
 		if r.Tenant != "" && counts {
-			clamp = min(clamp, r.Time+max(0, through-r.Updated-silentTenant.Milliseconds()))
+			clamp = min(clamp, r.Time+max(0, through.Time-r.Updated-silentTenant.Milliseconds()))
 		}
 	}
 	return clamp

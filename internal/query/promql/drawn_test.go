@@ -198,6 +198,7 @@ func TestDrawnQueriesEqualPrometheus(t *testing.T) {
 				s.options.DecodeHistogram = decoded.read
 			})
 			ours.store.upTo("acme", w.now, ours.now)
+			ours.store.coarseUpTo(ours.now, nil)
 			theirs := w.engine()
 			seen := make(map[string]int)
 			queries, answered := 0, 0
@@ -210,6 +211,9 @@ func TestDrawnQueriesEqualPrometheus(t *testing.T) {
 				defer done()
 				at := func(name string) time.Time {
 					return w.begin.Add(time.Duration(rapid.IntRange(0, 720).Draw(rt, name)) * width)
+				}
+				if width == 10*time.Second { // else nothing is kept of it that could stand for wider ones
+					ours.behind(rt, 0, 2*time.Hour)
 				}
 				d := &drawn{t: rt, unit: width, longest: int(w.horizon / width), at: []time.Time{at("at"), at("at"), at("at")},
 					seen: seen}

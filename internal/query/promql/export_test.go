@@ -22,12 +22,17 @@ func (s *Service) Sharing() (n int) {
 	return n
 }
 
-// Forget drops what is kept of metrics and of series that selectors mean, as time does.
+// Forget drops what is kept of progress, of metrics and of series that selectors mean, as time does.
 func (s *Service) Forget() {
 	s.lists = newLists(s.store, s.now)
-	s.catalogs.mu.Lock()
-	defer s.catalogs.mu.Unlock()
-	clear(s.catalogs.entries)
+	s.catalogs.forget()
+	s.progress.forget()
+}
+
+func (c *cache[V]) forget() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	clear(c.entries)
 }
 
 // ReadAtOnce has so many series read in one turn, however many panes they have.

@@ -130,6 +130,56 @@ func TestFoldedEqualsPlain(t *testing.T) {
 	}
 }
 
+// How far the wider tiers are behind shows in no answer, of any query, in any tier.
+func TestCoarseShowsNowhere(t *testing.T) {
+	short := func(s *server) { s.cfg.Retention10s, s.cfg.Retention1m = 50*time.Minute, 100*time.Minute }
+	whole, behind := newServer(t, short), newServer(t, short)
+	whole.store.coarseUpTo(whole.now, nil)
+	kept := whole.now.Add(-50 * time.Minute) // of 10 s
+	minutes, tens := 0, 0
+	rapid.Check(t, func(rt *rapid.T) {
+		whole.store.empty()
+		behind.store.empty()
+		whole.service.Forget()
+		behind.behind(rt, 0, 2*time.Hour)
+		merged := behind.store.merged
+		behind.store.merged = func(e event) bool { return e.time.Before(kept.Truncate(time.Minute)) || merged(e) }
+		for _, a := range []string{"1", "2"} {
+			for _, b := range []string{"", "x", "y"} {
+				ls := map[string]string{"a": a, "le": "own"}
+				if b != "" {
+					ls["service"] = b
+				}
+				for name, kind := range map[string]events.Kind{"hits_total": events.Delta, "lat_seconds": events.Observation, "temp": events.Gauge, "bytes_total": events.Cumulative} {
+					if rapid.IntRange(0, 3).Draw(rt, "there") > 0 {
+						evs := draw(rt, whole.now)
+						whole.store.add(t, "acme", kind, name, ls, slices.Clone(evs)...)
+						behind.store.add(t, "acme", kind, name, ls, evs...)
+					}
+				}
+			}
+		}
+		for range 20 {
+			query := drawPushed(rt)
+			// Near the hours, so that wide windows are read.
+			at := epoch.Add(time.Duration(rapid.IntRange(0, 120).Draw(rt, "at")) * time.Minute)
+			step := rapid.SampledFrom([]time.Duration{5 * time.Second, 10 * time.Second, time.Minute, 10 * time.Minute, time.Hour}).Draw(rt, "step")
+			from := len(behind.store.reads)
+			got, want := behind.points(query, at, step), whole.points(query, at, step)
+			for _, q := range behind.store.reads[from:] {
+				for _, stretch := range q.Finer {
+					minutes += map[bool]int{true: 1}[stretch.Tier == promql.Tier1m]
+					tens += map[bool]int{true: 1}[stretch.Tier == promql.Tier10s]
+				}
+			}
+			compare(rt, query, got, want)
+		}
+	})
+	if minutes == 0 || tens == 0 {
+		t.Errorf("got %d reads of minutes and %d of 10 s in the place of wider tiers, want some of each", minutes, tens)
+	}
+}
+
 // sameButSeries tells whether two reads differ in the series alone.
 func sameButSeries(a, b promql.PaneQuery) bool {
 	different := !slices.Equal(a.IDs, b.IDs)

@@ -21,6 +21,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/common/model"
 	"github.com/prometheus/prometheus/model/labels"
+	"pgregory.net/rapid"
 
 	"github.com/vigie-io/vigie/internal/query/promql"
 	"github.com/vigie-io/vigie/internal/tenants"
@@ -52,10 +53,14 @@ type memStore struct {
 	asked    int // for progress, so many times
 	fail     error
 	reads    []promql.PaneQuery
-	columns  int     // reads of Columns
-	windows  int     // and of Windows
-	lists    int     // and of Series and Services
-	weight   float64 // of an event in sketches; 0 is 1
+	// coarse is up to where the tiers of a minute and an hour hold all events. Later ones of which merged says yes, if not
+	// nil, are there, too.
+	coarse  time.Time
+	merged  func(e event) bool
+	columns int     // reads of Columns
+	windows int     // and of Windows
+	lists   int     // and of Series and Services
+	weight  float64 // of an event in sketches; 0 is 1
 }
 
 var _ promql.Store = (*memStore)(nil)
@@ -103,14 +108,46 @@ func (m *memStore) empty() {
 	m.series, m.reads = make(map[tenants.ID][]*stored), nil
 }
 
-// upTo sets the watermark.
+// upTo sets the watermark. The wider tiers are somewhat behind, as they always are.
 func (m *memStore) upTo(tenant tenants.ID, at, updated time.Time) {
 	m.mu.Lock()
-	defer m.mu.Unlock()
 	m.progress[tenant] = []promql.Progress{
 		{Topic: "vigie.metrics.v1", Time: at.UnixMilli(), Updated: updated.UnixMilli()},
 		{Topic: "vigie.metrics.v1", Tenant: tenant, Time: at.UnixMilli(), Updated: updated.UnixMilli()},
 	}
+	m.mu.Unlock()
+	m.coarseUpTo(at.Add(-73*time.Second), nil)
+}
+
+// coarseUpTo sets how far the wider tiers reach, and what of later events is in them: nil for nothing.
+func (m *memStore) coarseUpTo(at time.Time, merged func(e event) bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.coarse, m.merged = at, merged
+	for _, rows := range m.progress {
+		for i := range rows {
+			if rows[i].Tenant == "" {
+				// No event in order is older than what was appended then, but by so much.
+				rows[i].Coarse = at.Add(15 * time.Second).UnixMilli()
+			}
+		}
+	}
+}
+
+// has tells whether the table of a tier has the event.
+func (m *memStore) has(tier promql.Tier, e event) bool {
+	return tier == promql.Tier10s || e.time.Before(m.coarse) || m.merged != nil && m.merged(e)
+}
+
+// sourceOf is the tier of which a query reads what happened at a time.
+func sourceOf(q *promql.PaneQuery, at time.Time) promql.Tier {
+	tier := q.Tier
+	for _, stretch := range q.Finer {
+		if at.UnixMilli() >= stretch.From {
+			tier = stretch.Tier
+		}
+	}
+	return tier
 }
 
 func (m *memStore) Metas(_ context.Context, tenant tenants.ID, since int64) ([]promql.Meta, error) {
@@ -208,7 +245,7 @@ func (m *memStore) Panes(_ context.Context, tenant tenants.ID, q promql.PaneQuer
 		if !slices.Contains(q.Metrics, s.Metric) || !slices.Contains(q.IDs, s.ID) {
 			continue
 		}
-		for _, p := range s.panes(q, m.weight) {
+		for _, p := range m.panes(s, q) {
 			if err := yield(s.ID, p); err != nil {
 				return err
 			}
@@ -274,13 +311,13 @@ func fold(all []*stored, q *promql.PaneQuery) (groups []*stored) {
 	return groups
 }
 
-func (s *stored) panes(q promql.PaneQuery, weight float64) []*promql.Pane {
+func (m *memStore) panes(s *stored, q promql.PaneQuery) []*promql.Pane {
 	width := time.Duration(q.Tier).Milliseconds()
 	panes := make(map[int64]*promql.Pane)
 	sketched := make(map[int64]*sketches.Sketch)
 	for i, e := range s.events {
 		start := e.time.UnixMilli() / width * width
-		if start < q.From || start >= q.To {
+		if start < q.From || start >= q.To || !m.has(sourceOf(&q, e.time), e) {
 			continue
 		}
 		p := panes[start]
@@ -300,7 +337,7 @@ func (s *stored) panes(q promql.PaneQuery, weight float64) []*promql.Pane {
 		if q.Sum {
 			p.Sum += e.value
 		}
-		sketched[start].AddN(e.value, cmp.Or(weight, 1))
+		sketched[start].AddN(e.value, cmp.Or(m.weight, 1))
 		if ns := e.time.UnixNano(); q.Last && s.Kind >= events.Gauge && ns >= p.LastTime {
 			p.LastTime, p.Last, p.LastHist = ns, e.value, ""
 			if s.hists != nil {
@@ -419,6 +456,17 @@ func newServer(t testing.TB, change ...func(*server)) *server {
 	s.handler = s.service.Handler()
 	s.store.upTo("acme", s.now, s.now)
 	return s
+}
+
+// behind draws how long the wider tiers are behind the watermark, and what of later events is in them.
+func (s *server) behind(t *rapid.T, least, most time.Duration) {
+	complete := time.UnixMilli(s.store.progress["acme"][0].Time)
+	behind := rapid.Int64Range(least.Milliseconds(), most.Milliseconds()).Draw(t, "wider tiers behind")
+	each := rapid.Int64Range(0, 3).Draw(t, "merged of three")
+	s.store.coarseUpTo(complete.Add(-time.Duration(behind)*time.Millisecond), func(e event) bool {
+		return e.time.UnixMilli()%3 < each
+	})
+	s.service.Forget()
 }
 
 // answer is the body of a query.

@@ -53,11 +53,13 @@ func TestDeltasEqualLoop(t *testing.T) {
 	s := newServer(t)
 	rapid.Check(t, func(rt *rapid.T) {
 		s.store.empty()
+		s.behind(rt, 0, 2*time.Hour)
 		evs := draw(rt, s.now)
 		s.store.add(t, "acme", events.Delta, "hits_total", map[string]string{"service": "shop"}, evs...)
 		for range 5 {
-			at := epoch.Add(time.Duration(rapid.IntRange(0, 720).Draw(rt, "at")) * 10 * time.Second)
-			rng := time.Duration(rapid.IntRange(1, 500).Draw(rt, "range")) * 10 * time.Second
+			unit := rapid.SampledFrom([]time.Duration{10 * time.Second, time.Minute}).Draw(rt, "unit") // of which windows are read
+			at := epoch.Add(time.Duration(rapid.IntRange(0, 720).Draw(rt, "at")) * 10 * time.Second).Truncate(unit)
+			rng := max(unit, (time.Duration(rapid.IntRange(1, 500).Draw(rt, "range")) * 10 * time.Second).Truncate(unit))
 			values := within(evs, at.Add(-rng), at)
 			want := add(values)
 			for query, want := range map[string]float64{
@@ -82,11 +84,13 @@ func TestRangeEqualsLoop(t *testing.T) {
 	s := newServer(t)
 	rapid.Check(t, func(rt *rapid.T) {
 		s.store.empty()
+		s.behind(rt, 0, 2*time.Hour)
 		evs := draw(rt, s.now)
 		s.store.add(t, "acme", events.Delta, "hits_total", nil, evs...)
-		rng := time.Duration(rapid.IntRange(1, 60).Draw(rt, "range")) * 10 * time.Second
+		unit := rapid.SampledFrom([]time.Duration{10 * time.Second, time.Minute}).Draw(rt, "unit") // of which windows are read
+		rng := time.Duration(rapid.IntRange(1, 60).Draw(rt, "range")) * unit
 		step := time.Duration(rapid.SampledFrom([]int{10, 20, 30, 60, 300, 3600}).Draw(rt, "step")) * time.Second
-		start := epoch.Add(time.Duration(rapid.IntRange(0, 360).Draw(rt, "start")) * 10 * time.Second)
+		start := epoch.Add(time.Duration(rapid.IntRange(0, 360).Draw(rt, "start")) * 10 * time.Second).Truncate(unit)
 		answered := map[int64]float64{}
 		for _, one := range s.matrix(fmt.Sprintf("increase(hits_total[%s])", rng), start, s.now, step) {
 			for _, v := range one.Values {
@@ -112,6 +116,7 @@ func TestObservationsEqualLoop(t *testing.T) {
 	s := newServer(t)
 	rapid.Check(t, func(rt *rapid.T) {
 		s.store.empty()
+		s.behind(rt, 105*time.Minute, 2*time.Hour)
 		seed := rapid.Uint64().Draw(rt, "seed")
 		rng := rand.New(rand.NewPCG(seed, 1))
 		var evs []event
@@ -119,7 +124,7 @@ func TestObservationsEqualLoop(t *testing.T) {
 			evs = append(evs, event{epoch.Add(time.Duration(rng.Int64N(int64(20 * time.Minute)))), math.Exp(rng.NormFloat64())})
 		}
 		s.store.add(t, "acme", events.Observation, "latency_seconds", map[string]string{"service": "shop"}, evs...)
-		at := epoch.Add(time.Duration(60+rng.IntN(60)) * 10 * time.Second)
+		at := epoch.Add(time.Duration(60+rng.IntN(60)) * 10 * time.Second).Truncate(oneOf(rng, 10*time.Second, time.Minute))
 		values := within(evs, at.Add(-5*time.Minute), at)
 		slices.Sort(values)
 

@@ -21,6 +21,7 @@ type plan struct {
 	limits tenants.Limits
 	now    int64 // Unix ms
 	clamp  int64 // no pane that ends later is read
+	coarse int64 // tiers wider than 10 s are read up to there; not after clamp
 	closed int64 // no closed window that ends later is read; not after clamp
 	valid  int64 // how long a level stays valid at 10 s and 1 m, ms
 	budget budget
@@ -72,6 +73,7 @@ func (s *Service) newPlan(ctx context.Context) (*plan, error) {
 		choices: make(map[*labels.Matcher]choice),
 	}
 	p.clamp = watermark(rows, p.now)
+	p.coarse = coarseUpTo(rows, p.now, p.clamp)
 	p.closed = closedUpTo(rows, p.now, p.clamp)
 	p.budget.limit = p.limits.QuerySamples
 	return p, nil
@@ -82,12 +84,20 @@ var tiers = []Tier{Tier10s, Tier1m, Tier1h}
 // kept returns the finest tier that still has windows of the time from.
 func (s *Service) kept(from, now int64) Tier {
 	switch {
-	case from >= now-s.cfg.Retention10s.Milliseconds():
+	case from >= s.keptSince(Tier10s, now):
 		return Tier10s
-	case from >= now-s.cfg.Retention1m.Milliseconds():
+	case from >= s.keptSince(Tier1m, now):
 		return Tier1m
 	}
 	return Tier1h
+}
+
+// keptSince is the time (Unix ms) from which on the tier of 10 s or 1 m still has windows.
+func (s *Service) keptSince(tier Tier, now int64) int64 {
+	if tier == Tier10s {
+		return now - s.cfg.Retention10s.Milliseconds()
+	}
+	return now - s.cfg.Retention1m.Milliseconds()
 }
 
 // keeps tells whether the tier has windows of the time t.

@@ -61,6 +61,9 @@ func (q *query) trace(ctx context.Context) {
 	}
 	stmt := q.Statement().(*parser.EvalStmt)
 	p := tracedPlan{Query: q.text, Start: stmt.Start.UTC(), End: stmt.End.UTC(), Watermark: time.UnixMilli(q.plan.clamp).UTC()}
+	if q.plan.coarse > 0 {
+		p.Coarse = time.UnixMilli(q.plan.coarse).UTC()
+	}
 	if stmt.Interval > 0 {
 		p.Step = stmt.Interval.String()
 	}

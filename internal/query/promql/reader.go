@@ -120,6 +120,31 @@ func (r *reader) grid(extra int64) *grid {
 	return g
 }
 
+// finer is where a segment is read of finer tiers than its own: where that may not have all rows yet, as far as the finer
+// ones are kept. The panes are the same wherever this begins.
+func (r *reader) finer(s segment) (list []Stretch) {
+	if s.tier == Tier10s {
+		return nil
+	}
+	now, width := r.plan.now, s.tier.millis()
+	minutes := max(r.plan.coarse, ceil(r.service.keptSince(Tier10s, now), Tier1m.millis()))
+	at := max(s.from, floor(minutes, width))
+	if s.tier == Tier1h {
+		at = max(at, ceil(r.service.keptSince(Tier1m, now), width))
+		if at < min(minutes, s.to) {
+			list = append(list, Stretch{Tier1m, at})
+			at = minutes
+		}
+	}
+	if at < s.to {
+		list = append(list, Stretch{Tier10s, at})
+	}
+	if len(list) > 0 && s.tier == r.tier {
+		r.trace.madeOfFiner(list[0].From)
+	}
+	return list
+}
+
 // source is what panes are read of: series, or groups of them.
 type source struct {
 	metrics []string
@@ -161,7 +186,7 @@ func idsOf(members []member) []series.ID {
 
 // panes reads one segment and calls add with the position of the member that each pane belongs to.
 func (r *reader) panes(ctx context.Context, of source, s segment, q PaneQuery, add func(i int, p *Pane) error) error {
-	q.Metrics, q.Tier, q.From, q.To = of.metrics, s.tier, s.from, s.to
+	q.Metrics, q.Tier, q.From, q.To, q.Finer = of.metrics, s.tier, s.from, s.to, r.finer(s)
 	switch {
 	case of.services != nil:
 		q.Services, q.Together = of.services, !of.apart

@@ -79,10 +79,13 @@ type PaneQuery struct {
 	IDs      []series.ID
 	Tier     Tier
 	From, To int64 // pane starts, Unix milliseconds, [From, To)
-	Count    bool  // read counts
-	Sum      bool  // read sums
-	Sketch   bool  // read sketches
-	Last     bool  // read levels
+	// Finer says where rows of finer tiers stand for those of Tier, which may not be there yet: ascending, each up to the
+	// next, the last up to To. Panes are of Tier's width all the same; From and To are multiples of it then.
+	Finer  []Stretch
+	Count  bool // read counts
+	Sum    bool // read sums
+	Sketch bool // read sketches
+	Last   bool // read levels
 	// Groups, when not nil, has for each of IDs the group that it belongs to: the panes of a group are added up, and it
 	// stands for its series with the ID {0, group}. Not with Last.
 	Groups []uint32
@@ -90,6 +93,12 @@ type PaneQuery struct {
 	// of IDs: under the ID {0, position}, or with Together all under {0, 0}. Of one metric, and not with Last.
 	Services []string
 	Together bool
+}
+
+// Stretch is where the rows of a tier are read.
+type Stretch struct {
+	Tier Tier
+	From int64 // Unix milliseconds, a multiple of the width of the tier before
 }
 
 // PaneColumn is one column of the panes of a series, starts ascending.
@@ -162,7 +171,8 @@ type Store interface {
 	// Windows calls yield for every closed window, grouped by series in the order of IDs ascending, windows ascending
 	// in End and then Start. The window is only valid during the call. A yield error ends the read and is returned.
 	Windows(ctx context.Context, tenant tenants.ID, q WindowQuery, yield func(id series.ID, w *Closed) error) error
-	// Progress returns the rows of vigie.progress of the partitions themselves and of some tenants.
+	// Progress returns the rows of vigie.progress of the partitions themselves and of some tenants, those of partitions
+	// with what vigie.coarse_progress says of them.
 	Progress(ctx context.Context, of []tenants.ID) ([]Progress, error)
 }
 
@@ -173,4 +183,5 @@ type Progress struct {
 	Tenant    tenants.ID // "" for the partition's own row
 	Time      int64      // Unix milliseconds
 	Updated   int64      // Unix milliseconds
+	Coarse    int64      // of a partition's own row: Time of the tiers of a minute and an hour, 0 for none
 }

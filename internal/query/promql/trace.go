@@ -30,6 +30,9 @@ type tracedPlan struct {
 	End       time.Time `json:"end"`
 	Step      string    `json:"step,omitempty"`
 	Watermark time.Time `json:"watermark"`
+	// Coarse is how far the tiers of a minute and an hour reach, zero when that is not known; what is later is read of the
+	// tier of 10 s.
+	Coarse time.Time `json:"coarse,omitzero"`
 }
 
 // tracedSelector is how one selector was read.
@@ -38,7 +41,9 @@ type tracedSelector struct {
 	Function string `json:"function,omitempty"`
 	Range    string `json:"range,omitempty"`
 	Tier     string `json:"tier"`
-	Smoothed bool   `json:"smoothed"`
+	// FinerFrom is from when on the windows of the tier are made of finer ones, zero when all are its own.
+	FinerFrom time.Time `json:"finer_from,omitzero"`
+	Smoothed  bool      `json:"smoothed"`
 	// Pushdown is what the database did for the engine, "" for nothing; then Groups are what the engine was given.
 	Pushdown string `json:"pushdown"`
 	Why      string `json:"why,omitempty"` // its samples were read one by one
@@ -112,6 +117,13 @@ func (t *Trace) selector(r *reader, matchers []*labels.Matcher) *tracedSelector 
 	defer t.mu.Unlock()
 	t.selectors = append(t.selectors, s)
 	return s
+}
+
+// madeOfFiner notes from when on (Unix ms) windows are made of finer ones. Of several times the first counts.
+func (s *tracedSelector) madeOfFiner(from int64) {
+	if at := time.UnixMilli(from).UTC(); s.FinerFrom.IsZero() || at.Before(s.FinerFrom) {
+		s.FinerFrom = at
+	}
 }
 
 // selectorText is a selector as one could write it.
