@@ -3,12 +3,12 @@ package app
 import (
 	"context"
 	"log/slog"
+	"slices"
 	"time"
 
 	"github.com/vigie-io/vigie/internal/clickhouse"
 	"github.com/vigie-io/vigie/internal/config"
 	"github.com/vigie-io/vigie/internal/kafka"
-	"github.com/vigie-io/vigie/internal/pipeline"
 	"github.com/vigie-io/vigie/internal/pipeline/verify"
 )
 
@@ -30,7 +30,6 @@ func AuditResults(ctx context.Context, cfg config.Config, of AuditRequest, log *
 		return err
 	}
 	defer client.Close()
-	results := kafka.NewResultsTopic(cfg.Kafka, pipeline.TableRollups, of.Wait, log)
 	store := clickhouse.NewStore(client)
 	replaced, err := replacedOf(ctx, client)
 	if err != nil {
@@ -38,19 +37,18 @@ func AuditResults(ctx context.Context, cfg config.Config, of AuditRequest, log *
 	}
 	for _, table := range of.Tables {
 		asked := verify.AuditConfig{
-			Table: table, Since: of.Since, Now: time.Now(), MaxFuture: cfg.Stream.MaxFuture,
-			WatermarkDelay: cfg.Stream.WatermarkDelay,
-			Decode:         clickhouse.Decoder{}.DecodeAmounts, Replaced: replaced,
+			Table: filled(&cfg, table, of.Wait, log), Since: of.Since, Now: time.Now(), MaxFuture: cfg.Stream.MaxFuture,
+			Decode: clickhouse.Decoder{}.DecodeAmounts, Replaced: replaced,
 		}
 		var audited verify.Audited
 		if of.Repair {
-			audited, err = verify.Repair(ctx, asked, results, store, clickhouse.NewRepairer(client, clickhouse.RepairPatience))
+			audited, err = verify.Repair(ctx, asked, store, clickhouse.NewRepairer(client, clickhouse.RepairPatience))
 			for _, m := range audited.Missing[:audited.Repaired] {
-				log.Warn("result block repaired", "table", table.Name, "partition", m.Partition,
+				log.Warn("result block repaired", "table", table.Name, "ingest", m.Ingest, "partition", m.Partition,
 					"offset", m.Offset, "rows", m.Rows)
 			}
 		} else {
-			audited, err = verify.Audit(ctx, asked, results, store)
+			audited, err = verify.Audit(ctx, asked, store)
 		}
 		if err != nil {
 			return err
@@ -66,4 +64,29 @@ func AuditResults(ctx context.Context, cfg config.Config, of AuditRequest, log *
 		found(name, audited)
 	}
 	return nil
+}
+
+// filled is a table of rollups with all results that fill it, which wait so long to be stored.
+func filled(cfg *config.Config, table verify.Table, wait time.Duration, log *slog.Logger) verify.Filled {
+	delay := cfg.Stream.WatermarkDelay
+	if table.Merged() {
+		delay += cfg.Stream.Coarse.Interval
+	}
+	return verify.Filled{Table: table, Results: kafka.ResultsOf(cfg.Kafka, table, wait, log), Delay: delay}
+}
+
+// auditedBy are the tables that the auditor of a sink looks at, that of what is merged or that of results; first of each
+// table's results are those that the sink stores.
+func auditedBy(cfg *config.Config, merged bool, log *slog.Logger) (tables []verify.Filled) {
+	for _, table := range verify.Tables() {
+		of := filled(cfg, table, auditWait, log)
+		switch {
+		case table.Merged() && !merged:
+			slices.Reverse(of.Results) // those of earlier versions
+		case table.Merged() != merged:
+			continue
+		}
+		tables = append(tables, of)
+	}
+	return tables
 }

@@ -110,17 +110,18 @@ func (r *sinkRunner) watchDuplicates(ctx context.Context) {
 func newAuditor(cfg *config.Config, p *Process, client *clickhouse.Client, wide bool, metrics *verify.AuditMetrics) *verify.Auditor {
 	of := verify.AuditorConfig{
 		Repair: cfg.Stream.Inserts.Audit == sink.AuditRepair, Range: cfg.Stream.Inserts.AuditRange,
-		MaxFuture: cfg.Stream.MaxFuture, WatermarkDelay: cfg.Stream.WatermarkDelay, Decode: clickhouse.Decoder{}.DecodeAmounts,
+		MaxFuture: cfg.Stream.MaxFuture, Decode: clickhouse.Decoder{}.DecodeAmounts,
 		Replaced: func(ctx context.Context) (func(string, string, int64) bool, error) { return replacedOf(ctx, client) },
 	}
-	if cfg.Stream.Inserts.Audit != sink.AuditOff && cfg.ClickHouse.Cluster == "" && !wide {
-		of.Tables = verify.Tables()
+	if cfg.Stream.Inserts.Audit != sink.AuditOff && cfg.ClickHouse.Cluster == "" {
+		of.Tables = auditedBy(cfg, wide, p.Log)
+	}
+	if len(of.Tables) > 0 && !wide {
 		for table, ingest := range verify.KeptIngest() {
 			of.Kept = append(of.Kept, verify.KeptTable{Name: table, Results: kafka.NewResultsTopic(cfg.Kafka, ingest, auditWait, p.Log)})
 		}
 	}
-	results := kafka.NewResultsTopic(cfg.Kafka, pipeline.TableRollups, auditWait, p.Log)
-	return verify.NewAuditor(of, results, clickhouse.NewStore(client), clickhouse.NewRepairer(client, clickhouse.RepairPatience),
+	return verify.NewAuditor(of, clickhouse.NewStore(client), clickhouse.NewRepairer(client, clickhouse.RepairPatience),
 		clickhouse.NewKept(client), clickhouse.NewLedger(client), metrics, p.Log)
 }
 

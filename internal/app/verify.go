@@ -22,6 +22,7 @@ type Verification struct {
 	Files        []string // patterns of all files that Job has loaded, beside the topic
 	Job          string
 	Table        verify.Table // of verify.Tables, or verify.Windows
+	Merged       bool         // wait for what Merged tables hold also when Table is none of them
 	Tenant       tenants.ID
 	Since, Until time.Time
 	Memory       units.Bytes
@@ -58,7 +59,11 @@ func Verify(ctx context.Context, cfg config.Config, of Verification, log *slog.L
 	}
 	var source verify.Source
 	if of.Topic != "" {
-		source = kafka.NewSourceTopic(cfg.Kafka, of.Topic, of.Wait, log)
+		topic := kafka.NewSourceTopic(cfg.Kafka, of.Topic, of.Wait, log)
+		if of.Merged || of.Table.Merged() {
+			topic.AwaitMerged()
+		}
+		source = topic
 	}
 	if len(of.Files) > 0 {
 		if err := recountFiles(ctx, &cfg, &of, &what, loaded); err != nil {

@@ -169,6 +169,7 @@ func parseVerify(args []string, now time.Time) (r verifyRequest, rest []string, 
 		return r, nil, fmt.Errorf("-memory %q: want 1MiB or more", *memory)
 	}
 	r.tables, err = parseTables(*table, append(verify.Tables(), verify.Windows()))
+	r.Merged = slices.ContainsFunc(r.tables, verify.Table.Merged) // the wait for the first is that for all
 	return r, rest, err
 }
 

@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"github.com/vigie-io/vigie/internal/clickhouse"
+	"github.com/vigie-io/vigie/internal/coarse"
+	"github.com/vigie-io/vigie/internal/pipeline"
 	"github.com/vigie-io/vigie/internal/pipeline/verify"
 )
 
@@ -45,11 +47,14 @@ func TestLedger(t *testing.T) {
 // A block that no table has, because it was skipped, is inserted under its token before anything is put back past the
 // token: whoever inserts it later, as a sink does whose group is set back, doubles nothing.
 func TestRepairOfWhatWasSkipped(t *testing.T) {
-	for _, remembered := range []bool{true, false} {
+	for _, test := range []struct {
+		ingest     string
+		remembered bool
+	}{{pipeline.TablePanes, true}, {coarse.TableMinutes, true}, {pipeline.TableRollups, true}, {coarse.TableMinutes, false}} {
 		server, client := migrated(t, nil)
 		now := time.Now()
-		blocks := makeBlocks(t, now.Add(-30*time.Minute).Unix()/60*60, 4)
-		if remembered {
+		blocks := makeBlocks(t, test.ingest, now.Add(-30*time.Minute).Unix()/60*60, 4)
+		if test.remembered {
 			if err := clickhouse.NewLedger(client).Note(t.Context(), "id", []string{""}, verify.Offsets{0: 0}); err != nil {
 				t.Fatal(err)
 			}
@@ -57,27 +62,34 @@ func TestRepairOfWhatWasSkipped(t *testing.T) {
 		for _, offset := range []int{0, 1, 3} {
 			blocks.insert(t, client, offset)
 		}
+		var tables []verify.Table
 		for _, table := range verify.Tables() {
-			found, err := repairTable(t, client, blocks, table, now)
+			if fills(test.ingest, table) {
+				tables = append(tables, table)
+			}
+		}
+		for _, table := range tables {
+			found, err := repairTable(t, client, table, now, blocks)
 			if err != nil {
 				t.Fatal(err)
 			}
-			if past := found.Repaired == 1; past == remembered {
-				t.Errorf("remembered %v, %s: got %d parts put past the token", remembered, table.Name, found.Repaired)
+			if past := found.Repaired == 1; past == test.remembered {
+				t.Errorf("%+v, %s: got %d parts put past the token", test, table.Name, found.Repaired)
 			}
 		}
-		whole := ask(t, server, "SELECT sum(count) FROM vigie.rollups_10s")
+		count := func() string { return ask(t, server, "SELECT sum(count) FROM vigie."+tables[0].Name) }
+		whole := count()
 		blocks.insert(t, client, 2)
-		got := ask(t, server, "SELECT sum(count) FROM vigie.rollups_10s")
-		if remembered && got != whole {
-			t.Errorf("inserted again under its token: got count %s, want %s still", got, whole)
+		got := count()
+		if test.remembered && got != whole {
+			t.Errorf("%+v: inserted again under its token: got count %s, want %s still", test, got, whole)
 		}
-		if !remembered && got == whole {
+		if !test.remembered && got == whole {
 			t.Error("the token of a block that was put past it is known: this test shows nothing")
 		}
-		for _, table := range verify.Tables() {
-			if found := audit(t, client, blocks, table, now); remembered && (len(found.Missing) > 0 || found.Surplus > 0) {
-				t.Errorf("%s: got %+v, want nothing missing and nothing too much", table.Name, found)
+		for _, table := range tables {
+			if found := audit(t, client, table, now, blocks); test.remembered && (len(found.Missing) > 0 || found.Surplus > 0) {
+				t.Errorf("%+v, %s: got %+v, want nothing missing and nothing too much", test, table.Name, found)
 			}
 		}
 	}
@@ -106,7 +118,7 @@ func TestLedgerResume(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	blocks := makeBlocks(t, time.Now().Unix()/60*60, 7)
+	blocks := makeBlocks(t, pipeline.TableRollups, time.Now().Unix()/60*60, 7)
 	blocks.insert(t, client, 0) // a table without parts does not say which numbers migrations took
 	f(0, 40, nil)               // the first ever
 	note(60)
@@ -116,7 +128,7 @@ func TestLedgerResume(t *testing.T) {
 		t.Errorf("from before the first: got %v, want ErrForgotten", err)
 	}
 	f(1, 0, nil)
-	for offset := 1; offset < len(blocks); offset++ {
+	for offset := 1; offset < len(blocks.list); offset++ {
 		blocks.insert(t, client, offset)
 	}
 	note(100)

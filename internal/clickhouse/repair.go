@@ -9,7 +9,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/vigie-io/vigie/internal/pipeline"
 	"github.com/vigie-io/vigie/internal/pipeline/verify"
 	"github.com/vigie-io/vigie/migrations"
 )
@@ -47,7 +46,7 @@ func (r *Repairer) Resend(ctx context.Context, missing *verify.Missing) error {
 	if err != nil || !remembered {
 		return err
 	}
-	return r.client.Insert(ctx, pipeline.TableRollups, missing.Token, missing.Rows, missing.Bytes)
+	return r.client.Insert(ctx, missing.Ingest, missing.Token, missing.Rows, missing.Bytes)
 }
 
 // Repair implements verify.Repairer. Its error, and that of put, wraps ErrRepairing when another repair goes on

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/vigie-io/vigie/internal/clickhouse"
+	"github.com/vigie-io/vigie/internal/coarse"
 	"github.com/vigie-io/vigie/internal/pipeline"
 	"github.com/vigie-io/vigie/internal/pipeline/verify"
 	"github.com/vigie-io/vigie/internal/testkit"
@@ -22,36 +23,49 @@ import (
 	"github.com/vigie-io/vigie/pkg/sketches"
 )
 
-// resultBlocks are result records in memory, all stored.
-type resultBlocks [][]byte
-
-func (r resultBlocks) Span(context.Context, time.Time) (verify.Span, error) {
-	return verify.Span{From: verify.Offsets{0: 0}, To: verify.Offsets{0: int64(len(r))}}, nil
+// resultBlocks are result records in memory for one ingest table, all stored.
+type resultBlocks struct {
+	ingest string
+	list   [][]byte
 }
 
-func (r resultBlocks) Settle(context.Context, verify.Offsets) error { return nil }
+func (r *resultBlocks) Span(context.Context, time.Time) (verify.Span, error) {
+	return verify.Span{From: verify.Offsets{0: 0}, To: verify.Offsets{0: int64(len(r.list))}}, nil
+}
 
-func (r resultBlocks) Blocks(_ context.Context, from, to verify.Offsets, fn func(*verify.Block) error) error {
+func (r *resultBlocks) Settle(context.Context, verify.Offsets) error { return nil }
+
+func (r *resultBlocks) Blocks(_ context.Context, from, to verify.Offsets, fn func(*verify.Block) error) error {
 	for offset := from[0]; offset < to[0]; offset++ {
-		if err := fn(&verify.Block{Offset: offset, Token: fmt.Sprintf("id/0/%d/rollups", offset), Rows: 1 << 20, Bytes: r[offset]}); err != nil {
+		if err := fn(&verify.Block{Offset: offset, Ingest: r.ingest, Token: r.token(int(offset)), Rows: 1 << 20, Bytes: r.list[offset]}); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func (r resultBlocks) insert(t *testing.T, client *clickhouse.Client, offset int) {
+func (r *resultBlocks) token(offset int) string { return fmt.Sprintf("id/0/%d/%s", offset, r.ingest) }
+
+func (r *resultBlocks) insert(t *testing.T, client *clickhouse.Client, offset int) {
 	t.Helper()
-	if err := client.Insert(t.Context(), pipeline.TableRollups, fmt.Sprintf("id/0/%d/rollups", offset),
-		1<<20, r[offset]); err != nil {
+	if err := client.Insert(t.Context(), r.ingest, r.token(offset), 1<<20, r.list[offset]); err != nil {
 		t.Fatal(err)
 	}
 }
 
+// fills says whether rows go from an ingest table into a table.
+func fills(ingest string, table verify.Table) bool {
+	return ingest == pipeline.TableRollups || table.Merged() == (ingest == coarse.TableMinutes)
+}
+
 // makeBlocks makes blocks whose series and panes overlap, as those of one worker do from epoch to epoch.
-func makeBlocks(t *testing.T, at int64, n int) (blocks resultBlocks) {
+func makeBlocks(t *testing.T, ingest string, at int64, n int) *resultBlocks {
 	t.Helper()
-	random := rand.New(rand.NewPCG(1, 2))
+	blocks, width := &resultBlocks{ingest: ingest}, int64(10)
+	if ingest == coarse.TableMinutes {
+		width = 60
+	}
+	random := rand.New(rand.NewPCG(1, uint64(ingest[len("ingest_")]))) // no two tables have the same
 	for range n {
 		rows := &pipeline.Rollups{}
 		add := func(grain pipeline.Grain, service string, id series.ID, start uint32) {
@@ -70,7 +84,7 @@ func makeBlocks(t *testing.T, at int64, n int) (blocks resultBlocks) {
 			rows.Sketch = sketch.AppendDD(rows.Sketch)
 		}
 		for i := range 40 {
-			start := uint32(at + 10*random.Int64N(6))
+			start := uint32(at + width*random.Int64N(6))
 			add(pipeline.GrainSeries, fmt.Sprint("s", i%3), series.ID{Hi: 1, Lo: uint64(i)}, start)
 			if i < 3 {
 				add(pipeline.GrainService, fmt.Sprint("s", i), series.ID{}, start)
@@ -80,16 +94,23 @@ func makeBlocks(t *testing.T, at int64, n int) (blocks resultBlocks) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		blocks = append(blocks, block)
+		blocks.list = append(blocks.list, block)
 	}
 	return blocks
 }
 
-func audit(t *testing.T, client *clickhouse.Client, blocks resultBlocks, table verify.Table, now time.Time) verify.Audited {
+// audited says what to audit of a table that blocks fill.
+func audited(table verify.Table, now time.Time, by ...*resultBlocks) verify.AuditConfig {
+	of := verify.Filled{Table: table}
+	for _, blocks := range by {
+		of.Results = append(of.Results, blocks)
+	}
+	return verify.AuditConfig{Table: of, Since: now.Add(-2 * time.Hour).Truncate(time.Hour), Now: now, Decode: clickhouse.Decoder{}.DecodeAmounts}
+}
+
+func audit(t *testing.T, client *clickhouse.Client, table verify.Table, now time.Time, by ...*resultBlocks) verify.Audited {
 	t.Helper()
-	found, err := verify.Audit(t.Context(), verify.AuditConfig{
-		Table: table, Since: now.Add(-2 * time.Hour).Truncate(time.Hour), Now: now, Decode: clickhouse.Decoder{}.DecodeAmounts,
-	}, blocks, clickhouse.NewStore(client))
+	found, err := verify.Audit(t.Context(), audited(table, now, by...), clickhouse.NewStore(client))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -97,55 +118,70 @@ func audit(t *testing.T, client *clickhouse.Client, blocks resultBlocks, table v
 }
 
 // A kill between a block's token and its part loses the part, and the token drops the block when it comes again. The
-// audit finds it, in whichever table it was, and the repair puts it into that table and into no other.
+// audit finds it, in whichever table it was and of whichever results, and the repair puts it into that table and into no
+// other.
 func TestAuditFindsAndRepairsALostPart(t *testing.T) {
 	server, client := migrated(t, nil)
 	now := time.Now()
-	blocks := makeBlocks(t, now.Add(-30*time.Minute).Unix()/60*60, 6)
 	for _, table := range verify.Tables() {
 		// no merges, also after a restart: the victim's part stays a part
 		ask(t, server, "ALTER TABLE vigie."+table.Name+" MODIFY SETTING max_bytes_to_merge_at_max_space_in_pool = 1, max_bytes_to_merge_at_min_space_in_pool = 1")
 	}
 	const victim = 3
-	lost := map[string]string{} // table → path of the victim's part
-	before := map[string]string{}
-	for offset := range blocks {
-		blocks.insert(t, client, offset)
-		if offset == victim {
+	type hit struct {
+		table  verify.Table
+		blocks *resultBlocks
+		path   string // of the victim's part
+	}
+	var hits []hit
+	var all []*resultBlocks
+	for _, ingest := range []string{pipeline.TablePanes, coarse.TableMinutes, pipeline.TableRollups} {
+		blocks := makeBlocks(t, ingest, now.Add(-30*time.Minute).Unix()/60*60, 6)
+		all = append(all, blocks)
+		for offset := range blocks.list {
+			if blocks.insert(t, client, offset); offset != victim {
+				continue
+			}
 			for _, table := range verify.Tables() {
-				lost[table.Name] = ask(t, server, "SELECT path FROM system.parts WHERE database = 'vigie' AND active AND table = '"+table.Name+"' ORDER BY min_block_number DESC LIMIT 1")
+				if fills(ingest, table) {
+					hits = append(hits, hit{table, blocks, ask(t, server, "SELECT path FROM system.parts WHERE database = 'vigie' AND active AND table = '"+table.Name+"' ORDER BY min_block_number DESC LIMIT 1")})
+				}
 			}
 		}
 	}
+	of := func(table verify.Table) []*resultBlocks {
+		return slices.DeleteFunc(slices.Clone(all), func(b *resultBlocks) bool { return !fills(b.ingest, table) })
+	}
+	before := map[string]string{}
 	for _, table := range verify.Tables() {
 		before[table.Name] = contentOf(t, server, table)
 	}
-	for _, hit := range verify.Tables() {
-		t.Run(hit.Name, func(t *testing.T) {
+	for _, hit := range hits {
+		t.Run(hit.blocks.ingest+" to "+hit.table.Name, func(t *testing.T) {
 			server.Kill()
-			if path := lost[hit.Name]; !strings.Contains(path, "/store/") && !strings.Contains(path, "/data/") {
-				t.Fatalf("path of a part: got %q", path)
+			if !strings.Contains(hit.path, "/store/") && !strings.Contains(hit.path, "/data/") {
+				t.Fatalf("path of a part: got %q", hit.path)
 			}
-			if err := os.RemoveAll(lost[hit.Name]); err != nil {
+			if err := os.RemoveAll(hit.path); err != nil {
 				t.Fatal(err)
 			}
 			server.Restart()
-			blocks.insert(t, client, victim) // the sink tries again: dropped as a duplicate
-			if contentOf(t, server, hit) == before[hit.Name] {
+			hit.blocks.insert(t, client, victim) // the sink tries again: dropped as a duplicate
+			if contentOf(t, server, hit.table) == before[hit.table.Name] {
 				t.Fatal("the lost part came back by itself: the fault was not injected")
 			}
 			for _, table := range verify.Tables() {
-				found := audit(t, client, blocks, table, now)
-				if table != hit {
+				found := audit(t, client, table, now, of(table)...)
+				if table != hit.table {
 					if len(found.Missing) > 0 {
 						t.Errorf("%s: got %v, want nothing missing", table.Name, found.Missing)
 					}
 					continue
 				}
-				if len(found.Missing) != 1 || found.Missing[0].Offset != victim {
-					t.Fatalf("got %v missing, want the block at %d", found.Missing, victim)
+				if len(found.Missing) != 1 || found.Missing[0].Offset != victim || found.Missing[0].Ingest != hit.blocks.ingest {
+					t.Fatalf("got %v missing, want the block at %d for %s", found.Missing, victim, hit.blocks.ingest)
 				}
-				repaired, err := repairTable(t, client, blocks, table, now)
+				repaired, err := repairTable(t, client, table, now, of(table)...)
 				if err != nil || repaired.Repaired != 1 {
 					t.Fatalf("repair: got %+v, %v, want one block put back", repaired, err)
 				}
@@ -154,7 +190,7 @@ func TestAuditFindsAndRepairsALostPart(t *testing.T) {
 				if got := contentOf(t, server, table); got != before[table.Name] {
 					t.Errorf("%s after the repair: got other rows than before the fault", table.Name)
 				}
-				if found := audit(t, client, blocks, table, now); len(found.Missing) > 0 || found.Surplus > 0 {
+				if found := audit(t, client, table, now, of(table)...); len(found.Missing) > 0 || found.Surplus > 0 {
 					t.Errorf("%s after the repair: got %+v, want nothing missing and nothing too much", table.Name, found)
 				}
 			}
@@ -212,30 +248,30 @@ func TestRepairLeavesWhatWasReplaced(t *testing.T) {
 	}
 }
 
-func repairTable(t *testing.T, client *clickhouse.Client, blocks verify.Results, table verify.Table,
-	now time.Time) (verify.Audited, error) {
+func repairTable(t *testing.T, client *clickhouse.Client, table verify.Table, now time.Time, by ...*resultBlocks) (verify.Audited, error) {
 	t.Helper()
-	return verify.Repair(t.Context(), verify.AuditConfig{
-		Table: table, Since: now.Add(-2 * time.Hour).Truncate(time.Hour), Now: now, Decode: clickhouse.Decoder{}.DecodeAmounts,
-	}, blocks, clickhouse.NewStore(client), clickhouse.NewRepairer(client, time.Minute))
+	return verify.Repair(t.Context(), audited(table, now, by...), clickhouse.NewStore(client), clickhouse.NewRepairer(client, time.Minute))
 }
 
 // lossy is a server in whose table the blocks lack some, and what the table held with them.
 func lossy(t *testing.T, table verify.Table,
-	lost ...int) (server *testkit.Server, client *clickhouse.Client, blocks resultBlocks, now time.Time, whole string) {
+	lost ...int) (server *testkit.Server, client *clickhouse.Client, blocks *resultBlocks, now time.Time, whole string) {
 	t.Helper()
 	server, client = migrated(t, nil)
 	now = time.Now()
-	blocks = makeBlocks(t, now.Add(-30*time.Minute).Unix()/60*60, 6)
-	for offset := range blocks {
+	ingest := pipeline.TablePanes
+	if table.Merged() {
+		ingest = coarse.TableMinutes
+	}
+	blocks = makeBlocks(t, ingest, now.Add(-30*time.Minute).Unix()/60*60, 6)
+	for offset := range blocks.list {
 		blocks.insert(t, client, offset)
 	}
 	whole = contentOf(t, server, table)
 	ask(t, server, "TRUNCATE TABLE vigie."+table.Name)
-	for offset := range blocks {
+	for offset := range blocks.list {
 		if !slices.Contains(lost, offset) {
-			if err := client.Insert(t.Context(), pipeline.TableRollups, fmt.Sprintf("again/0/%d/rollups", offset),
-				1<<20, blocks[offset]); err != nil {
+			if err := client.Insert(t.Context(), ingest, "again/"+blocks.token(offset), 1<<20, blocks.list[offset]); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -254,9 +290,7 @@ func TestTwoRepairsPutAPartBackOnce(t *testing.T) {
 		repairer := clickhouse.NewRepairer(client, time.Duration(i%2)*time.Minute)
 		repairing.Go(func() {
 			for range 200 {
-				found, err := verify.Repair(t.Context(), verify.AuditConfig{
-					Table: table, Since: now.Add(-time.Hour), Now: now, Decode: clickhouse.Decoder{}.DecodeAmounts,
-				}, blocks, clickhouse.NewStore(client), repairer)
+				found, err := verify.Repair(t.Context(), audited(table, now, blocks), clickhouse.NewStore(client), repairer)
 				put.Add(int64(found.Repaired))
 				if err == nil {
 					return
@@ -299,13 +333,11 @@ func TestRepairAfterAnother(t *testing.T) {
 	table := verify.Tables()[4]
 	server, client, blocks, now, whole := lossy(t, table, 0)
 	second := afterwards{clickhouse.NewRepairer(client, time.Minute), func() {
-		if found, err := repairTable(t, client, blocks, table, now); err != nil || found.Repaired != 1 {
+		if found, err := repairTable(t, client, table, now, blocks); err != nil || found.Repaired != 1 {
 			t.Errorf("the first: got %+v, %v, want one block put back", found, err)
 		}
 	}}
-	found, err := verify.Repair(t.Context(), verify.AuditConfig{
-		Table: table, Since: now.Add(-time.Hour), Now: now, Decode: clickhouse.Decoder{}.DecodeAmounts,
-	}, blocks, clickhouse.NewStore(client), second)
+	found, err := verify.Repair(t.Context(), audited(table, now, blocks), clickhouse.NewStore(client), second)
 	if err != nil || len(found.Missing) != 0 || found.Repaired != 0 {
 		t.Errorf("the second: got %+v, %v, want nothing missing any more", found, err)
 	}
@@ -318,14 +350,14 @@ func TestRepairAfterAnother(t *testing.T) {
 func TestRepairThatWasOvertaken(t *testing.T) {
 	table := verify.Tables()[0]
 	server, client, blocks, now, whole := lossy(t, table, 2)
-	found := audit(t, client, blocks, table, now)
+	found := audit(t, client, table, now, blocks)
 	if len(found.Missing) != 1 {
 		t.Fatalf("got %+v, want one block missing", found)
 	}
 	slow := clickhouse.NewRepairer(client, 0)
 	err := slow.Repair(t.Context(), table, func(put func(context.Context, *verify.Missing) error) error {
 		// It stops here for a while: another waits for it, one without patience does not.
-		if _, err := repairTable(t, client, blocks, table, now); !errors.Is(err, clickhouse.ErrRepairing) {
+		if _, err := repairTable(t, client, table, now, blocks); !errors.Is(err, clickhouse.ErrRepairing) {
 			t.Errorf("a repair beside another: got %v, want ErrRepairing", err)
 		}
 		quick := clickhouse.NewRepairer(client, 0)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"slices"
 	"strconv"
 	"time"
 
@@ -20,20 +21,34 @@ var _ verify.Results = (*ResultsTopic)(nil)
 // ResultsTopic reads a topic of results from outside of the group of its sink.
 type ResultsTopic struct {
 	*SourceTopic
-	sink  string // role
-	table string
+	sink   string   // role
+	tables []string // whose blocks are read
+	until  string   // table whose first block in a partition ends it; "" is none
 }
 
 // NewResultsTopic returns access to the results of cfg's installation that go into an ingest table. Settle waits at
 // most so long.
 func NewResultsTopic(cfg Config, table string, wait time.Duration, log *slog.Logger) *ResultsTopic {
-	return &ResultsTopic{NewSourceTopic(cfg, cfg.Topics.Results.Name, wait, log), sinkRole, table}
+	return newResultsTopic(cfg, cfg.Topics.Results.Name, sinkRole, wait, log, table)
 }
 
-// NewCoarseTopic returns access to what is merged of the results of cfg's installation, rows of a minute. Settle waits
-// at most so long.
-func NewCoarseTopic(cfg Config, wait time.Duration, log *slog.Logger) *ResultsTopic {
-	return &ResultsTopic{NewSourceTopic(cfg, cfg.Topics.Coarse.Name, wait, log), sinkCoarseRole, coarse.TableMinutes}
+func newResultsTopic(cfg Config, topic, sink string, wait time.Duration, log *slog.Logger, tables ...string) *ResultsTopic {
+	return &ResultsTopic{SourceTopic: NewSourceTopic(cfg, topic, wait, log), sink: sink, tables: tables}
+}
+
+// ResultsOf returns all results of cfg's installation that fill a table of rollups: first those that a stream of this
+// version makes for it. Settle waits at most so long.
+func ResultsOf(cfg Config, table verify.Table, wait time.Duration, log *slog.Logger) []verify.Results {
+	results := cfg.Topics.Results.Name
+	if !table.Merged() {
+		return []verify.Results{newResultsTopic(cfg, results, sinkRole, wait, log, pipeline.TablePanes, pipeline.TableRollups)}
+	}
+	merged := newResultsTopic(cfg, cfg.Topics.Coarse.Name, sinkCoarseRole, wait, log, coarse.TableMinutes)
+	// Streams of earlier versions filled all tables with the same blocks. None of them ran any more when the first of
+	// this version did.
+	before := newResultsTopic(cfg, results, sinkRole, wait, log, pipeline.TableRollups)
+	before.until = pipeline.TablePanes
+	return []verify.Results{merged, before}
 }
 
 // blocksMemory is what Blocks keeps at most to unpack blocks into, in bytes.
@@ -59,12 +74,15 @@ func (r *ResultsTopic) Blocks(ctx context.Context, from, to verify.Offsets, fn f
 				rows, _ = strconv.Atoi(string(h.Value)) // the sink parks what has no number
 			}
 		}
-		if table != r.table {
+		switch {
+		case table == r.until && table != "":
+			return errEnoughOf
+		case !slices.Contains(r.tables, table):
 			return nil
 		}
 		result := sink.Record{TopicID: id, Partition: record.Partition, Offset: record.Offset}
 		return fn(&verify.Block{
-			Partition: record.Partition, Offset: record.Offset, Time: record.Timestamp, Token: result.Token(table),
+			Partition: record.Partition, Offset: record.Offset, Time: record.Timestamp, Ingest: table, Token: result.Token(table),
 			Rows: rows, Bytes: record.Value,
 		})
 	})

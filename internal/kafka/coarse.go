@@ -114,40 +114,46 @@ func (s *CoarseShard) begin(ctx context.Context) error {
 // the log is all there is.
 func (s *CoarseShard) restore(ctx context.Context) (at coarse.Position, err error) {
 	topic := s.cfg.Topics.StateCoarse.Name
-	starts, err := offsetsOf(ctx, &s.cfg, topic, s.log, listStarts)
-	if err != nil {
-		return at, err
-	}
 	ends, err := offsetsOf(ctx, &s.cfg, topic, s.log, listEnds)
 	if err != nil {
 		return at, err
 	}
 	own := map[int32]int64{s.at.Partition: ends[s.at.Partition]}
-	err = readRange(ctx, &s.cfg, topic, starts, own, s.log, func(_ [16]byte, r *kgo.Record) (err error) {
-		if string(r.Key) == positionKey {
-			at, err = parsePosition(r.Value)
-		}
-		return err
-	})
+	positions, err := readPositions(ctx, &s.cfg, own, s.log)
 	if err != nil {
 		return at, fmt.Errorf("restore the position of %s/%d from %s: %w", s.cfg.Topics.Results.Name, s.at.Partition, topic, err)
 	}
-	return at, nil
+	return positions[s.at.Partition], nil
+}
+
+// readPositions returns the last positions before ends in the mergers' state, of the partitions that have one.
+func readPositions(ctx context.Context, cfg *Config, ends map[int32]int64, log *slog.Logger) (map[int32]coarse.Position, error) {
+	topic := cfg.Topics.StateCoarse.Name
+	starts, err := offsetsOf(ctx, cfg, topic, log, listStarts)
+	if err != nil {
+		return nil, err
+	}
+	positions := map[int32]coarse.Position{}
+	err = readRange(ctx, cfg, topic, starts, ends, log, func(_ [16]byte, r *kgo.Record) error {
+		if string(r.Key) != positionKey {
+			return nil
+		}
+		at, err := parsePosition(r.Value)
+		at.Partition = r.Partition
+		positions[r.Partition] = at
+		return err
+	})
+	return positions, err
 }
 
 // place decides where to read from: where the position says, if it is one in the topic that is there.
 func (s *CoarseShard) place(ctx context.Context, committed coarse.Position) error {
 	topic := s.cfg.Topics.Results.Name
 	admin := kadm.NewClient(s.producer.client)
-	details, err := admin.ListTopics(ctx, topic)
-	if err == nil {
-		err = details.Error()
+	var err error
+	if s.at.Topic, err = topicID(ctx, admin, topic); err != nil {
+		return err
 	}
-	if err != nil {
-		return fmt.Errorf("look up topic %s: %w", topic, explain(err))
-	}
-	id := details[topic].ID
-	s.at.Topic = base64.RawURLEncoding.EncodeToString(id[:])
 	starts, err := listed(ctx, admin, topic, listStarts)
 	if err != nil {
 		return err
@@ -193,6 +199,19 @@ func (s *CoarseShard) waitStored(ctx context.Context, admin *kadm.Client, start 
 		}
 	}
 	return nil
+}
+
+// topicID is a topic's id, as in tokens.
+func topicID(ctx context.Context, admin *kadm.Client, topic string) (string, error) {
+	details, err := admin.ListTopics(ctx, topic)
+	if err == nil {
+		err = details.Error()
+	}
+	if err != nil {
+		return "", fmt.Errorf("look up topic %s: %w", topic, explain(err))
+	}
+	id := details[topic].ID
+	return base64.RawURLEncoding.EncodeToString(id[:]), nil
 }
 
 // Position is where Poll begins.

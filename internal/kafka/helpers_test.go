@@ -59,7 +59,7 @@ func config(brokers ...string) kafka.Config {
 	cfg.ReachInterval = 20 * time.Millisecond
 	for _, topic := range []*kafka.Topic{&cfg.Topics.Metrics, &cfg.Topics.Spans, &cfg.Topics.Logs, &cfg.Topics.StateMetrics,
 		&cfg.Topics.StateSpans, &cfg.Topics.StateLogs, &cfg.Topics.Results, &cfg.Topics.DLQ, &cfg.Topics.DLQReplayed,
-		&cfg.Topics.Parked, &cfg.Topics.RuleState} {
+		&cfg.Topics.Parked, &cfg.Topics.RuleState, &cfg.Topics.Coarse, &cfg.Topics.StateCoarse} {
 		topic.Name = unique + "." + topic.Name
 	}
 	cfg.Topics.Metrics.Partitions, cfg.Topics.Spans.Partitions, cfg.Topics.Logs.Partitions = 4, 2, 2

@@ -78,6 +78,9 @@ func listed(ctx context.Context, admin *kadm.Client, topic string, list lister) 
 	return out, nil
 }
 
+// errEnoughOf is what fn of readRange returns to leave out the rest of the record's partition.
+var errEnoughOf = errors.New("enough of the partition")
+
 // readRange calls fn for the committed records from ≤ offset < to of the partitions in to, by partition in order. to
 // must be readable: at most the last stable offset. What retention deletes meanwhile is skipped.
 func readRange(ctx context.Context, cfg *Config, topic string, from, to map[int32]int64, log *slog.Logger,
@@ -235,7 +238,10 @@ func each(fetches kgo.Fetches, next, left map[int32]int64, fn func(id [16]byte, 
 						break
 					}
 					if record.Offset < end && !record.Attrs.IsControl() {
-						if err := fn(topic.TopicID, record); err != nil {
+						switch err := fn(topic.TopicID, record); {
+						case errors.Is(err, errEnoughOf):
+							end = 0
+						case err != nil:
 							return err
 						}
 					}

@@ -31,16 +31,20 @@ var ErrDeleted = errors.New("records were deleted while they were being read")
 // SourceTopic reads a source topic and follows its records to where they are stored. Its methods open their own
 // connections.
 type SourceTopic struct {
-	cfg   Config
-	topic string
-	wait  time.Duration
-	log   *slog.Logger
+	cfg    Config
+	topic  string
+	wait   time.Duration
+	log    *slog.Logger
+	merged bool
 }
 
 // NewSourceTopic returns access to a topic of cfg's installation. Settle waits at most so long.
 func NewSourceTopic(cfg Config, topic string, wait time.Duration, log *slog.Logger) *SourceTopic {
 	return &SourceTopic{cfg: cfg, topic: topic, wait: wait, log: log}
 }
+
+// AwaitMerged has Settle wait for the tiers of a minute and an hour, too. These take up to stream.coarse.interval.
+func (s *SourceTopic) AwaitMerged() { s.merged = true }
 
 func (s *SourceTopic) offsets(ctx context.Context, topic string, list lister) (map[int32]int64, error) {
 	return offsetsOf(ctx, &s.cfg, topic, s.log, list)
@@ -79,7 +83,8 @@ func (s *SourceTopic) Span(ctx context.Context, since time.Time) (verify.Span, e
 }
 
 // Settle implements verify.Source. Offsets say it, not clocks: the workers' group has nothing left to read before end,
-// and then the sink's group nothing of the results that were there at that moment.
+// and then the sink's group nothing of the results that were there at that moment; with AwaitMerged, the mergers have
+// nothing left of them either, and then the sink of what is merged nothing of what was there when they had not.
 func (s *SourceTopic) Settle(ctx context.Context, end verify.Offsets) error {
 	waiting, cancel := context.WithTimeout(ctx, s.wait)
 	defer cancel()
@@ -97,6 +102,11 @@ func (s *SourceTopic) Settle(ctx context.Context, end verify.Offsets) error {
 	}
 	if err := s.await(waiting, s.cfg.groupOf(sinkRole), results, stored); err != nil {
 		return err
+	}
+	if s.merged {
+		if err := s.awaitMerged(waiting, stored); err != nil {
+			return err
+		}
 	}
 	return s.awaitStable(waiting, letters, lettered)
 }
@@ -123,9 +133,72 @@ func (s *SourceTopic) awaitStable(ctx context.Context, topic string, end map[int
 
 // await returns when the group has nothing left to read before end.
 func (s *SourceTopic) await(ctx context.Context, group, topic string, end map[int32]int64) error {
+	return s.awaitReader(ctx, &topicReader{
+		name: "group " + group, topic: topic, every: 200 * time.Millisecond,
+		passed: func(ctx context.Context) (map[int32]int64, error) { return s.committed(ctx, group, topic) },
+		reads:  func(*kgo.Record) bool { return true },
+	}, end)
+}
+
+// awaitMerged returns when the rows before end, of the results topic, are in the tiers of a minute and an hour.
+func (s *SourceTopic) awaitMerged(ctx context.Context, end map[int32]int64) error {
+	err := s.awaitReader(ctx, &topicReader{
+		name: "mergers", topic: s.cfg.Topics.Results.Name, every: time.Second, passed: s.mergedUpTo,
+		reads: func(r *kgo.Record) bool { return tableOf(r) == pipeline.TablePanes },
+	}, end)
+	if err != nil {
+		return err
+	}
+	topic := s.cfg.Topics.Coarse.Name
+	merged, err := s.offsets(ctx, topic, listEnds)
+	if err != nil {
+		return err
+	}
+	return s.await(ctx, s.cfg.groupOf(sinkCoarseRole), topic, merged)
+}
+
+// mergedUpTo is how far the mergers say they are with the results topic that is there.
+func (s *SourceTopic) mergedUpTo(ctx context.Context) (map[int32]int64, error) {
+	topic, states := s.cfg.Topics.Results.Name, s.cfg.Topics.StateCoarse.Name
+	admin, err := s.cfg.reader(s.log)
+	if err != nil {
+		return nil, err
+	}
+	defer admin.Close()
+	id, err := topicID(ctx, admin, topic)
+	if err != nil {
+		return nil, err
+	}
+	ends, err := listed(ctx, admin, states, listStableEnds)
+	if err != nil {
+		return nil, err
+	}
+	positions, err := readPositions(ctx, &s.cfg, ends, s.log)
+	if err != nil {
+		return nil, fmt.Errorf("read how far mergers are from %s: %w", states, err)
+	}
+	out := map[int32]int64{}
+	for partition, at := range positions {
+		if at.Topic == id {
+			out[partition] = at.Next
+		}
+	}
+	return out, nil
+}
+
+// topicReader reads a topic, and says how far it is.
+type topicReader struct {
+	name, topic string
+	every       time.Duration // between two looks at it
+	passed      func(context.Context) (map[int32]int64, error)
+	reads       func(*kgo.Record) bool // the record matters to it
+}
+
+// awaitReader returns when the reader has nothing left to read before end.
+func (s *SourceTopic) awaitReader(ctx context.Context, of *topicReader, end map[int32]int64) error {
 	last := "the brokers have not said how far it is"
 	for {
-		behind, err := s.behind(ctx, group, topic, end)
+		behind, err := s.behind(ctx, of, end)
 		switch {
 		case err == nil && behind == "":
 			return nil
@@ -134,16 +207,17 @@ func (s *SourceTopic) await(ctx context.Context, group, topic string, end map[in
 		case ctx.Err() == nil:
 			return err
 		}
-		if pause.For(ctx, 200*time.Millisecond) != nil {
-			return fmt.Errorf("wait for group %s on topic %s (%s): %w: is stream running? give it time with -wait",
-				group, topic, last, ErrBehind)
+		if pause.For(ctx, of.every) != nil {
+			return fmt.Errorf("wait for %s on topic %s (%s): %w: is stream running? give it time with -wait",
+				of.name, of.topic, last, ErrBehind)
 		}
 	}
 }
 
-// behind describes the first partition whose records before end the group has not all passed; "" when there is none.
-func (s *SourceTopic) behind(ctx context.Context, group, topic string, end map[int32]int64) (string, error) {
-	committed, err := s.committed(ctx, group, topic)
+// behind describes the first partition whose records before end the reader has not all passed; "" when there is none.
+func (s *SourceTopic) behind(ctx context.Context, of *topicReader, end map[int32]int64) (string, error) {
+	topic := of.topic
+	passed, err := of.passed(ctx)
 	if err != nil {
 		return "", err
 	}
@@ -156,14 +230,14 @@ func (s *SourceTopic) behind(ctx context.Context, group, topic string, end map[i
 		return "", err
 	}
 	for partition, to := range end {
-		from := max(committed[partition], starts[partition])
+		from := max(passed[partition], starts[partition])
 		if stable[partition] < to {
 			return fmt.Sprintf("partition %d has an open transaction at %d", partition, stable[partition]), nil
 		}
 		if from >= to {
 			continue
 		}
-		// Only markers may be left, which nobody commits.
+		// Only markers may be left, which nobody need commit, or what does not matter.
 		left := int64(-1)
 		note := func(offset int64) error {
 			left = offset
@@ -171,7 +245,12 @@ func (s *SourceTopic) behind(ctx context.Context, group, topic string, end map[i
 		}
 		err := s.read(ctx, topic, map[int32]int64{partition: from}, map[int32]int64{partition: to},
 			func(_ int32, batch refusedBatch) error { return note(batch.Offset) },
-			func(_ [16]byte, r *kgo.Record) error { return note(r.Offset) })
+			func(_ [16]byte, r *kgo.Record) error {
+				if !of.reads(r) {
+					return nil
+				}
+				return note(r.Offset)
+			})
 		if err != nil && !errors.Is(err, errEnough) {
 			return "", err
 		}

@@ -19,29 +19,38 @@ var ErrUnresolved = errors.New("what is missing is not a set of whole blocks")
 type Block struct {
 	Partition int32
 	Offset    int64
-	Time      time.Time // when its epoch was produced
+	Time      time.Time // when it was produced
+	Ingest    string    // table that it is inserted into
 	Token     string    // that it is inserted under
 	Rows      int       // of all grains
 	Bytes     []byte
 }
 
-// Results is the results topic, and how far it has been stored.
+// Results is what a topic has for some ingest tables, and how far it has been stored.
 type Results interface {
 	// Span is that of Source.
 	Span(ctx context.Context, since time.Time) (Span, error)
 	// Settle returns once every record before end is stored.
 	Settle(ctx context.Context, end Offsets) error
-	// Blocks calls fn for the committed blocks from ≤ offset < to of one destination, by partition in order. A block is
-	// valid during the call.
+	// Blocks calls fn for the committed blocks from ≤ offset < to, by partition in order. A block is valid during the
+	// call.
 	Blocks(ctx context.Context, from, to Offsets, fn func(*Block) error) error
+}
+
+// Filled is a table and all that fills it.
+type Filled struct {
+	Table
+	Results []Results
+	// Delay is how long after its end the last rows of a pane are in Results, while they flow.
+	Delay time.Duration
 }
 
 // AuditConfig says what to audit.
 type AuditConfig struct {
-	Table Table
+	Table Filled
 	Since time.Time // of panes; at least the last one that is over is looked at
-	// After, when it is not nil, leaves out panes that no record at or behind these offsets brought anything for, and
-	// with it whole partitions that it does not name.
+	// After, when it is not nil, leaves out panes that no record of the first of the table's Results at or behind these
+	// offsets brought anything for, and with it whole partitions that it does not name.
 	After Offsets
 	Now   time.Time
 	// Most is how many parts of blocks Repair puts back; when more are missing it was no crash that lost them. 0 is any
@@ -49,8 +58,8 @@ type AuditConfig struct {
 	Most int
 	// Replaced is that of Config: what the stream wrote there is not read any more, and may be gone. Nil is nothing.
 	Replaced func(tenant, metric string, start int64) bool
-	// MaxFuture and WatermarkDelay are those that the results were made with.
-	MaxFuture, WatermarkDelay time.Duration
+	// MaxFuture is that which the results were made with.
+	MaxFuture time.Duration
 	// Decode reads which rows a block of results has, and their counts and sums. It need not read more.
 	Decode func(block []byte) (*pipeline.Rollups, error)
 }
@@ -67,10 +76,10 @@ type Missing struct {
 
 func (m Missing) String() string {
 	if m.Group == "" {
-		return fmt.Sprintf("%s: %d rows of result record %d/%d are missing", m.Table.Name, m.Rows, m.Partition, m.Offset)
+		return fmt.Sprintf("%s: %d rows of record %d/%d for %s are missing", m.Table.Name, m.Rows, m.Partition, m.Offset, m.Ingest)
 	}
-	return fmt.Sprintf("%s: %d rows (count %d) of result record %d/%d are missing in partition %s", m.Table.Name, m.Rows, m.Count,
-		m.Partition, m.Offset, m.Group)
+	return fmt.Sprintf("%s: %d rows (count %d) of record %d/%d for %s are missing in partition %s", m.Table.Name, m.Rows, m.Count,
+		m.Partition, m.Offset, m.Ingest, m.Group)
 }
 
 // Audited is what an audit found.
@@ -80,20 +89,18 @@ type Audited struct {
 	Repaired     int // of Missing, the first ones: put back by Repair
 	Surplus      int // rows that hold more than the records say
 	From, To     int64
-	Ends         Offsets // records before were looked at
 }
 
-// Audit adds the result records up, row by row, and compares count and sum with what a table holds. What is missing is
-// traced to the blocks whose rows are all short by what the block brought. It returns an error that wraps ErrUnresolved
-// when that does not come out even.
+// Audit adds the records that fill a table up, row by row, and compares count and sum with what it holds. What is
+// missing is traced to the blocks whose rows are all short by what the block brought. It returns an error that wraps
+// ErrUnresolved when that does not come out even.
 //
 // It needs no account of its own beside the tables: an account in another table would be another part, and could be
 // lost, or kept, on its own.
-func Audit(ctx context.Context, cfg AuditConfig, results Results, store Store) (Audited, error) {
-	a := &auditor{cfg: cfg, results: results, store: store}
+func Audit(ctx context.Context, cfg AuditConfig, store Store) (Audited, error) {
+	a := &auditor{cfg: cfg, store: store}
 	var err error
 	for range auditRounds { // blocks that are stored while we read look like too much
-		a.out = Audited{}
 		if err = a.run(ctx); !errors.Is(err, ErrUnresolved) {
 			break
 		}
@@ -108,11 +115,11 @@ const (
 )
 
 type auditor struct {
-	cfg     AuditConfig
-	results Results
-	store   Store
-	out     Audited
-	span    Span
+	cfg   AuditConfig
+	store Store
+	out   Audited
+	spans []Span // of the table's results
+	flows bool   // blocks came while it was looked
 }
 
 // amount is what is said of a row, or is missing in it.
@@ -122,53 +129,87 @@ type amount struct {
 }
 
 func (a *auditor) run(ctx context.Context) error {
-	width := a.cfg.Table.Width
-	// At least one pane that is over, however wide panes are.
-	a.out.From = floor(min(a.cfg.Since.Unix(), a.cfg.Now.Unix()-2*width), width)
-	var err error
-	if a.span, err = a.results.Span(ctx, time.Unix(a.out.From, 0).Add(-a.cfg.MaxFuture)); err != nil {
+	a.out = Audited{}
+	if err := a.begin(ctx); err != nil || a.out.From >= a.out.To {
 		return err
-	}
-	if err := a.results.Settle(ctx, a.span.To); err != nil {
-		return err
-	}
-	a.out.Ends = a.span.To
-	flows, err := a.flows(ctx)
-	if err != nil {
-		return err
-	}
-	a.out.To = ceil(a.cfg.Now.Add(time.Hour+a.cfg.MaxFuture).Unix(), width)
-	if flows {
-		a.out.To = floor(a.cfg.Now.Add(-a.cfg.WatermarkDelay-flowMargin).Unix(), width)
-	}
-	if a.cfg.After != nil {
-		if err := a.narrow(ctx); err != nil {
-			return err
-		}
 	}
 	said, err := a.add(ctx)
 	if err != nil {
 		return err
 	}
 	missing, err := a.subtract(ctx, said)
-	if err != nil || len(missing) == 0 {
+	if err != nil {
 		return err
+	}
+	if !a.flows {
+		// What was stored while the table was read hides what is missing in panes that were open.
+		if err := a.watch(ctx); err != nil {
+			return err
+		}
+		if a.flows {
+			return a.run(ctx)
+		}
+	}
+	if len(missing) == 0 {
+		return nil
 	}
 	return a.trace(ctx, missing)
 }
 
+// begin takes the records that are there, waits until they are stored, and decides which panes are compared.
+func (a *auditor) begin(ctx context.Context) (err error) {
+	width := a.cfg.Table.Width
+	// At least one pane that is over, however wide panes are.
+	a.out.From = floor(min(a.cfg.Since.Unix(), a.cfg.Now.Unix()-2*width), width)
+	if a.spans, err = a.spansFrom(ctx, a.out.From); err != nil {
+		return err
+	}
+	for i, results := range a.cfg.Table.Results {
+		if err := results.Settle(ctx, a.spans[i].To); err != nil {
+			return err
+		}
+	}
+	if !a.flows {
+		if err := a.watch(ctx); err != nil {
+			return err
+		}
+	}
+	a.out.To = ceil(a.cfg.Now.Add(time.Hour+a.cfg.MaxFuture).Unix(), width)
+	if a.flows {
+		a.out.To = floor(a.cfg.Now.Add(-a.cfg.Table.Delay-flowMargin).Unix(), width)
+	}
+	if a.cfg.After == nil {
+		return nil
+	}
+	return a.narrow(ctx)
+}
+
+// spansFrom are the parts of all results that can have rows of panes from a start on: an event may be in a record that
+// was made MaxFuture before its time.
+func (a *auditor) spansFrom(ctx context.Context, start int64) ([]Span, error) {
+	var spans []Span
+	for _, results := range a.cfg.Table.Results {
+		span, err := results.Span(ctx, time.Unix(start, 0).Add(-a.cfg.MaxFuture))
+		if err != nil {
+			return nil, err
+		}
+		spans = append(spans, span)
+	}
+	return spans, nil
+}
+
 // narrow moves From to the first pane that the records behind After brought something for.
 func (a *auditor) narrow(ctx context.Context) error {
-	from := Offsets{}
-	for partition, end := range a.span.To {
+	from, to := Offsets{}, a.spans[0].To
+	for partition, end := range to {
 		if after, named := a.cfg.After[partition]; named {
-			from[partition] = max(after, a.span.From[partition])
+			from[partition] = max(after, a.spans[0].From[partition])
 		} else {
 			from[partition] = end
 		}
 	}
 	first := a.out.To
-	err := a.results.Blocks(ctx, from, a.span.To, func(b *Block) error {
+	err := a.cfg.Table.Results[0].Blocks(ctx, from, to, func(b *Block) error {
 		return a.each(b, func(key Key, _ amount) {
 			if key.Start >= a.out.From {
 				first = min(first, key.Start)
@@ -179,32 +220,55 @@ func (a *auditor) narrow(ctx context.Context) error {
 		return err
 	}
 	a.out.From = first
-	span, err := a.results.Span(ctx, time.Unix(first, 0).Add(-a.cfg.MaxFuture))
-	a.span.From, a.span.Cut = span.From, span.Cut
-	return err
+	spans, err := a.spansFrom(ctx, first)
+	if err != nil {
+		return err
+	}
+	for i := range spans {
+		a.spans[i].From, a.spans[i].Cut = spans[i].From, spans[i].Cut
+	}
+	return nil
 }
 
-// flows says whether blocks came since the end was taken: the pane at hand is then in motion.
-func (a *auditor) flows(ctx context.Context) (flows bool, err error) {
-	after, err := a.results.Span(ctx, time.Time{})
-	if err != nil {
-		return false, err
+// watch looks whether blocks came since the ends were taken: panes at hand are then in motion.
+func (a *auditor) watch(ctx context.Context) error {
+	for i, results := range a.cfg.Table.Results {
+		after, err := results.Span(ctx, time.Time{})
+		if err != nil {
+			return err
+		}
+		err = results.Blocks(ctx, a.spans[i].To, after.To, func(*Block) error {
+			a.flows = true
+			return nil
+		})
+		if err != nil {
+			return err
+		}
 	}
-	err = a.results.Blocks(ctx, a.span.To, after.To, func(*Block) error {
-		flows = true
-		return nil
-	})
-	return flows, err
+	return nil
+}
+
+// blocks calls fn for the blocks of all results.
+func (a *auditor) blocks(ctx context.Context, fn func(of int, b *Block) error) error {
+	for i, results := range a.cfg.Table.Results {
+		if err := results.Blocks(ctx, a.spans[i].From, a.spans[i].To, func(b *Block) error { return fn(i, b) }); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // add adds the records up.
 func (a *auditor) add(ctx context.Context) (map[Key]amount, error) {
 	said := map[Key]amount{}
-	cut := maps.Clone(a.span.Cut)
-	err := a.results.Blocks(ctx, a.span.From, a.span.To, func(b *Block) error {
+	cuts := make([]map[int32]bool, len(a.spans))
+	for i := range a.spans {
+		cuts[i] = maps.Clone(a.spans[i].Cut)
+	}
+	err := a.blocks(ctx, func(of int, b *Block) error {
 		a.out.Blocks++
-		if cut[b.Partition] { // what was deleted can hold panes up to here
-			delete(cut, b.Partition)
+		if cuts[of][b.Partition] { // what was deleted can hold panes up to here
+			delete(cuts[of], b.Partition)
 			a.out.From = max(a.out.From, ceil(b.Time.Add(a.cfg.MaxFuture).Unix(), a.cfg.Table.Width))
 		}
 		return a.each(b, func(key Key, of amount) { said[key] = plus(said[key], of) })
@@ -267,7 +331,7 @@ func (t Table) group(start int64) string {
 // subtract returns what the table lacks, by row. It empties said.
 func (a *auditor) subtract(ctx context.Context, said map[Key]amount) (map[Key]amount, error) {
 	missing := map[Key]amount{}
-	q := Query{Table: a.cfg.Table, Except: true, Amounts: true}
+	q := Query{Table: a.cfg.Table.Table, Except: true, Amounts: true}
 	step := panesPerRead * q.Table.Width
 	for q.From = a.out.From; q.From < a.out.To; q.From += step {
 		q.To = min(q.From+step, a.out.To)
@@ -310,9 +374,9 @@ type candidate struct {
 // trace finds the blocks that make up what is missing.
 func (a *auditor) trace(ctx context.Context, missing map[Key]amount) error {
 	var candidates []candidate
-	err := a.results.Blocks(ctx, a.span.From, a.span.To, func(b *Block) error {
+	err := a.blocks(ctx, func(_ int, b *Block) error {
 		return a.parts(b, func(group string, rows map[Key]amount) {
-			c := candidate{Missing: Missing{Block: *b, Table: a.cfg.Table, Group: group}, rows: map[Key]amount{}}
+			c := candidate{Missing: Missing{Block: *b, Table: a.cfg.Table.Table, Group: group}, rows: map[Key]amount{}}
 			for key, of := range rows {
 				if of.count == 0 || !a.covers(key) {
 					continue

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"testing"
 	"time"
 
@@ -15,8 +16,11 @@ import (
 	"github.com/vigie-io/vigie/pkg/sketches"
 )
 
-// fakeResults are blocks in memory, as JSON.
-type fakeResults struct{ blocks [][]byte }
+// fakeResults are blocks in memory, as JSON, for an ingest table.
+type fakeResults struct {
+	blocks [][]byte
+	ingest string
+}
 
 func (f *fakeResults) Span(context.Context, time.Time) (verify.Span, error) {
 	return verify.Span{From: verify.Offsets{0: 0}, To: verify.Offsets{0: int64(len(f.blocks))}}, nil
@@ -26,11 +30,15 @@ func (f *fakeResults) Settle(context.Context, verify.Offsets) error { return nil
 
 func (f *fakeResults) Blocks(_ context.Context, from, to verify.Offsets, fn func(*verify.Block) error) error {
 	for offset := from[0]; offset < to[0]; offset++ {
-		if err := fn(&verify.Block{Offset: offset, Time: now, Bytes: f.blocks[offset]}); err != nil {
+		if err := fn(&verify.Block{Offset: offset, Time: now, Ingest: f.ingest, Bytes: f.blocks[offset]}); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+func filled(table verify.Table, by ...verify.Results) verify.Filled {
+	return verify.Filled{Table: table, Results: by}
 }
 
 func decode(block []byte) (*pipeline.Rollups, error) {
@@ -59,29 +67,32 @@ func drawBlock(t *rapid.T) *pipeline.Rollups {
 	return rows
 }
 
-// An audit names exactly the blocks that a table has not, or says that it cannot tell; it never names another.
+// An audit names exactly the blocks that a table has not, of all results that fill it, or says that it cannot tell; it
+// never names another.
 func TestAuditNamesWhatIsMissing(t *testing.T) {
 	resolved, audits := 0, 0
 	rapid.Check(t, func(t *rapid.T) {
-		results, store := &fakeResults{}, &fakeStore{rows: map[string]map[verify.Key]*row{}}
-		want := map[int64]bool{}
-		for offset := range rapid.IntRange(1, 8).Draw(t, "blocks") {
+		store := &fakeStore{rows: map[string]map[verify.Key]*row{}}
+		both := []*fakeResults{{ingest: "a"}, {ingest: "b"}}
+		want := map[string]bool{}
+		for range rapid.IntRange(1, 8).Draw(t, "blocks") {
 			rows := drawBlock(t)
+			results := rapid.SampledFrom(both).Draw(t, "results")
 			block, err := json.Marshal(rows)
 			if err != nil {
 				t.Fatal(err)
 			}
 			results.blocks = append(results.blocks, block)
 			if len(want) < 2 && rapid.IntRange(0, 4).Draw(t, "lost") == 0 {
-				want[int64(offset)] = true
+				want[fmt.Sprint(results.ingest, len(results.blocks)-1)] = true
 				continue
 			}
 			store.insert(rows)
 		}
 		found, err := verify.Audit(context.Background(), verify.AuditConfig{
-			Table: verify.Tables()[rapid.IntRange(0, 2).Draw(t, "table")],
+			Table: filled(verify.Tables()[rapid.IntRange(0, 2).Draw(t, "table")], both[0], both[1]),
 			Since: now.Add(-2 * time.Hour), Now: now, Decode: decode,
-		}, results, store)
+		}, store)
 		audits++
 		if errors.Is(err, verify.ErrUnresolved) {
 			return
@@ -94,8 +105,8 @@ func TestAuditNamesWhatIsMissing(t *testing.T) {
 			t.Fatalf("got %v missing, want %v", found.Missing, want)
 		}
 		for _, m := range found.Missing {
-			if !want[m.Offset] {
-				t.Fatalf("got block %d named, want %v", m.Offset, want)
+			if !want[fmt.Sprint(m.Ingest, m.Offset)] {
+				t.Fatalf("got block %d of %s named, want %v", m.Offset, m.Ingest, want)
 			}
 		}
 	})
@@ -132,8 +143,8 @@ func TestAuditSkipsWhatWasReplaced(t *testing.T) {
 	f := func(replaced func(tenant, metric string, start int64) bool, want int) {
 		t.Helper()
 		found, err := verify.Audit(t.Context(), verify.AuditConfig{
-			Table: verify.Tables()[0], Since: now.Add(-2 * time.Hour), Now: now, Decode: decode, Replaced: replaced,
-		}, results, store)
+			Table: filled(verify.Tables()[0], results), Since: now.Add(-2 * time.Hour), Now: now, Decode: decode, Replaced: replaced,
+		}, store)
 		if err != nil || len(found.Missing) != want {
 			t.Errorf("got %v, %v, want %d missing", found.Missing, err, want)
 		}

@@ -36,13 +36,15 @@ type Ledger interface {
 
 // AuditorConfig says how to audit beside a running sink.
 type AuditorConfig struct {
-	Kept   []KeptTable   // to be audited, too
-	Tables []Table       // to be audited; what is inserted is noted also when there are none
+	Kept []KeptTable // to be audited, too
+	// Tables are to be audited; what is inserted is noted also when there are none. The first of a table's Results are
+	// what the sink stores. They should settle quickly or give up: the auditor comes again.
+	Tables []Filled
 	Repair bool          // else what is missing is only told
 	Range  time.Duration // older panes are not looked at
-	// MaxFuture and WatermarkDelay are those that the results are made with.
-	MaxFuture, WatermarkDelay time.Duration
-	Decode                    func(block []byte) (*pipeline.Rollups, error)
+	// MaxFuture is that which the results are made with.
+	MaxFuture time.Duration
+	Decode    func(block []byte) (*pipeline.Rollups, error)
 	// Replaced reads what AuditConfig.Replaced is to be. Nil: nothing ever is.
 	Replaced func(ctx context.Context) (func(tenant, metric string, start int64) bool, error)
 }
@@ -56,7 +58,6 @@ type AuditorConfig struct {
 // Several processes may audit the same tables at a time. It knows nothing of blocks that disks lose later.
 type Auditor struct {
 	cfg      AuditorConfig
-	results  Results
 	store    Store
 	repairer Repairer
 	kept     KeptStore
@@ -70,24 +71,23 @@ type Auditor struct {
 
 // audited is a table.
 type audited struct {
-	Table
+	Filled
 	kept  *KeptTable // nil: rows add up
 	doubt time.Time  // since when it is not known to be right; zero when it is
 	after time.Time  // no audit before
 	wait  time.Duration
 }
 
-// NewAuditor returns an auditor. Results should settle quickly or give up: it comes again.
-func NewAuditor(cfg AuditorConfig, results Results, store Store, repairer Repairer, kept KeptStore, ledger Ledger,
-	metrics *AuditMetrics, log *slog.Logger) *Auditor {
-	a := &Auditor{
-		cfg: cfg, results: results, store: store, repairer: repairer, kept: kept, ledger: ledger, metrics: metrics, log: log,
-	}
+// NewAuditor returns an auditor. Several may have the same metrics.
+func NewAuditor(cfg AuditorConfig, store Store, repairer Repairer, kept KeptStore, ledger Ledger, metrics *AuditMetrics,
+	log *slog.Logger) *Auditor {
+	a := &Auditor{cfg: cfg, store: store, repairer: repairer, kept: kept, ledger: ledger, metrics: metrics, log: log}
 	for _, table := range cfg.Tables {
-		a.tables = append(a.tables, &audited{Table: table})
+		a.tables = append(a.tables, &audited{Filled: table})
 	}
 	for i := range cfg.Kept {
-		a.tables = append(a.tables, &audited{Table: Table{Name: cfg.Kept[i].Name, Width: 1}, kept: &cfg.Kept[i]})
+		table := Table{Name: cfg.Kept[i].Name, Width: 1}
+		a.tables = append(a.tables, &audited{Filled: Filled{Table: table}, kept: &cfg.Kept[i]})
 	}
 	return a
 }
@@ -131,7 +131,7 @@ func (a *Auditor) Run(ctx context.Context, stored func() []Stored) {
 func (a *Auditor) due(t *audited, now time.Time) bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	over := time.Unix(ceil(t.doubt.Unix()+1, t.Width), 0).Add(a.cfg.WatermarkDelay + flowMargin)
+	over := time.Unix(ceil(t.doubt.Unix()+1, t.Width), 0).Add(t.Delay + flowMargin)
 	return !t.doubt.IsZero() && !now.Before(over) && !now.Before(t.after)
 }
 
@@ -171,8 +171,8 @@ func (a *Auditor) look(ctx context.Context, t *audited, stored []Stored) (Audite
 	}
 	now := time.Now()
 	cfg := AuditConfig{
-		Table: t.Table, Since: now.Add(-a.cfg.Range), After: Offsets{}, Now: now, Most: auditMost,
-		MaxFuture: a.cfg.MaxFuture, WatermarkDelay: a.cfg.WatermarkDelay, Decode: a.cfg.Decode,
+		Table: t.Filled, Since: now.Add(-a.cfg.Range), After: Offsets{}, Now: now, Most: auditMost,
+		MaxFuture: a.cfg.MaxFuture, Decode: a.cfg.Decode,
 	}
 	for _, s := range stored {
 		cfg.After[s.Partition] = known[s.Partition]
@@ -186,16 +186,16 @@ func (a *Auditor) look(ctx context.Context, t *audited, stored []Stored) (Audite
 		}
 	}
 	if a.cfg.Repair {
-		return Repair(ctx, cfg, a.results, a.store, a.repairer)
+		return Repair(ctx, cfg, a.store, a.repairer)
 	}
-	return Audit(ctx, cfg, a.results, a.store)
+	return Audit(ctx, cfg, a.store)
 }
 
 func (a *Auditor) report(t *audited, found *Audited, err error) {
-	a.metrics.audited(t.Name, found, err)
+	a.metrics.audited(a, t.Name, found, err)
 	for i, m := range found.Missing {
-		a.log.Warn("a block is missing in ClickHouse", "table", t.Name, "partition", m.Partition, "offset", m.Offset,
-			"rows", m.Rows, "repaired", i < found.Repaired)
+		a.log.Warn("a block is missing in ClickHouse", "table", t.Name, "ingest", m.Ingest, "partition", m.Partition,
+			"offset", m.Offset, "rows", m.Rows, "repaired", i < found.Repaired)
 	}
 	switch {
 	case errors.Is(err, ErrUnresolved), errors.Is(err, ErrTooMuch):

@@ -2,7 +2,6 @@ package verify_test
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"io"
 	"log/slog"
@@ -16,10 +15,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil"
 
-	"github.com/vigie-io/vigie/internal/pipeline"
 	"github.com/vigie-io/vigie/internal/pipeline/verify"
-	"github.com/vigie-io/vigie/pkg/series"
-	"github.com/vigie-io/vigie/pkg/sketches"
 )
 
 // installation is results, tables and a ledger in memory, with one results partition.
@@ -141,7 +137,7 @@ type keptResults struct{ *installation }
 
 func (k keptResults) Blocks(ctx context.Context, from, to verify.Offsets, fn func(*verify.Block) error) error {
 	k.mu.Lock()
-	blocks := fakeResults{slices.Clone(k.blocks.blocks)}
+	blocks := fakeResults{blocks: slices.Clone(k.blocks.blocks)}
 	k.mu.Unlock()
 	return blocks.Blocks(ctx, from, to, fn)
 }
@@ -149,21 +145,10 @@ func (k keptResults) Blocks(ctx context.Context, from, to verify.Offsets, fn fun
 // add makes a result block with one row; lost leaves it out of the tables.
 func (in *installation) add(t *testing.T, pane time.Time, count uint64, lost bool) {
 	t.Helper()
-	var sketch sketches.Sketch
-	rows := &pipeline.Rollups{
-		Grain: []pipeline.Grain{0}, Tenant: []string{"acme"}, Metric: []string{"m"},
-		Service: []string{"s"}, Series: []series.ID{{Lo: 1}},
-		Pane: []uint32{uint32(pane.Unix() / 10 * 10)}, Count: []uint64{count}, Sum: []float64{float64(count)},
-		Min: []float64{1}, Max: []float64{1},
-		LastTime: []int64{0}, Last: []float64{0}, LastHist: []string{""}, Sketch: sketch.AppendDD(nil),
-	}
-	block, err := json.Marshal(rows)
-	if err != nil {
-		t.Fatal(err)
-	}
+	rows, encoded := block(t, pane, count)
 	in.mu.Lock()
 	defer in.mu.Unlock()
-	in.blocks.blocks = append(in.blocks.blocks, block)
+	in.blocks.blocks = append(in.blocks.blocks, encoded)
 	if !lost {
 		in.rows.insert(rows)
 	}
@@ -185,10 +170,14 @@ func audited(t *testing.T, repair bool, fn func(in *installation, a *verify.Audi
 	synctest.Test(t, func(t *testing.T) {
 		in := &installation{rows: fakeStore{rows: map[string]map[verify.Key]*row{}}, known: map[string]verify.Offsets{}}
 		reg := prometheus.NewRegistry()
-		a := verify.NewAuditor(verify.AuditorConfig{Tables: verify.Tables()[:2],
+		var tables []verify.Filled
+		for _, table := range verify.Tables()[:2] {
+			tables = append(tables, verify.Filled{Table: table, Results: []verify.Results{in}, Delay: 5 * time.Second})
+		}
+		a := verify.NewAuditor(verify.AuditorConfig{Tables: tables,
 			Kept: []verify.KeptTable{{Name: verify.KeptWindows, Results: keptResults{in}}}, Repair: repair, Range: 3 * time.Hour,
-			WatermarkDelay: 5 * time.Second, Decode: decode},
-			in, in, in, in, in, verify.NewAuditMetrics(reg), slog.New(slog.NewTextHandler(io.Discard, nil)))
+			Decode: decode},
+			in, in, in, in, verify.NewAuditMetrics(reg), slog.New(slog.NewTextHandler(io.Discard, nil)))
 		a.Doubt() // as at a start
 		ctx, cancel := context.WithCancel(t.Context())
 		var running sync.WaitGroup

@@ -58,7 +58,7 @@ func AuditKept(ctx context.Context, cfg AuditConfig, table KeptTable, store Kept
 			span.From[partition] = max(span.From[partition], after)
 		}
 	}
-	out.From, out.To, out.Ends = cfg.Since.Unix(), time.Now().Unix(), span.To
+	out.From, out.To = cfg.Since.Unix(), time.Now().Unix()
 	err = table.Results.Blocks(ctx, span.From, span.To, func(b *Block) error {
 		out.Blocks++
 		out.Rows += b.Rows
@@ -67,7 +67,7 @@ func AuditKept(ctx context.Context, cfg AuditConfig, table KeptTable, store Kept
 			return err
 		}
 		out.Missing = append(out.Missing, Missing{
-			Block: Block{Partition: b.Partition, Offset: b.Offset, Time: b.Time, Token: b.Token},
+			Block: Block{Partition: b.Partition, Offset: b.Offset, Time: b.Time, Ingest: b.Ingest, Token: b.Token},
 			Table: Table{Name: table.Name}, Rows: lacks,
 		})
 		if !repair {

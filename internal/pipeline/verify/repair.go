@@ -26,8 +26,8 @@ type Repairer interface {
 // the second one finds, which begins after every other repair has ended or can do no more, is missing still. Nor is it
 // a block that was never inserted (skipped, or refused and parked): that is done first, under its token, so that
 // whoever inserts it later does not double what was put past the token.
-func Repair(ctx context.Context, cfg AuditConfig, results Results, store Store, repairer Repairer) (Audited, error) {
-	found, err := Audit(ctx, cfg, results, store)
+func Repair(ctx context.Context, cfg AuditConfig, store Store, repairer Repairer) (Audited, error) {
+	found, err := Audit(ctx, cfg, store)
 	if err != nil || len(found.Missing) == 0 {
 		return found, err
 	}
@@ -40,8 +40,8 @@ func Repair(ctx context.Context, cfg AuditConfig, results Results, store Store, 
 			return found, err
 		}
 	}
-	err = repairer.Repair(ctx, cfg.Table, func(put func(context.Context, *Missing) error) error {
-		if found, err = Audit(ctx, cfg, results, store); err != nil || len(found.Missing) == 0 {
+	err = repairer.Repair(ctx, cfg.Table.Table, func(put func(context.Context, *Missing) error) error {
+		if found, err = Audit(ctx, cfg, store); err != nil || len(found.Missing) == 0 {
 			return err
 		}
 		for i := range found.Missing {

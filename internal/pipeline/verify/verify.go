@@ -89,6 +89,9 @@ type Table struct {
 	Keep    time.Duration
 }
 
+// Merged says whether what fills the table is merged before: rows of minutes.
+func (t Table) Merged() bool { return t.Width > 10 }
+
 const day = 24 * time.Hour
 
 // Tables are all that can be verified.
