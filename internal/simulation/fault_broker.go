@@ -281,5 +281,5 @@ func (w *World) mergerID(partition int32) string {
 // groups are those of the workers, the sinks, the sinks of what is merged, and the mergers.
 func (w *World) groups() []string {
 	group := w.cfg.Group
-	return []string{group, group + "-sink", group + "-coarse-sink", group + "-coarse"}
+	return []string{group, group + "-sink", group + "-sink-coarse", group + "-coarse"}
 }

@@ -183,6 +183,10 @@ func (g generator) brokerTrouble(shape *Shape) Step {
 }
 
 func (g generator) networkTrouble(shape *Shape) Step {
+	if g.IntN(6) == 0 { // its group gives what it has to others, and it does not know
+		return networkFault{process: g.process(shape), what: "delay", request: kmsg.Heartbeat, by: 8*time.Second + g.while(),
+			times: 3 + g.IntN(6)}
+	}
 	f := networkFault{process: g.process(shape), what: pick(g, "cut", "lose", "delay", "hold", "silence", "silence")}
 	if f.what == "silence" {
 		f.by = g.while() + pick(g, 0, 8*time.Second) // beyond the session timeout

@@ -15,9 +15,12 @@ import (
 // made anew after an error, as internal/app does.
 func (w *World) sink(ctx context.Context, cfg kafka.Config, p *process) {
 	log := w.log.With("process", p.name)
-	parts := map[string]func() error{"sink": func() error { return w.sinkOnce(ctx, cfg, p, kafka.NewResults, log) }}
+	topics := &cfg.Topics
+	parts := map[string]func() error{
+		"sink": func() error { return w.sinkOnce(ctx, cfg, p, topics.Results.Name, kafka.NewResults, log) },
+	}
 	if !p.earlier {
-		parts["coarse sink"] = func() error { return w.sinkOnce(ctx, cfg, p, newCoarseResults, log) }
+		parts["coarse sink"] = func() error { return w.sinkOnce(ctx, cfg, p, topics.Coarse.Name, kafka.NewCoarseResults, log) }
 		parts["mergers"] = func() error { return w.merge(ctx, cfg, p, log) }
 	}
 	var all sync.WaitGroup
@@ -34,14 +37,7 @@ func (w *World) sink(ctx context.Context, cfg kafka.Config, p *process) {
 	all.Wait()
 }
 
-// newCoarseResults reads what is merged.
-func newCoarseResults(cfg kafka.Config, member int, log *slog.Logger) (*kafka.Results, error) {
-	cfg.Topics.Results = cfg.Topics.Coarse
-	cfg.Group += "-coarse"
-	return kafka.NewResults(cfg, member, log)
-}
-
-func (w *World) sinkOnce(ctx context.Context, cfg kafka.Config, p *process,
+func (w *World) sinkOnce(ctx context.Context, cfg kafka.Config, p *process, topic string,
 	open func(kafka.Config, int, *slog.Logger) (*kafka.Results, error), log *slog.Logger) error {
 	producer, err := kafka.NewProducer(cfg, nil, log)
 	if err != nil {
@@ -53,7 +49,7 @@ func (w *World) sinkOnce(ctx context.Context, cfg kafka.Config, p *process,
 		return err
 	}
 	defer results.Close()
-	return sink.New("results", sink.DefaultConfig(), results, inserter{w.Server, p}, producer, w.counters, log).Run(ctx)
+	return sink.New(topic, sink.DefaultConfig(), results, inserter{w.Server, p}, producer, w.counters, log).Run(ctx)
 }
 
 // inserter is the way of one process to ClickHouse.
