@@ -14,6 +14,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 	"github.com/twmb/franz-go/pkg/kversion"
 
+	"github.com/vigie-io/vigie/internal/coarse"
 	"github.com/vigie-io/vigie/internal/kafka"
 	"github.com/vigie-io/vigie/internal/tenants"
 	"github.com/vigie-io/vigie/internal/testkit"
@@ -23,7 +24,7 @@ import (
 // The rights that docs/operating.md names are enough. Without those to end a transaction that hangs a worker says which
 // is missing, waits, and goes on when it has it.
 func TestRights(t *testing.T) {
-	broker := testkit.SecuredKafka(t, "stream", "query", "dlq")
+	broker := testkit.SecuredKafka(t, "stream", "query", "dlq", "verify")
 	admin := as(config(broker.Addr), testkit.SecuredAdmin)
 	var all []string
 	for _, state := range ensure(t, admin) {
@@ -44,10 +45,17 @@ func TestRights(t *testing.T) {
 		})
 	}
 	grant("stream", read, topics.Metrics.Name, topics.Spans.Name, topics.Logs.Name, topics.StateMetrics.Name, topics.StateSpans.Name,
-		topics.StateLogs.Name, topics.Results.Name)
+		topics.StateLogs.Name, topics.Results.Name, topics.Coarse.Name, topics.StateCoarse.Name)
 	grant("stream", write, topics.StateMetrics.Name, topics.StateSpans.Name, topics.StateLogs.Name, topics.Results.Name,
-		topics.Alerts.Name, topics.DLQ.Name)
+		topics.Alerts.Name, topics.DLQ.Name, topics.Coarse.Name, topics.StateCoarse.Name)
 	of("stream", admin.Group, "-")
+	allow(t, admin, "stream", read, func(b *kadm.ACLBuilder) {
+		b.Groups(admin.Group+"-sink", admin.Group+"-coarse", admin.Group+"-sink-coarse")
+	})
+	grant("verify", read, topics.Metrics.Name, topics.Results.Name, topics.DLQ.Name, topics.Coarse.Name, topics.StateCoarse.Name)
+	allow(t, admin, "verify", kadm.OpDescribe, func(b *kadm.ACLBuilder) {
+		b.Groups(admin.Group, admin.Group+"-sink", admin.Group+"-sink-coarse")
+	})
 	grant("query", read, topics.RuleState.Name)
 	grant("query", write, topics.RuleState.Name, topics.Metrics.Name)
 	of("query", admin.Group+"-rules", "-rules-")
@@ -84,6 +92,7 @@ func TestRights(t *testing.T) {
 	}
 	partition := worker.ResultPartition()
 	worker.Close()
+	mergeAndVerify(t, admin)
 	opened, stop := runShards(t, as(admin, "query"))
 	if err := shardsOf(t, opened, 4)[0].Commit(deadline(t), map[tenants.ID][][]byte{"acme": {[]byte("[]")}}, map[string][]byte{"a": nil}); err != nil {
 		t.Errorf("commit of rules: %v", err)
@@ -122,6 +131,72 @@ func TestRights(t *testing.T) {
 	}
 	if !out.has("ended a transaction that hung in kafka", "committed=true") {
 		t.Error("got no word of the transaction that hung, want that it was committed")
+	}
+}
+
+// mergeAndVerify merges what is in the results topic with the rights of stream, and waits for it with those of verify.
+func mergeAndVerify(t *testing.T, admin kafka.Config) {
+	t.Helper()
+	results := admin.Topics.Results
+	await(t, "end of the worker's transaction", func() bool {
+		high, err := kadmOf(t, admin).ListEndOffsets(deadline(t), results.Name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		at, stable := int64(0), int64(0)
+		high.Each(func(o kadm.ListedOffset) { at += o.Offset })
+		for _, end := range endOffsets(t, admin, results.Name) {
+			stable += end
+		}
+		return at == stable
+	})
+	stored(t, admin, "sink", results)
+	ctx, stop := context.WithCancel(t.Context())
+	merged := make(chan error, 64)
+	ended := make(chan error, 1)
+	partitions := int(results.Partitions)
+	go func() {
+		ended <- kafka.RunCoarseShards(ctx, as(admin, "stream"), quiet(), func(ctx context.Context, s *kafka.CoarseShard) error {
+			ends, err := s.Ends(ctx)
+			if err == nil {
+				err = s.Commit(ctx, []coarse.Block{{Table: coarse.TableMinutes, Rows: 1, Value: []byte("rows")}}, ends[s.Position().Partition])
+			}
+			merged <- err
+			<-ctx.Done()
+			return nil
+		})
+	}()
+	for range partitions {
+		if err := <-merged; err != nil {
+			t.Errorf("merge: %v", err)
+		}
+	}
+	stop()
+	if err := <-ended; err != nil {
+		t.Errorf("mergers: %v", err)
+	}
+	sink, err := kafka.NewCoarseResults(as(admin, "stream"), 0, quiet())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer sink.Close()
+	next := map[int32]int64{}
+	for deadline := deadline(t); len(next) < partitions; {
+		fetch, err := sink.Poll(deadline)
+		if err != nil {
+			t.Fatalf("read what is merged: %v", err)
+		}
+		for _, r := range fetch.Records {
+			next[r.Partition] = r.Offset + 1
+		}
+	}
+	if err := sink.Commit(deadline(t), next); err != nil {
+		t.Errorf("commit of the sink: %v", err)
+	}
+	topic := kafka.NewSourceTopic(as(admin, "verify"), admin.Topics.Metrics.Name, time.Minute, quiet())
+	topic.AwaitMerged()
+	if err := topic.Settle(deadline(t), nil); err != nil {
+		t.Errorf("verify: %v", err)
 	}
 }
 
