@@ -147,7 +147,7 @@ func TestSinkGroupSetBack(t *testing.T) {
 	post("3")
 	// The results partitions go on by themselves: the last block may be stored before the first ones come again.
 	testkit.Eventually(t, 60*time.Second, func() error {
-		if got := metric(t, in.streamURL, "vigie_sink_blocks_total", `table="ingest_rollups"`); got != 3 {
+		if got := metric(t, in.streamURL, "vigie_sink_blocks_total", `table="ingest_panes"`); got != 3 {
 			return fmt.Errorf("got %v blocks inserted, want the three from the start", got)
 		}
 		return nil
@@ -174,7 +174,7 @@ func TestSinkGroupSetBack(t *testing.T) {
 			return nil
 		})
 		time.Sleep(3 * time.Second) // until what is stored would have been noted
-		if got := metric(t, in.streamURL, "vigie_sink_blocks_total", `table="ingest_rollups"`); got != 0 {
+		if got := metric(t, in.streamURL, "vigie_sink_blocks_total", `table="ingest_panes"`); got != 0 {
 			t.Errorf("got %v blocks inserted, want none", got)
 		}
 		if code := in.stream.interrupt(); code != 0 {

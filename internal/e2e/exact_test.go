@@ -59,14 +59,16 @@ func TestExactUnderKills(t *testing.T) {
 	t.Logf("vigie audit results:\n%s", in.vigie("audit", "results", "-since", "2h"))
 }
 
-// awaitCounts waits until ClickHouse counts every event of every tenant.
+// awaitCounts waits until ClickHouse counts every event of every tenant, in the first and the last tier to be filled.
 func (in *installation) awaitCounts(o *oracle) {
 	in.t.Helper()
 	testkit.Eventually(in.t, 3*time.Minute, func() error {
 		for tenant, want := range o.counts {
-			status, got := in.trySQL(tenant, "SELECT sum(count) FROM api.metrics_10s WHERE metric LIKE 'e2e_%'")
-			if status != 200 || got != strconv.FormatUint(want, 10) {
-				return fmt.Errorf("tenant %s: got %s events in ClickHouse, want %d", tenant, got, want)
+			for _, view := range []string{"api.metrics_10s", "api.metrics_1h"} {
+				status, got := in.trySQL(tenant, "SELECT sum(count) FROM "+view+" WHERE metric LIKE 'e2e_%'")
+				if status != 200 || got != strconv.FormatUint(want, 10) {
+					return fmt.Errorf("tenant %s: got %s events in %s, want %d", tenant, got, view, want)
+				}
 			}
 		}
 		return nil

@@ -172,7 +172,7 @@ func install(t testing.TB, broker *testkit.Broker, programs []string, extra ...s
 		"VIGIE_KAFKA_INSTANCE=one",
 		"VIGIE_CLICKHOUSE_PASSWORD=" + service, "VIGIE_CLICKHOUSE_SQL_PASSWORD=" + sql,
 		"VIGIE_INGEST_LISTEN=" + ingestAddr, "VIGIE_STREAM_LISTEN=" + streamAddr, "VIGIE_QUERY_LISTEN=" + queryAddr,
-		"VIGIE_AUTH_KEYS=" + in.makeKeys(),
+		"VIGIE_AUTH_KEYS=" + in.makeKeys(), "VIGIE_STREAM_COARSE_INTERVAL=1s", // who waits for the wider tiers need not wait long
 	}, topicEnvironment(unique)...)
 	in.clickhouse = schema.ClickHouse(t, users, func(s *testkit.Server) { in.on(s).vigie("migrate") })
 	in.env = append(in.on(in.clickhouse).env, extra...)
@@ -204,7 +204,7 @@ func (in *installation) on(server *testkit.Server) *installation {
 // topicEnvironment gives an installation topics of its own on a broker that tests share.
 func topicEnvironment(unique string) []string {
 	var env []string
-	for _, topic := range []string{"metrics", "spans", "logs", "state_metrics", "state_spans", "state_logs", "results", "alerts", "dlq", "dlq_replayed", "parked", "rule_state"} {
+	for _, topic := range []string{"metrics", "spans", "logs", "state_metrics", "state_spans", "state_logs", "results", "coarse", "state_coarse", "alerts", "dlq", "dlq_replayed", "parked", "rule_state"} {
 		env = append(env, "VIGIE_KAFKA_TOPICS_"+strings.ToUpper(topic)+"_NAME="+unique+"."+topic)
 	}
 	return env

@@ -50,7 +50,7 @@ func TestProgressWaitsForTheLastOwnersResults(t *testing.T) {
 		s.polls <- fetchOf(at, record("acme", event(time.Now(), "m", "")))
 		time.Sleep(5500 * time.Millisecond)
 		synctest.Wait()
-		if tables(s.commits[0].messages) != "ingest_series ingest_rollups" {
+		if tables(s.commits[0].messages) != "ingest_series ingest_panes" {
 			t.Fatalf("got %s, want the rows at once", tables(s.commits[0].messages))
 		}
 		if got := told(s, 0); got[at.Partition] || !got[other.Partition] {

@@ -43,7 +43,7 @@ func (b *outbox) letGo() { b.buffers, b.used = nil, 0 }
 // addRollups encodes a block of the epoch.
 func (b *outbox) addRollups(rows *Rollups) {
 	n := len(rows.Grain)
-	value, err := b.encode(TableRollups, n, func(dst []byte) ([]byte, error) { return b.encoder.EncodeRollups(dst, rows) })
+	value, err := b.encode(TablePanes, n, func(dst []byte) ([]byte, error) { return b.encoder.EncodeRollups(dst, rows) })
 	if b.failed == nil {
 		b.failed = err
 	}
@@ -79,7 +79,7 @@ func (b *outbox) fill(out *Outputs, progress *ProgressRows, newest int64) error 
 	at := Header{HeaderNewest, strconv.AppendInt(nil, newest/int64(time.Millisecond), 10)}
 	for i := range b.rollups {
 		block := &b.rollups[i]
-		b.send(TableRollups, block.rows, block.value, Header{HeaderCount, strconv.AppendUint(nil, block.count, 10)}, at)
+		b.send(TablePanes, block.rows, block.value, Header{HeaderCount, strconv.AppendUint(nil, block.count, 10)}, at)
 	}
 	for _, rows := range out.Windows.Blocks {
 		err := b.add(TableWindows, len(rows.Tenant), func(dst []byte) ([]byte, error) {
@@ -152,7 +152,7 @@ func (b *outbox) count(m *Metrics, out *Outputs, progress *ProgressRows) (rows i
 		rows += block.rows
 	}
 	for _, block := range b.rollups {
-		m.block(TableRollups, block.rows)
+		m.block(TablePanes, block.rows)
 		rows += block.rows
 	}
 	for _, block := range out.Windows.Blocks {

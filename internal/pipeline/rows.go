@@ -88,8 +88,8 @@ const (
 	HeaderTable  = "vigie-table"  // one of the Table constants
 	HeaderFormat = "vigie-format" // "native/1"
 	HeaderRows   = "vigie-rows"   // decimal
-	HeaderCount  = "vigie-count"  // decimal: sum of Count over GrainSeries rows, for audits; only on TableRollups
-	HeaderNewest = "vigie-newest" // decimal: newest event time in the epoch, Unix milliseconds; only on TableRollups
+	HeaderCount  = "vigie-count"  // decimal: sum of Count over GrainSeries rows, for audits; only on TablePanes
+	HeaderNewest = "vigie-newest" // decimal: newest event time in the epoch, Unix milliseconds; only on TablePanes
 )
 
 // FormatNative is the value of HeaderFormat: one ClickHouse native block.

@@ -253,16 +253,16 @@ func TestEpochRhythm(t *testing.T) {
 		s.polls <- fetchOf(at, record("acme", event(time.Now(), "m", "")))
 		time.Sleep(300 * time.Millisecond)
 		synctest.Wait()
-		if c := s.commits[2]; c.at != 2515625*time.Microsecond || tables(c.messages) != "letter ingest_series ingest_rollups" {
+		if c := s.commits[2]; c.at != 2515625*time.Microsecond || tables(c.messages) != "letter ingest_series ingest_panes" {
 			t.Fatalf("got %s at %s, want the first epoch without progress at 2.515625s", tables(c.messages), c.at)
 		}
-		if c := s.commits[3]; c.at != 2850*time.Millisecond || tables(c.messages) != "ingest_rollups" {
+		if c := s.commits[3]; c.at != 2850*time.Millisecond || tables(c.messages) != "ingest_panes" {
 			t.Fatalf("got %s at %s, want the second epoch without progress at 2.85s", tables(c.messages), c.at)
 		}
 		s.polls <- fetchOf(at, record("acme", event(time.Now(), "m", "")))
 		time.Sleep(time.Second)
 		synctest.Wait()
-		if c := s.commits[4]; c.at != 3150*time.Millisecond || tables(c.messages) != "ingest_rollups ingest_progress" {
+		if c := s.commits[4]; c.at != 3150*time.Millisecond || tables(c.messages) != "ingest_panes ingest_progress" {
 			t.Fatalf("got %s at %s, want rows before progress at 3.15s", tables(c.messages), c.at)
 		}
 		rollups := s.commits[4].messages[0]
@@ -459,7 +459,7 @@ func TestShutdownCommitsTheEpochUnderWay(t *testing.T) {
 		s.polls <- fetchOf(at, record("acme", event(time.Now(), "m", "")))
 		end()
 		synctest.Wait()
-		if len(s.commits) != 1 || s.commits[0].at != 0 || tables(s.commits[0].messages) != "ingest_series ingest_rollups" {
+		if len(s.commits) != 1 || s.commits[0].at != 0 || tables(s.commits[0].messages) != "ingest_series ingest_panes" {
 			t.Errorf("got %v, want one commit at once", s.commits)
 		}
 	})
@@ -551,7 +551,7 @@ func TestAbortedEpochIsForgotten(t *testing.T) {
 		s.polls <- fetchOf(at, record("acme", event(time.Now(), "m", ""), "{"))
 		time.Sleep(300 * time.Millisecond)
 		synctest.Wait()
-		if len(s.commits) != 2 || tables(s.commits[1].messages) != "letter ingest_series ingest_rollups" ||
+		if len(s.commits) != 2 || tables(s.commits[1].messages) != "letter ingest_series ingest_panes" ||
 			header(&s.commits[1].messages[2], pipeline.HeaderCount) != "1" {
 			t.Fatalf("got %v, want the same epoch again", s.commits)
 		}
@@ -631,7 +631,7 @@ func TestFatalErrorsStartAnewWithBackoff(t *testing.T) {
 		s.polls <- fetchOf(at, record("acme", event(time.Now(), "m", "")))
 		time.Sleep(time.Second)
 		synctest.Wait()
-		if len(s.commits) == before || tables(s.commits[before].messages) != "ingest_series ingest_rollups" {
+		if len(s.commits) == before || tables(s.commits[before].messages) != "ingest_series ingest_panes" {
 			t.Errorf("got %v, want the series announced in the new session", s.commits)
 		}
 	})
@@ -650,7 +650,7 @@ func TestFullEpochEndsEarlyInSeveralBlocks(t *testing.T) {
 		s.polls <- fetchOf(at, record("acme", values...))
 		synctest.Wait()
 		if len(s.commits) != 1 || s.commits[0].at != 0 ||
-			tables(s.commits[0].messages) != "ingest_series ingest_series ingest_rollups ingest_rollups" {
+			tables(s.commits[0].messages) != "ingest_series ingest_series ingest_panes ingest_panes" {
 			t.Fatalf("got %v, want two blocks of each at once", s.commits)
 		}
 		if m := s.commits[0].messages; header(&m[0], pipeline.HeaderRows) != "10" || header(&m[3], pipeline.HeaderRows) != "3" {
