@@ -8,24 +8,27 @@ import (
 	"github.com/vigie-io/vigie/internal/pipeline"
 )
 
-// progress is how far results reach, by what records have said.
+// progress is how far the results of partitions of events reach, by what records have said. Of tenants nothing is kept:
+// readers go by the partitions alone, and there are many tenants.
 type progress map[progressKey]reach
 
 type progressKey struct {
-	tenant, topic string
-	partition     int32
+	topic     string
+	partition int32
 }
 
 func (k progressKey) compare(other progressKey) int {
-	return cmp.Or(cmp.Compare(k.tenant, other.tenant), cmp.Compare(k.topic, other.topic), cmp.Compare(k.partition, other.partition))
+	return cmp.Or(cmp.Compare(k.topic, other.topic), cmp.Compare(k.partition, other.partition))
 }
 
 // reach are times of pipeline.ProgressRows.
 type reach struct{ time, updated int64 }
 
 func (p progress) add(rows *pipeline.ProgressRows) {
-	for i := range rows.Topic {
-		p.raise(progressKey{rows.Tenant[i], rows.Topic[i], rows.Partition[i]}, reach{rows.Time[i], rows.Updated[i]})
+	for i, tenant := range rows.Tenant {
+		if tenant == "" {
+			p.raise(progressKey{rows.Topic[i], rows.Partition[i]}, reach{rows.Time[i], rows.Updated[i]})
+		}
 	}
 }
 
@@ -46,7 +49,7 @@ func (p progress) raise(key progressKey, at reach) {
 func (p progress) rows() *pipeline.ProgressRows {
 	rows := &pipeline.ProgressRows{}
 	for _, key := range slices.SortedFunc(maps.Keys(p), progressKey.compare) {
-		rows.Tenant, rows.Topic = append(rows.Tenant, key.tenant), append(rows.Topic, key.topic)
+		rows.Tenant, rows.Topic = append(rows.Tenant, ""), append(rows.Topic, key.topic)
 		rows.Partition = append(rows.Partition, key.partition)
 		rows.Time, rows.Updated = append(rows.Time, p[key].time), append(rows.Updated, p[key].updated)
 	}
