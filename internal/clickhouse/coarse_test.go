@@ -89,7 +89,7 @@ func TestCoarseTiersBehind(t *testing.T) {
 			"pushdown": {rapid.SampledFrom([]string{"1", "1", "0"}).Draw(rt, "pushdown")}}
 	})
 	seams := map[string]int{}
-	for i := range 80 {
+	for i := range 48 {
 		form := cases.Example(i)
 		got, want := askPromQLAs("acme", behind, "/query_range", form), askPromQLAs("demo", whole, "/query_range", form)
 		if difference := testkit.DifferPromQL(got.Body.Bytes(), want.Body.Bytes()); difference != "" || want.Code != 200 {
