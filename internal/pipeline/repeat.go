@@ -58,7 +58,7 @@ func (t *Task) learnBeyond(tn *tenant, m *events.Metric) {
 // metrics takes the metrics of a record, in their order.
 func (t *Task) metrics(h *sourceHeaders, b *events.Batch) {
 	known := b.Repeats
-	var searches []series.Search[entry]
+	var searches []search
 	if h.search > 0 {
 		searches = t.cfg.Scratch.ofRun.list[h.search-1:]
 	}

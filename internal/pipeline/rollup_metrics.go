@@ -1,9 +1,6 @@
 package pipeline
 
-import (
-	"github.com/vigie-io/vigie/pkg/events"
-	"github.com/vigie-io/vigie/pkg/series"
-)
+import "github.com/vigie-io/vigie/pkg/events"
 
 // metric is the default rollup of metrics: every metric by its own labels. A histogram that counts what happened since
 // the last one is a distribution like single observations are, whatever its producer calls it: it becomes an
@@ -14,7 +11,7 @@ func (t *Task) metric(m *events.Metric) {
 }
 
 // metricOf is metric of an event of tn whose series was searched for.
-func (t *Task) metricOf(tn *tenant, search *series.Search[entry], m *events.Metric) {
+func (t *Task) metricOf(tn *tenant, search *search, m *events.Metric) {
 	ref, e := t.searched(tn, search, identityOf(m))
 	t.accumulate(tn, ref, e, m)
 }

@@ -5,20 +5,36 @@ import (
 	"github.com/vigie-io/vigie/pkg/series"
 )
 
-// searches look for the series of events that had to be decoded, those of a run or some of a record, all at once: to find
-// one is to wait for memory four times. What they find changes no result: an event without a search makes its own.
-type searches struct {
-	keys []byte
-	list []series.Search[entry]
+// search looks for the series of an event that had to be decoded, and where there is none for the class that it would
+// have.
+type search struct {
+	series series.Search[entry]
+	class  series.Search[class] // without a Table: it was not looked for
 }
 
-func (s *searches) reset() { s.keys, s.list = s.keys[:0], s.list[:0] }
+// searches are those of a run, or of some events of a record, all at once: to find a series is to wait for memory four
+// times. What they find changes no result: an event without a search makes its own.
+type searches struct {
+	number  int
+	list    [runRecords]search
+	metrics [runRecords]*events.Metric
+	ahead   [runRecords]ahead
+	keys    []byte
+
+	series  [runRecords]*series.Search[entry] // into list
+	classes [runRecords]*series.Search[class] // the same, of those that were looked for
+}
+
+func (s *searches) reset() { s.number, s.keys = 0, s.keys[:0] }
 
 // add searches for the series of an event of tn.
 func (s *searches) add(tn *tenant, m *events.Metric) {
-	from := len(s.keys)
+	n, from := s.number, len(s.keys)
 	s.keys = series.AppendKey(s.keys, byte(kindOf(m)), m.Name, m.Labels)
-	s.list = append(s.list, tn.table.Sought(s.keys[from:]))
+	s.list[n] = search{series: tn.table.Sought(s.keys[from:])}
+	s.metrics[n], s.ahead[n] = m, ahead{tenant: tn, value: m.Value}
+	s.series[n] = &s.list[n].series
+	s.number++
 }
 
 // searchRun searches for the events of a run that are alone in their record, and appends those found to list.
@@ -26,7 +42,6 @@ func (t *Task) searchRun(run []Record, list []ahead) []ahead {
 	scratch := t.cfg.Scratch
 	s := &scratch.ofRun
 	s.reset()
-	from := len(list)
 	for i := range run {
 		h := &scratch.headers[i]
 		if h.claimant == nil || h.barred != nil || scratch.looks[i].Known() || len(h.batch.Metrics) != 1 {
@@ -34,41 +49,62 @@ func (t *Task) searchRun(run []Record, list []ahead) []ahead {
 		}
 		if m := &h.batch.Metrics[0]; t.admit.admits(m.Time) {
 			s.add(h.claimant, m)
-			list = append(list, ahead{tenant: h.claimant, value: m.Value})
-			h.search = len(s.list)
+			h.search = s.number
 		}
 	}
-	return t.seek(s, list, from)
+	return t.seek(s, list)
 }
 
 // searchSome searches for some events of a record that has several, and returns one search for each of them: none when the
 // tenant is new, or they seem to be out of time.
-func (t *Task) searchSome(tn *tenant, some []events.Metric) []series.Search[entry] {
+func (t *Task) searchSome(tn *tenant, some []events.Metric) []search {
 	if tn == nil || !t.admit.admits(some[0].Time) {
 		return nil
 	}
-	s, list := &t.cfg.Scratch.ofRecord, t.cfg.Scratch.ahead[:0]
+	s := &t.cfg.Scratch.ofRecord
 	s.reset()
 	for i := range some {
 		s.add(tn, &some[i])
-		list = append(list, ahead{tenant: tn, value: some[i].Value})
 	}
-	list = t.seek(s, list, 0)
+	list := t.seek(s, t.cfg.Scratch.ahead[:0])
 	t.read(list)
 	t.cfg.Scratch.ahead = list
-	return s.list
+	return s.list[:s.number]
 }
 
-// seek makes all searches, which are for the events of list behind from, and leaves those of list that were found.
-func (t *Task) seek(s *searches, list []ahead, from int) []ahead {
-	t.fetched += series.FindAll(s.list)
-	kept := list[:from]
-	for i := range s.list {
-		if search := &s.list[i]; search.Found {
-			a := list[from+i]
-			a.entry = search.Table.At(search.Ref)
-			kept = append(kept, a)
+// seek makes all searches, and appends the events of which the series was found to list.
+func (t *Task) seek(s *searches, list []ahead) []ahead {
+	t.fetched += series.FindAll(s.series[:s.number])
+	for i := range s.number {
+		if found := &s.list[i].series; found.Found {
+			s.ahead[i].entry = found.Table.At(found.Ref)
+			list = append(list, s.ahead[i])
 		}
 	}
-	return kept
+	t.seekClasses(s)
+	return list
+}
+
+// seekClasses makes the searches for classes of series that are new, and reads what these will change.
+func (t *Task) seekClasses(s *searches) {
+	classes := s.classes[:0]
+	for i := range s.number {
+		if tn := s.ahead[i].tenant; !s.list[i].series.Found && tn.table.Len() < tn.limit {
+			from, of := len(s.keys), identityOf(s.metrics[i])
+			s.keys = appendClassKey(s.keys, &of)
+			s.list[i].class = tn.classes.Sought(s.keys[from:])
+			classes = append(classes, &s.list[i].class)
+		}
+	}
+	t.fetched += series.FindAll(classes)
+	for _, c := range classes {
+		if c.Found {
+			t.fetched += uint64(c.Table.At(c.Ref).size)
+		}
+	}
+	for _, c := range classes {
+		if c.Found {
+			t.fetched += uint64(c.Table.At(c.Ref).group.size)
+		}
+	}
 }

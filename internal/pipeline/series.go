@@ -23,19 +23,19 @@ func (t *Task) series(name string, s identity) (tn *tenant, ref uint32, e *entry
 		return nil, 0, nil
 	}
 	t.key = series.AppendKey(t.key[:0], byte(s.kind), s.metric, s.labels)
-	search := tn.table.Search(t.key)
-	if search.Found {
-		return tn, search.Ref, tn.table.At(search.Ref)
+	search := search{series: tn.table.Search(t.key)}
+	if search.series.Found {
+		return tn, search.series.Ref, tn.table.At(search.series.Ref)
 	}
 	ref, e = t.newSeries(tn, &search, &s)
 	return tn, ref, e
 }
 
 // searched is series for an event of tn whose series was searched for before the events in front of it were taken.
-func (t *Task) searched(tn *tenant, search *series.Search[entry], s identity) (ref uint32, e *entry) {
+func (t *Task) searched(tn *tenant, search *search, s identity) (ref uint32, e *entry) {
 	t.current = tn
-	if search.Again() {
-		return search.Ref, tn.table.At(search.Ref)
+	if search.series.Again() {
+		return search.series.Ref, tn.table.At(search.series.Ref)
 	}
 	return t.newSeries(tn, search, &s)
 }
@@ -69,16 +69,43 @@ func (t *Task) tenant(name string) *tenant {
 }
 
 // newSeries makes the entry of a new series, which was searched for in vain.
-func (t *Task) newSeries(tn *tenant, search *series.Search[entry], s *identity) (ref uint32, e *entry) {
-	size := namesBytes(search.Key, about{s.unit, s.help})
+func (t *Task) newSeries(tn *tenant, search *search, s *identity) (ref uint32, e *entry) {
+	key := search.series.Key
+	size := namesBytes(key, about{s.unit, s.help})
 	if tn.table.Len() >= tn.limit || tn.bytes+size > tn.limitBytes {
 		t.exceed(tn)
 		return 0, nil
 	}
 	tn.bytes += size
 	tn.repeats.Expect()
-	id := series.Hash(search.Key)
-	ref = search.Insert(id.Lo)
+	id := series.Hash(key)
+	ref = search.series.Insert(id.Lo)
+	e = tn.table.At(ref)
+	e.high, e.class = id.Hi, t.join(tn, &search.class, s)+1
+	return ref, e
+}
+
+// join returns the number of the class of a new series, which is made when it has none yet.
+func (t *Task) join(tn *tenant, search *series.Search[class], s *identity) (number uint32) {
+	if search.Table == nil {
+		t.key = appendClassKey(t.key[:0], s)
+		*search = tn.classes.Search(t.key)
+	}
+	if search.Again() {
+		number = search.Ref
+	} else {
+		number = search.Insert(0)
+		of := about{strings.Clone(s.unit), strings.Clone(s.help)}
+		*tn.classes.At(number) = class{group: t.groupOf(tn, s), about: of}
+	}
+	c := tn.classes.At(number)
+	c.size++
+	c.group.size++
+	return number
+}
+
+// groupOf finds the group of a series, or makes it.
+func (t *Task) groupOf(tn *tenant, s *identity) *group {
 	key := groupKey{metric: s.metric, service: s.labels.Get("service"), kind: s.kind}
 	g := tn.groups[key]
 	if g == nil {
@@ -87,10 +114,19 @@ func (t *Task) newSeries(tn *tenant, search *series.Search[entry], s *identity) 
 		g.groupKey, g.dirty = key, g.few[:0]
 		tn.groups[key] = g
 	}
-	g.size++
-	e = tn.table.At(ref)
-	e.high, e.class = id.Hi, tn.classes.join(g, about{s.unit, s.help})
-	return ref, e
+	return g
+}
+
+// leave is the opposite of join, for a series that is forgotten.
+func (t *Task) leave(tn *tenant, number uint32) {
+	c := tn.classes.At(number)
+	if c.group.size--; c.group.size == 0 {
+		delete(tn.groups, c.group.groupKey)
+	}
+	if c.size--; c.size == 0 {
+		t.key = tn.classes.AppendKey(t.key[:0], number)
+		tn.classes.Delete(t.key)
+	}
 }
 
 // exceed counts an event beyond the tenant's limits of series.

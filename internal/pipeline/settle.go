@@ -90,15 +90,11 @@ func (t *Task) sweep(idle int64) {
 			if t.drained-e.touched < idle {
 				return true
 			}
-			if g := tn.class(e).group; g.size == 1 {
-				delete(tn.groups, g.groupKey)
-			} else {
-				g.size--
-			}
+			class := e.class - 1
 			t.key = tn.table.AppendKey(t.key[:0], ref)
 			tn.bytes -= namesBytes(t.key, tn.class(e).about)
-			tn.classes.leave(e.class)
 			tn.table.Delete(t.key)
+			t.leave(tn, class)
 			gone = true
 			return true
 		})

@@ -3,7 +3,6 @@ package pipeline
 import (
 	"cmp"
 	"math/rand/v2"
-	"strings"
 
 	"github.com/vigie-io/vigie/internal/pipeline/alerting"
 	"github.com/vigie-io/vigie/internal/tenants"
@@ -24,7 +23,7 @@ type tenant struct {
 	// repeats knows events of series in table by their bytes; its numbers are the table's.
 	repeats *events.Repeats
 	groups  map[groupKey]*group
-	classes classes
+	classes series.Table[class]
 	alerts  *alerting.Tenant // nil until alerts take an event of it
 	dirty   []*group         // with changes since the last drain
 	marked  bool             // in Task.dirty
@@ -89,7 +88,7 @@ type entry struct {
 	announcedNative bool   // the value of native that was announced
 }
 
-// class is what many series have in common.
+// class is what many series have in common. What tells it from others is its key in the tenant's table of classes.
 type class struct {
 	group *group
 	about about
@@ -99,47 +98,11 @@ type class struct {
 // about describes series.
 type about struct{ unit, help string }
 
-type classKey struct {
-	group *group
-	about about
-}
-
-// classes are those of a tenant, by numbers.
-type classes struct {
-	list []class
-	free []uint32
-	of   map[classKey]uint32
-}
-
-// join returns the number of a class, plus one, which has one series more.
-func (c *classes) join(g *group, a about) uint32 {
-	number, known := c.of[classKey{g, a}]
-	if !known {
-		if n := len(c.free); n > 0 {
-			number, c.free = c.free[n-1], c.free[:n-1]
-		} else {
-			number = uint32(len(c.list))
-			c.list = append(c.list, class{})
-		}
-		a = about{strings.Clone(a.unit), strings.Clone(a.help)}
-		c.list[number] = class{group: g, about: a}
-		if c.of == nil {
-			c.of = make(map[classKey]uint32)
-		}
-		c.of[classKey{g, a}] = number
-	}
-	c.list[number].size++
-	return number + 1
-}
-
-// leave is the opposite of join.
-func (c *classes) leave(number uint32) {
-	at := &c.list[number-1]
-	if at.size--; at.size == 0 {
-		delete(c.of, classKey{at.group, at.about})
-		*at = class{}
-		c.free = append(c.free, number-1)
-	}
+// appendClassKey appends what tells the classes of a tenant apart.
+func appendClassKey(dst []byte, s *identity) []byte {
+	return series.AppendKey(dst, byte(s.kind), s.metric, series.Labels{
+		{Name: "help", Value: s.help}, {Name: "service", Value: s.labels.Get("service")}, {Name: "unit", Value: s.unit},
+	})
 }
 
 // beyond are events that were dropped because their tenant has its full number of series, or these have their full
@@ -150,7 +113,7 @@ type beyond struct{ number, bytes uint64 }
 func namesBytes(key []byte, a about) int64 { return int64(len(key) + len(a.unit) + len(a.help)) }
 
 // class is that of a series.
-func (tn *tenant) class(e *entry) *class { return &tn.classes.list[e.class-1] }
+func (tn *tenant) class(e *entry) *class { return tn.classes.At(e.class - 1) }
 
 // id is that of the series.
 func (tn *tenant) id(ref uint32) series.ID {

@@ -20,27 +20,28 @@ func (t *Table[V]) Search(key []byte) Search[V] {
 }
 
 // Sought is a search for key that is yet to be made. It retains key.
-func (t *Table[V]) Sought(key []byte) Search[V] { return Search[V]{Table: t, Key: key, hash: t.hash(key)} }
+func (t *Table[V]) Sought(key []byte) Search[V] {
+	return Search[V]{Table: t, Key: key, hash: t.hash(key)}
+}
 
 // FindAll makes all the searches of list, each in its own Table. Where one after the other would wait for memory at each of
 // its steps, these make each step together. What it returns has no meaning: what is read ahead has to go somewhere.
-func FindAll[V any](list []Search[V]) (fetched uint64) {
-	for i := range list {
-		fetched += list[i].Table.touchSlot(list[i].hash)
+func FindAll[V any](list []*Search[V]) (fetched uint64) {
+	for _, s := range list {
+		fetched += s.Table.touchSlot(s.hash)
 	}
-	for i := range list {
-		s := &list[i]
+	for _, s := range list {
 		if s.Ref, s.near = s.Table.near(s.hash); s.near {
 			fetched += s.Table.head(s.Ref).note
 		}
 	}
-	for i := range list {
-		if s := &list[i]; s.near {
+	for _, s := range list {
+		if s.near {
 			fetched += s.Table.keys.texts.touch(s.Table.head(s.Ref).key)
 		}
 	}
-	for i := range list {
-		list[i].find()
+	for _, s := range list {
+		s.find()
 	}
 	return fetched
 }

@@ -21,19 +21,19 @@ func TestSearchesAgainstFind(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			rapid.Check(t, func(t *rapid.T) {
 				tables := [...]*series.Table[uint64]{series.WeakTable[uint64](hash), series.WeakTable[uint64](hash)}
-				var searches []series.Search[uint64]
+				var searches []*series.Search[uint64]
 				for range rapid.IntRange(0, 80).Draw(t, "keys") {
 					table, key := tables[rapid.IntRange(0, 1).Draw(t, "table")], drawKey(t)
 					if rapid.Bool().Draw(t, "there") {
 						table.Insert(key, series.Hash(key).Lo)
 					}
 					if rapid.Bool().Draw(t, "sought") {
-						searches = append(searches, table.Sought(key))
+						s := table.Sought(key)
+						searches = append(searches, &s)
 					}
 				}
 				series.FindAll(searches)
-				for i := range searches {
-					s := &searches[i]
+				for i, s := range searches {
 					ref, ok := s.Table.Find(s.Key)
 					if one := s.Table.Search(s.Key); one.Found != ok || ok && one.Ref != ref {
 						t.Fatalf("search %x: got %v, %v, want %v, %v", s.Key, one.Ref, one.Found, ref, ok)
