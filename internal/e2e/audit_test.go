@@ -15,15 +15,18 @@ import (
 	"github.com/vigie-io/vigie/internal/testkit"
 )
 
-// TestSinkRestoresALostBlock takes the part of one block out of one table, as a kill of ClickHouse does between the
-// block's token and its part: stream, when it is started again, finds that and puts the rows back, once.
+// TestSinkRestoresALostBlock takes the part of one block out of a table that the results fill, and of one that merged
+// rows fill, as a kill of ClickHouse does between a block's token and its part: stream, when it is started again, finds
+// that and puts the rows back, once.
 func TestSinkRestoresALostBlock(t *testing.T) {
-	in := install(t, testkit.Kafka(t), []string{"ingest", "stream"}, "VIGIE_STREAM_WATERMARK_DELAY=0s")
-	const table = "vigie.rollups_10s"
-	in.service("ALTER TABLE " + table + " MODIFY SETTING max_bytes_to_merge_at_max_space_in_pool = 1, max_bytes_to_merge_at_min_space_in_pool = 1")
+	in := install(t, testkit.Kafka(t), []string{"ingest", "stream"}, "VIGIE_STREAM_WATERMARK_DELAY=0s", "VIGIE_STREAM_COARSE_INTERVAL=1s")
+	tables := []string{"rollups_10s", "rollups_1m"}
+	for _, table := range tables {
+		in.service("ALTER TABLE vigie." + table + " MODIFY SETTING max_bytes_to_merge_at_max_space_in_pool = 1, max_bytes_to_merge_at_min_space_in_pool = 1")
+	}
 	pane := time.Now().Unix()/60*60 - 120
-	counts := func() string {
-		return in.service("SELECT series_id, sum(r.count), round(sum(r.sum), 6) FROM " + table + " AS r WHERE metric = 'lost' GROUP BY series_id ORDER BY series_id")
+	counts := func(table string) string {
+		return in.service("SELECT series_id, sum(r.count), round(sum(r.sum), 6) FROM vigie." + table + " AS r WHERE metric = 'lost' GROUP BY series_id ORDER BY series_id")
 	}
 	for n := range 3 { // three epochs, three parts
 		var body strings.Builder
@@ -33,46 +36,59 @@ func TestSinkRestoresALostBlock(t *testing.T) {
 		if status, answer := in.post("acme", "/v1/events/metrics", body.String(), http.Header{"Content-Type": {"application/x-ndjson"}}); status != http.StatusOK {
 			t.Fatalf("post: %d %s", status, answer)
 		}
-		in.awaitRows(table, fmt.Sprint(20*(n+1)))
+		for _, table := range tables {
+			in.awaitRows("vigie."+table, fmt.Sprint(20*(n+1)))
+		}
 	}
-	before := counts()
-	path := in.service("SELECT path FROM system.parts WHERE database = 'vigie' AND active AND table = 'rollups_10s' ORDER BY max_block_number DESC LIMIT 1")
+	before, paths := map[string]string{}, map[string]string{}
+	for _, table := range tables {
+		before[table] = counts(table)
+		paths[table] = in.service("SELECT path FROM system.parts WHERE database = 'vigie' AND active AND table = '" + table + "' ORDER BY max_block_number DESC LIMIT 1")
+	}
 	in.stream.kill()
 	in.clickhouse.Kill()
-	if !strings.Contains(path, "/clickhouse/") {
-		t.Fatalf("path of a part: got %q", path)
-	}
-	if err := os.RemoveAll(path); err != nil {
-		t.Fatal(err)
+	for _, path := range paths {
+		if !strings.Contains(path, "/clickhouse/") {
+			t.Fatalf("path of a part: got %q", path)
+		}
+		if err := os.RemoveAll(path); err != nil {
+			t.Fatal(err)
+		}
 	}
 	in.clickhouse.Restart()
-	if counts() == before {
-		t.Fatal("the part came back by itself: the fault was not injected")
+	for _, table := range tables {
+		if counts(table) == before[table] {
+			t.Fatalf("%s: the part came back by itself: the fault was not injected", table)
+		}
 	}
 	in.stream.start()
 	in.awaitReady(in.streamURL)
-	testkit.Eventually(t, 90*time.Second, func() error {
-		if got := counts(); got != before {
-			return fmt.Errorf("got %s, want the rows again: %s", got, before)
-		}
-		return nil
-	})
-	testkit.Eventually(t, 30*time.Second, func() error {
-		if got := in.service("SELECT count() FROM vigie.stored WHERE about = 'rollups_10s'"); got == "0" {
-			return fmt.Errorf("rollups_10s: nothing noted as known yet")
-		}
-		return nil
-	})
-	for name, want := range map[string]float64{"differences_total": 1, "repaired_total": 1, "unrepaired": 0} {
-		if got := metric(t, in.streamURL, "vigie_sink_audit_"+name, `table="rollups_10s"`); got != want {
-			t.Errorf("vigie_sink_audit_%s: got %v, want %v", name, got, want)
+	for _, table := range tables {
+		testkit.Eventually(t, 150*time.Second, func() error {
+			if got := counts(table); got != before[table] {
+				return fmt.Errorf("%s: got %s, want the rows again: %s", table, got, before[table])
+			}
+			return nil
+		})
+		testkit.Eventually(t, 30*time.Second, func() error {
+			if got := in.service("SELECT count() FROM vigie.stored WHERE about = '" + table + "'"); got == "0" {
+				return fmt.Errorf("%s: nothing noted as known yet", table)
+			}
+			return nil
+		})
+		for name, want := range map[string]float64{"differences_total": 1, "repaired_total": 1, "unrepaired": 0} {
+			if got := metric(t, in.streamURL, "vigie_sink_audit_"+name, `table="`+table+`"`); got != want {
+				t.Errorf("%s: vigie_sink_audit_%s: got %v, want %v", table, name, got, want)
+			}
 		}
 	}
-	if got := in.vigie("audit", "results", "-since", "10m"); !strings.Contains(got, "parts of 0 blocks missing") {
+	if got := in.vigie("audit", "results", "-since", "10m"); !strings.Contains(got, "nothing is missing") {
 		t.Errorf("vigie audit results afterwards:\n%s", got)
 	}
-	if got := counts(); got != before {
-		t.Errorf("afterwards: got %s, want the rows once: %s", got, before)
+	for _, table := range tables {
+		if got := counts(table); got != before[table] {
+			t.Errorf("%s afterwards: got %s, want the rows once: %s", table, got, before[table])
+		}
 	}
 }
 
