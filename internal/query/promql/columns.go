@@ -17,7 +17,16 @@ func seriesAtOnce(panes int) int { return max(64, 4<<20/panes) }
 
 // paneColumns is panes for series that come as a row each, in any order. It is for queries of one column.
 func (r *reader) paneColumns(ctx context.Context, of source, s segment, q PaneQuery, add func(i int, p *Pane) error) error {
-	q.Metrics, q.Tier, q.From, q.To, q.Finer = of.metrics, s.tier, s.from, s.to, r.finer(s)
+	for _, p := range r.parts(s) {
+		if err := r.columnsOfPart(ctx, of, p, q, add); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (r *reader) columnsOfPart(ctx context.Context, of source, s part, q PaneQuery, add func(i int, p *Pane) error) error {
+	q.Metrics, q.Tier, q.From, q.To, q.Finer = of.metrics, s.tier, s.from, s.to, s.finer
 	q.IDs = idsOf(of.members)
 	at := make(map[series.ID]int, len(of.members))
 	for i := range of.members {

@@ -6,6 +6,7 @@ import (
 	"github.com/prometheus/prometheus/model/histogram"
 	"github.com/prometheus/prometheus/storage"
 
+	"github.com/vigie-io/vigie/pkg/series"
 	"github.com/vigie-io/vigie/pkg/sketches"
 )
 
@@ -61,12 +62,14 @@ func (r *reader) probe(ctx context.Context, b *windowBuilder, from source, horiz
 	if len(late.members) == 0 {
 		return nil
 	}
-	at := cursor{members: from.members}
+	places := make(map[series.ID]int, len(from.members))
+	for i := range from.members {
+		places[from.members[i].ID] = i
+	}
 	tier := max(r.tier, Tier1m)
 	return r.panes(ctx, late, segment{tier, start - ceil(horizon, tier.millis()), start}, PaneQuery{}, func(i int, p *Pane) error {
-		of, err := at.find(late.members[i].ID)
-		b.prior[of] = p.Start + tier.millis()
-		return err
+		b.prior[places[late.members[i].ID]] = p.Start + tier.millis()
+		return nil
 	})
 }
 
