@@ -17,18 +17,22 @@ import (
 	"github.com/vigie-io/vigie/pkg/series"
 )
 
-// BenchmarkInsert is what the server pays for a row of results in all tiers, with so many events in it: processor time
-// of its process until nothing is merged any more. Two blocks hold a pane, as of epochs of 5 s; values are latencies.
+// BenchmarkInsert is what the server pays for a row of results with so many events in it, in the tier of 10 s or, as of a
+// backfill, in all: processor time of its process until nothing is merged any more. Two blocks hold a pane, as of epochs
+// of 5 s; values are latencies.
 func BenchmarkInsert(b *testing.B) {
-	for _, events := range []int{18, 118} {
-		b.Run(fmt.Sprintf("events=%d", events), func(b *testing.B) {
+	for _, of := range []struct {
+		table  string
+		events int
+	}{{pipeline.TablePanes, 18}, {pipeline.TableRollups, 18}, {pipeline.TablePanes, 118}, {pipeline.TableRollups, 118}} {
+		b.Run(fmt.Sprintf("%s/events=%d", of.table, of.events), func(b *testing.B) {
 			const blocks = 10
 			server, client := migrated(b, nil)
 			random, start := rand.New(rand.NewPCG(1, 2)), today(b, server)
 			var encoded [blocks][]byte
 			rows := 0
 			for i := range blocks {
-				list := latencyRows(random, events, start+uint32(i/2*10))
+				list := latencyRows(random, of.events, start+uint32(i/2*10))
 				rows = len(list)
 				var err error
 				if encoded[i], err = (clickhouse.Encoder{}).EncodeRollups(nil, rollups(list...)); err != nil {
@@ -39,8 +43,7 @@ func BenchmarkInsert(b *testing.B) {
 			for b.Loop() {
 				for _, block := range encoded {
 					at++
-					if err := client.Insert(b.Context(), pipeline.TableRollups,
-						fmt.Sprintf("topic/0/%d", at), rows, block); err != nil {
+					if err := client.Insert(b.Context(), of.table, fmt.Sprintf("topic/0/%d", at), rows, block); err != nil {
 						b.Fatal(err)
 					}
 				}
@@ -50,7 +53,7 @@ func BenchmarkInsert(b *testing.B) {
 			}
 			perRow := (processorOf(b, server) - before) / float64(at*rows)
 			b.ReportMetric(perRow*1e6, "cpu-µs/row")
-			b.ReportMetric(perRow*1e9/float64(events), "cpu-ns/event")
+			b.ReportMetric(perRow*1e9/float64(of.events), "cpu-ns/event")
 		})
 	}
 }
