@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"net/http"
@@ -175,7 +176,12 @@ func TestSinkGroupSetBack(t *testing.T) {
 		t.Fatal(err)
 	}
 	// As if what was noted at the time had expired, and the tokens been forgotten.
-	id := in.service("SELECT any(topic) FROM vigie.stored")
+	details, err := admin.ListTopics(t.Context(), topic)
+	if err != nil {
+		t.Fatal(err)
+	}
+	uuid := details[topic].ID
+	id := base64.RawURLEncoding.EncodeToString(uuid[:])
 	in.service("TRUNCATE TABLE vigie.stored")
 	right.Each(func(o kadm.OffsetResponse) {
 		in.service(fmt.Sprintf("INSERT INTO vigie.stored (topic, partition, about, next, at) SELECT '%s', %d, '', %d, now64(3)", id, o.Partition, o.At))

@@ -39,7 +39,7 @@ func TestACLsAreComplete(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	group := regexp.MustCompile(`\.Group ?\+ ?"(-[a-z]+)"`)
+	role := regexp.MustCompile(`[a-z]Role +=\s+"([a-z-]+)"`)
 	transactional := regexp.MustCompile(`TransactionalID\((?:fmt\.Sprintf\("%s|.*TransactionalIDPrefix\+")(-[^"]+)"`)
 	found := 0
 	for _, path := range files {
@@ -50,8 +50,8 @@ func TestACLsAreComplete(t *testing.T) {
 		if strings.HasSuffix(path, "_test.go") {
 			continue
 		}
-		for _, suffix := range group.FindAllStringSubmatch(string(text), -1) {
-			want("group", cfg.Group+suffix[1])
+		for _, of := range role.FindAllStringSubmatch(string(text), -1) {
+			want("group", cfg.Group+"-"+of[1])
 			found++
 		}
 		for _, suffix := range transactional.FindAllStringSubmatch(string(text), -1) {
@@ -63,7 +63,8 @@ func TestACLsAreComplete(t *testing.T) {
 			found++
 		}
 	}
-	if found < 7 {
-		t.Errorf("found %d groups and transactional ids in this package, want those of the sink, alerts, rules, workers and replay: has the code another form?", found)
+	if found < 9 {
+		t.Errorf("found %d roles and transactional ids in this package, want those of two sinks, mergers, alerts, rules, workers and replay: "+
+			"has the code another form?", found)
 	}
 }

@@ -35,8 +35,8 @@ func NewAlerts(cfg Config, log *slog.Logger) (*Alerts, error) {
 	a := &Alerts{topic: cfg.Topics.Alerts.Name, log: log, revoked: newRevocations(cfg.Topics.Alerts.Name)}
 	a.client, err = kgo.NewClient(append(append(options, a.revoked.options()...),
 		kgo.ConsumeTopics(a.topic),
-		kgo.ConsumerGroup(cfg.Group+"-alerts"),
-		kgo.InstanceID(instance+"-alerts"),
+		kgo.ConsumerGroup(cfg.groupOf(alertsRole)),
+		kgo.InstanceID(instance+"-"+alertsRole),
 		kgo.SessionTimeout(cfg.SessionTimeout),
 		kgo.HeartbeatInterval(cfg.heartbeat()),
 		kgo.Balancers(kgo.CooperativeStickyBalancer()),

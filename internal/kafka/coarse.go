@@ -20,9 +20,6 @@ import (
 
 var _ coarse.Shard = (*CoarseShard)(nil)
 
-// coarseRole is how connections, group and transactional ids of the mergers are called.
-const coarseRole = "coarse"
-
 // positionKey is the key of the one state that a merger keeps.
 const positionKey = "position"
 

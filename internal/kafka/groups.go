@@ -1,9 +1,12 @@
 package kafka
 
-// Roles of those that store what topics hold: connections, members and groups are called after them.
+// Roles of those that share partitions out: connections, members and groups are called after them.
 const (
-	sinkRole       = "sink"        // of the results topic
-	sinkCoarseRole = "sink-coarse" // of what mergers make of it
+	sinkRole       = "sink"        // stores the results topic
+	coarseRole     = "coarse"      // merges it
+	sinkCoarseRole = "sink-coarse" // stores what mergers make of it
+	alertsRole     = "alerts"
+	rulesRole      = "rules"
 )
 
 // groupOf is the consumer group of a role.

@@ -15,7 +15,7 @@ import (
 // anew, when it returned an error. It returns nil when ctx ends, and an error when the membership is lost.
 func RunRuleShards(ctx context.Context, cfg Config, log *slog.Logger, run func(context.Context, *RuleShard) error) error {
 	return runShards(ctx, &shardGroup{
-		cfg: cfg, role: "rules", topic: cfg.Topics.RuleState.Name, log: log,
+		cfg: cfg, role: rulesRole, topic: cfg.Topics.RuleState.Name, log: log,
 		once: func(ctx context.Context, partition int32) error {
 			shard, err := openRuleShard(ctx, cfg, partition, log)
 			if err != nil {
