@@ -3,7 +3,7 @@
 
 GO ?= go
 # Packages whose tests also run under the race detector: the ones that start goroutines or share memory.
-RACE := ./pkg/... ./internal/auth/... ./internal/ingest/... ./internal/kafka/... ./internal/pipeline/... \
+RACE := ./pkg/... ./internal/auth/... ./internal/coarse/... ./internal/ingest/... ./internal/kafka/... ./internal/pipeline/... \
 	./internal/sink/... ./internal/tenants/... ./internal/units/... ./internal/demo/... ./internal/live/... ./internal/notify/... ./internal/query/querylog/...
 TEST_TIMEOUT ?= 20m
 # Tests on fake time: the tag makes the locks of the Kafka client visible to it.

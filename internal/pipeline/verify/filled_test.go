@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"io"
 	"log/slog"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -129,7 +130,7 @@ func TestAuditCountsAllThatFillsATable(t *testing.T) {
 // metrics, and a table is as wrong as both say.
 func TestAuditorsOfTwoSinks(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		store := fakeStore{rows: map[string]map[verify.Key]*row{}}
+		store := fakeStore{rows: map[string]map[verify.Key]*row{}, mu: new(sync.Mutex)}
 		sinks := []*installation{{rows: store, known: map[string]verify.Offsets{}}, {rows: store, known: map[string]verify.Offsets{}}}
 		reg := prometheus.NewRegistry()
 		metrics := verify.NewAuditMetrics(reg)

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -174,13 +175,24 @@ type row struct {
 // fakeStore merges rows as the materialized views do.
 type fakeStore struct {
 	rows  map[string]map[verify.Key]*row
-	asked int // for rows, so many times
+	asked int         // for rows, so many times
+	mu    *sync.Mutex // nil where one has it for himself
+}
+
+// lock returns the opposite.
+func (s *fakeStore) lock() (unlock func()) {
+	if s.mu == nil {
+		return func() {}
+	}
+	s.mu.Lock()
+	return s.mu.Unlock
 }
 
 func (s *fakeStore) insert(rows *pipeline.Rollups) { s.insertInto(verify.Table{}, rows) }
 
 // insertInto inserts into one table; without a name into all.
 func (s *fakeStore) insertInto(into verify.Table, rows *pipeline.Rollups) {
+	defer s.lock()()
 	rest := rows.Sketch
 	for i := range rows.Grain {
 		var sketch sketches.Sketch
@@ -217,6 +229,7 @@ func (s *fakeStore) insertInto(into verify.Table, rows *pipeline.Rollups) {
 }
 
 func (s *fakeStore) Rows(_ context.Context, q verify.Query, yield func(*verify.Row) error) error {
+	defer s.lock()()
 	s.asked++
 	for key, r := range s.rows[q.Table.Name] {
 		if !asks(&q, &key) {
@@ -231,6 +244,7 @@ func (s *fakeStore) Rows(_ context.Context, q verify.Query, yield func(*verify.R
 }
 
 func (s *fakeStore) Next(_ context.Context, q verify.Query) (start int64, found bool, err error) {
+	defer s.lock()()
 	start = math.MaxInt64
 	for key := range s.rows[q.Table.Name] {
 		if asks(&q, &key) {
