@@ -59,7 +59,8 @@ type row struct {
 	lastTime      int64
 	last          float64
 	lastHist      string
-	sketch        int32 // number of it; none while it is empty
+	sketch        int32  // number of it; none before a second row with values
+	state         []byte // of the only row with values, as it came
 }
 
 const (
@@ -72,7 +73,7 @@ const (
 var emptyState = new(sketches.Sketch).AppendDD(nil)
 
 // Add merges rows of panes, whose states are valid, as a decoder has found. After an error, which says that they are
-// not, the merger holds a part of them.
+// not, the merger holds a part of them. It keeps rows.Sketch, which may not be changed before Reset.
 func (m *Merger) Add(rows *pipeline.Rollups) error {
 	if m.rows == nil {
 		m.groups, m.rows = map[group]uint32{}, map[key]uint32{}
@@ -131,15 +132,31 @@ func (r *row) merge(rows *pipeline.Rollups, i int) {
 	r.takeLevel(rows.LastTime[i], rows.Last[i], rows.LastHist[i])
 }
 
-// mergeState merges the state at the beginning of states, and returns its length.
+// mergeState merges the state at the beginning of states, and returns its length. Many rows are the only ones of their
+// minute: their states are kept as they came, with the memory that they are in.
 func (m *Merger) mergeState(r *row, states []byte) (n int, err error) {
 	if bytes.HasPrefix(states, emptyState) {
 		return len(emptyState), nil
 	}
+	if r.sketch == none && r.state == nil {
+		n, err = sketches.MeasureDD(states)
+		r.state = states[:n:n]
+		m.bytes += n
+		return n, err
+	}
 	if r.sketch == none {
 		r.sketch = m.newSketch()
+		if _, err := m.grow(r.sketch, r.state); err != nil {
+			return 0, err
+		}
+		r.state = nil
 	}
-	s := m.sketch(r.sketch)
+	return m.grow(r.sketch, states)
+}
+
+// grow merges a state into a sketch.
+func (m *Merger) grow(sketch int32, states []byte) (n int, err error) {
+	s := m.sketch(sketch)
 	before := s.Bytes()
 	n, err = s.MergeDD(states)
 	m.bytes += s.Bytes() - before
@@ -220,10 +237,13 @@ func (m *Merger) addTo(block *pipeline.Rollups, r *row) int {
 	block.Count, block.Sum = append(block.Count, r.count), append(block.Sum, r.sum)
 	block.Min, block.Max = append(block.Min, r.min), append(block.Max, r.max)
 	block.LastTime, block.Last, block.LastHist = append(block.LastTime, r.lastTime), append(block.Last, r.last), append(block.LastHist, r.lastHist)
-	if r.sketch == none {
-		block.Sketch = append(block.Sketch, emptyState...)
-	} else {
+	switch {
+	case r.sketch != none:
 		block.Sketch = m.sketch(r.sketch).AppendDD(block.Sketch)
+	case r.state != nil:
+		block.Sketch = append(block.Sketch, r.state...)
+	default:
+		block.Sketch = append(block.Sketch, emptyState...)
 	}
 	return rowBytes + len(r.lastHist) + len(g.tenant) + len(g.metric) + len(g.service)
 }
