@@ -13,12 +13,12 @@ type Config struct {
 	// minute and an hour are up to so much behind. Less makes more rows, which ClickHouse has to merge. Default 30s.
 	Interval time.Duration `yaml:"interval"`
 	// Bytes of merged rows that a process holds at most, about; when a partition's share of it is full, its rows are
-	// committed before their time. Default 128MiB.
+	// committed before their time. Default 64MiB.
 	Memory units.Bytes `yaml:"memory"`
 }
 
 // DefaultConfig returns the documented defaults.
-func DefaultConfig() Config { return Config{Interval: 30 * time.Second, Memory: 128 << 20} }
+func DefaultConfig() Config { return Config{Interval: 30 * time.Second, Memory: 64 << 20} }
 
 // Validate says what is wrong, naming the key within the section.
 func (c *Config) Validate() error {

@@ -20,6 +20,9 @@ import (
 
 var _ coarse.Shard = (*CoarseShard)(nil)
 
+// coarseMemory is what a merger keeps at most to unpack results into, in bytes: a block or two.
+const coarseMemory = 16 << 20
+
 // positionKey is the key of the one state that a merger keeps.
 const positionKey = "position"
 
@@ -88,7 +91,7 @@ func (s *CoarseShard) begin(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	unpack, err := newMemory(resultsMemory).options(unbounded)
+	unpack, err := newMemory(coarseMemory).options(unbounded)
 	if err != nil {
 		return err
 	}
