@@ -7,6 +7,6 @@
 // What a result record says of progress is published for the wider tiers when everything that it speaks of is in them,
 // whichever partition it came through.
 //
-// The package makes no windows and judges no times, and knows neither Kafka nor ClickHouse: Shard, Codec and Reached are
-// met by adapters.
+// The package makes no windows and judges no times, and knows neither Kafka nor ClickHouse: Shard, Decoder, Encoder and
+// Reached are met by adapters.
 package coarse

@@ -114,7 +114,7 @@ func (s *CoarseShard) begin(ctx context.Context) error {
 // the log is all there is.
 func (s *CoarseShard) restore(ctx context.Context) (at coarse.Position, err error) {
 	topic := s.cfg.Topics.StateCoarse.Name
-	ends, err := offsetsOf(ctx, &s.cfg, topic, s.log, listEnds)
+	ends, err := listed(ctx, kadm.NewClient(s.producer.client), topic, listEnds)
 	if err != nil {
 		return at, err
 	}
