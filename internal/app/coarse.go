@@ -15,7 +15,7 @@ func mergeResults(ctx context.Context, cfg *config.Config, p *Process, client *c
 	runner := coarse.NewRunner(cfg.Stream.Coarse, clickhouse.Decoder{}, clickhouse.Encoder{}, clickhouse.NewStore(client).Merged, metrics, p.Log)
 	run := func(ctx context.Context, shard *kafka.CoarseShard) error {
 		metrics.Lost(shard.Lost())
-		return runner.Run(ctx, shard, shard.Position(), shard.Partitions())
+		return runner.Run(ctx, shard, shard.Position())
 	}
 	sessions(ctx, sinkRetryMin, sinkRetryMax, func() error { return kafka.RunCoarseShards(ctx, cfg.Kafka, p.Log, run) },
 		func(err error, wait time.Duration) {

@@ -12,8 +12,8 @@ type Config struct {
 	// How often merged rows are committed, by the clock, so that all partitions are at about the same time. The tiers of a
 	// minute and an hour are up to so much behind. Less makes more rows, which ClickHouse has to merge. Default 30s.
 	Interval time.Duration `yaml:"interval"`
-	// Bytes of merged rows that a process holds at most, about; when a partition's share of it is full, its rows are
-	// committed before their time. Default 64MiB.
+	// Bytes of merged rows that a process holds at most, about. The partitions that it has share them; when a share is full,
+	// its rows are committed before their time. Default 64MiB.
 	Memory units.Bytes `yaml:"memory"`
 }
 

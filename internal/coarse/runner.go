@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"sync/atomic"
 	"time"
 
 	"github.com/vigie-io/vigie/internal/pipeline"
@@ -68,11 +69,12 @@ type Runner struct {
 	reached Reached
 	metrics *Metrics
 	log     *slog.Logger
+	running atomic.Int64 // partitions, which share the memory
 }
 
 // NewRunner returns a runner; cfg is valid.
 func NewRunner(cfg Config, decoder Decoder, encoder Encoder, reached Reached, metrics *Metrics, log *slog.Logger) *Runner {
-	return &Runner{cfg, decoder, encoder, reached, metrics, log}
+	return &Runner{cfg: cfg, decoder: decoder, encoder: encoder, reached: reached, metrics: metrics, log: log}
 }
 
 const (
@@ -83,13 +85,14 @@ const (
 	checkWait = time.Second
 )
 
-// Run merges a partition of the results topic, of which there are so many, from a position on, until ctx ends or shard
-// is in error. What was not committed is read again by the next.
-func (r *Runner) Run(ctx context.Context, shard Shard, at Position, partitions int) error {
+// Run merges a partition of the results topic from a position on, until ctx ends or shard is in error. What was not
+// committed is read again by the next.
+func (r *Runner) Run(ctx context.Context, shard Shard, at Position) error {
 	l := &lane{
-		Runner: r, shard: shard, at: at, committed: -1, collected: progress{},
-		share: int(r.cfg.Memory) / max(partitions, 1), log: r.log.With("partition", at.Partition),
+		Runner: r, shard: shard, at: at, committed: -1, collected: progress{}, log: r.log.With("partition", at.Partition),
 	}
+	r.running.Add(1)
+	defer r.running.Add(-1)
 	l.plan(time.Now())
 	defer l.metrics.forget(at.Partition)
 	for {
@@ -113,7 +116,6 @@ type lane struct {
 	*Runner
 	shard Shard
 	log   *slog.Logger
-	share int // bytes
 
 	at        Position // behind what is merged
 	committed int64    // position as committed by this run; -1 before
@@ -188,7 +190,7 @@ func (l *lane) turn(ctx context.Context, now time.Time) error {
 			return err
 		}
 	}
-	if due := !now.Before(l.commit); due || l.merger.Bytes() >= l.share {
+	if due := !now.Before(l.commit); due || l.full() {
 		if err := l.commitRows(ctx); err != nil {
 			return err
 		}
@@ -202,6 +204,9 @@ func (l *lane) turn(ctx context.Context, now time.Time) error {
 	}
 	return nil
 }
+
+// full reports whether the rows take the partition's share of the memory.
+func (l *lane) full() bool { return int64(l.merger.Bytes())*l.running.Load() >= int64(l.cfg.Memory) }
 
 // hold has the progress that was collected wait for the rows it speaks of: those before the ends of all partitions now.
 func (l *lane) hold(ctx context.Context) error {

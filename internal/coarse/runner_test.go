@@ -223,7 +223,7 @@ func TestRunnersMergeOnce(t *testing.T) {
 						time.Sleep(time.Duration(member) * time.Second)
 						s, at := w.open(member % results)
 						turn, cancel := context.WithTimeout(ctx, 9*time.Second)
-						_ = runner.Run(turn, s, at, results)
+						_ = runner.Run(turn, s, at)
 						cancel()
 					}
 				})

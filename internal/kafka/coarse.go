@@ -217,9 +217,6 @@ func topicID(ctx context.Context, admin *kadm.Client, topic string) (string, err
 // Position is where Poll begins.
 func (s *CoarseShard) Position() coarse.Position { return s.at }
 
-// Partitions is how many the results topic has.
-func (s *CoarseShard) Partitions() int { return s.producer.partitions[s.cfg.Topics.Coarse.Name] }
-
 // Lost is how many offsets were deleted before they were merged.
 func (s *CoarseShard) Lost() int64 { return s.lost }
 

@@ -21,7 +21,7 @@ func (w *World) merge(ctx context.Context, cfg kafka.Config, p *process, log *sl
 		at := shard.Position()
 		defer w.mergers.enter(at.Partition, p.name, w.hits)()
 		w.mergers.metrics.Lost(shard.Lost())
-		return runner.Run(ctx, merging{shard, p, w.hits}, at, shard.Partitions())
+		return runner.Run(ctx, merging{shard, p, w.hits}, at)
 	})
 }
 
