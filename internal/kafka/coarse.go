@@ -29,17 +29,8 @@ const positionKey = "position"
 // RunCoarseShards joins the group of those that merge results (kafka.group with "-coarse") and runs each partition of
 // the results topic that it is given, as RunRuleShards does.
 func RunCoarseShards(ctx context.Context, cfg Config, log *slog.Logger, run func(context.Context, *CoarseShard) error) error {
-	return runShards(ctx, &shardGroup{
-		cfg: cfg, role: coarseRole, topic: cfg.Topics.Results.Name, log: log,
-		once: func(ctx context.Context, partition int32) error {
-			shard, err := openCoarseShard(ctx, cfg, partition, log)
-			if err != nil {
-				return err
-			}
-			defer shard.close()
-			return run(ctx, shard)
-		},
-	})
+	group := &shardGroup{cfg: cfg, role: coarseRole, topic: cfg.Topics.Results.Name, log: log}
+	return runShards(ctx, group, openCoarseShard, run)
 }
 
 // CoarseShard is one partition of the results topic and the only producer of what is merged of it: its transactional id
@@ -58,17 +49,14 @@ type CoarseShard struct {
 }
 
 func openCoarseShard(ctx context.Context, cfg Config, partition int32, log *slog.Logger) (*CoarseShard, error) {
-	log = log.With("shard", partition)
-	topics := &cfg.Topics
-	producer, err := newTransactor(ctx, &cfg, coarseRole, []string{topics.Coarse.Name, topics.StateCoarse.Name}, log,
-		kgo.TransactionalID(fmt.Sprintf("%s-%s-%d", cfg.TransactionalIDPrefix, coarseRole, partition)))
+	producer, err := newShardProducer(ctx, &cfg, coarseRole, partition, log, cfg.Topics.Coarse.Name, cfg.Topics.StateCoarse.Name)
 	if err != nil {
-		return nil, fmt.Errorf("open merger %d: %w", partition, err)
+		return nil, err
 	}
 	s := &CoarseShard{cfg: cfg, log: log, producer: producer, at: coarse.Position{Partition: partition}}
 	if err := s.begin(ctx); err != nil {
 		producer.client.Close()
-		return nil, fmt.Errorf("open merger %d: %w", partition, err)
+		return nil, err
 	}
 	return s, nil
 }
@@ -114,12 +102,13 @@ func (s *CoarseShard) begin(ctx context.Context) error {
 // the log is all there is.
 func (s *CoarseShard) restore(ctx context.Context) (at coarse.Position, err error) {
 	topic := s.cfg.Topics.StateCoarse.Name
-	ends, err := listed(ctx, kadm.NewClient(s.producer.client), topic, listEnds)
+	admin := kadm.NewClient(s.producer.client)
+	ends, err := listed(ctx, admin, topic, listEnds)
 	if err != nil {
 		return at, err
 	}
 	own := map[int32]int64{s.at.Partition: ends[s.at.Partition]}
-	positions, err := readPositions(ctx, &s.cfg, own, s.log)
+	positions, err := readPositions(ctx, &s.cfg, admin, own, s.log)
 	if err != nil {
 		return at, fmt.Errorf("restore the position of %s/%d from %s: %w", s.cfg.Topics.Results.Name, s.at.Partition, topic, err)
 	}
@@ -127,9 +116,10 @@ func (s *CoarseShard) restore(ctx context.Context) (at coarse.Position, err erro
 }
 
 // readPositions returns the last positions before ends in the mergers' state, of the partitions that have one.
-func readPositions(ctx context.Context, cfg *Config, ends map[int32]int64, log *slog.Logger) (map[int32]coarse.Position, error) {
+func readPositions(ctx context.Context, cfg *Config, admin *kadm.Client, ends map[int32]int64,
+	log *slog.Logger) (map[int32]coarse.Position, error) {
 	topic := cfg.Topics.StateCoarse.Name
-	starts, err := offsetsOf(ctx, cfg, topic, log, listStarts)
+	starts, err := listed(ctx, admin, topic, listStarts)
 	if err != nil {
 		return nil, err
 	}
@@ -181,7 +171,7 @@ func (s *CoarseShard) waitStored(ctx context.Context, admin *kadm.Client, start 
 	if err != nil {
 		return err
 	}
-	end := ends[s.at.Partition]
+	end, told := ends[s.at.Partition], false
 	for at := start; at < end; {
 		offsets, err := admin.FetchOffsets(ctx, s.cfg.groupOf(sinkRole))
 		if err == nil {
@@ -194,8 +184,12 @@ func (s *CoarseShard) waitStored(ctx context.Context, admin *kadm.Client, start 
 		if at = max(at, o.At); at >= end {
 			break
 		}
+		if !told {
+			s.log.Info("merging begins when the sink has stored what is there now", "topic", topic, "stored", at, "end", end)
+			told = true
+		}
 		if err := pause.For(ctx, storedWait); err != nil {
-			return fmt.Errorf("wait until %s/%d is stored up to offset %d: %w", topic, s.at.Partition, end, err)
+			return fmt.Errorf("wait until %s/%d is stored up to offset %d, not %d: %w", topic, s.at.Partition, end, at, err)
 		}
 	}
 	return nil

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 
+	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/vigie-io/vigie/internal/tenants"
@@ -14,17 +15,8 @@ import (
 // topic of rule states that it is given, until it is taken away or ctx ends. run is called anew, with the shard opened
 // anew, when it returned an error. It returns nil when ctx ends, and an error when the membership is lost.
 func RunRuleShards(ctx context.Context, cfg Config, log *slog.Logger, run func(context.Context, *RuleShard) error) error {
-	return runShards(ctx, &shardGroup{
-		cfg: cfg, role: rulesRole, topic: cfg.Topics.RuleState.Name, log: log,
-		once: func(ctx context.Context, partition int32) error {
-			shard, err := openRuleShard(ctx, cfg, partition, log)
-			if err != nil {
-				return err
-			}
-			defer shard.producer.client.Close()
-			return run(ctx, shard)
-		},
-	})
+	group := &shardGroup{cfg: cfg, role: rulesRole, topic: cfg.Topics.RuleState.Name, log: log}
+	return runShards(ctx, group, openRuleShard, run)
 }
 
 // RuleShard is one partition of the topic of rule states and the only producer to it: its transactional id is that of
@@ -37,15 +29,14 @@ type RuleShard struct {
 }
 
 func openRuleShard(ctx context.Context, cfg Config, partition int32, log *slog.Logger) (*RuleShard, error) {
-	log = log.With("shard", partition)
-	metrics, states := cfg.Topics.Metrics.Name, cfg.Topics.RuleState.Name
-	producer, err := newTransactor(ctx, &cfg, "rules", []string{metrics, states}, log,
-		kgo.TransactionalID(fmt.Sprintf("%s-rules-%d", cfg.TransactionalIDPrefix, partition)))
+	producer, err := newShardProducer(ctx, &cfg, rulesRole, partition, log, cfg.Topics.Metrics.Name, cfg.Topics.RuleState.Name)
 	if err != nil {
-		return nil, fmt.Errorf("open rules %d: %w", partition, err)
+		return nil, err
 	}
 	return &RuleShard{cfg, log, producer, partition}, nil
 }
+
+func (s *RuleShard) close() { s.producer.client.Close() }
 
 // Partition is the shard's number and how many there are.
 func (s *RuleShard) Partition() (number, of int32) {
@@ -56,11 +47,12 @@ func (s *RuleShard) Partition() (number, of int32) {
 // end of the log is all there is.
 func (s *RuleShard) Restore(ctx context.Context) (map[string][]byte, error) {
 	topic := s.cfg.Topics.RuleState.Name
-	starts, err := offsetsOf(ctx, &s.cfg, topic, s.log, listStarts)
+	admin := kadm.NewClient(s.producer.client)
+	starts, err := listed(ctx, admin, topic, listStarts)
 	if err != nil {
 		return nil, err
 	}
-	ends, err := offsetsOf(ctx, &s.cfg, topic, s.log, listEnds)
+	ends, err := listed(ctx, admin, topic, listEnds)
 	if err != nil {
 		return nil, err
 	}

@@ -24,8 +24,7 @@ type shardGroup struct {
 	role  string // of the connections, and of the group: behind kafka.group
 	topic string
 	log   *slog.Logger
-	// once opens and runs a partition until ctx ends. It is called anew when it returned an error.
-	once func(ctx context.Context, partition int32) error
+	once  func(ctx context.Context, partition int32) error
 
 	mu      sync.Mutex
 	running map[int32]*shardRunner
@@ -36,9 +35,29 @@ type shardRunner struct {
 	done   chan struct{}
 }
 
-// runShards joins the group and runs each partition that it is given, until it is taken away or ctx ends. It returns
-// nil when ctx ends, and an error when the membership is lost.
-func runShards(ctx context.Context, g *shardGroup) error {
+// runShards joins the group and opens and runs each partition that it is given, until it is taken away or ctx ends. It
+// is opened anew when open or run returned an error. runShards returns nil when ctx ends, and an error when the
+// membership is lost.
+func runShards[S interface{ close() }](ctx context.Context, g *shardGroup,
+	open func(context.Context, Config, int32, *slog.Logger) (S, error), run func(context.Context, S) error) error {
+	g.once = func(ctx context.Context, partition int32) error {
+		shard, err := open(ctx, g.cfg, partition, g.log.With("shard", partition))
+		if err != nil {
+			return fmt.Errorf("open %s %d: %w", g.role, partition, err)
+		}
+		defer shard.close()
+		return run(ctx, shard)
+	}
+	return g.share(ctx)
+}
+
+// newShardProducer returns the only producer to a partition: it fences whoever had it before, and ends his transaction.
+func newShardProducer(ctx context.Context, cfg *Config, role string, partition int32, log *slog.Logger, topics ...string) (*transactor, error) {
+	id := fmt.Sprintf("%s-%s-%d", cfg.TransactionalIDPrefix, role, partition)
+	return newTransactor(ctx, cfg, role, topics, log, kgo.TransactionalID(id))
+}
+
+func (g *shardGroup) share(ctx context.Context) error {
 	g.running = map[int32]*shardRunner{}
 	instance, err := g.cfg.instance()
 	if err != nil {

@@ -173,7 +173,7 @@ func (s *SourceTopic) mergedUpTo(ctx context.Context) (map[int32]int64, error) {
 	if err != nil {
 		return nil, err
 	}
-	positions, err := readPositions(ctx, &s.cfg, ends, s.log)
+	positions, err := readPositions(ctx, &s.cfg, admin, ends, s.log)
 	if err != nil {
 		return nil, fmt.Errorf("read how far mergers are from %s: %w", states, err)
 	}
