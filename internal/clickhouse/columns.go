@@ -34,8 +34,8 @@ func (s *Store) Columns(ctx context.Context, tenant tenants.ID, q promql.PaneQue
 	}
 	// Of the answer, not of what is read for it: that says so itself.
 	panes := int64(1)
-	for _, s := range stretches(&q) {
-		panes += (s.to - s.from) / time.Duration(s.tier).Milliseconds()
+	for _, part := range partsOf(&q) {
+		panes += (part.To - part.From) / time.Duration(part.Tier).Milliseconds()
 	}
 	request.params.Set("max_block_size", strconv.FormatInt(min(max(panesPerBlock/panes, 8), readBlockRows), 10))
 	c := newColumnReader(&q)

@@ -9,7 +9,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"time"
 
 	"github.com/vigie-io/vigie/internal/query/promql"
 	"github.com/vigie-io/vigie/internal/tenants"
@@ -88,10 +87,13 @@ func (s *Store) folded(ctx context.Context, tenant tenants.ID, query string, q *
 }
 
 func panesQuery(tenant tenants.ID, q *promql.PaneQuery) (string, error) {
+	if q.Services != nil && !q.Together && q.Sketch {
+		return statesQuery(tenant, q)
+	}
 	of, key, join, which := "r.series_id", "r.series_id", "", "r.series_id IN (SELECT series_id FROM ids)"
 	switch {
 	case q.Services != nil:
-		of, key, which = "r.service", "r.service", "r.service IN ("+literals(q.Services)+")"
+		of, key, which = "r.service", "r.service", amongServices(q)
 		if q.Together {
 			key = "''::LowCardinality(String)"
 		}
@@ -103,59 +105,76 @@ func panesQuery(tenant tenants.ID, q *promql.PaneQuery) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	columns, list := []string{"key", "start"}, []string{key + " AS key", "toUnixTimestamp(r.ts) AS start"}
-	read := func(asked bool, expression string, names ...string) {
-		if asked {
-			columns, list = append(columns, names...), append(list, expression)
-		}
-	}
+	s := paneSelection(key, "toUnixTimestamp(r.ts)")
 	by, end := "\nGROUP BY key, ts", smallRows
 	if q.Sketch || q.Last {
 		end = ""
 	}
-	switch {
-	case q.Services != nil && !q.Together && q.Sketch:
-		// Of the rows of a pane there are few: to have states merged would cost the server as much again as to read
-		// them. As they are, they lie in the projection states, in the order of services and panes. Two threads take
-		// twice as long.
-		by, end = "\nGROUP BY r.service, r.ts", "\nSETTINGS optimize_aggregation_in_order = 1, max_threads = 1"
-		read(q.Count, "sum(r.count) AS count", "count")
-		read(q.Sum, "sum(r.sum) AS sum", "sum")
-		read(true, "arrayStringConcat(groupArray(CAST(r.sketch, 'String'))) AS sketch", "sketch")
-	case q.Services != nil && !q.Together:
+	if q.Services != nil && !q.Together {
 		by = ""
-		read(q.Count, "r.count::UInt64 AS count", "count")
-		read(q.Sum, "r.sum::Float64 AS sum", "sum")
-	default:
-		read(q.Count, "sum(r.count) AS count", "count")
-		read(q.Sum, "sum(r.sum) AS sum", "sum")
-		read(q.Last, "max(r.last) AS level, level.1 AS last_time, level.2 AS last, level.3 AS last_hist",
+		s.read(q.Count, "r.count::UInt64 AS count", "count")
+		s.read(q.Sum, "r.sum::Float64 AS sum", "sum")
+	} else {
+		s.read(q.Count, "sum(r.count) AS count", "count")
+		s.read(q.Sum, "sum(r.sum) AS sum", "sum")
+		s.read(q.Last, "max(r.last) AS level, level.1 AS last_time, level.2 AS last, level.3 AS last_hist",
 			"last_time", "last", "last_hist")
-		read(q.Sketch, "CAST("+migrations.MergeStates("r.sketch")+", 'String') AS sketch", "sketch")
+		s.read(q.Sketch, "CAST("+migrations.MergeStates("r.sketch")+", 'String') AS sketch", "sketch")
 	}
-	if q.Services != nil && !q.Together && q.Sketch && len(q.Finer) > 0 {
-		return statesQuery(tenant, q, which, columns, list, by, end)
-	}
-	return "SELECT " + strings.Join(columns, ", ") + " FROM (SELECT " + strings.Join(list, ", ") + "\nFROM " + from + join + " WHERE " +
-		where + by + " ORDER BY key, r.ts)" + end, nil
+	return s.outOf(s.rows(from+join, where+by)+" ORDER BY key, r.ts") + end, nil
 }
 
-// statesQuery is panesQuery for states of services of which some come from finer tiers. Each tier is grouped by itself:
-// what is grouped after it was put together is not read from the projections.
-func statesQuery(tenant tenants.ID, q *promql.PaneQuery, which string, columns, list []string, by, end string) (string, error) {
-	width := strconv.FormatInt(int64(time.Duration(q.Tier).Seconds()), 10)
-	list[1] = "toUInt32(intDiv(toUnixTimestamp(r.ts), " + width + ") * " + width + ") AS start"
+// statesQuery is panesQuery for the states of services apart. Of the rows of a pane there are few: to have states merged
+// would cost the server as much again as to read them. As they are, they lie in the projection states, in the order of
+// services and panes. Two threads take twice as long. Each finer tier is grouped by itself: what is grouped after it was
+// put together is not read from the projections.
+func statesQuery(tenant tenants.ID, q *promql.PaneQuery) (string, error) {
+	start := "toUnixTimestamp(r.ts)"
+	if q.Finer != nil {
+		start = "toUInt32(" + windowStart(q.Tier) + ")"
+	}
+	s := paneSelection("r.service", start)
+	s.read(q.Count, "sum(r.count) AS count", "count")
+	s.read(q.Sum, "sum(r.sum) AS sum", "sum")
+	s.read(true, "arrayStringConcat(groupArray(CAST(r.sketch, 'String'))) AS sketch", "sketch")
 	var parts []string
-	for _, s := range stretches(q) {
-		part := *q
-		part.Tier, part.From, part.To, part.Finer = s.tier, s.from, s.to, nil
-		from, where, err := paneRows(tenant, &part, which)
+	for _, part := range partsOf(q) {
+		from, where, err := paneRows(tenant, &part, amongServices(q))
 		if err != nil {
 			return "", err
 		}
-		parts = append(parts, "SELECT "+strings.Join(list, ", ")+"\nFROM "+from+" WHERE "+where+by)
+		parts = append(parts, s.rows(from, where+"\nGROUP BY r.service, r.ts"))
 	}
-	return "SELECT " + strings.Join(columns, ", ") + " FROM (" + strings.Join(parts, "\nUNION ALL ") + ") ORDER BY key, start" + end, nil
+	const end = "\nSETTINGS optimize_aggregation_in_order = 1, max_threads = 1"
+	if q.Finer == nil { // sorted as they lie
+		return s.outOf(parts[0]+" ORDER BY key, r.ts") + end, nil
+	}
+	return s.outOf(strings.Join(parts, "\nUNION ALL ")) + " ORDER BY key, start" + end, nil
+}
+
+func amongServices(q *promql.PaneQuery) string { return "r.service IN (" + literals(q.Services) + ")" }
+
+// selection is what a statement reads of panes: expressions over rows r, and the columns of the answer among their names.
+type selection struct{ columns, expressions []string }
+
+func paneSelection(key, start string) *selection {
+	return &selection{[]string{"key", "start"}, []string{key + " AS key", start + " AS start"}}
+}
+
+func (s *selection) read(asked bool, expression string, columns ...string) {
+	if asked {
+		s.columns, s.expressions = append(s.columns, columns...), append(s.expressions, expression)
+	}
+}
+
+// rows is the statement that computes the expressions.
+func (s *selection) rows(from, where string) string {
+	return "SELECT " + strings.Join(s.expressions, ", ") + "\nFROM " + from + " WHERE " + where
+}
+
+// outOf is the statement that gives the columns out of such rows.
+func (s *selection) outOf(rows string) string {
+	return "SELECT " + strings.Join(s.columns, ", ") + " FROM (" + rows + ")"
 }
 
 // asked are the columns of what a query asks for.

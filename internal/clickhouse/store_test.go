@@ -276,7 +276,7 @@ func checkPanes(t *testing.T, store *clickhouse.Store, o *oracle, at uint32, ran
 			q.From = int64(at) * 1000
 		}
 		if q.Tier > promql.Tier10s && random.IntN(2) == 0 {
-			behind(&q, at, random)
+			behind(&q, random)
 		}
 		// Also ids of the other tenant and of other metrics, which must not be answered.
 		for _, all := range o.series {
@@ -307,15 +307,16 @@ func checkPanes(t *testing.T, store *clickhouse.Store, o *oracle, at uint32, ran
 	}
 }
 
-// behind has the later panes of a query made of finer tiers, from some time on.
-func behind(q *promql.PaneQuery, at uint32, random *rand.Rand) {
-	seam := int64(at)*1000 + 60_000*int64(random.IntN(6))
-	if q.Tier == promql.Tier1h {
-		q.Finer = append(q.Finer, promql.Stretch{Tier: promql.Tier1m, From: int64(at) * 1000})
-	}
-	q.Finer = append(q.Finer, promql.Stretch{Tier: promql.Tier10s, From: seam})
+// behind has the panes of a query made of finer tiers.
+func behind(q *promql.PaneQuery, random *rand.Rand) {
 	width := time.Duration(q.Tier).Milliseconds()
 	q.From, q.To = q.From/width*width, (q.To+width-1)/width*width
+	from := q.From
+	if q.Tier == promql.Tier1h {
+		q.Finer = append(q.Finer, promql.Stretch{Tier: promql.Tier1m, From: from})
+		from += 60_000 * int64(1+random.IntN(5))
+	}
+	q.Finer = append(q.Finer, promql.Stretch{Tier: promql.Tier10s, From: from})
 }
 
 // Panes of services come from the tiers that are kept by service, apart or together, of one tenant and metric.
@@ -385,7 +386,7 @@ func servicePanes(t *testing.T, server *testkit.Server, store *clickhouse.Store,
 				Sum: true, Sketch: true, Services: names[3:], Together: together}
 			panesOfServices(t, server, store, q, rows)
 			if tier > promql.Tier10s {
-				behind(&q, at, rand.New(rand.NewPCG(3, 5)))
+				behind(&q, rand.New(rand.NewPCG(3, 5)))
 				panesOfServices(t, server, store, q, rows)
 			}
 		}

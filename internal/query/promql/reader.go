@@ -153,13 +153,15 @@ type part struct {
 
 // parts are those of a segment, ascending: what comes from its tier alone, which is mostly all of it, and what finer
 // tiers are needed for. Together in one statement the former would take up to twice as long.
-func (r *reader) parts(s segment) []part {
+func (r *reader) parts(s segment) (list []part) {
 	finer := r.finer(s)
-	if len(finer) == 0 || finer[0].From <= s.from {
-		return []part{{s, finer}}
+	if finer == nil {
+		return []part{{s, nil}}
 	}
-	seam := finer[0].From
-	return []part{{segment{s.tier, s.from, seam}, nil}, {segment{s.tier, seam, s.to}, finer}}
+	if seam := finer[0].From; s.from < seam {
+		list, s.from = append(list, part{segment{s.tier, s.from, seam}, nil}), seam
+	}
+	return append(list, part{s, finer})
 }
 
 // source is what panes are read of: series, or groups of them.

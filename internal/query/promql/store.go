@@ -79,8 +79,9 @@ type PaneQuery struct {
 	IDs      []series.ID
 	Tier     Tier
 	From, To int64 // pane starts, Unix milliseconds, [From, To)
-	// Finer says where rows of finer tiers stand for those of Tier, which may not be there yet: ascending, each up to the
-	// next, the last up to To. Panes are of Tier's width all the same; From and To are multiples of it then.
+	// Finer, when not nil, says of which finer tiers the rows come in the place of Tier's, which may not be there yet:
+	// ascending, the first from From on, each up to the next, the last up to To. Panes are of Tier's width all the same;
+	// From and To are multiples of it then.
 	Finer  []Stretch
 	Count  bool // read counts
 	Sum    bool // read sums
@@ -98,7 +99,7 @@ type PaneQuery struct {
 // Stretch is where the rows of a tier are read.
 type Stretch struct {
 	Tier Tier
-	From int64 // Unix milliseconds, a multiple of the width of the tier before
+	From int64 // Unix milliseconds, a multiple of the width of the stretch before
 }
 
 // PaneColumn is one column of the panes of a series, starts ascending.
