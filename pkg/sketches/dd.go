@@ -79,14 +79,13 @@ func WalkDD(src []byte, positive, negative func(i int32, n float64)) (zero float
 // sketch of it.
 func MeasureDD(src []byte) (n int, err error) {
 	d := decoder{rest: src, is: ErrState}
-	pass := func(int32, float64) {}
-	if d.state(pass, pass); d.err != nil {
+	if d.state(nil, nil); d.err != nil {
 		return 0, d.err
 	}
 	return len(src) - len(d.rest), nil
 }
 
-// state reads a state, buckets into positive and negative, and returns its count of zeros.
+// state reads a state, buckets into positive and negative, which may be nil, and returns its count of zeros.
 func (d *decoder) state(positive, negative func(i int32, n float64)) (zero float64) {
 	d.expect(flagMapping, "mapping")
 	if gamma, offset := d.float(), d.float(); d.err == nil && (gamma != Gamma || offset != 0) {
@@ -218,51 +217,76 @@ func (d *decoder) varint() int64 {
 	return v
 }
 
-// store reads one store and calls add for every bucket with a count. The announced length allocates nothing:
-// the bytes must be there.
+// store reads one store and calls add, unless it is nil, for every bucket with a count. The announced length allocates
+// nothing: the bytes must be there.
 func (d *decoder) store(add func(i int32, n float64)) {
-	contiguous := false
 	switch flag := d.byte(); flag {
 	case flagContiguous:
-		contiguous = true
+		d.contiguous(add)
 	case flagSparse:
+		d.sparse(add)
 	default:
 		d.fail("store: got encoding %#02x, want %#02x or %#02x", flag, flagSparse, flagContiguous)
 	}
-	left := d.uvarint()
-	var at int64
-	if contiguous {
-		// ClickHouse writes an empty store so, with its greatest int as the first bucket.
-		first, step := d.varint(), d.varint()
-		if left > 0 && step != 1 {
-			d.fail("store: got a step of %d buckets, want 1", step)
-		}
-		at = first - 1
+}
+
+func (d *decoder) contiguous(add func(i int32, n float64)) {
+	// ClickHouse writes an empty store so, with its greatest int as the first bucket.
+	left, at, step := d.uvarint(), d.varint(), d.varint()
+	if left > 0 && step != 1 {
+		d.fail("store: got a step of %d buckets, want 1", step)
 	}
 	for ; left > 0 && d.err == nil; left-- {
-		distance := int64(1)
-		switch {
-		case contiguous:
-		case len(d.rest) > 0 && d.rest[0] < 0x80: // nearly all are of one byte
-			distance = int64(d.rest[0]>>1) ^ -int64(d.rest[0]&1)
-			d.rest = d.rest[1:]
-		default:
-			distance = d.varint()
+		d.bucket(at, d.count(), add)
+		at++
+	}
+}
+
+func (d *decoder) sparse(add func(i int32, n float64)) {
+	left := d.uvarint()
+	for at := int64(0); left > 0 && d.err == nil; left-- {
+		if left, at = d.plain(left, at, add); left == 0 {
+			return
 		}
+		distance := d.varint()
 		// Bounding the distance keeps the sum from overflowing.
 		if distance > MaxIndex-MinIndex || distance < MinIndex {
 			d.fail("store: got a distance of %d buckets, want %d to %d", distance, MinIndex, MaxIndex-MinIndex)
 			return
 		}
 		at += distance
-		n := d.count()
-		if d.err != nil || n == 0 {
-			continue
+		d.bucket(at, d.count(), add)
+	}
+}
+
+// plain reads buckets of a sparse store as nearly all are: with a distance of one byte and a good count. It stops
+// before another one, and returns how many are left and the last bucket.
+func (d *decoder) plain(left uint64, at int64, add func(i int32, n float64)) (uint64, int64) {
+	rest := d.rest
+	for ; left > 0 && len(rest) >= 9 && rest[0] < 0x80; left-- {
+		bits := binary.LittleEndian.Uint64(rest[1:])
+		next := at + (int64(rest[0]>>1) ^ -int64(rest[0]&1))
+		if bits-1 >= infinity-1 || next < MinIndex || next > MaxIndex {
+			break
 		}
-		if at < MinIndex || at > MaxIndex {
-			d.fail("store: got bucket %d, want %d to %d", at, MinIndex, MaxIndex)
-			return
+		at, rest = next, rest[9:]
+		if add != nil {
+			add(int32(at), math.Float64frombits(bits))
 		}
+	}
+	d.rest = rest
+	return left, at
+}
+
+// infinity is the first of the bits that are no count; those below it, but zero, are finite and above zero.
+const infinity = 0x7ff << 52
+
+func (d *decoder) bucket(at int64, n float64, add func(i int32, n float64)) {
+	switch {
+	case d.err != nil || n == 0:
+	case at < MinIndex || at > MaxIndex:
+		d.fail("store: got bucket %d, want %d to %d", at, MinIndex, MaxIndex)
+	case add != nil:
 		add(int32(at), n)
 	}
 }
