@@ -27,7 +27,7 @@ const (
 	envPeers   = "VIGIE_BENCH_PEERS"  // separated by spaces
 	envEvents  = "VIGIE_BENCH_EVENTS" // of a log
 	envRounds  = "VIGIE_BENCH_ROUNDS"
-	envProfile = "VIGIE_BENCH_PROFILE" // file for a profile of Vigie at work
+	envProfile = "VIGIE_BENCH_PROFILE" // file for a profile of Vigie at work; with ".allocs", of what it allocated
 )
 
 const partitions = 4

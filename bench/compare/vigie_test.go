@@ -147,7 +147,7 @@ func (b *bench) offset(t *testing.T, group string) (sum int64) {
 	return sum
 }
 
-// profile saves a profile of the process at work, when one is asked for. It takes the end of the measurement with it.
+// profile saves a profile of the process at work, and one of what it has allocated, when they are asked for. It takes the end of the measurement with it.
 func (b *bench) profile(t *testing.T, admin string) {
 	t.Helper()
 	path := os.Getenv(envProfile)
@@ -165,7 +165,13 @@ func (b *bench) profile(t *testing.T, admin string) {
 		}
 		return nil
 	})
-	response, err := http.Get("http://" + admin + "/debug/pprof/profile?seconds=" + strconv.Itoa(profileSeconds))
+	saveProfile(t, "http://"+admin+"/debug/pprof/profile?seconds="+strconv.Itoa(profileSeconds), path)
+	saveProfile(t, "http://"+admin+"/debug/pprof/allocs", path+".allocs")
+}
+
+func saveProfile(t *testing.T, url, path string) {
+	t.Helper()
+	response, err := http.Get(url)
 	if err != nil {
 		t.Fatal(err)
 	}
