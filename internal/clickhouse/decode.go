@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"fmt"
 	"io"
+	"strings"
 	"sync"
 	"time"
 
@@ -22,67 +23,67 @@ import (
 type Decoder struct{}
 
 // DecodeRollups reads a block of pipeline.TableRollups. The rows do not refer to block.
-func (Decoder) DecodeRollups(block []byte) (*pipeline.Rollups, error) {
-	var (
-		grain                   proto.ColUInt8
-		tenant, metric, service = lowCardinality(), lowCardinality(), lowCardinality()
-		id                      proto.ColUInt128
-		start                   = proto.ColDateTime{Location: time.UTC}
-		count                   proto.ColUInt64
-		sum, min, max, last     proto.ColFloat64
-		lastTime                proto.ColInt64
-		lastHist                proto.ColStr
-		sketch                  sketchColumn
-	)
-	err := readOne(block, proto.Results{
-		{Name: "grain", Data: &grain},
-		{Name: "tenant", Data: tenant}, {Name: "metric", Data: metric}, {Name: "service", Data: service},
-		{Name: "series_id", Data: &id}, {Name: "ts", Data: &start}, {Name: "count", Data: &count},
-		{Name: "sum", Data: &sum}, {Name: "min", Data: &min}, {Name: "max", Data: &max},
-		{Name: "last", Data: proto.ColTuple{&lastTime, &last, &lastHist}}, {Name: "sketch", Data: &sketch},
-	})
-	if err != nil {
-		return nil, fmt.Errorf("decode block of %s: %w", pipeline.TableRollups, err)
+func (d Decoder) DecodeRollups(block []byte) (*pipeline.Rollups, error) {
+	var rows coarse.Rows
+	if err := d.ReadRollups(bytes.Clone(block), &rows); err != nil {
+		return nil, err
 	}
-	rows := &pipeline.Rollups{
-		Tenant: tenant.Values, Metric: metric.Values, Service: service.Values, Series: idsOf(id), Count: count,
-		Sum: sum, Min: min, Max: max, LastTime: lastTime, Last: last, Sketch: sketch.states,
+	return &rows.Rollups, nil
+}
+
+// ReadRollups is DecodeRollups into memory that is used again: it replaces what rows holds. Texts and states are those
+// of block. After an error rows hold nothing of use.
+func (Decoder) ReadRollups(block []byte, rows *coarse.Rows) error {
+	r := read(block, rollupColumns)
+	r.amounts(&rows.Rollups)
+	rows.Min, rows.Max = r.floatColumn("min", rows.Min), r.floatColumn("max", rows.Max)
+	r.column("last", typeLast)
+	rows.LastTime, rows.Last = readNumbers(r, rows.LastTime), r.floats(rows.Last)
+	rows.LastHist = r.strings(rows.LastHist)
+	r.column("sketch", typeSketch)
+	rows.Sketch, rows.Ends = r.states(rows.Ends)
+	if err := r.release(); err != nil {
+		return fmt.Errorf("decode block of %s: %w", pipeline.TableRollups, err)
 	}
-	for i := range grain {
-		rows.Grain = append(rows.Grain, pipeline.Grain(grain[i]))
-		rows.Pane = append(rows.Pane, uint32(start.Data[i]))
-		rows.LastHist = append(rows.LastHist, lastHist.Row(i))
-	}
-	return rows, nil
+	return nil
+}
+
+// amounts takes the columns that rows of rollups begin with: which they are, their counts and sums.
+func (r *blockReader) amounts(rows *pipeline.Rollups) {
+	rows.Grain = readColumn(r, "grain", proto.ColumnTypeUInt8, rows.Grain)
+	rows.Tenant = r.lowCardinality("tenant", rows.Tenant)
+	rows.Metric = r.lowCardinality("metric", rows.Metric)
+	rows.Service = r.lowCardinality("service", rows.Service)
+	rows.Series = r.ids("series_id", rows.Series)
+	rows.Pane = readColumn(r, "ts", typeTime, rows.Pane)
+	rows.Count = readColumn(r, "count", proto.ColumnTypeUInt64, rows.Count)
+	rows.Sum = r.floatColumn("sum", rows.Sum)
 }
 
 // DecodeAmounts reads of a block of pipeline.TableRollups which rows it has, and their counts and sums. The other
 // columns, most of the block, come behind these and are not read. The rows do not refer to block.
 func (Decoder) DecodeAmounts(block []byte) (*pipeline.Rollups, error) {
-	var (
-		grain                   proto.ColUInt8
-		tenant, metric, service = lowCardinality(), lowCardinality(), lowCardinality()
-		id                      proto.ColUInt128
-		start                   = proto.ColDateTime{Location: time.UTC}
-		count                   proto.ColUInt64
-		sum                     proto.ColFloat64
-	)
-	err := readFirst(block, rollupColumns, proto.Results{
-		{Name: "grain", Data: &grain},
-		{Name: "tenant", Data: tenant}, {Name: "metric", Data: metric}, {Name: "service", Data: service},
-		{Name: "series_id", Data: &id}, {Name: "ts", Data: &start}, {Name: "count", Data: &count}, {Name: "sum", Data: &sum},
-	})
-	if err != nil {
+	rows := &pipeline.Rollups{}
+	r := read(block, rollupColumns)
+	r.amounts(rows)
+	if err := r.release(); err != nil {
 		return nil, fmt.Errorf("decode block of %s: %w", pipeline.TableRollups, err)
 	}
-	rows := &pipeline.Rollups{
-		Grain: make([]pipeline.Grain, len(grain)), Tenant: tenant.Values, Metric: metric.Values, Service: service.Values,
-		Series: idsOf(id), Pane: make([]uint32, len(grain)), Count: count, Sum: sum,
-	}
-	for i := range grain {
-		rows.Grain[i], rows.Pane[i] = pipeline.Grain(grain[i]), uint32(start.Data[i])
-	}
+	cloneWords(rows.Tenant)
+	cloneWords(rows.Metric)
+	cloneWords(rows.Service)
 	return rows, nil
+}
+
+// cloneWords replaces texts by copies: one for each run of equal ones.
+func cloneWords(words []string) {
+	for i, word := range words {
+		if i > 0 && word == words[i-1] {
+			words[i] = words[i-1]
+		} else {
+			words[i] = strings.Clone(word)
+		}
+	}
 }
 
 // DecodeSeries reads a block of pipeline.TableSeries. The rows do not refer to block.
@@ -258,26 +259,4 @@ func readOne(data []byte, columns proto.Results) error {
 		return fmt.Errorf("%d bytes behind the last row", len(rest))
 	}
 	return nil
-}
-
-// readFirst reads the first columns of the block that data is, which has so many in all.
-func readFirst(data []byte, all int, columns proto.Results) error {
-	buffer := buffers.Get().(*bufio.Reader)
-	defer buffers.Put(buffer)
-	buffer.Reset(bytes.NewReader(data))
-	defer buffer.Reset(nil)
-	reader := proto.NewReader(buffer)
-	var header proto.Block
-	var err error
-	if header.Columns, err = reader.Int(); err != nil {
-		return err
-	}
-	if header.Rows, err = reader.Int(); err != nil {
-		return err
-	}
-	if header.Columns != all || header.Rows < 1 || header.Rows > len(data) {
-		return fmt.Errorf("%d columns and %d rows in %d bytes: want %d columns", header.Columns, header.Rows, len(data), all)
-	}
-	header.Columns = len(columns)
-	return columns.DecodeResult(reader, protocol, header)
 }

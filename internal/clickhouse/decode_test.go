@@ -3,20 +3,25 @@ package clickhouse_test
 import (
 	"bytes"
 	"encoding/hex"
+	"fmt"
+	"io"
 	"math"
 	"os"
 	"path/filepath"
 	"reflect"
-	"slices"
 	"strings"
 	"testing"
+	"time"
 
+	"github.com/ClickHouse/ch-go/proto"
 	"pgregory.net/rapid"
 
 	"github.com/vigie-io/vigie/internal/clickhouse"
 	"github.com/vigie-io/vigie/internal/pipeline"
 	"github.com/vigie-io/vigie/internal/pipeline/windowed"
+	"github.com/vigie-io/vigie/migrations"
 	"github.com/vigie-io/vigie/pkg/series"
+	"github.com/vigie-io/vigie/pkg/sketches"
 )
 
 // What was encoded is decoded as it was, and encoding that gives the same bytes.
@@ -148,23 +153,134 @@ func FuzzDecodeRollups(f *testing.F) {
 		f.Fatal(err)
 	}
 	f.Add(undump(f, string(golden)))
-	f.Fuzz(func(t *testing.T, block []byte) {
-		if len(block) > 8 && block[1]&0x80 != 0 && block[2]&0x80 != 0 && block[3]&0x80 != 0 {
-			return // a row count beyond 2M only asks for memory
-		}
-		rows, err := clickhouse.Decoder{}.DecodeRollups(block)
-		if err == nil && (len(rows.Tenant) != len(rows.Grain) || len(rows.LastHist) != len(rows.Grain)) {
-			t.Errorf("columns: got %d tenants for %d rows", len(rows.Tenant), len(rows.Grain))
-		}
-		amounts, failed := clickhouse.Decoder{}.DecodeAmounts(block)
-		if err == nil && len(rows.Grain) > 0 &&
-			(failed != nil || !reflect.DeepEqual(amounts, amountsOf(rows))) && !hasNaN(rows.Sum) {
-			t.Errorf("amounts: got %+v, %v, want those of %+v", amounts, failed, rows)
-		}
-	})
+	f.Fuzz(func(t *testing.T, block []byte) { takesWhatTheLibraryTakes(t, block) })
 }
 
-func hasNaN(values []float64) bool { return slices.ContainsFunc(values, math.IsNaN) }
+// A damaged block is refused, or it is one that ch-go reads just so.
+func TestDecoderOfDamagedBlocks(t *testing.T) {
+	golden, err := os.ReadFile(filepath.Join("testdata", "rollups.golden"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	good := undump(t, string(golden))
+	taken := 0
+	for at := range good {
+		for _, change := range []byte{1, 0x80, 0xff} {
+			block := bytes.Clone(good)
+			block[at] ^= change
+			if takesWhatTheLibraryTakes(t, block) {
+				taken++
+			}
+		}
+		takesWhatTheLibraryTakes(t, append(bytes.Clone(good[:at]), good[at+1:]...))
+		takesWhatTheLibraryTakes(t, good[:at])
+	}
+	if taken == 0 || taken == 3*len(good) {
+		t.Errorf("%d of %d damaged blocks were taken: other numbers should, other heads should not", taken, 3*len(good))
+	}
+}
+
+// takesWhatTheLibraryTakes reports whether a block is taken, and checks that it is then read as ch-go reads it.
+func takesWhatTheLibraryTakes(t *testing.T, block []byte) bool {
+	t.Helper()
+	rows, err := clickhouse.Decoder{}.DecodeRollups(block)
+	if err != nil {
+		return false
+	}
+	want, err := libraryRollups(block)
+	if err != nil {
+		t.Fatalf("taken, but ch-go says: %v", err)
+	}
+	got := encoded(t, rows)
+	if !bytes.Equal(got, encoded(t, want)) {
+		t.Fatalf("got %+v, ch-go reads %+v", rows, want)
+	}
+	amounts, err := clickhouse.Decoder{}.DecodeAmounts(block)
+	if err != nil {
+		t.Fatalf("amounts: %v", err)
+	}
+	amounts.Min, amounts.Max, amounts.LastTime, amounts.Last = rows.Min, rows.Max, rows.LastTime, rows.Last
+	amounts.LastHist, amounts.Sketch = rows.LastHist, rows.Sketch
+	if !bytes.Equal(got, encoded(t, amounts)) {
+		t.Fatalf("amounts: got %+v, want those of %+v", amounts, rows)
+	}
+	return true
+}
+
+func encoded(t *testing.T, rows *pipeline.Rollups) []byte {
+	block, err := clickhouse.Encoder{}.EncodeRollups(nil, rows)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return block
+}
+
+// libraryRollups reads a block by ch-go's columns.
+func libraryRollups(block []byte) (*pipeline.Rollups, error) {
+	var (
+		grain                   proto.ColUInt8
+		tenant, metric, service = wordColumn(), wordColumn(), wordColumn()
+		id                      proto.ColUInt128
+		start                   = proto.ColDateTime{Location: time.UTC}
+		count                   proto.ColUInt64
+		sum, least, most, last  proto.ColFloat64
+		lastTime                proto.ColInt64
+		lastHist                proto.ColStr
+		sketch                  stateColumn
+	)
+	columns := proto.Results{
+		{Name: "grain", Data: &grain},
+		{Name: "tenant", Data: tenant}, {Name: "metric", Data: metric}, {Name: "service", Data: service},
+		{Name: "series_id", Data: &id}, {Name: "ts", Data: &start}, {Name: "count", Data: &count},
+		{Name: "sum", Data: &sum}, {Name: "min", Data: &least}, {Name: "max", Data: &most},
+		{Name: "last", Data: proto.ColTuple{&lastTime, &last, &lastHist}}, {Name: "sketch", Data: &sketch},
+	}
+	if err := new(proto.Block).DecodeRawBlock(proto.NewReader(bytes.NewReader(block)), 0, columns); err != nil {
+		return nil, err
+	}
+	rows := &pipeline.Rollups{Tenant: tenant.Values, Metric: metric.Values, Service: service.Values, Count: count, Sum: sum, Min: least, Max: most,
+		LastTime: lastTime, Last: last, Sketch: sketch.states}
+	for i := range grain {
+		rows.Grain = append(rows.Grain, pipeline.Grain(grain[i]))
+		rows.Series = append(rows.Series, series.ID{Hi: id[i].High, Lo: id[i].Low})
+		rows.Pane = append(rows.Pane, uint32(start.Data[i]))
+		rows.LastHist = append(rows.LastHist, lastHist.Row(i))
+	}
+	return rows, nil
+}
+
+func wordColumn() *proto.ColLowCardinality[string] {
+	return proto.NewLowCardinality[string](new(proto.ColStr))
+}
+
+// stateColumn takes what is left of a block, if it is a state a row.
+type stateColumn struct {
+	states []byte
+	rows   int
+}
+
+func (*stateColumn) Type() proto.ColumnType { return proto.ColumnType(migrations.SketchType()) }
+func (c *stateColumn) Rows() int            { return c.rows }
+func (c *stateColumn) Reset()               { *c = stateColumn{} }
+
+func (c *stateColumn) DecodeColumn(r *proto.Reader, rows int) (err error) {
+	if c.states, err = io.ReadAll(r); err != nil {
+		return err
+	}
+	c.rows = rows
+	rest := c.states
+	for range rows {
+		n, err := new(sketches.Sketch).DecodeDD(rest)
+		if err != nil {
+			return err
+		}
+		rest = rest[n:]
+	}
+	if len(rest) > 0 {
+		return fmt.Errorf("%d bytes left", len(rest))
+	}
+	return nil
+}
 
 // undump reads what hex.Dump wrote.
 func undump(t testing.TB, dump string) (out []byte) {

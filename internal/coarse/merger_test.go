@@ -1,13 +1,13 @@
 package coarse_test
 
 import (
-	"bytes"
 	"cmp"
 	"fmt"
 	"math"
 	"slices"
 	"strings"
 	"testing"
+	"unsafe"
 
 	"pgregory.net/rapid"
 
@@ -40,8 +40,8 @@ func (r *oneRow) key() string {
 	return fmt.Sprintf("%s|%s|%s|%d|%v|%010d", r.tenant, r.metric, r.service, r.grain, r.id, r.start/60*60)
 }
 
-func rollups(rows ...oneRow) *pipeline.Rollups {
-	b := &pipeline.Rollups{}
+func rollups(rows ...oneRow) *coarse.Rows {
+	b := &coarse.Rows{}
 	for i := range rows {
 		r := &rows[i]
 		b.Grain, b.Tenant, b.Metric = append(b.Grain, r.grain), append(b.Tenant, r.tenant), append(b.Metric, r.metric)
@@ -50,6 +50,7 @@ func rollups(rows ...oneRow) *pipeline.Rollups {
 		b.Min, b.Max = append(b.Min, r.min), append(b.Max, r.max)
 		b.LastTime, b.Last, b.LastHist = append(b.LastTime, r.level.at), append(b.Last, r.level.value), append(b.LastHist, r.level.hist)
 		b.Sketch = append(b.Sketch, state(r.values)...)
+		b.Ends = append(b.Ends, len(b.Sketch))
 	}
 	return b
 }
@@ -129,7 +130,7 @@ func drawRows(t *rapid.T, label string) []oneRow {
 			tenant: rapid.SampledFrom([]string{"a", "b", "ab"}).Draw(t, "tenant"),
 			metric: rapid.SampledFrom([]string{"", "b", "m"}).Draw(t, "metric"), service: rapid.SampledFrom([]string{"", "b"}).Draw(t, "service"),
 			id:    series.ID{Hi: uint64(rapid.IntRange(0, 2).Draw(t, "hi")), Lo: uint64(rapid.IntRange(0, 1).Draw(t, "lo"))},
-			start: uint32(rapid.IntRange(0, 30).Draw(t, "pane")) * 10, min: math.Inf(1), max: math.Inf(-1),
+			start: uint32(rapid.IntRange(0, 12).Draw(t, "pane")) * 10, min: math.Inf(1), max: math.Inf(-1),
 		}
 		if rapid.Bool().Draw(t, "measures") {
 			r.values = rapid.SliceOfN(rapid.SampledFrom([]float64{-3, -1e-3, 0, 1e-9, 1, 1.5, 2, 1e6}), 1, 40).Draw(t, "values")
@@ -218,20 +219,49 @@ func TestMergerCutsBlocks(t *testing.T) {
 	}
 }
 
-// Rows that do not hold a state each are an error.
+// A state that ends elsewhere than it is said to is an error, at the latest when rows are written.
 func TestMergerChecksStates(t *testing.T) {
-	good := rollups(oneRow{tenant: "a", values: []float64{1}}, oneRow{tenant: "b", values: []float64{2}})
-	for name, sketch := range map[string][]byte{
-		"short": good.Sketch[:len(good.Sketch)-1], "long": append(bytes.Clone(good.Sketch), 0), "damaged": append([]byte{9}, good.Sketch[1:]...),
-	} {
+	good := rollups(oneRow{tenant: "a", values: []float64{1}}, oneRow{tenant: "a", values: []float64{2}})
+	for name, end := range map[string]int{"short": good.Ends[0] - 1, "long": good.Ends[0] + 1} {
 		bad := *good
-		bad.Sketch = sketch
-		if err := new(coarse.Merger).Add(&bad); err == nil {
+		bad.Ends = []int{end, good.Ends[1]}
+		var m coarse.Merger
+		err := m.Add(&bad)
+		if err == nil {
+			err = m.Blocks(func(*pipeline.Rollups) error { return nil })
+		}
+		if err == nil {
 			t.Errorf("%s: got no error", name)
 		}
 	}
 }
 
+// What was read may be overwritten as soon as it is added.
+func TestMergerKeepsNothingOfRows(t *testing.T) {
+	row := oneRow{tenant: "a", metric: "m", service: "s", level: level{1, 2, "hist"}, values: []float64{1, 2}}
+	text := []byte("amshist")
+	at := func(from, to int) string { return unsafe.String(&text[from], to-from) }
+	rows := rollups(row)
+	rows.Tenant[0], rows.Metric[0], rows.Service[0], rows.LastHist[0] = at(0, 1), at(1, 2), at(2, 3), at(3, 7)
+	var m coarse.Merger
+	if err := m.Add(rows); err != nil {
+		t.Fatal(err)
+	}
+	copy(text, "???????")
+	clear(rows.Sketch)
+	var got []oneRow
+	if err := m.Blocks(func(b *pipeline.Rollups) error {
+		got = split(t, b)
+		return nil
+	}); err != nil {
+		t.Fatal(err)
+	}
+	if want := naive([]oneRow{row}); fmt.Sprint(got) != fmt.Sprint(want) {
+		t.Errorf("got %+v, want %+v", got, want)
+	}
+}
+
+// A backlog has a row or two a series and minute, a steady load many.
 func BenchmarkMerge(b *testing.B) {
 	const n = 10_000
 	rows := make([]oneRow, n)
@@ -243,18 +273,25 @@ func BenchmarkMerge(b *testing.B) {
 	}
 	slices.SortFunc(rows, compareRows)
 	block := rollups(rows...)
-	var m coarse.Merger
-	b.ReportAllocs()
-	for b.Loop() {
-		for range 6 {
-			if err := m.Add(block); err != nil {
-				b.Fatal(err)
+	for _, times := range []int{1, 2, 6, 60} {
+		b.Run(fmt.Sprint(times), func(b *testing.B) {
+			var m coarse.Merger
+			most := 0
+			b.ReportAllocs()
+			for b.Loop() {
+				for range times {
+					if err := m.Add(block); err != nil {
+						b.Fatal(err)
+					}
+				}
+				most = max(most, m.Bytes())
+				if err := m.Blocks(func(*pipeline.Rollups) error { return nil }); err != nil {
+					b.Fatal(err)
+				}
+				m.Reset()
 			}
-		}
-		if err := m.Blocks(func(*pipeline.Rollups) error { return nil }); err != nil {
-			b.Fatal(err)
-		}
-		m.Reset()
+			b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/float64(times*n), "ns/row")
+			b.ReportMetric(float64(most)/n, "bytes/merged")
+		})
 	}
-	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/(6*n), "ns/row")
 }

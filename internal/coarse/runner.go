@@ -46,7 +46,8 @@ type Shard interface {
 
 // Decoder reads blocks of result records, and finds out whether they are whole: each row has its state.
 type Decoder interface {
-	DecodeRollups(block []byte) (*pipeline.Rollups, error)
+	// ReadRollups replaces what rows hold. Texts and states may be those of block.
+	ReadRollups(block []byte, rows *Rows) error
 	DecodeProgress(block []byte) (*pipeline.ProgressRows, error)
 }
 
@@ -119,6 +120,7 @@ type lane struct {
 
 	at        Position // behind what is merged
 	committed int64    // position as committed by this run; -1 before
+	rows      Rows     // of the last record that was read
 	merger    Merger
 	collected progress // since the last mark
 	waiting   waiting
@@ -163,10 +165,9 @@ func (l *lane) poll(ctx context.Context) error {
 func (l *lane) take(record *Record) (err error) {
 	switch record.Table {
 	case pipeline.TablePanes:
-		var rows *pipeline.Rollups
-		if rows, err = l.decoder.DecodeRollups(record.Value); err == nil {
-			l.metrics.read.Add(float64(len(rows.Grain)))
-			return l.merger.Add(rows)
+		if err = l.decoder.ReadRollups(record.Value, &l.rows); err == nil {
+			l.metrics.read.Add(float64(len(l.rows.Ends)))
+			return l.merger.Add(&l.rows)
 		}
 	case pipeline.TableProgress:
 		var rows *pipeline.ProgressRows

@@ -21,8 +21,9 @@ import (
 // plainCodec writes rows as JSON.
 type plainCodec struct{}
 
-func (plainCodec) DecodeRollups(block []byte) (*pipeline.Rollups, error) {
-	return decodeJSON[pipeline.Rollups](block)
+func (plainCodec) ReadRollups(block []byte, rows *coarse.Rows) error {
+	*rows = coarse.Rows{}
+	return json.Unmarshal(block, rows)
 }
 func (plainCodec) DecodeProgress(block []byte) (*pipeline.ProgressRows, error) {
 	return decodeJSON[pipeline.ProgressRows](block)

@@ -23,6 +23,10 @@ var _ coarse.Shard = (*CoarseShard)(nil)
 // coarseMemory is what a merger keeps at most to unpack results into, in bytes: a block or two.
 const coarseMemory = 16 << 20
 
+// coarseFetch is what a merger's reader asks for at once, in bytes: each has its own, which holds an answer and asks for
+// the next. A longer record comes alone, whatever is asked for.
+const coarseFetch = 1 << 20
+
 // positionKey is the key of the one state that a merger keeps.
 const positionKey = "position"
 
@@ -87,8 +91,8 @@ func (s *CoarseShard) begin(ctx context.Context) error {
 	s.reader, err = kgo.NewClient(append(append(options, unpack...),
 		kgo.ConsumePartitions(map[string]map[int32]kgo.Offset{topics.Results.Name: {s.at.Partition: kgo.NewOffset().At(s.at.Next)}}),
 		kgo.ConsumeResetOffset(kgo.NoResetOffset()), // what is gone is counted when the shard is opened again
-		kgo.FetchMaxBytes(int32(max(s.cfg.FetchBuffer, topics.Results.MaxMessage))),
-		kgo.FetchMaxPartitionBytes(int32(topics.Results.MaxMessage)),
+		kgo.FetchMaxBytes(coarseFetch),
+		kgo.FetchMaxPartitionBytes(coarseFetch),
 		// Markers of transactions are returned: the position says of a partition that all before its end is merged.
 		kgo.KeepControlRecords(),
 	)...)
