@@ -6,11 +6,23 @@ import (
 
 	"github.com/vigie-io/vigie/internal/query/promql"
 	"github.com/vigie-io/vigie/internal/tenants"
+	"github.com/vigie-io/vigie/migrations"
 )
 
 // MigrateAfter is Migrate that takes over from a process that has been silent for so long, whole seconds.
 func (c *Client) MigrateAfter(ctx context.Context, patience time.Duration) error {
 	_, err := c.migrate(ctx, false, patience)
+	return err
+}
+
+// MigrateTo brings the schema up to what it was at an earlier version.
+func (c *Client) MigrateTo(ctx context.Context, version int) error {
+	_, err := c.pending(ctx, func(file migrations.File, statements []string) error {
+		if file.Version > version {
+			return nil
+		}
+		return c.apply(ctx, file, statements)
+	})
 	return err
 }
 
