@@ -197,14 +197,15 @@ var windowSums = map[string]bool{"rate": true, "increase": true, "sum_over_time"
 const levelPoints = 4000
 
 // tier chooses the windows a selector reads: the finest that are kept, or coarser ones when they give exactly
-// the same answer for less.
-func (s *Service) tier(u *use, k kinds, now int64) Tier {
+// the same answer for less. Into what is after clamp, of which there are no windows yet, the engine extrapolates by
+// their width.
+func (s *Service) tier(u *use, k kinds, now, clamp int64) Tier {
 	best := s.kept(u.from, now)
 	for _, coarser := range tiers {
 		if coarser <= best || !u.aligned(coarser.millis()) {
 			continue
 		}
-		sums := windowSums[u.call] && k&kindLevel == 0 && k&^kindClosed != 0
+		sums := windowSums[u.call] && k&kindLevel == 0 && k&^kindClosed != 0 && u.to <= clamp
 		long := u.rng == 0 && k == kindLevel && u.step >= coarser.millis() && (u.to-u.from)/best.millis() > levelPoints
 		if sums || long {
 			best = coarser
@@ -269,7 +270,7 @@ func (p *plan) apply(s *Service, stmt *parser.EvalStmt, catalog *catalog, lookba
 	own := make(map[*labels.Matcher]int64)
 	for _, u := range uses(stmt, noStepSubquery) {
 		k := catalog.kinds(u.selector.LabelMatchers)
-		tier := s.tier(&u, k, p.now)
+		tier := s.tier(&u, k, p.now, p.clamp)
 		if k != 0 && smooth(&u, k, tier) {
 			u.selector.Smoothed = true
 		}

@@ -135,6 +135,29 @@ func TestLateCorrection(t *testing.T) {
 	same(t, "sum_over_time", s.one("sum_over_time(hits_total[5m])", epoch.Add(10*time.Minute)), 66)
 }
 
+// A range that ends after the watermark is extrapolated as Prometheus does, by half a window of 10 s and not of the minutes
+// or hours that its borders would allow.
+func TestRangeEndsAfterTheWatermark(t *testing.T) {
+	s := newServer(t)
+	s.store.add(t, "acme", events.Delta, "hits_total", nil, every(time.Second, epoch.Add(-2*time.Hour), epoch, 1)...)
+	s.store.upTo("acme", epoch, s.now)
+	const extrapolated = 5
+	for query, events := range map[string]float64{
+		"increase(hits_total[1h])":                                                    3600,
+		"increase(hits_total[1h] offset 1h)":                                          3600,
+		"increase(hits_total[1h] offset -2m)":                                         58*60 + extrapolated,
+		"increase(hits_total[2h] offset -1h)":                                         3600 + extrapolated,
+		"increase(hits_total[90s] offset -20s)":                                       70 + extrapolated,
+		"sum_over_time(hits_total[1h] offset -2m)":                                    58 * 60,
+		"3600 * rate(hits_total[1h] offset -2m)":                                      58*60 + extrapolated,
+		fmt.Sprintf("increase(hits_total[1h] @ %d)", epoch.Add(2*time.Minute).Unix()): 58*60 + extrapolated,
+	} {
+		if got := s.one(query, epoch); !near(got, events, 1e-5) {
+			t.Errorf("%s: got %v, want %v", query, got, events)
+		}
+	}
+}
+
 // Ranges that cut windows take their share of them; ranges shorter than two windows work.
 func TestSmoothed(t *testing.T) {
 	s := newServer(t, func(s *server) { s.now = epoch.Add(48 * time.Hour) })
