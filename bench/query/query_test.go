@@ -64,7 +64,7 @@ func TestQueries(t *testing.T) {
 		b.results = readResults(t, path)
 		b.path = path
 	}
-	b.handler = b.service()
+	b.handler = b.service(clickhouse.NewStore(b.client))
 	for _, name := range cases {
 		t.Run(name, func(t *testing.T) {
 			b.t = t
@@ -89,11 +89,11 @@ func TestQueries(t *testing.T) {
 }
 
 // service is a query service whose clock stands still but for later.
-func (b *bench) service() http.Handler {
+func (b *bench) service(store promql.Store) http.Handler {
 	limits := tenants.DefaultConfig().Defaults
 	limits.QueryTimeout = time.Hour // on a busy machine what is slow would else not be measured at all
 	service, err := promql.New(promql.DefaultConfig(), promql.Options{
-		Store: clickhouse.NewStore(b.client), Limits: func(tenants.ID) tenants.Limits { return limits },
+		Store: store, Limits: func(tenants.ID) tenants.Limits { return limits },
 		Now: func() time.Time { return time.Unix(b.end+30, b.later.Load()) },
 	})
 	if err != nil {
