@@ -44,8 +44,8 @@ func ResultsOf(cfg Config, table verify.Table, wait time.Duration, log *slog.Log
 		return []verify.Results{newResultsTopic(cfg, results, sinkRole, wait, log, pipeline.TablePanes, pipeline.TableRollups)}
 	}
 	merged := newResultsTopic(cfg, cfg.Topics.Coarse.Name, sinkCoarseRole, wait, log, coarse.TableMinutes)
-	// Streams of earlier versions filled all tables with the same blocks. None of them ran any more when the first of
-	// this version did.
+	// Streams of earlier versions filled all tables with the same blocks. None of them ran any more when the first of this
+	// version did; blocks of one that runs again are not found, as all results would have to be read (docs/verify.md).
 	before := newResultsTopic(cfg, results, sinkRole, wait, log, pipeline.TableRollups)
 	before.until = pipeline.TablePanes
 	return []verify.Results{merged, before}

@@ -9,12 +9,12 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
-	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/vigie-io/vigie/internal/clickhouse"
+	"github.com/vigie-io/vigie/internal/coarse"
 	"github.com/vigie-io/vigie/internal/kafka"
 	"github.com/vigie-io/vigie/internal/pause"
 	"github.com/vigie-io/vigie/internal/pipeline"
@@ -27,7 +27,7 @@ import (
 // says. One event, series or row may stand for many, so that a machine can hold them: then it costs as much, and
 // RowsPerSecond is as much less.
 type FleetShape struct {
-	Workers    int // processes, each with one worker and one sink
+	Workers    int // processes, each with one worker, mergers and a sink of either topic
 	Zones      int // the processes are spread over
 	Partitions int32
 	Results    int32 // partitions of the topic of results
@@ -37,6 +37,7 @@ type FleetShape struct {
 	EventCost  time.Duration // processor time of a worker for an event
 	RowCost    time.Duration // the same for a row
 	Epoch      pipeline.EpochConfig
+	Coarse     coarse.Config
 }
 
 // insertTakes is what an insert of a few thousand rows takes ClickHouse at the 99th percentile.
@@ -55,15 +56,19 @@ type Fleet struct {
 	network   kfake.VirtualNetwork
 	cluster   *kfake.Cluster
 	cfg       kafka.Config
-	client    *kgo.Client // of producers and of what watches
-	admin     *kadm.Client
+	client    *kgo.Client // of producers
 	log       *slog.Logger
 	members   []*member
 	abandoned sync.WaitGroup
 	load      *load
 	metrics   *pipeline.Metrics
 	counters  *sink.Metrics
+	mergers   mergers
 	requests  [256]atomic.Int64 // to the brokers, by key
+
+	mu           sync.Mutex
+	transactions map[string]time.Time // when something was last sent in each that is open
+	mostOpen     int
 }
 
 // member is one process of a Fleet. stop and done are nil while it is down.
@@ -80,7 +85,8 @@ type member struct {
 // NewFleet starts the brokers, and all processes at once.
 func NewFleet(shape FleetShape, log *slog.Logger) (*Fleet, error) {
 	f := &Fleet{Warehouse: newWarehouse(), shape: shape, log: log, metrics: pipeline.NewMetrics(nil),
-		counters: sink.NewMetrics(prometheus.NewRegistry())}
+		counters: sink.NewMetrics(prometheus.NewRegistry()), mergers: newMergers(coarse.NewMetrics(prometheus.NewRegistry())),
+		transactions: map[string]time.Time{}}
 	var err error
 	f.cluster, err = kfake.NewCluster(kfake.NumBrokers(1), kfake.Ports(9092),
 		kfake.ListenFn(f.network.Listen), kfake.SleepOutOfOrder())
@@ -89,14 +95,16 @@ func NewFleet(shape FleetShape, log *slog.Logger) (*Fleet, error) {
 	}
 	f.cluster.Control(func(r kmsg.Request) (kmsg.Response, error, bool) {
 		f.requests[r.Key()].Add(1)
+		f.open(r)
 		f.cluster.KeepControl()
 		return nil, nil, false
 	})
 	f.cfg = kafka.DefaultConfig()
 	f.cfg.Brokers, f.cfg.Dial = f.cluster.ListenAddrs(), f.network.DialContext
+	f.cfg.ReachInterval = time.Second // a request a partition's leader and worker: with the default, half of all there are
 	topics := &f.cfg.Topics
 	topics.Metrics.Partitions, topics.Spans.Partitions, topics.Logs.Partitions = shape.Partitions, 1, 1
-	topics.Results.Partitions = shape.Results
+	topics.Results.Partitions = shape.Results // those of mergers have as many
 	if err := f.prepare(); err != nil {
 		f.Close()
 		return nil, err
@@ -119,7 +127,6 @@ func (f *Fleet) prepare() error {
 	if err != nil {
 		return fmt.Errorf("kafka client: %w", err)
 	}
-	f.admin = kadm.NewClient(f.client)
 	return nil
 }
 
@@ -148,10 +155,12 @@ func (f *Fleet) launch(i int) {
 	log := f.log.With("process", m.name)
 	go func() {
 		defer close(done)
-		var both sync.WaitGroup
-		both.Go(func() { f.sink(ctx, cfg, log) })
+		var all sync.WaitGroup
+		all.Go(func() { f.sink(ctx, cfg, kafka.NewResults, log) })
+		all.Go(func() { f.sink(ctx, cfg, kafka.NewCoarseResults, log) })
+		all.Go(func() { f.merge(ctx, m.name, cfg, log) })
 		f.worker(ctx, m, cfg, log)
-		both.Wait()
+		all.Wait()
 	}()
 }
 
@@ -257,9 +266,10 @@ func (c costly) Commit(ctx context.Context, messages []pipeline.Message) (bool, 
 }
 
 // sink is as in a World, but that it puts nothing aside.
-func (f *Fleet) sink(ctx context.Context, cfg kafka.Config, log *slog.Logger) {
+func (f *Fleet) sink(ctx context.Context, cfg kafka.Config,
+	open func(kafka.Config, int, *slog.Logger) (*kafka.Results, error), log *slog.Logger) {
 	for ctx.Err() == nil {
-		results, err := kafka.NewResults(cfg, 0, log)
+		results, err := open(cfg, 0, log)
 		if err == nil {
 			err = sink.New("results", sink.DefaultConfig(), results, f.Warehouse, nothingParked{}, f.counters, log).Run(ctx)
 			results.Close()

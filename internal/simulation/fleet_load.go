@@ -1,6 +1,7 @@
 package simulation
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"math"
@@ -91,7 +92,7 @@ func (l *load) spread(shape *FleetShape) {
 }
 
 // tick is how often events are sent.
-const tick = 100 * time.Millisecond
+const tick = 250 * time.Millisecond
 
 func (f *Fleet) send(ctx context.Context) {
 	l, began, sent := f.load, time.Now(), 0
@@ -132,19 +133,23 @@ func (l *load) acknowledged(tenant string) func(*kgo.Record, error) {
 
 // Exact says what differs between what was acknowledged and what is stored; "" is nothing.
 func (f *Fleet) Exact() string {
-	counted := f.Warehouse.Counted()
+	finest, wider := f.Warehouse.Counted()
 	f.load.mu.Lock()
 	defer f.load.mu.Unlock()
 	if f.load.err != nil {
 		return "produce: " + f.load.err.Error()
 	}
-	for tenant, want := range f.load.sent {
+	return cmp.Or(f.load.differs("the tier of 10 s", finest), f.load.differs("those of a minute and an hour", wider))
+}
+
+func (l *load) differs(tiers string, counted map[string]uint64) string {
+	for tenant, want := range l.sent {
 		if got := counted[tenant]; got != want {
-			return fmt.Sprintf("%s: %d events are stored, %d were acknowledged", tenant, got, want)
+			return fmt.Sprintf("%s: %d events are stored in %s, %d were acknowledged", tenant, got, tiers, want)
 		}
 	}
-	if len(counted) != len(f.load.sent) {
-		return fmt.Sprintf("%d tenants are stored, %d have sent", len(counted), len(f.load.sent))
+	if len(counted) != len(l.sent) {
+		return fmt.Sprintf("%d tenants are stored in %s, %d have sent", len(counted), tiers, len(l.sent))
 	}
 	return ""
 }

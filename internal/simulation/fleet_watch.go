@@ -2,7 +2,6 @@ package simulation
 
 import (
 	"cmp"
-	"context"
 	"fmt"
 	"maps"
 	"slices"
@@ -19,29 +18,37 @@ type Phase struct {
 	Name      string
 	Length    time.Duration
 	Rest      time.Duration // until it was at rest
+	Wider     time.Duration // until the tiers of a minute and an hour were, too
 	Rounds    int32         // of rebalancing of the workers' group
+	Merging   int32         // the same of the mergers'
 	Moved     int           // partitions that a process that lives gave to another
 	Orphans   int           // partitions whose process had gone
 	Inserts   float64       // a second, in the mean
 	Parts     float64       // a second, in the mean
+	Rows      float64       // a second, of the tier of 10 s
+	Merged    float64       // the same of the wider tiers
 	Peak      int           // inserts of the second with the most
 	Again     int           // inserts dropped by their tokens
 	Open      int           // transactions open at the same time, at most
 	Behind    time.Duration // age of the newest results of the partition that is farthest behind, at most
+	Late      time.Duration // the same of the wider tiers
 	State     int64         // bytes of the keys and values of state that hold, at the end
 	StateRate float64       // bytes a second appended to the topic of state
+	Positions float64       // the same of the topic of mergers' state
 	Epoch     time.Duration // at the end, in the mean of the workers
 	Skew      float64       // events of the busiest worker, in means
 	Requests  map[string]float64
 }
 
 func (p *Phase) String() string {
-	return fmt.Sprintf("%s: %.0fs, at rest after %.0fs; %d rounds, %d partitions moved, %d orphans; "+
-		"%.0f inserts/s (peak %d, %d again), %.0f parts/s; epochs of %.2fs, %d transactions open, results %.1fs behind; "+
-		"state %.2f MB, %.0f kB/s; busiest worker %.1f means; requests a second: %s",
-		p.Name, p.Length.Seconds(), p.Rest.Seconds(), p.Rounds, p.Moved, p.Orphans, p.Inserts, p.Peak, p.Again, p.Parts,
-		p.Epoch.Seconds(), p.Open, p.Behind.Seconds(),
-		float64(p.State)/1e6, p.StateRate/1e3, p.Skew, p.requests())
+	return fmt.Sprintf("%s: %.0fs, at rest after %.0fs, wider tiers %.0fs; %d rounds, mergers %d, %d partitions moved, %d orphans; "+
+		"%.0f inserts/s (peak %d, %d again), %.0f parts/s, %.0f rows/s, merged %.0f; epochs of %.2fs, %d transactions open, "+
+		"results %.1fs behind, wider tiers %.0fs; "+
+		"state %.2f MB, %.0f kB/s, positions %.1f kB/s; busiest worker %.1f means; requests a second: %s",
+		p.Name, p.Length.Seconds(), p.Rest.Seconds(), p.Wider.Seconds(), p.Rounds, p.Merging, p.Moved, p.Orphans,
+		p.Inserts, p.Peak, p.Again, p.Parts, p.Rows, p.Merged, p.Epoch.Seconds(), p.Open,
+		p.Behind.Seconds(), p.Late.Seconds(),
+		float64(p.State)/1e6, p.StateRate/1e3, p.Positions/1e3, p.Skew, p.requests())
 }
 
 // requests lists the kinds that come once a second or more.
@@ -58,15 +65,21 @@ func (p *Phase) requests() string {
 
 // counts are those that only grow, at one time.
 type counts struct {
-	at         time.Time
-	generation int32
-	appended   int64
-	events     []int64 // by member
-	requests   [256]int64
+	at        time.Time
+	rounds    int32 // of the workers' group
+	merging   int32 // of the mergers'
+	state     int64
+	positions int64
+	events    []int64 // by member
+	requests  [256]int64
 }
 
 func (f *Fleet) counts() counts {
-	c := counts{at: time.Now(), generation: f.generation(), appended: f.appended()}
+	topics := &f.cfg.Topics
+	c := counts{
+		at: time.Now(), rounds: f.generation(f.cfg.Group), merging: f.generation(f.mergersGroup()),
+		state: f.appended(topics.StateMetrics.Name), positions: f.appended(topics.StateCoarse.Name),
+	}
 	for _, m := range f.members {
 		c.events = append(c.events, m.events.Load())
 	}
@@ -79,28 +92,29 @@ func (f *Fleet) counts() counts {
 // Watch does something, and looks at the fleet once a second from then on, until the length has passed and it is at
 // rest. It gives up after limit.
 func (f *Fleet) Watch(name string, length, limit time.Duration, do func()) (*Phase, error) {
-	p := &Phase{Name: name, Rest: -1}
+	p := &Phase{Name: name, Rest: -1, Wider: -1}
 	before, owners := f.counts(), f.owners()
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
 		do()
 	}()
-	for p.Rest < 0 || p.Length < length {
+	for p.Rest < 0 || p.Wider < 0 || p.Length < length {
 		time.Sleep(time.Second)
 		p.Length = time.Since(before.at)
-		if err := f.look(p); err != nil {
-			return p, fmt.Errorf("%s: %w", name, err)
-		}
+		f.look(p)
 		select {
 		case <-done:
 			if p.Rest < 0 && f.resting() == "" {
 				p.Rest = p.Length
 			}
+			if p.Wider < 0 && f.widerResting() == "" {
+				p.Wider = p.Length
+			}
 		default:
 		}
 		if p.Length > limit {
-			return p, fmt.Errorf("%s: not at rest after %s: %s", name, limit, f.resting())
+			return p, fmt.Errorf("%s: not at rest after %s: %s", name, limit, cmp.Or(f.resting(), f.widerResting()))
 		}
 	}
 	p.handed(owners, f.owners())
@@ -111,18 +125,14 @@ func (f *Fleet) Watch(name string, length, limit time.Duration, do func()) (*Pha
 }
 
 // look takes in what is so now.
-func (f *Fleet) look(p *Phase) error {
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
-	defer cancel()
-	transactions, err := f.admin.ListTransactions(ctx, nil, []string{"Ongoing"})
-	if err != nil {
-		return fmt.Errorf("list transactions: %w", err)
-	}
-	p.Open = max(p.Open, len(transactions.TransactionalIDs()))
+func (f *Fleet) look(p *Phase) {
+	p.Open = max(p.Open, f.takeOpen())
 	if behind, told := f.Warehouse.Behind(f.cfg.Topics.Metrics.Name, f.shape.Partitions); told {
 		p.Behind = max(p.Behind, behind)
 	}
-	return nil
+	if behind, told := f.Warehouse.WiderBehind(f.cfg.Topics.Metrics.Name, f.shape.Partitions); told {
+		p.Late = max(p.Late, behind)
+	}
 }
 
 // owners are the processes whose workers run the tasks of the partitions, by partition.
@@ -158,7 +168,8 @@ func (p *Phase) handed(before, after map[int32]*member) {
 // grown takes in what came between two times.
 func (p *Phase) grown(before, after counts) {
 	seconds := after.at.Sub(before.at).Seconds()
-	p.Rounds, p.StateRate = after.generation-before.generation, float64(after.appended-before.appended)/seconds
+	p.Rounds, p.Merging = after.rounds-before.rounds, after.merging-before.merging
+	p.StateRate, p.Positions = float64(after.state-before.state)/seconds, float64(after.positions-before.positions)/seconds
 	most, sum := int64(0), int64(0)
 	for i := range after.events {
 		n := after.events[i] - before.events[i]
@@ -177,6 +188,7 @@ func (p *Phase) grown(before, after counts) {
 func (p *Phase) inserted(w *Warehouse, since time.Time) {
 	sum := w.Between(since, time.Now())
 	p.Inserts, p.Parts, p.Again = float64(sum.Inserts)/p.Length.Seconds(), float64(sum.Parts)/p.Length.Seconds(), sum.Again
+	p.Rows, p.Merged = float64(sum.Rows)/p.Length.Seconds(), float64(sum.Merged)/p.Length.Seconds()
 	for at := since; at.Before(time.Now()); at = at.Add(time.Second) {
 		p.Peak = max(p.Peak, w.Between(at, at.Add(time.Second)).Inserts)
 	}
@@ -203,16 +215,35 @@ func (f *Fleet) resting() string {
 	return ""
 }
 
-func (f *Fleet) generation() int32 {
-	if info := f.cluster.GroupInfo(f.cfg.Group); info != nil {
+// widerResting says what keeps the tiers of a minute and an hour from being at rest; "" is nothing.
+func (f *Fleet) widerResting() string {
+	if info := f.cluster.GroupInfo(f.mergersGroup()); info == nil || info.State != "Stable" {
+		return "the mergers' group is not stable"
+	}
+	if n := f.mergers.working(); n < int(f.shape.Results) {
+		return fmt.Sprintf("%d of %d results partitions are merged", n, f.shape.Results)
+	}
+	switch behind, told := f.Warehouse.WiderBehind(f.cfg.Topics.Metrics.Name, f.shape.Partitions); {
+	case !told:
+		return "there is a partition of which the wider tiers have no progress"
+	case behind > 2*f.shape.Coarse.Interval+fresh:
+		return fmt.Sprintf("the wider tiers of a partition are %s behind", behind)
+	}
+	return ""
+}
+
+func (f *Fleet) mergersGroup() string { return f.cfg.Group + "-coarse" }
+
+func (f *Fleet) generation(group string) int32 {
+	if info := f.cluster.GroupInfo(group); info != nil {
 		return info.Epoch
 	}
 	return 0
 }
 
-// appended is what has been written to the topic of state, in bytes: nothing compacts it here.
-func (f *Fleet) appended() (sum int64) {
-	for _, p := range f.cluster.PartitionInfos(f.cfg.Topics.StateMetrics.Name) {
+// appended is what has been written to a topic of state, in bytes: nothing compacts it here.
+func (f *Fleet) appended(topic string) (sum int64) {
+	for _, p := range f.cluster.PartitionInfos(topic) {
 		sum += p.NumBytes
 	}
 	return sum

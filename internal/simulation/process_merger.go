@@ -72,6 +72,18 @@ func (m *mergers) enter(partition int32, process string, hits *Hits) (leave func
 	}
 }
 
+// working is how many partitions have a merger.
+func (m *mergers) working() (partitions int) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, n := range m.running {
+		if n > 0 {
+			partitions++
+		}
+	}
+	return partitions
+}
+
 // merging is a merger's shard whose moments can be trapped.
 type merging struct {
 	coarse.Shard

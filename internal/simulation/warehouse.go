@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/vigie-io/vigie/internal/clickhouse"
+	"github.com/vigie-io/vigie/internal/coarse"
 	"github.com/vigie-io/vigie/internal/pause"
 	"github.com/vigie-io/vigie/internal/pipeline"
 	"github.com/vigie-io/vigie/internal/sink"
@@ -16,22 +17,30 @@ import (
 
 var _ sink.Inserter = (*Warehouse)(nil)
 
-// Warehouse is a ClickHouse that counts: events by tenant, each token once, inserts and parts by second, and how far
-// readers are told that results reach.
+// Warehouse is a ClickHouse that counts: events by tenant, each token once, inserts, parts and rows by second, and how
+// far readers are told that results reach.
 type Warehouse struct {
-	mu       sync.Mutex
-	tokens   map[string]bool
-	counted  map[string]uint64 // events by tenant
-	progress map[string]int64  // Unix milliseconds by partition of the source
-	seconds  map[int64]*Second
-	decoder  clickhouse.Decoder
+	mu      sync.Mutex
+	tokens  map[string]bool
+	finest  reached // the tier of 10 s
+	wider   reached // those of a minute and an hour
+	merged  map[mergedKey]int64
+	seconds map[int64]*Second
+	decoder clickhouse.Decoder
 }
 
-// Second is what came within one.
-type Second struct{ Inserts, Parts, Rows, Again int }
+// reached is what one or more tiers hold, and are told to hold.
+type reached struct {
+	counted  map[string]uint64 // events by tenant
+	progress map[string]int64  // Unix milliseconds by partition of the source
+}
+
+// Second is what came within one. Rows are those of the finest tier, Merged those of the wider ones.
+type Second struct{ Inserts, Parts, Rows, Merged, Again int }
 
 func newWarehouse() *Warehouse {
-	return &Warehouse{tokens: map[string]bool{}, counted: map[string]uint64{}, progress: map[string]int64{},
+	nothing := func() reached { return reached{map[string]uint64{}, map[string]int64{}} }
+	return &Warehouse{tokens: map[string]bool{}, finest: nothing(), wider: nothing(), merged: map[mergedKey]int64{},
 		seconds: map[int64]*Second{}}
 }
 
@@ -60,39 +69,73 @@ func (w *Warehouse) store(table, token string, rows int, block []byte) error {
 		return nil
 	}
 	w.tokens[table+token] = true
-	second.Rows += rows
-	second.Parts++
+	second.Parts += max(1, 2*len(filledBy(table))) // tables of series and of services in each tier
 	switch table {
-	case pipeline.TableRollups, pipeline.TablePanes:
-		b, err := w.decoder.DecodeRollups(block)
-		if err != nil {
-			return fmt.Errorf("decode rollups: %w", err)
-		}
-		second.Parts += 2*len(filledBy(table)) - 1
-		for i, grain := range b.Grain {
-			if grain == pipeline.GrainSeries {
-				w.counted[b.Tenant[i]] += b.Count[i]
-			}
-		}
+	case pipeline.TablePanes:
+		second.Rows += rows
+		return w.finest.store(&w.decoder, block)
+	case coarse.TableMinutes:
+		second.Merged += rows
+		return w.wider.store(&w.decoder, block)
 	case pipeline.TableProgress:
-		b, err := w.decoder.DecodeProgress(block)
+		return w.finest.report(&w.decoder, block)
+	case coarse.TableProgress:
+		return w.wider.report(&w.decoder, block)
+	case coarse.TableMerged:
+		at, err := w.decoder.DecodeMerged(block)
 		if err != nil {
-			return fmt.Errorf("decode progress: %w", err)
+			return fmt.Errorf("decode what is merged: %w", err)
 		}
-		for i, tenant := range b.Tenant {
-			if at := b.Topic[i] + "/" + strconv.Itoa(int(b.Partition[i])); tenant == "" {
-				w.progress[at] = max(w.progress[at], b.Time[i])
-			}
+		key := mergedKey{at.Topic, at.Partition}
+		w.merged[key] = max(w.merged[key], at.Next)
+	}
+	return nil
+}
+
+func (r *reached) store(decoder *clickhouse.Decoder, block []byte) error {
+	b, err := decoder.DecodeRollups(block)
+	if err != nil {
+		return fmt.Errorf("decode rollups: %w", err)
+	}
+	for i, grain := range b.Grain {
+		if grain == pipeline.GrainSeries {
+			r.counted[b.Tenant[i]] += b.Count[i]
 		}
 	}
 	return nil
 }
 
-// Counted is the number of events by tenant.
-func (w *Warehouse) Counted() map[string]uint64 {
+func (r *reached) report(decoder *clickhouse.Decoder, block []byte) error {
+	b, err := decoder.DecodeProgress(block)
+	if err != nil {
+		return fmt.Errorf("decode progress: %w", err)
+	}
+	for i, tenant := range b.Tenant {
+		if at := b.Topic[i] + "/" + strconv.Itoa(int(b.Partition[i])); tenant == "" {
+			r.progress[at] = max(r.progress[at], b.Time[i])
+		}
+	}
+	return nil
+}
+
+// Merged implements coarse.Reached.
+func (w *Warehouse) Merged(_ context.Context, topic string) (map[int32]int64, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	return maps.Clone(w.counted)
+	out := map[int32]int64{}
+	for key, next := range w.merged {
+		if key.topic == topic {
+			out[key.partition] = next
+		}
+	}
+	return out, nil
+}
+
+// Counted is the number of events by tenant, in the finest tier and in the wider ones.
+func (w *Warehouse) Counted() (finest, wider map[string]uint64) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return maps.Clone(w.finest.counted), maps.Clone(w.wider.counted)
 }
 
 // Behind says how old the newest results are of the partition of a topic that is farthest behind, and whether anything
@@ -100,9 +143,20 @@ func (w *Warehouse) Counted() map[string]uint64 {
 func (w *Warehouse) Behind(topic string, partitions int32) (worst time.Duration, told bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	return w.finest.behind(topic, partitions)
+}
+
+// WiderBehind is Behind for the wider tiers.
+func (w *Warehouse) WiderBehind(topic string, partitions int32) (worst time.Duration, told bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.wider.behind(topic, partitions)
+}
+
+func (r *reached) behind(topic string, partitions int32) (worst time.Duration, told bool) {
 	told = true
 	for p := range partitions {
-		at, ok := w.progress[topic+"/"+strconv.Itoa(int(p))]
+		at, ok := r.progress[topic+"/"+strconv.Itoa(int(p))]
 		if told = told && ok; ok {
 			worst = max(worst, time.Since(time.UnixMilli(at)))
 		}
@@ -116,8 +170,8 @@ func (w *Warehouse) Between(from, to time.Time) (sum Second) {
 	defer w.mu.Unlock()
 	for at := from.Unix(); at < to.Unix(); at++ {
 		if s := w.seconds[at]; s != nil {
-			sum.Inserts, sum.Parts, sum.Rows, sum.Again = sum.Inserts+s.Inserts, sum.Parts+
-				s.Parts, sum.Rows+s.Rows, sum.Again+s.Again
+			sum.Inserts, sum.Parts, sum.Again = sum.Inserts+s.Inserts, sum.Parts+s.Parts, sum.Again+s.Again
+			sum.Rows, sum.Merged = sum.Rows+s.Rows, sum.Merged+s.Merged
 		}
 	}
 	return sum
