@@ -52,7 +52,7 @@ figures: ## Measure restarts, gaps, backlogs, a backfill beside live traffic and
 sim: ## Run random schedules of faults on fake time (SCHEDULES=N, default 2000; docs/simulation.md)
 	$(SIMULATE) ./internal/simulation -run 'TestScenarios|TestSchedules' -count=1 -v -base=0 -schedules=$(SCHEDULES)
 
-sim-scale: ## Run 200 workers on 2,000 partitions through restarts and a lost zone on fake time (docs/scaling.md; 15 minutes, 6 GB)
+sim-scale: ## Run 200 workers on 2,000 partitions through restarts and a lost zone on fake time (docs/scaling.md; 15 minutes, 8 GB)
 	$(SIMULATE) ./internal/simulation -run '^TestFleet$$' -count=1 -v -workers=200
 
 build: ## Build the programs into bin/
