@@ -16,8 +16,9 @@ type Look struct {
 	Repeat
 	NoTime bool // the event has the record's time, for want of its own
 
-	known   bool
-	spared  bool     // it was not looked up, because it would be in vain, or has no time and value where they could be read
+	known bool
+	// way is how it was looked up: not at all if it would be in vain, or has no time and value where they could be read.
+	way     lookup
 	repeats *Repeats // nil when there is nothing to look up
 	digest  series.ID
 	cut     cut
@@ -38,7 +39,7 @@ func (l *Look) Missed() bool { return l.repeats != nil && !l.known }
 // Begin reads time and value of what seems to be one event as those before it. It keeps nothing of src but Repeats,
 // which has to be that of src's tenant.
 func (d *Decoder) Begin(k *Looker, l *Look, src *Source) {
-	l.repeats, l.known, l.spared = nil, false, false
+	l.repeats, l.known, l.way = nil, false, byBytes
 	r, b := src.Repeats, src.Value
 	if r == nil || r.used == 0 || src.Signal != Metrics || len(b) > min(d.opts.MaxRecord, math.MaxInt32) || len(b) == 0 {
 		return
@@ -46,50 +47,71 @@ func (d *Decoder) Begin(k *Looker, l *Look, src *Source) {
 	f, ok := formatNamed(src.ContentType)
 	switch {
 	case !ok:
-	case b[0] != '{' && b[0] != eventsMetric:
-		ok = false
-	case r.hopeless():
-		l.spared, ok = true, false
 	case b[0] == '{' && f <= formatJSON:
-		if ok = k.beginJSON(l, src); !ok {
-			l.spared = true // nor could Decode cut it
-			r.tell(false)
-		}
-	case b[0] == eventsMetric && f != formatJSON:
-		ok = k.beginProtobuf(l, src)
-	default:
+		ok = k.beginJSON(l, src)
+	case b[0] != eventsMetric || f == formatJSON:
 		ok = false
+	default:
+		ok = k.beginProtobuf(l, src)
 	}
 	if l.Index, l.Start = 0, 0; ok {
 		l.repeats = r
 	}
 }
 
-func (k *Looker) beginJSON(l *Look, src *Source) bool {
-	p, r, b := &l.cut, src.Repeats, src.Value
-	p.start, p.end = 0, len(b)
-	for c := b[p.end-1]; c == '\n' || c == '\r' || c == ' ' || c == '\t'; c = b[p.end-1] {
-		p.end--
+func (k *Looker) beginJSON(l *Look, src *Source) (ok bool) {
+	r, b := src.Repeats, src.Value
+	end := len(b)
+	for c := b[end-1]; c == '\n' || c == '\r' || c == ' ' || c == '\t'; c = b[end-1] {
+		end--
 	}
-	// One event ends here, or it is not one that was learnt.
-	if b = b[:p.end]; !k.cutter.cut(r, b, p, &l.Repeat) {
-		return false
+	b = b[:end] // one event ends here, or it is not one that was learnt
+	switch l.way = r.next(); l.way {
+	case byBytes:
+		l.cut.start, l.cut.end = 0, end
+		ok = k.cutter.cut(r, b, &l.cut, &l.Repeat)
+		l.NoTime = l.cut.noTime
+	case unordered:
+		l.digest, l.NoTime, ok = k.cutter.readUnordered(r, b, &l.Repeat)
 	}
-	if l.NoTime = p.noTime; l.NoTime {
-		if l.Time = src.Timestamp; l.Time <= 0 {
-			return false
-		}
+	if ok && l.NoTime {
+		l.Time = src.Timestamp
+		ok = l.Time > 0
 	}
-	l.digest = r.digest(b, p)
-	return true
+	switch {
+	case !ok:
+		l.giveUp(r)
+	case l.way == byBytes:
+		l.digest = r.digest(b, &l.cut)
+	}
+	return ok
+}
+
+// giveUp is for an event that could not be looked up: nor could Decode cut it.
+func (l *Look) giveUp(r *Repeats) {
+	r.tell(l.way, false)
+	l.way = notAtAll
 }
 
 func (k *Looker) beginProtobuf(l *Look, src *Source) (ok bool) {
+	r := src.Repeats
 	size, n := binary.Uvarint(src.Value[1:])
-	if n <= 0 || size != uint64(len(src.Value)-1-n) {
-		return false // it is not one field alone
+	if n <= 0 || size != uint64(len(src.Value)-1-n) { // it is not one field alone
+		if r.hopeless() {
+			l.way = notAtAll
+		}
+		return false
 	}
-	l.digest, l.NoTime, ok = k.cutter.beginMessage(src.Repeats, src.Value[1+n:], src.Timestamp, &l.Repeat)
+	message := src.Value[1+n:]
+	switch l.way = r.next(); l.way {
+	case byBytes:
+		l.digest, l.NoTime, ok = k.cutter.beginMessage(r, message, src.Timestamp, &l.Repeat)
+	case unordered:
+		l.digest, l.NoTime, ok = unorderedMessage(r, message, src.Timestamp, &l.Repeat)
+	}
+	if !ok {
+		l.giveUp(r)
+	}
 	return ok
 }
 
@@ -105,7 +127,7 @@ func (k *Looker) Recognize(looks []Look) {
 	for i := range looks {
 		if l := &looks[i]; l.repeats != nil {
 			l.Ref, l.known = l.repeats.find(l.digest)
-			l.repeats.tell(l.known)
+			l.repeats.tell(l.way, l.known)
 		}
 	}
 }

@@ -61,9 +61,18 @@ func (w *work) metricMessage(index int, e []byte) {
 	} else {
 		m.Labels = w.sorted(from)
 	}
-	if w.endMetric(index) && m.Histogram == nil && !m.Stale && w.src.Repeats != nil && !s.has(fieldStart) &&
-		s.has(fieldTime) == (p.time >= 0) && w.src.Repeats.worthLearning() {
-		m.Digest = s.cutter.digestMessage(w.src.Repeats, e, p)
+	if w.endMetric(index) && m.Histogram == nil && !m.Stale && w.src.Repeats != nil && !s.has(fieldStart) {
+		w.learnableMessage(m, e, p)
+	}
+}
+
+// learnableMessage gives an event that was decoded in full its digest, if it is worth one.
+func (w *work) learnableMessage(m *Metric, e []byte, p messageCut) {
+	switch r := w.src.Repeats; {
+	case w.unordered():
+		m.Digest = w.src.Look.digest
+	case w.s.has(fieldTime) == (p.time >= 0) && r.worthLearning():
+		m.Digest = w.s.cutter.digestMessage(r, e, p)
 	}
 }
 
@@ -229,22 +238,55 @@ func (c *cutter) digestMessage(r *Repeats, e []byte, p messageCut) series.ID {
 // beginMessage looks at a vigie.v1.Metric: time and value are e's, when they are such as an event may have.
 func (c *cutter) beginMessage(r *Repeats, b []byte, timestamp int64, e *Repeat) (digest series.ID, noTime, ok bool) {
 	p, ok := cutMessage(b)
-	if !ok {
+	if !ok || !p.read(b, timestamp, e) {
 		return digest, false, false
 	}
-	e.Value = math.Float64frombits(binary.LittleEndian.Uint64(b[p.value:]))
-	if noTime = p.time < 0; noTime {
-		e.Time = timestamp
-	} else {
+	return c.digestMessage(r, b, p), p.time < 0, true
+}
+
+// read reads time and value, and says whether they are such as an event may have.
+func (p *messageCut) read(b []byte, timestamp int64, e *Repeat) bool {
+	e.Time, e.Value = timestamp, math.Float64frombits(binary.LittleEndian.Uint64(b[p.value:]))
+	if p.time >= 0 {
 		var reason Reason
 		if e.Time, reason = wholeTime(int64(binary.LittleEndian.Uint64(b[p.time:]))); reason != "" {
-			return digest, false, false
+			return false
 		}
 	}
-	if e.Time <= 0 || e.Value-e.Value != 0 {
-		return digest, false, false
+	return e.Time > 0 && e.Value-e.Value == 0
+}
+
+// unorderedMessage is beginMessage with a digest that is the same in whatever order fields come, and whatever fields it
+// has that the contract does not know: the sum of the hashes of all others as they stand, a label as one, but for time
+// and value.
+func unorderedMessage(r *Repeats, b []byte, timestamp int64, e *Repeat) (digest series.ID, noTime, ok bool) {
+	const apart = 0x27d4eb2f165667c5 // from other digests
+	p := messageCut{-1, -1}
+	for rest := b; len(rest) > 0; {
+		from := len(b) - len(rest)
+		f, ok := cutField(&rest)
+		if !ok {
+			return digest, false, false
+		}
+		to := len(b) - len(rest)
+		switch f.number() {
+		case 1, 2:
+			at := &p.time
+			if f.tag == metricValue {
+				at = &p.value
+			}
+			if f.wire() != wireFixed64 || *at >= 0 {
+				return digest, false, false // as it should not be, or twice
+			}
+			*at = to - 8
+		case 3, 7, 11: // a histogram, a start, the end of a series
+			return digest, false, false
+		case 4, 5, 6, 8, 9, 10:
+			h := series.HashSeeded(b[from:to], r.seed^apart)
+			digest.Hi, digest.Lo = digest.Hi+h.Hi, digest.Lo+h.Lo
+		}
 	}
-	return c.digestMessage(r, b, p), noTime, true
+	return digest, p.time < 0, p.value >= 0 && p.read(b, timestamp, e)
 }
 
 // repeatMessage puts a vigie.v1.Metric that is known into the batch without decoding it. That is Repeats' argument once
@@ -256,7 +298,7 @@ func (w *work) repeatMessage(b []byte, only bool) bool {
 		l = nil // it is of another event
 	}
 	switch {
-	case r.used == 0, l != nil && l.spared:
+	case r.used == 0, l != nil && l.way == notAtAll:
 		return false
 	case l != nil && l.Missed() && only:
 		return false // it is this event that was looked up
@@ -269,7 +311,7 @@ func (w *work) repeatMessage(b []byte, only bool) bool {
 		return false
 	}
 	ref, ok := r.find(digest)
-	if r.tell(ok); !ok {
+	if r.tell(byBytes, ok); !ok {
 		return false
 	}
 	e.Index, e.Ref = w.out.Events, ref

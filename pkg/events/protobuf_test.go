@@ -2,10 +2,12 @@ package events_test
 
 import (
 	"bytes"
+	"encoding/binary"
 	"encoding/hex"
 	stdjson "encoding/json"
 	"fmt"
 	"math"
+	"math/rand/v2"
 	"reflect"
 	"slices"
 	"strings"
@@ -699,6 +701,50 @@ func TestProtobufRepeatsEqualDecoding(t *testing.T) {
 	})
 	if known == 0 {
 		t.Errorf("no event was known")
+	}
+}
+
+// Protobuf events whose labels and fields come in any order, with a field that the contract does not know, are known,
+// and are what decoding them in full gives, whatever else is between such events: written otherwise, twice, or wrong.
+func TestProtobufUnorderedEqualsDecoding(t *testing.T) {
+	r := rand.New(rand.NewPCG(1, 2))
+	text := func(number uint64, b string) []byte {
+		return append(binary.AppendUvarint(binary.AppendUvarint(nil, number<<3|2), uint64(len(b))), b...)
+	}
+	fixed := func(number, value uint64) []byte {
+		return binary.LittleEndian.AppendUint64(binary.AppendUvarint(nil, number<<3|1), value)
+	}
+	label := func(name, value string) []byte { return text(6, string(text(1, name))+string(text(2, value))) }
+	var records [][]byte
+	for n := range 4000 {
+		fields := [][]byte{
+			fixed(1, 1e18+r.Uint64N(1e9)), fixed(2, math.Float64bits(r.ExpFloat64())), text(4, "m"), text(8, "s"), label("a", "1"),
+			label("b", fmt.Sprint(r.IntN(8))), label("c", "3"), text(100, fmt.Sprint(n)),
+		}
+		if n > 1000 && r.IntN(3) == 0 {
+			odd := [][]byte{
+				fields[r.IntN(len(fields))], nil, text(3, ""), fixed(7, 1e18), fixed(7, 0), {11 << 3, 1}, {11 << 3, 0},
+				{5 << 3, 2}, {5 << 3, 9}, fixed(1, 0), fixed(1, 1<<63), text(1, "x"), fixed(2, math.Float64bits(math.NaN())),
+				text(4, "\xff"), text(10, "acme"), text(10, "other"), label("a", "2"), label("", "x"), label("d", ""),
+				label("e", "5"), {0x83, 0x00}, {0x0b}, binary.AppendUvarint(nil, 200<<3),
+			}[r.IntN(23)]
+			if at := r.IntN(2 * len(fields)); at < len(fields) {
+				fields[at] = odd
+			} else {
+				fields = append(fields, odd)
+			}
+		}
+		r.Shuffle(len(fields), func(i, j int) { fields[i], fields[j] = fields[j], fields[i] })
+		records = append(records, text(2, string(bytes.Join(fields, nil))))
+	}
+	knownOf(t, 10_000, records...)
+	looking := newKnower(10_000)
+	looking.looks = true
+	for _, record := range records {
+		looking.decode(record, looking.repeats)
+	}
+	if looking.known < 2000 {
+		t.Errorf("got %d of 4000 events known, want 2000 at least", looking.known)
 	}
 }
 

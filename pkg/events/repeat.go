@@ -29,6 +29,8 @@ const Beyond = notKnown - 1
 // as before. So all that it finds beside time and value is equal, wherever the guess of how to cut the bytes came from.
 // The same holds for A V C and A V' C where the event has no time and is given its record's.
 //
+// Where fields come in another order each time, events are known by digests that do not depend on it (unorderedReader).
+//
 // Events are told apart by 96 bits of a seeded hash, and not by comparing bytes: with a seed that producers do not
 // know, a wrong answer among 10^12 different events and 10^6 known is less likely than 10^-10. It is a cache:
 // forgetting any of it changes no result. Not safe for concurrent use.
@@ -41,6 +43,10 @@ type Repeats struct {
 	beyond int
 	vain   uint32 // events in a row that were looked up in vain, or not looked up for that
 	other  uint32 // events in a row that were learnt and are of nothing new: known things that are said otherwise
+	// respelled says whether most of those that are not known by their bytes are of series that are: it goes up with each
+	// that is, and down with others.
+	respelled int8
+	mixed     uint32 // events in a row that were looked up in vain by their unordered digests
 	// Where producers put the first of time and value, and the other behind it.
 	heads, gaps spots
 }
@@ -75,6 +81,7 @@ func (r *Repeats) Beyond() int { return r.beyond }
 // It may forget another event.
 func (r *Repeats) Learn(digest series.ID, ref uint32) {
 	r.other++
+	r.respell(1)
 	r.grow()
 	r.place(repeatSlot{digest.Lo, uint32(digest.Hi), ref + 1})
 }
@@ -83,6 +90,7 @@ func (r *Repeats) Learn(digest series.ID, ref uint32) {
 // It forgets no event but such.
 func (r *Repeats) LearnBeyond(digest series.ID) {
 	r.other++
+	r.respell(-1)
 	r.grow()
 	s := repeatSlot{digest.Lo, uint32(digest.Hi), beyondSlot}
 	home, other := r.setsOf(s.low)
@@ -97,7 +105,14 @@ func (r *Repeats) LearnBeyond(digest series.ID) {
 }
 
 // Expect says that there is something new, of which more events are to be expected.
-func (r *Repeats) Expect() { r.other = 0 }
+func (r *Repeats) Expect() {
+	r.other = 0
+	r.respell(-2) // it is learnt, too
+}
+
+func (r *Repeats) respell(by int8) {
+	r.respelled = min(max(r.respelled+by, 0), respelledMost)
+}
 
 // worthLearning says whether the event at hand, which was not known, may get a digest. Where hardly an event comes
 // again, only those do that are looked up.
@@ -221,6 +236,10 @@ func (r *Repeats) find(digest series.ID) (ref uint32, ok bool) {
 const (
 	vainMost = 256 // events looked up in vain, after which most are not looked up
 	vainRest = 16  // of which one is all the same
+	// mixedRest is of how many that are looked up by their unordered digests one is looked up by its bytes.
+	mixedRest = 64
+
+	respelledMost, respelledEnough = 64, 2
 )
 
 // hopeless says that the next event need not be looked up, for none of many was known: it costs as much as a third of
@@ -233,10 +252,48 @@ func (r *Repeats) hopeless() bool {
 	return r.vain%vainRest != 0
 }
 
-// tell notes whether an event was known.
-func (r *Repeats) tell(known bool) {
-	if r.vain++; known {
-		r.vain, r.other = 0, 0
+// lookup is how an event is looked up.
+type lookup uint8
+
+const (
+	byBytes   lookup = iota
+	unordered        // by its unordered digest
+	notAtAll
+)
+
+// next is hopeless for an event that can be looked up by its unordered digest, too. That costs twice as much, and is
+// done where hardly an event is known by its bytes, but most are of series that are.
+func (r *Repeats) next() lookup {
+	if r.vain < vainMost {
+		return byBytes
+	}
+	r.vain++
+	rest := uint32(vainRest)
+	mixed := r.respelled >= respelledEnough
+	if mixed && r.mixed < vainMost {
+		rest = mixedRest
+	}
+	switch {
+	case r.vain%rest == 0:
+		return byBytes
+	case mixed && (r.mixed < vainMost || r.vain%rest == rest/2):
+		return unordered
+	}
+	return notAtAll
+}
+
+// tell notes whether an event that was looked up was known.
+func (r *Repeats) tell(way lookup, known bool) {
+	switch way {
+	case byBytes:
+		if r.vain++; known {
+			r.vain, r.other = 0, 0
+		}
+	case unordered:
+		if r.mixed = min(r.mixed+1, vainMost); known {
+			r.mixed = 0
+			r.respell(1)
+		}
 	}
 }
 

@@ -13,7 +13,7 @@ func (w *work) repeat() bool {
 	if l != nil && s.pos > 0 {
 		l = nil // it is of another event
 	}
-	if l != nil && l.spared || l == nil && r.hopeless() {
+	if l != nil && l.way != byBytes || l == nil && r.hopeless() {
 		return false
 	}
 	var e Repeat
@@ -23,7 +23,7 @@ func (w *work) repeat() bool {
 			return false // it is this event that was looked up
 		}
 	} else if !s.cutter.cut(r, b, &p, &e) || !endOf(b, &p) {
-		r.tell(false)
+		r.tell(byBytes, false)
 		return false
 	}
 	if p.noTime {
@@ -32,7 +32,7 @@ func (w *work) repeat() bool {
 		}
 	}
 	ref, ok := r.find(r.digest(b, &p))
-	if r.tell(ok); !ok {
+	if r.tell(byBytes, ok); !ok {
 		return false
 	}
 	e.Index, e.Ref = w.out.Events, ref
@@ -76,10 +76,20 @@ func spaces(b []byte, i int) int {
 	return i
 }
 
+// unordered says whether the record is one event that was looked up by its unordered digest, in vain.
+func (w *work) unordered() bool {
+	l := w.src.Look
+	return l != nil && l.way == unordered && l.Missed()
+}
+
 // learnable gives an event that was decoded in full its digest, if it is worth one. time and value are where they
 // stand; time is nowhere when there is none.
 func (w *work) learnable(m *Metric, start int, time, value [2]int) {
 	r := w.src.Repeats
+	if w.unordered() {
+		m.Digest = w.src.Look.digest
+		return
+	}
 	if !r.worthLearning() {
 		return
 	}
