@@ -8,7 +8,7 @@ type Search[V any] struct {
 	Found bool
 
 	near bool // Ref is of a key that may be the one
-	hash uint64
+	hash uint32
 	keys int // in Table when it was searched
 }
 
@@ -56,7 +56,7 @@ func (s *Search[V]) Again() (found bool) {
 }
 
 func (s *Search[V]) find() {
-	var at uint64
+	var at uint32
 	if at, s.Found = s.Table.find(s.hash, s.Key); s.Found {
 		s.Ref = s.Table.ref(at)
 	}
@@ -67,24 +67,24 @@ func (s *Search[V]) find() {
 func (s *Search[V]) Insert(note uint64) (ref uint32) { return s.Table.insert(s.hash, s.Key, note) }
 
 // touchSlot reads the place where a search begins.
-func (t *Table[V]) touchSlot(hash uint64) uint64 {
+func (t *Table[V]) touchSlot(hash uint32) uint64 {
 	if len(t.slots) == 0 {
 		return 0
 	}
-	return uint64(t.slots[hash&uint64(len(t.slots)-1)])
+	return uint64(t.slots[hash&t.mask()])
 }
 
 // near returns the number of the first key that find would look at.
-func (t *Table[V]) near(hash uint64) (ref uint32, ok bool) {
+func (t *Table[V]) near(hash uint32) (ref uint32, ok bool) {
 	if len(t.slots) == 0 {
 		return 0, false
 	}
-	mask, refs := uint64(len(t.slots)-1), t.refs()
+	mask, refs := t.mask(), t.refs()
 	for i := hash & mask; ; i = (i + 1) & mask {
 		switch s := t.slots[i]; {
 		case s == 0:
 			return 0, false
-		case (s^slot(hash>>32))&^refs == 0:
+		case (s^slot(hash))&^refs == 0:
 			return uint32(s&refs) - 1, true
 		}
 	}

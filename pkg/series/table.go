@@ -20,39 +20,42 @@ type Table[V any] struct {
 	used  uint32   // numbers ever handed out; those in free are among them
 	free  []uint32 // numbers to use again, last freed first
 	keys  keys
-	spare []byte                  // memory for one of them
 	weak  func(key []byte) uint64 // a test's hash
 }
 
 // tableSeed is one for all tables.
 var tableSeed = maphash.MakeSeed()
 
-// hash is kept nowhere but for some bits in the index: to grow is to hash all keys again.
-func (t *Table[V]) hash(key []byte) uint64 {
+// hash is kept beside the key: to grow would else be to put all keys together and hash them again.
+func (t *Table[V]) hash(key []byte) uint32 {
 	if t.weak != nil {
-		return t.weak(key)
+		return uint32(t.weak(key))
 	}
-	return maphash.Bytes(tableSeed, key)
+	return uint32(maphash.Bytes(tableSeed, key))
 }
 
 // slot is one place of the index, 0 when it is vacant. Its lower bits, as many as number the slots, are a key's number
-// plus one: there are fewer numbers than slots. The bits above are of the key's hash, which spares nearly all looks at
-// other keys.
+// plus one: there are fewer numbers than slots. The bits above are those of the key's hash, which spares nearly all looks
+// at other keys; those below say where its search begins.
 type slot uint32
 
 // refs are the bits of slots that hold numbers.
 func (t *Table[V]) refs() slot { return slot(len(t.slots) - 1) }
 
+// mask is of the bits of a hash that say where its search begins.
+func (t *Table[V]) mask() uint32 { return uint32(len(t.slots) - 1) }
+
 // slotOf is that of a key.
-func (t *Table[V]) slotOf(hash uint64, ref uint32) slot {
-	return slot(hash>>32)&^t.refs() | slot(ref+1)
+func (t *Table[V]) slotOf(hash, ref uint32) slot {
+	return slot(hash)&^t.refs() | slot(ref+1)
 }
 
 // ref is the number of the key in slot i.
-func (t *Table[V]) ref(i uint64) uint32 { return uint32(t.slots[i]&t.refs()) - 1 }
+func (t *Table[V]) ref(i uint32) uint32 { return uint32(t.slots[i]&t.refs()) - 1 }
 
 type page[V any] struct {
 	heads  [pageSize]head
+	hashes [pageSize]uint32
 	values [pageSize]V
 }
 
@@ -111,12 +114,13 @@ func (t *Table[V]) Insert(key []byte, note uint64) (ref uint32, fresh bool) {
 }
 
 // insert is Insert of a key that is not there.
-func (t *Table[V]) insert(hash uint64, key []byte, note uint64) (ref uint32) {
+func (t *Table[V]) insert(hash uint32, key []byte, note uint64) (ref uint32) {
 	if (t.Len()+1)*4 > len(t.slots)*3 {
 		t.grow()
 	}
 	ref = t.allocate()
 	*t.head(ref) = head{note, t.keys.add(key)}
+	*t.hashOf(ref) = hash
 	t.place(hash, ref)
 	return ref
 }
@@ -162,17 +166,17 @@ func (t *Table[V]) Range(yield func(ref uint32) bool) {
 }
 
 // find returns the slot of key. The index always has a vacant slot, so the loop ends.
-func (t *Table[V]) find(hash uint64, key []byte) (at uint64, ok bool) {
+func (t *Table[V]) find(hash uint32, key []byte) (at uint32, ok bool) {
 	if len(t.slots) == 0 {
 		return 0, false
 	}
-	mask, refs := uint64(len(t.slots)-1), t.refs()
+	mask, refs := t.mask(), t.refs()
 	for i := hash & mask; ; i = (i + 1) & mask {
 		s := t.slots[i]
 		if s == 0 {
 			return 0, false
 		}
-		if (s^slot(hash>>32))&^refs != 0 {
+		if (s^slot(hash))&^refs != 0 {
 			continue
 		}
 		if t.keys.equal(t.head(uint32(s&refs)-1).key, key) {
@@ -182,8 +186,8 @@ func (t *Table[V]) find(hash uint64, key []byte) (at uint64, ok bool) {
 }
 
 // place puts a key that is not in the index into the first vacant slot from its home on.
-func (t *Table[V]) place(hash uint64, ref uint32) {
-	mask := uint64(len(t.slots) - 1)
+func (t *Table[V]) place(hash, ref uint32) {
+	mask := t.mask()
 	i := hash & mask
 	for t.slots[i] != 0 {
 		i = (i + 1) & mask
@@ -193,11 +197,10 @@ func (t *Table[V]) place(hash uint64, ref uint32) {
 
 // closeGap vacates slot gap and moves later slots of the same run back, so that no search ends early and no
 // tombstones pile up (Knuth, TAOCP 3, 6.4, algorithm R).
-func (t *Table[V]) closeGap(gap uint64) {
-	mask := uint64(len(t.slots) - 1)
+func (t *Table[V]) closeGap(gap uint32) {
+	mask := t.mask()
 	for i := (gap + 1) & mask; t.slots[i] != 0; i = (i + 1) & mask {
-		t.spare = t.AppendKey(t.spare[:0], t.ref(i))
-		home := t.hash(t.spare) & mask
+		home := *t.hashOf(t.ref(i)) & mask
 		// The slot may move unless its home lies cyclically in (gap, i].
 		if (i-home)&mask >= (i-gap)&mask {
 			t.slots[gap] = t.slots[i]
@@ -211,8 +214,7 @@ func (t *Table[V]) grow() {
 	t.slots = make([]slot, max(minSlots, 2*len(t.slots)))
 	for n := range t.used {
 		if t.head(n).key != (slabText{}) {
-			t.spare = t.AppendKey(t.spare[:0], n)
-			t.place(t.hash(t.spare), n)
+			t.place(*t.hashOf(n), n)
 		}
 	}
 }
@@ -231,6 +233,10 @@ func (t *Table[V]) allocate() (ref uint32) {
 	}
 	t.used++
 	return t.used - 1
+}
+
+func (t *Table[V]) hashOf(ref uint32) *uint32 {
+	return &t.pages[ref>>pageShift].hashes[ref&(pageSize-1)]
 }
 
 func (t *Table[V]) head(ref uint32) *head { return &t.pages[ref>>pageShift].heads[ref&(pageSize-1)] }
