@@ -117,27 +117,11 @@ func (c *columnReader) yield(rows int, yield func(series.ID, *promql.PaneColumn)
 func (c *columnReader) merge(starts []uint32, values []float64, times []int64) {
 	out := &c.column
 	out.Starts, out.Values, out.Times = out.Starts[:0], out.Values[:0], out.Times[:0]
-	add := func(i int) {
-		start := int64(starts[i]) * 1000
-		last := len(out.Starts) - 1
-		if last < 0 || out.Starts[last] != start {
-			out.Starts, out.Values = append(out.Starts, start), append(out.Values, values[i])
-			if times != nil {
-				out.Times = append(out.Times, times[i])
-			}
-			return
+	if ascending(starts) { // as rows of one part are
+		for _, start := range starts {
+			out.Starts = append(out.Starts, int64(start)*1000)
 		}
-		switch {
-		case times == nil:
-			out.Values[last] += values[i]
-		case cmp.Or(cmp.Compare(times[i], out.Times[last]), cmp.Compare(values[i], out.Values[last])) > 0:
-			out.Values[last], out.Times[last] = values[i], times[i]
-		}
-	}
-	if slices.IsSorted(starts) { // of one part
-		for i := range starts {
-			add(i)
-		}
+		out.Values, out.Times = append(out.Values, values...), append(out.Times, times...)
 		return
 	}
 	c.order = c.order[:0]
@@ -146,6 +130,27 @@ func (c *columnReader) merge(starts []uint32, values []float64, times []int64) {
 	}
 	slices.Sort(c.order)
 	for _, one := range c.order {
-		add(int(uint32(one)))
+		i, start, last := uint32(one), int64(one>>32)*1000, len(out.Starts)-1
+		switch {
+		case last < 0 || out.Starts[last] != start:
+			out.Starts, out.Values = append(out.Starts, start), append(out.Values, values[i])
+			if times != nil {
+				out.Times = append(out.Times, times[i])
+			}
+		case times == nil:
+			out.Values[last] += values[i]
+		case cmp.Or(cmp.Compare(times[i], out.Times[last]), cmp.Compare(values[i], out.Values[last])) > 0:
+			out.Values[last], out.Times[last] = values[i], times[i]
+		}
 	}
+}
+
+// ascending tells whether no start is there twice, and the earlier come first.
+func ascending(starts []uint32) bool {
+	for i := 1; i < len(starts); i++ {
+		if starts[i] <= starts[i-1] {
+			return false
+		}
+	}
+	return true
 }

@@ -15,8 +15,9 @@ import (
 // what is held of them is 4 million panes, 100 MB, or of few series more.
 func seriesAtOnce(panes int) int { return max(64, 4<<20/panes) }
 
-// paneColumns is panes for series that come as a row each, in any order. It is for queries of one column.
-func (r *reader) paneColumns(ctx context.Context, of source, s segment, q PaneQuery, add func(i int, p *Pane) error) error {
+// paneColumns is panes for series that come as a row each, in any order; those of a series are given in one piece or a few.
+// It is for queries of one column.
+func (r *reader) paneColumns(ctx context.Context, of source, s segment, q PaneQuery, add func(i int, c *PaneColumn) error) error {
 	for _, p := range r.parts(s) {
 		if err := r.columnsOfPart(ctx, of, p, q, add); err != nil {
 			return err
@@ -25,7 +26,7 @@ func (r *reader) paneColumns(ctx context.Context, of source, s segment, q PaneQu
 	return nil
 }
 
-func (r *reader) columnsOfPart(ctx context.Context, of source, s part, q PaneQuery, add func(i int, p *Pane) error) error {
+func (r *reader) columnsOfPart(ctx context.Context, of source, s part, q PaneQuery, add func(i int, c *PaneColumn) error) error {
 	q.Metrics, q.Tier, q.From, q.To, q.Finer = of.metrics, s.tier, s.from, s.to, s.finer
 	q.IDs = idsOf(of.members)
 	at := make(map[series.ID]int, len(of.members))
@@ -39,28 +40,28 @@ func (r *reader) columnsOfPart(ctx context.Context, of source, s part, q PaneQue
 			return fmt.Errorf("read panes of %q: series %x not asked for", of.metrics, id)
 		}
 		rows += len(c.Starts)
-		var pane Pane
+		return add(i, c)
+	})
+	r.trace.Panes += rows
+	r.service.metrics.panes.WithLabelValues(time.Duration(s.tier).String()).Add(float64(rows))
+	return err
+}
+
+// levelPanes gives the panes of columns of levels one by one.
+func levelPanes(add func(i int, p *Pane) error) func(i int, c *PaneColumn) error {
+	var pane Pane
+	return func(i int, c *PaneColumn) error {
 		for j, start := range c.Starts {
-			pane = Pane{Start: start}
-			switch v := c.Values[j]; {
-			case q.Last:
-				if pane.Last, pane.LastTime = v, c.Times[j]; math.IsInf(v, -1) { // as no sample is
-					pane.LastHist = Ended
-				}
-			case q.Count:
-				pane.Count = uint64(v)
-			default:
-				pane.Sum = v
+			pane = Pane{Start: start, Last: c.Values[j], LastTime: c.Times[j]}
+			if math.IsInf(pane.Last, -1) { // as no sample is
+				pane.LastHist = Ended
 			}
 			if err := add(i, &pane); err != nil {
 				return err
 			}
 		}
 		return nil
-	})
-	r.trace.Panes += rows
-	r.service.metrics.panes.WithLabelValues(time.Duration(s.tier).String()).Add(float64(rows))
-	return err
+	}
 }
 
 // inTurns reads so many members at a time that what is held of them stays small. Groups of members are few as they are.

@@ -25,16 +25,18 @@ func (r *reader) levels(ctx context.Context, _ kinds, members []member) error {
 	}
 	for _, s := range grid.segments {
 		valid := max(r.plan.valid, 2*s.tier.millis())
-		read := r.panes
-		if r.steps != nil {
-			read = r.paneColumns
-		}
-		err := read(ctx, from, s, PaneQuery{Last: true}, func(i int, p *Pane) error {
+		add := func(i int, p *Pane) error {
 			if twins.has(i) {
 				return r.level(&built[i], &members[i], p, unmarked)
 			}
 			return r.level(&built[i], &members[i], p, valid)
-		})
+		}
+		var err error
+		if q := (PaneQuery{Last: true}); r.steps != nil {
+			err = r.paneColumns(ctx, from, s, q, levelPanes(add))
+		} else {
+			err = r.panes(ctx, from, s, q, add)
+		}
 		if err != nil {
 			return err
 		}

@@ -38,12 +38,12 @@ func (r *reader) windowsOf(ctx context.Context, kind kinds, from source) error {
 	grid.fill = max(horizon, r.hints.Range)
 
 	b := newWindowBuilder(r, grid, kind, from.members)
-	read := r.panes
+	read := func(s segment) error { return r.panes(ctx, from, s, b.query, b.add) }
 	if r.steps != nil && !r.quantiles() && from.ids == nil && from.services == nil {
-		read = r.paneColumns
+		read = func(s segment) error { return r.paneColumns(ctx, from, s, b.query, b.addColumn) }
 	}
 	for _, s := range grid.segments {
-		if err := read(ctx, from, s, b.query, b.add); err != nil {
+		if err := read(s); err != nil {
 			return err
 		}
 	}
@@ -133,12 +133,7 @@ func (b *windowBuilder) add(i int, p *Pane) error {
 		}
 	}
 	weight := 0
-	if b.starts[i] == nil && b.reader.steps != nil { // as many as inTurns counts on
-		b.starts[i] = make([]int64, 0, b.windows)
-		for j := range b.facets[i] {
-			b.facets[i][j].values = make([]float64, 0, b.windows)
-		}
-	}
+	b.reserve(i)
 	for j, t := range b.members[i].targets {
 		c := &b.facets[i][j]
 		switch {
@@ -166,6 +161,28 @@ func (b *windowBuilder) add(i int, p *Pane) error {
 	}
 	b.starts[i] = append(b.starts[i], p.Start)
 	return b.reader.take(weight)
+}
+
+// addColumn is add for panes of which all targets want the one number.
+func (b *windowBuilder) addColumn(i int, c *PaneColumn) error {
+	b.reserve(i)
+	b.starts[i] = append(b.starts[i], c.Starts...)
+	for j := range b.facets[i] {
+		of := &b.facets[i][j]
+		of.values = append(of.values, c.Values...)
+	}
+	return b.reader.take(len(c.Starts) * len(b.facets[i]))
+}
+
+// reserve has room for all windows of a member that is evaluated as it is read: as many as inTurns counts on.
+func (b *windowBuilder) reserve(i int) {
+	if b.starts[i] != nil || b.reader.steps == nil {
+		return
+	}
+	b.starts[i] = make([]int64, 0, b.windows)
+	for j := range b.facets[i] {
+		b.facets[i][j].values = make([]float64, 0, b.windows)
+	}
 }
 
 func (b *windowBuilder) addBuckets(c *column, p *Pane) {
