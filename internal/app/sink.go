@@ -83,7 +83,9 @@ func (r *sinkRunner) once(ctx context.Context, parker sink.Parker) error {
 		return err
 	}
 	defer results.Close()
-	s := sink.New(r.topic, r.cfg.Stream.Inserts, results, r.client, parker, r.metrics, r.p.Log)
+	inserts := r.cfg.Stream.Inserts
+	inserts.Buffer /= 2 // the other sink has the other half
+	s := sink.New(r.topic, inserts, results, r.client, parker, r.metrics, r.p.Log)
 	s.OnDoubt(r.auditor.Doubt)
 	s.BeforeResuming(clickhouse.NewLedger(r.client).Resume)
 	r.enter("running", nil, s)

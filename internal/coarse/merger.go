@@ -18,10 +18,11 @@ import (
 // minuteSeconds is the width of a merged row. It is part of the storage format.
 const minuteSeconds = 60
 
-// Bounds of a block.
+// Bounds of a block. Smaller ones cost ClickHouse more: 2 MiB instead of 8 a sixth, in a backlog.
 const (
-	blockRows  = 50_000
-	blockBytes = 8 << 20 // about
+	blockRows = 50_000
+	// BlockBytes is what a block takes at most, about: its last row may pass it.
+	BlockBytes = 8 << 20
 )
 
 // Rows are rows of panes as they were read.
@@ -239,7 +240,7 @@ func (m *Merger) Blocks(fn func(*pipeline.Rollups) error) error {
 			return err
 		}
 		size += n
-		if len(block.Grain) < blockRows && len(block.Sketch)+size < blockBytes {
+		if len(block.Grain) < blockRows && len(block.Sketch)+size < BlockBytes {
 			continue
 		}
 		if err := fn(block); err != nil {

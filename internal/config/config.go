@@ -24,6 +24,7 @@ import (
 	"github.com/vigie-io/vigie/internal/sink"
 	"github.com/vigie-io/vigie/internal/telemetry"
 	"github.com/vigie-io/vigie/internal/tenants"
+	"github.com/vigie-io/vigie/internal/units"
 )
 
 // Config is everything a Vigie process can be told. All services read the same file; each uses its part.
@@ -175,7 +176,21 @@ func (c *Config) Validate() error {
 	if c.Stream.Workers < 0 || c.Stream.Workers > 1024 {
 		errs = append(errs, fmt.Errorf("stream.workers %d: want 0 (one per core) to 1024", c.Stream.Workers))
 	}
-	return errors.Join(append(errs, c.shardedAlerts())...)
+	return errors.Join(append(errs, c.blocksFit(), c.shardedAlerts())...)
+}
+
+// blocksFit names blocks that may be too large for a message of their topic: no epoch that has one could be committed.
+func (c *Config) blocksFit() error {
+	const lastRow = 1 << 20 // it may pass a block's bounds
+	topics := &c.Kafka.Topics
+	var errs []error
+	if have, want := topics.Results.MaxMessage, c.Stream.BlockBytes+lastRow; have < want {
+		errs = append(errs, fmt.Errorf("kafka.topics.results.max_message %s: want 1MiB more than stream.block_bytes, %s at least", have, want))
+	}
+	if have, want := topics.Coarse.MaxMessage, units.Bytes(coarse.BlockBytes+lastRow); have < want {
+		errs = append(errs, fmt.Errorf("kafka.topics.coarse.max_message %s: want %s at least, for a block of merged rows", have, want))
+	}
+	return errors.Join(errs...)
 }
 
 // shardedAlerts names the alerts of tenants that are spread over several keys: each of their partitions would judge a

@@ -121,6 +121,8 @@ func TestMistakes(t *testing.T) {
 	f("", []string{"-data_dir="}, nil, "data_dir")
 	f("", nil, []string{"VIGIE_LOG_LEVEL=loud", "VIGIE_KAFKA_BROKERS=nowhere"}, "log.level", "kafka.brokers")
 	f("", []string{"-log.level=loud", "-stream.epoch.min=x"}, nil, "stream.epoch.min", "duration")
+	f("stream: {block_bytes: 15872KiB}", nil, nil, "kafka.topics.results.max_message 16MiB", "1MiB more than stream.block_bytes", "16896KiB")
+	f("kafka: {topics: {coarse: {max_message: 8MiB}}}", nil, nil, "kafka.topics.coarse.max_message 8MiB", "want 9MiB at least")
 	f("", []string{"-nope"}, nil, "nope")
 	f("tenants: {overrides: {acme: {shards: 4}}}\nstream: {alerts: [{name: a, from: logs, over: 1m, when: count > 1, tenants: [demo, acme]}]}", nil, nil,
 		`stream.alerts[0] "a": tenant acme has 4 shards`, "set its shards to 1")

@@ -19,7 +19,7 @@ var _ sink.Source = (*Results)(nil)
 const maxResultPoll = 64
 
 // resultsMemory is what is kept at most to unpack results into, in bytes: a few blocks.
-const resultsMemory = 64 << 20
+const resultsMemory = 32 << 20
 
 // unbounded is what a batch of our own may unpack to: as much as the client lets it.
 const unbounded = 1 << 30

@@ -9,11 +9,12 @@ import (
 
 // Config is the sink's part of the configuration (section "stream.inserts").
 type Config struct {
-	// Inserts that may run at the same time, all partitions together. More lets ClickHouse work in parallel at
-	// the price of more, smaller parts. Default 4.
+	// Inserts that may run at the same time, all partitions together: so many of results, and as many of what is merged
+	// of them. More lets ClickHouse work in parallel at the price of more, smaller parts. Default 4.
 	Parallel int `yaml:"parallel"`
-	// Bytes of result records held in memory at most, shared evenly by the partitions: a partition above its
-	// share is not fetched until its inserts catch up. One fetch may exceed it. Default 256MiB.
+	// Bytes of records held in memory at most while ClickHouse is slower than they come: half of it of results, half of
+	// what is merged of them, each shared evenly by the partitions. A partition above its share is not fetched until its
+	// inserts catch up. One fetch may exceed it. Default 128MiB.
 	Buffer units.Bytes `yaml:"buffer"`
 	// How often the offsets of inserted records are committed. What was inserted after the last commit is
 	// inserted again after a crash and dropped by ClickHouse as a duplicate. Default 1s.
@@ -50,7 +51,7 @@ const (
 func DefaultConfig() Config {
 	return Config{
 		Parallel:       4,
-		Buffer:         256 << 20,
+		Buffer:         128 << 20,
 		CommitInterval: time.Second,
 		RetryMin:       250 * time.Millisecond,
 		RetryMax:       10 * time.Second,
