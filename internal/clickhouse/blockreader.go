@@ -29,8 +29,8 @@ var blockReaders = sync.Pool{New: func() any { return new(blockReader) }}
 
 var errShort = errors.New("unexpected end")
 
-// read begins with the header of a block of so many columns.
-func read(data []byte, columns int) *blockReader {
+// readBlock begins with the header of a block of so many columns.
+func readBlock(data []byte, columns int) *blockReader {
 	r := blockReaders.Get().(*blockReader)
 	r.rest, r.err = data, nil
 	has, rows := r.uvarint(), r.uvarint()

@@ -34,7 +34,7 @@ func (d Decoder) DecodeRollups(block []byte) (*pipeline.Rollups, error) {
 // ReadRollups is DecodeRollups into memory that is used again: it replaces what rows holds. Texts and states are those
 // of block. After an error rows hold nothing of use.
 func (Decoder) ReadRollups(block []byte, rows *coarse.Rows) error {
-	r := read(block, rollupColumns)
+	r := readBlock(block, rollupColumns)
 	r.amounts(&rows.Rollups)
 	rows.Min, rows.Max = r.floatColumn("min", rows.Min), r.floatColumn("max", rows.Max)
 	r.column("last", typeLast)
@@ -64,7 +64,7 @@ func (r *blockReader) amounts(rows *pipeline.Rollups) {
 // columns, most of the block, come behind these and are not read. The rows do not refer to block.
 func (Decoder) DecodeAmounts(block []byte) (*pipeline.Rollups, error) {
 	rows := &pipeline.Rollups{}
-	r := read(block, rollupColumns)
+	r := readBlock(block, rollupColumns)
 	r.amounts(rows)
 	if err := r.release(); err != nil {
 		return nil, fmt.Errorf("decode block of %s: %w", pipeline.TableRollups, err)

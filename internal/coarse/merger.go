@@ -101,7 +101,9 @@ func (m *Merger) Add(rows *Rows) error {
 			of = m.group(group{rows.Tenant[i], rows.Metric[i], rows.Service[i], rows.Grain[i]})
 		}
 		r := m.row(key{rows.Series[i], of, rows.Pane[i] - rows.Pane[i]%minuteSeconds})
+		hist := len(r.lastHist)
 		r.merge(rows, i)
+		m.bytes += len(r.lastHist) - hist
 		if err := m.mergeState(r, rows.Sketch[begin:end]); err != nil {
 			return fmt.Errorf("sketch of row %d of %d: %w", i, len(rows.Ends), err)
 		}

@@ -236,6 +236,22 @@ func TestMergerChecksStates(t *testing.T) {
 	}
 }
 
+// What rows hold is counted, histograms of levels, too.
+func TestMergerCountsItsBytes(t *testing.T) {
+	var small, large coarse.Merger
+	row := oneRow{tenant: "a", metric: "m", level: level{1, 2, "h"}}
+	if err := small.Add(rollups(row)); err != nil {
+		t.Fatal(err)
+	}
+	row.level.hist = strings.Repeat("h", 1001)
+	if err := large.Add(rollups(row)); err != nil {
+		t.Fatal(err)
+	}
+	if got := large.Bytes() - small.Bytes(); got != 1000 {
+		t.Errorf("a histogram of 1,000 bytes more: got %d bytes more", got)
+	}
+}
+
 // What was read may be overwritten as soon as it is added.
 func TestMergerKeepsNothingOfRows(t *testing.T) {
 	row := oneRow{tenant: "a", metric: "m", service: "s", level: level{1, 2, "hist"}, values: []float64{1, 2}}
