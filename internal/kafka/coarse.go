@@ -27,9 +27,6 @@ const coarseMemory = 16 << 20
 // the next. A longer record comes alone, whatever is asked for.
 const coarseFetch = 1 << 20
 
-// coarseBatch is a block of merged rows, so that the blocks of a transaction are sent one by one.
-const coarseBatch = coarse.BlockBytes + 1<<20
-
 // positionKey is the key of the one state that a merger keeps.
 const positionKey = "position"
 
