@@ -95,8 +95,8 @@ func (s *Sink) BeforeResuming(f func(ctx context.Context, topic string, partitio
 	s.resume = f
 }
 
-// Run relays until ctx ends, then lets go: inserts under way are given up (their records come again), what was
-// inserted is committed. It returns nil when ctx ended and the source's error otherwise.
+// Run relays until ctx ends, then lets go: inserts under way may still succeed for some seconds (records of those that do
+// not come again), and what was inserted is committed. It returns nil when ctx ended and the source's error otherwise.
 func (s *Sink) Run(ctx context.Context) error {
 	s.lanes = make(map[int32]*lane)
 	running, stop := context.WithCancel(ctx)

@@ -127,6 +127,7 @@ type table struct {
 	running int
 	most    int
 	takes   time.Duration
+	givesUp bool // with its context, before it has stored anything
 }
 
 func newTable() *table {
@@ -141,7 +142,12 @@ func (c *table) Insert(ctx context.Context, _, token string, _ int, block []byte
 	c.most = max(c.most, c.running)
 	c.mu.Unlock()
 	defer func() { c.mu.Lock(); c.running--; c.mu.Unlock() }()
-	if c.takes > 0 {
+	switch {
+	case c.givesUp:
+		if err := pause.For(ctx, c.takes); err != nil {
+			return err
+		}
+	case c.takes > 0:
 		time.Sleep(c.takes)
 	}
 	if c.before != nil {
@@ -587,6 +593,27 @@ func TestEndDuringACommit(t *testing.T) {
 		equal(t, "committed", f.source.committedAt(0), 9)
 		equal(t, "log", f.logs.String(), "")
 	})
+}
+
+// An insert that is under way at the end is finished, if it does not take long, and no other is begun.
+func TestEndDuringAnInsert(t *testing.T) {
+	for _, c := range []struct {
+		takes, wait time.Duration // of an insert; of the end for it
+		stored      int
+	}{{3 * time.Second, 2 * time.Second, 1}, {time.Minute, 5 * time.Second, 0}} {
+		synctest.Test(t, func(t *testing.T) {
+			f := newFixture(records(1, 5)...)
+			f.table.takes, f.table.givesUp = c.takes, true
+			stop := f.run(t)
+			pass(time.Second)
+			began := time.Now()
+			stop()
+			equal(t, "wait", time.Since(began), c.wait)
+			equal(t, "stored", len(f.table.blocks()), c.stored)
+			equal(t, "begun", len(f.table.tries), 1)
+			equal(t, "committed", f.source.committedAt(0), int64(c.stored))
+		})
+	}
 }
 
 func TestFreshnessSaysSinceWhen(t *testing.T) {
