@@ -39,7 +39,9 @@ func TestACLsAreComplete(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	role := regexp.MustCompile(`[a-z]Role +=\s+"([a-z-]+)"`)
+	role := regexp.MustCompile(`([a-zA-Z]+Role) +=\s+"([a-z-]+)"`)
+	owner := regexp.MustCompile(`newShardProducer\(ctx, [^,]+, ([a-zA-Z]+Role),`)
+	roles, owners := map[string]string{}, map[string]bool{}
 	transactional := regexp.MustCompile(`TransactionalID\((?:fmt\.Sprintf\("%s|.*TransactionalIDPrefix\+")(-[^"]+)"`)
 	found := 0
 	for _, path := range files {
@@ -51,8 +53,12 @@ func TestACLsAreComplete(t *testing.T) {
 			continue
 		}
 		for _, of := range role.FindAllStringSubmatch(string(text), -1) {
-			want("group", cfg.Group+"-"+of[1])
+			want("group", cfg.Group+"-"+of[2])
+			roles[of[1]] = of[2]
 			found++
+		}
+		for _, of := range owner.FindAllStringSubmatch(string(text), -1) {
+			owners[of[1]] = true
 		}
 		for _, suffix := range transactional.FindAllStringSubmatch(string(text), -1) {
 			prefix, _, formatted := strings.Cut(suffix[1], "%")
@@ -62,6 +68,10 @@ func TestACLsAreComplete(t *testing.T) {
 			want("transactional id", cfg.TransactionalIDPrefix+prefix)
 			found++
 		}
+	}
+	for of := range owners { // each of its shards has a transactional id
+		want("transactional id", cfg.TransactionalIDPrefix+"-"+roles[of]+"-*")
+		found++
 	}
 	if found < 9 {
 		t.Errorf("found %d roles and transactional ids in this package, want those of two sinks, mergers, alerts, rules, workers and replay: "+
