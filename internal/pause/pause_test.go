@@ -27,3 +27,25 @@ func TestFor(t *testing.T) {
 	// The context has ended before.
 	f(-time.Second, time.Hour, 0, context.DeadlineExceeded)
 }
+
+func TestOutliving(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx, stop := context.WithCancel(t.Context())
+		longer, cancel := Outliving(ctx, time.Minute)
+		defer cancel()
+		stop()
+		time.Sleep(time.Minute - time.Nanosecond)
+		if synctest.Wait(); longer.Err() != nil {
+			t.Errorf("before its time: got %v", longer.Err())
+		}
+		time.Sleep(time.Nanosecond)
+		if synctest.Wait(); longer.Err() == nil {
+			t.Error("a minute after its context: it has not ended")
+		}
+
+		longer, cancel = Outliving(t.Context(), time.Minute)
+		if cancel(); longer.Err() == nil {
+			t.Error("cancelled: it has not ended")
+		}
+	})
+}

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"slices"
 	"time"
+
+	"github.com/vigie-io/vigie/internal/pause"
 )
 
 // minPoll is what a poll may wait at least, so that an epoch that is overdue still takes what is there.
@@ -67,7 +69,7 @@ func newRun(w *Worker, s Session) *run {
 
 // loop returns nil when ctx has ended and the epoch under way is committed.
 func (r *run) loop(ctx context.Context) error {
-	ending, end := outliving(ctx, r.cfg.CloseTimeout)
+	ending, end := pause.Outliving(ctx, r.cfg.CloseTimeout) // a commit that has begun by then is not given up
 	defer end()
 	ctx, stop := context.WithCancel(ctx)
 	defer r.fences.waits.Wait()
@@ -88,19 +90,6 @@ func (r *run) loop(ctx context.Context) error {
 	}
 	r.epoch.ending = endStop
 	return r.commit(ending)
-}
-
-// outliving returns a context that ends some time after ctx does, so that a commit which has begun by then is not given up.
-func outliving(ctx context.Context, by time.Duration) (context.Context, context.CancelFunc) {
-	longer, cancel := context.WithCancel(context.WithoutCancel(ctx))
-	stop := context.AfterFunc(ctx, func() {
-		timer := time.AfterFunc(by, cancel)
-		context.AfterFunc(longer, func() { timer.Stop() })
-	})
-	return longer, func() {
-		stop()
-		cancel()
-	}
 }
 
 // poll waits for records until the epoch is due, and steps the tasks with what came.

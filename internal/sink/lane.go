@@ -200,17 +200,10 @@ func (s *Sink) serverAtFault() bool {
 	return true
 }
 
-// finishWait is how long an insert that is under way when its lane ends may take to succeed.
+// finishWait is how long an insert that is under way when its lane ends may take to succeed. Of an insert that is given
+// up nobody knows whether it is stored: it has to be made again by whoever goes on, and ClickHouse drops it by its token,
+// if nobody has changed the views behind its table meanwhile, since tokens are remembered by view.
 const finishWait = 5 * time.Second
-
-// finishing is ctx, but ends later. Of an insert that is given up nobody knows whether it is stored: it has to be made
-// again by whoever goes on, and ClickHouse drops it by its token, if nobody has changed the views behind its table
-// meanwhile, since tokens are remembered by view.
-func finishing(ctx context.Context) (later context.Context, cancel func()) {
-	later, end := context.WithCancel(context.WithoutCancel(ctx))
-	stop := context.AfterFunc(ctx, func() { time.AfterFunc(finishWait, end) })
-	return later, func() { stop(); end() }
-}
 
 func (l *lane) insert(ctx context.Context, record *Record, b *block) error {
 	s, came := l.sink, time.Now()
@@ -221,7 +214,7 @@ func (l *lane) insert(ctx context.Context, record *Record, b *block) error {
 	}
 	defer func() { <-s.slots }()
 	start := time.Now()
-	later, cancel := finishing(ctx)
+	later, cancel := pause.Outliving(ctx, finishWait)
 	defer cancel()
 	err := s.inserter.Insert(later, b.table, b.token, b.rows, record.Value)
 	if err != nil {
