@@ -12,7 +12,6 @@ import (
 	"github.com/ClickHouse/ch-go/proto"
 
 	"github.com/vigie-io/vigie/pkg/series"
-	"github.com/vigie-io/vigie/pkg/sketches"
 )
 
 // blockReader reads a native block as block writes it, column by column, into memory of the caller: ch-go's columns
@@ -32,7 +31,7 @@ var errShort = errors.New("unexpected end")
 // readBlock begins with the header of a block of so many columns.
 func readBlock(data []byte, columns int) *blockReader {
 	r := blockReaders.Get().(*blockReader)
-	r.rest, r.err = data, nil
+	r.rest = data
 	has, rows := r.uvarint(), r.uvarint()
 	switch {
 	case r.err != nil:
@@ -204,21 +203,12 @@ func keyAt(b []byte, width proto.CardinalityKey) uint64 {
 	return uint64(binary.LittleEndian.Uint32(b))
 }
 
-// states takes what is left of the block as a state a row, and returns where each ends: nothing but reading one tells.
+// states takes what is left of the block as a state a row, and returns where each ends.
 func (r *blockReader) states(into []int) (states []byte, ends []int) {
-	states, ends = r.rest, into[:0]
-	end := 0
-	for row := range r.rows {
-		n, err := sketches.MeasureDD(states[end:])
-		if err != nil {
-			r.fail(fmt.Errorf("sketch of row %d: %w", row, err))
-			return nil, ends
-		}
-		end += n
-		ends = append(ends, end)
-	}
-	if r.err == nil && end != len(states) {
-		r.fail(fmt.Errorf("%d bytes behind the last of %d sketches", len(states)-end, len(ends)))
+	states = r.rest
+	ends, err := stateEnds(states, r.rows, into)
+	if err != nil {
+		r.fail(err)
 	}
 	return states, ends
 }

@@ -62,17 +62,27 @@ func (c *sketchColumn) DecodeColumn(r *proto.Reader, rows int) error {
 	if err != nil {
 		return err
 	}
-	read := 0
-	for row := range rows {
-		n, err := sketches.MeasureDD(states[read:])
-		if err != nil {
-			return fmt.Errorf("sketch of row %d: %w", row, err)
-		}
-		read += n
-	}
-	if read != len(states) {
-		return fmt.Errorf("%d bytes behind the last of %d sketches", len(states)-read, rows)
+	if _, err := stateEnds(states, rows, nil); err != nil {
+		return err
 	}
 	c.states, c.rows = states, rows
 	return nil
+}
+
+// stateEnds replaces what into holds by where each of so many states ends, which are all that there is.
+func stateEnds(states []byte, rows int, into []int) (ends []int, err error) {
+	ends = into[:0]
+	end := 0
+	for row := range rows {
+		n, err := sketches.MeasureDD(states[end:])
+		if err != nil {
+			return ends, fmt.Errorf("sketch of row %d: %w", row, err)
+		}
+		end += n
+		ends = append(ends, end)
+	}
+	if end != len(states) {
+		return ends, fmt.Errorf("%d bytes behind the last of %d sketches", len(states)-end, rows)
+	}
+	return ends, nil
 }
