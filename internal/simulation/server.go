@@ -35,8 +35,8 @@ type Server struct {
 	series   map[seriesKey]seriesRow
 	progress map[progressKey]int64 // Unix milliseconds
 	coarse   map[progressKey]int64 // the same of the wider tiers
-	merged   map[mergedKey]int64   // offsets
-	earlier  bool                  // the schema is the one before migrations/0030_coarse.sql
+	merged   mergedUpTo
+	earlier  bool // the schema is the one before migrations/0030_coarse.sql
 	windows  map[windowKey]windowRow
 	others   parts // of the tables that are not of rollups
 	lost     map[pipeline.TenantReason]uint64
@@ -59,10 +59,6 @@ type (
 		partition int32
 		tenant    string
 	}
-	mergedKey struct {
-		topic     string // its id
-		partition int32
-	}
 	// stalled is a partition of the results, or of what is merged of them.
 	stalled struct {
 		coarse    bool
@@ -74,7 +70,7 @@ type (
 func NewServer() *Server {
 	s := &Server{
 		series: map[seriesKey]seriesRow{}, progress: map[progressKey]int64{}, coarse: map[progressKey]int64{},
-		merged: map[mergedKey]int64{}, windows: map[windowKey]windowRow{},
+		merged: mergedUpTo{}, windows: map[windowKey]windowRow{},
 		others: newParts(), lost: map[pipeline.TenantReason]uint64{}, stalled: map[stalled]time.Time{},
 		refused: map[string]bool{},
 	}
@@ -188,7 +184,7 @@ func (s *Server) apply(table, token string, rows int, block []byte, limit int) e
 			return corrupted(err)
 		}
 		if limit != 0 && s.put(&s.others, table, token) {
-			s.applyMerged(at)
+			s.merged.raise(at)
 		}
 	case pipeline.TableWindows:
 		b, err := decoder.DecodeWindows(block)

@@ -31,22 +31,11 @@ func (s *Server) applyProgress(table string, b *pipeline.ProgressRows) {
 	}
 }
 
-func (s *Server) applyMerged(at coarse.Position) {
-	key := mergedKey{at.Topic, at.Partition}
-	s.merged[key] = max(s.merged[key], at.Next)
-}
-
 // reached is up to where the partitions of a results topic are merged and stored.
 func (s *Server) reached(topic string) map[int32]int64 {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	out := map[int32]int64{}
-	for key, next := range s.merged {
-		if key.topic == topic {
-			out[key.partition] = next
-		}
-	}
-	return out
+	return s.merged.of(topic)
 }
 
 // migrate makes the schema the present one, when no insert is under way.

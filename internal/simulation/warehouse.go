@@ -24,7 +24,7 @@ type Warehouse struct {
 	tokens  map[string]bool
 	finest  reached // the tier of 10 s
 	wider   reached // those of a minute and an hour
-	merged  map[mergedKey]int64
+	merged  mergedUpTo
 	seconds map[int64]*Second
 	decoder clickhouse.Decoder
 }
@@ -40,7 +40,7 @@ type Second struct{ Inserts, Parts, Rows, Merged, Again int }
 
 func newWarehouse() *Warehouse {
 	nothing := func() reached { return reached{map[string]uint64{}, map[string]int64{}} }
-	return &Warehouse{tokens: map[string]bool{}, finest: nothing(), wider: nothing(), merged: map[mergedKey]int64{},
+	return &Warehouse{tokens: map[string]bool{}, finest: nothing(), wider: nothing(), merged: mergedUpTo{},
 		seconds: map[int64]*Second{}}
 }
 
@@ -86,8 +86,7 @@ func (w *Warehouse) store(table, token string, rows int, block []byte) error {
 		if err != nil {
 			return fmt.Errorf("decode what is merged: %w", err)
 		}
-		key := mergedKey{at.Topic, at.Partition}
-		w.merged[key] = max(w.merged[key], at.Next)
+		w.merged.raise(at)
 	}
 	return nil
 }
@@ -122,13 +121,7 @@ func (r *reached) report(decoder *clickhouse.Decoder, block []byte) error {
 func (w *Warehouse) Merged(_ context.Context, topic string) (map[int32]int64, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	out := map[int32]int64{}
-	for key, next := range w.merged {
-		if key.topic == topic {
-			out[key.partition] = next
-		}
-	}
-	return out, nil
+	return w.merged.of(topic), nil
 }
 
 // Counted is the number of events by tenant, in the finest tier and in the wider ones.
