@@ -282,8 +282,7 @@ func unorderedMessage(r *Repeats, b []byte, timestamp int64, e *Repeat) (digest 
 		case 3, 7, 11: // a histogram, a start, the end of a series
 			return digest, false, false
 		case 4, 5, 6, 8, 9, 10:
-			h := series.HashSeeded(b[from:to], r.seed^apart)
-			digest.Hi, digest.Lo = digest.Hi+h.Hi, digest.Lo+h.Lo
+			addHash(&digest, b[from:to], r.seed^apart)
 		}
 	}
 	return digest, p.time < 0, p.value >= 0 && p.read(b, timestamp, e)

@@ -46,7 +46,8 @@ type Repeats struct {
 	// respelled says whether most of those that are not known by their bytes are of series that are: it goes up with each
 	// that is, and down with others.
 	respelled int8
-	mixed     uint32 // events in a row that were looked up in vain by their unordered digests
+	// vainUnordered are events in a row that were looked up in vain by their unordered digests.
+	vainUnordered uint32
 	// Where producers put the first of time and value, and the other behind it.
 	heads, gaps spots
 }
@@ -236,8 +237,8 @@ func (r *Repeats) find(digest series.ID) (ref uint32, ok bool) {
 const (
 	vainMost = 256 // events looked up in vain, after which most are not looked up
 	vainRest = 16  // of which one is all the same
-	// mixedRest is of how many that are looked up by their unordered digests one is looked up by its bytes.
-	mixedRest = 64
+	// unorderedRest is of how many that are looked up by their unordered digests one is looked up by its bytes.
+	unorderedRest = 64
 
 	respelledMost, respelledEnough = 64, 2
 )
@@ -269,14 +270,14 @@ func (r *Repeats) next() lookup {
 	}
 	r.vain++
 	rest := uint32(vainRest)
-	mixed := r.respelled >= respelledEnough
-	if mixed && r.mixed < vainMost {
-		rest = mixedRest
+	respelled, hopeful := r.respelled >= respelledEnough, r.vainUnordered < vainMost
+	if respelled && hopeful {
+		rest = unorderedRest
 	}
 	switch {
 	case r.vain%rest == 0:
 		return byBytes
-	case mixed && (r.mixed < vainMost || r.vain%rest == rest/2):
+	case respelled && (hopeful || r.vain%rest == rest/2):
 		return unordered
 	}
 	return notAtAll
@@ -290,8 +291,8 @@ func (r *Repeats) tell(way lookup, known bool) {
 			r.vain, r.other = 0, 0
 		}
 	case unordered:
-		if r.mixed = min(r.mixed+1, vainMost); known {
-			r.mixed = 0
+		if r.vainUnordered = min(r.vainUnordered+1, vainMost); known {
+			r.vainUnordered = 0
 			r.respell(1)
 		}
 	}

@@ -107,11 +107,14 @@ func (u *unorderedReader) once(seen *bool) (first bool) {
 	return first
 }
 
-func (u *unorderedReader) add(pair []byte, seed uint64) {
-	h := series.HashSeeded(pair, seed)
+func (u *unorderedReader) add(pair []byte, seed uint64) { addHash(&u.digest, pair, seed) }
+
+// addHash adds the hash of a field or label to a digest that does not depend on their order.
+func addHash(digest *series.ID, field []byte, seed uint64) {
+	h := series.HashSeeded(field, seed)
 	// A sum, for by exclusive or what stands twice would be as if it were not there.
-	u.digest.Hi += h.Hi
-	u.digest.Lo += h.Lo
+	digest.Hi += h.Hi
+	digest.Lo += h.Lo
 }
 
 // at is the byte at pos, 0 at the end.
