@@ -65,7 +65,7 @@ func (a *Admin) EnsureTopics(ctx context.Context) ([]TopicState, error) {
 	if err != nil {
 		return nil, err
 	}
-	details, err := a.awaitTopics(ctx)
+	details, err := a.awaitTopics(ctx, a.names())
 	if err != nil {
 		return nil, err
 	}
@@ -100,37 +100,49 @@ func (a *Admin) createMissing(ctx context.Context) (map[string]bool, error) {
 		return nil, fmt.Errorf("list topics at %s: %w", strings.Join(a.cfg.Brokers, ", "), a.refused(ctx, err))
 	}
 	created := map[string]bool{}
-	counts := map[string]int32{} // of sources, which each comes before its state topic
+	counts := map[string]int32{} // of topics that are there, or would be; a source comes before those that follow it
 	var problems []error
 	a.cfg.Topics.each(func(key string, topic *Topic) {
-		if counts[topic.Name] = int32(len(details[topic.Name].Partitions)); counts[topic.Name] == 0 {
-			counts[topic.Name] = topic.Partitions
-		}
 		detail, known := details[topic.Name]
-		partitions := topic.Partitions
-		if source := a.cfg.Topics.sourceOf(key); source != nil {
-			partitions = counts[source.Name]
-		}
 		if known && !errors.Is(detail.Err, kerr.UnknownTopicOrPartition) {
 			if detail.Err != nil {
 				problems = append(problems, fmt.Errorf("look up topic %s: %w", topic.Name, detail.Err))
 			}
+			counts[topic.Name] = int32(len(detail.Partitions))
 			return
+		}
+		partitions := topic.Partitions
+		if source := a.cfg.Topics.sourceOf(key); source != nil {
+			partitions = counts[source.Name]
+		}
+		if partitions == 0 {
+			return // the problem is its source's
 		}
 		if !a.cfg.CreateTopics {
 			problems = append(problems,
 				fmt.Errorf("topic %s does not exist: create it (partitions %d, %s), or set kafka.create_topics: true",
 					topic.Name, partitions, describe(topicConfig(key, topic))))
+			counts[topic.Name] = partitions
 			return
 		}
-		switch err := a.create(ctx, key, topic, partitions); {
-		case err == nil:
-			created[topic.Name] = true
-		case !errors.Is(err, kerr.TopicAlreadyExists):
-			problems = append(problems, fmt.Errorf("create topic %s: %w", topic.Name, err))
-		}
+		var problem error
+		created[topic.Name], counts[topic.Name], problem = a.createOrFind(ctx, key, topic, partitions)
+		problems = append(problems, problem)
 	})
 	return created, errors.Join(problems...)
+}
+
+// createOrFind also returns how many partitions the topic has: whoever else made it a moment ago, as a broker may know
+// before the one that was asked, chose their number.
+func (a *Admin) createOrFind(ctx context.Context, key string, topic *Topic, partitions int32) (bool, int32, error) {
+	switch err := a.create(ctx, key, topic, partitions); {
+	case err == nil:
+		return true, partitions, nil
+	case !errors.Is(err, kerr.TopicAlreadyExists):
+		return false, 0, fmt.Errorf("create topic %s: %w", topic.Name, err)
+	}
+	details, err := a.awaitTopics(ctx, []string{topic.Name})
+	return false, int32(len(details[topic.Name].Partitions)), err
 }
 
 // refused names the topics that brokers do not let this process see, when it is that.
@@ -205,13 +217,13 @@ func describe(config map[string]*string) string {
 	return fmt.Sprintf("max.message.bytes %s, cleanup.policy %s", *config["max.message.bytes"], *config["cleanup.policy"])
 }
 
-// awaitTopics returns when every topic has a leader for each partition; new topics need a moment.
-func (a *Admin) awaitTopics(ctx context.Context) (kadm.TopicDetails, error) {
+// awaitTopics returns when each of the topics has a leader for each partition; new topics need a moment.
+func (a *Admin) awaitTopics(ctx context.Context, names []string) (kadm.TopicDetails, error) {
 	for {
-		details, err := a.admin.ListTopics(ctx, a.names()...)
+		details, err := a.admin.ListTopics(ctx, names...)
 		missing := err
 		if err == nil {
-			missing = a.firstMissing(details)
+			missing = firstMissing(details, names)
 		}
 		if missing == nil {
 			return details, nil
@@ -222,8 +234,8 @@ func (a *Admin) awaitTopics(ctx context.Context) (kadm.TopicDetails, error) {
 	}
 }
 
-func (a *Admin) firstMissing(details kadm.TopicDetails) error {
-	for _, name := range a.names() {
+func firstMissing(details kadm.TopicDetails, names []string) error {
+	for _, name := range names {
 		detail := details[name]
 		if detail.Err != nil || len(detail.Partitions) == 0 {
 			return fmt.Errorf("topic %s is not there yet: %w", name, errors.Join(detail.Err))

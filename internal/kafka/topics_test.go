@@ -1,12 +1,16 @@
 package kafka_test
 
 import (
+	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/vigie-io/vigie/internal/kafka"
 	"github.com/vigie-io/vigie/internal/testkit"
@@ -92,6 +96,40 @@ func TestEnsureTopicsComparesStateWithSource(t *testing.T) {
 	}
 	f("add partitions to it", func(c kafka.Config) string { return c.Topics.Metrics.Name })
 	f("has only 4, so the source is not the one it was written for", func(c kafka.Config) string { return c.Topics.StateMetrics.Name })
+}
+
+// The broker that is asked may not know yet what was made a moment ago. What follows such a topic has its partitions
+// all the same.
+func TestEnsureTopicsFollowsATopicThatIsNotSeenYet(t *testing.T) {
+	cluster, cfg := fake(t)
+	fresh := config(cfg.Brokers...)
+	large := map[string]*string{"max.message.bytes": kadm.StringPtr("16777216")}
+	for _, source := range []string{fresh.Topics.Results.Name, fresh.Topics.Metrics.Name} {
+		if _, err := kadmOf(t, fresh).CreateTopic(deadline(t), 3, 1, large, source); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var asked atomic.Int32
+	cluster.ControlKey(int16(kmsg.Metadata), func(request kmsg.Request) (kmsg.Response, error, bool) {
+		cluster.KeepControl()
+		topics := request.(*kmsg.MetadataRequest).Topics
+		if len(topics) == 0 || asked.Add(1) > 3 {
+			return nil, nil, false
+		}
+		answer := request.ResponseKind().(*kmsg.MetadataResponse)
+		for _, topic := range topics {
+			unknown := kmsg.NewMetadataResponseTopic()
+			unknown.Topic, unknown.TopicID, unknown.ErrorCode = topic.Topic, topic.TopicID, kerr.UnknownTopicOrPartition.Code
+			answer.Topics = append(answer.Topics, unknown)
+		}
+		return answer, nil, true
+	})
+	followers := []string{fresh.Topics.StateMetrics.Name, fresh.Topics.Coarse.Name, fresh.Topics.StateCoarse.Name}
+	for _, s := range ensure(t, fresh) {
+		if slices.Contains(followers, s.Name) && (!s.Created || s.Partitions != 3) {
+			t.Errorf("%s: got %+v, want it made with the 3 partitions of its source", s.Name, s)
+		}
+	}
 }
 
 // Apache Kafka checks the configuration it is given.
