@@ -12,7 +12,7 @@ SCHEDULES ?= 2000
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 BUILD := CGO_ENABLED=0 $(GO) build -ldflags '-s -w -X main.version=$(VERSION)'
 
-.PHONY: help run test race sim sim-scale build fmt lint chaos figures bench bench-full bench-hostile bench-fresh bench-page bench-query bench-query-page microbench docs clean
+.PHONY: help run test race sim sim-scale fuzz build fmt lint chaos figures bench bench-full bench-hostile bench-fresh bench-page bench-query bench-query-page microbench docs clean
 
 help: ## Show what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' Makefile
@@ -54,6 +54,17 @@ sim: ## Run random schedules of faults on fake time (SCHEDULES=N, default 2000; 
 
 sim-scale: ## Run 200 workers on 2,000 partitions through restarts and a lost zone on fake time (docs/scaling.md; 15 minutes, 8 GB)
 	$(SIMULATE) ./internal/simulation -run '^TestFleet$$' -count=1 -v -workers=200
+
+FUZZTIME ?= 20s
+FUZZ ?= Fuzz
+# Go shortens each input that reaches new code, by default for up to a minute, and runs no others meanwhile: where inputs
+# have a kilobyte it did nothing else.
+fuzz: ## Run each fuzz target for FUZZTIME (20s; FUZZ=Decode: those with that in their names)
+	@grep -r '^func Fuzz' --include='*_test.go' . | sed -E 's|^(.*)/[^/]*:func (Fuzz[A-Za-z0-9_]*).*|\1 \2|' | grep -E ' .*($(FUZZ))' | \
+		while read -r package target; do \
+			echo "== $$target of $$package"; \
+			CGO_ENABLED=0 $(GO) test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 10x $$package </dev/null || exit 1; \
+		done
 
 build: ## Build the programs into bin/
 	@mkdir -p bin
