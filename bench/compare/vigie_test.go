@@ -101,6 +101,7 @@ func (b *bench) vigie(t *testing.T, r *Run) {
 	r.Allocs = scraped(t, admin, "go_memstats_mallocs_total") / float64(r.Events)
 	r.Results = int(scraped(t, admin, `vigie_pipeline_rows_total{table="ingest_panes"}`))
 	r.Heap = scraped(t, admin, "go_memstats_next_gc_bytes") / 2 // GOGC is 100
+	profileAllocations(t, admin)
 	database.end(t, r)
 }
 
@@ -147,7 +148,7 @@ func (b *bench) offset(t *testing.T, group string) (sum int64) {
 	return sum
 }
 
-// profile saves a profile of the process at work, and one of what it has allocated, when they are asked for. It takes the end of the measurement with it.
+// profile saves a profile of the process at work, when one is asked for.
 func (b *bench) profile(t *testing.T, admin string) {
 	t.Helper()
 	path := os.Getenv(envProfile)
@@ -166,7 +167,14 @@ func (b *bench) profile(t *testing.T, admin string) {
 		return nil
 	})
 	saveProfile(t, "http://"+admin+"/debug/pprof/profile?seconds="+strconv.Itoa(profileSeconds), path)
-	saveProfile(t, "http://"+admin+"/debug/pprof/allocs", path+".allocs")
+}
+
+// profileAllocations saves a profile of what the process has allocated, when one is asked for.
+func profileAllocations(t *testing.T, admin string) {
+	t.Helper()
+	if path := os.Getenv(envProfile); path != "" {
+		saveProfile(t, "http://"+admin+"/debug/pprof/allocs", path+".allocs")
+	}
 }
 
 func saveProfile(t *testing.T, url, path string) {

@@ -140,7 +140,7 @@ func (b *block) lowCardinality(name string, values []string) {
 	b.int64(dictionaryVersion)
 	b.dictionary.reset()
 	for _, v := range values {
-		b.dictionary.add(v)
+		b.dictionary.add(v, 1)
 	}
 	b.writeDictionary()
 }
@@ -160,7 +160,7 @@ func (b *block) labels(name string, rows []series.Labels) {
 	b.dictionary.reset()
 	for _, ls := range rows {
 		for _, l := range ls {
-			b.dictionary.add(l.Name)
+			b.dictionary.add(l.Name, len(ls))
 		}
 	}
 	b.writeDictionary()
@@ -191,10 +191,10 @@ func (d *dictionary) reset() {
 	d.words, d.keys = d.words[:0], d.keys[:0]
 }
 
-func (d *dictionary) add(word string) {
-	// Rows come sorted, or nearly: most repeat the one before.
-	if n := len(d.keys); n > 0 && d.words[d.keys[n-1]] == word {
-		d.keys = append(d.keys, d.keys[n-1])
+// add adds a word. Most are the same as the one so many words before: rows come sorted, or nearly.
+func (d *dictionary) add(word string, before int) {
+	if at := len(d.keys) - before; at >= 0 && d.words[d.keys[at]] == word {
+		d.keys = append(d.keys, d.keys[at])
 		return
 	}
 	key, known := d.index[word]

@@ -46,6 +46,7 @@ var typeSketch = proto.ColumnType(migrations.SketchType())
 const (
 	rollupColumns = 12 // of blocks of pipeline.TableRollups
 	rollupBytes   = 96 // of a row of theirs without its sketch, about
+	seriesBytes   = 40 // of a row of pipeline.TableSeries without its texts, about
 )
 
 var errShape = errors.New("BUG: columns differ in length, or there are no rows")
@@ -86,6 +87,7 @@ func (Encoder) EncodeMerged(dst []byte, position coarse.Position) ([]byte, error
 
 // EncodeSeries appends the block of pipeline.TableSeries.
 func (Encoder) EncodeSeries(dst []byte, rows *pipeline.SeriesRows) ([]byte, error) {
+	dst = slices.Grow(dst, seriesBytes*len(rows.Tenant)+textBytes(rows)) // as in EncodeRollups
 	b := begin(dst, len(rows.Tenant), 10)
 	b.lowCardinality("tenant", rows.Tenant)
 	b.lowCardinality("metric", rows.Metric)
@@ -100,6 +102,19 @@ func (Encoder) EncodeSeries(dst []byte, rows *pipeline.SeriesRows) ([]byte, erro
 	b.labels("labels", rows.Labels)
 	numberColumn(b, "last_seen", typeTime, rows.LastSeen)
 	return b.end(pipeline.TableSeries)
+}
+
+// textBytes are about those that rows take in which each has a text of its own, with the lengths of the texts.
+func textBytes(rows *pipeline.SeriesRows) (n int) {
+	for _, help := range rows.Help {
+		n += 1 + len(help)
+	}
+	for _, ls := range rows.Labels {
+		for i := range ls {
+			n += 2 + len(ls[i].Value) // and the number of its name
+		}
+	}
+	return n
 }
 
 // EncodeWindows appends the block of pipeline.TableWindows, with the columns of kept measures when rows have any. It

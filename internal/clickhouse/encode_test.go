@@ -167,13 +167,20 @@ func BenchmarkEncodeSeries(b *testing.B) {
 				{Name: "status", Value: "200"}})
 		rows.LastSeen = append(rows.LastSeen, 1)
 	}
-	var dst []byte
-	var err error
-	b.ReportAllocs()
-	for b.Loop() {
-		if dst, err = (clickhouse.Encoder{}).EncodeSeries(dst[:0], rows); err != nil {
-			b.Fatal(err)
-		}
+	for name, keep := range map[string]bool{"used buffer": true, "new buffer": false} {
+		b.Run(name, func(b *testing.B) {
+			var dst []byte
+			b.ReportAllocs()
+			for b.Loop() {
+				block, err := (clickhouse.Encoder{}).EncodeSeries(dst[:0], rows)
+				if err != nil {
+					b.Fatal(err)
+				}
+				if keep {
+					dst = block
+				}
+			}
+			b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/n, "ns/row")
+		})
 	}
-	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/n, "ns/row")
 }

@@ -31,8 +31,9 @@ type Outputs struct {
 	lastGroup         *group
 	seriesBytes       int
 	spareRollups      []*Rollups
-	arena             arena         // of State
-	labels            series.Labels // of the last rows of Series
+	arena             arena                         // of State
+	labels            series.Labels                 // of the last rows of Series
+	labelPages        pool[[labelPage]series.Label] // of all their rows
 }
 
 // NewOutputs returns empty Outputs whose blocks keep to cfg's bounds.
@@ -50,7 +51,7 @@ func (o *Outputs) Reset() {
 	}
 	o.spareRollups, o.Rollups = append(o.spareRollups, o.Rollups...), o.Rollups[:0]
 	clear(o.Series)
-	o.Series, o.labels = o.Series[:0], nil
+	o.Series, o.labels, o.labelPages = o.Series[:0], nil, pool[[labelPage]series.Label]{}
 	o.Windows.Reset()
 	clear(o.Letters)
 	clear(o.State)
@@ -119,6 +120,8 @@ func (o *Outputs) series() *SeriesRows {
 		b, o.Series = o.Series[0], o.Series[:0]
 		o.fullSeries(b)
 		b.reset()
+		o.labels = nil
+		o.labelPages.reset()
 	}
 	o.Series, o.seriesBytes = append(o.Series, b), 0
 	return b
@@ -181,7 +184,7 @@ func (o *Outputs) addSeries(tn *tenant, ref uint32, e *entry) {
 	b.Unit = append(b.Unit, of.about.unit)
 	b.Help = append(b.Help, of.about.help)
 	if cap(o.labels)-len(o.labels) < usualLabels {
-		o.labels = make(series.Labels, 0, labelPage) // earlier rows keep what they have
+		o.labels = o.labelPages.take()[:0] // earlier rows keep what they have
 	}
 	from := len(o.labels)
 	o.labels = tn.table.AppendLabels(o.labels, ref)
