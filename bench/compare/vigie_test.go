@@ -169,11 +169,12 @@ func (b *bench) profile(t *testing.T, admin string) {
 	saveProfile(t, "http://"+admin+"/debug/pprof/profile?seconds="+strconv.Itoa(profileSeconds), path)
 }
 
-// profileAllocations saves a profile of what the process has allocated, when one is asked for.
+// profileAllocations saves a profile of what the process has allocated, when one is asked for. It holds what was there at the
+// last collection, so one is made.
 func profileAllocations(t *testing.T, admin string) {
 	t.Helper()
 	if path := os.Getenv(envProfile); path != "" {
-		saveProfile(t, "http://"+admin+"/debug/pprof/allocs", path+".allocs")
+		saveProfile(t, "http://"+admin+"/debug/pprof/allocs?gc=1", path+".allocs")
 	}
 }
 
