@@ -99,7 +99,8 @@ func (b *bench) vigie(t *testing.T, r *Run) {
 	r.Wall, r.CPU, r.Resident = wall.Seconds(), cpuOf(t, p.pid()), residentOf(t, p.pid())
 	r.Events = b.log.Events
 	r.Allocs = scraped(t, admin, "go_memstats_mallocs_total") / float64(r.Events)
-	r.Results = int(scraped(t, admin, `vigie_pipeline_rows_total{table="ingest_panes"}`))
+	r.Results = int(scraped(t, admin, `vigie_pipeline_rows_total{table="ingest_panes"}`) +
+		scraped(t, admin, `vigie_pipeline_rows_total{table="ingest_rollups"}`))
 	r.Heap = scraped(t, admin, "go_memstats_next_gc_bytes") / 2 // GOGC is 100
 	profileAllocations(t, admin)
 	database.end(t, r)

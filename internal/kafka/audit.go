@@ -23,7 +23,6 @@ type ResultsTopic struct {
 	*SourceTopic
 	sink   string   // role
 	tables []string // whose blocks are read
-	until  string   // table whose first block in a partition ends it; "" is none
 }
 
 // NewResultsTopic returns access to the results of cfg's installation that go into an ingest table. Settle waits at
@@ -36,19 +35,16 @@ func newResultsTopic(cfg Config, topic, sink string, wait time.Duration, log *sl
 	return &ResultsTopic{SourceTopic: NewSourceTopic(cfg, topic, wait, log), sink: sink, tables: tables}
 }
 
-// ResultsOf returns all results of cfg's installation that fill a table of rollups: first those that a stream of this
-// version makes for it. Settle waits at most so long.
+// ResultsOf returns all results of cfg's installation that fill a table of rollups. Settle waits at most so long.
 func ResultsOf(cfg Config, table verify.Table, wait time.Duration, log *slog.Logger) []verify.Results {
 	results := cfg.Topics.Results.Name
 	if !table.Merged() {
 		return []verify.Results{newResultsTopic(cfg, results, sinkRole, wait, log, pipeline.TablePanes, pipeline.TableRollups)}
 	}
-	merged := newResultsTopic(cfg, cfg.Topics.Coarse.Name, sinkCoarseRole, wait, log, coarse.TableMinutes)
-	// Streams of earlier versions filled all tables with the same blocks. None of them ran any more when the first of this
-	// version did; blocks of one that runs again are not found, as all results would have to be read (docs/verify.md).
-	before := newResultsTopic(cfg, results, sinkRole, wait, log, pipeline.TableRollups)
-	before.until = pipeline.TablePanes
-	return []verify.Results{merged, before}
+	return []verify.Results{
+		newResultsTopic(cfg, cfg.Topics.Coarse.Name, sinkCoarseRole, wait, log, coarse.TableMinutes),
+		newResultsTopic(cfg, results, sinkRole, wait, log, pipeline.TableRollups),
+	}
 }
 
 // blocksMemory is what Blocks keeps at most to unpack blocks into, in bytes.
@@ -74,15 +70,12 @@ func (r *ResultsTopic) Blocks(ctx context.Context, from, to verify.Offsets, fn f
 				rows, _ = strconv.Atoi(string(h.Value)) // the sink parks what has no number
 			}
 		}
-		switch {
-		case table == r.until && table != "":
-			return errEnoughOf
-		case !slices.Contains(r.tables, table):
+		if !slices.Contains(r.tables, table) {
 			return nil
 		}
 		result := sink.Record{TopicID: id, Partition: record.Partition, Offset: record.Offset}
 		return fn(&verify.Block{
-			Partition: record.Partition, Offset: record.Offset, Time: record.Timestamp, Ingest: table, Token: result.Token(table),
+			Partition: record.Partition, Offset: record.Offset, Ingest: table, Token: result.Token(table),
 			Rows: rows, Bytes: record.Value,
 		})
 	})

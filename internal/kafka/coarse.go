@@ -3,18 +3,15 @@ package kafka
 import (
 	"context"
 	"encoding/base64"
-	"errors"
 	"fmt"
 	"log/slog"
 	"strconv"
 	"strings"
 
 	"github.com/twmb/franz-go/pkg/kadm"
-	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/vigie-io/vigie/internal/coarse"
-	"github.com/vigie-io/vigie/internal/pause"
 	"github.com/vigie-io/vigie/internal/pipeline"
 )
 
@@ -155,46 +152,12 @@ func (s *CoarseShard) place(ctx context.Context, committed coarse.Position) erro
 	switch start, next := starts[s.at.Partition], committed.Next; {
 	case committed.Topic != s.at.Topic: // there is none, or it is of a topic that is gone
 		s.at.Next = start
-		return s.waitStored(ctx, admin, start)
 	case next < start:
 		s.at.Next, s.lost = start, start-next
 		s.log.Error("results were deleted before they were merged: they are missing in the tiers of a minute and an hour",
 			"topic", topic, "from", next, "to", start)
 	default:
 		s.at.Next = next
-	}
-	return nil
-}
-
-// waitStored returns when the sink has stored what is in the partition now. Before there were mergers rows went to the
-// wider tiers by themselves: what their records say of progress may not be published for those tiers before they are
-// stored, and nothing is before each partition has been merged.
-func (s *CoarseShard) waitStored(ctx context.Context, admin *kadm.Client, start int64) error {
-	topic := s.cfg.Topics.Results.Name
-	ends, err := listed(ctx, admin, topic, listEnds)
-	if err != nil {
-		return err
-	}
-	end, told := ends[s.at.Partition], false
-	for at := start; at < end; {
-		offsets, err := admin.FetchOffsets(ctx, s.cfg.groupOf(sinkRole))
-		if err == nil {
-			err = offsets.Error()
-		}
-		if err != nil && !errors.Is(err, kerr.GroupIDNotFound) {
-			return fmt.Errorf("read offsets of group %s: %w", s.cfg.groupOf(sinkRole), explain(err))
-		}
-		o, _ := offsets.Lookup(topic, s.at.Partition)
-		if at = max(at, o.At); at >= end {
-			break
-		}
-		if !told {
-			s.log.Info("merging begins when the sink has stored what is there now", "topic", topic, "stored", at, "end", end)
-			told = true
-		}
-		if err := pause.For(ctx, storedWait); err != nil {
-			return fmt.Errorf("wait until %s/%d is stored up to offset %d, not %d: %w", topic, s.at.Partition, end, at, err)
-		}
 	}
 	return nil
 }

@@ -59,7 +59,7 @@ func TestSourceTopicSettlesMerged(t *testing.T) {
 			t.Errorf("%s: without merged rows: %v", at, err)
 		}
 	}
-	produceRecords(t, cfg, blockOf(topics.Results, 1, pipeline.TableRollups, "of an earlier version"), blockOf(topics.Results, 1, pipeline.TableProgress, ""))
+	produceRecords(t, cfg, blockOf(topics.Results, 1, pipeline.TableRollups, "for all tiers"), blockOf(topics.Results, 1, pipeline.TableProgress, ""))
 	stored(t, cfg, "sink", topics.Results)
 	if err := settle(true, time.Minute); err != nil {
 		t.Errorf("nothing to merge: %v", err)
@@ -114,24 +114,25 @@ func topicIDOf(t *testing.T, cfg kafka.Config, topic kafka.Topic) string {
 	return base64.RawURLEncoding.EncodeToString(id[:])
 }
 
-// All results that fill a table are found: those of this version, and those that an earlier one has left.
+// All results that fill a table are found, in whatever order they come.
 func TestResultsOfTables(t *testing.T) {
 	_, cfg := fake(t)
 	topics := &cfg.Topics
 	produceRecords(t, cfg,
-		blockOf(topics.Results, 0, pipeline.TableRollups, "old"), blockOf(topics.Results, 0, pipeline.TableSeries, "other"),
-		blockOf(topics.Results, 0, pipeline.TableRollups, "older"), blockOf(topics.Results, 0, pipeline.TablePanes, "new"),
-		blockOf(topics.Results, 0, pipeline.TableRollups, "of nobody"), blockOf(topics.Results, 1, pipeline.TablePanes, "new"),
-		blockOf(topics.Results, 2, pipeline.TableProgress, ""), blockOf(topics.Results, 2, pipeline.TableRollups, "old"),
+		blockOf(topics.Results, 0, pipeline.TableRollups, "all"), blockOf(topics.Results, 0, pipeline.TableSeries, "other"),
+		blockOf(topics.Results, 0, pipeline.TableRollups, "all again"), blockOf(topics.Results, 0, pipeline.TablePanes, "narrow"),
+		blockOf(topics.Results, 0, pipeline.TableRollups, "all later"), blockOf(topics.Results, 1, pipeline.TablePanes, "narrow"),
+		blockOf(topics.Results, 2, pipeline.TableProgress, ""), blockOf(topics.Results, 2, pipeline.TableRollups, "all"),
 		blockOf(topics.Coarse, 0, coarse.TableMinutes, "merged"), blockOf(topics.Coarse, 3, coarse.TableMerged, "other"),
 		blockOf(topics.Coarse, 3, coarse.TableMinutes, "merged"))
 	results, merged := topicIDOf(t, cfg, topics.Results), topicIDOf(t, cfg, topics.Coarse)
 	for _, table := range verify.Tables() {
-		want := [][]string{{results + "/0/0/ingest_rollups old", results + "/0/2/ingest_rollups older", results + "/0/3/ingest_panes new",
-			results + "/0/4/ingest_rollups of nobody", results + "/1/0/ingest_panes new", results + "/2/1/ingest_rollups old"}}
+		want := [][]string{{results + "/0/0/ingest_rollups all", results + "/0/2/ingest_rollups all again", results + "/0/3/ingest_panes narrow",
+			results + "/0/4/ingest_rollups all later", results + "/1/0/ingest_panes narrow", results + "/2/1/ingest_rollups all"}}
 		if table.Width > 10 {
 			want = [][]string{{merged + "/0/0/ingest_minutes merged", merged + "/3/1/ingest_minutes merged"},
-				{results + "/0/0/ingest_rollups old", results + "/0/2/ingest_rollups older", results + "/2/1/ingest_rollups old"}}
+				{results + "/0/0/ingest_rollups all", results + "/0/2/ingest_rollups all again",
+					results + "/0/4/ingest_rollups all later", results + "/2/1/ingest_rollups all"}}
 		}
 		var got [][]string
 		for _, of := range kafka.ResultsOf(cfg, table, time.Minute, quiet()) {
@@ -162,7 +163,7 @@ func TestResultsOfTables(t *testing.T) {
 func TestMergedResultsSettle(t *testing.T) {
 	_, cfg := fake(t)
 	topics := &cfg.Topics
-	produceRecords(t, cfg, blockOf(topics.Results, 0, pipeline.TableRollups, "old"), blockOf(topics.Coarse, 0, coarse.TableMinutes, "merged"))
+	produceRecords(t, cfg, blockOf(topics.Results, 0, pipeline.TableRollups, "all"), blockOf(topics.Coarse, 0, coarse.TableMinutes, "merged"))
 	settle := func(at, name string) (behind int) {
 		t.Helper()
 		i := slices.IndexFunc(verify.Tables(), func(table verify.Table) bool { return table.Name == name })

@@ -63,9 +63,19 @@ func offsetsOf(ctx context.Context, cfg *Config, topic string, log *slog.Logger,
 }
 
 func listed(ctx context.Context, admin *kadm.Client, topic string, list lister) (map[int32]int64, error) {
-	listed, err := list(admin, ctx, topic)
+	offsets, err := listing(ctx, admin, topic, list)
+	if err != nil {
+		return nil, err
+	}
+	out := map[int32]int64{}
+	offsets.Each(func(o kadm.ListedOffset) { out[o.Partition] = o.Offset })
+	return out, nil
+}
+
+func listing(ctx context.Context, admin *kadm.Client, topic string, list lister) (kadm.ListedOffsets, error) {
+	offsets, err := list(admin, ctx, topic)
 	if err == nil {
-		err = listed.Error()
+		err = offsets.Error()
 	}
 	switch {
 	case errors.Is(err, kerr.UnknownTopicOrPartition):
@@ -73,13 +83,8 @@ func listed(ctx context.Context, admin *kadm.Client, topic string, list lister) 
 	case err != nil:
 		return nil, fmt.Errorf("list offsets of %s: %w", topic, explain(err))
 	}
-	out := map[int32]int64{}
-	listed.Each(func(o kadm.ListedOffset) { out[o.Partition] = o.Offset })
-	return out, nil
+	return offsets, nil
 }
-
-// errEnoughOf is what fn of readRange returns to leave out the rest of the record's partition.
-var errEnoughOf = errors.New("enough of the partition")
 
 // readRange calls fn for the committed records from ≤ offset < to of the partitions in to, by partition in order. to
 // must be readable: at most the last stable offset. What retention deletes meanwhile is skipped.
@@ -238,10 +243,7 @@ func each(fetches kgo.Fetches, next, left map[int32]int64, fn func(id [16]byte, 
 						break
 					}
 					if record.Offset < end && !record.Attrs.IsControl() {
-						switch err := fn(topic.TopicID, record); {
-						case errors.Is(err, errEnoughOf):
-							end = 0
-						case err != nil:
+						if err := fn(topic.TopicID, record); err != nil {
 							return err
 						}
 					}

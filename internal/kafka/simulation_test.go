@@ -5,21 +5,14 @@
 package kafka_test
 
 import (
-	"bytes"
-	"context"
-	"log/slog"
 	"slices"
-	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
 
-	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kfake"
 
-	"github.com/vigie-io/vigie/internal/coarse"
 	"github.com/vigie-io/vigie/internal/kafka"
-	"github.com/vigie-io/vigie/internal/pipeline"
 )
 
 // simulate runs a test on a broker and a network of its own, on fake time: minutes of timeouts, rebalances and
@@ -118,66 +111,6 @@ func TestPartitionsOfADeadWorkerMove(t *testing.T) {
 		take(t, heir.session, 1)
 		if got := time.Since(start); got < cfg.SessionTimeout/2 || got > cfg.SessionTimeout+5*time.Second {
 			t.Errorf("partitions moved after %s, want about the session timeout (%s)", got, cfg.SessionTimeout)
-		}
-	})
-}
-
-// Where nothing has been merged, a merger begins when the sink has stored what was there: rows of an earlier version go to
-// the wider tiers by themselves. It says once what it waits for.
-func TestMergersBeginBehindTheSinkSimulated(t *testing.T) {
-	simulate(t, func(t *testing.T, cfg kafka.Config) {
-		results := cfg.Topics.Results
-		produceRecords(t, cfg, blockOf(results, 1, pipeline.TableRollups, "a"), blockOf(results, 1, pipeline.TableRollups, "b"),
-			blockOf(results, 1, pipeline.TableRollups, "c"))
-		sinkAt := func(offset int64) {
-			t.Helper()
-			offsets := kadm.Offsets{}
-			offsets.AddOffset(results.Name, 1, offset, -1)
-			if err := kadmOf(t, cfg).CommitAllOffsets(deadline(t), cfg.Group+"-sink", offsets); err != nil {
-				t.Fatal(err)
-			}
-		}
-		sinkAt(1)
-		var text bytes.Buffer
-		opened, ended := make(chan coarse.Position, 100), make(chan error, 1)
-		ctx, stop := context.WithCancel(t.Context())
-		go func() {
-			ended <- kafka.RunCoarseShards(ctx, cfg, slog.New(slog.NewTextHandler(&text, nil)), func(ctx context.Context, s *kafka.CoarseShard) error {
-				opened <- s.Position()
-				<-ctx.Done()
-				return nil
-			})
-		}()
-		next := map[int32]int64{}
-		take := func() {
-			time.Sleep(time.Minute)
-			for len(opened) > 0 {
-				at := <-opened
-				next[at.Partition] = at.Next
-			}
-		}
-		others := int(results.Partitions) - 1
-		take()
-		if _, early := next[1]; early || len(next) != others {
-			t.Errorf("the sink is at 1 of 3: got mergers %v, want %d others, and none of partition 1", next, others)
-		}
-		sinkAt(2)
-		take()
-		if _, early := next[1]; early {
-			t.Error("the sink is at 2 of 3: got a merger of partition 1, want none")
-		}
-		sinkAt(3)
-		take()
-		if at, begun := next[1]; !begun || at != 0 {
-			t.Errorf("all is stored: got mergers %v, want one of partition 1 that begins at 0", next)
-		}
-		stop()
-		if err := <-ended; err != nil {
-			t.Error(err)
-		}
-		told := "topic=" + results.Name + " stored=1 end=3"
-		if log := text.String(); strings.Count(log, told) != 1 || strings.Count(log, "merging begins when") != 1 {
-			t.Errorf("got log %s, want %q once", log, told)
 		}
 	})
 }

@@ -60,14 +60,9 @@ func (s *SourceTopic) Span(ctx context.Context, since time.Time) (verify.Span, e
 	if err != nil {
 		return verify.Span{}, err
 	}
-	span := verify.Span{From: starts, To: ends, Cut: map[int32]bool{}}
-	for partition, start := range starts {
-		if start > 0 {
-			span.Cut[partition] = true
-		}
-	}
-	if since.IsZero() {
-		return span, nil
+	span := verify.Span{From: starts, To: ends}
+	if span.Cut, err = s.cut(ctx, starts); err != nil || since.IsZero() {
+		return span, err
 	}
 	after, err := s.offsets(ctx, s.topic, firstAt(since))
 	if err != nil {
@@ -80,6 +75,34 @@ func (s *SourceTopic) Span(ctx context.Context, since time.Time) (verify.Span, e
 		}
 	}
 	return span, nil
+}
+
+// cut is that of verify.Span.
+func (s *SourceTopic) cut(ctx context.Context, starts map[int32]int64) (map[int32]time.Time, error) {
+	cut := map[int32]time.Time{}
+	for partition, start := range starts {
+		if start > 0 {
+			cut[partition] = time.Time{}
+		}
+	}
+	if len(cut) == 0 {
+		return cut, nil
+	}
+	admin, err := s.cfg.reader(s.log)
+	if err != nil {
+		return nil, err
+	}
+	defer admin.Close()
+	firsts, err := listing(ctx, admin, s.topic, firstAt(time.UnixMilli(0)))
+	if err != nil {
+		return nil, err
+	}
+	firsts.Each(func(o kadm.ListedOffset) {
+		if _, deleted := cut[o.Partition]; deleted && o.Timestamp >= 0 {
+			cut[o.Partition] = time.UnixMilli(o.Timestamp)
+		}
+	})
+	return cut, nil
 }
 
 // Settle implements verify.Source. Offsets say it, not clocks: the workers' group has nothing left to read before end,

@@ -33,6 +33,15 @@ func (e *underway) busy(end time.Time) float64 {
 	return float64(length-e.waited) / float64(max(length, 1))
 }
 
+// rollups is the table that the epoch's rollups are for. Those of a worker that is behind go to all tiers at once: its epochs
+// are long, so that mergers find little to merge in them, and would cost more than they save.
+func (e *underway) rollups() string {
+	if e.late || e.longer {
+		return TableRollups
+	}
+	return TablePanes
+}
+
 // judge looks at the epoch after a poll that brought records, or none.
 func (r *run) judge(came bool, now time.Time) {
 	e := &r.epoch

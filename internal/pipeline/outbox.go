@@ -12,7 +12,8 @@ import (
 type outbox struct {
 	cfg       *Config
 	encoder   Encoder
-	partition int32 // of the results
+	partition int32  // of the results
+	table     string // that the epoch's rollups are for
 
 	messages []Message
 	series   []encodedBlock
@@ -29,8 +30,10 @@ type encodedBlock struct {
 	count uint64 // of rollups
 }
 
-// reset begins an epoch with the buffers of the last one. Of many more than it used, some go to the collector.
-func (b *outbox) reset() {
+// reset begins an epoch, whose rollups are for table, with the buffers of the last one. Of many more than it used, some go to
+// the collector.
+func (b *outbox) reset(table string) {
+	b.table = table
 	b.series, b.rollups, b.failed = b.series[:0], b.rollups[:0], nil
 	keep := max(b.used, len(b.buffers)/2)
 	clear(b.buffers[keep:])
@@ -43,7 +46,7 @@ func (b *outbox) letGo() { b.buffers, b.used = nil, 0 }
 // addRollups encodes a block of the epoch.
 func (b *outbox) addRollups(rows *Rollups) {
 	n := len(rows.Grain)
-	value, err := b.encode(TablePanes, n, func(dst []byte) ([]byte, error) { return b.encoder.EncodeRollups(dst, rows) })
+	value, err := b.encode(b.table, n, func(dst []byte) ([]byte, error) { return b.encoder.EncodeRollups(dst, rows) })
 	if b.failed == nil {
 		b.failed = err
 	}
@@ -79,7 +82,7 @@ func (b *outbox) fill(out *Outputs, progress *ProgressRows, newest int64) error 
 	at := Header{HeaderNewest, strconv.AppendInt(nil, newest/int64(time.Millisecond), 10)}
 	for i := range b.rollups {
 		block := &b.rollups[i]
-		b.send(TablePanes, block.rows, block.value, Header{HeaderCount, strconv.AppendUint(nil, block.count, 10)}, at)
+		b.send(b.table, block.rows, block.value, Header{HeaderCount, strconv.AppendUint(nil, block.count, 10)}, at)
 	}
 	for _, rows := range out.Windows.Blocks {
 		err := b.add(TableWindows, len(rows.Tenant), func(dst []byte) ([]byte, error) {
@@ -152,7 +155,7 @@ func (b *outbox) count(m *Metrics, out *Outputs, progress *ProgressRows) (rows i
 		rows += block.rows
 	}
 	for _, block := range b.rollups {
-		m.block(TablePanes, block.rows)
+		m.block(b.table, block.rows)
 		rows += block.rows
 	}
 	for _, block := range out.Windows.Blocks {

@@ -72,7 +72,8 @@ type Encoder interface {
 
 // Destinations of result records: the ingest tables, one record = one block = one INSERT.
 const (
-	TablePanes    = "ingest_panes" // rollups of the stream, for the tiers of 10 s alone
+	TablePanes    = "ingest_panes"   // rollups for the tiers of 10 s alone; mergers make those of the wider tiers
+	TableRollups  = "ingest_rollups" // rollups for all tiers: of workers that are behind, and of backfills
 	TableSeries   = "ingest_series"
 	TableProgress = "ingest_progress"
 	TableWindows  = "ingest_windows"
@@ -80,16 +81,13 @@ const (
 	TableLetters  = "ingest_dead_letters"
 )
 
-// TableRollups takes rollups for all tiers: those of a backfill.
-const TableRollups = "ingest_rollups"
-
 // Headers of a result record.
 const (
 	HeaderTable  = "vigie-table"  // one of the Table constants
 	HeaderFormat = "vigie-format" // "native/1"
 	HeaderRows   = "vigie-rows"   // decimal
-	HeaderCount  = "vigie-count"  // decimal: sum of Count over GrainSeries rows, for audits; only on TablePanes
-	HeaderNewest = "vigie-newest" // decimal: newest event time in the epoch, Unix milliseconds; only on TablePanes
+	HeaderCount  = "vigie-count"  // decimal: sum of Count over GrainSeries rows, for audits; only with rollups
+	HeaderNewest = "vigie-newest" // decimal: newest event time in the epoch, Unix milliseconds; only with rollups
 )
 
 // FormatNative is the value of HeaderFormat: one ClickHouse native block.

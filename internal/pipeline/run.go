@@ -205,7 +205,7 @@ func (r *run) drain(now time.Time, withProgress bool) {
 	defer r.watch.stop()
 	r.outputs.Reset()
 	r.progress.reset()
-	r.outbox.reset()
+	r.outbox.reset(r.epoch.rollups())
 	for i, t := range r.order {
 		r.outputs.Tally = Tally{}
 		t.Drain(r.outputs, now.UnixMilli())

@@ -189,6 +189,11 @@ func reach(p pipeline.Partition, through int64) pipeline.Reach {
 	return pipeline.Reach{Partition: p, Signal: events.Metrics, Through: through, Lag: 3}
 }
 
+// caughtUp is the reach of a partition that has been read to its end.
+func caughtUp(p pipeline.Partition) pipeline.Reach {
+	return pipeline.Reach{Partition: p, Signal: events.Metrics}
+}
+
 // inBubble runs a worker over s in fake time, while test acts; then ends it.
 func inBubble(t *testing.T, s *timedSession, change func(*pipeline.WorkerConfig),
 	test func(t *testing.T, w *pipeline.Worker, end context.CancelFunc)) {
@@ -282,7 +287,7 @@ func TestEpochRhythm(t *testing.T) {
 
 // Epochs of a backlog last up to epoch.backlog; one that has come beyond the end of what was there when it began, in
 // any partition, is over at once; at the end, it lasts as long again. Over at once is one whose partition is taken
-// away, or whose backlog does not come.
+// away, or whose backlog does not come. Their rows go to all tiers at once, those of any other epoch to the finest.
 func TestEpochsOfABacklog(t *testing.T) {
 	other := pipeline.Partition{Topic: at.Topic, Partition: at.Partition + 1}
 	reaches := func(next, lag int64, fresh int64) []pipeline.Reach {
@@ -294,6 +299,7 @@ func TestEpochsOfABacklog(t *testing.T) {
 	reg := prometheus.NewRegistry()
 	inBubble(t, s, func(c *pipeline.WorkerConfig) { c.Metrics = pipeline.NewMetrics(reg) }, func(t *testing.T, _ *pipeline.Worker, _ context.CancelFunc) {
 		next, told := int64(0), 0
+		var rollups []bool // of each commit: for all tiers
 		// step lets records come at offset next, of which there are lag more, and returns after 50 ms how long ago the
 		// commits since then were.
 		step := func(p pipeline.Partition, lag, fresh int64) (since []time.Duration) {
@@ -307,6 +313,10 @@ func TestEpochsOfABacklog(t *testing.T) {
 			defer s.mu.Unlock()
 			for _, c := range s.commits[told:] {
 				since = append(since, time.Since(bubbleStart)-c.at)
+				rollups = append(rollups, strings.Contains(tables(c.messages), pipeline.TableRollups))
+				if rollups[len(rollups)-1] == strings.Contains(tables(c.messages), pipeline.TablePanes) {
+					t.Errorf("got %s, want rollups for one table", tables(c.messages))
+				}
 			}
 			told = len(s.commits)
 			return since
@@ -364,6 +374,9 @@ func TestEpochsOfABacklog(t *testing.T) {
 		defer s.mu.Unlock()
 		if n := len(s.commits) - told; n != 1 {
 			t.Errorf("got %d commits after waiting for a backlog that does not come, want one", n)
+		}
+		if want := []bool{false, true, true, true, true, true, true, true}; !slices.Equal(rollups, want) {
+			t.Errorf("rows for all tiers of each epoch: got %v, want %v", rollups, want)
 		}
 		if got := ends(t, reg); got != "backlog 4, caught_up 3, length 1, starved 1" {
 			t.Errorf("got epochs that ended by %s, want backlog 4, caught_up 3, length 1, starved 1", got)
@@ -454,7 +467,7 @@ func ends(t *testing.T, reg prometheus.Gatherer) string {
 }
 
 func TestShutdownCommitsTheEpochUnderWay(t *testing.T) {
-	s := &timedSession{assigned: []pipeline.Reach{reach(at, 0)}}
+	s := &timedSession{assigned: []pipeline.Reach{caughtUp(at)}}
 	inBubble(t, s, nil, func(t *testing.T, _ *pipeline.Worker, end context.CancelFunc) {
 		s.polls <- fetchOf(at, record("acme", event(time.Now(), "m", "")))
 		end()
@@ -638,7 +651,7 @@ func TestFatalErrorsStartAnewWithBackoff(t *testing.T) {
 }
 
 func TestFullEpochEndsEarlyInSeveralBlocks(t *testing.T) {
-	s := &timedSession{assigned: []pipeline.Reach{reach(at, 0)}}
+	s := &timedSession{assigned: []pipeline.Reach{caughtUp(at)}}
 	reg := prometheus.NewRegistry()
 	inBubble(t, s, func(c *pipeline.WorkerConfig) {
 		c.Metrics, c.Config.BlockRows, c.Config.Epoch.MaxBytes = pipeline.NewMetrics(reg), 10, 1000

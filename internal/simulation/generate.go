@@ -21,7 +21,7 @@ func Generate(seed uint64) *Scenario {
 		Brokers: 1 + g.IntN(3), Workers: 1 + g.IntN(3), Sinks: 1 + g.IntN(2), Partitions: int32(1 + g.IntN(4)),
 		Windows: pick(g, 0, len(declared[0])), Transactions: pick(g, 1, 2, 2), Protocol: 1,
 		Rate: pick(g, 0, 4, 10), Series: pick(g, 0, 1, 2),
-		Results: pick(g, 1, 2, 4), Interval: 1 + g.IntN(5), Memory: pick(g, 1, 1024), Earlier: pick(g, 0, 0, 0, 1),
+		Results: pick(g, 1, 2, 4), Interval: 1 + g.IntN(5), Memory: pick(g, 1, 1024), Earlier: pick(g, 0, 0, 0, 1), Behind: pick(g, 0, 1, 2, 3),
 	}}
 	if s.Shape.Transactions == 2 {
 		s.Shape.Protocol = pick(g, 1, 1, 2) // which brokers of old do not know

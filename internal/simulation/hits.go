@@ -61,7 +61,7 @@ func drawn() (kinds []string) {
 	}
 	kinds = append(kinds, "broker move leaders", "broker fence", "broker trim", "broker compact",
 		hitGroups, hitTransactions, hitCut, hitRules, hitShards, hitRate, hitSeries,
-		hitUpdate, hitRenew, hitMoved, hitTwo, hitFenced, hitWaits, "broker fence merger", stallKind(true), "sink away",
+		hitUpdate, hitAll, hitRenew, hitMoved, hitTwo, hitFenced, hitWaits, "broker fence merger", stallKind(true), "sink away",
 		mergerKind("before"), mergerKind("after"))
 	for _, what := range []string{"cut", "lose", "delay", "hold", "silence", "silence at a moment"} {
 		kinds = append(kinds, "network "+what)
@@ -85,7 +85,8 @@ const (
 	hitRate   = "rate reached"
 	hitSeries = "series limit reached"
 	hitCut    = "broker cut"
-	hitUpdate = "rows of an earlier version stored after the update"
+	hitUpdate = "rows of an earlier version not stored at the update"
+	hitAll    = "rows for all tiers beside those that are merged"
 	hitRenew  = "results made anew"
 	hitMoved  = "merger: partition came from another process"
 	hitTwo    = "merger: two of a partition"

@@ -49,7 +49,7 @@ func TestParseErrors(t *testing.T) {
 			t.Errorf("%q:\n got  %v\n want %s", text, err, want)
 		}
 	}
-	f("\n# fine\nevnt acme", `x.scenario:3: statement "evnt": want one of advance, brokers, crash, earlier, event, expect, fault, garbage, heal, interval, log, memory, partitions, protocol, rate, rebalance, restart, results, rules, series, sinks, tenant, transactions, update, watermark, windows, workers`)
+	f("\n# fine\nevnt acme", `x.scenario:3: statement "evnt": want one of advance, behind, brokers, crash, earlier, event, expect, fault, garbage, heal, interval, log, memory, partitions, protocol, rate, rebalance, restart, results, rules, series, sinks, tenant, transactions, update, watermark, windows, workers`)
 	f("advance 1s\nworkers 2", "x.scenario:2: workers: want it before the first statement")
 	f("event acme", "x.scenario:1: event: metric is missing")
 	f("event acme latency 0.3", `x.scenario:1: event: value "0.3": want a multiple of 1/1024 up to 1048576, so that sums are exact`)
@@ -95,7 +95,7 @@ func TestShrink(t *testing.T) {
 		text := candidate.String()
 		return strings.Contains(text, "crash worker 2") && strings.Contains(text, "heal") && candidate.Shape.Workers > 1
 	})
-	if got, want := small.String(), "brokers 1\npartitions 1\nworkers 2\nsinks 1\nwindows 0\ntransactions 2\nprotocol 1\nrate 0\nseries 0\nresults 1\ninterval 2\nmemory 1024\nearlier 0\ncrash worker 2\nheal\n"; got != want {
+	if got, want := small.String(), "brokers 1\npartitions 1\nworkers 2\nsinks 1\nwindows 0\ntransactions 2\nprotocol 1\nrate 0\nseries 0\nresults 1\ninterval 2\nmemory 1024\nearlier 0\nbehind 0\ncrash worker 2\nheal\n"; got != want {
 		t.Errorf("shrunk: got\n%swant\n%s", got, want)
 	}
 }

@@ -20,6 +20,8 @@ type process struct {
 	rules int // the set of declared rollups that it has
 	// earlier says that it is of the version before there were mergers.
 	earlier bool
+	behind  int // Shape.Behind
+	epochs  int // with messages, that a worker has begun to commit
 	stop    context.CancelFunc
 	done    chan struct{}
 
@@ -52,7 +54,7 @@ func (p *process) reach(moment string) {
 func (w *World) launch(name string) {
 	ctx, stop := context.WithCancel(context.Background())
 	p := &process{name: name, wire: newWire(w.network.DialContext), rules: w.Recount.windows.set, earlier: w.earlier,
-		stop: stop, done: make(chan struct{}), traps: map[string]func(){}}
+		behind: w.shape.Behind, stop: stop, done: make(chan struct{}), traps: map[string]func(){}}
 	cfg := w.cfg
 	cfg.Dial = p.wire.DialContext
 	cfg.Instance = instance(name)

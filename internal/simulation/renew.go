@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"time"
+
+	"github.com/twmb/franz-go/pkg/kerr"
 )
 
 // renewResults deletes the topic of results and makes it again while sinks and mergers run. What had been read of it has
@@ -54,25 +56,40 @@ func (w *World) drained() error {
 func (w *World) undrained() (left string, err error) {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
-	topic := w.cfg.Topics.Results.Name
-	ends, err := w.admin.ListEndOffsets(ctx, topic)
-	if err := errors.Join(err, ends.Error()); err != nil {
-		return "", fmt.Errorf("list ends of %s: %w", topic, err)
-	}
-	stored, err := w.admin.FetchOffsets(ctx, w.groups()[1])
+	ends, stored, err := w.stored(ctx)
 	if err != nil {
-		return "", fmt.Errorf("fetch the offsets of %s: %w", w.groups()[1], err)
+		return "", err
 	}
 	merged, err := w.merged(ctx)
 	if err != nil {
 		return "", err
 	}
-	for partition, end := range ends[topic] {
-		if at, _ := stored.Lookup(topic, partition); end.Offset > 0 && min(at.At, merged[partition]) < end.Offset {
-			left = fmt.Sprintf("%s/%d to %d", topic, partition, end.Offset)
+	for partition, end := range ends {
+		if min(stored[partition], merged[partition]) < end {
+			left = fmt.Sprintf("%s/%d to %d", w.cfg.Topics.Results.Name, partition, end)
 		}
 	}
 	return left, nil
+}
+
+// stored is where the partitions of the results end, and up to where they are stored.
+func (w *World) stored(ctx context.Context) (ends, stored map[int32]int64, err error) {
+	topic := w.cfg.Topics.Results.Name
+	listed, err := w.admin.ListEndOffsets(ctx, topic)
+	if err := errors.Join(err, listed.Error()); err != nil {
+		return nil, nil, fmt.Errorf("list ends of %s: %w", topic, err)
+	}
+	group := w.groups()[1]
+	committed, err := w.admin.FetchOffsets(ctx, group)
+	if err != nil && !errors.Is(err, kerr.GroupIDNotFound) {
+		return nil, nil, fmt.Errorf("fetch the offsets of %s: %w", group, err)
+	}
+	ends, stored = map[int32]int64{}, map[int32]int64{}
+	for partition, end := range listed[topic] {
+		at, _ := committed.Lookup(topic, partition)
+		ends[partition], stored[partition] = end.Offset, at.At
+	}
+	return ends, stored, nil
 }
 
 // merged is up to where the partitions of the results are merged, and that is stored.

@@ -59,7 +59,7 @@ func (s *Scenario) statement(words []string) error {
 			return fmt.Errorf("%s: want it before the first statement", verb)
 		}
 		least := 1
-		if slices.Contains([]string{"windows", "rate", "series", "earlier"}, verb) {
+		if slices.Contains([]string{"windows", "rate", "series", "earlier", "behind"}, verb) {
 			least = 0
 		}
 		most := cmp.Or(map[string]int{"interval": 60, "memory": 1024}[verb], 16)
@@ -92,6 +92,7 @@ func (s *Scenario) String() string {
 		{"sinks", s.Shape.Sinks}, {"windows", s.Shape.Windows}, {"transactions", s.Shape.Transactions},
 		{"protocol", s.Shape.Protocol}, {"rate", s.Shape.Rate}, {"series", s.Shape.Series},
 		{"results", s.Shape.Results}, {"interval", s.Shape.Interval}, {"memory", s.Shape.Memory}, {"earlier", s.Shape.Earlier},
+		{"behind", s.Shape.Behind},
 	} {
 		fmt.Fprintf(&b, "%s %d\n", line.verb, line.n)
 	}
@@ -115,4 +116,5 @@ var shapeWords = map[string]func(*Shape, int){
 	"interval":     func(s *Shape, n int) { s.Interval = n },
 	"memory":       func(s *Shape, n int) { s.Memory = n },
 	"earlier":      func(s *Shape, n int) { s.Earlier = min(n, 1) },
+	"behind":       func(s *Shape, n int) { s.Behind = n },
 }

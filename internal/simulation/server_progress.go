@@ -11,13 +11,11 @@ import (
 var coarseTables = []string{coarse.TableMinutes, coarse.TableProgress, coarse.TableMerged}
 
 // applyProgress takes in how far the tiers reach: the finest or the wider ones, and all of them before these had
-// progress of their own.
+// progress of their own. The wider ones are read no further than the finest: so far rows for all tiers are stored.
 func (s *Server) applyProgress(table string, b *pipeline.ProgressRows) {
-	told, claims := s.progress, s.claims[:1]
+	told := s.progress
 	if table == coarse.TableProgress {
-		told, claims = s.coarse, s.claims[1:]
-	} else if s.earlier {
-		claims = s.claims[:]
+		told = s.coarse
 	}
 	for i := range b.Topic {
 		key := progressKey{b.Topic[i], b.Partition[i], b.Tenant[i]}
@@ -25,8 +23,17 @@ func (s *Server) applyProgress(table string, b *pipeline.ProgressRows) {
 		if b.Tenant[i] != "" {
 			continue
 		}
-		for n := range claims {
-			claims[n].report(place{b.Topic[i], b.Partition[i]}, b.Time[i], s.count)
+		finest, wider := s.progress[key], s.coarse[key]
+		if s.earlier {
+			wider = finest
+		}
+		of := place{b.Topic[i], b.Partition[i]}
+		for n := range s.claims {
+			millis := finest
+			if n > 0 {
+				millis = min(finest, wider)
+			}
+			s.claims[n].report(of, millis, s.count)
 		}
 	}
 }

@@ -80,7 +80,7 @@ func filledBy(table string) []int {
 func (s *Server) applyRollups(table, token string, b *pipeline.Rollups, limit int) {
 	rows := rollupRows(b)
 	if table == pipeline.TableRollups && !s.earlier {
-		s.hits.add(hitUpdate, 1)
+		s.hits.add(hitAll, 1)
 	}
 	for n, t := range s.rollups {
 		if !slices.Contains(filledBy(table), n%len(tiers)) {

@@ -28,6 +28,7 @@ func Shrink(s *Scenario, runs int, fails func(*Scenario) bool) *Scenario {
 		func(s *Shape) bool { s.Sinks--; return s.Sinks > 0 },
 		func(s *Shape) bool { s.Windows--; return s.Windows >= 0 },
 		func(s *Shape) bool { s.Results /= 2; return s.Results > 0 },
+		func(s *Shape) bool { was := s.Behind; s.Behind = 0; return was > 0 },
 		func(s *Shape) bool { s.Partitions--; return s.Partitions > 0 },
 	} {
 		for {

@@ -1,7 +1,8 @@
 package simulation
 
 import (
-	"github.com/vigie-io/vigie/internal/pipeline"
+	"context"
+	"time"
 )
 
 // updateStep replaces the version that wrote its rows for all tiers by the present one: its processes are stopped, the
@@ -22,6 +23,7 @@ func (updateStep) run(w *World) error {
 	}
 	w.abandoned.Wait()
 	w.Server.under.Wait()
+	w.noteUnstored()
 	w.Server.migrate()
 	w.earlier = false
 	for _, name := range names {
@@ -30,16 +32,17 @@ func (updateStep) run(w *World) error {
 	return nil
 }
 
-// version writes rows of the stream to the ingest table of a process's version.
-func (p *process) version(messages []pipeline.Message) {
-	for i := range messages {
-		for j := range messages[i].Headers {
-			if h := &messages[i].Headers[j]; h.Key == pipeline.HeaderTable && len(filledBy(string(h.Value))) > 0 {
-				h.Value = []byte(pipeline.TablePanes)
-				if p.earlier {
-					h.Value = []byte(pipeline.TableRollups)
-				}
-			}
+// noteUnstored counts results partitions with rows that are not stored yet.
+func (w *World) noteUnstored() {
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	ends, stored, err := w.stored(ctx)
+	if err != nil {
+		return // a fault hit this request
+	}
+	for partition, end := range ends {
+		if stored[partition] < end {
+			w.hits.add(hitUpdate, 1)
 		}
 	}
 }

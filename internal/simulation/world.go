@@ -42,6 +42,8 @@ type Shape struct {
 	Memory   int // KiB that the mergers of a process may hold
 	// Earlier is 1 when the processes that start with it are of the version before there were mergers.
 	Earlier int
+	// Behind says that every so many epochs are of a worker that is behind, whose rows go to all tiers; 0: those that are.
+	Behind int
 }
 
 // DefaultShape is one of everything, two partitions, no windows, present brokers and members that share partitions out,

@@ -19,10 +19,9 @@ var ErrUnresolved = errors.New("what is missing is not a set of whole blocks")
 type Block struct {
 	Partition int32
 	Offset    int64
-	Time      time.Time // when it was produced
-	Ingest    string    // table that it is inserted into
-	Token     string    // that it is inserted under
-	Rows      int       // of all grains
+	Ingest    string // table that it is inserted into
+	Token     string // that it is inserted under
+	Rows      int    // of all grains
 	Bytes     []byte
 }
 
@@ -164,6 +163,7 @@ func (a *auditor) begin(ctx context.Context) (err error) {
 	if a.spans, err = a.spansFrom(ctx, a.out.From); err != nil {
 		return err
 	}
+	a.take(a.spans)
 	for i, results := range a.cfg.Table.Results {
 		if err := results.Settle(ctx, a.spans[i].To); err != nil {
 			return err
@@ -182,6 +182,18 @@ func (a *auditor) begin(ctx context.Context) (err error) {
 		return nil
 	}
 	return a.narrow(ctx)
+}
+
+// take has the audit read these spans. What was deleted before them can hold panes up to MaxFuture after its time.
+func (a *auditor) take(spans []Span) {
+	for i := range spans {
+		a.spans[i].From = spans[i].From
+		for _, first := range spans[i].Cut {
+			if !first.IsZero() {
+				a.out.From = max(a.out.From, ceil(first.Add(a.cfg.MaxFuture).Unix(), a.cfg.Table.Width))
+			}
+		}
+	}
 }
 
 // spansFrom are the parts of all results that can have rows of panes from a start on: an event may be in a record that
@@ -224,9 +236,7 @@ func (a *auditor) narrow(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	for i := range spans {
-		a.spans[i].From, a.spans[i].Cut = spans[i].From, spans[i].Cut
-	}
+	a.take(spans)
 	return nil
 }
 
@@ -249,9 +259,9 @@ func (a *auditor) watch(ctx context.Context) error {
 }
 
 // blocks calls fn for the blocks of all results.
-func (a *auditor) blocks(ctx context.Context, fn func(of int, b *Block) error) error {
+func (a *auditor) blocks(ctx context.Context, fn func(*Block) error) error {
 	for i, results := range a.cfg.Table.Results {
-		if err := results.Blocks(ctx, a.spans[i].From, a.spans[i].To, func(b *Block) error { return fn(i, b) }); err != nil {
+		if err := results.Blocks(ctx, a.spans[i].From, a.spans[i].To, fn); err != nil {
 			return err
 		}
 	}
@@ -261,16 +271,8 @@ func (a *auditor) blocks(ctx context.Context, fn func(of int, b *Block) error) e
 // add adds the records up.
 func (a *auditor) add(ctx context.Context) (map[Key]amount, error) {
 	said := map[Key]amount{}
-	cuts := make([]map[int32]bool, len(a.spans))
-	for i := range a.spans {
-		cuts[i] = maps.Clone(a.spans[i].Cut)
-	}
-	err := a.blocks(ctx, func(of int, b *Block) error {
+	err := a.blocks(ctx, func(b *Block) error {
 		a.out.Blocks++
-		if cuts[of][b.Partition] { // what was deleted can hold panes up to here
-			delete(cuts[of], b.Partition)
-			a.out.From = max(a.out.From, ceil(b.Time.Add(a.cfg.MaxFuture).Unix(), a.cfg.Table.Width))
-		}
 		return a.each(b, func(key Key, of amount) { said[key] = plus(said[key], of) })
 	})
 	return said, err
@@ -374,7 +376,7 @@ type candidate struct {
 // trace finds the blocks that make up what is missing.
 func (a *auditor) trace(ctx context.Context, missing map[Key]amount) error {
 	var candidates []candidate
-	err := a.blocks(ctx, func(_ int, b *Block) error {
+	err := a.blocks(ctx, func(b *Block) error {
 		return a.parts(b, func(group string, rows map[Key]amount) {
 			c := candidate{Missing: Missing{Block: *b, Table: a.cfg.Table.Table, Group: group}, rows: map[Key]amount{}}
 			for key, of := range rows {

@@ -20,17 +20,22 @@ import (
 type fakeResults struct {
 	blocks [][]byte
 	ingest string
+	cut    time.Time // of the first record left, where some were deleted
 }
 
 func (f *fakeResults) Span(context.Context, time.Time) (verify.Span, error) {
-	return verify.Span{From: verify.Offsets{0: 0}, To: verify.Offsets{0: int64(len(f.blocks))}}, nil
+	span := verify.Span{From: verify.Offsets{0: 0}, To: verify.Offsets{0: int64(len(f.blocks))}, Cut: map[int32]time.Time{}}
+	if !f.cut.IsZero() {
+		span.Cut[0] = f.cut
+	}
+	return span, nil
 }
 
 func (f *fakeResults) Settle(context.Context, verify.Offsets) error { return nil }
 
 func (f *fakeResults) Blocks(_ context.Context, from, to verify.Offsets, fn func(*verify.Block) error) error {
 	for offset := from[0]; offset < to[0]; offset++ {
-		if err := fn(&verify.Block{Offset: offset, Time: now, Ingest: f.ingest, Bytes: f.blocks[offset]}); err != nil {
+		if err := fn(&verify.Block{Offset: offset, Ingest: f.ingest, Bytes: f.blocks[offset]}); err != nil {
 			return err
 		}
 	}

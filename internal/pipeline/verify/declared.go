@@ -23,7 +23,7 @@ type rule struct {
 	groupings []grouping
 
 	idle     time.Duration
-	cut      map[int32]bool // partitions without their first records
+	cut      map[int32]time.Time // partitions without their first records
 	counters map[counterKey]*counter
 	firsts   map[counterKey]*first // of the tenants: without a series
 }
@@ -217,7 +217,8 @@ func (c *rule) increase(e *event) (grown float64, counts, unsure bool) {
 		at.tenant = strings.Clone(at.tenant)
 		c.counters[at] = &now
 		begun := m.Start != 0 && m.Start <= m.Time
-		unsure = e.unknown || c.cut[e.partition] || begun && m.Start >= of.least && m.Start < of.latest
+		_, cut := c.cut[e.partition]
+		unsure = e.unknown || cut || begun && m.Start >= of.least && m.Start < of.latest
 		return m.Value, begun && m.Start >= of.least || unsure, unsure
 	}
 	unsure = e.unknown || before.unsure || c.silent(before.heard, e)

@@ -165,3 +165,25 @@ func TestAuditorsOfTwoSinks(t *testing.T) {
 		}
 	})
 }
+
+// Panes that deleted records can have been for are left out, whether or not the topic has blocks for the table behind them.
+func TestAuditLeavesOutWhatRetentionHasCut(t *testing.T) {
+	own, other, store := &fakeResults{ingest: "own"}, &fakeResults{ingest: "other"}, &fakeStore{rows: map[string]map[verify.Key]*row{}}
+	for _, age := range []time.Duration{3 * time.Hour, 2 * time.Hour, time.Hour} {
+		_, lost := block(t, now.Add(-age), 5)
+		own.blocks = append(own.blocks, lost)
+	}
+	f := func(cut time.Time, missing int) {
+		t.Helper()
+		other.cut = cut
+		cfg := verify.AuditConfig{Table: filled(verify.Tables()[1], own, other), Since: now.Add(-4 * time.Hour), Now: now,
+			MaxFuture: 10 * time.Minute, Decode: decode}
+		found, err := verify.Audit(t.Context(), cfg, store)
+		if err != nil || len(found.Missing) != missing {
+			t.Errorf("cut at %s: got %d missing, %v, want %d", cut, len(found.Missing), err, missing)
+		}
+	}
+	f(time.Time{}, 3)
+	f(now.Add(-2*time.Hour-11*time.Minute), 2)
+	f(now.Add(-2*time.Hour-9*time.Minute), 1)
+}

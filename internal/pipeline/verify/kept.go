@@ -67,7 +67,7 @@ func AuditKept(ctx context.Context, cfg AuditConfig, table KeptTable, store Kept
 			return err
 		}
 		out.Missing = append(out.Missing, Missing{
-			Block: Block{Partition: b.Partition, Offset: b.Offset, Time: b.Time, Ingest: b.Ingest, Token: b.Token},
+			Block: Block{Partition: b.Partition, Offset: b.Offset, Ingest: b.Ingest, Token: b.Token},
 			Table: Table{Name: table.Name}, Rows: lacks,
 		})
 		if !repair {

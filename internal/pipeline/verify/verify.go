@@ -24,8 +24,9 @@ type Offsets = map[int32]int64
 // Span is the part of a source topic that is there.
 type Span struct {
 	From, To Offsets // To is the end of what is readable now
-	// Cut are the partitions whose log does not begin with the first record: retention has deleted some.
-	Cut map[int32]bool
+	// Cut are the partitions whose log does not begin with the first record, as retention has deleted some, and the times of
+	// the first that are left; the zero time where none is.
+	Cut map[int32]time.Time
 }
 
 // Refusal is one dead letter of the topic.

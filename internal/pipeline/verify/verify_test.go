@@ -63,11 +63,11 @@ func (s *fakeSource) Span(context.Context, time.Time) (verify.Span, error) {
 	if s.spans++; s.spans > 1 && s.grow != nil {
 		s.grow()
 	}
-	span := verify.Span{From: maps.Clone(s.starts), To: verify.Offsets{}, Cut: map[int32]bool{}}
+	span := verify.Span{From: maps.Clone(s.starts), To: verify.Offsets{}, Cut: map[int32]time.Time{}}
 	for partition, records := range s.records {
 		span.To[partition] = int64(len(records))
-		if s.starts[partition] > 0 {
-			span.Cut[partition] = true
+		if start := s.starts[partition]; start > 0 {
+			span.Cut[partition] = time.Unix(0, records[start].Timestamp)
 		}
 	}
 	return span, nil
