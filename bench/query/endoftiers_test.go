@@ -26,26 +26,29 @@ func (s reaching) Progress(context.Context, []tenants.ID) ([]promql.Progress, er
 	return []promql.Progress{{Topic: "events", Time: end, Updated: end, Coarse: s.upTo.Add(idle).UnixMilli()}}, nil
 }
 
-// What it costs that the last two minutes of minutes come from the tier of 10 s, in turns with the same from one tier:
-// processor time of query and ClickHouse together, at best.
+// What it costs that the last two minutes of minutes and of hours come from the tier of 10 s, in turns with the same from
+// one tier: processor time of query and ClickHouse together, at best.
 func BenchmarkEndOfTiers(b *testing.B) {
-	s := spans[1]
-	s.series, s.observed = 1000, 1000
-	of := &bench{database: newDatabase(b), tenant: tenants.ID(s.tenant())}
-	of.fill(s, func(metric string) bool { return metric != "queue_depth" })
-	of.fillEnd(s)
+	of := &bench{database: newDatabase(b)}
 	end, store := time.Unix(of.end, 0), clickhouse.NewStore(of.client)
 	handlers := [2]http.Handler{of.service(reaching{store, end, end}), of.service(reaching{store, end, end.Add(-2 * time.Minute)})}
-	for _, span := range []time.Duration{s.span, time.Hour} {
-		for _, query := range []string{
-			"histogram_quantile(0.99, sum by (region) (rate(latency_seconds[5m])))",
-			"histogram_quantile(0.99, sum by (service) (rate(latency_seconds[5m])))",
-			"sum by (region) (rate(requests_total[5m]))",
-			"max by (region) (rate(requests_total[5m]))",
-		} {
-			form := url.Values{"query": {query}, "start": {fmt.Sprint(end.Add(-span).Unix())}, "end": {fmt.Sprint(of.end)},
-				"step": {fmt.Sprint(s.step.Seconds())}}
-			b.Run(fmt.Sprintf("%s/%s", span, query), func(b *testing.B) { of.inTurns(b, handlers, form) })
+	for _, s := range spans[1:] {
+		s.series, s.observed = 1000, 1000
+		of.t, of.tenant = b, tenants.ID(s.tenant())
+		of.fill(s, func(metric string) bool { return metric != "queue_depth" })
+		of.fillEnd(s)
+		for _, span := range []time.Duration{s.span, s.span / 24} {
+			for _, query := range []string{
+				"histogram_quantile(0.99, sum by (region) (rate(latency_seconds[{R}s])))",
+				"histogram_quantile(0.99, sum by (service) (rate(latency_seconds[{R}s])))",
+				"sum by (region) (rate(requests_total[{R}s]))",
+				"max by (region) (rate(requests_total[{R}s]))",
+			} {
+				query = strings.ReplaceAll(query, "{R}", fmt.Sprint(s.rng.Seconds()))
+				form := url.Values{"query": {query}, "start": {fmt.Sprint(end.Add(-span).Unix())}, "end": {fmt.Sprint(of.end)},
+					"step": {fmt.Sprint(s.step.Seconds())}}
+				b.Run(fmt.Sprintf("%s/%s", span, query), func(b *testing.B) { of.inTurns(b, handlers, form) })
+			}
 		}
 	}
 }
@@ -77,15 +80,26 @@ func (b *bench) inTurns(t *testing.B, handlers [2]http.Handler, form url.Values)
 	t.ReportMetric(float64(best[1])/float64(best[0]), "ratio")
 }
 
-// fillEnd writes rows of the last ten minutes into the tier of 10 s, as parts of that size are what holds them.
+// fillEnd writes rows of the last ten minutes into the tier of 10 s, and of the last hour into that of minutes, as parts
+// of those of the tier above are.
 func (d *database) fillEnd(s size) {
 	d.t.Helper()
+	if s.tier == "1h" {
+		d.divide(s, "1h", "1m", 60, time.Hour)
+	}
+	d.divide(s, "1m", "10s", 6, 10*time.Minute)
+}
+
+// divide writes each row of a tier that ends lately as so many rows of a finer one.
+func (d *database) divide(s size, from, into string, parts int, lately time.Duration) {
+	d.t.Helper()
+	width := map[string]int{"1h": 3600, "1m": 60}[from] / parts
 	for _, of := range []struct{ table, columns string }{{"rollups", "series_id, last, "}, {"services", ""}} {
-		d.ask(fmt.Sprintf(`INSERT INTO vigie.%[1]s_10s (tenant, metric, service, %[2]sts, count, sum, min, max, sketch)
+		d.ask(fmt.Sprintf(`INSERT INTO vigie.%[1]s_%[2]s (tenant, metric, service, %[3]sts, count, sum, min, max, sketch)
 SETTINGS min_insert_block_size_rows = 50000, max_block_size = 8192, min_insert_block_size_bytes = 0, max_insert_threads = 1,
     optimize_on_insert = 0
-SELECT tenant, metric, service, %[2]sts + toIntervalSecond(10 * part) AS ts, 1 + intDiv(count, 6), sum / 6, min, max, sketch
-FROM vigie.%[1]s_%[3]s ARRAY JOIN range(6) AS part WHERE tenant = '%[4]s' AND ts >= toDateTime(%[5]d)`,
-			of.table, of.columns, s.tier, s.tenant(), d.end-600))
+SELECT tenant, metric, service, %[3]sts + toIntervalSecond(%[4]d * part) AS ts, 1 + intDiv(count, %[5]d), sum / %[5]d, min, max, sketch
+FROM vigie.%[1]s_%[6]s ARRAY JOIN range(%[5]d) AS part WHERE tenant = '%[7]s' AND ts >= toDateTime(%[8]d)`,
+			of.table, into, of.columns, width, parts, from, s.tenant(), d.end-int64(lately.Seconds())))
 	}
 }
