@@ -1,6 +1,8 @@
 package pipeline
 
 import (
+	"math/rand/v2"
+
 	"github.com/vigie-io/vigie/pkg/events"
 	"github.com/vigie-io/vigie/pkg/series"
 )
@@ -53,6 +55,40 @@ func (t *Task) learnBeyond(tn *tenant, m *events.Metric) {
 	if tn != nil && !t.declares && m.Digest != (series.ID{}) {
 		tn.repeats.LearnBeyond(m.Digest)
 	}
+}
+
+// isBeyond says whether a record is one event of a series that its tenant may not have any more, without decoding it. It is
+// only for tasks that do nothing else with such events.
+func (t *Task) isBeyond(r *Record, h *sourceHeaders, l *events.Look, src *events.Source) bool {
+	tn := h.known
+	if tn == nil || tn.filter == nil || t.declares || !tn.full() {
+		return false
+	}
+	fill(src, r, h)
+	src.Repeats, src.Look = tn.repeats, nil
+	return tn.decoder.Beyond(&t.cfg.Scratch.looker, l, src, tn.filter)
+}
+
+// maxFiltered is of how many series a filter is made, which is done at once: that takes 100 ms.
+const maxFiltered = 1 << 18
+
+// dropDecoded notes that an event had to be decoded for the tenant to drop it. When it were a quarter as many as it has series,
+// it gets a filter, which costs as much as to decode these.
+func (t *Task) dropDecoded(tn *tenant) {
+	const few = 64
+	tn.decoded++
+	n := tn.table.Len()
+	if !tn.full() || t.declares || tn.decoded < few+n/4 || n > maxFiltered || tn.filter != nil && !tn.filter.Full() {
+		return
+	}
+	tn.decoded = 0
+	tn.filter = events.NewFilter(tn.name, rand.Uint64(), 2*n)
+	tn.table.Range(func(ref uint32) bool {
+		g := tn.class(tn.table.At(ref)).group
+		t.known = tn.table.AppendLabels(t.known[:0], ref)
+		tn.filter.Add(g.kind, g.metric, t.known)
+		return true
+	})
 }
 
 // metrics takes the metrics of a record, in their order.

@@ -173,7 +173,7 @@ func TestKnownEventsChangeNothing(t *testing.T) {
 // Nor does it what a task knows of events beyond a tenant's limit of series, while limits change, series are forgotten,
 // and others take their places.
 func TestKnownBeyondTheLimitChangesNothing(t *testing.T) {
-	known := 0
+	known, filters := 0, 0
 	for seed := range uint64(30) {
 		r := rand.New(rand.NewPCG(seed, 2))
 		now := time.Date(2026, 11, 24, 12, 0, 0, 0, time.UTC)
@@ -188,13 +188,18 @@ func TestKnownBeyondTheLimitChangesNothing(t *testing.T) {
 		task := TaskConfig{Partition: Partition{Topic: "t"}, Signal: events.Metrics, Config: cfg, Limits: live.Config}
 		knowing, plain := NewTask(task), NewTask(task)
 		for epoch := range 12 {
-			for records := repeating(r, now); len(records) > 0; {
+			records := append(repeating(r, now), unordered(r, now, epoch)...)
+			r.Shuffle(len(records), func(i, j int) { records[i], records[j] = records[j], records[i] })
+			for len(records) > 0 {
 				n := min(1+r.IntN(100), len(records))
 				stepBoth(knowing, plain, records[:n], now)
 				records = records[n:]
 			}
 			for _, tn := range knowing.tenants {
 				known += tn.repeats.Beyond()
+				if tn.filter != nil {
+					filters++
+				}
 			}
 			if r.IntN(3) == 0 {
 				limit()
@@ -213,6 +218,9 @@ func TestKnownBeyondTheLimitChangesNothing(t *testing.T) {
 	if known < 1000 {
 		t.Errorf("got %d events beyond the limit known, want many", known)
 	}
+	if filters < 100 {
+		t.Errorf("got %d times a tenant with a filter of its series, want many", filters)
+	}
 }
 
 // stepBoth gives two tasks the same records. plain is made to forget what it knows of events before each of them.
@@ -220,7 +228,7 @@ func stepBoth(knowing, plain *Task, records []Record, now time.Time) {
 	knowing.Step(&Chunk{Signal: events.Metrics, Records: records}, now.UnixMilli())
 	for i := range records {
 		for _, tn := range plain.tenants {
-			tn.repeats = events.NewRepeats(1, 1)
+			tn.repeats, tn.filter, tn.decoded = events.NewRepeats(1, 1), nil, 0
 		}
 		plain.Step(&Chunk{Signal: events.Metrics, Records: records[i : i+1]}, now.UnixMilli())
 	}

@@ -72,11 +72,15 @@ func (t *Task) tenant(name string) *tenant {
 func (t *Task) newSeries(tn *tenant, search *search, s *identity) (ref uint32, e *entry) {
 	key := search.series.Key
 	size := namesBytes(key, about{s.unit, s.help})
-	if tn.table.Len() >= tn.limit || tn.bytes+size > tn.limitBytes {
+	if tn.full() || tn.bytes+size > tn.limitBytes {
 		t.exceed(tn)
+		t.dropDecoded(tn)
 		return 0, nil
 	}
 	tn.bytes += size
+	if tn.filter != nil {
+		tn.filter.Add(s.kind, s.metric, s.labels)
+	}
 	tn.repeats.Expect()
 	id := series.Hash(key)
 	ref = search.series.Insert(id.Lo)
@@ -135,7 +139,7 @@ func (t *Task) exceed(tn *tenant) {
 	if tn.beyond == (beyond{}) {
 		t.exceeding = append(t.exceeding, tn)
 	}
-	if tn.table.Len() >= tn.limit {
+	if tn.full() {
 		tn.beyond.number++
 	} else {
 		tn.beyond.bytes++

@@ -67,7 +67,8 @@ func (t *Task) decode(run []Record) {
 	batch := 0 // the first ones are used most, and have seen most of how events are written
 	for i := range run {
 		h := &scratch.headers[i]
-		if h.batch = &scratch.batches[batch]; !looks[i].Known() && h.barred == nil {
+		h.batch = &scratch.batches[batch]
+		if !looks[i].Known() && h.barred == nil && !t.isBeyond(&run[i], h, &looks[i], &src) {
 			batch++
 			r := &run[i]
 			fill(&src, r, h)

@@ -22,6 +22,10 @@ type tenant struct {
 	bytes       int64 // of what the series in table are called
 	// repeats knows events of series in table by their bytes; its numbers are the table's.
 	repeats *events.Repeats
+	// filter has the series in table, once events of others are dropped often; decoded are those that were decoded for it,
+	// since the filter was made.
+	filter  *events.Filter
+	decoded int
 	groups  map[groupKey]*group
 	classes series.Table[class]
 	alerts  *alerting.Tenant // nil until alerts take an event of it
@@ -50,6 +54,9 @@ func (tn *tenant) bound(limits *tenants.Config, decoders *decoders) {
 		tn.repeats = events.NewRepeats(rand.Uint64(), 2*min(tn.limit, maxKnown))
 	}
 }
+
+// full says whether the tenant has as many series as it may have.
+func (tn *tenant) full() bool { return tn.table.Len() >= tn.limit }
 
 // groupKey names the series that merge into one service row.
 type groupKey struct {

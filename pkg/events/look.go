@@ -26,8 +26,9 @@ type Look struct {
 
 // Looker is the memory of looks. One goroutine uses it.
 type Looker struct {
-	cutter  cutter
-	fetched uint64 // of no meaning: what is read ahead has to go somewhere
+	cutter    cutter
+	candidate candidate
+	fetched   uint64 // of no meaning: what is read ahead has to go somewhere
 }
 
 // Known says whether the record is the event of the Repeat, and nothing else.
@@ -40,18 +41,15 @@ func (l *Look) Missed() bool { return l.repeats != nil && !l.known }
 // which has to be that of src's tenant.
 func (d *Decoder) Begin(k *Looker, l *Look, src *Source) {
 	l.repeats, l.known, l.way = nil, false, byBytes
-	r, b := src.Repeats, src.Value
-	if r == nil || r.used == 0 || src.Signal != Metrics || len(b) > min(d.opts.MaxRecord, math.MaxInt32) || len(b) == 0 {
+	r := src.Repeats
+	if r == nil || r.used == 0 {
 		return
 	}
-	f, ok := formatNamed(src.ContentType)
-	switch {
-	case !ok:
-	case b[0] == '{' && f <= formatJSON:
+	ok := false
+	switch d.lookable(src) {
+	case formatJSON:
 		ok = k.beginJSON(l, src)
-	case b[0] != eventsMetric || f == formatJSON:
-		ok = false
-	default:
+	case formatProtobuf:
 		ok = k.beginProtobuf(l, src)
 	}
 	if l.Index, l.Start = 0, 0; ok {
@@ -59,20 +57,50 @@ func (d *Decoder) Begin(k *Looker, l *Look, src *Source) {
 	}
 }
 
-func (k *Looker) beginJSON(l *Look, src *Source) (ok bool) {
-	r, b := src.Repeats, src.Value
+// lookable is the format of what may be one event to look at: JSON, protobuf, or formatUnknown for none.
+func (d *Decoder) lookable(src *Source) format {
+	b := src.Value
+	if src.Signal != Metrics || len(b) > min(d.opts.MaxRecord, math.MaxInt32) || len(b) == 0 {
+		return formatUnknown
+	}
+	f, ok := formatNamed(src.ContentType)
+	switch {
+	case !ok:
+	case b[0] == '{' && f <= formatJSON:
+		return formatJSON
+	case b[0] == eventsMetric && f != formatJSON:
+		return formatProtobuf
+	}
+	return formatUnknown
+}
+
+// withoutSpaces cuts off white space behind JSON: one event ends there, or there are several.
+func withoutSpaces(b []byte) []byte {
 	end := len(b)
 	for c := b[end-1]; c == '\n' || c == '\r' || c == ' ' || c == '\t'; c = b[end-1] {
 		end--
 	}
-	b = b[:end] // one event ends here, or it is not one that was learnt
+	return b[:end]
+}
+
+// onlyMessage is the message of a vigie.v1.Events that has one event.
+func onlyMessage(b []byte) (message []byte, ok bool) {
+	size, n := binary.Uvarint(b[1:])
+	if n <= 0 || size != uint64(len(b)-1-n) {
+		return nil, false
+	}
+	return b[1+n:], true
+}
+
+func (k *Looker) beginJSON(l *Look, src *Source) (ok bool) {
+	r, b := src.Repeats, withoutSpaces(src.Value)
 	switch l.way = r.next(); l.way {
 	case byBytes:
-		l.cut.start, l.cut.end = 0, end
+		l.cut.start, l.cut.end = 0, len(b)
 		ok = k.cutter.cut(r, b, &l.cut, &l.Repeat)
 		l.NoTime = l.cut.noTime
 	case unordered:
-		l.digest, l.NoTime, ok = k.cutter.readUnordered(r, b, &l.Repeat)
+		l.digest, l.NoTime, ok = k.cutter.readUnordered(unorderedSeed(r), b, &l.Repeat, nil)
 	}
 	if ok && l.NoTime {
 		l.Time = src.Timestamp
@@ -95,19 +123,18 @@ func (l *Look) giveUp(r *Repeats) {
 
 func (k *Looker) beginProtobuf(l *Look, src *Source) (ok bool) {
 	r := src.Repeats
-	size, n := binary.Uvarint(src.Value[1:])
-	if n <= 0 || size != uint64(len(src.Value)-1-n) { // it is not one field alone
+	message, alone := onlyMessage(src.Value)
+	if !alone {
 		if r.hopeless() {
 			l.way = notAtAll
 		}
 		return false
 	}
-	message := src.Value[1+n:]
 	switch l.way = r.next(); l.way {
 	case byBytes:
 		l.digest, l.NoTime, ok = k.cutter.beginMessage(r, message, src.Timestamp, &l.Repeat)
 	case unordered:
-		l.digest, l.NoTime, ok = unorderedMessage(r, message, src.Timestamp, &l.Repeat)
+		l.digest, l.NoTime, ok = unorderedMessage(unorderedSeed(r), message, src.Timestamp, &l.Repeat, nil)
 	}
 	if !ok {
 		l.giveUp(r)

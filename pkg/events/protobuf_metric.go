@@ -91,18 +91,25 @@ func (w *work) labelField(f *fields, from int) {
 
 // kindNumber is the kind that vigie.v1.Kind gives a number, of which 0 is left out.
 func (s *scanner) kindNumber(n int32) Kind {
+	kind, ok := kindNumbered(n)
+	if !ok {
+		s.refuse(ReasonUnknownWord, fmt.Sprintf("want 1 to 4 (%s), got %d", kindList, n))
+	}
+	return kind
+}
+
+func kindNumbered(n int32) (kind Kind, ok bool) {
 	switch n {
 	case 0, 1:
-		return Observation
+		return Observation, true
 	case 2:
-		return Delta
+		return Delta, true
 	case 3:
-		return Gauge
+		return Gauge, true
 	case 4:
-		return Cumulative
+		return Cumulative, true
 	}
-	s.refuse(ReasonUnknownWord, fmt.Sprintf("want 1 to 4 (%s), got %d", kindList, n))
-	return Observation
+	return Observation, false
 }
 
 // histogramMessage reads a vigie.v1.Histogram into the arena.
@@ -258,8 +265,10 @@ func (p *messageCut) read(b []byte, timestamp int64, e *Repeat) bool {
 
 // unorderedMessage is beginMessage with a digest that is the same in whatever order fields come, and whatever fields it
 // has that the contract does not know: the sum of the hashes of all others as they stand, a label as one, but for time
-// and value.
-func unorderedMessage(r *Repeats, b []byte, timestamp int64, e *Repeat) (digest series.ID, noTime, ok bool) {
+// and value. What it says of its series goes to asks, if that is not nil, and makes no digest then.
+func unorderedMessage(
+	seed uint64, b []byte, timestamp int64, e *Repeat, asks *candidate,
+) (digest series.ID, noTime, ok bool) {
 	const apart = 0x27d4eb2f165667c5 // from other digests
 	p := messageCut{-1, -1}
 	for rest := b; len(rest) > 0; {
@@ -282,7 +291,11 @@ func unorderedMessage(r *Repeats, b []byte, timestamp int64, e *Repeat) (digest 
 		case 3, 7, 11: // a histogram, a start, the end of a series
 			return digest, false, false
 		case 4, 5, 6, 8, 9, 10:
-			addHash(&digest, b[from:to], r.seed^apart)
+			if asks != nil {
+				asks.message(&f)
+			} else {
+				addHash(&digest, b[from:to], seed^apart)
+			}
 		}
 	}
 	return digest, p.time < 0, p.value >= 0 && p.read(b, timestamp, e)

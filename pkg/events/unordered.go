@@ -22,7 +22,8 @@ type unorderedReader struct {
 	event  *Repeat
 	seed   uint64
 	digest series.ID
-	seen   unorderedFields
+	seen   uint64     // fields that may stand once, of those that stood
+	asks   *candidate // nil for nothing but the digest
 
 	b     []byte
 	pos   int
@@ -32,20 +33,18 @@ type unorderedReader struct {
 	odd uint64
 }
 
-// unorderedFields are those that may stand once.
-type unorderedFields struct{ time, value, labels bool }
-
 // unorderedSeed tells these digests from others.
 func unorderedSeed(r *Repeats) uint64 { return r.seed ^ 0x9e3779b97f4a7c15 }
 
 // labelSeed tells labels from fields.
 const labelSeed = 0xc2b2ae3d27d4eb4f
 
-// readUnordered reads the event that b is; ok is false when it is not written plainly, or not one that may be known.
-func (c *cutter) readUnordered(r *Repeats, b []byte, e *Repeat) (digest series.ID, noTime, ok bool) {
-	u := unorderedReader{cutter: c, event: e, seed: unorderedSeed(r), b: b, pos: 1, base: -64}
-	ok = u.fields() && u.pos == len(b) && u.seen.value && u.isPlain()
-	return u.digest, !u.seen.time, ok
+// readUnordered reads the event that b is; ok is false when it is not written plainly, or not one that may be known. What it
+// says of its series goes to asks, if that is not nil.
+func (c *cutter) readUnordered(seed uint64, b []byte, e *Repeat, asks *candidate) (digest series.ID, noTime, ok bool) {
+	u := unorderedReader{cutter: c, event: e, seed: seed, asks: asks, b: b, pos: 1, base: -64}
+	ok = u.fields() && u.pos == len(b) && u.seen&fieldValue != 0 && u.isPlain()
+	return u.digest, u.seen&fieldTime == 0, ok
 }
 
 func (u *unorderedReader) fields() bool {
@@ -57,15 +56,21 @@ func (u *unorderedReader) fields() bool {
 		}
 		switch string(key) {
 		case "time":
-			ok = u.once(&u.seen.time) && u.token(false)
+			ok = u.once(fieldTime) && u.token(false)
 		case "value":
-			ok = u.once(&u.seen.value) && u.token(true)
+			ok = u.once(fieldValue) && u.token(true)
 		case "labels":
-			ok = u.once(&u.seen.labels) && u.labels()
-		case "tenant", "name", "kind", "unit", "help":
-			if ok = u.text(); ok {
-				u.add(u.b[from:u.pos], u.seed)
-			}
+			ok = u.once(fieldLabels) && u.labels()
+		case "tenant":
+			ok = u.field(from, fieldTenant)
+		case "name":
+			ok = u.field(from, fieldName)
+		case "kind":
+			ok = u.field(from, fieldKind)
+		case "unit":
+			ok = u.field(from, fieldUnit)
+		case "help":
+			ok = u.field(from, fieldHelp)
 		case "start", "histogram", "stale",
 			"resourceMetrics", "resource_metrics", "resourceSpans", "resource_spans", "resourceLogs", "resource_logs":
 			return false
@@ -81,6 +86,19 @@ func (u *unorderedReader) fields() bool {
 	}
 }
 
+// field takes a text whose key begins at from.
+func (u *unorderedReader) field(from int, bit uint64) bool {
+	text, ok := u.string()
+	if !ok || !u.once(bit) {
+		return false
+	}
+	hash := u.add(u.b[from:u.pos], u.seed)
+	if u.asks != nil {
+		u.asks.field(bit, text, hash)
+	}
+	return true
+}
+
 func (u *unorderedReader) labels() bool {
 	if u.at() != '{' {
 		return false
@@ -91,10 +109,15 @@ func (u *unorderedReader) labels() bool {
 	}
 	for {
 		from := u.pos
-		if _, ok := u.key(); !ok || !u.text() {
+		name, named := u.key()
+		value, ok := u.string()
+		if !named || !ok {
 			return false
 		}
-		u.add(u.b[from:u.pos], u.seed^labelSeed)
+		hash := u.add(u.b[from:u.pos], u.seed^labelSeed)
+		if u.asks != nil {
+			u.asks.label(name, value, hash)
+		}
 		if more, ok := u.more(); !more {
 			return ok
 		}
@@ -102,19 +125,23 @@ func (u *unorderedReader) labels() bool {
 }
 
 // once notes a field and says whether it is the first.
-func (u *unorderedReader) once(seen *bool) (first bool) {
-	first, *seen = !*seen, true
+func (u *unorderedReader) once(bit uint64) (first bool) {
+	first = u.seen&bit == 0
+	u.seen |= bit
 	return first
 }
 
-func (u *unorderedReader) add(pair []byte, seed uint64) { addHash(&u.digest, pair, seed) }
+func (u *unorderedReader) add(pair []byte, seed uint64) (hash uint64) {
+	return addHash(&u.digest, pair, seed)
+}
 
-// addHash adds the hash of a field or label to a digest that does not depend on their order.
-func addHash(digest *series.ID, field []byte, seed uint64) {
+// addHash adds the hash of a field or label to a digest that does not depend on their order, and returns half of it.
+func addHash(digest *series.ID, field []byte, seed uint64) (hash uint64) {
 	h := series.HashSeeded(field, seed)
 	// A sum, for by exclusive or what stands twice would be as if it were not there.
 	digest.Hi += h.Hi
 	digest.Lo += h.Lo
+	return h.Lo
 }
 
 // at is the byte at pos, 0 at the end.

@@ -32,7 +32,7 @@ func FuzzUnordered(f *testing.F) {
 		if len(value) == 0 || value[0] != '{' {
 			return
 		}
-		got, noTime, ok := c.readUnordered(r, value, &e)
+		got, noTime, ok := c.readUnordered(unorderedSeed(r), value, &e, nil)
 		if !ok {
 			return
 		}
