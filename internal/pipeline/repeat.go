@@ -57,8 +57,8 @@ func (t *Task) learnBeyond(tn *tenant, m *events.Metric) {
 	}
 }
 
-// isBeyond says whether a record is one event of a series that its tenant may not have any more, without decoding it. It is
-// only for tasks that do nothing else with such events.
+// isBeyond says whether a record is one event of a series that its tenant may not have any more, without decoding it.
+// It is only for tasks that do nothing else with such events.
 func (t *Task) isBeyond(r *Record, h *sourceHeaders, l *events.Look, src *events.Source) bool {
 	tn := h.known
 	if tn == nil || tn.filter == nil || t.declares || !tn.full() {
@@ -72,8 +72,8 @@ func (t *Task) isBeyond(r *Record, h *sourceHeaders, l *events.Look, src *events
 // maxFiltered is of how many series a filter is made, which is done at once: that takes 100 ms.
 const maxFiltered = 1 << 18
 
-// dropDecoded notes that an event had to be decoded for the tenant to drop it. When it were a quarter as many as it has series,
-// it gets a filter, which costs as much as to decode these.
+// dropDecoded notes that an event had to be decoded to be dropped. When these are a quarter as many as the tenant has
+// series, it gets a filter, which costs as much as to decode them.
 func (t *Task) dropDecoded(tn *tenant) {
 	const few = 64
 	tn.decoded++

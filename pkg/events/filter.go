@@ -13,8 +13,8 @@ import (
 // (Decoder.Beyond). It is for a tenant that has all the series it may have and sends events of others.
 //
 // It is a Bloom filter of sums of seeded hashes of name and labels, which are the same in whatever order they stand. An
-// event of the set is always found. One that is not is seldom taken for one of the set, and is decoded then. Not safe for
-// concurrent use.
+// event of the set is always found. One that is not is seldom taken for one of the set, and is decoded then. Not safe
+// for concurrent use.
 type Filter struct {
 	tenant string
 	seed   uint64
@@ -56,7 +56,8 @@ func (f *Filter) Add(kind Kind, name string, labels series.Labels) {
 	}
 }
 
-// Full says whether there is no room for more series: they can be added, but more events are taken for those of the set.
+// Full says whether there is no room for more series: they can be added, but more events are taken for those of the
+// set.
 func (f *Filter) Full() bool { return f.added >= f.room }
 
 // Seeds that tell what candidates in protobuf hash from what those in JSON do.
@@ -154,8 +155,8 @@ func (c *candidate) label(name, value []byte, hash uint64) {
 	c.distinguish(name)
 }
 
-// distinguish requires that no label before has the name. That is plain where they are sorted, as most are. Of others their
-// tails are compared, and the names where these are equal.
+// distinguish requires that no label before has the name. That is plain where they are sorted, as most are. Of others
+// their tails are compared, and the names where these are equal.
 func (c *candidate) distinguish(name []byte) {
 	n := len(c.names)
 	if c.sorted && n > 0 {
@@ -213,9 +214,9 @@ func (c *candidate) kindNumber(n int32) {
 	c.require(ok)
 }
 
-// Beyond says whether a record is one event that Decode would take and that is of no series of the filter, without decoding it.
-// It says no to many that are. l is a look at the record that did not know it: it knows it then, as Beyond. It keeps
-// nothing of src.
+// Beyond says whether a record is one event that Decode would take and that is of no series of the filter, without
+// decoding it. It says no to many that are. l is a look at the record that did not know it: it knows it then, as
+// Beyond. It keeps nothing of src.
 func (d *Decoder) Beyond(k *Looker, l *Look, src *Source, f *Filter) bool {
 	if f.hopeless() {
 		return false

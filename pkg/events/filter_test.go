@@ -83,9 +83,10 @@ func TestFilterTellsSeriesApart(t *testing.T) {
 	const n = 2000
 	d := NewDecoder(Options{})
 	f := NewFilter("acme", 7, n)
+	texts := []string{"plain", "é", `"`, `\`}
 	metric := func(i int) Metric {
 		return Metric{Tenant: "acme", Time: 1763892000e9, Name: fmt.Sprint("name", i%7), Kind: Kind(i % 4), Value: 1, Unit: "s",
-			Labels: series.Labels{{Name: "a", Value: "1"}, {Name: "b", Value: fmt.Sprint(i)}, {Name: "c", Value: []string{"plain", "é", `"`, `\`}[i*5/3%4]}}}
+			Labels: series.Labels{{Name: "a", Value: "1"}, {Name: "b", Value: fmt.Sprint(i)}, {Name: "c", Value: texts[i*5/3%4]}}}
 	}
 	for i := range n {
 		m := metric(i)
