@@ -255,6 +255,7 @@ func FuzzCheck(f *testing.F) {
 		}
 		f.Add("SELECT " + b.String())
 	}
+	f.Add("SELECT x.`file`AS file,")
 	f.Fuzz(func(t *testing.T, sql string) {
 		taken, err := check(sql)
 		if err != nil {
@@ -264,7 +265,7 @@ func FuzzCheck(f *testing.F) {
 			t.Errorf("%q: got it as %q, which is then %+v (%v)", sql, taken.text, again, err)
 		}
 		rest := stripped(taken.text)
-		if m := forbidden.FindString(named.ReplaceAllString(rest, ",")); m != "" {
+		if m := forbidden.FindString(named.ReplaceAllString(rest, " AS x,")); m != "" {
 			t.Errorf("taken, and without strings and comments it says %q: %q", m, sql)
 		}
 		if strings.Contains(strings.TrimRight(strings.TrimSpace(rest), "; \n\t\r\v\f"), ";") {
