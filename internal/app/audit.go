@@ -82,7 +82,7 @@ func auditedBy(cfg *config.Config, merged bool, log *slog.Logger) (tables []veri
 		of := filled(cfg, table, auditWait, log)
 		switch {
 		case table.Merged() && !merged:
-			slices.Reverse(of.Results) // those of earlier versions
+			slices.Reverse(of.Results) // those for all tiers first
 		case table.Merged() != merged:
 			continue
 		}

@@ -161,7 +161,8 @@ func (l *lane) poll(ctx context.Context) error {
 	return nil
 }
 
-// take merges a record. One that cannot be read is the sink's to put aside.
+// take merges a record, if it is one to be merged: rollups for all tiers need it no more than other tables do. One that
+// cannot be read is the sink's to put aside.
 func (l *lane) take(record *Record) (err error) {
 	switch record.Table {
 	case pipeline.TablePanes:
