@@ -37,6 +37,16 @@ func TestPartitionsOfAProcessShareItsMemory(t *testing.T) {
 			noReach := func(context.Context, string) (map[int32]int64, error) { return nil, errors.New("not asked") }
 			runner := coarse.NewRunner(coarse.Config{Interval: 10 * time.Minute, Memory: memory}, plainCodec{}, plainCodec{}, noReach,
 				coarse.NewMetrics(prometheus.NewRegistry()), slog.New(slog.DiscardHandler))
+			ctx, stop := context.WithCancel(t.Context())
+			shards := make([]*counting, partitions)
+			var running sync.WaitGroup
+			for p := range partitions {
+				s, at := w.open(p)
+				shards[p] = &counting{shard: s}
+				running.Go(func() { _ = runner.Run(ctx, shards[p], at) })
+			}
+			synctest.Wait() // all have begun
+			w.mu.Lock()
 			var rows coarse.Merger
 			for i := 0; rows.Bytes() < memory*6/10; i++ {
 				one := rollups(oneRow{tenant: "a", metric: "m", start: uint32(60 * i), count: 1})
@@ -47,14 +57,7 @@ func TestPartitionsOfAProcessShareItsMemory(t *testing.T) {
 					w.append(p, pipeline.TablePanes, one)
 				}
 			}
-			ctx, stop := context.WithCancel(t.Context())
-			shards := make([]*counting, partitions)
-			var running sync.WaitGroup
-			for p := range partitions {
-				s, at := w.open(p)
-				shards[p] = &counting{shard: s}
-				running.Go(func() { _ = runner.Run(ctx, shards[p], at) })
-			}
+			w.mu.Unlock()
 			time.Sleep(time.Minute)
 			stop()
 			running.Wait()
