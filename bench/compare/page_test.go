@@ -16,7 +16,7 @@ on a day when it was about half as fast as on others: only reading, which took 3
 1.7 million. Ratios hold; what is counted in events, seconds or nanoseconds is to be read beside that.
 
 - **Dense logs**: 5 million events. Two rounds of JSON for Vigie and the peers in Go, one more of Vigie beside two workers and
-  ClickHouse, one beside those in Java, two beside two workers; two of protobuf and OTLP, one of 10 k series. At their rate they hold 150 events a series
+  ClickHouse, one beside those in Java, two beside two workers, one beside only reading; two of protobuf and OTLP, one of 10 k series. At their rate they hold 150 events a series
   and window, but 5 million over 100,000 series are 50, of which epochs made 25 a row. One round of JSON had three epochs where the
   others had two, as it did not read the log within the five seconds that the second may last: 1.65 times the rows, and
   631 k events a CPU-second.
