@@ -16,14 +16,14 @@ on a day when it was about half as fast as on others: only reading, which took 3
 1.7 million. Ratios hold; what is counted in events, seconds or nanoseconds is to be read beside that.
 
 - **Dense logs**: 5 million events. Two rounds of JSON for Vigie and the peers in Go, one more of Vigie beside two workers and
-  ClickHouse, one beside those in Java, two beside two workers, one beside only reading; two of protobuf and OTLP, one of 10 k series. At their rate they hold 150 events a series
-  and window, but 5 million over 100,000 series are 50, of which epochs made 25 a row. One round of JSON had three epochs where the
-  others had two, as it did not read the log within the five seconds that the second may last: 1.65 times the rows, and
-  631 k events a CPU-second.
+  ClickHouse, one beside those in Java, two beside two workers, one beside only reading; two of protobuf and OTLP, one of 10 k
+  series. At their rate they hold 150 events a series and window, but 5 million over 100,000 series are 50, of which epochs made 25
+  a row. One round of JSON had three epochs where the others had two, as it did not read the log within the five seconds that the
+  second may last: 1.65 times the rows, and 631 k events a CPU-second.
 - **Plain logs**: one round of 3 million events over 60 s of event time. **Hostile logs**: one of a million events, of which a tame one
   took 382 k a CPU-second, as start and first events weigh more in it.
 - **A million series**: one round of 10 million events, ten a series, and of 10 k series beside it.
-- **From event to queryable**: one run, earlier on the day. Before rows of the wider tiers were merged
+- **From event to queryable**: one run. Before rows of the wider tiers were merged
   ([ADR 46](adr/0046-coarse-tiers.md)) the 99th percentiles were 0.9, 1.4 and 1.3 s.
 - **All these logs are backlogs**, whose rows go past the mergers ([ADR 48](adr/0048-backlogs-fill-all-tiers.md)). When they did not, Vigie
   took 2.3 times only reading of the dense log of 100 k series, and 3.4 of the plain one`
