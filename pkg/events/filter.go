@@ -21,7 +21,7 @@ type Filter struct {
 	words  []uint64 // a power of two; each key has its bits in one of them
 	room   int
 	added  int
-	vain   uint32 // records in a row of which nothing could be said
+	vain   vain   // records in a row of which nothing could be said
 	text   []byte // memory to spell labels in
 }
 
@@ -64,15 +64,6 @@ func (f *Filter) Full() bool { return f.added >= f.room }
 const messageName, messageLabel = 0x27d4eb2f165667c5, 0x165667b19e3779f9
 
 func (f *Filter) hash(b []byte, apart uint64) uint64 { return series.HashSeeded(b, f.seed^apart).Lo }
-
-// hopeless says that the next record need not be read, for nothing could be said of many.
-func (f *Filter) hopeless() bool {
-	if f.vain < vainMost {
-		return false
-	}
-	f.vain++
-	return f.vain%vainRest != 0
-}
 
 func appendQuoted(dst []byte, text string) []byte {
 	return append(append(append(dst, '"'), text...), '"')
@@ -218,7 +209,7 @@ func (c *candidate) kindNumber(n int32) {
 // decoding it. It says no to many that are. l is a look at the record that did not know it: it knows it then, as
 // Beyond. It keeps nothing of src.
 func (d *Decoder) Beyond(k *Looker, l *Look, src *Source, f *Filter) bool {
-	if f.hopeless() {
+	if f.vain.hopeless() {
 		return false
 	}
 	f.vain++

@@ -125,7 +125,7 @@ func (k *Looker) beginProtobuf(l *Look, src *Source) (ok bool) {
 	r := src.Repeats
 	message, alone := onlyMessage(src.Value)
 	if !alone {
-		if r.hopeless() {
+		if r.vain.hopeless() {
 			l.way = notAtAll
 		}
 		return false

@@ -314,7 +314,7 @@ func (w *work) repeatMessage(b []byte, only bool) bool {
 		return false
 	case l != nil && l.Missed() && only:
 		return false // it is this event that was looked up
-	case l == nil && r.hopeless():
+	case l == nil && r.vain.hopeless():
 		return false
 	}
 	var e Repeat

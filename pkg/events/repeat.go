@@ -41,7 +41,7 @@ type Repeats struct {
 	used int
 	// beyond are those of used that LearnBeyond knows.
 	beyond int
-	vain   uint32 // events in a row that were looked up in vain, or not looked up for that
+	vain   vain   // events in a row that were looked up in vain, or not looked up for that
 	other  uint32 // events in a row that were learnt and are of nothing new: known things that are said otherwise
 	// respelled says whether most of those that are not known by their bytes are of series that are: it goes up with each
 	// that is, and down with others.
@@ -243,14 +243,17 @@ const (
 	respelledMost, respelledEnough = 64, 2
 )
 
-// hopeless says that the next event need not be looked up, for none of many was known: it costs as much as a third of
+// vain is how many in a row were looked up in vain.
+type vain uint32
+
+// hopeless says that the next one need not be looked up, for none of many was known: it costs as much as a third of
 // decoding. One that is known ends that.
-func (r *Repeats) hopeless() bool {
-	if r.vain < vainMost {
+func (v *vain) hopeless() bool {
+	if *v < vainMost {
 		return false
 	}
-	r.vain++
-	return r.vain%vainRest != 0
+	*v++
+	return *v%vainRest != 0
 }
 
 // lookup is how an event is looked up.
@@ -269,7 +272,7 @@ func (r *Repeats) next() lookup {
 		return byBytes
 	}
 	r.vain++
-	rest := uint32(vainRest)
+	rest := vain(vainRest)
 	respelled, hopeful := r.respelled >= respelledEnough, r.vainUnordered < vainMost
 	if respelled && hopeful {
 		rest = unorderedRest

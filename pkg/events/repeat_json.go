@@ -13,7 +13,7 @@ func (w *work) repeat() bool {
 	if l != nil && s.pos > 0 {
 		l = nil // it is of another event
 	}
-	if l != nil && l.way != byBytes || l == nil && r.hopeless() {
+	if l != nil && l.way != byBytes || l == nil && r.vain.hopeless() {
 		return false
 	}
 	var e Repeat
