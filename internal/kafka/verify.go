@@ -60,49 +60,47 @@ func (s *SourceTopic) Span(ctx context.Context, since time.Time) (verify.Span, e
 	if err != nil {
 		return verify.Span{}, err
 	}
-	span := verify.Span{From: starts, To: ends}
-	if span.Cut, err = s.cut(ctx, starts); err != nil || since.IsZero() {
-		return span, err
-	}
-	after, err := s.offsets(ctx, s.topic, firstAt(since))
-	if err != nil {
-		return verify.Span{}, err
-	}
-	for partition, first := range after {
-		if first > starts[partition] {
-			span.From[partition] = first
-			delete(span.Cut, partition) // what was deleted was before since
-		}
-	}
-	return span, nil
-}
-
-// cut is that of verify.Span.
-func (s *SourceTopic) cut(ctx context.Context, starts map[int32]int64) (map[int32]time.Time, error) {
-	cut := map[int32]time.Time{}
+	span := verify.Span{From: starts, To: ends, Cut: map[int32]time.Time{}}
 	for partition, start := range starts {
 		if start > 0 {
-			cut[partition] = time.Time{}
+			span.Cut[partition] = time.Time{}
 		}
 	}
-	if len(cut) == 0 {
-		return cut, nil
+	if !since.IsZero() {
+		after, err := s.offsets(ctx, s.topic, firstAt(since))
+		if err != nil {
+			return verify.Span{}, err
+		}
+		for partition, first := range after {
+			if first > starts[partition] {
+				span.From[partition] = first
+				delete(span.Cut, partition) // what was deleted was before since
+			}
+		}
+	}
+	return span, s.setTimes(ctx, span.Cut)
+}
+
+// setTimes sets the times of the first records of partitions, where there are any.
+func (s *SourceTopic) setTimes(ctx context.Context, of map[int32]time.Time) error {
+	if len(of) == 0 {
+		return nil
 	}
 	admin, err := s.cfg.reader(s.log)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	defer admin.Close()
 	firsts, err := listing(ctx, admin, s.topic, firstAt(time.UnixMilli(0)))
 	if err != nil {
-		return nil, err
+		return err
 	}
 	firsts.Each(func(o kadm.ListedOffset) {
-		if _, deleted := cut[o.Partition]; deleted && o.Timestamp >= 0 {
-			cut[o.Partition] = time.UnixMilli(o.Timestamp)
+		if _, asked := of[o.Partition]; asked && o.Timestamp >= 0 {
+			of[o.Partition] = time.UnixMilli(o.Timestamp)
 		}
 	})
-	return cut, nil
+	return nil
 }
 
 // Settle implements verify.Source. Offsets say it, not clocks: the workers' group has nothing left to read before end,

@@ -2,6 +2,7 @@ package kafka_test
 
 import (
 	"errors"
+	"maps"
 	"testing"
 	"time"
 
@@ -64,4 +65,29 @@ func TestSourceTopicSettles(t *testing.T) {
 	if err := topic.Settle(t.Context(), verify.Offsets{0: 3}); !errors.Is(err, kafka.ErrBehind) {
 		t.Fatalf("settle beyond the end: got %v, want ErrBehind", err)
 	}
+}
+
+// Where records were deleted, a span says when the first that is left was sent, unless it begins behind it.
+func TestSpanOfACutTopic(t *testing.T) {
+	cluster, cfg := fake(t)
+	topic, at := cfg.Topics.Metrics.Name, time.UnixMilli(1_763_892_000_000)
+	for i := range 4 {
+		for p := range int32(2) {
+			produceRecords(t, cfg, &kgo.Record{Topic: topic, Partition: p, Value: []byte("x"), Timestamp: at.Add(time.Duration(i) * time.Minute)})
+		}
+	}
+	if err := cluster.DeleteRecords(topic, 0, 2); err != nil {
+		t.Fatal(err)
+	}
+	f := func(since time.Time, from int64, want map[int32]time.Time) {
+		t.Helper()
+		span, err := kafka.NewSourceTopic(cfg, topic, time.Minute, quiet()).Span(t.Context(), since)
+		if err != nil || span.From[0] != from || !maps.EqualFunc(span.Cut, want, time.Time.Equal) {
+			t.Errorf("since %s: got %+v, %v, want partition 0 from %d, cut %v", since, span, err, from, want)
+		}
+	}
+	cut := map[int32]time.Time{0: at.Add(2 * time.Minute)}
+	f(time.Time{}, 2, cut)
+	f(at.Add(time.Minute), 2, cut)
+	f(at.Add(3*time.Minute), 3, map[int32]time.Time{})
 }
