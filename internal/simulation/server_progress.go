@@ -23,17 +23,13 @@ func (s *Server) applyProgress(table string, b *pipeline.ProgressRows) {
 		if b.Tenant[i] != "" {
 			continue
 		}
-		finest, wider := s.progress[key], s.coarse[key]
-		if s.earlier {
-			wider = finest
+		finest := s.progress[key]
+		wider := finest
+		if !s.earlier {
+			wider = min(finest, s.coarse[key])
 		}
-		of := place{b.Topic[i], b.Partition[i]}
-		for n := range s.claims {
-			millis := finest
-			if n > 0 {
-				millis = min(finest, wider)
-			}
-			s.claims[n].report(of, millis, s.count)
+		for n, millis := range [...]int64{finest, wider, wider} {
+			s.claims[n].report(place{b.Topic[i], b.Partition[i]}, millis, s.count)
 		}
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"maps"
+	"slices"
 	"strconv"
 	"sync"
 	"time"
@@ -71,12 +72,8 @@ func (w *Warehouse) store(table, token string, rows int, block []byte) error {
 	w.tokens[table+token] = true
 	second.Parts += max(1, 2*len(filledBy(table))) // tables of series and of services in each tier
 	switch table {
-	case pipeline.TablePanes:
-		second.Rows += rows
-		return w.finest.store(&w.decoder, block)
-	case coarse.TableMinutes:
-		second.Merged += rows
-		return w.wider.store(&w.decoder, block)
+	case pipeline.TablePanes, pipeline.TableRollups, coarse.TableMinutes:
+		return w.storeRollups(second, filledBy(table), rows, block)
 	case pipeline.TableProgress:
 		return w.finest.report(&w.decoder, block)
 	case coarse.TableProgress:
@@ -91,17 +88,28 @@ func (w *Warehouse) store(table, token string, rows int, block []byte) error {
 	return nil
 }
 
-func (r *reached) store(decoder *clickhouse.Decoder, block []byte) error {
-	b, err := decoder.DecodeRollups(block)
+func (w *Warehouse) storeRollups(second *Second, tiers []int, rows int, block []byte) error {
+	b, err := w.decoder.DecodeRollups(block)
 	if err != nil {
 		return fmt.Errorf("decode rollups: %w", err)
 	}
+	if slices.Contains(tiers, 0) {
+		second.Rows += rows
+		w.finest.count(b)
+	}
+	if slices.Contains(tiers, 1) {
+		second.Merged += rows
+		w.wider.count(b)
+	}
+	return nil
+}
+
+func (r *reached) count(b *pipeline.Rollups) {
 	for i, grain := range b.Grain {
 		if grain == pipeline.GrainSeries {
 			r.counted[b.Tenant[i]] += b.Count[i]
 		}
 	}
-	return nil
 }
 
 func (r *reached) report(decoder *clickhouse.Decoder, block []byte) error {
